@@ -1,0 +1,151 @@
+"""The one place where the parts meet: `build(settings)` makes an app, and keeps no globals."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+
+import faust
+
+import agents.commands
+import agents.merchants
+import agents.shops
+import agents.webhooks
+import tables.billing_records
+import tables.credit_purchases
+import tables.idempotency_keys
+import tables.shops
+from billing_stream import topics as names
+from billing_stream.engine.fatal import die
+from billing_stream.engine.kafka_log import KafkaLog
+from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.recovery import new_table_manager
+from billing_stream.engine.timers import run_timers
+from billing_stream.engine.transport import new_transport
+from billing_stream.kafka_options import client_options
+from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.settings import Settings
+from billing_stream.topic_admin import require_topics
+from billing_stream.topics import Topics
+from tables.rows import PartitionRows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BillingApp:
+    """A built app: Faust's part, and ours."""
+
+    settings: Settings
+    topics: Topics
+    lanes: Lanes
+    faust: faust.App
+    tables: dict[str, Any]
+
+    def rows(self) -> list[PartitionRows]:
+        """The committed rows of every partition owned here."""
+        return [cast(BillingProcessor, lane.processor).rows for lane in self.lanes.values()]
+
+
+def build(settings: Settings) -> BillingApp:
+    """Make an app from settings; nothing is connected before it is started."""
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    options = client_options(settings)
+    group = settings.topic_prefix + settings.app_id
+    log = KafkaLog(
+        options,
+        app_id=group,
+        changelogs={table: topics.changelog(table) for table in names.TABLES},
+    )
+    lanes = Lanes(
+        log,
+        new_processors(
+            partitions=settings.partitions,
+            policy=settings.policy,
+            names=topics,
+            max_record_bytes=settings.max_record_bytes,
+        ),
+        positions_topic=topics.changelog(names.BILLING_RECORDS),
+    )
+    app = _new_faust_app(settings, group, lanes)
+    app.transport = new_transport(app, lanes, options, frozenset(topics.inputs()))
+    billing = BillingApp(settings, topics, lanes, app, {})
+    _register(billing)
+    return billing
+
+
+def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
+    session_seconds = settings.session_timeout.total_seconds()
+    return faust.App(
+        group,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
+        datadir=str(settings.data_dir / "worker"),
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication_factor,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        TableManager=new_table_manager(lanes),
+        consumer_group_instance_id=settings.worker_name,
+        consumer_max_fetch_size=1 << 20,
+        broker_max_poll_records=2_000,
+        broker_max_poll_interval=300.0,
+        broker_session_timeout=session_seconds,
+        broker_heartbeat_interval=session_seconds / 4,
+        broker_rebalance_timeout=10.0,
+        broker_request_timeout=20.0,
+        broker_commit_interval=1.0,
+        producer_request_timeout=20.0,
+        stream_wait_empty=True,
+        web_enabled=True,
+        web_bind=settings.api_bind,
+        web_host=settings.api_host,
+        web_port=settings.api_external_port,
+        web_router_enabled=False,
+        web_tables_enabled=False,
+        web_graph_enabled=False,
+        web_stats_enabled=False,
+        debug=False,
+    )
+
+
+def _register(billing: BillingApp) -> None:
+    app, lanes, topics, settings = (
+        billing.faust,
+        billing.lanes,
+        billing.topics,
+        billing.settings,
+    )
+    for module in (agents.merchants, agents.webhooks, agents.commands, agents.shops):
+        module.register(app, lanes, topics)
+    for table in (
+        tables.billing_records,
+        tables.credit_purchases,
+        tables.idempotency_keys,
+        tables.shops,
+    ):
+        defined = table.register(app, topics, settings.partitions, billing.rows)
+        billing.tables[defined.name] = defined
+    _register_timers(app, lanes)
+
+
+def _register_timers(app: faust.App, lanes: Lanes) -> None:
+    async def timers() -> None:
+        try:
+            await run_timers(lanes)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            die("the timers failed", error)
+
+    app.task(timers)
+
+
+async def check_before_start(settings: Settings) -> None:
+    """Refuse to start on topics that are not as they must be. Raises TopicsError."""
+    await require_topics(
+        client_options(settings),
+        Topics(settings.app_id, settings.topic_prefix).all(),
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+    )

@@ -1,0 +1,70 @@
+"""The whole behaviour on one screen."""
+
+from datetime import datetime
+from typing import assert_never
+
+from billing_stream.domain import idempotency, merchants, purchases, trials, webhooks
+from billing_stream.domain.commands import (
+    AttachCharge,
+    Command,
+    CreateMerchant,
+    FailPurchase,
+    PassTime,
+    RefundCharge,
+    ReservePurchase,
+    StartTrial,
+    UpdateCharge,
+)
+from billing_stream.domain.draft import Draft
+from billing_stream.domain.outcomes import Decision, Done, PurchaseOpened, Reply
+from billing_stream.domain.state import State
+
+
+def decide(state: State, command: Command, now: datetime) -> Decision:
+    """What `command` causes at `now`, the record's timestamp (aware UTC).
+
+    Pure and total: the same arguments give the same decision, and a refusal is a reply.
+    What fell due by `now` happens first, so a late timer never changes an outcome.
+    """
+    draft = Draft(state, now)
+    _let_time_pass(draft)
+    return draft.seal(_carry_out(draft, command))
+
+
+def _let_time_pass(draft: Draft) -> None:
+    trials.expire(draft)
+    purchases.expire_due(draft)
+    webhooks.report_unclaimed(draft)
+
+
+def _carry_out(draft: Draft, command: Command) -> Reply:
+    match command:
+        case UpdateCharge():
+            return webhooks.update(draft, command)
+        case RefundCharge():
+            return webhooks.refund(draft, command)
+        case CreateMerchant():
+            return merchants.create(draft, command)
+        case PassTime():
+            return Done()
+        case StartTrial():
+            return merchants.unknown(draft) or idempotency.once(
+                draft, command, trials.start
+            )
+        case ReservePurchase():
+            return merchants.unknown(draft) or idempotency.once(
+                draft, command, purchases.reserve
+            )
+        case AttachCharge():
+            return merchants.unknown(draft) or _attach(draft, command)
+        case FailPurchase():
+            return merchants.unknown(draft) or purchases.fail_by_id(draft, command)
+        case _:
+            assert_never(command)
+
+
+def _attach(draft: Draft, command: AttachCharge) -> Reply:
+    reply = purchases.attach(draft, command)
+    if isinstance(reply, PurchaseOpened):
+        webhooks.claim(draft, command.purchase_id, command.charge_id)
+    return reply

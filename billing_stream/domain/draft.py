@@ -1,0 +1,138 @@
+"""A decision in the making: the rules write into it, `decide` seals it."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Merchant, Parked, Purchase, PurchaseStatus
+from billing_stream.domain.outcomes import (
+    Answer,
+    Decision,
+    Event,
+    EventData,
+    Reply,
+    ShopRegistered,
+    Unclaimed,
+)
+from billing_stream.domain.state import State
+
+
+class Draft:
+    """Reads through to the state, keeps every change to itself."""
+
+    __slots__ = (
+        "_answers",
+        "_changed",
+        "_events",
+        "_forgotten",
+        "_purchases",
+        "_shops",
+        "_unclaimed",
+        "merchant",
+        "now",
+        "policy",
+        "rows",
+    )
+
+    def __init__(self, state: State, now: datetime) -> None:
+        merchant = state.merchant
+        clock = merchant.updated_at
+        self.merchant: Merchant = merchant
+        # A merchant's time never goes back: a late record is decided at the clock.
+        self.now = now if clock is None or now > clock else clock
+        self.policy = state.policy
+        self.rows = state.rows
+        self._changed = False
+        self._purchases: dict[str, Purchase] = {}
+        self._answers: dict[str, Answer] = {}
+        self._forgotten: list[str] = []
+        self._events: list[Event] = []
+        self._shops: list[ShopRegistered] = []
+        self._unclaimed: list[Unclaimed] = []
+
+    @property
+    def exists(self) -> bool:
+        """Whether the merchant was created, not only heard of."""
+        return self.merchant.created_at is not None
+
+    def purchase(self, purchase_id: str) -> Purchase | None:
+        """The merchant's own purchase; another merchant's is as good as none."""
+        found = self._purchases.get(purchase_id) or self.rows.purchase(purchase_id)
+        return (
+            found if found and found.merchant_id == self.merchant.merchant_id else None
+        )
+
+    def purchase_of_charge(self, charge_id: str) -> Purchase | None:
+        """The merchant's purchase of this charge."""
+        found = self.rows.purchase_of_charge(self.merchant.merchant_id, charge_id)
+        return self._purchases.get(found.id, found) if found else None
+
+    def change(self, **fields: object) -> None:
+        """Change fields of the merchant's row."""
+        self.merchant = replace(self.merchant, **fields)
+        self._changed = True
+
+    def put(self, purchase: Purchase) -> Purchase:
+        """Add or change a purchase."""
+        self._purchases[purchase.id] = purchase
+        self._changed = True
+        return purchase
+
+    def settle(self, purchase: Purchase, status: PurchaseStatus) -> Purchase:
+        """Move a purchase to another status."""
+        return self.put(replace(purchase, status=status))
+
+    def park(self, parked: Parked) -> None:
+        """Keep a webhook until its charge is known."""
+        self.change(parked=(*self.merchant.parked, parked))
+
+    def report_unclaimed(self, parked: Parked) -> None:
+        """Give a webhook up to the dead letters."""
+        self._unclaimed.append(Unclaimed(self.merchant.merchant_id, parked))
+
+    def remember(self, answer: Answer) -> None:
+        """Store the answer to an idempotency key."""
+        self._answers[answer.key] = answer
+        self._changed = True
+
+    def forget(self, key: str) -> None:
+        """Drop the answer to a key."""
+        self._forgotten.append(key)
+        self._changed = True
+
+    def answer_count(self) -> int:
+        """How many answers the merchant has stored, those just dropped left out."""
+        return self.rows.answer_count(self.merchant.merchant_id) - len(self._forgotten)
+
+    def register_shop(self, shop: ShopRegistered) -> None:
+        """Tell the shops table whose this domain is."""
+        self._shops.append(shop)
+
+    def publish(self, subject_id: str, data: EventData) -> None:
+        """Add an event; `subject_id` (merchant or purchase) makes it the one of its kind."""
+        sequence = self.merchant.sequence + 1
+        self.change(sequence=sequence)
+        self._events.append(
+            Event(derived_id(data.kind, subject_id), sequence, self.now, data)
+        )
+
+    def seal(self, reply: Reply) -> Decision:
+        """The finished decision: every changed row carries the merchant's new version."""
+        if not self._changed:
+            return Decision(
+                reply, shops=tuple(self._shops), unclaimed=tuple(self._unclaimed)
+            )
+        version = self.merchant.version + 1
+        return Decision(
+            reply=reply,
+            merchant=replace(self.merchant, version=version, updated_at=self.now),
+            purchases=tuple(
+                [replace(p, version=version) for p in self._purchases.values()]
+            ),
+            answers=tuple(self._answers.values()),
+            forgotten=tuple(self._forgotten),
+            events=tuple(self._events),
+            shops=tuple(self._shops),
+            unclaimed=tuple(self._unclaimed),
+        )

@@ -1,0 +1,74 @@
+"""Rules of idempotency keys: the first answer is the answer."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from billing_stream.domain.commands import ReservePurchase, StartTrial
+from billing_stream.domain.draft import Draft
+from billing_stream.domain.ids import fingerprint
+from billing_stream.domain.outcomes import (
+    Answer,
+    ErrorCode,
+    PurchaseOpened,
+    Rejected,
+    Reply,
+)
+
+Asked = TypeVar("Asked", StartTrial, ReservePurchase)
+
+# Nothing is kept for a request that could not be understood: it may be sent again, mended.
+NOT_KEPT = frozenset({ErrorCode.INVALID_PACK})
+
+
+def once(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Reply]) -> Reply:
+    """The stored answer to the command's key, or else the rule's answer, now stored.
+
+    Refuses the key with other parameters, and more keys at once than are kept.
+    """
+    key = command.idempotency_key
+    if key is None:
+        return rule(draft, command)
+    asked = _fingerprint(command)
+    _forget_old(draft)
+    stored = draft.rows.answer(draft.merchant.merchant_id, key)
+    if stored is not None and not _too_old(draft, stored):
+        if stored.fingerprint != asked:
+            message = "the idempotency key was used with other parameters"
+            return Rejected(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
+        return _current(draft, stored.reply)
+    if draft.answer_count() >= draft.policy.answers_max:
+        message = "too many idempotency keys within the time they are kept"
+        return Rejected(ErrorCode.TOO_MANY_REQUESTS, message)
+    reply = rule(draft, command)
+    if not (isinstance(reply, Rejected) and reply.code in NOT_KEPT):
+        draft.remember(Answer(draft.merchant.merchant_id, key, asked, reply, draft.now))
+    return reply
+
+
+def _current(draft: Draft, reply: Reply) -> Reply:
+    """A purchase's answer has its checkout from the moment that a charge is attached."""
+    if not isinstance(reply, PurchaseOpened):
+        return reply
+    purchase = draft.purchase(reply.purchase_id)
+    return replace(reply, checkout_url=purchase.checkout_url) if purchase else reply
+
+
+def _fingerprint(command: StartTrial | ReservePurchase) -> str:
+    if isinstance(command, StartTrial):
+        return fingerprint("start_trial")
+    return fingerprint(
+        "reserve_purchase", command.pack, command.platform, command.return_url
+    )
+
+
+def _too_old(draft: Draft, answer: Answer) -> bool:
+    return answer.at <= draft.now - draft.policy.answer_retention
+
+
+def _forget_old(draft: Draft) -> None:
+    for answer in draft.rows.answers(draft.merchant.merchant_id):
+        if not _too_old(draft, answer):
+            break
+        draft.forget(answer.key)

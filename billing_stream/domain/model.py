@@ -1,0 +1,130 @@
+"""The rows of a merchant's billing state. Frozen: a change is a new row.
+
+Money is decimal text, credits are whole numbers, times are aware UTC.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+Instant = Annotated[datetime, Meta(tz=True)]
+"""A moment with a time zone; naive text is refused when it is read."""
+
+
+class Platform(StrEnum):
+    """Where a merchant's shop, and so its payments, live."""
+
+    SHOPIFY = "shopify"
+    STRIPE = "stripe"
+    CUSTOM = "custom"
+
+
+class PurchaseStatus(StrEnum):
+    """Where a purchase stands. `completed` and then `refunded` are the paid ones."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    REFUNDED = "refunded"
+
+
+class ParkedKind(StrEnum):
+    """What a parked webhook will do once its charge is known."""
+
+    COMPLETE = "complete"
+    FAIL = "fail"
+    REFUND = "refund"
+
+
+class Parked(Struct, frozen=True):
+    """A webhook that came before its charge was known.
+
+    `source` is its place, `topic[partition]@offset`; `at` is when it was parked.
+    """
+
+    charge_id: str
+    kind: ParkedKind
+    status: str
+    source: str
+    at: Instant
+
+
+class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of `billing_records`: one per merchant.
+
+    `created_at` is None for a merchant known only by a webhook that came first.
+    `version` counts changes and `sequence` counts published events, both without gaps.
+    `updated_at` is also the merchant's clock: no later decision is made before it.
+    """
+
+    merchant_id: str
+    platform: str = ""
+    domain: str = ""
+    trial_available: bool = True
+    trial_started_at: Instant | None = None
+    trial_ends_at: Instant | None = None
+    trial_expired: bool = False
+    total_credits_purchased: int = 0
+    last_purchase_at: Instant | None = None
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
+    version: int = 0
+    sequence: int = 0
+    parked: tuple[Parked, ...] = ()
+
+    def trial_due(self) -> datetime | None:
+        """When the running trial ends, or None when no expiry is left to tell."""
+        return None if self.trial_expired else self.trial_ends_at
+
+    def trial_active(self, moment: datetime) -> bool:
+        """Whether the trial runs at `moment`, told or not that it has ended."""
+        return self.trial_ends_at is not None and self.trial_ends_at > moment
+
+
+class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of `credit_purchases`: one per purchase. `amount` is decimal text, e.g. "9.99"."""
+
+    id: str
+    merchant_id: str
+    credits: int
+    amount: str
+    status: PurchaseStatus
+    platform: Platform
+    created_at: Instant
+    expires_at: Instant
+    platform_charge_id: str | None = None
+    checkout_url: str | None = None
+    completed_at: Instant | None = None
+    version: int = 0
+
+
+class Pack(Struct, frozen=True):
+    """What one purchase buys: whole credits for an amount (decimal text)."""
+
+    credits: int
+    amount: str
+
+
+PACKS = MappingProxyType(
+    {
+        "small": Pack(100, "9.99"),
+        "medium": Pack(500, "39.99"),
+        "large": Pack(1000, "69.99"),
+    }
+)
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """The numbers in the rules; they come from the settings."""
+
+    trial_duration: timedelta = timedelta(days=14)
+    trial_credits: int = 500
+    purchase_expiry: timedelta = timedelta(hours=24)
+    answer_retention: timedelta = timedelta(hours=24)
+    packs: dict[str, Pack] = field(default_factory=lambda: dict(PACKS))
+    parked_max: int = 100
+    answers_max: int = 1000

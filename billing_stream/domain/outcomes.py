@@ -1,0 +1,172 @@
+"""What a decision gives: events (past tense), a reply, changed rows."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from msgspec import Struct
+
+from billing_stream.domain.model import Instant, Merchant, Parked, Platform, Purchase
+
+
+class TrialStarted(Struct, frozen=True):
+    """The trial began; `credits` are announced here and not part of the purchased total."""
+
+    kind: ClassVar[str] = "trial.started"
+    merchant_id: str
+    ends_at: Instant
+    credits: int
+
+
+class TrialExpired(Struct, frozen=True):
+    """The trial ended; `expired_at` is its end, however late it is told."""
+
+    kind: ClassVar[str] = "trial.expired"
+    merchant_id: str
+    expired_at: Instant
+
+
+class CreditsPurchased(Struct, frozen=True):
+    """A purchase was paid and its credits granted."""
+
+    kind: ClassVar[str] = "credits.purchased"
+    merchant_id: str
+    purchase_id: str
+    credits: int
+    amount: str
+    platform: Platform
+
+
+class PurchaseFailed(Struct, frozen=True):
+    """A pending purchase was declined, cancelled, or got no checkout."""
+
+    kind: ClassVar[str] = "purchase.failed"
+    merchant_id: str
+    purchase_id: str
+    reason: str
+
+
+class PurchaseExpired(Struct, frozen=True):
+    """A pending purchase was not paid in time."""
+
+    kind: ClassVar[str] = "purchase.expired"
+    merchant_id: str
+    purchase_id: str
+    reason: str
+
+
+class PurchaseRefunded(Struct, frozen=True):
+    """A paid purchase was paid back and its credits taken off the total."""
+
+    kind: ClassVar[str] = "purchase.refunded"
+    merchant_id: str
+    purchase_id: str
+    credits: int
+    amount: str
+
+
+EventData = (
+    TrialStarted
+    | TrialExpired
+    | CreditsPurchased
+    | PurchaseFailed
+    | PurchaseExpired
+    | PurchaseRefunded
+)
+
+
+class Event(Struct, frozen=True):
+    """Something that happened. The same event has the same id for ever.
+
+    `sequence` numbers a merchant's events 1, 2, 3 … without gaps.
+    """
+
+    event_id: str
+    sequence: int
+    at: datetime
+    data: EventData
+
+
+class ShopRegistered(Struct, frozen=True):
+    """A shop's domain now belongs to this merchant (for the shops table)."""
+
+    platform: str
+    domain: str
+    merchant_id: str
+
+
+class Unclaimed(Struct, frozen=True):
+    """A parked webhook whose charge nobody claimed in time: a dead letter."""
+
+    merchant_id: str
+    parked: Parked
+
+
+class ErrorCode(StrEnum):
+    """Why a command is refused. What status that is over HTTP, the web layer knows."""
+
+    MERCHANT_NOT_FOUND = "MERCHANT_NOT_FOUND"
+    PURCHASE_NOT_FOUND = "PURCHASE_NOT_FOUND"
+    TRIAL_ALREADY_USED = "TRIAL_ALREADY_USED"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    INVALID_PACK = "INVALID_PACK"
+    CHARGE_MISMATCH = "CHARGE_MISMATCH"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """Nothing more to say than that it is so now."""
+
+
+class Rejected(Struct, frozen=True, tag="rejected"):
+    """A refusal, as a value: the command changed nothing."""
+
+    code: ErrorCode
+    message: str
+
+
+class TrialGranted(Struct, frozen=True, tag="trial_granted"):
+    """The answer to StartTrial."""
+
+    ends_at: Instant
+    credits_granted: int
+
+
+class PurchaseOpened(Struct, frozen=True, tag="purchase_opened"):
+    """The answer to ReservePurchase; `checkout_url` is None until a charge is attached."""
+
+    purchase_id: str
+    credits: int
+    amount: str
+    expires_at: Instant
+    checkout_url: str | None = None
+
+
+Reply = Done | Rejected | TrialGranted | PurchaseOpened
+
+
+class Answer(Struct, frozen=True):
+    """A row of `idempotency_keys`: the first answer to a key, with what was asked."""
+
+    merchant_id: str
+    key: str
+    fingerprint: str
+    reply: Reply
+    at: Instant
+
+
+class Decision(Struct, frozen=True):
+    """All that one command causes. It becomes visible whole, or not at all.
+
+    `merchant` is the changed row, or None when nothing changed: then nothing at all
+    is written. `forgotten` are keys of answers that are kept no longer.
+    """
+
+    reply: Reply
+    merchant: Merchant | None = None
+    purchases: tuple[Purchase, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+    shops: tuple[ShopRegistered, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()

@@ -1,0 +1,154 @@
+"""Rules of a purchase: reserved, attached to a charge, paid, failed, expired, refunded."""
+
+from msgspec.structs import replace
+
+from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
+from billing_stream.domain.draft import Draft
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Purchase, PurchaseStatus
+from billing_stream.domain.outcomes import (
+    CreditsPurchased,
+    Done,
+    ErrorCode,
+    PurchaseExpired,
+    PurchaseFailed,
+    PurchaseOpened,
+    PurchaseRefunded,
+    Rejected,
+    Reply,
+)
+
+
+def reserve(draft: Draft, command: ReservePurchase) -> Reply:
+    """Open a pending purchase of a pack; it expires when it is not paid in time."""
+    pack = draft.policy.packs.get(command.pack)
+    if pack is None:
+        known = ", ".join(draft.policy.packs)
+        return Rejected(
+            ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}"
+        )
+    merchant_id = draft.merchant.merchant_id
+    purchase = Purchase(
+        id=derived_id("purchase", merchant_id, command.command_id),
+        merchant_id=merchant_id,
+        credits=pack.credits,
+        amount=pack.amount,
+        status=PurchaseStatus.PENDING,
+        platform=command.platform,
+        created_at=draft.now,
+        expires_at=draft.now + draft.policy.purchase_expiry,
+    )
+    return opened(draft.purchase(purchase.id) or draft.put(purchase))
+
+
+def opened(purchase: Purchase) -> PurchaseOpened:
+    """The answer that tells of this purchase."""
+    return PurchaseOpened(
+        purchase.id,
+        purchase.credits,
+        purchase.amount,
+        purchase.expires_at,
+        purchase.checkout_url,
+    )
+
+
+def attach(draft: Draft, command: AttachCharge) -> Reply:
+    """Tie a charge to a purchase. The first charge stays; the same again changes nothing."""
+    purchase = draft.purchase(command.purchase_id)
+    if purchase is None:
+        return not_found(command.purchase_id)
+    if purchase.platform_charge_id is not None:
+        if purchase.platform_charge_id == command.charge_id:
+            return opened(purchase)
+        return Rejected(
+            ErrorCode.CHARGE_MISMATCH, "the purchase has another charge already"
+        )
+    if draft.purchase_of_charge(command.charge_id) is not None:
+        return Rejected(
+            ErrorCode.CHARGE_MISMATCH, "the charge belongs to another purchase"
+        )
+    attached = replace(
+        purchase,
+        platform_charge_id=command.charge_id,
+        checkout_url=command.checkout_url,
+    )
+    return opened(draft.put(attached))
+
+
+def not_found(purchase_id: str) -> Rejected:
+    """The refusal of a command for a purchase that the merchant does not have."""
+    return Rejected(
+        ErrorCode.PURCHASE_NOT_FOUND, f"the merchant has no purchase {purchase_id}"
+    )
+
+
+def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
+    """The platform gave no checkout: the pending purchase is failed."""
+    purchase = draft.purchase(command.purchase_id)
+    if purchase is None:
+        return not_found(command.purchase_id)
+    fail(draft, purchase, command.reason)
+    return Done()
+
+
+def complete(draft: Draft, purchase: Purchase) -> None:
+    """Grant the credits of a paid purchase, once.
+
+    A payment for a purchase that has failed or expired is honoured: the money was taken.
+    """
+    if purchase.status in (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED):
+        return
+    draft.put(
+        replace(purchase, status=PurchaseStatus.COMPLETED, completed_at=draft.now)
+    )
+    total = draft.merchant.total_credits_purchased + purchase.credits
+    draft.change(total_credits_purchased=total, last_purchase_at=draft.now)
+    draft.publish(
+        purchase.id,
+        CreditsPurchased(
+            purchase.merchant_id,
+            purchase.id,
+            purchase.credits,
+            purchase.amount,
+            purchase.platform,
+        ),
+    )
+
+
+def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
+    """Fail a pending purchase; a paid, failed or expired one stays what it is."""
+    if purchase.status is not PurchaseStatus.PENDING:
+        return
+    draft.settle(purchase, PurchaseStatus.FAILED)
+    draft.publish(
+        purchase.id, PurchaseFailed(purchase.merchant_id, purchase.id, reason)
+    )
+
+
+def expire_due(draft: Draft) -> None:
+    """Expire every pending purchase that was not paid by now, soonest first."""
+    for purchase in draft.rows.pending_until(draft.merchant.merchant_id, draft.now):
+        draft.settle(purchase, PurchaseStatus.EXPIRED)
+        draft.publish(
+            purchase.id,
+            PurchaseExpired(purchase.merchant_id, purchase.id, "not paid in time"),
+        )
+
+
+def refund(draft: Draft, purchase: Purchase) -> None:
+    """Take the credits of a refunded purchase off the total, once.
+
+    A refund proves the payment: one that is told before its payment grants the credits
+    first, so that whoever adds up the events never sees a refund of nothing.
+    """
+    if purchase.status is PurchaseStatus.REFUNDED:
+        return
+    complete(draft, purchase)
+    paid = draft.purchase(purchase.id) or purchase
+    draft.settle(paid, PurchaseStatus.REFUNDED)
+    draft.change(
+        total_credits_purchased=draft.merchant.total_credits_purchased - paid.credits
+    )
+    draft.publish(
+        paid.id, PurchaseRefunded(paid.merchant_id, paid.id, paid.credits, paid.amount)
+    )

@@ -1,0 +1,38 @@
+"""Rules of the free trial."""
+
+from billing_stream.domain.commands import StartTrial
+from billing_stream.domain.draft import Draft
+from billing_stream.domain.outcomes import (
+    ErrorCode,
+    Rejected,
+    Reply,
+    TrialExpired,
+    TrialGranted,
+    TrialStarted,
+)
+
+
+def start(draft: Draft, command: StartTrial) -> Reply:
+    """Start the trial, once per merchant for ever; its credits are announced, not totalled."""
+    merchant = draft.merchant
+    if not merchant.trial_available:
+        return Rejected(ErrorCode.TRIAL_ALREADY_USED, "the free trial was used already")
+    ends_at = draft.now + draft.policy.trial_duration
+    credits = draft.policy.trial_credits
+    draft.change(
+        trial_available=False, trial_started_at=draft.now, trial_ends_at=ends_at
+    )
+    draft.publish(
+        merchant.merchant_id, TrialStarted(merchant.merchant_id, ends_at, credits)
+    )
+    return TrialGranted(ends_at, credits)
+
+
+def expire(draft: Draft) -> None:
+    """Tell the end of a trial that has ended, once."""
+    ends_at = draft.merchant.trial_due()
+    if ends_at is None or ends_at > draft.now:
+        return
+    merchant_id = draft.merchant.merchant_id
+    draft.change(trial_expired=True)
+    draft.publish(merchant_id, TrialExpired(merchant_id, ends_at))

@@ -1,0 +1,87 @@
+"""Rules of what the platforms tell: a charge was paid, declined, refunded."""
+
+from billing_stream.domain import purchases
+from billing_stream.domain.commands import RefundCharge, UpdateCharge
+from billing_stream.domain.draft import Draft
+from billing_stream.domain.model import Parked, ParkedKind, Purchase
+from billing_stream.domain.outcomes import Done, Reply
+
+PAID = frozenset({"accepted", "active"})
+OPEN = frozenset({"pending"})
+
+
+def update(draft: Draft, command: UpdateCharge) -> Reply:
+    """`accepted` and `active` complete, `pending` changes nothing, anything else fails.
+
+    Statuses are read in any letter case.
+    """
+    status = command.status.lower()
+    if status in OPEN:
+        return Done()
+    kind = ParkedKind.COMPLETE if status in PAID else ParkedKind.FAIL
+    _apply_or_park(
+        draft, Parked(command.charge_id, kind, status, command.command_id, draft.now)
+    )
+    return Done()
+
+
+def refund(draft: Draft, command: RefundCharge) -> Reply:
+    """The charge was paid back."""
+    kind = ParkedKind.REFUND
+    _apply_or_park(
+        draft,
+        Parked(command.charge_id, kind, "refunded", command.command_id, draft.now),
+    )
+    return Done()
+
+
+def claim(draft: Draft, purchase_id: str, charge_id: str) -> None:
+    """Apply what was parked for a charge, in the order it came."""
+    waiting = draft.merchant.parked
+    mine = [parked for parked in waiting if parked.charge_id == charge_id]
+    if not mine:
+        return
+    draft.change(
+        parked=tuple(parked for parked in waiting if parked.charge_id != charge_id)
+    )
+    for parked in mine:
+        purchase = draft.purchase(purchase_id)
+        if purchase is not None:
+            _apply(draft, purchase, parked)
+
+
+def report_unclaimed(draft: Draft) -> None:
+    """Give up webhooks whose charge nobody claimed within the purchase expiry."""
+    waiting = draft.merchant.parked
+    limit = draft.now - draft.policy.purchase_expiry
+    if not waiting or waiting[0].at > limit:
+        return
+    draft.change(parked=tuple(parked for parked in waiting if parked.at > limit))
+    for parked in waiting:
+        if parked.at <= limit:
+            draft.report_unclaimed(parked)
+
+
+def _apply_or_park(draft: Draft, webhook: Parked) -> None:
+    purchase = draft.purchase_of_charge(webhook.charge_id)
+    if purchase is not None:
+        _apply(draft, purchase, webhook)
+        return
+    waiting = draft.merchant.parked
+    same = (webhook.charge_id, webhook.kind)
+    if any((parked.charge_id, parked.kind) == same for parked in waiting):
+        return
+    if len(waiting) >= draft.policy.parked_max:
+        draft.report_unclaimed(webhook)
+        return
+    draft.park(webhook)
+
+
+def _apply(draft: Draft, purchase: Purchase, webhook: Parked) -> None:
+    match webhook.kind:
+        case ParkedKind.COMPLETE:
+            purchases.complete(draft, purchase)
+        case ParkedKind.FAIL:
+            purchases.fail(draft, purchase, webhook.status)
+        case ParkedKind.REFUND:
+            purchases.refund(draft, purchase)

@@ -1,0 +1,167 @@
+"""The log on Kafka: transactions that a second owner fences, and our own restore."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+
+from billing_stream.engine.log import Fenced, OnRow
+from billing_stream.engine.processor import Outgoing
+
+logger = logging.getLogger(__name__)
+
+# Two in turn: while the broker still marks the end of one transaction, the next of the
+# same producer would have to wait and ask again.
+PRODUCERS_PER_LANE = 2
+TRANSACTION_TIMEOUT_MS = 10_000
+REQUEST_TIMEOUT_MS = 20_000
+BATCH_BYTES_MAX = 1 << 20
+# Above the largest dead letter: the whole of the largest record, in base64.
+REQUEST_BYTES_MAX = 8 << 20
+FETCH_BYTES = 4 << 20
+RESTORE_RECORDS_PER_READ = 5_000
+PROGRESS_SECONDS = 2.0
+
+ClientOptions = Mapping[str, Any]
+"""Options that every aiokafka client of ours is made with: servers and security."""
+
+
+class KafkaWriter:
+    """Writes one partition's transactions, under ids that belong to the partition."""
+
+    def __init__(self, partition: int, producers: Sequence[AIOKafkaProducer]) -> None:
+        self._partition = partition
+        self._producers = producers
+        self._turn = 0
+
+    async def commit(self, records: Sequence[Outgoing]) -> None:
+        """Write all records in one transaction. Raises Fenced."""
+        producer = self._producers[self._turn]
+        self._turn = (self._turn + 1) % len(self._producers)
+        try:
+            await producer.begin_transaction()
+            for sent in await self._send(producer, records):
+                await sent
+            await producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(str(error)) from error
+
+    async def _send(
+        self, producer: AIOKafkaProducer, records: Sequence[Outgoing]
+    ) -> list["asyncio.Future[Any]"]:
+        by_partition: dict[tuple[str, int], list[Outgoing]] = {}
+        for record in records:
+            partition = (
+                self._partition if record.partition is None else record.partition
+            )
+            by_partition.setdefault((record.topic, partition), []).append(record)
+        sent = []
+        for (topic, partition), group in by_partition.items():
+            batch = producer.create_batch()
+            for _, key, value, timestamp, headers, _ in group:
+                options = {"key": key, "value": value, "timestamp": timestamp}
+                if batch.append(**options, headers=list(headers)) is None:
+                    sent.append(
+                        await producer.send_batch(batch, topic, partition=partition)
+                    )
+                    batch = producer.create_batch()
+                    batch.append(**options, headers=list(headers))
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+        return sent
+
+    async def close(self) -> None:
+        """Close the connections. Raises nothing that matters: all was committed."""
+        await asyncio.gather(
+            *(p.stop() for p in self._producers), return_exceptions=True
+        )
+
+
+class KafkaLog:
+    """Changelogs and transactions of one app on a Kafka cluster.
+
+    `changelogs` maps each table to its changelog topic.
+    """
+
+    def __init__(
+        self, options: ClientOptions, *, app_id: str, changelogs: Mapping[str, str]
+    ) -> None:
+        self._options = options
+        self._app_id = app_id
+        self._tables = {topic: table for table, topic in changelogs.items()}
+
+    async def fence(self, partition: int) -> KafkaWriter:
+        """Take the partition's transactional ids: ends and fences whoever had them."""
+        # The ids belong to the partition, never to the process: with ids of their own,
+        # an old and a new owner could both commit.
+        producers = [
+            AIOKafkaProducer(
+                **self._options,
+                transactional_id=f"{self._app_id}-{partition}-{turn}",
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                retry_backoff_ms=10,
+                acks="all",
+                max_batch_size=BATCH_BYTES_MAX,
+                max_request_size=REQUEST_BYTES_MAX,
+            )
+            for turn in range(PRODUCERS_PER_LANE)
+        ]
+        try:
+            await asyncio.gather(*(producer.start() for producer in producers))
+        except BaseException:
+            await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
+            raise
+        return KafkaWriter(partition, producers)
+
+    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+        """Read the changelogs of these partitions to their ends, aborted records left out."""
+        if not partitions:
+            return 0
+        consumer = AIOKafkaConsumer(
+            **self._options,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=20,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_bytes=8 * FETCH_BYTES,
+        )
+        await consumer.start()
+        try:
+            return await self._read_to_end(consumer, partitions, on_row)
+        finally:
+            await consumer.stop()
+
+    async def _read_to_end(
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[int], on_row: OnRow
+    ) -> int:
+        tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
+        consumer.assign(tps)
+        begins = await consumer.beginning_offsets(tps)
+        ends = await consumer.end_offsets(tps)
+        for tp in tps:
+            consumer.seek(tp, begins[tp])
+        left = {tp for tp in tps if ends[tp] > begins[tp]}
+        total = sum(ends[tp] - begins[tp] for tp in left)
+        count = 0
+        told = time.monotonic()
+        while left:
+            read = await consumer.getmany(
+                timeout_ms=50, max_records=RESTORE_RECORDS_PER_READ
+            )
+            for tp, records in read.items():
+                table, partition = self._tables[tp.topic], tp.partition
+                for record in records:
+                    on_row(partition, table, record.key, record.value)
+                count += len(records)
+            # Positions, not offsets of records: the log may end in control records.
+            for tp in list(left):
+                if await consumer.position(tp) >= ends[tp]:
+                    left.discard(tp)
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                logger.info("restored %s of at most %s changelog records", count, total)
+        return count

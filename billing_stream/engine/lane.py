@@ -1,0 +1,304 @@
+"""A lane: everything that happens to one partition, in one order, one transaction at a time.
+
+It takes input batches from the agents, commands from the web and wake-ups from the timer,
+commits whatever is waiting at once, and only then shows it to anyone.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from billing_stream.engine.log import Fenced, Writer, position_key
+from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
+from billing_stream.schemas import InputRecord
+
+logger = logging.getLogger(__name__)
+
+# One transaction: enough to make its cost per record small, few enough to keep it short.
+RECORDS_PER_COMMIT_MAX = 2_000
+# Records waiting in a lane before its agents have to wait.
+RECORDS_WAITING_MAX = 8_000
+REQUESTS_WAITING_MAX = 1_000
+
+
+class NotReady(Exception):
+    """The lane takes no commands now: it is leaving this worker, or is full."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of one input partition, in order.
+
+    `start` is the position from which they were read: a batch whose start lies beyond
+    what the lane has seen would leave a gap. `epoch` counts seeks: what was delivered
+    before the last seek is delivered again after it.
+    """
+
+    topic: str
+    records: list[InputRecord]
+    start: int
+    epoch: int
+    done: Callable[[], object] = lambda: None
+
+    @property
+    def end(self) -> int:
+        """The position after the last record."""
+        return self.records[-1].offset + 1
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: Request
+    answer: "asyncio.Future[Any]"
+
+
+@dataclass(slots=True)
+class LaneStats:
+    """What a lane has done since it started."""
+
+    records: int = 0
+    transactions: int = 0
+    last_commit: float = field(default=0.0)
+
+
+Clock = Callable[[], datetime]
+Die = Callable[[str, BaseException | None], object]
+
+
+def utc_now() -> datetime:
+    """The worker's clock."""
+    return datetime.now(UTC)
+
+
+class Lane:
+    """The one writer of a partition. `die` must not return to a lane that failed."""
+
+    def __init__(
+        self,
+        partition: int,
+        processor: Processor,
+        writer: Writer,
+        *,
+        positions: dict[str, int],
+        positions_topic: str,
+        die: Die,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.partition = partition
+        self.processor = processor
+        self.positions = positions
+        self.epoch = 0
+        self.stats = LaneStats()
+        self._writer = writer
+        self._positions_topic = positions_topic
+        self._die = die
+        self._clock = clock
+        self._batches: deque[Batch] = deque()
+        self._records_waiting = 0
+        self._requests: deque[_Waiting] = deque()
+        self._due = False
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._task = asyncio.create_task(self._run(), name=f"lane-{self.partition}")
+
+    # -- in
+
+    async def put(self, batch: Batch) -> None:
+        """Queue a batch; waits while the lane is full."""
+        await self._room.wait()
+        if batch.epoch != self.epoch:
+            batch.done()
+            return
+        self._batches.append(batch)
+        self._records_waiting += len(batch.records)
+        if self._records_waiting >= RECORDS_WAITING_MAX:
+            self._room.clear()
+        self._wake.set()
+
+    def ask(self, request: Request) -> "asyncio.Future[Any]":
+        """Queue a command; the future has its reply once its transaction has committed.
+
+        Raises NotReady when the lane stopped or too many commands wait.
+        """
+        if self._task is None or self._task.done() or not self._open.is_set():
+            raise NotReady(f"partition {self.partition} is moving")
+        if len(self._requests) >= REQUESTS_WAITING_MAX:
+            raise NotReady(f"partition {self.partition} has too many waiting commands")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._requests.append(_Waiting(request, answer))
+        self._wake.set()
+        return answer
+
+    def wake_if_due(self) -> None:
+        """Let happen what fell due by now. Costs nothing when nothing did."""
+        due = self.processor.next_due()
+        if due is not None and due <= self._clock():
+            self._due = True
+            self._wake.set()
+
+    # -- around a rebalance
+
+    async def pause(self, drain_seconds: float) -> None:
+        """Commit what waits, for so long at most, then begin no more transactions."""
+        if self._task is not None and not self._task.done() and self._open.is_set():
+            try:
+                await asyncio.wait_for(self._wait_drained(), drain_seconds)
+            except TimeoutError:
+                logger.info("partition %s pauses with records waiting", self.partition)
+        self._open.clear()
+        await self._idle.wait()
+
+    def resume(self, epoch: int) -> None:
+        """Go on after a seek: what was delivered before it comes again."""
+        self._forget_batches()
+        self.epoch = epoch
+        self._open.set()
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the lane. Commands that wait were not carried out, and are told so."""
+        self._open.clear()
+        await self._idle.wait()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._forget_batches()
+        while self._requests:
+            answer = self._requests.popleft().answer
+            if not answer.done():
+                answer.set_exception(NotReady(f"partition {self.partition} moved away"))
+        await self._writer.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is being committed."""
+        return self._idle.is_set() and not self._batches and not self._requests
+
+    async def _wait_drained(self) -> None:
+        while not self.is_idle:
+            await self._idle.wait()
+            await asyncio.sleep(0)
+
+    def _forget_batches(self) -> None:
+        for batch in self._batches:
+            batch.done()
+        self._batches.clear()
+        self._records_waiting = 0
+        self._room.set()
+
+    # -- the loop
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                await self._open.wait()
+                self._wake.clear()
+                while (
+                    self._batches or self._requests or self._due
+                ) and self._open.is_set():
+                    self._idle.clear()
+                    await self._commit()
+                    self._idle.set()
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            raise
+        except Fenced as error:
+            self._die(f"partition {self.partition} has another owner", error)
+        except BaseException as error:
+            self._die(f"partition {self.partition} cannot commit", error)
+
+    async def _commit(self) -> None:
+        """One transaction. The order of the steps is what makes it exactly once."""
+        # 1. Decide, on a stage laid over what was committed. Nothing is visible yet, so a
+        #    failure from here to 3 loses nothing and grants nothing.
+        stage = self.processor.begin()
+        batches = self._take_batches()
+        positions = self._stage_batches(stage, batches)
+        waiting, replies = self._stage_requests(stage, {**self.positions, **positions})
+        # 2. Collect, with the positions among the records: written elsewhere, a crash
+        #    between the two would repeat or lose the inputs.
+        records = list(stage.outgoing())
+        records += self._position_records(positions)
+        # 3. Write and commit. An error here leaves it open whether it is committed, so
+        #    the process must end and read the truth from the log.
+        if records:
+            await self._writer.commit(records)
+        # 4. Apply. Earlier, a reader could see what then was never committed.
+        stage.apply()
+        self.positions.update(positions)
+        self.stats.records += sum(len(batch.records) for batch in batches)
+        self.stats.transactions += bool(records)
+        self.stats.last_commit = asyncio.get_running_loop().time()
+        # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
+        for entry, reply in zip(waiting, replies, strict=True):
+            if not entry.answer.done():
+                entry.answer.set_result(reply)
+        # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
+        for batch in batches:
+            batch.done()
+
+    def _take_batches(self) -> list[Batch]:
+        taken: list[Batch] = []
+        count = 0
+        while self._batches and count < RECORDS_PER_COMMIT_MAX:
+            batch = self._batches.popleft()
+            taken.append(batch)
+            count += len(batch.records)
+        self._records_waiting -= count
+        if self._records_waiting < RECORDS_WAITING_MAX:
+            self._room.set()
+        return taken
+
+    def _stage_batches(self, stage: Stage, batches: Iterable[Batch]) -> dict[str, int]:
+        reached: dict[str, int] = {}
+        add = stage.add_record
+        for batch in batches:
+            topic = batch.topic
+            position = reached.get(topic, self.positions.get(topic, 0))
+            if batch.start > position:
+                raise GapInInput(
+                    f"{topic}[{self.partition}] was read from {batch.start}, not {position}"
+                )
+            for record in batch.records:
+                if record.offset >= position:
+                    add(topic, record)
+            reached[topic] = max(position, batch.end)
+        return {t: p for t, p in reached.items() if p != self.positions.get(t, 0)}
+
+    def _stage_requests(
+        self, stage: Stage, positions: dict[str, int]
+    ) -> tuple[list[_Waiting], list[Any]]:
+        now = self._clock()
+        if self._due:
+            self._due = False
+            stage.add_due(now, positions)
+        waiting = list(self._requests)
+        self._requests.clear()
+        return waiting, [
+            stage.add_request(entry.request, now, positions) for entry in waiting
+        ]
+
+    def _position_records(self, positions: dict[str, int]) -> list[Outgoing]:
+        topic = self._positions_topic
+        return [
+            Outgoing(topic, position_key(name), str(position).encode())
+            for name, position in positions.items()
+        ]
+
+
+class GapInInput(Exception):
+    """Records between two batches are missing: going on would lose them."""

@@ -1,0 +1,163 @@
+"""The lanes that this worker owns: made by restore, dropped whole when revoked."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
+from billing_stream.engine.lane import Clock, Die, Lane, utc_now
+from billing_stream.engine.log import POSITION_PREFIX, Fenced, Log, Writer
+from billing_stream.engine.processor import Processor
+
+logger = logging.getLogger(__name__)
+
+NewProcessor = Callable[[int], Processor]
+DRAIN_SECONDS = 3.0
+
+
+def _die(why: str, error: BaseException | None) -> None:
+    die(why, error, EXIT_FENCED if isinstance(error, Fenced) else EXIT_FATAL)
+
+
+class Lanes(Mapping[int, Lane]):
+    """Partition -> lane, for the partitions that are restored and owned here."""
+
+    def __init__(
+        self,
+        log: Log,
+        new_processor: NewProcessor,
+        *,
+        positions_topic: str,
+        clock: Clock = utc_now,
+        on_failure: Die = _die,
+    ) -> None:
+        self._log = log
+        self._new_processor = new_processor
+        self._positions_topic = positions_topic
+        self._clock = clock
+        self._on_failure = on_failure
+        self._lanes: dict[int, Lane] = {}
+        self._open = asyncio.Event()
+        self.epoch = 0
+        self.restored_records = 0
+        self.restored_seconds = 0.0
+
+    def __getitem__(self, partition: int) -> Lane:
+        return self._lanes[partition]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._lanes)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def ready(self) -> bool:
+        """Whether recovery is over and the lanes commit."""
+        return self._open.is_set()
+
+    async def pause(self) -> None:
+        """Finish what is being committed and begin nothing new, until `resume`."""
+        self._open.clear()
+        await asyncio.gather(
+            *(lane.pause(DRAIN_SECONDS) for lane in self._lanes.values())
+        )
+
+    async def drop(self, partitions: Iterable[int]) -> None:
+        """Forget lanes whose partitions belong to someone else now."""
+        dropped = [self._lanes.pop(p) for p in list(partitions) if p in self._lanes]
+        await asyncio.gather(*(lane.stop() for lane in dropped))
+
+    async def restore(self, partitions: Iterable[int]) -> dict[int, Lane]:
+        """Fence, then read: new lanes for these partitions, not started.
+
+        Fencing after the read would miss what the old owner committed in between.
+        """
+        wanted = sorted(partitions)
+        began = time.monotonic()
+        writers: dict[int, Writer] = {}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for partition in wanted:
+                    group.create_task(self._fence(partition, writers))
+            processors = {p: self._new_processor(p) for p in wanted}
+            positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
+
+            def on_row(
+                partition: int, table: str, key: bytes, value: bytes | None
+            ) -> None:
+                if key.startswith(POSITION_PREFIX):
+                    topic = key[len(POSITION_PREFIX) :].decode()
+                    positions[partition][topic] = int(value or 0)
+                else:
+                    processors[partition].restore(table, key, value)
+
+            count = await self._log.restore(wanted, on_row)
+            for processor in processors.values():
+                processor.restored()
+        except BaseException:
+            # Nothing was begun: whoever comes next fences these ids again.
+            await asyncio.gather(
+                *(w.close() for w in writers.values()), return_exceptions=True
+            )
+            raise
+        self.restored_records, self.restored_seconds = count, time.monotonic() - began
+        if wanted:
+            logger.info(
+                "restored partitions %s: %s records in %.2f s",
+                _ranges(wanted),
+                count,
+                self.restored_seconds,
+            )
+        return {
+            p: self._lane(p, processors[p], writers[p], positions[p]) for p in wanted
+        }
+
+    def adopt(self, lanes: Mapping[int, Lane]) -> None:
+        """Own restored lanes."""
+        self._lanes.update(lanes)
+
+    def next_epoch(self) -> int:
+        """Begin a new epoch of deliveries; what the consumer gave before it is void."""
+        self.epoch += 1
+        for lane in self._lanes.values():
+            lane.resume(self.epoch)
+        return self.epoch
+
+    def start(self, lanes: Iterable[Lane]) -> None:
+        """Let new lanes commit."""
+        for lane in lanes:
+            lane.start()
+        self._open.set()
+
+    async def _fence(self, partition: int, writers: dict[int, Writer]) -> None:
+        writers[partition] = await self._log.fence(partition)
+
+    def _lane(
+        self,
+        partition: int,
+        processor: Processor,
+        writer: Writer,
+        positions: dict[str, int],
+    ) -> Lane:
+        return Lane(
+            partition,
+            processor,
+            writer,
+            positions=positions,
+            positions_topic=self._positions_topic,
+            die=self._on_failure,
+            clock=self._clock,
+        )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Sorted numbers as people write them: 0-3, 7."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

@@ -1,0 +1,53 @@
+"""What the engine asks of the log. Kafka and the simulated log obey one test suite."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from billing_stream.engine.processor import Outgoing
+
+POSITION_PREFIX = b"\x00position/"
+
+OnRow = Callable[[int, str, bytes, bytes | None], None]
+"""Takes (partition, table, key, value) of a changelog record."""
+
+
+def position_key(topic: str) -> bytes:
+    """The changelog key under which a lane keeps how far it has read `topic`."""
+    return POSITION_PREFIX + topic.encode()
+
+
+class Fenced(Exception):
+    """Another worker owns the partition now: nothing of ours can be written any more."""
+
+
+class Writer(Protocol):
+    """Writes transactions for one partition, as its one owner."""
+
+    async def commit(self, records: Sequence[Outgoing]) -> None:
+        """Write all records, or none, and return when that is certain.
+
+        Raises Fenced when another owner took over; after any other error it is unknown
+        whether they were written, and the process must end.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections; nothing is in flight when this is called."""
+
+
+class Log(Protocol):
+    """Where changelogs are read from and transactions are written to."""
+
+    async def fence(self, partition: int) -> Writer:
+        """Become the owner: whoever was it before can commit nothing from here on.
+
+        An open transaction of the old owner has ended when this returns.
+        """
+
+    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+        """Read all changelogs of these partitions to their ends; how many records it were.
+
+        To be called after `fence`: what the old owner committed until then is read.
+        """
+
+
+Sleep = Callable[[float], Awaitable[None]]

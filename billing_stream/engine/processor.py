@@ -1,0 +1,69 @@
+"""What the engine asks of the application: decide, collect, apply. It knows no Kafka."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from billing_stream.schemas import Headers, InputRecord
+
+
+class Outgoing(NamedTuple):
+    """A record to be written. `partition` None: the lane's own."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None = None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+class Request(NamedTuple):
+    """A command that comes from no topic. `origin` is http, timer or cli."""
+
+    command: Any
+    origin: str
+    correlation_id: str
+
+
+class Stage(Protocol):
+    """The changes of one transaction, not yet visible. Used once, by one lane.
+
+    Nothing here may do I/O, wait, or change what was committed, except `apply`.
+    """
+
+    def add_record(self, topic: str, record: InputRecord) -> None:
+        """Take an input record of `topic`; a bad one becomes a dead letter.
+
+        Raises only what is fatal.
+        """
+
+    def add_request(
+        self, request: Request, now: datetime, positions: dict[str, int]
+    ) -> Any:
+        """Take a command and give its reply; `positions` are those of the inputs by then."""
+
+    def add_due(self, now: datetime, positions: dict[str, int]) -> None:
+        """Let happen what fell due by `now`, or a part of it that fits a transaction."""
+
+    def outgoing(self) -> Iterable[Outgoing]:
+        """All that is to be written: changed rows, events, journal, dead letters."""
+
+    def apply(self) -> None:
+        """Make the changes visible; called once, after the commit."""
+
+
+class Processor(Protocol):
+    """The application's state and rules of one partition."""
+
+    def restore(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Take a row from a changelog; later ones replace earlier ones, None deletes."""
+
+    def restored(self) -> None:
+        """All changelogs were read to their ends."""
+
+    def begin(self) -> Stage:
+        """An empty stage over what was committed."""
+
+    def next_due(self) -> datetime | None:
+        """When something falls due next, or None."""

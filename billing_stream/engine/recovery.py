@@ -1,0 +1,150 @@
+"""Faust's recovery, replaced: fence, restore, seek, start.
+
+Faust's own delivery of changelogs stays paused for ever. Each rebalance that Faust
+reports leads to one pass of `_recover`; a further one in between begins it again.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP
+from mode import Service
+
+from billing_stream.engine.fatal import die
+from billing_stream.engine.lanes import Lanes
+
+# Not __name__: under that name mode logs the life of every service class in this module.
+logger = logging.getLogger("billing_stream.recovery")
+
+
+class RebalancedAgain(Exception):
+    """The assignment changed while we restored."""
+
+
+class LaneRecovery(Recovery):
+    """Brings the lanes in line with the assignment."""
+
+    lanes: Lanes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._generation_seen = -1
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],
+        revoked: set[TP],
+        newly_assigned: set[TP],
+        generation_id: int = 0,
+    ) -> None:
+        """Note the assignment, then let Faust signal the start of recovery."""
+        owned = {tp.partition for tp in self.app.assignor.assigned_actives()}
+        if self._generation_seen not in (-1, generation_id - 1):
+            # We were not there in between: someone else may have owned what we hold.
+            owned = set()
+        self._generation_seen = generation_id
+        await self.lanes.drop(set(self.lanes) - owned)
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    @Service.task
+    async def _restart_recovery(self) -> None:
+        try:
+            while not self.should_stop:
+                if await self.wait_for_stopped(self.signal_recovery_start.wait()):
+                    return
+                self.signal_recovery_start.clear()
+                try:
+                    await self._recover(self._generation_id)
+                except RebalancedAgain:
+                    logger.info("the assignment changed again: restoring anew")
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Ended silently, recovery would leave a worker that lives and does nothing.
+            if not self.should_stop:
+                die("recovery failed", error)
+
+    async def _recover(self, generation: int) -> None:
+        consumer = self.app.consumer
+        self._set_recovery_started()
+        self.completed.clear()
+        # 1. Let go of what is not ours. The lanes are paused since the revocation.
+        owned = {tp.partition for tp in self.active_tps}
+        await self.lanes.drop(set(self.lanes) - owned)
+        # 2. Fence and restore what is new; a kept partition is not read again.
+        restored = await self._unless_rebalanced(
+            self.lanes.restore(owned - set(self.lanes))
+        )
+        if self.app.consumer_generation_id != generation:
+            await asyncio.gather(*(lane.stop() for lane in restored.values()))
+            raise RebalancedAgain
+        self.lanes.adopt(restored)
+        await self.app.on_rebalance_complete.send()
+        # 3. Seek to the positions that came with the state, while nothing flows: resumed
+        #    earlier, the consumer would deliver from elsewhere.
+        await self._unless_rebalanced(consumer.perform_seek())
+        # 4. Start.
+        self.lanes.start(restored.values())
+        self._set_recovery_ended()
+        self.completed.set()
+        self.app.flow_control.resume()
+        consumer.resume_partitions(
+            {tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)}
+        )
+        consumer.resume_flow()
+        app: Any = self.app
+        await app._fetcher.maybe_start()
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        self.app.on_rebalance_end()
+        logger.info(
+            "ready with %s partitions, generation %s", len(self.lanes), generation
+        )
+
+    async def _unless_rebalanced(self, work: Any) -> Any:
+        """The result of `work`; RebalancedAgain, and `work` cancelled, on a new assignment."""
+        task = asyncio.ensure_future(work)
+        again = asyncio.ensure_future(self.signal_recovery_start.wait())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait(
+                {task, again, stopped}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if task.done():
+                return task.result()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if not task.cancelled() and task.exception() is None:
+                await self._discard(task.result())
+            raise RebalancedAgain
+        finally:
+            again.cancel()
+            stopped.cancel()
+
+    async def _discard(self, result: Any) -> None:
+        """Restored after all, but too late: close what was opened."""
+        if isinstance(result, dict):
+            await asyncio.gather(*(lane.stop() for lane in result.values()))
+
+
+def new_table_manager(lanes: Lanes) -> type[TableManager]:
+    """The `TableManager` setting of an app whose tables live in these lanes."""
+
+    class BoundRecovery(LaneRecovery):
+        pass
+
+    BoundRecovery.lanes = lanes
+
+    class BoundTableManager(TableManager):
+        @property
+        def recovery(self) -> Recovery:
+            if self._recovery is None:
+                self._recovery = BoundRecovery(
+                    self.app, self, beacon=self.beacon, loop=self.loop
+                )
+            return self._recovery
+
+    return BoundTableManager

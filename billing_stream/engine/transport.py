@@ -1,0 +1,226 @@
+"""Faust's Kafka transport, changed in four ways.
+
+Records are delivered in batches, one message per fetched batch and partition. Seeks go to
+the positions that the lanes restored. Waiting for streams means pausing the lanes. And the
+group's own offsets are committed for display only: nothing here depends on them.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar, cast
+
+import aiokafka
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.exceptions import ConsumerNotStarted
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from billing_stream.engine.lane import Batch
+from billing_stream.engine.lanes import Lanes
+
+# Not __name__: under that name mode logs the life of every service class in this module.
+logger = logging.getLogger("billing_stream.transport")
+
+FETCH_WAIT_MS = 50
+
+
+class PositionLost(Exception):
+    """An input no longer has the records to go on from: it was cut short, or made anew."""
+
+
+class EngineConsumerThread(driver.AIOKafkaConsumerThread):
+    """The consumer's thread; its client reads what was committed, and does not wait long."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        self._assignor = self.app.assignor
+        consumer: Any = self.consumer
+        options: Mapping[str, Any] = consumer.client_options
+        return aiokafka.AIOKafkaConsumer(
+            **options,
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            # A reset would skip or repeat records: we always seek to where we know to be.
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+        )
+
+    async def ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        """The first and the end offset of each partition."""
+        found: dict[TP, tuple[int, int]] = await self.call_thread(self._ranges, tps)
+        return found
+
+    async def _ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        asked = [TopicPartition(topic, partition) for topic, partition in tps]
+        begins = await consumer.beginning_offsets(asked)
+        ends = await consumer.end_offsets(asked)
+        return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
+
+    async def show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
+        """Commit offsets to the group, for lag displays; None: wherever the client is."""
+        await self.call_thread(self._show_offsets, offsets)
+
+    async def _show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        shown = {}
+        for (topic, partition), offset in offsets.items():
+            tp = TopicPartition(topic, partition)
+            if tp not in assigned:
+                continue
+            at = await consumer.position(tp) if offset is None else offset
+            shown[tp] = OffsetAndMetadata(at, "")
+        if shown:
+            await consumer.commit(shown)
+
+
+class EngineConsumer(driver.Consumer):
+    """Delivers batches and keeps no positions of its own. Set `lanes` before the start."""
+
+    lanes: ClassVar[Lanes]
+    client_options: ClassVar[Mapping[str, Any]]
+    input_topics: ClassVar[frozenset[str]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next: dict[TP, int] = {}
+        self._shown: dict[TP, int | None] = {}
+
+    def _new_consumer_thread(self) -> EngineConsumerThread:
+        return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(
+        self, timeout: float
+    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield one message per partition; its value is the whole `Batch`."""
+        epoch = self.lanes.epoch
+        records, active = await self._wait_next_records(timeout)
+        if self.should_stop or not records:
+            return
+        for tp, batch in records.items():
+            # A seek while we waited voids what was read before it.
+            if not self.flow_active or epoch != self.lanes.epoch:
+                return
+            if tp.topic not in self.input_topics or (
+                active is not None and tp not in active
+            ):
+                continue
+            start = self._next.get(tp, batch[0].offset)
+            self._next[tp] = batch[-1].offset + 1
+            message: Any = self._to_message(tp, batch[-1])
+            message.key = None
+            message.value = Batch(tp.topic, batch, start, epoch)
+            yield tp, message
+
+    async def perform_seek(self) -> None:
+        """Go to where the lanes are; begins a new epoch of deliveries."""
+        seeks = {}
+        for tp in self.assignment():
+            lane = self.lanes.get(tp.partition)
+            if tp.topic in self.input_topics and lane is not None:
+                seeks[tp] = lane.positions.get(tp.topic, 0)
+        for tp, (begin, end) in (await self._engine_thread.ranges(list(seeks))).items():
+            seeks[tp] = seeks[tp] or begin
+            if not begin <= seeks[tp] <= end:
+                raise PositionLost(
+                    f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, "
+                    f"the next to read would be {seeks[tp]}"
+                )
+        await self.seek_wait(seeks)
+        self._next.clear()
+        # A topic never read begins at its first record, which need not be 0.
+        self._next.update(
+            {tp: at if self._read_before(tp) else 0 for tp, at in seeks.items()}
+        )
+        self._shown.clear()
+        for tp in self.assignment():
+            self._read_offset[tp] = None
+        self.lanes.next_epoch()
+
+    @property
+    def _thread_started(self) -> bool:
+        try:
+            self.assignment()
+        except ConsumerNotStarted:
+            return False
+        return True
+
+    @property
+    def _engine_thread(self) -> EngineConsumerThread:
+        thread: Any = self._thread
+        return cast(EngineConsumerThread, thread)
+
+    def _read_before(self, tp: TP) -> bool:
+        return tp.topic in self.lanes[tp.partition].positions
+
+    async def wait_empty(self) -> None:
+        """Called when partitions are revoked and at a stop: the lanes come to rest."""
+        await self.lanes.pause()
+        await self._show_offsets()
+
+    async def commit(self, *args: Any, **kwargs: Any) -> bool:
+        """Show the group how far we are; positions proper stand in the transactions."""
+        await self._show_offsets()
+        return True
+
+    async def _show_offsets(self) -> None:
+        if not self._thread_started:
+            return
+        offsets: dict[TP, int | None] = {}
+        for tp in self.assignment():
+            lane = self.lanes.get(tp.partition)
+            if tp.topic not in self.input_topics or lane is None:
+                continue
+            reached = lane.positions.get(tp.topic, 0)
+            # Read up and idle: the client stands behind the last control record too.
+            caught_up = lane.is_idle and self._next.get(tp, reached) <= reached
+            offsets[tp] = None if caught_up and self.lanes.ready else reached
+        changed = {
+            tp: o for tp, o in offsets.items() if o is None or self._shown.get(tp) != o
+        }
+        if not changed:
+            return
+        self._shown.update(changed)
+        try:
+            await self._engine_thread.show_offsets(changed)
+        except (KafkaError, asyncio.TimeoutError) as error:
+            logger.debug("offsets for display not committed: %r", error)
+
+    async def _add_gap(self, *args: Any) -> None:
+        """Gaps between batches are control records, or the lane finds them."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's own watch counts acks per record; `progress.py` watches the lanes."""
+
+
+def new_transport(
+    app: Any, lanes: Lanes, options: Mapping[str, Any], input_topics: frozenset[str]
+) -> driver.Transport:
+    """A transport for this app, whose consumer works with these lanes."""
+
+    class BoundConsumer(EngineConsumer):
+        pass
+
+    BoundConsumer.lanes = lanes
+    BoundConsumer.client_options = options
+    BoundConsumer.input_topics = input_topics
+
+    class BoundTransport(driver.Transport):
+        Consumer: ClassVar[type[EngineConsumer]] = BoundConsumer
+
+    return BoundTransport(app.conf.broker_consumer, app)

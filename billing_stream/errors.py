@@ -1,0 +1,26 @@
+"""Every error of ours.
+
+BillingError
+├── SettingsError     the environment is missing something or has it malformed
+├── TopicsError       topics are missing or not as they must be
+└── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
+
+A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatever else is
+raised while a transaction is made is fatal: one log line, then the process ends at once.
+"""
+
+
+class BillingError(Exception):
+    """What we raise on purpose; its text is for people."""
+
+
+class SettingsError(BillingError):
+    """The environment is missing something or has it malformed; says every such variable."""
+
+
+class TopicsError(BillingError):
+    """Topics are missing or not as they must be; says each and what is wrong."""
+
+
+class InvalidRecord(BillingError):
+    """A record that cannot be understood; the text is the dead letter's reason."""

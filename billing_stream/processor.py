@@ -1,0 +1,301 @@
+"""The billing of one partition, as the engine drives it: record in, decision, records out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from billing_stream import schemas, topics
+from billing_stream.domain.commands import Command, PassTime
+from billing_stream.domain.decide import decide
+from billing_stream.domain.model import Policy
+from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered
+from billing_stream.domain.state import State
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.engine.processor import Outgoing, Request
+from billing_stream.errors import InvalidRecord
+from billing_stream.schemas import InputRecord, encode
+from billing_stream.topics import Topics
+from tables import codecs
+from tables.deadlines import Deadlines
+from tables.rows import PartitionRows, StagedRows
+
+# Due merchants in one transaction; the rest follows in the next.
+DUE_PER_COMMIT_MAX = 1_000
+
+
+class BillingProcessor:
+    """The state of one partition: rows, indexes and deadlines."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        partitions: int,
+        policy: Policy,
+        names: Topics,
+        max_record_bytes: int,
+    ) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self.policy = policy
+        self.names = names
+        self.max_record_bytes = max_record_bytes
+        self.rows = PartitionRows()
+        self.deadlines = Deadlines()
+        self.event_topics = {
+            kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
+            for kind in topics.EVENT_TYPES
+        }
+        self.bases = {names.name(topic): topic for topic in topics.INPUTS}
+        self._restorers: dict[str, Callable[[bytes, bytes | None], None]] = {
+            topics.BILLING_RECORDS: self._restore_merchant,
+            topics.CREDIT_PURCHASES: self._restore_purchase,
+            topics.IDEMPOTENCY_KEYS: self._restore_answer,
+            topics.SHOPS_TABLE: self._restore_shop,
+        }
+
+    def restore(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Take a row from a changelog."""
+        self._restorers[table](key, value)
+
+    def restored(self) -> None:
+        """Set the deadlines of what was restored."""
+        for merchant_id in self.rows.merchants:
+            self.schedule(merchant_id)
+
+    def begin(self) -> "BillingStage":
+        """An empty stage over what was committed."""
+        return BillingStage(self)
+
+    def next_due(self) -> datetime | None:
+        """When something falls due next, or None."""
+        return self.deadlines.first()
+
+    def schedule(self, merchant_id: str) -> None:
+        """Have the merchant looked at when something of it falls due."""
+        due = self.rows.next_due(merchant_id, self.policy.purchase_expiry)
+        if due is not None:
+            self.deadlines.set(merchant_id, due)
+
+    def _restore_merchant(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            self.rows.put_merchant(codecs.merchant.decode(value))
+
+    def _restore_purchase(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            self.rows.put_purchase(codecs.purchase.decode(value))
+
+    def _restore_answer(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self.rows.drop_answer(*codecs.split_answer_key(key.decode()))
+        else:
+            self.rows.put_answer(codecs.answer.decode(value))
+
+    def _restore_shop(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            self.rows.put_shop(key.decode(), value.decode())
+
+
+class BillingStage:
+    """The changes of one transaction. See `engine.processor.Stage`."""
+
+    def __init__(self, processor: BillingProcessor) -> None:
+        self._processor = processor
+        self._policy = processor.policy
+        self._rows = StagedRows(processor.rows)
+        self._out: list[Outgoing] = []
+        self._looked_at: set[str] = set()
+
+    def add_record(self, topic: str, record: InputRecord) -> None:
+        """Decode and decide; forward what is on a wrong partition; divert what is bad."""
+        base = self._processor.bases[topic]
+        try:
+            incoming = schemas.decode(base, record, self._processor.max_record_bytes)
+        except InvalidRecord as error:
+            self._divert(record, str(error))
+            return
+        said = incoming.said
+        if isinstance(said, ShopRegistered):
+            self._add_shop(said)
+            return
+        if not self._is_ours(said.merchant_id):
+            self._forward(base, record, said.merchant_id)
+            return
+        reply = self._decide(
+            said,
+            schemas.instant(record.timestamp),
+            incoming.correlation_id,
+            said.command_id,
+        )
+        if isinstance(reply, Rejected):
+            self._divert(record, f"{reply.code}: {reply.message}")
+
+    def add_request(
+        self, request: Request, now: datetime, positions: dict[str, int]
+    ) -> Reply:
+        """Decide a command that came from no topic, and write it to the journal."""
+        return self._decide(
+            request.command,
+            now,
+            request.correlation_id,
+            request.origin,
+            request,
+            positions,
+        )
+
+    def add_due(self, now: datetime, positions: dict[str, int]) -> None:
+        """Let time pass for merchants in which something fell due."""
+        for merchant_id in self._processor.deadlines.take(now, DUE_PER_COMMIT_MAX):
+            self._looked_at.add(merchant_id)
+            command_id = f"timer/{merchant_id}/{now.isoformat()}"
+            request = Request(
+                PassTime(merchant_id, command_id),
+                "timer",
+                schemas.correlation_of(command_id),
+            )
+            self.add_request(request, now, positions)
+
+    def outgoing(self) -> Iterable[Outgoing]:
+        """Changed rows first, each once however often it changed, then all the rest."""
+        yield from self._changed_rows()
+        yield from self._out
+
+    def apply(self) -> None:
+        """Lay the changes into the rows and set deadlines anew."""
+        self._rows.apply()
+        schedule = self._processor.schedule
+        for merchant_id in self._rows.merchants:
+            schedule(merchant_id)
+        for merchant_id in self._looked_at:
+            schedule(merchant_id)
+
+    def _decide(
+        self,
+        command: Command,
+        now: datetime,
+        correlation_id: str | None,
+        cause: str,
+        request: Request | None = None,
+        positions: dict[str, int] | None = None,
+    ) -> Reply:
+        state = State.of(self._policy, self._rows, command.merchant_id)
+        decision = decide(state, command, now)
+        self._rows.add(decision)
+        if decision.merchant is None and not decision.unclaimed:
+            return decision.reply
+        correlation_id = correlation_id or schemas.correlation_of(command.command_id)
+        if request is not None:
+            self._journal(request, now, positions or {})
+        self._collect(decision, command.merchant_id, correlation_id, cause)
+        return decision.reply
+
+    def _collect(
+        self, decision: Decision, merchant_id: str, correlation_id: str, cause: str
+    ) -> None:
+        key = merchant_id.encode()
+        for event in decision.events:
+            topic, event_type = self._processor.event_topics[event.data.kind]
+            headers = (("sequence", b"%d" % event.sequence), ("cause", cause.encode()))
+            value = schemas.encode_event(event, event_type, correlation_id)
+            self._out.append(Outgoing(topic, key, value, headers=headers))
+        for shop in decision.shops:
+            name = codecs.shop_key(shop.platform, shop.domain)
+            partition = partition_of(name, self._processor.partitions)
+            topic = self._processor.names.name(topics.SHOPS)
+            self._out.append(
+                Outgoing(topic, name.encode(), encode(shop), partition=partition)
+            )
+        for unclaimed in decision.unclaimed:
+            webhooks = self._processor.names.name(topics.PURCHASE_UPDATED)
+            letter = schemas.dead_letter_of_unclaimed(unclaimed, webhooks)
+            self._add_dead_letter(letter)
+
+    def _journal(
+        self, request: Request, now: datetime, positions: dict[str, int]
+    ) -> None:
+        entry = schemas.JournalEntry(
+            command=request.command,
+            origin=request.origin,
+            correlation_id=request.correlation_id,
+            now=now,
+            positions=positions,
+        )
+        topic = self._processor.names.name(topics.JOURNAL)
+        key = request.command.merchant_id.encode()
+        self._out.append(Outgoing(topic, key, encode(entry)))
+
+    def _is_ours(self, merchant_id: str) -> bool:
+        # The hash is slow in Python, and only our own merchants have a row here.
+        processor = self._processor
+        if self._rows.merchant(merchant_id) is not None:
+            return True
+        return partition_of(merchant_id, processor.partitions) == processor.partition
+
+    def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
+        came_from = schemas.place(record.topic, record.partition, record.offset)
+        kept = [
+            (k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")
+        ]
+        topic = base if base != topics.COMMANDS else self._forwarded_before(record)
+        headers = [
+            *kept,
+            (schemas.FORWARDED_TOPIC, topic.encode()),
+            (schemas.FORWARDED_FROM, came_from.encode()),
+        ]
+        self._out.append(
+            Outgoing(
+                self._processor.names.name(topics.COMMANDS),
+                merchant_id.encode(),
+                record.value,
+                headers=headers,
+                partition=partition_of(merchant_id, self._processor.partitions),
+            )
+        )
+
+    @staticmethod
+    def _forwarded_before(record: InputRecord) -> str:
+        return schemas.forwarded_topic(record.headers) or topics.COMMANDS
+
+    def _divert(self, record: InputRecord, reason: str) -> None:
+        self._add_dead_letter(schemas.dead_letter(record, reason))
+
+    def _add_dead_letter(self, letter: schemas.DeadLetter) -> None:
+        topic = self._processor.names.name(topics.DEAD_LETTERS)
+        self._out.append(Outgoing(topic, letter.key, encode(letter)))
+
+    def _add_shop(self, shop: ShopRegistered) -> None:
+        self._rows.shops[codecs.shop_key(shop.platform, shop.domain)] = shop.merchant_id
+
+    def _changed_rows(self) -> Iterator[Outgoing]:
+        changelog = self._processor.names.changelog
+        rows = self._rows
+        topic = changelog(topics.BILLING_RECORDS)
+        for merchant_id, merchant in rows.merchants.items():
+            yield Outgoing(topic, merchant_id.encode(), encode(merchant))
+        topic = changelog(topics.CREDIT_PURCHASES)
+        for purchase_id, purchase in rows.purchases.items():
+            yield Outgoing(topic, purchase_id.encode(), encode(purchase))
+        topic = changelog(topics.IDEMPOTENCY_KEYS)
+        for (merchant_id, key), answer in rows.answers_changed.items():
+            name = codecs.answer_key(merchant_id, key).encode()
+            yield Outgoing(topic, name, None if answer is None else encode(answer))
+        topic = changelog(topics.SHOPS_TABLE)
+        for shop, merchant_id in rows.shops.items():
+            yield Outgoing(topic, shop.encode(), merchant_id.encode())
+
+
+def new_processors(
+    *, partitions: int, policy: Policy, names: Topics, max_record_bytes: int
+) -> Callable[[int], Any]:
+    """Makes the processor of a partition, for the lanes."""
+
+    def new_processor(partition: int) -> BillingProcessor:
+        return BillingProcessor(
+            partition,
+            partitions=partitions,
+            policy=policy,
+            names=names,
+            max_record_bytes=max_record_bytes,
+        )
+
+    return new_processor

@@ -1,0 +1,275 @@
+"""Bytes to commands, events to bytes. The only place that knows how records look.
+
+Values are JSON: the bare payload, or the payload as `data` of the envelope. Fields that a
+producer adds are ignored.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from billing_stream import topics
+from billing_stream.domain.commands import (
+    Command,
+    CreateMerchant,
+    RefundCharge,
+    Text,
+    UpdateCharge,
+    Uuid,
+)
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Instant
+from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, Unclaimed
+from billing_stream.errors import InvalidRecord
+
+SOURCE_SERVICE = "billing-service"
+# Names the topic whose record this is, on a record that was forwarded to the commands.
+FORWARDED_TOPIC = "billing-forwarded-topic"
+FORWARDED_FROM = "billing-forwarded-from"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class InputRecord(Protocol):
+    """A record as the Kafka client gives it. `timestamp` is in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class MerchantCreated(Struct, frozen=True):
+    """`evt.merchant.created.v1`. Name and email are not read: what is not kept cannot leak."""
+
+    merchant_id: Uuid
+    platform_name: Text
+    domain: Text
+
+
+class PurchaseUpdated(Struct, frozen=True):
+    """`evt.webhook.app.purchase_updated.v1`."""
+
+    merchant_id: Uuid
+    charge_id: Text
+    status: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class PurchaseRefundedIn(Struct, frozen=True):
+    """`evt.webhook.app.purchase_refunded.v1`."""
+
+    merchant_id: Uuid
+    charge_id: Text
+
+
+class Incoming(Struct, frozen=True):
+    """What an input record says, and the correlation id it came with."""
+
+    said: Command | ShopRegistered
+    correlation_id: str | None
+
+
+class _Envelope(Struct, frozen=True):
+    data: Raw | UnsetType = UNSET
+    event_type: Any = None
+    correlation_id: Any = None
+
+
+class _EventEnvelope(Struct, frozen=True):
+    event_id: str
+    event_type: str
+    correlation_id: str
+    source_service: str
+    timestamp: datetime
+    data: EventData
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """`billing.journal.v1`: a command that came from no topic, as it was decided.
+
+    `origin` is http, timer or cli. `positions` are the offsets up to which the lane had
+    read its inputs when it decided: inputs and journal together are the whole history.
+    """
+
+    command: Command
+    origin: str
+    correlation_id: str
+    now: Instant
+    positions: dict[str, int]
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """`dlq.billing.v1`: a record that could not be understood, whole, and why.
+
+    `key`, `value` and the values of `headers` are base64 text in the JSON.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Instant
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    reason: str
+
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_merchant_created = msgspec.json.Decoder(MerchantCreated)
+_purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
+_purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
+_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_shop = msgspec.json.Decoder(ShopRegistered)
+
+
+def instant(timestamp_ms: int) -> datetime:
+    """The aware UTC time of a record's timestamp (ms since the epoch)."""
+    return _EPOCH + timedelta(milliseconds=timestamp_ms)
+
+
+def place(topic: str, partition: int, offset: int) -> str:
+    """Where a record is: `topic[partition]@offset`."""
+    return f"{topic}[{partition}]@{offset}"
+
+
+def parse_place(text: str) -> tuple[str, int, int]:
+    """The topic, partition and offset of a place; ValueError when it is none."""
+    topic, bracket, rest = text.rpartition("[")
+    partition, closing, offset = rest.partition("]@")
+    if not bracket or not closing:
+        raise ValueError(f"not a place: {text!r}")
+    return topic, int(partition), int(offset)
+
+
+def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
+    """What the record says, read as one of `topic` (its name without a prefix).
+
+    Raises InvalidRecord, with the reason, for whatever it cannot make sense of.
+    """
+    value = record.value
+    if value is None:
+        raise InvalidRecord("the value is null")
+    if len(value) > max_bytes:
+        raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
+    if topic == topics.COMMANDS:
+        topic = forwarded_topic(record.headers) or topic
+    try:
+        envelope = _envelope.decode(value)
+        data = envelope.data
+        payload = value if data is UNSET else bytes(data)
+        said = _said(topic, payload, record)
+    except RecursionError:
+        raise InvalidRecord("the JSON is nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecord(str(error)) from None
+    correlation_id = envelope.correlation_id
+    if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
+        correlation_id = None
+    return Incoming(said, correlation_id)
+
+
+def _said(topic: str, payload: bytes, record: InputRecord) -> Command | ShopRegistered:
+    came_from = place(record.topic, record.partition, record.offset)
+    if topic == topics.PURCHASE_UPDATED:
+        updated = _purchase_updated.decode(payload)
+        return UpdateCharge(
+            updated.merchant_id.lower(), updated.charge_id, updated.status, came_from
+        )
+    if topic == topics.MERCHANT_CREATED:
+        created = _merchant_created.decode(payload)
+        return CreateMerchant(
+            created.merchant_id.lower(),
+            created.platform_name,
+            created.domain,
+            came_from,
+        )
+    if topic == topics.PURCHASE_REFUNDED:
+        refunded = _purchase_refunded.decode(payload)
+        return RefundCharge(refunded.merchant_id.lower(), refunded.charge_id, came_from)
+    if topic == topics.SHOPS:
+        return _shop.decode(payload)
+    if topic == topics.COMMANDS:
+        command = _command.decode(payload)
+        return msgspec.structs.replace(
+            command, merchant_id=command.merchant_id.lower(), command_id=came_from
+        )
+    raise InvalidRecord(f"no records of topic {topic!r} are known here")
+
+
+def forwarded_topic(headers: Headers) -> str | None:
+    """The topic whose record a forwarded one is, or None."""
+    for name, value in headers:
+        if name == FORWARDED_TOPIC:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def encode_event(event: Event, event_type: str, correlation_id: str) -> bytes:
+    """The event in its envelope."""
+    return encode(
+        _EventEnvelope(
+            event.event_id,
+            event_type,
+            correlation_id,
+            SOURCE_SERVICE,
+            event.at,
+            event.data,
+        )
+    )
+
+
+def correlation_of(command_id: str) -> str:
+    """The correlation id of what came without one: derived, so always the same."""
+    return derived_id("correlation", command_id)
+
+
+def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
+    """The dead letter of a record."""
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=instant(max(record.timestamp, 0)),
+        key=record.key,
+        value=record.value,
+        headers=list(record.headers),
+        reason=reason,
+    )
+
+
+def dead_letter_of_unclaimed(unclaimed: Unclaimed, topic: str) -> DeadLetter:
+    """The dead letter of a parked webhook that nobody claimed.
+
+    It names the place of the record; the value is what it said, sent again it has the
+    same effect. `topic` names the webhook topic when the place is not one of a record.
+    """
+    parked = unclaimed.parked
+    try:
+        source, partition, offset = parse_place(parked.source)
+    except ValueError:
+        source, partition, offset = topic, -1, -1
+    said = {
+        "merchant_id": unclaimed.merchant_id,
+        "charge_id": parked.charge_id,
+        "status": parked.status,
+    }
+    return DeadLetter(
+        topic=source,
+        partition=partition,
+        offset=offset,
+        timestamp=parked.at,
+        key=unclaimed.merchant_id.encode(),
+        value=encode(said),
+        headers=[],
+        reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
+    )

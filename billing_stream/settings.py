@@ -1,0 +1,250 @@
+"""Everything that can be set, all of it from the environment."""
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from billing_stream.domain.model import Policy
+from billing_stream.errors import SettingsError
+
+_UNITS = {
+    "ms": "milliseconds",
+    "s": "seconds",
+    "m": "minutes",
+    "h": "hours",
+    "d": "days",
+}
+
+
+def parse_duration(value: Any) -> Any:
+    """Read "14d", "24h", "30m", "90s" or "500ms".
+
+    Raises ValueError when it is none of these, or not more than nothing.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)", str(value).strip())
+    if match is None or int(match[1]) == 0:
+        raise ValueError(
+            'a duration is a whole number and a unit: "14d", "24h", "30m", "90s"'
+        )
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class AppEnv(StrEnum):
+    """Where this runs. In staging and production the platforms are real."""
+
+    DEVELOPMENT = "development"
+    TEST = "test"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+def _env(name: str, description: str, **kwargs: Any) -> Any:
+    return Field(validation_alias=name, description=description, **kwargs)
+
+
+class Settings(BaseSettings):
+    """The settings of every process; the variable of each is its alias."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, extra="ignore"
+    )
+
+    app_env: AppEnv = _env("APP_ENV", "development, test, staging or production")
+    kafka_bootstrap_servers: str = _env(
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "Kafka brokers, host:port, comma separated",
+        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+    )
+    client_jwt_secret: SecretStr = _env(
+        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=16
+    )
+    internal_jwt_secret: SecretStr = _env(
+        "INTERNAL_JWT_SECRET",
+        "signs the tokens between our own processes",
+        min_length=16,
+    )
+    database_url: SecretStr | None = _env(
+        "DATABASE_URL",
+        "PostgreSQL, for the projection; billing runs without",
+        default=None,
+    )
+    shopify_api_key: SecretStr | None = _env(
+        "SHOPIFY_API_KEY",
+        "Shopify app key; needed in staging and production",
+        default=None,
+    )
+    shopify_api_secret: SecretStr | None = _env(
+        "SHOPIFY_API_SECRET",
+        "Shopify app secret; needed in staging and production",
+        default=None,
+    )
+    shopify_api_version: str | None = _env(
+        "SHOPIFY_API_VERSION",
+        "e.g. 2026-10; needed in staging and production",
+        default=None,
+    )
+    api_external_port: int = _env(
+        "BILLING_API_EXTERNAL_PORT",
+        "HTTP port of this worker",
+        default=8000,
+        ge=1,
+        le=65535,
+    )
+    api_host: str = _env(
+        "BILLING_API_HOST",
+        "host name at which other workers reach this one",
+        default="127.0.0.1",
+    )
+    api_bind: str = _env("BILLING_API_BIND", "address to listen on", default="0.0.0.0")
+    partitions: int = _env(
+        "BILLING_PARTITIONS",
+        "partitions of every topic of ours",
+        default=8,
+        ge=1,
+        le=1024,
+    )
+    replication_factor: int = _env(
+        "BILLING_REPLICATION_FACTOR",
+        "replicas of every topic of ours",
+        default=1,
+        ge=1,
+        le=16,
+    )
+    data_dir: Path = _env(
+        "BILLING_DATA_DIR", "folder for local files", default=Path(".data")
+    )
+    worker_name: str | None = _env(
+        "BILLING_WORKER_NAME",
+        "makes the worker a static member of the group: a restart keeps its partitions",
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    app_id: str = _env(
+        "BILLING_APP_ID",
+        "consumer group, prefix of changelogs and transactional ids",
+        default="billing-stream",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    topic_prefix: str = _env(
+        "BILLING_TOPIC_PREFIX",
+        "put before every topic name, where several systems share a cluster",
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+    )
+    trial_duration: Duration = _env(
+        "TRIAL_DURATION", "length of the free trial", default=timedelta(days=14)
+    )
+    pending_purchase_expiry: Duration = _env(
+        "PENDING_PURCHASE_EXPIRY",
+        "how long a purchase waits for payment",
+        default=timedelta(hours=24),
+    )
+    session_timeout: Duration = _env(
+        "BILLING_SESSION_TIMEOUT",
+        "a worker silent for so long loses its partitions",
+        default=timedelta(seconds=8),
+    )
+    max_record_bytes: int = _env(
+        "BILLING_MAX_RECORD_BYTES",
+        "a longer record is a dead letter, bytes",
+        default=262_144,
+        ge=1024,
+        le=1_000_000,
+    )
+    log_level: str = _env(
+        "BILLING_LOG_LEVEL",
+        "DEBUG, INFO, WARNING or ERROR",
+        default="INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+    )
+    kafka_security_protocol: str = _env(
+        "KAFKA_SECURITY_PROTOCOL",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+        default="PLAINTEXT",
+        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+    )
+    kafka_sasl_mechanism: str | None = _env(
+        "KAFKA_SASL_MECHANISM",
+        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        default=None,
+        pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
+    )
+    kafka_sasl_username: str | None = _env(
+        "KAFKA_SASL_USERNAME", "user name at the brokers", default=None
+    )
+    kafka_sasl_password: SecretStr | None = _env(
+        "KAFKA_SASL_PASSWORD", "password at the brokers", default=None
+    )
+    kafka_ssl_cafile: Path | None = _env(
+        "KAFKA_SSL_CAFILE", "certificates that vouch for the brokers", default=None
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        problems = []
+        if self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION):
+            for name in (
+                "shopify_api_key",
+                "shopify_api_secret",
+                "shopify_api_version",
+            ):
+                if not getattr(self, name):
+                    problems.append(
+                        f"{name.upper()} is needed when APP_ENV is {self.app_env}"
+                    )
+        if self.kafka_security_protocol.startswith("SASL"):
+            for name in (
+                "kafka_sasl_mechanism",
+                "kafka_sasl_username",
+                "kafka_sasl_password",
+            ):
+                if not getattr(self, name):
+                    problems.append(f"{name.upper()} is needed with SASL")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @classmethod
+    def from_env(cls) -> "Settings":
+        """Read the environment.
+
+        Raises SettingsError, which names every variable that is missing or malformed and
+        shows no value.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [
+                f"  {_variable(e)}: {e['msg']}"
+                for e in error.errors(include_input=False)
+            ]
+            raise SettingsError(
+                "these settings are not right:\n" + "\n".join(lines)
+            ) from None
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """The brokers, each host:port."""
+        return self.kafka_bootstrap_servers.split(",")
+
+    @property
+    def policy(self) -> Policy:
+        """The numbers in the rules."""
+        return Policy(
+            trial_duration=self.trial_duration,
+            purchase_expiry=self.pending_purchase_expiry,
+        )
+
+
+def _variable(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"]) or "together"

@@ -1,0 +1,134 @@
+"""Creates the topics of the registry, and says what is wrong with those that exist."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import for_code
+
+from billing_stream.errors import TopicsError
+from billing_stream.topics import Topic
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(**options, request_timeout_ms=20_000)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(
+    options: Mapping[str, Any],
+    topics: list[Topic],
+    *,
+    partitions: int,
+    replication: int,
+) -> list[str]:
+    """Create what is missing; the names of those created. What exists is not changed.
+
+    Raises TopicsError when the broker refuses one.
+    """
+    async with _admin(options) as client:
+        existing = set(await client.list_topics())
+        missing = [topic for topic in topics if topic.name not in existing]
+        if not missing:
+            return []
+        new = [
+            NewTopic(t.name, partitions, replication, topic_configs=t.config)
+            for t in missing
+        ]
+        response = await client.create_topics(new, timeout_ms=20_000)
+        refused = []
+        for name, code, *message in response.topic_errors:
+            error = for_code(code)
+            # Another process that starts at the same time may have been faster.
+            if code != 0 and error.__name__ != "TopicAlreadyExistsError":
+                refused.append(
+                    f"  {name}: {error.__name__} {message[0] if message else ''}"
+                )
+        if refused:
+            raise TopicsError(
+                "the broker refused to create topics:\n" + "\n".join(refused)
+            )
+        return [topic.name for topic in missing]
+
+
+async def check_topics(
+    options: Mapping[str, Any],
+    topics: list[Topic],
+    *,
+    partitions: int,
+    replication: int,
+) -> list[str]:
+    """Everything that is wrong, a line each: missing, partitions, replicas, settings."""
+    async with _admin(options) as client:
+        existing = set(await client.list_topics())
+        wrong = [f"{t.name}: is missing" for t in topics if t.name not in existing]
+        present = [topic for topic in topics if topic.name in existing]
+        if not present:
+            return wrong
+        described = await client.describe_topics([topic.name for topic in present])
+        by_name = {topic["topic"]: topic["partitions"] for topic in described}
+        configs = await _configs(client, [topic.name for topic in present])
+        for topic in present:
+            wrong += _problems(
+                topic, by_name[topic.name], configs[topic.name], partitions, replication
+            )
+        return wrong
+
+
+async def require_topics(
+    options: Mapping[str, Any],
+    topics: list[Topic],
+    *,
+    partitions: int,
+    replication: int,
+) -> None:
+    """Raise TopicsError, saying everything that is wrong, unless all is as it must be."""
+    wrong = await check_topics(
+        options, topics, partitions=partitions, replication=replication
+    )
+    if wrong:
+        lines = "\n".join(f"  {line}" for line in wrong)
+        hint = "missing topics are made by: billing-stream topics create"
+        raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
+
+
+async def _configs(
+    client: AIOKafkaAdminClient, names: list[str]
+) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    for response in await client.describe_configs(resources):
+        for _code, _message, _kind, name, entries in response.resources:
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _problems(
+    topic: Topic,
+    placed: list[dict[str, Any]],
+    config: dict[str, str],
+    partitions: int,
+    replication: int,
+) -> list[str]:
+    wrong = []
+    if len(placed) != partitions:
+        wrong.append(
+            f"{topic.name}: has {len(placed)} partitions, must have {partitions}"
+        )
+    fewest = min((len(p["replicas"]) for p in placed), default=0)
+    if fewest < replication:
+        wrong.append(f"{topic.name}: has {fewest} replicas, must have {replication}")
+    for name, value in topic.config.items():
+        if config.get(name) != value:
+            wrong.append(f"{topic.name}: {name} is {config.get(name)}, must be {value}")
+    return wrong

@@ -1,0 +1,130 @@
+"""The registry of topics: who writes each, what is in it, how it is kept."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+MERCHANT_CREATED = "evt.merchant.created.v1"
+PURCHASE_UPDATED = "evt.webhook.app.purchase_updated.v1"
+PURCHASE_REFUNDED = "evt.webhook.app.purchase_refunded.v1"
+COMMANDS = "billing.commands.v1"
+SHOPS = "billing.shops.v1"
+JOURNAL = "billing.journal.v1"
+DEAD_LETTERS = "dlq.billing.v1"
+
+INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS)
+
+EVENT_TYPES = (
+    "trial.started",
+    "trial.expired",
+    "credits.purchased",
+    "purchase.failed",
+    "purchase.expired",
+    "purchase.refunded",
+)
+
+BILLING_RECORDS = "billing_records"
+CREDIT_PURCHASES = "credit_purchases"
+IDEMPOTENCY_KEYS = "idempotency_keys"
+SHOPS_TABLE = "shops"
+TABLES = (BILLING_RECORDS, CREDIT_PURCHASES, IDEMPOTENCY_KEYS, SHOPS_TABLE)
+
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+# The broker's clock decides when something happened, not a producer's.
+_BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
+_OUR_TIME = {"message.timestamp.type": "CreateTime"}
+# A dead letter holds the whole record in base64, and more.
+_LARGE = {"max.message.bytes": "4194304"}
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "max.compaction.lag.ms": "86400000",
+    "min.cleanable.dirty.ratio": "0.2",
+}
+
+
+def event_type(kind: str) -> str:
+    """The event type, which is the topic too: `evt.billing.<kind>.v1`."""
+    return f"evt.billing.{kind}.v1"
+
+
+class Role(StrEnum):
+    """What a topic is for."""
+
+    INPUT = "input"
+    EVENT = "event"
+    JOURNAL = "journal"
+    DEAD_LETTER = "dead letter"
+    CHANGELOG = "changelog"
+
+
+class Topic(Struct, frozen=True):
+    """One topic as it must be; `config` are the settings that are checked."""
+
+    name: str
+    role: Role
+    key: str
+    record: str
+    writer: str
+    config: dict[str, str]
+
+
+class Topics(Struct, frozen=True):
+    """The topics of one app, under their full names."""
+
+    app_id: str
+    prefix: str = ""
+
+    def name(self, topic: str) -> str:
+        """The full name of a topic."""
+        return self.prefix + topic
+
+    def base(self, name: str) -> str:
+        """A topic's name without the prefix."""
+        return name.removeprefix(self.prefix)
+
+    def changelog(self, table: str) -> str:
+        """The full name of a table's changelog."""
+        return f"{self.prefix}{self.app_id}-{table}-changelog"
+
+    def inputs(self) -> list[str]:
+        """The full names of the input topics."""
+        return [self.name(topic) for topic in INPUTS]
+
+    def all(self) -> list[Topic]:
+        """Every topic, in the order of the data."""
+        upstream = "upstream"
+        lane = "the lane of the partition"
+        inputs = [
+            (MERCHANT_CREATED, "merchant_id", "MerchantCreated", upstream),
+            (PURCHASE_UPDATED, "merchant_id", "PurchaseUpdated", upstream),
+            (PURCHASE_REFUNDED, "merchant_id", "PurchaseRefunded", upstream),
+            (
+                COMMANDS,
+                "merchant_id",
+                "Command, or a forwarded record",
+                "anyone; lanes forward",
+            ),
+            (SHOPS, "platform:domain", "ShopRegistered", "the lane of the merchant"),
+        ]
+        found = [
+            Topic(self.name(n), Role.INPUT, k, r, w, {**_FOREVER, **_BROKER_TIME})
+            for n, k, r, w in inputs
+        ]
+        events = {**_FOREVER, **_OUR_TIME}
+        for kind in EVENT_TYPES:
+            name = self.name(event_type(kind))
+            found.append(Topic(name, Role.EVENT, "merchant_id", kind, lane, events))
+        journal = self.name(JOURNAL)
+        found.append(
+            Topic(journal, Role.JOURNAL, "merchant_id", "JournalEntry", lane, events)
+        )
+        letters = {**events, **_LARGE}
+        name = self.name(DEAD_LETTERS)
+        found.append(
+            Topic(name, Role.DEAD_LETTER, "as it came", "DeadLetter", lane, letters)
+        )
+        for table in TABLES:
+            name = self.changelog(table)
+            config = {**_COMPACTED, **_OUR_TIME}
+            found.append(Topic(name, Role.CHANGELOG, "of the row", table, lane, config))
+        return found

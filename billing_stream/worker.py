@@ -1,0 +1,83 @@
+"""Runs a worker process: checks, builds, starts Faust, stops gracefully."""
+
+import asyncio
+import importlib
+import logging
+
+import faust
+import uvloop
+
+from billing_stream.app import build, check_before_start
+from billing_stream.errors import SettingsError
+from billing_stream.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Without them Faust and aiokafka behave differently, and are far slower.
+EXTENSIONS = (
+    "faust._cython.streams",
+    "faust._cython.windows",
+    "aiokafka.record._crecords",
+)
+
+QUIET = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "aiohttp",
+    "asyncio",
+    # Where mode logs the start and stop of services that we subclass.
+    "billing_stream.engine.recovery",
+    "billing_stream.engine.transport",
+    "billing_stream.engine.tables",
+)
+
+
+def check_extensions() -> None:
+    """Raise SettingsError when the compiled parts of Faust or aiokafka are missing."""
+    for name in EXTENSIONS:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise SettingsError(
+                f"the compiled module {name} is missing: install wheels, not sources"
+            ) from error
+
+
+def set_up_logging(level: str) -> None:
+    """Ours at `level`; the libraries' debug records cost time even when nobody reads them."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    for ours in ("billing_stream", "agents", "tables", "web"):
+        logging.getLogger(ours).setLevel(level)
+    for theirs in QUIET:
+        logging.getLogger(theirs).setLevel(logging.WARNING)
+
+
+def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; does not return.
+
+    Raises SettingsError or TopicsError before anything is started.
+    """
+    set_up_logging(settings.log_level)
+    check_extensions()
+    uvloop.install()
+    asyncio.run(check_before_start(settings))
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    billing = build(settings)
+    worker = faust.Worker(
+        billing.faust,
+        loop=loop,
+        loglevel="WARNING",
+        override_logging=False,
+        redirect_stdouts=False,
+        quiet=True,
+    )
+    logger.info(
+        "starting worker of %s on port %s", settings.app_id, settings.api_external_port
+    )
+    worker.execute_from_commandline()

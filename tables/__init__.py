@@ -1,0 +1,1 @@
+"""The tables: what is known of every merchant, kept in memory, backed by changelogs."""

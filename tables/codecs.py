@@ -1,0 +1,26 @@
+"""How rows are written to the changelogs: JSON, keyed by what names the row."""
+
+import msgspec
+
+from billing_stream.domain.model import Merchant, Purchase
+from billing_stream.domain.outcomes import Answer
+
+merchant = msgspec.json.Decoder(Merchant)
+purchase = msgspec.json.Decoder(Purchase)
+answer = msgspec.json.Decoder(Answer)
+
+
+def answer_key(merchant_id: str, key: str) -> str:
+    """The changelog key of a stored answer: a merchant id has no slash, a key may."""
+    return f"{merchant_id}/{key}"
+
+
+def split_answer_key(text: str) -> tuple[str, str]:
+    """The merchant id and the idempotency key."""
+    merchant_id, _, key = text.partition("/")
+    return merchant_id, key
+
+
+def shop_key(platform: str, domain: str) -> str:
+    """The key of a shop: platform:domain, in lower case."""
+    return f"{platform}:{domain}".lower()

@@ -1,0 +1,40 @@
+"""When something falls due, by merchant: a heap, so that a look costs nothing."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from heapq import heappop, heappush
+
+
+class Deadlines:
+    """At most one live deadline per key; the earliest given wins until it is taken."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[datetime, str]] = []
+        self._live: dict[str, datetime] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def set(self, key: str, due: datetime) -> None:
+        """Have `key` taken at `due`, or earlier if it was to be earlier anyway."""
+        live = self._live.get(key)
+        if live is None or due < live:
+            self._live[key] = due
+            heappush(self._heap, (due, key))
+
+    def first(self) -> datetime | None:
+        """The earliest deadline, or None."""
+        heap, live = self._heap, self._live
+        while heap and live.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def take(self, now: datetime, limit: int) -> Iterator[str]:
+        """Take the keys due at or before `now`, earliest first, `limit` at most."""
+        for _ in range(limit):
+            due = self.first()
+            if due is None or due > now:
+                return
+            key = heappop(self._heap)[1]
+            del self._live[key]
+            yield key

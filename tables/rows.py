@@ -1,0 +1,252 @@
+"""The rows of one partition, with the indexes that the rules need.
+
+`PartitionRows` is what was committed. `StagedRows` is laid over it while a transaction is
+made, so that memory never leads the log.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from billing_stream.domain.model import Merchant, Purchase, PurchaseStatus
+from billing_stream.domain.outcomes import Answer, Decision
+
+PENDING = PurchaseStatus.PENDING
+Deadline = tuple[datetime, str]
+
+
+def _charge_key(merchant_id: str, charge_id: str) -> str:
+    return f"{merchant_id}/{charge_id}"
+
+
+class PartitionRows:
+    """The committed rows of one partition. Only the lane of the partition writes them."""
+
+    def __init__(self) -> None:
+        self.merchants: dict[str, Merchant] = {}
+        self.purchases: dict[str, Purchase] = {}
+        self.shops: dict[str, str] = {}
+        self.answers_by_merchant: dict[str, dict[str, Answer]] = {}
+        self._charges: dict[str, str] = {}
+        self._purchases_of: dict[str, list[str]] = {}
+        self._pending: dict[str, list[Deadline]] = {}
+
+    def merchant(self, merchant_id: str) -> Merchant | None:
+        """The merchant's row, or None when nothing was ever heard of it."""
+        return self.merchants.get(merchant_id)
+
+    def purchase(self, purchase_id: str) -> Purchase | None:
+        """The purchase with this id, whoever's it is."""
+        return self.purchases.get(purchase_id)
+
+    def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
+        """The merchant's purchase that this charge is attached to."""
+        found = self._charges.get(_charge_key(merchant_id, charge_id))
+        return self.purchases[found] if found is not None else None
+
+    def pending(self, merchant_id: str) -> list[Deadline]:
+        """The merchant's pending purchases as (expires_at, id), soonest first."""
+        return self._pending.get(merchant_id, [])
+
+    def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
+        """The merchant's pending purchases that expire at or before `moment`, soonest first."""
+        due = []
+        for expires_at, purchase_id in self.pending(merchant_id):
+            if expires_at > moment:
+                break
+            due.append(self.purchases[purchase_id])
+        return due
+
+    def answer(self, merchant_id: str, key: str) -> Answer | None:
+        """The stored answer to an idempotency key."""
+        answers = self.answers_by_merchant.get(merchant_id)
+        return answers.get(key) if answers else None
+
+    def answers(self, merchant_id: str) -> Iterable[Answer]:
+        """The merchant's stored answers, oldest first."""
+        return self.answers_by_merchant.get(merchant_id, {}).values()
+
+    def answer_count(self, merchant_id: str) -> int:
+        """How many answers are stored for the merchant."""
+        return len(self.answers_by_merchant.get(merchant_id, ()))
+
+    def every_answer(self) -> Iterator[Answer]:
+        """All stored answers of the partition."""
+        for answers in self.answers_by_merchant.values():
+            yield from answers.values()
+
+    def purchases_of(self, merchant_id: str) -> list[Purchase]:
+        """All purchases of the merchant, newest first."""
+        purchases = self.purchases
+        own = [
+            purchases[purchase_id]
+            for purchase_id in self._purchases_of.get(merchant_id, ())
+        ]
+        # Nearly sorted already, and a restored partition is in another order.
+        own.sort(key=lambda purchase: (purchase.created_at, purchase.id), reverse=True)
+        return own
+
+    def next_due(self, merchant_id: str, parked_for: timedelta) -> datetime | None:
+        """When something of this merchant falls due next, or None when nothing will."""
+        merchant = self.merchants.get(merchant_id)
+        if merchant is None:
+            return None
+        due = [merchant.trial_due()]
+        due += [expires_at for expires_at, _ in self.pending(merchant_id)[:1]]
+        due += [parked.at + parked_for for parked in merchant.parked[:1]]
+        return min((moment for moment in due if moment is not None), default=None)
+
+    def put_merchant(self, merchant: Merchant) -> None:
+        """Add or replace a merchant."""
+        self.merchants[merchant.merchant_id] = merchant
+
+    def put_purchase(self, purchase: Purchase) -> None:
+        """Add or replace a purchase, and its places in the indexes."""
+        old = self.purchases.get(purchase.id)
+        merchant_id = purchase.merchant_id
+        self.purchases[purchase.id] = purchase
+        if old is None:
+            self._purchases_of.setdefault(merchant_id, []).append(purchase.id)
+        if purchase.platform_charge_id is not None and (
+            old is None or old.platform_charge_id is None
+        ):
+            self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = (
+                purchase.id
+            )
+        was_pending = old is not None and old.status is PENDING
+        if purchase.status is PENDING and not was_pending:
+            insort(
+                self._pending.setdefault(merchant_id, []),
+                (purchase.expires_at, purchase.id),
+            )
+        elif was_pending and purchase.status is not PENDING:
+            self._drop_pending(purchase)
+
+    def put_answer(self, answer: Answer) -> None:
+        """Store the answer to an idempotency key."""
+        self.answers_by_merchant.setdefault(answer.merchant_id, {})[answer.key] = answer
+
+    def drop_answer(self, merchant_id: str, key: str) -> None:
+        """Forget the answer to an idempotency key, if there is one."""
+        answers = self.answers_by_merchant.get(merchant_id)
+        if answers is not None:
+            answers.pop(key, None)
+            if not answers:
+                del self.answers_by_merchant[merchant_id]
+
+    def put_shop(self, shop: str, merchant_id: str) -> None:
+        """Say whose shop `platform:domain` is."""
+        self.shops[shop] = merchant_id
+
+    def _drop_pending(self, purchase: Purchase) -> None:
+        pending = self._pending[purchase.merchant_id]
+        del pending[bisect_left(pending, (purchase.expires_at, purchase.id))]
+        if not pending:
+            del self._pending[purchase.merchant_id]
+
+
+class StagedRows:
+    """Changes of one transaction, laid over the committed rows and readable like them."""
+
+    def __init__(self, base: PartitionRows) -> None:
+        self._base = base
+        self.merchants: dict[str, Merchant] = {}
+        self.purchases: dict[str, Purchase] = {}
+        self.answers_changed: dict[tuple[str, str], Answer | None] = {}
+        self.shops: dict[str, str] = {}
+        self._charges: dict[str, str] = {}
+        self._opened: dict[str, list[str]] = {}
+
+    def merchant(self, merchant_id: str) -> Merchant | None:
+        """As `PartitionRows.merchant`, with what is staged."""
+        return self.merchants.get(merchant_id) or self._base.merchants.get(merchant_id)
+
+    def purchase(self, purchase_id: str) -> Purchase | None:
+        """As `PartitionRows.purchase`, with what is staged."""
+        return self.purchases.get(purchase_id) or self._base.purchases.get(purchase_id)
+
+    def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
+        """As `PartitionRows.purchase_of_charge`, with what is staged."""
+        found = self._charges.get(_charge_key(merchant_id, charge_id))
+        if found is not None:
+            return self.purchases[found]
+        committed = self._base.purchase_of_charge(merchant_id, charge_id)
+        return (
+            self.purchases.get(committed.id, committed)
+            if committed is not None
+            else None
+        )
+
+    def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
+        """As `PartitionRows.pending_until`, with what is staged."""
+        base = self._base.pending_until(merchant_id, moment)
+        opened = self._opened.get(merchant_id)
+        if not base and not opened:
+            return ()
+        staged = self.purchases
+        due = [staged.get(purchase.id, purchase) for purchase in base]
+        due += [staged[purchase_id] for purchase_id in opened or ()]
+        due = [p for p in due if p.status is PENDING and p.expires_at <= moment]
+        due.sort(key=lambda purchase: (purchase.expires_at, purchase.id))
+        return due
+
+    def answer(self, merchant_id: str, key: str) -> Answer | None:
+        """As `PartitionRows.answer`, with what is staged."""
+        if (merchant_id, key) in self.answers_changed:
+            return self.answers_changed[merchant_id, key]
+        return self._base.answer(merchant_id, key)
+
+    def answers(self, merchant_id: str) -> Iterable[Answer]:
+        """As `PartitionRows.answers`, with what is staged."""
+        changed = self.answers_changed
+        for answer in self._base.answers(merchant_id):
+            if (merchant_id, answer.key) not in changed:
+                yield answer
+        for (owner, _), staged in changed.items():
+            if owner == merchant_id and staged is not None:
+                yield staged
+
+    def answer_count(self, merchant_id: str) -> int:
+        """As `PartitionRows.answer_count`, with what is staged."""
+        count = self._base.answer_count(merchant_id)
+        for (owner, key), staged in self.answers_changed.items():
+            if owner == merchant_id:
+                count += (staged is not None) - (
+                    self._base.answer(owner, key) is not None
+                )
+        return count
+
+    def add(self, decision: Decision) -> None:
+        """Stage what a decision changed."""
+        merchant = decision.merchant
+        if merchant is None:
+            return
+        merchant_id = merchant.merchant_id
+        self.merchants[merchant_id] = merchant
+        for purchase in decision.purchases:
+            if self.purchase(purchase.id) is None:
+                self._opened.setdefault(merchant_id, []).append(purchase.id)
+            self.purchases[purchase.id] = purchase
+            if purchase.platform_charge_id is not None:
+                self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = (
+                    purchase.id
+                )
+        for key in decision.forgotten:
+            self.answers_changed[merchant_id, key] = None
+        for answer in decision.answers:
+            self.answers_changed[merchant_id, answer.key] = answer
+
+    def apply(self) -> None:
+        """Lay the changes into the committed rows; to be called after the commit only."""
+        base = self._base
+        for merchant in self.merchants.values():
+            base.put_merchant(merchant)
+        for purchase in self.purchases.values():
+            base.put_purchase(purchase)
+        for (merchant_id, key), answer in self.answers_changed.items():
+            if answer is None:
+                base.drop_answer(merchant_id, key)
+            else:
+                base.put_answer(answer)
+        for shop, merchant_id in self.shops.items():
+            base.put_shop(shop, merchant_id)
