@@ -49,6 +49,11 @@ class LaneRecovery(Recovery):
         await self.lanes.drop(set(self.lanes) - owned)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
+    async def on_stop(self) -> None:
+        """The worker stops: let the lanes go, and their connections with them."""
+        await super().on_stop()
+        await self.lanes.drop(set(self.lanes))
+
     @Service.task
     async def _restart_recovery(self) -> None:
         try:

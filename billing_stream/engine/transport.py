@@ -25,6 +25,8 @@ from billing_stream.engine.lanes import Lanes
 logger = logging.getLogger("billing_stream.transport")
 
 FETCH_WAIT_MS = 50
+# How long a seek may have to wait for a fetch under way.
+GETMANY_SECONDS_MAX = 0.25
 
 
 class PositionLost(Exception):
@@ -46,8 +48,8 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
-            # A reset would skip or repeat records: we always seek to where we know to be.
-            auto_offset_reset="none",
+            # Used before the first seek only: `perform_seek` checks that its target exists.
+            auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
@@ -70,6 +72,14 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         begins = await consumer.beginning_offsets(asked)
         ends = await consumer.end_offsets(asked)
         return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
+
+    async def hold(self, tps: list[TP]) -> None:
+        """Do not fetch these partitions: Faust's own pause fetches and keeps."""
+        await self.call_thread(self._hold, tps)
+
+    async def _hold(self, tps: list[TP]) -> None:
+        consumer = self._ensure_consumer()
+        consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
     async def show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         """Commit offsets to the group, for lag displays; None: wherever the client is."""
@@ -98,27 +108,27 @@ class EngineConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._fetching = asyncio.Lock()
         self._next: dict[TP, int] = {}
         self._shown: dict[TP, int | None] = {}
 
     def _new_consumer_thread(self) -> EngineConsumerThread:
         return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def getmany(
-        self, timeout: float
-    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield one message per partition; its value is the whole `Batch`."""
-        epoch = self.lanes.epoch
-        records, active = await self._wait_next_records(timeout)
-        if self.should_stop or not records:
-            return
-        for tp, batch in records.items():
-            # A seek while we waited voids what was read before it.
-            if not self.flow_active or epoch != self.lanes.epoch:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+        # A fetch under way during a seek would move on from where the seek went.
+        async with self._fetching:
+            if not self.flow_active or self.should_stop:
                 return
-            if tp.topic not in self.input_topics or (
-                active is not None and tp not in active
-            ):
+            epoch = self.lanes.epoch
+            records, active = await self._wait_next_records(min(timeout, GETMANY_SECONDS_MAX))
+        for tp, batch in (records or {}).items():
+            if not self.flow_active or self.should_stop or epoch != self.lanes.epoch:
+                return
+            if tp.topic not in self.input_topics or (active is not None and tp not in active):
                 continue
             start = self._next.get(tp, batch[0].offset)
             self._next[tp] = batch[-1].offset + 1
@@ -129,28 +139,35 @@ class EngineConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Go to where the lanes are; begins a new epoch of deliveries."""
-        seeks = {}
-        for tp in self.assignment():
-            lane = self.lanes.get(tp.partition)
-            if tp.topic in self.input_topics and lane is not None:
-                seeks[tp] = lane.positions.get(tp.topic, 0)
+        async with self._fetching:
+            seeks = {}
+            for tp in self.assignment():
+                lane = self.lanes.get(tp.partition)
+                if tp.topic in self.input_topics and lane is not None:
+                    seeks[tp] = lane.positions.get(tp.topic, 0)
+            await self._engine_thread.hold(
+                [tp for tp in self.assignment() if tp.topic not in self.input_topics]
+            )
+            if seeks:
+                await self._seek_within_range(seeks)
+            self._next.clear()
+            self._next.update(seeks)
+            self._shown.clear()
+            for tp in self.assignment():
+                self._read_offset[tp] = None
+            self.lanes.next_epoch()
+
+    async def _seek_within_range(self, seeks: dict[TP, int]) -> None:
+        targets = dict(seeks)
         for tp, (begin, end) in (await self._engine_thread.ranges(list(seeks))).items():
-            seeks[tp] = seeks[tp] or begin
-            if not begin <= seeks[tp] <= end:
+            # Never read: a topic begins at its first record, which need not be 0.
+            targets[tp] = seeks[tp] or begin
+            if not begin <= targets[tp] <= end:
                 raise PositionLost(
                     f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, "
-                    f"the next to read would be {seeks[tp]}"
+                    f"the next to read would be {targets[tp]}"
                 )
-        await self.seek_wait(seeks)
-        self._next.clear()
-        # A topic never read begins at its first record, which need not be 0.
-        self._next.update(
-            {tp: at if self._read_before(tp) else 0 for tp, at in seeks.items()}
-        )
-        self._shown.clear()
-        for tp in self.assignment():
-            self._read_offset[tp] = None
-        self.lanes.next_epoch()
+        await self.seek_wait(targets)
 
     @property
     def _thread_started(self) -> bool:
@@ -164,9 +181,6 @@ class EngineConsumer(driver.Consumer):
     def _engine_thread(self) -> EngineConsumerThread:
         thread: Any = self._thread
         return cast(EngineConsumerThread, thread)
-
-    def _read_before(self, tp: TP) -> bool:
-        return tp.topic in self.lanes[tp.partition].positions
 
     async def wait_empty(self) -> None:
         """Called when partitions are revoked and at a stop: the lanes come to rest."""

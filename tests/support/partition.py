@@ -1,0 +1,125 @@
+"""One partition of the billing on a log in memory: records in, crashes, restarts."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from billing_stream import topics as names
+from billing_stream.domain.model import Policy
+from billing_stream.engine.lane import Batch, Lane
+from billing_stream.engine.lanes import Lanes
+from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.topics import Topics
+from tests.support.memory_log import MemoryLog
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TOPICS = Topics("app")
+
+
+@dataclass
+class Record:
+    """An input record as the Kafka client gives it."""
+
+    topic: str
+    offset: int
+    value: bytes | None
+    key: bytes | None = b"key"
+    timestamp: int = int(START.timestamp() * 1000)
+    partition: int = 0
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def record(topic: str, offset: int, value: Any, **fields: Any) -> Record:
+    """A record whose value is JSON, or the bytes (or None) given."""
+    raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+    return Record(topic, offset, raw, **fields)
+
+
+@dataclass
+class Deaths:
+    """Takes the place of the end of the process."""
+
+    causes: list[tuple[str, BaseException | None]] = field(default_factory=list)
+
+    def __call__(self, why: str, error: BaseException | None) -> None:
+        """Note the cause; the lane's task ends after it."""
+        self.causes.append((why, error))
+
+
+class Partition:
+    """Partition 0 of one, owned by the latest `restart`."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
+        self.policy = policy or Policy()
+        self.now = START
+        self.deaths = Deaths()
+        self.lanes: Lanes
+        self.lane: Lane
+
+    async def restart(self) -> "Partition":
+        """A new worker: fence, restore, start."""
+        self.lanes = Lanes(
+            self.log,
+            new_processors(
+                partitions=1, policy=self.policy, names=TOPICS, max_record_bytes=100_000
+            ),
+            positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            clock=lambda: self.now,
+            on_failure=self.deaths,
+        )
+        restored = await self.lanes.restore([0])
+        self.lanes.adopt(restored)
+        self.lanes.next_epoch()
+        self.lanes.start(restored.values())
+        self.lane = restored[0]
+        return self
+
+    @property
+    def processor(self) -> BillingProcessor:
+        """The state of the current owner."""
+        assert isinstance(self.lane.processor, BillingProcessor)
+        return self.lane.processor
+
+    async def feed(self, *records: Record, start: int | None = None) -> None:
+        """Deliver records of one topic and wait until they are committed, or the lane died."""
+        topic = records[0].topic
+        begin = self.lane.positions.get(topic, 0) if start is None else start
+        done = asyncio.Event()
+        batch = Batch(topic, list(records), begin, self.lanes.epoch, done.set)
+        await self.lane.put(batch)
+        for _ in range(200):
+            await asyncio.sleep(0)
+            if done.is_set() or self.deaths.causes:
+                return
+        raise AssertionError("the batch was neither committed nor refused")
+
+    def at(self, **later: float) -> int:
+        """A record timestamp so much later than the start, ms since the epoch."""
+        return int((START + timedelta(**later)).timestamp() * 1000)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The published events of one kind."""
+        return [json.loads(r.value or b"") for r in self.log.read(names.event_type(kind))]
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The dead letters."""
+        return [json.loads(r.value or b"") for r in self.log.read(names.DEAD_LETTERS)]
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The journal."""
+        return [json.loads(r.value or b"") for r in self.log.read(names.JOURNAL)]
+
+    def rows(self) -> dict[str, Any]:
+        """All rows, comparable with those of another owner."""
+        rows = self.processor.rows
+        return {
+            "merchants": dict(rows.merchants),
+            "purchases": dict(rows.purchases),
+            "answers": {m: dict(a) for m, a in rows.answers_by_merchant.items()},
+            "shops": dict(rows.shops),
+            "positions": dict(self.lane.positions),
+        }

@@ -1,0 +1,162 @@
+"""Real worker processes for tests: start, wait until ready, kill, pause, stop."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+CLIENT_SECRET = "client-secret-for-tests-0123456789"
+INTERNAL_SECRET = "internal-secret-for-tests-0123456789"
+BIN = Path(sys.executable).parent / "billing-stream"
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(kafka: str, prefix: str, **extra: str) -> dict[str, str]:
+    """The environment of a process of ours, and nothing else that could be set here."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {
+        **inherited,
+        "APP_ENV": "test",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "CLIENT_JWT_SECRET": CLIENT_SECRET,
+        "INTERNAL_JWT_SECRET": INTERNAL_SECRET,
+        "BILLING_TOPIC_PREFIX": prefix,
+        "BILLING_PARTITIONS": "4",
+        "BILLING_SESSION_TIMEOUT": "3s",
+        **extra,
+    }
+
+
+async def run(env: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+    """Run `billing-stream` to its end: exit code and output."""
+    process = await asyncio.create_subprocess_exec(
+        str(BIN),
+        *arguments,
+        env=dict(env),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+async def create_topics(env: Mapping[str, str]) -> None:
+    """Make the topics of this environment."""
+    code, output = await run(env, "topics", "create")
+    if code:
+        raise RuntimeError(output)
+
+
+class Worker:
+    """One worker process. Its output is in `log`."""
+
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"worker-{self.port}.log"
+        self._env = {
+            **env,
+            "BILLING_API_EXTERNAL_PORT": str(self.port),
+            "BILLING_API_BIND": "127.0.0.1",
+            "BILLING_DATA_DIR": str(folder / f"data-{self.port}"),
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The process; an error when it was never started."""
+        if self._process is None:
+            raise RuntimeError("the worker was not started")
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start the process, in a group of its own."""
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                str(BIN),
+                "worker",
+                env=self._env,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    async def ready(self, seconds: float = 40.0) -> None:
+        """Wait until `/ready` says so; an error with the log when it does not in time."""
+        end = time.monotonic() + seconds
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < end and self.running:
+                try:
+                    async with session.get(f"{self.url}/ready", timeout=_SHORT) as response:
+                        if response.status == 200:
+                            return
+                except (aiohttp.ClientError, TimeoutError):
+                    pass
+                await asyncio.sleep(0.1)
+        raise RuntimeError(f"the worker did not get ready:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The end of the log."""
+        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def pause(self) -> None:
+        """SIGSTOP: the process stands still and knows nothing of it."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self.running:
+            self.signal(signal.SIGKILL)
+            await self.process.wait()
+
+    async def stop(self, seconds: float = 20.0) -> int:
+        """SIGTERM, and wait for the end; the exit code."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+
+_SHORT = aiohttp.ClientTimeout(total=2)
+
+
+@asynccontextmanager
+async def worker(env: Mapping[str, str], folder: Path) -> AsyncIterator[Worker]:
+    """A worker that is ready; killed at the end, whatever happened."""
+    started = Worker(env, folder)
+    await started.start()
+    try:
+        await started.ready()
+        yield started
+    finally:
+        await started.kill()
