@@ -13,10 +13,6 @@ from billing_stream.topics import Topics
 def register(app: faust.App, lanes: Lanes, topics: Topics) -> list[Any]:
     """Start to read the webhook topics."""
     return [
-        register_intake(
-            app, lanes, topics.name(names.PURCHASE_UPDATED), "webhooks-updated"
-        ),
-        register_intake(
-            app, lanes, topics.name(names.PURCHASE_REFUNDED), "webhooks-refunded"
-        ),
+        register_intake(app, lanes, topics.name(names.PURCHASE_UPDATED), "webhooks-updated"),
+        register_intake(app, lanes, topics.name(names.PURCHASE_REFUNDED), "webhooks-refunded"),
     ]

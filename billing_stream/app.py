@@ -15,6 +15,7 @@ import tables.billing_records
 import tables.credit_purchases
 import tables.idempotency_keys
 import tables.shops
+import web.server
 from billing_stream import topics as names
 from billing_stream.engine.fatal import die
 from billing_stream.engine.kafka_log import KafkaLog
@@ -127,6 +128,7 @@ def _register(billing: BillingApp) -> None:
         defined = table.register(app, topics, settings.partitions, billing.rows)
         billing.tables[defined.name] = defined
     _register_timers(app, lanes)
+    web.server.register(app, lanes, topics, settings)
 
 
 def _register_timers(app: faust.App, lanes: Lanes) -> None:

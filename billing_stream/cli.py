@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import sys
+from typing import ClassVar
 
 import click
 
@@ -16,7 +17,7 @@ EXIT_USAGE = 2
 class LazyGroup(click.Group):
     """Loads the commands that need development packages only when they are called."""
 
-    LAZY = {
+    LAZY: ClassVar = {
         "dev": ("billing_stream.dev.cli", "dev", "Kafka and PostgreSQL on this machine."),
         "demo": ("billing_stream.demo.cli", "demo", "The main job as a story, on a real Kafka."),
     }

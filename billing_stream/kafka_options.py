@@ -16,10 +16,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
     }
     if "SSL" in settings.kafka_security_protocol.split("_"):
         options["ssl_context"] = _ssl_context(settings)
-    if (
-        settings.kafka_sasl_mechanism is not None
-        and settings.kafka_sasl_password is not None
-    ):
+    if settings.kafka_sasl_mechanism is not None and settings.kafka_sasl_password is not None:
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_sasl_username
         options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()

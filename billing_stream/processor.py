@@ -130,9 +130,7 @@ class BillingStage:
         if isinstance(reply, Rejected):
             self._divert(record, f"{reply.code}: {reply.message}")
 
-    def add_request(
-        self, request: Request, now: datetime, positions: dict[str, int]
-    ) -> Reply:
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Reply:
         """Decide a command that came from no topic, and write it to the journal."""
         return self._decide(
             request.command,
@@ -202,17 +200,13 @@ class BillingStage:
             name = codecs.shop_key(shop.platform, shop.domain)
             partition = partition_of(name, self._processor.partitions)
             topic = self._processor.names.name(topics.SHOPS)
-            self._out.append(
-                Outgoing(topic, name.encode(), encode(shop), partition=partition)
-            )
+            self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
             webhooks = self._processor.names.name(topics.PURCHASE_UPDATED)
             letter = schemas.dead_letter_of_unclaimed(unclaimed, webhooks)
             self._add_dead_letter(letter)
 
-    def _journal(
-        self, request: Request, now: datetime, positions: dict[str, int]
-    ) -> None:
+    def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
         entry = schemas.JournalEntry(
             command=request.command,
             origin=request.origin,
@@ -233,9 +227,7 @@ class BillingStage:
 
     def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
         came_from = schemas.place(record.topic, record.partition, record.offset)
-        kept = [
-            (k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")
-        ]
+        kept = [(k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")]
         topic = base if base != topics.COMMANDS else self._forwarded_before(record)
         headers = [
             *kept,

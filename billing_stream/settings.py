@@ -30,9 +30,7 @@ def parse_duration(value: Any) -> Any:
         return value
     match = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)", str(value).strip())
     if match is None or int(match[1]) == 0:
-        raise ValueError(
-            'a duration is a whole number and a unit: "14d", "24h", "30m", "90s"'
-        )
+        raise ValueError('a duration is a whole number and a unit: "14d", "24h", "30m", "90s"')
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -55,9 +53,7 @@ def _env(name: str, description: str, **kwargs: Any) -> Any:
 class Settings(BaseSettings):
     """The settings of every process; the variable of each is its alias."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, hide_input_in_errors=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
     app_env: AppEnv = _env("APP_ENV", "development, test, staging or production")
     kafka_bootstrap_servers: str = _env(
@@ -120,9 +116,7 @@ class Settings(BaseSettings):
         ge=1,
         le=16,
     )
-    data_dir: Path = _env(
-        "BILLING_DATA_DIR", "folder for local files", default=Path(".data")
-    )
+    data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))
     worker_name: str | None = _env(
         "BILLING_WORKER_NAME",
         "makes the worker a static member of the group: a restart keeps its partitions",
@@ -199,9 +193,7 @@ class Settings(BaseSettings):
                 "shopify_api_version",
             ):
                 if not getattr(self, name):
-                    problems.append(
-                        f"{name.upper()} is needed when APP_ENV is {self.app_env}"
-                    )
+                    problems.append(f"{name.upper()} is needed when APP_ENV is {self.app_env}")
         if self.kafka_security_protocol.startswith("SASL"):
             for name in (
                 "kafka_sasl_mechanism",
@@ -224,13 +216,8 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            lines = [
-                f"  {_variable(e)}: {e['msg']}"
-                for e in error.errors(include_input=False)
-            ]
-            raise SettingsError(
-                "these settings are not right:\n" + "\n".join(lines)
-            ) from None
+            lines = [f"  {_variable(e)}: {e['msg']}" for e in error.errors(include_input=False)]
+            raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
 
     @property
     def bootstrap_servers(self) -> list[str]:

@@ -41,23 +41,16 @@ async def create_topics(
         missing = [topic for topic in topics if topic.name not in existing]
         if not missing:
             return []
-        new = [
-            NewTopic(t.name, partitions, replication, topic_configs=t.config)
-            for t in missing
-        ]
+        new = [NewTopic(t.name, partitions, replication, topic_configs=t.config) for t in missing]
         response = await client.create_topics(new, timeout_ms=20_000)
         refused = []
         for name, code, *message in response.topic_errors:
             error = for_code(code)
             # Another process that starts at the same time may have been faster.
             if code != 0 and error.__name__ != "TopicAlreadyExistsError":
-                refused.append(
-                    f"  {name}: {error.__name__} {message[0] if message else ''}"
-                )
+                refused.append(f"  {name}: {error.__name__} {message[0] if message else ''}")
         if refused:
-            raise TopicsError(
-                "the broker refused to create topics:\n" + "\n".join(refused)
-            )
+            raise TopicsError("the broker refused to create topics:\n" + "\n".join(refused))
         return [topic.name for topic in missing]
 
 
@@ -93,18 +86,14 @@ async def require_topics(
     replication: int,
 ) -> None:
     """Raise TopicsError, saying everything that is wrong, unless all is as it must be."""
-    wrong = await check_topics(
-        options, topics, partitions=partitions, replication=replication
-    )
+    wrong = await check_topics(options, topics, partitions=partitions, replication=replication)
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
         hint = "missing topics are made by: billing-stream topics create"
         raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
 
 
-async def _configs(
-    client: AIOKafkaAdminClient, names: list[str]
-) -> dict[str, dict[str, str]]:
+async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str]] = {}
     for response in await client.describe_configs(resources):
@@ -122,9 +111,7 @@ def _problems(
 ) -> list[str]:
     wrong = []
     if len(placed) != partitions:
-        wrong.append(
-            f"{topic.name}: has {len(placed)} partitions, must have {partitions}"
-        )
+        wrong.append(f"{topic.name}: has {len(placed)} partitions, must have {partitions}")
     fewest = min((len(p["replicas"]) for p in placed), default=0)
     if fewest < replication:
         wrong.append(f"{topic.name}: has {fewest} replicas, must have {replication}")

@@ -115,14 +115,10 @@ class Topics(Struct, frozen=True):
             name = self.name(event_type(kind))
             found.append(Topic(name, Role.EVENT, "merchant_id", kind, lane, events))
         journal = self.name(JOURNAL)
-        found.append(
-            Topic(journal, Role.JOURNAL, "merchant_id", "JournalEntry", lane, events)
-        )
+        found.append(Topic(journal, Role.JOURNAL, "merchant_id", "JournalEntry", lane, events))
         letters = {**events, **_LARGE}
         name = self.name(DEAD_LETTERS)
-        found.append(
-            Topic(name, Role.DEAD_LETTER, "as it came", "DeadLetter", lane, letters)
-        )
+        found.append(Topic(name, Role.DEAD_LETTER, "as it came", "DeadLetter", lane, letters))
         for table in TABLES:
             name = self.changelog(table)
             config = {**_COMPACTED, **_OUR_TIME}

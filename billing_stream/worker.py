@@ -77,7 +77,5 @@ def run_worker(settings: Settings) -> None:
         redirect_stdouts=False,
         quiet=True,
     )
-    logger.info(
-        "starting worker of %s on port %s", settings.app_id, settings.api_external_port
-    )
+    logger.info("starting worker of %s on port %s", settings.app_id, settings.api_external_port)
     worker.execute_from_commandline()

@@ -78,10 +78,7 @@ class PartitionRows:
     def purchases_of(self, merchant_id: str) -> list[Purchase]:
         """All purchases of the merchant, newest first."""
         purchases = self.purchases
-        own = [
-            purchases[purchase_id]
-            for purchase_id in self._purchases_of.get(merchant_id, ())
-        ]
+        own = [purchases[purchase_id] for purchase_id in self._purchases_of.get(merchant_id, ())]
         # Nearly sorted already, and a restored partition is in another order.
         own.sort(key=lambda purchase: (purchase.created_at, purchase.id), reverse=True)
         return own
@@ -110,9 +107,7 @@ class PartitionRows:
         if purchase.platform_charge_id is not None and (
             old is None or old.platform_charge_id is None
         ):
-            self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = (
-                purchase.id
-            )
+            self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
         was_pending = old is not None and old.status is PENDING
         if purchase.status is PENDING and not was_pending:
             insort(
@@ -171,11 +166,7 @@ class StagedRows:
         if found is not None:
             return self.purchases[found]
         committed = self._base.purchase_of_charge(merchant_id, charge_id)
-        return (
-            self.purchases.get(committed.id, committed)
-            if committed is not None
-            else None
-        )
+        return self.purchases.get(committed.id, committed) if committed is not None else None
 
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """As `PartitionRows.pending_until`, with what is staged."""
@@ -211,9 +202,7 @@ class StagedRows:
         count = self._base.answer_count(merchant_id)
         for (owner, key), staged in self.answers_changed.items():
             if owner == merchant_id:
-                count += (staged is not None) - (
-                    self._base.answer(owner, key) is not None
-                )
+                count += (staged is not None) - (self._base.answer(owner, key) is not None)
         return count
 
     def add(self, decision: Decision) -> None:
@@ -228,9 +217,7 @@ class StagedRows:
                 self._opened.setdefault(merchant_id, []).append(purchase.id)
             self.purchases[purchase.id] = purchase
             if purchase.platform_charge_id is not None:
-                self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = (
-                    purchase.id
-                )
+                self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
         for key in decision.forgotten:
             self.answers_changed[merchant_id, key] = None
         for answer in decision.answers:

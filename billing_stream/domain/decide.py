@@ -48,13 +48,9 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
         case PassTime():
             return Done()
         case StartTrial():
-            return merchants.unknown(draft) or idempotency.once(
-                draft, command, trials.start
-            )
+            return merchants.unknown(draft) or idempotency.once(draft, command, trials.start)
         case ReservePurchase():
-            return merchants.unknown(draft) or idempotency.once(
-                draft, command, purchases.reserve
-            )
+            return merchants.unknown(draft) or idempotency.once(draft, command, purchases.reserve)
         case AttachCharge():
             return merchants.unknown(draft) or _attach(draft, command)
         case FailPurchase():

@@ -59,9 +59,7 @@ class Draft:
     def purchase(self, purchase_id: str) -> Purchase | None:
         """The merchant's own purchase; another merchant's is as good as none."""
         found = self._purchases.get(purchase_id) or self.rows.purchase(purchase_id)
-        return (
-            found if found and found.merchant_id == self.merchant.merchant_id else None
-        )
+        return found if found and found.merchant_id == self.merchant.merchant_id else None
 
     def purchase_of_charge(self, charge_id: str) -> Purchase | None:
         """The merchant's purchase of this charge."""
@@ -113,23 +111,17 @@ class Draft:
         """Add an event; `subject_id` (merchant or purchase) makes it the one of its kind."""
         sequence = self.merchant.sequence + 1
         self.change(sequence=sequence)
-        self._events.append(
-            Event(derived_id(data.kind, subject_id), sequence, self.now, data)
-        )
+        self._events.append(Event(derived_id(data.kind, subject_id), sequence, self.now, data))
 
     def seal(self, reply: Reply) -> Decision:
         """The finished decision: every changed row carries the merchant's new version."""
         if not self._changed:
-            return Decision(
-                reply, shops=tuple(self._shops), unclaimed=tuple(self._unclaimed)
-            )
+            return Decision(reply, shops=tuple(self._shops), unclaimed=tuple(self._unclaimed))
         version = self.merchant.version + 1
         return Decision(
             reply=reply,
             merchant=replace(self.merchant, version=version, updated_at=self.now),
-            purchases=tuple(
-                [replace(p, version=version) for p in self._purchases.values()]
-            ),
+            purchases=tuple([replace(p, version=version) for p in self._purchases.values()]),
             answers=tuple(self._answers.values()),
             forgotten=tuple(self._forgotten),
             events=tuple(self._events),

@@ -58,9 +58,7 @@ def _current(draft: Draft, reply: Reply) -> Reply:
 def _fingerprint(command: StartTrial | ReservePurchase) -> str:
     if isinstance(command, StartTrial):
         return fingerprint("start_trial")
-    return fingerprint(
-        "reserve_purchase", command.pack, command.platform, command.return_url
-    )
+    return fingerprint("reserve_purchase", command.pack, command.platform, command.return_url)
 
 
 def _too_old(draft: Draft, answer: Answer) -> bool:

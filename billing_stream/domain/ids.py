@@ -16,9 +16,7 @@ def derived_id(*parts: str) -> str:
     >>> derived_id("trial.started", "m-1") == derived_id("trial.started", "m-1")
     True
     """
-    digest = sha1(
-        NAMESPACE + "/".join(parts).encode(), usedforsecurity=False
-    ).hexdigest()
+    digest = sha1(NAMESPACE + "/".join(parts).encode(), usedforsecurity=False).hexdigest()
     return (
         f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}"
         f"-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"

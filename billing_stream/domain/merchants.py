@@ -31,6 +31,4 @@ def unknown(draft: Draft) -> Rejected | None:
     if draft.exists:
         return None
     merchant_id = draft.merchant.merchant_id
-    return Rejected(
-        ErrorCode.MERCHANT_NOT_FOUND, f"no billing record of merchant {merchant_id}"
-    )
+    return Rejected(ErrorCode.MERCHANT_NOT_FOUND, f"no billing record of merchant {merchant_id}")

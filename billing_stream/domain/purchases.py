@@ -24,9 +24,7 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     pack = draft.policy.packs.get(command.pack)
     if pack is None:
         known = ", ".join(draft.policy.packs)
-        return Rejected(
-            ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}"
-        )
+        return Rejected(ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}")
     merchant_id = draft.merchant.merchant_id
     purchase = Purchase(
         id=derived_id("purchase", merchant_id, command.command_id),
@@ -60,13 +58,9 @@ def attach(draft: Draft, command: AttachCharge) -> Reply:
     if purchase.platform_charge_id is not None:
         if purchase.platform_charge_id == command.charge_id:
             return opened(purchase)
-        return Rejected(
-            ErrorCode.CHARGE_MISMATCH, "the purchase has another charge already"
-        )
+        return Rejected(ErrorCode.CHARGE_MISMATCH, "the purchase has another charge already")
     if draft.purchase_of_charge(command.charge_id) is not None:
-        return Rejected(
-            ErrorCode.CHARGE_MISMATCH, "the charge belongs to another purchase"
-        )
+        return Rejected(ErrorCode.CHARGE_MISMATCH, "the charge belongs to another purchase")
     attached = replace(
         purchase,
         platform_charge_id=command.charge_id,
@@ -77,9 +71,7 @@ def attach(draft: Draft, command: AttachCharge) -> Reply:
 
 def not_found(purchase_id: str) -> Rejected:
     """The refusal of a command for a purchase that the merchant does not have."""
-    return Rejected(
-        ErrorCode.PURCHASE_NOT_FOUND, f"the merchant has no purchase {purchase_id}"
-    )
+    return Rejected(ErrorCode.PURCHASE_NOT_FOUND, f"the merchant has no purchase {purchase_id}")
 
 
 def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
@@ -98,9 +90,7 @@ def complete(draft: Draft, purchase: Purchase) -> None:
     """
     if purchase.status in (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED):
         return
-    draft.put(
-        replace(purchase, status=PurchaseStatus.COMPLETED, completed_at=draft.now)
-    )
+    draft.put(replace(purchase, status=PurchaseStatus.COMPLETED, completed_at=draft.now))
     total = draft.merchant.total_credits_purchased + purchase.credits
     draft.change(total_credits_purchased=total, last_purchase_at=draft.now)
     draft.publish(
@@ -120,9 +110,7 @@ def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
     if purchase.status is not PurchaseStatus.PENDING:
         return
     draft.settle(purchase, PurchaseStatus.FAILED)
-    draft.publish(
-        purchase.id, PurchaseFailed(purchase.merchant_id, purchase.id, reason)
-    )
+    draft.publish(purchase.id, PurchaseFailed(purchase.merchant_id, purchase.id, reason))
 
 
 def expire_due(draft: Draft) -> None:
@@ -146,9 +134,5 @@ def refund(draft: Draft, purchase: Purchase) -> None:
     complete(draft, purchase)
     paid = draft.purchase(purchase.id) or purchase
     draft.settle(paid, PurchaseStatus.REFUNDED)
-    draft.change(
-        total_credits_purchased=draft.merchant.total_credits_purchased - paid.credits
-    )
-    draft.publish(
-        paid.id, PurchaseRefunded(paid.merchant_id, paid.id, paid.credits, paid.amount)
-    )
+    draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - paid.credits)
+    draft.publish(paid.id, PurchaseRefunded(paid.merchant_id, paid.id, paid.credits, paid.amount))

@@ -19,12 +19,8 @@ def start(draft: Draft, command: StartTrial) -> Reply:
         return Rejected(ErrorCode.TRIAL_ALREADY_USED, "the free trial was used already")
     ends_at = draft.now + draft.policy.trial_duration
     credits = draft.policy.trial_credits
-    draft.change(
-        trial_available=False, trial_started_at=draft.now, trial_ends_at=ends_at
-    )
-    draft.publish(
-        merchant.merchant_id, TrialStarted(merchant.merchant_id, ends_at, credits)
-    )
+    draft.change(trial_available=False, trial_started_at=draft.now, trial_ends_at=ends_at)
+    draft.publish(merchant.merchant_id, TrialStarted(merchant.merchant_id, ends_at, credits))
     return TrialGranted(ends_at, credits)
 
 

@@ -19,9 +19,7 @@ def update(draft: Draft, command: UpdateCharge) -> Reply:
     if status in OPEN:
         return Done()
     kind = ParkedKind.COMPLETE if status in PAID else ParkedKind.FAIL
-    _apply_or_park(
-        draft, Parked(command.charge_id, kind, status, command.command_id, draft.now)
-    )
+    _apply_or_park(draft, Parked(command.charge_id, kind, status, command.command_id, draft.now))
     return Done()
 
 
@@ -41,9 +39,7 @@ def claim(draft: Draft, purchase_id: str, charge_id: str) -> None:
     mine = [parked for parked in waiting if parked.charge_id == charge_id]
     if not mine:
         return
-    draft.change(
-        parked=tuple(parked for parked in waiting if parked.charge_id != charge_id)
-    )
+    draft.change(parked=tuple(parked for parked in waiting if parked.charge_id != charge_id))
     for parked in mine:
         purchase = draft.purchase(purchase_id)
         if purchase is not None:

@@ -55,9 +55,7 @@ class KafkaWriter:
     ) -> list["asyncio.Future[Any]"]:
         by_partition: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
-            partition = (
-                self._partition if record.partition is None else record.partition
-            )
+            partition = self._partition if record.partition is None else record.partition
             by_partition.setdefault((record.topic, partition), []).append(record)
         sent = []
         for (topic, partition), group in by_partition.items():
@@ -65,9 +63,7 @@ class KafkaWriter:
             for _, key, value, timestamp, headers, _ in group:
                 options = {"key": key, "value": value, "timestamp": timestamp}
                 if batch.append(**options, headers=list(headers)) is None:
-                    sent.append(
-                        await producer.send_batch(batch, topic, partition=partition)
-                    )
+                    sent.append(await producer.send_batch(batch, topic, partition=partition))
                     batch = producer.create_batch()
                     batch.append(**options, headers=list(headers))
             sent.append(await producer.send_batch(batch, topic, partition=partition))
@@ -75,9 +71,7 @@ class KafkaWriter:
 
     async def close(self) -> None:
         """Close the connections. Raises nothing that matters: all was committed."""
-        await asyncio.gather(
-            *(p.stop() for p in self._producers), return_exceptions=True
-        )
+        await asyncio.gather(*(p.stop() for p in self._producers), return_exceptions=True)
 
 
 class KafkaLog:
@@ -149,9 +143,7 @@ class KafkaLog:
         count = 0
         told = time.monotonic()
         while left:
-            read = await consumer.getmany(
-                timeout_ms=50, max_records=RESTORE_RECORDS_PER_READ
-            )
+            read = await consumer.getmany(timeout_ms=50, max_records=RESTORE_RECORDS_PER_READ)
             for tp, records in read.items():
                 table, partition = self._tables[tp.topic], tp.partition
                 for record in records:

@@ -207,9 +207,7 @@ class Lane:
                 await self._wake.wait()
                 await self._open.wait()
                 self._wake.clear()
-                while (
-                    self._batches or self._requests or self._due
-                ) and self._open.is_set():
+                while (self._batches or self._requests or self._due) and self._open.is_set():
                     self._idle.clear()
                     await self._commit()
                     self._idle.set()
@@ -288,9 +286,7 @@ class Lane:
             stage.add_due(now, positions)
         waiting = list(self._requests)
         self._requests.clear()
-        return waiting, [
-            stage.add_request(entry.request, now, positions) for entry in waiting
-        ]
+        return waiting, [stage.add_request(entry.request, now, positions) for entry in waiting]
 
     def _position_records(self, positions: dict[str, int]) -> list[Outgoing]:
         topic = self._positions_topic

@@ -60,9 +60,7 @@ class Lanes(Mapping[int, Lane]):
     async def pause(self) -> None:
         """Finish what is being committed and begin nothing new, until `resume`."""
         self._open.clear()
-        await asyncio.gather(
-            *(lane.pause(DRAIN_SECONDS) for lane in self._lanes.values())
-        )
+        await asyncio.gather(*(lane.pause(DRAIN_SECONDS) for lane in self._lanes.values()))
 
     async def drop(self, partitions: Iterable[int]) -> None:
         """Forget lanes whose partitions belong to someone else now."""
@@ -84,9 +82,7 @@ class Lanes(Mapping[int, Lane]):
             processors = {p: self._new_processor(p) for p in wanted}
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
 
-            def on_row(
-                partition: int, table: str, key: bytes, value: bytes | None
-            ) -> None:
+            def on_row(partition: int, table: str, key: bytes, value: bytes | None) -> None:
                 if key.startswith(POSITION_PREFIX):
                     topic = key[len(POSITION_PREFIX) :].decode()
                     positions[partition][topic] = int(value or 0)
@@ -98,9 +94,7 @@ class Lanes(Mapping[int, Lane]):
                 processor.restored()
         except BaseException:
             # Nothing was begun: whoever comes next fences these ids again.
-            await asyncio.gather(
-                *(w.close() for w in writers.values()), return_exceptions=True
-            )
+            await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
             raise
         self.restored_records, self.restored_seconds = count, time.monotonic() - began
         if wanted:
@@ -110,9 +104,7 @@ class Lanes(Mapping[int, Lane]):
                 count,
                 self.restored_seconds,
             )
-        return {
-            p: self._lane(p, processors[p], writers[p], positions[p]) for p in wanted
-        }
+        return {p: self._lane(p, processors[p], writers[p], positions[p]) for p in wanted}
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
         """Own restored lanes."""

@@ -38,9 +38,7 @@ class Stage(Protocol):
         Raises only what is fatal.
         """
 
-    def add_request(
-        self, request: Request, now: datetime, positions: dict[str, int]
-    ) -> Any:
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Any:
         """Take a command and give its reply; `positions` are those of the inputs by then."""
 
     def add_due(self, now: datetime, positions: dict[str, int]) -> None:

@@ -80,9 +80,7 @@ class LaneRecovery(Recovery):
         owned = {tp.partition for tp in self.active_tps}
         await self.lanes.drop(set(self.lanes) - owned)
         # 2. Fence and restore what is new; a kept partition is not read again.
-        restored = await self._unless_rebalanced(
-            self.lanes.restore(owned - set(self.lanes))
-        )
+        restored = await self._unless_rebalanced(self.lanes.restore(owned - set(self.lanes)))
         if self.app.consumer_generation_id != generation:
             await asyncio.gather(*(lane.stop() for lane in restored.values()))
             raise RebalancedAgain
@@ -105,9 +103,7 @@ class LaneRecovery(Recovery):
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
         self.app.on_rebalance_end()
-        logger.info(
-            "ready with %s partitions, generation %s", len(self.lanes), generation
-        )
+        logger.info("ready with %s partitions, generation %s", len(self.lanes), generation)
 
     async def _unless_rebalanced(self, work: Any) -> Any:
         """The result of `work`; RebalancedAgain, and `work` cancelled, on a new assignment."""
@@ -115,9 +111,7 @@ class LaneRecovery(Recovery):
         again = asyncio.ensure_future(self.signal_recovery_start.wait())
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
-            await asyncio.wait(
-                {task, again, stopped}, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({task, again, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             task.cancel()
@@ -147,9 +141,7 @@ def new_table_manager(lanes: Lanes) -> type[TableManager]:
         @property
         def recovery(self) -> Recovery:
             if self._recovery is None:
-                self._recovery = BoundRecovery(
-                    self.app, self, beacon=self.beacon, loop=self.loop
-                )
+                self._recovery = BoundRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
             return self._recovery
 
     return BoundTableManager

@@ -28,14 +28,10 @@ class LaneStore(Store[Any, Any]):
         raise KeyError(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise ReadOnly(
-            "rows are changed by commands, through the lane of their partition"
-        )
+        raise ReadOnly("rows are changed by commands, through the lane of their partition")
 
     def __delitem__(self, key: Any) -> None:
-        raise ReadOnly(
-            "rows are changed by commands, through the lane of their partition"
-        )
+        raise ReadOnly("rows are changed by commands, through the lane of their partition")
 
     def __iter__(self) -> Iterator[Any]:
         for rows in self._find():

@@ -204,9 +204,7 @@ class EngineConsumer(driver.Consumer):
             # Read up and idle: the client stands behind the last control record too.
             caught_up = lane.is_idle and self._next.get(tp, reached) <= reached
             offsets[tp] = None if caught_up and self.lanes.ready else reached
-        changed = {
-            tp: o for tp, o in offsets.items() if o is None or self._shown.get(tp) != o
-        }
+        changed = {tp: o for tp, o in offsets.items() if o is None or self._shown.get(tp) != o}
         if not changed:
             return
         self._shown.update(changed)

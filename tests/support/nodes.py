@@ -1,0 +1,215 @@
+"""Workers without a broker: real lanes on a log in memory, real HTTP, in one process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, cast
+
+import aiohttp
+import faust
+from aiohttp.test_utils import TestServer
+
+from billing_stream import topics as names
+from billing_stream.domain.commands import (
+    AttachCharge,
+    Command,
+    CreateMerchant,
+    ReservePurchase,
+    UpdateCharge,
+)
+from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.engine.lane import Batch
+from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.engine.processor import Request
+from billing_stream.processor import new_processors
+from billing_stream.settings import Settings
+from billing_stream.topics import Topics
+from tests.support.memory_log import MemoryLog
+from tests.support.partition import Record
+from tests.support.tokens import client_headers
+from tests.support.worker import environment, free_port
+from web import server
+from web.views import Context
+
+TOPICS = Topics("app")
+PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def data(self) -> Any:
+        """The data of a good answer."""
+        assert self.status == HTTPStatus.OK, self.body
+        return self.body["data"]
+
+    @property
+    def code(self) -> str:
+        """The code of a refusal."""
+        return str(self.body["error"]["code"])
+
+
+async def get(
+    url: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    **options: Any,
+) -> Reply:
+    """Ask once, on a connection of its own."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+        session.request(method, url + path, headers=headers, **options) as response,
+    ):
+        return Reply(response.status, response.headers, await response.json(content_type=None))
+
+
+class Node:
+    """One worker: the lanes of some partitions, and the web on them."""
+
+    def __init__(self, log: MemoryLog, folder: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.now: datetime | None = None
+        self.lanes = Lanes(
+            log,
+            new_processors(
+                partitions=PARTITIONS, policy=Policy(), names=TOPICS, max_record_bytes=100_000
+            ),
+            positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            clock=lambda: self.now or datetime.now(UTC),
+        )
+        self.app = faust.App(
+            "app",
+            datadir=folder,
+            web_host="127.0.0.1",
+            web_port=self.port,
+        )
+        env = environment("127.0.0.1:1", "", BILLING_PARTITIONS=str(PARTITIONS))
+        self.context: Context = server.register(
+            self.app, self.lanes, TOPICS, Settings.model_validate(env)
+        )
+        self._server = TestServer(cast(Any, self.app.web).web_app, port=self.port)
+
+    async def start(self, partitions: list[int]) -> None:
+        """Own these partitions and listen."""
+        await self.own(partitions)
+        self.app.web.init_server()
+        await self._server.start_server()
+
+    async def own(self, partitions: list[int]) -> None:
+        """As after a rebalance: these partitions and no others."""
+        await self.lanes.pause()
+        await self.lanes.drop(set(self.lanes) - set(partitions))
+        restored = await self.lanes.restore(set(partitions) - set(self.lanes))
+        self.lanes.adopt(restored)
+        self.lanes.next_epoch()
+        self.lanes.start(restored.values())
+
+    async def stop(self) -> None:
+        """Stop listening, and let the partitions go."""
+        await self._server.close()
+        await self.lanes.drop(set(self.lanes))
+
+    async def get(self, path: str, domain: str | None = None, **headers: str) -> Reply:
+        """Ask this worker; for `domain` with good headers, else without any."""
+        sent = client_headers(domain, **headers) if domain else headers
+        return await get(self.url, path, sent)
+
+
+class Cluster:
+    """Some workers that know each other, and what clients do through other ways."""
+
+    def __init__(self, log: MemoryLog, nodes: list[Node]) -> None:
+        self.log = log
+        self.nodes = nodes
+        self._shops_read: dict[int, int] = {}
+
+    def assign(self, owned: Mapping[int, list[int]]) -> None:
+        """Tell every worker which node (by its number) owns what."""
+        changelog = TOPICS.changelog(names.BILLING_RECORDS)
+        metadata = {self.nodes[n].url: {changelog: p} for n, p in owned.items()}
+        for node in self.nodes:
+            cast(Any, node.app.assignor).changelog_distribution = metadata
+
+    def owner(self, key: str) -> Node:
+        """The worker with the lane of the key."""
+        partition = partition_of(key, PARTITIONS)
+        return next(node for node in self.nodes if partition in node.lanes)
+
+    def other(self, key: str) -> Node:
+        """A worker without it."""
+        return next(node for node in self.nodes if node is not self.owner(key))
+
+    async def do(self, command: Command) -> Any:
+        """Carry out a command at its owner; the reply."""
+        lane = self.owner(command.merchant_id).lanes[
+            partition_of(command.merchant_id, PARTITIONS)
+        ]
+        reply = await lane.ask(Request(command, "cli", "c-1"))
+        await self._tell_shops()
+        return reply
+
+    async def create(self, merchant_id: str, domain: str, platform: str = "shopify") -> None:
+        """A merchant with a billing record and a shop."""
+        await self.do(CreateMerchant(merchant_id, platform, domain, f"create/{domain}"))
+
+    async def buy(self, merchant_id: str, number: int, *, paid: bool = True) -> str:
+        """A purchase, paid or pending; its id."""
+        reply: PurchaseOpened = await self.do(
+            ReservePurchase(
+                merchant_id, "small", Platform.SHOPIFY, command_id=f"{merchant_id}/{number}"
+            )
+        )
+        charge = f"gid://shopify/AppPurchaseOneTime/{number}"
+        await self.do(
+            AttachCharge(merchant_id, reply.purchase_id, charge, "https://pay.example/1")
+        )
+        if paid:
+            await self.do(UpdateCharge(merchant_id, charge, "ACTIVE", f"paid/{number}"))
+        return reply.purchase_id
+
+    async def _tell_shops(self) -> None:
+        for partition in range(PARTITIONS):
+            records = self.log.topics.get((names.SHOPS, partition), [])
+            begin = self._shops_read.get(partition, 0)
+            told: list[Any] = [
+                Record(names.SHOPS, offset, records[offset].value, partition=partition)
+                for offset in range(begin, len(records))
+            ]
+            if not told:
+                continue
+            self._shops_read[partition] = len(records)
+            node = next(node for node in self.nodes if partition in node.lanes)
+            done = asyncio.Event()
+            epoch = node.lanes.epoch
+            await node.lanes[partition].put(Batch(names.SHOPS, told, begin, epoch, done.set))
+            await done.wait()
+
+
+@asynccontextmanager
+async def cluster(folder: str, owned: Mapping[int, list[int]]) -> AsyncIterator[Cluster]:
+    """A running cluster; `owned` says which node has which partitions."""
+    log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
+    nodes = [Node(log, f"{folder}/{number}") for number in owned]
+    found = Cluster(log, nodes)
+    found.assign(owned)
+    try:
+        for node, partitions in zip(nodes, owned.values(), strict=True):
+            await node.start(partitions)
+        yield found
+    finally:
+        for node in nodes:
+            await node.stop()

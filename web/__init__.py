@@ -1,0 +1,1 @@
+"""The HTTP API: who asks, whose shop it is, which worker knows, and the answer."""

@@ -1,0 +1,104 @@
+"""Who asks: the tokens of clients, and those between our own workers.
+
+Nothing here is ever logged, and no refusal repeats what it refused.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from msgspec import Struct
+
+from tables.codecs import shop_key
+from web.envelope import ApiError, WebCode
+
+ALGORITHMS = ["HS256"]
+LEEWAY_SECONDS = 30
+SCOPE = "bff:api:access"
+INTERNAL_AUDIENCE = "billing-stream/internal"
+INTERNAL_TOKEN_SECONDS = 30
+
+# A platform has no colon, so `platform:domain` can be read in one way only.
+_PLATFORM = re.compile(r"[a-z0-9._-]{1,64}")
+_DOMAIN = re.compile(r"[!-~]{1,255}")
+
+
+class Client(Struct, frozen=True):
+    """The shop on whose behalf a client asks, in lower case."""
+
+    platform: str
+    domain: str
+
+    @property
+    def shop(self) -> str:
+        """The key of the shop, `platform:domain`."""
+        return shop_key(self.platform, self.domain)
+
+
+def authenticate(headers: Mapping[str, str], secret: str) -> Client:
+    """The shop that a client's token and headers speak for.
+
+    Raises ApiError: UNAUTHORIZED when the token or a header is missing, malformed, forged
+    or expired; FORBIDDEN when the token is good but not for this.
+    """
+    claims = _claims(headers, secret, ["exp", "sub"])
+    if SCOPE not in _scopes(claims.get("scope")):
+        raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {SCOPE}")
+    platform = _header(headers, "X-Shop-Platform", _PLATFORM)
+    domain = _header(headers, "X-Shop-Domain", _DOMAIN)
+    if domain != str(claims["sub"]).lower():
+        raise ApiError(WebCode.FORBIDDEN, "X-Shop-Domain is not the shop that the token is for")
+    return Client(platform, domain)
+
+
+def internal_headers(secret: str) -> dict[str, str]:
+    """What one worker shows another."""
+    now = int(time.time())
+    claims = {"aud": INTERNAL_AUDIENCE, "iat": now, "exp": now + INTERNAL_TOKEN_SECONDS}
+    token = jwt.encode(claims, secret, algorithm=ALGORITHMS[0])
+    return {"Authorization": f"Bearer {token}"}
+
+
+def authenticate_internal(headers: Mapping[str, str], secret: str) -> None:
+    """Raises ApiError (UNAUTHORIZED) unless another worker of ours asks."""
+    _claims(headers, secret, ["exp", "aud"], INTERNAL_AUDIENCE)
+
+
+def _claims(
+    headers: Mapping[str, str],
+    secret: str,
+    required: list[str],
+    audience: str | None = None,
+) -> dict[str, Any]:
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise ApiError(WebCode.UNAUTHORIZED, "a bearer token is needed")
+    try:
+        return jwt.decode(
+            token.strip(),
+            secret,
+            algorithms=ALGORITHMS,
+            leeway=LEEWAY_SECONDS,
+            audience=audience,
+            options={"require": required, "verify_aud": audience is not None},
+        )
+    except jwt.ExpiredSignatureError:
+        raise ApiError(WebCode.UNAUTHORIZED, "the token has expired") from None
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        # PyJWT lets some of the latter through, for tokens made to be odd.
+        raise ApiError(WebCode.UNAUTHORIZED, "the token is not valid") from None
+
+
+def _scopes(claim: Any) -> list[str]:
+    if isinstance(claim, str):
+        return claim.split()
+    return claim if isinstance(claim, list) else []
+
+
+def _header(headers: Mapping[str, str], name: str, form: re.Pattern[str]) -> str:
+    value = headers.get(name, "").strip().lower()
+    if not form.fullmatch(value):
+        raise ApiError(WebCode.UNAUTHORIZED, f"{name} is missing or malformed")
+    return value

@@ -1,0 +1,203 @@
+"""The one shape of every answer (`ApiResponse`), and the HTTP status of every error code."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from faust.web.exceptions import WebError
+from msgspec import UNSET, Struct, UnsetType
+from multidict import CIMultiDict
+
+from billing_stream.domain.outcomes import ErrorCode
+
+REQUEST_ID = "X-Request-ID"
+CORRELATION_ID = "X-Correlation-ID"
+RETRY_AFTER_SECONDS = 1
+
+# What a caller may choose is written to headers, logs and events: short, and nothing odd.
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@|~-]{1,128}")
+_HEADERS = MappingProxyType(
+    {
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Server": "billing-stream",
+    }
+)
+
+
+class WebCode(StrEnum):
+    """Why the web refuses; the refusals of the rules are `domain.outcomes.ErrorCode`."""
+
+    UNAUTHORIZED = "UNAUTHORIZED"
+    FORBIDDEN = "FORBIDDEN"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    NOT_READY = "NOT_READY"
+    PLATFORM_ERROR = "PLATFORM_ERROR"
+    BAD_REQUEST = "BAD_REQUEST"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+Code = WebCode | ErrorCode
+
+STATUS: Mapping[Code, HTTPStatus] = MappingProxyType(
+    {
+        ErrorCode.MERCHANT_NOT_FOUND: HTTPStatus.NOT_FOUND,
+        ErrorCode.PURCHASE_NOT_FOUND: HTTPStatus.NOT_FOUND,
+        ErrorCode.TRIAL_ALREADY_USED: HTTPStatus.CONFLICT,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED: HTTPStatus.CONFLICT,
+        ErrorCode.CHARGE_MISMATCH: HTTPStatus.CONFLICT,
+        ErrorCode.INVALID_PACK: HTTPStatus.UNPROCESSABLE_ENTITY,
+        ErrorCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+        WebCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+        WebCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+        WebCode.VALIDATION_ERROR: HTTPStatus.UNPROCESSABLE_ENTITY,
+        WebCode.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
+        WebCode.PLATFORM_ERROR: HTTPStatus.BAD_GATEWAY,
+        WebCode.BAD_REQUEST: HTTPStatus.BAD_REQUEST,
+        WebCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+        WebCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+        WebCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        WebCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+    }
+)
+
+# What a client is told with every answer of that code.
+_CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
+    {
+        WebCode.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+        WebCode.NOT_READY: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        ErrorCode.TOO_MANY_REQUESTS: {"Retry-After": "60"},
+    }
+)
+
+
+class ApiError(WebError):
+    """A refusal on its way out; `details` is JSON for machines, the message for people."""
+
+    def __init__(self, code: Code, message: str, details: Any = None) -> None:
+        super().__init__(message, code=STATUS[code])
+        self.error_code = code
+        self.message = message
+        self.details = details
+
+
+def not_ready(message: str) -> ApiError:
+    """The answer while a partition moves or recovers: nothing is known, so ask again."""
+    return ApiError(WebCode.NOT_READY, message)
+
+
+class Ids(Struct, frozen=True):
+    """What ties an answer to its request, and requests to each other."""
+
+    request_id: str
+    correlation_id: str
+
+
+class Error(Struct, frozen=True):
+    """Why there is no `data`."""
+
+    code: str
+    message: str
+    details: Any = None
+
+
+class Meta(Struct, frozen=True):
+    """About the answer itself; `timestamp` is when it was given."""
+
+    request_id: str
+    correlation_id: str
+    timestamp: datetime
+
+
+class Pagination(Struct, frozen=True):
+    """Which part of a list this is; pages count from 1."""
+
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
+class ApiResponse(Struct, frozen=True):
+    """Every answer: either `data` or `error`; lists have `pagination`."""
+
+    data: Any
+    error: Error | None
+    meta: Meta
+    pagination: Pagination | UnsetType = UNSET
+
+
+_encode = msgspec.json.Encoder().encode
+_IDS = web.RequestKey("billing_ids", Ids)
+
+
+def ids_of(request: web.BaseRequest) -> Ids:
+    """The ids the caller chose, where they are acceptable; else fresh ones."""
+    ids = request.get(_IDS)
+    if ids is None:
+        request_id = _safe(request, REQUEST_ID) or str(uuid.uuid4())
+        ids = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
+        request[_IDS] = ids
+    return ids
+
+
+def _safe(request: web.BaseRequest, header: str) -> str | None:
+    value = request.headers.get(header)
+    return value if value is not None and _SAFE_ID.fullmatch(value) else None
+
+
+def respond(
+    request: web.BaseRequest,
+    data: Any,
+    *,
+    status: int = HTTPStatus.OK,
+    pagination: Pagination | UnsetType = UNSET,
+) -> web.Response:
+    """An answer with data."""
+    return _response(request, status, data, None, pagination=pagination)
+
+
+def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
+    """An answer that refuses."""
+    code = error.error_code
+    return _response(
+        request,
+        STATUS[code],
+        None,
+        Error(code, error.message, error.details),
+        headers=_CODE_HEADERS.get(code, {}),
+    )
+
+
+def _response(
+    request: web.BaseRequest,
+    status: int,
+    data: Any,
+    error: Error | None,
+    *,
+    pagination: Pagination | UnsetType = UNSET,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> web.Response:
+    ids = ids_of(request)
+    meta = Meta(ids.request_id, ids.correlation_id, datetime.now(UTC))
+    sent = CIMultiDict(_HEADERS)
+    sent.extend(headers)
+    sent[REQUEST_ID] = ids.request_id
+    sent[CORRELATION_ID] = ids.correlation_id
+    return web.Response(
+        body=_encode(ApiResponse(data, error, meta, pagination)),
+        status=status,
+        headers=sent,
+        content_type="application/json",
+        charset="utf-8",
+    )

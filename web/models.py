@@ -1,0 +1,77 @@
+"""The bodies of answers. Credits are whole numbers, amounts decimal text, times UTC."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec import Struct
+
+from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
+
+
+class TrialBody(Struct, frozen=True):
+    """The free trial; `active` holds for the moment of reading."""
+
+    available: bool
+    active: bool
+    started_at: datetime | None
+    ends_at: datetime | None
+
+
+class PurchaseBody(Struct, frozen=True):
+    """One purchase of credits."""
+
+    id: str
+    merchant_id: str
+    credits: int
+    amount: str
+    status: PurchaseStatus
+    platform: Platform
+    platform_charge_id: str | None
+    created_at: datetime
+    completed_at: datetime | None
+    expires_at: datetime
+
+
+class BillingBody(Struct, frozen=True):
+    """A merchant's billing on one page."""
+
+    trial: TrialBody
+    credits_purchased: int
+    last_purchase_at: datetime | None
+    recent_purchases: list[PurchaseBody]
+
+
+def trial_body(merchant: Merchant, now: datetime) -> TrialBody:
+    """The merchant's trial as it stands at `now`."""
+    return TrialBody(
+        available=merchant.trial_available,
+        active=merchant.trial_active(now),
+        started_at=merchant.trial_started_at,
+        ends_at=merchant.trial_ends_at,
+    )
+
+
+def purchase_body(purchase: Purchase) -> PurchaseBody:
+    """The purchase as it is stored."""
+    return PurchaseBody(
+        id=purchase.id,
+        merchant_id=purchase.merchant_id,
+        credits=purchase.credits,
+        amount=purchase.amount,
+        status=purchase.status,
+        platform=purchase.platform,
+        platform_charge_id=purchase.platform_charge_id,
+        created_at=purchase.created_at,
+        completed_at=purchase.completed_at,
+        expires_at=purchase.expires_at,
+    )
+
+
+def billing_body(merchant: Merchant, recent: Iterable[Purchase], now: datetime) -> BillingBody:
+    """The merchant's billing as it stands at `now`; `recent` newest first."""
+    return BillingBody(
+        trial=trial_body(merchant, now),
+        credits_purchased=merchant.total_credits_purchased,
+        last_purchase_at=merchant.last_purchase_at,
+        recent_purchases=[purchase_body(purchase) for purchase in recent],
+    )

@@ -1,0 +1,78 @@
+"""What our views have in common with Faust's, and where they differ."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import faust
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from faust.web.exceptions import WebError
+from faust.web.views import View
+
+from web.envelope import ApiError, Code, WebCode, respond_error
+from web.owners import Owners
+from web.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What views work with."""
+
+    owners: Owners
+    progress: Progress
+    client_secret: str
+    internal_secret: str
+
+
+class ApiView(View):
+    """A view that answers refusals in our envelope."""
+
+    context: ClassVar[Context]
+
+    async def on_request_error(self, request: Any, exc: WebError) -> Any:
+        """The answer to a refusal, raised as `ApiError`."""
+        if isinstance(exc, ApiError):
+            return respond_error(request, exc)
+        return respond_error(request, ApiError(WebCode.BAD_REQUEST, exc.detail))
+
+
+def add_page(app: faust.App, path: str, view: type[ApiView], context: Context) -> None:
+    """Serve the view at the path, with and without a slash at the end."""
+    for suffix in ("", "/"):
+        bound = type(view.__name__, (view,), {"context": context})
+        app.page(path + suffix, name=path + suffix)(bound)
+
+
+_CODES: dict[int, tuple[Code, str]] = {
+    404: (WebCode.NOT_FOUND, "there is nothing at this path"),
+    405: (WebCode.METHOD_NOT_ALLOWED, "this path has no such method"),
+    413: (WebCode.BODY_TOO_LARGE, "the body is too large"),
+}
+
+
+@web.middleware
+async def envelope_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Our envelope for what no view answers: unknown paths, wrong methods, our own faults."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        code, message = _CODES.get(
+            error.status, (WebCode.BAD_REQUEST, "the request cannot be understood")
+        )
+        response = respond_error(request, ApiError(code, message))
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except Exception:
+        logger.exception("a request to %s failed", _route(request))
+        fault = ApiError(WebCode.INTERNAL_ERROR, "the fault is ours, and it is logged")
+        return respond_error(request, fault)
+
+
+def _route(request: web.Request) -> str:
+    """The path as registered: what callers put into it is not for the log."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "an unknown path"
