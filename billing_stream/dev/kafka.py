@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from billing_stream.dev.cache import DevError, step
 from billing_stream.dev.provision import java, kafka_jars
+from billing_stream.dev.run import run_apart
 from billing_stream.dev.server import Server
 
 READY_SECONDS_MAX = 90.0
@@ -71,7 +72,7 @@ def wait_transactional(bootstrap_servers: str, check: Callable[[], None] = lambd
             check()
             try:
                 socket.create_connection((host, int(port)), 1).close()
-                asyncio.run(_transaction(bootstrap_servers))
+                run_apart(_transaction(bootstrap_servers))
                 return
             except (KafkaError, OSError, asyncio.TimeoutError) as error:
                 if time.monotonic() > end:

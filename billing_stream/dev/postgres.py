@@ -13,6 +13,7 @@ import asyncpg
 
 from billing_stream.dev.cache import DevError, step
 from billing_stream.dev.provision import postgres_bin
+from billing_stream.dev.run import run_apart
 from billing_stream.dev.server import Server
 
 READY_SECONDS_MAX = 60.0
@@ -80,7 +81,7 @@ class Postgres:
         while True:
             self.server.require_alive()
             try:
-                asyncio.run(_create_database(self.port))
+                run_apart(_create_database(self.port))
                 return
             except (OSError, asyncpg.PostgresError, asyncio.TimeoutError) as error:
                 if time.monotonic() > end:

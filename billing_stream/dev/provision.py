@@ -171,12 +171,14 @@ def _fetch_with_jgo(folder: Path) -> None:
         "fetching a resolver of jars",
         lambda target: _pip_install("jars", target),
     )
-    folder.mkdir(parents=True)
-    endpoint = (
-        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
-        f"+org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_BINDING_VERSION}"
-    )
-    options = ["--repo-cache", str(folder / "m2"), "--cache-dir", str(folder / "cache")]
-    jgo = [sys.executable, "-m", "jgo", *options]
-    _run([*jgo, "init", endpoint], cwd=folder, PYTHONPATH=str(tool))
-    _run([*jgo, "sync"], cwd=folder, PYTHONPATH=str(tool))
+    # One by one: resolved together, log4j's managed versions would replace Kafka's own.
+    for name, coordinates in (
+        ("kafka", f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"),
+        ("log4j", f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_BINDING_VERSION}"),
+    ):
+        part = folder / name
+        part.mkdir(parents=True)
+        options = ["--repo-cache", str(part / "m2"), "--cache-dir", str(part / "cache")]
+        jgo = [sys.executable, "-m", "jgo", *options]
+        _run([*jgo, "init", coordinates], cwd=part, PYTHONPATH=str(tool))
+        _run([*jgo, "sync"], cwd=part, PYTHONPATH=str(tool))

@@ -109,6 +109,12 @@ class Node:
         self.app.web.init_server()
         await self._server.start_server()
 
+    def hears(self, owned: Mapping[str, list[int]]) -> None:
+        """Learn from the group which url owns which partitions."""
+        changelog = TOPICS.changelog(names.BILLING_RECORDS)
+        metadata = {url: {changelog: partitions} for url, partitions in owned.items()}
+        cast(Any, self.app.assignor).changelog_distribution = metadata
+
     async def own(self, partitions: list[int]) -> None:
         """As after a rebalance: these partitions and no others."""
         await self.lanes.pause()
@@ -139,10 +145,8 @@ class Cluster:
 
     def assign(self, owned: Mapping[int, list[int]]) -> None:
         """Tell every worker which node (by its number) owns what."""
-        changelog = TOPICS.changelog(names.BILLING_RECORDS)
-        metadata = {self.nodes[n].url: {changelog: p} for n, p in owned.items()}
         for node in self.nodes:
-            cast(Any, node.app.assignor).changelog_distribution = metadata
+            node.hears({self.nodes[number].url: p for number, p in owned.items()})
 
     def owner(self, key: str) -> Node:
         """The worker with the lane of the key."""
@@ -155,9 +159,7 @@ class Cluster:
 
     async def do(self, command: Command) -> Any:
         """Carry out a command at its owner; the reply."""
-        lane = self.owner(command.merchant_id).lanes[
-            partition_of(command.merchant_id, PARTITIONS)
-        ]
+        lane = self.owner(command.merchant_id).lanes[partition_of(command.merchant_id, PARTITIONS)]
         reply = await lane.ask(Request(command, "cli", "c-1"))
         await self._tell_shops()
         return reply
@@ -174,9 +176,7 @@ class Cluster:
             )
         )
         charge = f"gid://shopify/AppPurchaseOneTime/{number}"
-        await self.do(
-            AttachCharge(merchant_id, reply.purchase_id, charge, "https://pay.example/1")
-        )
+        await self.do(AttachCharge(merchant_id, reply.purchase_id, charge, "https://pay.example/1"))
         if paid:
             await self.do(UpdateCharge(merchant_id, charge, "ACTIVE", f"paid/{number}"))
         return reply.purchase_id

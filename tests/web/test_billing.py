@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import aiohttp
 import pytest
 
 from billing_stream.domain.commands import StartTrial, UpdateCharge
 from tests.support.nodes import Cluster
+from tests.support.tokens import client_headers
 from tests.web.conftest import M1, M2
 
 SHOP = "one.example"
@@ -186,14 +188,12 @@ async def test_an_old_domain_still_leads_to_the_merchant(two: Cluster) -> None:
 
 
 async def test_head_is_get_without_the_body(two: Cluster) -> None:
-    import aiohttp
-
-    from tests.support.tokens import client_headers
-
     await two.create(M1, SHOP)
     url = two.nodes[0].url + "/api/billing"
 
-    async with aiohttp.ClientSession() as session:
-        async with session.head(url, headers=client_headers(SHOP)) as response:
-            assert response.status == 200
-            assert await response.read() == b""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.head(url, headers=client_headers(SHOP)) as response,
+    ):
+        assert response.status == 200
+        assert await response.read() == b""

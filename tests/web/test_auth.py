@@ -1,0 +1,202 @@
+"""Who may ask, and what everyone else is told."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.support.nodes import Cluster
+from tests.support.tokens import client_headers, client_token, segment, unsigned_token
+from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
+from tests.web.conftest import M1
+from web.auth import authenticate, authenticate_internal, internal_headers
+from web.envelope import ApiError, WebCode
+
+SHOP = "one.example"
+
+
+def refusal(headers: dict[str, str]) -> WebCode | Any:
+    with pytest.raises(ApiError) as refused:
+        authenticate(headers, CLIENT_SECRET)
+    assert "Bearer" not in refused.value.message
+    return refused.value.error_code
+
+
+def with_token(token: str) -> dict[str, str]:
+    return client_headers(SHOP, token=token)
+
+
+def signed(claims: dict[str, Any], algorithm: str = "HS256") -> str:
+    return jwt.encode(claims, CLIENT_SECRET * 2, algorithm=algorithm)
+
+
+GOOD = {"sub": SHOP, "scope": "bff:api:access", "exp": int(time.time()) + 3000}
+
+
+def test_a_good_token_speaks_for_its_shop() -> None:
+    client = authenticate(client_headers("One.Example", X_Shop_Platform="Shopify"), CLIENT_SECRET)
+
+    assert client.shop == "shopify:one.example"
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["bff:api:access", "openid bff:api:access x", ["bff:api:access"], ["a", "bff:api:access"]],
+)
+def test_the_scope_is_text_or_a_list(scope: Any) -> None:
+    headers = with_token(client_token(SHOP, scope=scope))
+
+    assert authenticate(headers, CLIENT_SECRET).domain == SHOP
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        None,
+        "",
+        "bff:api",
+        "bff:api:access2",
+        "xbff:api:access",
+        [],
+        [["bff:api:access"]],
+        {"bff:api:access": 1},
+        7,
+    ],
+)
+def test_another_scope_is_forbidden(scope: Any) -> None:
+    assert refusal(with_token(client_token(SHOP, scope=scope))) is WebCode.FORBIDDEN
+
+
+def test_a_token_for_another_shop_is_forbidden() -> None:
+    headers = client_headers(SHOP, token=client_token("two.example"))
+
+    assert refusal(headers) is WebCode.FORBIDDEN
+
+
+def test_the_clock_of_the_client_may_be_off_by_30_seconds() -> None:
+    fresh_enough = client_token(SHOP, exp=int(time.time()) - 20)
+    early = client_token(SHOP, iat=int(time.time()) + 20, nbf=int(time.time()) + 20)
+    too_old = client_token(SHOP, exp=int(time.time()) - 40)
+
+    assert authenticate(with_token(fresh_enough), CLIENT_SECRET)
+    assert authenticate(with_token(early), CLIENT_SECRET)
+    assert refusal(with_token(too_old)) is WebCode.UNAUTHORIZED
+
+
+def good_parts() -> list[str]:
+    return client_token(SHOP).split(".")
+
+
+BAD_TOKENS: dict[str, Callable[[], str]] = {
+    "empty": lambda: " ",
+    "no token at all": lambda: "x",
+    "dots": lambda: "..",
+    "not base64": lambda: "a.b.c",
+    "another secret": lambda: client_token(SHOP, secret="x" * 40),
+    "the internal secret": lambda: client_token(SHOP, secret=INTERNAL_SECRET),
+    "no secret": lambda: client_token(SHOP, secret="x" * 32).rsplit(".", 1)[0] + ".",
+    "algorithm none": lambda: unsigned_token(SHOP),
+    "algorithm None in other case": lambda: f"{segment({'alg': 'nOnE'})}.{segment(GOOD)}.",
+    "algorithm HS512": lambda: jwt.encode(GOOD, CLIENT_SECRET * 2, algorithm="HS512"),
+    "no algorithm": lambda: f"{segment({'typ': 'JWT'})}.{good_parts()[1]}.{good_parts()[2]}",
+    "an algorithm that is no text": lambda: f"{segment({'alg': ['HS256']})}.{good_parts()[1]}.x",
+    "changed claims": lambda: (
+        f"{good_parts()[0]}.{segment({**GOOD, 'sub': 'x'})}.{good_parts()[2]}"
+    ),
+    "no expiry": lambda: client_token(SHOP, exp=None),
+    "no subject": lambda: client_token(SHOP, sub=None),
+    "a subject that is no text": lambda: client_token(SHOP, sub=5),
+    "expiry that is no number": lambda: client_token(SHOP, exp="soon"),
+    "expiry without end": lambda: client_token(SHOP, exp=float("inf")),
+    "expiry that is none": lambda: client_token(SHOP, exp=float("nan")),
+    "expiry a list": lambda: client_token(SHOP, exp=[1]),
+    "not yet": lambda: client_token(SHOP, nbf=int(time.time()) + 100),
+    "deep header": lambda: f"{segment('[' * 3000)}.{good_parts()[1]}.{good_parts()[2]}",
+    "deep objects in the header": lambda: segment('{"alg":' * 900) + ".x.y",
+    "critical extension": lambda: jwt.encode(
+        GOOD, CLIENT_SECRET, algorithm="HS256", headers={"crit": ["x"], "x": 1}
+    ),
+    "detached payload": lambda: f"{segment({'alg': 'HS256', 'b64': False, 'crit': ['b64']})}..x",
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+def test_a_bad_token_is_unauthorized(name: str) -> None:
+    assert refusal(with_token(BAD_TOKENS[name]())) is WebCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize(
+    "value", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Token x", "bearerx", "\x00"]
+)
+def test_anything_but_a_bearer_token_is_unauthorized(value: str) -> None:
+    headers = {**client_headers(SHOP), "Authorization": value}
+
+    assert refusal(headers) is WebCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Shop-Platform", "X-Shop-Domain"])
+def test_each_header_is_needed(header: str) -> None:
+    headers = client_headers(SHOP)
+    del headers[header]
+
+    assert refusal(headers) is WebCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("platform", ["", " ", "a:b", "shopify:x", "sh opify", "é", "x" * 65])
+def test_a_platform_that_would_blur_the_shop_is_refused(platform: str) -> None:
+    assert refusal(client_headers(SHOP, X_Shop_Platform=platform)) is WebCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("domain", ["a b", "é.example", "x" * 256, "a\tb", "\udce9.example"])
+def test_an_odd_domain_is_refused(domain: str) -> None:
+    headers = client_headers(domain, token=client_token("x"))
+
+    assert refusal(headers) is WebCode.UNAUTHORIZED
+
+
+def test_a_token_between_workers_is_no_clients_token_nor_the_reverse() -> None:
+    secret = CLIENT_SECRET
+    internal = internal_headers(secret)
+
+    authenticate_internal(internal, secret)
+    assert refusal({**client_headers(SHOP), **internal}) is WebCode.UNAUTHORIZED
+    with pytest.raises(ApiError):
+        authenticate_internal(client_headers(SHOP), secret)
+    with pytest.raises(ApiError):
+        authenticate_internal(with_token(client_token(SHOP, aud="billing")), secret)
+
+
+def test_a_token_between_workers_is_short_lived() -> None:
+    token = internal_headers(INTERNAL_SECRET)["Authorization"].split()[1]
+
+    claims = jwt.decode(token, options={"verify_signature": False})
+
+    assert claims["exp"] - claims["iat"] <= 30
+    old = jwt.encode({**claims, "exp": time.time() - 40}, INTERNAL_SECRET, algorithm="HS256")
+    with pytest.raises(ApiError):
+        authenticate_internal({"Authorization": f"Bearer {old}"}, INTERNAL_SECRET)
+
+
+@pytest.mark.parametrize("path", ["", "/trials", "/purchases", f"/purchases/{M1}"])
+async def test_every_path_asks_who_it_is(two: Cluster, path: str) -> None:
+    await two.create(M1, SHOP)
+
+    for node in two.nodes:
+        nobody = await node.get("/api/billing" + path)
+        forged = await node.get("/api/billing" + path, **client_headers(SHOP, token="x.y.z"))
+        other = await node.get(
+            "/api/billing" + path, **client_headers(SHOP, token=client_token("two.example"))
+        )
+
+        assert (nobody.status, nobody.code) == (401, "UNAUTHORIZED")
+        assert nobody.headers["WWW-Authenticate"] == "Bearer"
+        assert (forged.status, forged.code) == (401, "UNAUTHORIZED")
+        assert (other.status, other.code) == (403, "FORBIDDEN")
+
+
+async def test_who_it_is_comes_before_what_is_wrong(two: Cluster) -> None:
+    reply = await two.nodes[0].get("/api/billing/purchases?page=-1")
+
+    assert reply.code == "UNAUTHORIZED"
