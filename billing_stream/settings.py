@@ -62,12 +62,12 @@ class Settings(BaseSettings):
         pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
     )
     client_jwt_secret: SecretStr = _env(
-        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=16
+        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=32
     )
     internal_jwt_secret: SecretStr = _env(
         "INTERNAL_JWT_SECRET",
         "signs the tokens between our own processes",
-        min_length=16,
+        min_length=32,
     )
     database_url: SecretStr | None = _env(
         "DATABASE_URL",

@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from time import monotonic
 from typing import TypeVar, cast
 
@@ -80,6 +81,7 @@ class Owners:
         self._session: aiohttp.ClientSession | None = None
         self._assignment: HostToPartitionMap | None = None
         self._urls: Mapping[int, str] = {}
+        self._noted: set[str] = set()
 
     async def merchant_of(self, shop: str, ids: Ids) -> str:
         """The merchant whose shop it is.
@@ -130,6 +132,7 @@ class Owners:
                 for partition in topics.get(self._changelog, ())
             }
             self._assignment = assignment
+            self._noted.clear()
         return self._urls.get(partition)
 
     def _rows_here(self, partition: int) -> PartitionRows | None:
@@ -152,20 +155,27 @@ class Owners:
                 target, headers=headers, allow_redirects=False
             ) as response:
                 body = await response.read()
-                if response.status == 200:
-                    return query.parse(body)
                 status = response.status
+            if status == HTTPStatus.OK:
+                found = query.parse(body)
+                self._noted.discard(url)
+                return found
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # Not the error itself: some show the headers of the request, and so a token.
-            kind = type(error).__name__
-            logger.info("partition %s: %s does not answer: %s", partition, url, kind)
+            self._note(logging.WARNING, url, f"does not answer: {type(error).__name__}")
             raise not_ready(f"the owner of partition {partition} does not answer") from None
         except msgspec.DecodeError as error:
-            logger.error("partition %s: %s is not understood: %s", partition, url, error)
+            self._note(logging.ERROR, url, f"is not understood: {error}")
             raise not_ready(f"the owner of partition {partition} is not understood") from None
-        if status != 503:
-            logger.error("partition %s: %s answers %s to a worker", partition, url, status)
+        if status != HTTPStatus.SERVICE_UNAVAILABLE:
+            self._note(logging.ERROR, url, f"refuses a worker of ours with {status}")
         raise not_ready(f"the owner of partition {partition} is not ready")
+
+    def _note(self, level: int, url: str, why: str) -> None:
+        """Log what is wrong with a worker: once, until it answers or partitions move."""
+        if url not in self._noted:
+            self._noted.add(url)
+            logger.log(level, "the worker at %s %s", url, why)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:

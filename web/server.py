@@ -1,9 +1,11 @@
 """The web part of a worker, put onto Faust's own web server."""
 
+import logging
 from typing import cast
 
 import faust
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from faust.web.base import BlueprintManager
 from faust.web.drivers import aiohttp as driver
 
@@ -16,6 +18,8 @@ from web.internal import Queries
 from web.owners import QUERIES_PATH, Owners
 from web.progress import Progress
 from web.views import ApiView, Context, add_page, envelope_middleware
+
+logger = logging.getLogger(__name__)
 
 PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (billing.BILLING_PATH, billing.Billing),
@@ -56,3 +60,17 @@ def _set_up_server(server: driver.Web, owners: Owners) -> None:
         await owners.close()
 
     server.web_app.on_cleanup.append(close)
+    logging.getLogger("aiohttp.server").addFilter(hush_malformed)
+
+
+def hush_malformed(record: logging.LogRecord) -> bool:
+    """Keep what is no HTTP out of the log.
+
+    aiohttp answers it with 400, but logs an error with the bytes: a line that was too long
+    may be a token, and anyone could fill the log.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    logger.info("refused what is no HTTP: %s", type(error).__name__)
+    return False

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 
@@ -113,6 +114,22 @@ async def test_odd_headers_get_nothing_back_and_do_no_harm(two: Cluster, line: b
     assert b"xxxxxxxxxx" not in head
     assert not answer or status_of(answer) < 500
     assert (await node.get("/api/billing", SHOP)).status == 200
+
+
+@pytest.mark.parametrize("token", [b"eyJ" + b"x" * 9000, b"eyJxxxxxxxxxx\x00"])
+async def test_a_token_that_is_no_http_is_not_logged(
+    two: Cluster, token: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    answer = await raw(
+        two.nodes[0], b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+    )
+
+    assert status_of(answer) == 400
+    assert "eyJ" not in caplog.text
+    assert "refused what is no HTTP" in caplog.text
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("method", [b"FOO", b"TRACE", b"CONNECT", b"OPTIONS", b"PATCH"])

@@ -106,6 +106,20 @@ async def test_an_owner_that_is_gone_is_not_ready(two: Cluster) -> None:
     assert (reply.status, reply.code) == NOT_READY
 
 
+async def test_an_owner_that_is_gone_is_noted_once(
+    two: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    await two.create(M1, SHOP)
+    asked = two.other(M1)
+    asked.context.owners._cache.put(f"shopify:{SHOP}", M1)
+    await two.owner(M1).stop()
+
+    for _ in range(5):
+        await asked.get("/api/billing", SHOP)
+
+    assert caplog.text.count("does not answer") == 1
+
+
 @asynccontextmanager
 async def impostor(
     two: Cluster, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]

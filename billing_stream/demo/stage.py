@@ -1,0 +1,171 @@
+"""What the story needs: one worker process, a producer, a reader of events, an HTTP client."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jwt
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from billing_stream import topics as names
+from billing_stream.engine.partitioner import partition_of
+
+PARTITIONS = 4
+READY_SECONDS_MAX = 40.0
+SHOWN = (*map(names.event_type, names.EVENT_TYPES), names.DEAD_LETTERS)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Worker:
+    """The `billing-stream worker` of the story."""
+
+    def __init__(self, kafka: str, folder: Path, **settings: str) -> None:
+        self.client_secret = secrets.token_hex(32)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "worker.log"
+        self.env = {
+            **os.environ,
+            "APP_ENV": "development",
+            "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "CLIENT_JWT_SECRET": self.client_secret,
+            "INTERNAL_JWT_SECRET": secrets.token_hex(32),
+            "BILLING_API_EXTERNAL_PORT": str(self.port),
+            "BILLING_API_BIND": "127.0.0.1",
+            "BILLING_DATA_DIR": str(folder / "worker"),
+            "BILLING_PARTITIONS": str(PARTITIONS),
+            # A static member: started again, it gets its partitions back at once.
+            "BILLING_WORKER_NAME": "demo",
+            "BILLING_TOPIC_PREFIX": "",
+            "BILLING_APP_ID": "billing-stream",
+            **settings,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self, *arguments: str) -> None:
+        """Run `billing-stream` to its end; RuntimeError when it fails."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command(*arguments),
+            env=self.env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(output.decode())
+
+    async def start(self) -> float:
+        """Start the worker and wait until it is ready; the seconds that took."""
+        began = time.monotonic()
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command("worker"), env=self.env, stdout=output, stderr=output
+            )
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() - began < READY_SECONDS_MAX:
+                if self._process.returncode is not None:
+                    break
+                try:
+                    async with session.get(f"{self.url}/ready") as response:
+                        if response.status == 200:
+                            return time.monotonic() - began
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.1)
+        raise RuntimeError(f"the worker did not get ready:\n{self.log.read_text()[-3000:]}")
+
+    async def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        if self._process is None:
+            return 0
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self._process.wait(), 20)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid if self._process else 0
+
+    async def get(self, domain: str, path: str) -> tuple[int, Any]:
+        """Ask as the client of a shop; status and body."""
+        claims = {"sub": domain, "scope": "bff:api:access", "exp": int(time.time()) + 60}
+        token = jwt.encode(claims, self.client_secret, algorithm="HS256")
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "X-Shop-Platform": "shopify",
+            "X-Shop-Domain": domain,
+        }
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(self.url + path, headers=headers) as response,
+        ):
+            return response.status, await response.json()
+
+    @staticmethod
+    def _command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "billing_stream.cli", *arguments]
+
+
+class Stream:
+    """Sends records as upstream does, and reads what is published as a consumer does."""
+
+    def __init__(self, kafka: str) -> None:
+        self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+        self._consumer = AIOKafkaConsumer(
+            *SHOWN,
+            bootstrap_servers=kafka,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+        )
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._producer.start()
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await asyncio.gather(self._producer.stop(), self._consumer.stop(), return_exceptions=True)
+
+    async def send(self, topic: str, merchant_id: str, value: Mapping[str, Any] | bytes) -> str:
+        """Send one record, keyed by merchant; its place, topic[partition]@offset."""
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        partition = partition_of(merchant_id, PARTITIONS)
+        sent = await self._producer.send_and_wait(
+            topic, raw, key=merchant_id.encode(), partition=partition
+        )
+        return f"{sent.topic}[{sent.partition}]@{sent.offset}"
+
+    async def read(self, wanted: int, seconds: float) -> list[tuple[str, dict[str, Any]]]:
+        """What is published next: `wanted` records, or fewer when time is up."""
+        got: list[tuple[str, dict[str, Any]]] = []
+        end = time.monotonic() + seconds
+        while len(got) < wanted and time.monotonic() < end:
+            for records in (await self._consumer.getmany(timeout_ms=100)).values():
+                got += [(record.topic, json.loads(record.value)) for record in records]
+        self.seen += got
+        return got
