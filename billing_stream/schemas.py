@@ -46,7 +46,7 @@ class InputRecord(Protocol):
     headers: Headers
 
 
-class MerchantCreated(Struct, frozen=True):
+class MerchantCreated(Struct, frozen=True, gc=False):
     """`evt.merchant.created.v1`. Name and email are not read: what is not kept cannot leak."""
 
     merchant_id: Uuid
@@ -54,7 +54,7 @@ class MerchantCreated(Struct, frozen=True):
     domain: Text
 
 
-class PurchaseUpdated(Struct, frozen=True):
+class PurchaseUpdated(Struct, frozen=True, gc=False):
     """`evt.webhook.app.purchase_updated.v1`."""
 
     merchant_id: Uuid
@@ -62,27 +62,27 @@ class PurchaseUpdated(Struct, frozen=True):
     status: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class PurchaseRefundedIn(Struct, frozen=True):
+class PurchaseRefundedIn(Struct, frozen=True, gc=False):
     """`evt.webhook.app.purchase_refunded.v1`."""
 
     merchant_id: Uuid
     charge_id: Text
 
 
-class Incoming(Struct, frozen=True):
+class Incoming(Struct, frozen=True, gc=False):
     """What an input record says, and the correlation id it came with."""
 
     said: Command | ShopRegistered
     correlation_id: str | None
 
 
-class _Envelope(Struct, frozen=True):
+class _Envelope(Struct, frozen=True, gc=False):
     data: Raw | UnsetType = UNSET
     event_type: Any = None
     correlation_id: Any = None
 
 
-class _EventEnvelope(Struct, frozen=True):
+class _EventEnvelope(Struct, frozen=True, gc=False):
     event_id: str
     event_type: str
     correlation_id: str
@@ -91,7 +91,7 @@ class _EventEnvelope(Struct, frozen=True):
     data: EventData
 
 
-class JournalEntry(Struct, frozen=True, kw_only=True):
+class JournalEntry(Struct, frozen=True, kw_only=True, gc=False):
     """`billing.journal.v1`: a command that came from no topic, as it was decided.
 
     `origin` is http, timer or cli. `positions` are the offsets up to which the lane had
@@ -105,7 +105,7 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     positions: dict[str, int]
 
 
-class DeadLetter(Struct, frozen=True, kw_only=True):
+class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     """`dlq.billing.v1`: a record that could not be understood, whole, and why.
 
     `key`, `value` and the values of `headers` are base64 text in the JSON.
@@ -166,7 +166,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
     try:
         envelope = _envelope.decode(value)
         data = envelope.data
-        payload = value if data is UNSET else bytes(data)
+        payload = value if data is UNSET else data
         said = _said(topic, payload, record)
     except RecursionError:
         raise InvalidRecord("the JSON is nested too deep") from None
@@ -178,7 +178,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
     return Incoming(said, correlation_id)
 
 
-def _said(topic: str, payload: bytes, record: InputRecord) -> Command | ShopRegistered:
+def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | ShopRegistered:
     came_from = place(record.topic, record.partition, record.offset)
     if topic == topics.PURCHASE_UPDATED:
         updated = _purchase_updated.decode(payload)

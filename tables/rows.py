@@ -41,7 +41,11 @@ class PartitionRows:
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """The merchant's purchase that this charge is attached to."""
-        found = self._charges.get(_charge_key(merchant_id, charge_id))
+        return self.purchase_at(_charge_key(merchant_id, charge_id))
+
+    def purchase_at(self, charge_key: str) -> Purchase | None:
+        """The purchase at a key of the charge index."""
+        found = self._charges.get(charge_key)
         return self.purchases[found] if found is not None else None
 
     def pending(self, merchant_id: str) -> list[Deadline]:
@@ -50,8 +54,11 @@ class PartitionRows:
 
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """The merchant's pending purchases that expire at or before `moment`, soonest first."""
+        pending = self._pending.get(merchant_id)
+        if not pending or pending[0][0] > moment:
+            return ()
         due = []
-        for expires_at, purchase_id in self.pending(merchant_id):
+        for expires_at, purchase_id in pending:
             if expires_at > moment:
                 break
             due.append(self.purchases[purchase_id])
@@ -88,10 +95,14 @@ class PartitionRows:
         merchant = self.merchants.get(merchant_id)
         if merchant is None:
             return None
-        due = [merchant.trial_due()]
-        due += [expires_at for expires_at, _ in self.pending(merchant_id)[:1]]
-        due += [parked.at + parked_for for parked in merchant.parked[:1]]
-        return min((moment for moment in due if moment is not None), default=None)
+        due = merchant.trial_due()
+        pending = self._pending.get(merchant_id)
+        if pending and (due is None or pending[0][0] < due):
+            due = pending[0][0]
+        if merchant.parked:
+            parked = merchant.parked[0].at + parked_for
+            due = parked if due is None else min(due, parked)
+        return due
 
     def put_merchant(self, merchant: Merchant) -> None:
         """Add or replace a merchant."""
@@ -162,10 +173,11 @@ class StagedRows:
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """As `PartitionRows.purchase_of_charge`, with what is staged."""
-        found = self._charges.get(_charge_key(merchant_id, charge_id))
+        key = _charge_key(merchant_id, charge_id)
+        found = self._charges.get(key)
         if found is not None:
             return self.purchases[found]
-        committed = self._base.purchase_of_charge(merchant_id, charge_id)
+        committed = self._base.purchase_at(key)
         return self.purchases.get(committed.id, committed) if committed is not None else None
 
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
@@ -213,11 +225,13 @@ class StagedRows:
         merchant_id = merchant.merchant_id
         self.merchants[merchant_id] = merchant
         for purchase in decision.purchases:
-            if self.purchase(purchase.id) is None:
+            committed = self._base.purchases.get(purchase.id)
+            if committed is None and purchase.id not in self.purchases:
                 self._opened.setdefault(merchant_id, []).append(purchase.id)
             self.purchases[purchase.id] = purchase
-            if purchase.platform_charge_id is not None:
-                self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
+            charge = purchase.platform_charge_id
+            if charge is not None and (committed is None or committed.platform_charge_id is None):
+                self._charges[_charge_key(merchant_id, charge)] = purchase.id
         for key in decision.forgotten:
             self.answers_changed[merchant_id, key] = None
         for answer in decision.answers:

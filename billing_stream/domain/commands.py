@@ -16,7 +16,7 @@ Key = Annotated[str, Meta(min_length=1, max_length=255)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
-class CreateMerchant(Struct, frozen=True, tag="create_merchant", tag_field="command"):
+class CreateMerchant(Struct, frozen=True, gc=False, tag="create_merchant", tag_field="command"):
     """Create the billing record; for a known merchant, register a changed domain only."""
 
     merchant_id: Uuid
@@ -25,7 +25,7 @@ class CreateMerchant(Struct, frozen=True, tag="create_merchant", tag_field="comm
     command_id: str = ""
 
 
-class StartTrial(Struct, frozen=True, tag="start_trial", tag_field="command"):
+class StartTrial(Struct, frozen=True, gc=False, tag="start_trial", tag_field="command"):
     """Start the free trial; once per merchant, for ever."""
 
     merchant_id: Uuid
@@ -33,7 +33,7 @@ class StartTrial(Struct, frozen=True, tag="start_trial", tag_field="command"):
     command_id: str = ""
 
 
-class ReservePurchase(Struct, frozen=True, tag="reserve_purchase", tag_field="command"):
+class ReservePurchase(Struct, frozen=True, gc=False, tag="reserve_purchase", tag_field="command"):
     """Open a pending purchase of a pack, before the platform is asked for a checkout."""
 
     merchant_id: Uuid
@@ -44,7 +44,7 @@ class ReservePurchase(Struct, frozen=True, tag="reserve_purchase", tag_field="co
     command_id: str = ""
 
 
-class AttachCharge(Struct, frozen=True, tag="attach_charge", tag_field="command"):
+class AttachCharge(Struct, frozen=True, gc=False, tag="attach_charge", tag_field="command"):
     """Tie the platform's charge to a purchase; what was parked for it applies now."""
 
     merchant_id: Uuid
@@ -54,7 +54,7 @@ class AttachCharge(Struct, frozen=True, tag="attach_charge", tag_field="command"
     command_id: str = ""
 
 
-class FailPurchase(Struct, frozen=True, tag="fail_purchase", tag_field="command"):
+class FailPurchase(Struct, frozen=True, gc=False, tag="fail_purchase", tag_field="command"):
     """Mark a pending purchase failed: the platform gave no checkout."""
 
     merchant_id: Uuid
@@ -63,7 +63,7 @@ class FailPurchase(Struct, frozen=True, tag="fail_purchase", tag_field="command"
     command_id: str = ""
 
 
-class UpdateCharge(Struct, frozen=True, tag="update_charge", tag_field="command"):
+class UpdateCharge(Struct, frozen=True, gc=False, tag="update_charge", tag_field="command"):
     """A platform's webhook: the charge has this status now (any letter case)."""
 
     merchant_id: Uuid
@@ -72,7 +72,7 @@ class UpdateCharge(Struct, frozen=True, tag="update_charge", tag_field="command"
     command_id: str = ""
 
 
-class RefundCharge(Struct, frozen=True, tag="refund_charge", tag_field="command"):
+class RefundCharge(Struct, frozen=True, gc=False, tag="refund_charge", tag_field="command"):
     """A platform's webhook: the charge was paid back."""
 
     merchant_id: Uuid
@@ -80,7 +80,7 @@ class RefundCharge(Struct, frozen=True, tag="refund_charge", tag_field="command"
     command_id: str = ""
 
 
-class PassTime(Struct, frozen=True, tag="pass_time", tag_field="command"):
+class PassTime(Struct, frozen=True, gc=False, tag="pass_time", tag_field="command"):
     """Nothing but the time: what fell due by now happens."""
 
     merchant_id: Uuid

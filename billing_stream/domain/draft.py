@@ -27,8 +27,10 @@ class Draft:
         "_events",
         "_forgotten",
         "_purchases",
+        "_sequence",
         "_shops",
         "_unclaimed",
+        "_version",
         "merchant",
         "now",
         "policy",
@@ -44,6 +46,8 @@ class Draft:
         self.policy = state.policy
         self.rows = state.rows
         self._changed = False
+        self._sequence = merchant.sequence
+        self._version = merchant.version + 1
         self._purchases: dict[str, Purchase] = {}
         self._answers: dict[str, Answer] = {}
         self._forgotten: list[str] = []
@@ -72,14 +76,27 @@ class Draft:
         self._changed = True
 
     def put(self, purchase: Purchase) -> Purchase:
-        """Add or change a purchase."""
+        """Add or change a purchase, which takes the merchant's new version."""
+        if purchase.version != self._version:
+            purchase = replace(purchase, version=self._version)
         self._purchases[purchase.id] = purchase
         self._changed = True
         return purchase
 
+    def complete(self, purchase: Purchase) -> Purchase:
+        """Move a purchase to completed, now."""
+        return self.put(
+            replace(
+                purchase,
+                status=PurchaseStatus.COMPLETED,
+                completed_at=self.now,
+                version=self._version,
+            )
+        )
+
     def settle(self, purchase: Purchase, status: PurchaseStatus) -> Purchase:
         """Move a purchase to another status."""
-        return self.put(replace(purchase, status=status))
+        return self.put(replace(purchase, status=status, version=self._version))
 
     def park(self, parked: Parked) -> None:
         """Keep a webhook until its charge is known."""
@@ -109,22 +126,28 @@ class Draft:
 
     def publish(self, subject_id: str, data: EventData) -> None:
         """Add an event; `subject_id` (merchant or purchase) makes it the one of its kind."""
-        sequence = self.merchant.sequence + 1
-        self.change(sequence=sequence)
-        self._events.append(Event(derived_id(data.kind, subject_id), sequence, self.now, data))
+        self._sequence += 1
+        self._changed = True
+        event_id = derived_id(data.kind, subject_id)
+        self._events.append(Event(event_id, self._sequence, self.now, data))
 
     def seal(self, reply: Reply) -> Decision:
         """The finished decision: every changed row carries the merchant's new version."""
+        shops, unclaimed = tuple(self._shops), tuple(self._unclaimed)
         if not self._changed:
-            return Decision(reply, shops=tuple(self._shops), unclaimed=tuple(self._unclaimed))
-        version = self.merchant.version + 1
+            return Decision(reply, shops=shops, unclaimed=unclaimed)
         return Decision(
-            reply=reply,
-            merchant=replace(self.merchant, version=version, updated_at=self.now),
-            purchases=tuple([replace(p, version=version) for p in self._purchases.values()]),
-            answers=tuple(self._answers.values()),
-            forgotten=tuple(self._forgotten),
-            events=tuple(self._events),
-            shops=tuple(self._shops),
-            unclaimed=tuple(self._unclaimed),
+            reply,
+            replace(
+                self.merchant,
+                version=self._version,
+                sequence=self._sequence,
+                updated_at=self.now,
+            ),
+            tuple(self._purchases.values()),
+            tuple(self._answers.values()),
+            tuple(self._forgotten),
+            tuple(self._events),
+            shops,
+            unclaimed,
         )

@@ -40,7 +40,7 @@ class ParkedKind(StrEnum):
     REFUND = "refund"
 
 
-class Parked(Struct, frozen=True):
+class Parked(Struct, frozen=True, gc=False):
     """A webhook that came before its charge was known.
 
     `source` is its place, `topic[partition]@offset`; `at` is when it was parked.
@@ -53,7 +53,7 @@ class Parked(Struct, frozen=True):
     at: Instant
 
 
-class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A row of `billing_records`: one per merchant.
 
     `created_at` is None for a merchant known only by a webhook that came first.
@@ -85,7 +85,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.trial_ends_at is not None and self.trial_ends_at > moment
 
 
-class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A row of `credit_purchases`: one per purchase. `amount` is decimal text, e.g. "9.99"."""
 
     id: str
@@ -102,7 +102,7 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 0
 
 
-class Pack(Struct, frozen=True):
+class Pack(Struct, frozen=True, gc=False):
     """What one purchase buys: whole credits for an amount (decimal text)."""
 
     credits: int
@@ -118,7 +118,7 @@ PACKS = MappingProxyType(
 )
 
 
-class Policy(Struct, frozen=True, kw_only=True):
+class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """The numbers in the rules; they come from the settings."""
 
     trial_duration: timedelta = timedelta(days=14)

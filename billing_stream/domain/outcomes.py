@@ -9,7 +9,7 @@ from msgspec import Struct
 from billing_stream.domain.model import Instant, Merchant, Parked, Platform, Purchase
 
 
-class TrialStarted(Struct, frozen=True):
+class TrialStarted(Struct, frozen=True, gc=False):
     """The trial began; `credits` are announced here and not part of the purchased total."""
 
     kind: ClassVar[str] = "trial.started"
@@ -18,7 +18,7 @@ class TrialStarted(Struct, frozen=True):
     credits: int
 
 
-class TrialExpired(Struct, frozen=True):
+class TrialExpired(Struct, frozen=True, gc=False):
     """The trial ended; `expired_at` is its end, however late it is told."""
 
     kind: ClassVar[str] = "trial.expired"
@@ -26,7 +26,7 @@ class TrialExpired(Struct, frozen=True):
     expired_at: Instant
 
 
-class CreditsPurchased(Struct, frozen=True):
+class CreditsPurchased(Struct, frozen=True, gc=False):
     """A purchase was paid and its credits granted."""
 
     kind: ClassVar[str] = "credits.purchased"
@@ -37,7 +37,7 @@ class CreditsPurchased(Struct, frozen=True):
     platform: Platform
 
 
-class PurchaseFailed(Struct, frozen=True):
+class PurchaseFailed(Struct, frozen=True, gc=False):
     """A pending purchase was declined, cancelled, or got no checkout."""
 
     kind: ClassVar[str] = "purchase.failed"
@@ -46,7 +46,7 @@ class PurchaseFailed(Struct, frozen=True):
     reason: str
 
 
-class PurchaseExpired(Struct, frozen=True):
+class PurchaseExpired(Struct, frozen=True, gc=False):
     """A pending purchase was not paid in time."""
 
     kind: ClassVar[str] = "purchase.expired"
@@ -55,7 +55,7 @@ class PurchaseExpired(Struct, frozen=True):
     reason: str
 
 
-class PurchaseRefunded(Struct, frozen=True):
+class PurchaseRefunded(Struct, frozen=True, gc=False):
     """A paid purchase was paid back and its credits taken off the total."""
 
     kind: ClassVar[str] = "purchase.refunded"
@@ -75,7 +75,7 @@ EventData = (
 )
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """Something that happened. The same event has the same id for ever.
 
     `sequence` numbers a merchant's events 1, 2, 3 … without gaps.
@@ -87,7 +87,7 @@ class Event(Struct, frozen=True):
     data: EventData
 
 
-class ShopRegistered(Struct, frozen=True):
+class ShopRegistered(Struct, frozen=True, gc=False):
     """A shop's domain now belongs to this merchant (for the shops table)."""
 
     platform: str
@@ -95,7 +95,7 @@ class ShopRegistered(Struct, frozen=True):
     merchant_id: str
 
 
-class Unclaimed(Struct, frozen=True):
+class Unclaimed(Struct, frozen=True, gc=False):
     """A parked webhook whose charge nobody claimed in time: a dead letter."""
 
     merchant_id: str
@@ -114,25 +114,25 @@ class ErrorCode(StrEnum):
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
 
 
-class Done(Struct, frozen=True, tag="done"):
+class Done(Struct, frozen=True, gc=False, tag="done"):
     """Nothing more to say than that it is so now."""
 
 
-class Rejected(Struct, frozen=True, tag="rejected"):
+class Rejected(Struct, frozen=True, gc=False, tag="rejected"):
     """A refusal, as a value: the command changed nothing."""
 
     code: ErrorCode
     message: str
 
 
-class TrialGranted(Struct, frozen=True, tag="trial_granted"):
+class TrialGranted(Struct, frozen=True, gc=False, tag="trial_granted"):
     """The answer to StartTrial."""
 
     ends_at: Instant
     credits_granted: int
 
 
-class PurchaseOpened(Struct, frozen=True, tag="purchase_opened"):
+class PurchaseOpened(Struct, frozen=True, gc=False, tag="purchase_opened"):
     """The answer to ReservePurchase; `checkout_url` is None until a charge is attached."""
 
     purchase_id: str
@@ -145,7 +145,7 @@ class PurchaseOpened(Struct, frozen=True, tag="purchase_opened"):
 Reply = Done | Rejected | TrialGranted | PurchaseOpened
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """A row of `idempotency_keys`: the first answer to a key, with what was asked."""
 
     merchant_id: str
@@ -155,7 +155,7 @@ class Answer(Struct, frozen=True):
     at: Instant
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """All that one command causes. It becomes visible whole, or not at all.
 
     `merchant` is the changed row, or None when nothing changed: then nothing at all

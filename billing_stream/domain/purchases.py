@@ -90,7 +90,7 @@ def complete(draft: Draft, purchase: Purchase) -> None:
     """
     if purchase.status in (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED):
         return
-    draft.put(replace(purchase, status=PurchaseStatus.COMPLETED, completed_at=draft.now))
+    draft.complete(purchase)
     total = draft.merchant.total_credits_purchased + purchase.credits
     draft.change(total_credits_purchased=total, last_purchase_at=draft.now)
     draft.publish(

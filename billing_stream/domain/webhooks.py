@@ -19,17 +19,13 @@ def update(draft: Draft, command: UpdateCharge) -> Reply:
     if status in OPEN:
         return Done()
     kind = ParkedKind.COMPLETE if status in PAID else ParkedKind.FAIL
-    _apply_or_park(draft, Parked(command.charge_id, kind, status, command.command_id, draft.now))
+    _apply_or_park(draft, command, kind, status)
     return Done()
 
 
 def refund(draft: Draft, command: RefundCharge) -> Reply:
     """The charge was paid back."""
-    kind = ParkedKind.REFUND
-    _apply_or_park(
-        draft,
-        Parked(command.charge_id, kind, "refunded", command.command_id, draft.now),
-    )
+    _apply_or_park(draft, command, ParkedKind.REFUND, "refunded")
     return Done()
 
 
@@ -43,14 +39,16 @@ def claim(draft: Draft, purchase_id: str, charge_id: str) -> None:
     for parked in mine:
         purchase = draft.purchase(purchase_id)
         if purchase is not None:
-            _apply(draft, purchase, parked)
+            _apply(draft, purchase, parked.kind, parked.status)
 
 
 def report_unclaimed(draft: Draft) -> None:
     """Give up webhooks whose charge nobody claimed within the purchase expiry."""
     waiting = draft.merchant.parked
+    if not waiting:
+        return
     limit = draft.now - draft.policy.purchase_expiry
-    if not waiting or waiting[0].at > limit:
+    if waiting[0].at > limit:
         return
     draft.change(parked=tuple(parked for parked in waiting if parked.at > limit))
     for parked in waiting:
@@ -58,26 +56,29 @@ def report_unclaimed(draft: Draft) -> None:
             draft.report_unclaimed(parked)
 
 
-def _apply_or_park(draft: Draft, webhook: Parked) -> None:
-    purchase = draft.purchase_of_charge(webhook.charge_id)
+def _apply_or_park(
+    draft: Draft, command: UpdateCharge | RefundCharge, kind: ParkedKind, status: str
+) -> None:
+    purchase = draft.purchase_of_charge(command.charge_id)
     if purchase is not None:
-        _apply(draft, purchase, webhook)
+        _apply(draft, purchase, kind, status)
         return
     waiting = draft.merchant.parked
-    same = (webhook.charge_id, webhook.kind)
+    same = (command.charge_id, kind)
     if any((parked.charge_id, parked.kind) == same for parked in waiting):
         return
+    webhook = Parked(command.charge_id, kind, status, command.command_id, draft.now)
     if len(waiting) >= draft.policy.parked_max:
         draft.report_unclaimed(webhook)
         return
     draft.park(webhook)
 
 
-def _apply(draft: Draft, purchase: Purchase, webhook: Parked) -> None:
-    match webhook.kind:
+def _apply(draft: Draft, purchase: Purchase, kind: ParkedKind, status: str) -> None:
+    match kind:
         case ParkedKind.COMPLETE:
             purchases.complete(draft, purchase)
         case ParkedKind.FAIL:
-            purchases.fail(draft, purchase, webhook.status)
+            purchases.fail(draft, purchase, status)
         case ParkedKind.REFUND:
             purchases.refund(draft, purchase)

@@ -53,25 +53,35 @@ class KafkaWriter:
     async def _send(
         self, producer: AIOKafkaProducer, records: Sequence[Outgoing]
     ) -> list["asyncio.Future[Any]"]:
-        by_partition: dict[tuple[str, int], list[Outgoing]] = {}
+        groups: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             partition = self._partition if record.partition is None else record.partition
-            by_partition.setdefault((record.topic, partition), []).append(record)
+            group = groups.get((record.topic, partition))
+            if group is None:
+                group = groups[record.topic, partition] = []
+            group.append(record)
         sent = []
-        for (topic, partition), group in by_partition.items():
+        for (topic, partition), group in groups.items():
             batch = producer.create_batch()
-            for _, key, value, timestamp, headers, _ in group:
-                options = {"key": key, "value": value, "timestamp": timestamp}
-                if batch.append(**options, headers=list(headers)) is None:
+            for record in group:
+                if not _append(batch, record):
                     sent.append(await producer.send_batch(batch, topic, partition=partition))
                     batch = producer.create_batch()
-                    batch.append(**options, headers=list(headers))
+                    _append(batch, record)
             sent.append(await producer.send_batch(batch, topic, partition=partition))
         return sent
 
     async def close(self) -> None:
         """Close the connections. Raises nothing that matters: all was committed."""
         await asyncio.gather(*(p.stop() for p in self._producers), return_exceptions=True)
+
+
+def _append(batch: Any, record: Outgoing) -> bool:
+    """Add a record; False when the batch is full. An empty batch takes a record of any size."""
+    added = batch.append(
+        key=record.key, value=record.value, timestamp=None, headers=list(record.headers)
+    )
+    return added is not None
 
 
 class KafkaLog:

@@ -4,16 +4,17 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from billing_stream.schemas import Headers, InputRecord
 
 
-class Outgoing(NamedTuple):
+class Outgoing(Struct, frozen=True, gc=False):
     """A record to be written. `partition` None: the lane's own."""
 
     topic: str
     key: bytes | None
     value: bytes | None
-    timestamp_ms: int | None = None
     headers: Headers = ()
     partition: int | None = None
 

@@ -1,0 +1,1 @@
+"""Benchmarks: the goals, measured against a real broker."""

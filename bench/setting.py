@@ -1,0 +1,144 @@
+"""What every benchmark needs: topics of its own, worker processes, facts of the machine."""
+
+import asyncio
+import os
+import platform
+import re
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from billing_stream import topic_admin
+from billing_stream.topics import Topics
+
+READY_SECONDS_MAX = 60.0
+RESTORED = re.compile(r"restored partitions .*: (\d+) records in ([\d.]+) s")
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    """One line about the machine."""
+    return (
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}; "
+        "broker, load generator and worker share them"
+    )
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Setting:
+    """One app on the broker, with topics of its own."""
+
+    kafka: str
+    folder: Path
+    partitions: int
+    prefix: str = field(default_factory=lambda: f"bench{secrets.token_hex(4)}.")
+
+    @property
+    def topics(self) -> Topics:
+        """The names of its topics."""
+        return Topics("billing-stream", self.prefix)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of Kafka clients."""
+        return {"bootstrap_servers": self.kafka}
+
+    async def create_topics(self) -> None:
+        """Make the topics."""
+        await topic_admin.create_topics(
+            self.options, self.topics.all(), partitions=self.partitions, replication=1
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a worker."""
+        return {
+            **os.environ,
+            "APP_ENV": "test",
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "CLIENT_JWT_SECRET": secrets.token_hex(32),
+            "INTERNAL_JWT_SECRET": secrets.token_hex(32),
+            "BILLING_TOPIC_PREFIX": self.prefix,
+            "BILLING_APP_ID": "billing-stream",
+            "BILLING_PARTITIONS": str(self.partitions),
+            "BILLING_DATA_DIR": str(self.folder / self.prefix),
+            "BILLING_API_BIND": "127.0.0.1",
+            "BILLING_WORKER_NAME": "bench",
+        }
+
+
+class WorkerProcess:
+    """One `billing-stream worker`."""
+
+    def __init__(self, setting: Setting, command: list[str] | None = None) -> None:
+        self._setting = setting
+        self._port = free_port()
+        self._command = command or [sys.executable, "-m", "billing_stream.cli", "worker"]
+        self.log = setting.folder / f"worker-{self._port}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *, wait: bool = True) -> None:
+        """Start it, and wait until it is ready."""
+        env = {**self._setting.environment(), "BILLING_API_EXTERNAL_PORT": str(self._port)}
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, env=env, stdout=output, stderr=output
+            )
+        if wait:
+            await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until it is ready; RuntimeError with its log when it is not in time."""
+        end = time.monotonic() + READY_SECONDS_MAX
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < end and self._process and self._process.returncode is None:
+                try:
+                    async with session.get(f"http://127.0.0.1:{self._port}/ready") as response:
+                        if response.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.1)
+        raise RuntimeError(f"the worker did not get ready:\n{self.log.read_text()[-3000:]}")
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), 15)
+        except asyncio.TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    def restored(self) -> tuple[int, float]:
+        """Changelog records and seconds of the last restore, from the worker's own log."""
+        found = RESTORED.findall(self.log.read_text())
+        return (int(found[-1][0]), float(found[-1][1])) if found else (0, 0.0)
+
+
+async def until(done: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait until `done`; RuntimeError when it takes too long."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            raise RuntimeError(f"took more than {seconds:.0f} s: {what}")
+        await asyncio.sleep(0.05)

@@ -1,0 +1,86 @@
+"""Webhook records per second through one worker process, exactly once; and its recovery."""
+
+import time
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.events import Purchases
+from bench.load import Load
+from bench.setting import Setting, WorkerProcess, say
+from billing_stream import topics as names
+
+PREPARE_SECONDS_MAX = 300.0
+RUN_SECONDS_MAX = 300.0
+
+
+async def measure(setting: Setting, merchants: int, records: int) -> dict[str, float]:
+    """Records per second, and changelog records per second of a restart after it."""
+    await setting.create_topics()
+    worker = WorkerProcess(setting)
+    async with Load(setting, merchants, records) as load:
+        say(f"preparing {merchants} merchants with {records} pending purchases")
+        await load.prepare()
+        await worker.start()
+        await _caught_up(setting, records)
+        await worker.stop()
+        say(f"queueing {records} webhooks, then starting the worker")
+        await load.send(names.PURCHASE_UPDATED, load.webhooks(range(records)))
+        async with Purchases(setting) as events:
+            await worker.start(wait=False)
+            await events.wait_for(records, RUN_SECONDS_MAX)
+            rate = (events.count - 1) / (events.last - events.first)
+            if len(events.ids) != records or events.count != records:
+                raise RuntimeError(f"{events.count} events, {len(events.ids)} ids, not {records}")
+        await worker.stop()
+    total = await _total_credits(setting)
+    if total != records * 100:
+        raise RuntimeError(f"the changelog adds up to {total} credits, not {records * 100}")
+    say("restarting the worker to measure its recovery")
+    await worker.start()
+    restored, seconds = worker.restored()
+    await worker.stop()
+    return {"records_per_s": rate, "restored": restored, "restored_per_s": restored / seconds}
+
+
+async def _caught_up(setting: Setting, purchases: int) -> None:
+    """Wait until every purchase has its charge, which the changelog tells."""
+    began = time.monotonic()
+    done: set[bytes] = set()
+    topic = setting.topics.changelog(names.CREDIT_PURCHASES)
+    async for record in _records(setting, topic, follow=True):
+        if b'"platform_charge_id"' in record.value:
+            done.add(record.key)
+            if len(done) == purchases:
+                return
+        if time.monotonic() - began > PREPARE_SECONDS_MAX:
+            raise RuntimeError(f"only {len(done)} of {purchases} purchases prepared")
+
+
+async def _total_credits(setting: Setting) -> int:
+    totals: dict[bytes, int] = {}
+    topic = setting.topics.changelog(names.BILLING_RECORDS)
+    async for record in _records(setting, topic, follow=False):
+        if not record.key.startswith(b"\x00"):
+            row: dict[str, Any] = msgspec.json.decode(record.value)
+            totals[record.key] = row.get("total_credits_purchased", 0)
+    return sum(totals.values())
+
+
+async def _records(setting: Setting, topic: str, *, follow: bool) -> Any:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=setting.kafka, isolation_level="read_committed", fetch_max_wait_ms=50
+    )
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, p) for p in range(setting.partitions)]
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        ends = await consumer.end_offsets(tps)
+        while follow or [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    yield record
+    finally:
+        await consumer.stop()
