@@ -28,7 +28,7 @@ demo: setup ## Run the main job as a story, on a real Kafka.
 	@$(BIN)/billing-stream demo
 
 test: setup ## Run all tests, on a real Kafka and a real PostgreSQL.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ARGS)
 
 lint: setup ## Check format, style, types and the direction of imports.
 	@$(BIN)/ruff format --check .
@@ -41,7 +41,7 @@ format: setup ## Format the code and mend what can be mended.
 	@$(BIN)/ruff format .
 
 bench: setup ## Measure throughput, recovery and latency against the goals.
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## Pin all dependencies anew, by hash (needs uv).
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url \

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from bench.events import Purchases
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say
-from bench.throughput import _caught_up
+from bench.throughput import caught_up
 from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
 
@@ -29,12 +29,14 @@ async def measure(setting: Setting, per_second: int, seconds: int) -> dict[str, 
     """p50 and p99 in milliseconds, warm-up left out."""
     total = per_second * (seconds + WARM_UP_SECONDS)
     await setting.create_topics()
-    worker = WorkerProcess(setting)
-    async with Load(setting, min(total, 5_000), total) as load:
+    async with (
+        Load(setting, min(total, 5_000), total) as load,
+        WorkerProcess(setting) as worker,
+    ):
         say(f"preparing {total} purchases for {per_second}/s")
         await load.prepare()
         await worker.start()
-        await _caught_up(setting, total)
+        await caught_up(setting, total)
         records = load.webhooks(range(total))
         due: list[float] = []
         latencies: list[float] = []
@@ -50,7 +52,6 @@ async def measure(setting: Setting, per_second: int, seconds: int) -> dict[str, 
             say(f"sending {per_second}/s for {seconds + WARM_UP_SECONDS} s")
             await _send_on_schedule(setting, records, per_second, due)
             await events.wait_for(total, 60)
-        await worker.stop()
     latencies.sort()
     return {
         "p50_ms": latencies[len(latencies) // 2],

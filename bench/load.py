@@ -128,7 +128,8 @@ class Load:
         self, topic: str, partition: int, indices: list[int], records: list[Record], out: list[str]
     ) -> None:
         waiting: list[tuple[Any, list[int]]] = []
-        batch, inside = self._producer.create_batch(), []
+        batch = self._producer.create_batch()
+        inside: list[int] = []
         for index in indices:
             merchant, value = records[index]
             if batch.append(key=merchant.encode(), value=value, timestamp=None) is None:

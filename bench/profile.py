@@ -63,7 +63,7 @@ def measure(records: int) -> dict[str, float]:
     written = [record for _, outgoing in stages for record in outgoing]
     found["append to batches"] = _time(lambda: _append(written), records)
     found["records written per record read"] = len(written) / records
-    raw = _build([(r.key, r.value) for r in inputs])
+    raw = _build([(r.key or b"", r.value or b"") for r in inputs])
     found["fetch: parse the record batches"] = _time(lambda: _parse(raw), records)
     return found
 

@@ -94,6 +94,12 @@ class WorkerProcess:
         self.log = setting.folder / f"worker-{self._port}.log"
         self._process: asyncio.subprocess.Process | None = None
 
+    async def __aenter__(self) -> "WorkerProcess":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it is ready."""
         env = {**self._setting.environment(), "BILLING_API_EXTERNAL_PORT": str(self._port)}

@@ -34,7 +34,7 @@ class _Record:
         self.timestamp = int(message.timestamp * 1000)
         self.key: bytes | None = message.key
         self.value: bytes | None = message.value
-        self.headers: list[tuple[str, bytes]] = []
+        self.headers: schemas.Headers = ()
 
 
 def build() -> faust.App:
@@ -43,6 +43,7 @@ def build() -> faust.App:
         f"{TOPICS.prefix}stock",
         broker=f"kafka://{SETTINGS['KAFKA_BOOTSTRAP_SERVERS']}",
         datadir=SETTINGS["BILLING_DATA_DIR"] + "-stock",
+        producer_max_batch_size=1 << 19,
         store="memory://",
         topic_partitions=PARTITIONS,
         topic_replication_factor=1,
@@ -53,8 +54,9 @@ def build() -> faust.App:
     raw: dict[str, Any] = {"key_serializer": "raw", "value_serializer": "raw"}
     inputs = [app.topic(TOPICS.name(t), **raw) for t in (names.COMMANDS, names.PURCHASE_UPDATED)]
     output = app.topic(f"{TOPICS.prefix}stock-events", partitions=PARTITIONS, **raw)
-    merchants = app.Table("merchants", partitions=PARTITIONS, value_serializer="raw")
-    purchases = app.Table("purchases", partitions=PARTITIONS, value_serializer="raw")
+    schema: Any = faust.Schema(key_type=bytes, value_type=bytes, **raw)
+    merchants: Any = app.Table("merchants", partitions=PARTITIONS, schema=schema)
+    purchases: Any = app.Table("purchases", partitions=PARTITIONS, schema=schema)
     rows, policy, encode = PartitionRows(), Policy(), msgspec.json.encode
 
     def agent(topic: Any, base: str) -> None:
@@ -72,9 +74,9 @@ def build() -> faust.App:
                 staged.add(decision)
                 staged.apply()
                 if decision.merchant is not None:
-                    merchants[command.merchant_id] = encode(decision.merchant)
+                    merchants[command.merchant_id.encode()] = encode(decision.merchant)
                 for purchase in decision.purchases:
-                    purchases[purchase.id] = encode(purchase)
+                    purchases[purchase.id.encode()] = encode(purchase)
                 for one in decision.events:
                     kind = names.event_type(one.data.kind)
                     value = schemas.encode_event(one, kind, incoming.correlation_id or "")

@@ -18,12 +18,11 @@ RUN_SECONDS_MAX = 300.0
 async def measure(setting: Setting, merchants: int, records: int) -> dict[str, float]:
     """Records per second, and changelog records per second of a restart after it."""
     await setting.create_topics()
-    worker = WorkerProcess(setting)
-    async with Load(setting, merchants, records) as load:
+    async with Load(setting, merchants, records) as load, WorkerProcess(setting) as worker:
         say(f"preparing {merchants} merchants with {records} pending purchases")
         await load.prepare()
         await worker.start()
-        await _caught_up(setting, records)
+        await caught_up(setting, records)
         await worker.stop()
         say(f"queueing {records} webhooks, then starting the worker")
         await load.send(names.PURCHASE_UPDATED, load.webhooks(range(records)))
@@ -34,17 +33,16 @@ async def measure(setting: Setting, merchants: int, records: int) -> dict[str, f
             if len(events.ids) != records or events.count != records:
                 raise RuntimeError(f"{events.count} events, {len(events.ids)} ids, not {records}")
         await worker.stop()
-    total = await _total_credits(setting)
-    if total != records * 100:
-        raise RuntimeError(f"the changelog adds up to {total} credits, not {records * 100}")
-    say("restarting the worker to measure its recovery")
-    await worker.start()
-    restored, seconds = worker.restored()
-    await worker.stop()
+        total = await _total_credits(setting)
+        if total != records * 100:
+            raise RuntimeError(f"the changelog has {total} credits, not {records * 100}")
+        say("restarting the worker to measure its recovery")
+        await worker.start()
+        restored, seconds = worker.restored()
     return {"records_per_s": rate, "restored": restored, "restored_per_s": restored / seconds}
 
 
-async def _caught_up(setting: Setting, purchases: int) -> None:
+async def caught_up(setting: Setting, purchases: int) -> None:
     """Wait until every purchase has its charge, which the changelog tells."""
     began = time.monotonic()
     done: set[bytes] = set()

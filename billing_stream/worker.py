@@ -1,6 +1,7 @@
 """Runs a worker process: checks, builds, starts Faust, stops gracefully."""
 
 import asyncio
+import gc
 import importlib
 import logging
 
@@ -44,6 +45,17 @@ def check_extensions() -> None:
             ) from error
 
 
+def tame_garbage_collection() -> None:
+    """Look for cycles seldom: rows are structs that cannot be part of one.
+
+    At the default of 700 new objects the collector walks the tables over and over, which
+    takes a tenth of the throughput.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
 def set_up_logging(level: str) -> None:
     """Ours at `level`; the libraries' debug records cost time even when nobody reads them."""
     logging.basicConfig(
@@ -69,6 +81,7 @@ def run_worker(settings: Settings) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     billing = build(settings)
+    tame_garbage_collection()
     worker = faust.Worker(
         billing.faust,
         loop=loop,

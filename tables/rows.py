@@ -129,8 +129,11 @@ class PartitionRows:
             self._drop_pending(purchase)
 
     def put_answer(self, answer: Answer) -> None:
-        """Store the answer to an idempotency key."""
-        self.answers_by_merchant.setdefault(answer.merchant_id, {})[answer.key] = answer
+        """Store the answer to an idempotency key, as the newest."""
+        answers = self.answers_by_merchant.setdefault(answer.merchant_id, {})
+        # A key that is used again leaves its old place: `answers` goes from the oldest on.
+        answers.pop(answer.key, None)
+        answers[answer.key] = answer
 
     def drop_answer(self, merchant_id: str, key: str) -> None:
         """Forget the answer to an idempotency key, if there is one."""
@@ -235,6 +238,7 @@ class StagedRows:
         for key in decision.forgotten:
             self.answers_changed[merchant_id, key] = None
         for answer in decision.answers:
+            self.answers_changed.pop((merchant_id, answer.key), None)
             self.answers_changed[merchant_id, answer.key] = answer
 
     def apply(self) -> None:

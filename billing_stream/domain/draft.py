@@ -38,6 +38,8 @@ class Draft:
     )
 
     def __init__(self, state: State, now: datetime) -> None:
+        if now.tzinfo is None:
+            raise ValueError("a time without a time zone")
         merchant = state.merchant
         clock = merchant.updated_at
         self.merchant: Merchant = merchant

@@ -3,8 +3,10 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from billing_stream.domain.commands import AttachCharge, FailPurchase, PassTime
+from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
+from billing_stream.domain.model import Pack, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     CreditsPurchased,
     Done,
@@ -13,176 +15,393 @@ from billing_stream.domain.outcomes import (
     PurchaseFailed,
     PurchaseOpened,
     PurchaseRefunded,
-    Rejected,
 )
-from tests.support.world import M1, M2, NOW, World, kinds
+from tests.support.world import (
+    CHECKOUT,
+    M1,
+    M2,
+    NOBODY,
+    NOW,
+    World,
+    code_of,
+    kinds,
+    told,
+    writes_nothing,
+)
+
+DAY = timedelta(hours=24)
+PACKS = [("small", 100, "9.99"), ("medium", 500, "39.99"), ("large", 1000, "69.99")]
 
 
-@pytest.mark.parametrize(
-    ("pack", "credits", "amount"),
-    [("small", 100, "9.99"), ("medium", 500, "39.99"), ("large", 1000, "69.99")],
-)
+@pytest.mark.parametrize(("pack", "credits", "amount"), PACKS)
+@pytest.mark.parametrize("platform", list(Platform))
 def test_a_reserved_purchase_is_pending_and_grants_nothing(
-    pack: str, credits: int, amount: str
+    pack: str, credits: int, amount: str, platform: Platform
 ) -> None:
     world = World().created()
+    before = world.merchant()
 
-    decision = world.reserve(pack=pack)
+    decision = world.do(ReservePurchase(M1, pack, platform, command_id="c[0]@1"))
 
     assert isinstance(decision.reply, PurchaseOpened)
-    purchase = world.purchase(decision.reply.purchase_id)
-    assert (purchase.credits, purchase.amount, purchase.status) == (credits, amount, "pending")
-    assert purchase.expires_at == NOW + timedelta(hours=24)
+    purchase_id = decision.reply.purchase_id
+    assert decision.reply == PurchaseOpened(purchase_id, credits, amount, NOW + DAY, None)
     assert decision.events == ()
-    assert world.merchant().total_credits_purchased == 0
+    assert world.purchase(purchase_id) == Purchase(
+        id=purchase_id,
+        merchant_id=M1,
+        credits=credits,
+        amount=amount,
+        status=PurchaseStatus.PENDING,
+        platform=platform,
+        created_at=NOW,
+        expires_at=NOW + DAY,
+        version=2,
+    )
+    assert world.merchant() == replace(before, version=2)
 
 
 def test_an_unknown_pack_is_refused_and_opens_nothing() -> None:
     world = World().created()
+    before = world.everything()
 
-    decision = world.reserve(pack="gigantic")
+    for pack in ("gigantic", "Small", "small "):
+        decision = world.reserve(pack=pack)
 
-    assert isinstance(decision.reply, Rejected)
-    assert decision.reply.code is ErrorCode.INVALID_PACK
-    assert world.rows.purchases == {}
+        assert code_of(decision) is ErrorCode.INVALID_PACK
+        assert writes_nothing(decision)
+    assert world.everything() == before
 
 
-def test_a_paid_purchase_grants_its_credits_once() -> None:
+def test_packs_and_expiry_are_policy() -> None:
+    packs = {"tiny": Pack(1, "0.10")}
+    world = World(Policy(packs=packs, purchase_expiry=timedelta(seconds=90))).created()
+
+    reply = world.reserve(pack="tiny").reply
+
+    assert isinstance(reply, PurchaseOpened)
+    assert (reply.credits, reply.amount) == (1, "0.10")
+    assert reply.expires_at == NOW + timedelta(seconds=90)
+    assert code_of(world.reserve(pack="small")) is ErrorCode.INVALID_PACK
+
+
+def test_a_purchase_keeps_what_its_pack_was_when_it_was_opened() -> None:
     world = World().created()
-    purchase = world.charged(pack="medium")
+    purchase = world.charged()
+    world.policy = Policy(packs={"small": Pack(1, "99.99")})
 
-    first = world.later(minutes=1).webhook("ACTIVE")
-    again = world.later(minutes=1).webhook("ACTIVE")
+    decision = world.webhook("ACTIVE")
 
-    expected = CreditsPurchased(M1, purchase, 500, "39.99", "shopify")  # type: ignore[arg-type]
-    assert [e.data for e in first.events] == [expected]
-    assert (again.events, again.merchant) == ((), None)
-    assert world.merchant().total_credits_purchased == 500
-    assert world.merchant().last_purchase_at == NOW + timedelta(minutes=1)
-    assert world.purchase(purchase).completed_at == NOW + timedelta(minutes=1)
+    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+
+
+def test_the_same_record_twice_opens_one_purchase() -> None:
+    world = World().created()
+    command = ReservePurchase(M1, "small", Platform.SHOPIFY, command_id="c[0]@7")
+    first = world.do(command)
+    before = world.everything()
+
+    again = world.later(minutes=1).do(command)
+
+    assert again.reply == first.reply
+    assert writes_nothing(again)
+    assert world.everything() == before
+
+
+def test_a_charge_is_attached_with_its_checkout_and_grants_nothing() -> None:
+    world = World().created()
+    purchase = world.opened()
+    before, merchant = world.purchase(purchase), world.merchant()
+
+    decision = world.attach(purchase, "charge")
+
+    assert decision.reply == PurchaseOpened(purchase, 100, "9.99", NOW + DAY, CHECKOUT)
+    assert decision.events == ()
+    assert world.purchase(purchase) == replace(
+        before,
+        platform_charge_id="charge",
+        checkout_url=CHECKOUT,
+        version=merchant.version + 1,
+    )
+    assert world.merchant() == replace(merchant, version=merchant.version + 1)
 
 
 def test_the_first_charge_of_a_purchase_stays() -> None:
     world = World().created()
     purchase = world.charged("first")
+    before = world.everything()
 
     other = world.attach(purchase, "second")
-    same = world.attach(purchase, "first")
+    same = world.do(AttachCharge(M1, purchase, "first", "https://pay.example/other"))
 
-    assert isinstance(other.reply, Rejected)
-    assert other.reply.code is ErrorCode.CHARGE_MISMATCH
-    assert isinstance(same.reply, PurchaseOpened)
-    assert same.merchant is None
-    assert world.purchase(purchase).platform_charge_id == "first"
+    assert code_of(other) is ErrorCode.CHARGE_MISMATCH
+    assert same.reply == PurchaseOpened(purchase, 100, "9.99", NOW + DAY, CHECKOUT)
+    assert writes_nothing(other)
+    assert writes_nothing(same)
+    assert world.everything() == before
+
+
+def test_a_refused_charge_does_not_claim_what_waits_for_it() -> None:
+    world = World().created()
+    purchase = world.charged("first")
+    world.webhook("ACTIVE", "second")
+
+    decision = world.attach(purchase, "second")
+
+    assert code_of(decision) is ErrorCode.CHARGE_MISMATCH
+    assert world.purchase(purchase).status == "pending"
+    assert [parked.charge_id for parked in world.merchant().parked] == ["second"]
 
 
 def test_a_charge_belongs_to_one_purchase() -> None:
     world = World().created()
     world.charged("charge")
+    other = world.opened()
+    before = world.everything()
 
-    decision = world.attach(world.opened(), "charge")
+    decision = world.attach(other, "charge")
 
-    assert isinstance(decision.reply, Rejected)
-    assert decision.reply.code is ErrorCode.CHARGE_MISMATCH
+    assert code_of(decision) is ErrorCode.CHARGE_MISMATCH
+    assert writes_nothing(decision)
+    assert world.everything() == before
+
+
+@pytest.mark.parametrize("end", ["failed", "expired"])
+def test_a_purchase_that_failed_or_expired_still_takes_its_charge_to_honour_a_payment(
+    end: str,
+) -> None:
+    world = World().created()
+    purchase = world.opened()
+    if end == "failed":
+        world.no_checkout(purchase)
+    else:
+        world.later(hours=25).tick()
+
+    attached = world.attach(purchase)
+    paid = world.webhook("ACTIVE")
+
+    assert attached.events == ()
+    assert kinds(paid.events) == ["credits.purchased"]
+    assert kinds(world.log) == [f"purchase.{end}", "credits.purchased"]
+    assert world.purchase(purchase).status == "completed"
 
 
 def test_another_merchants_purchase_is_as_good_as_none() -> None:
     world = World().created(M1, M2)
     purchase = world.opened(M1)
+    before = world.everything()
 
-    attach = world.do(AttachCharge(M2, purchase, "charge", "https://pay.example"))
-    fail = world.do(FailPurchase(M2, purchase, "no"))
+    theirs = [
+        world.do(AttachCharge(M2, purchase, "charge", CHECKOUT)),
+        world.do(FailPurchase(M2, purchase, "no")),
+    ]
+    none = [
+        world.do(AttachCharge(M2, NOBODY, "charge", CHECKOUT)),
+        world.do(FailPurchase(M2, NOBODY, "no")),
+    ]
 
-    for decision in (attach, fail):
-        assert isinstance(decision.reply, Rejected)
-        assert decision.reply.code is ErrorCode.PURCHASE_NOT_FOUND
-    assert world.purchase(purchase).status == "pending"
+    for decision in theirs + none:
+        assert code_of(decision) is ErrorCode.PURCHASE_NOT_FOUND
+        assert writes_nothing(decision)
+    assert world.everything() == before
+
+
+def test_merchants_may_have_charges_of_the_same_name() -> None:
+    world = World().created(M1, M2)
+    one, other = world.charged("charge", M1), world.charged("charge", M2)
+
+    decision = world.webhook("ACTIVE", "charge", M2)
+
+    assert kinds(decision.events) == ["credits.purchased"]
+    assert world.purchase(one).status == "pending"
+    assert world.purchase(other).status == "completed"
+
+
+@pytest.mark.parametrize(("pack", "credits", "amount"), PACKS)
+def test_a_paid_purchase_grants_its_credits_once(pack: str, credits: int, amount: str) -> None:
+    world = World().created()
+    purchase = world.charged(pack=pack)
+    before, row = world.merchant(), world.purchase(purchase)
+    paid_at = NOW + timedelta(minutes=1)
+
+    first = world.later(minutes=1).webhook("ACTIVE")
+    after = world.everything()
+    again = world.later(minutes=1).webhook("ACTIVE")
+
+    assert first.reply == again.reply == Done()
+    assert told(first) == [CreditsPurchased(M1, purchase, credits, amount, Platform.SHOPIFY)]
+    assert writes_nothing(again)
+    assert world.everything() == after
+    assert world.merchant() == replace(
+        before,
+        total_credits_purchased=credits,
+        last_purchase_at=paid_at,
+        updated_at=paid_at,
+        version=before.version + 1,
+        sequence=1,
+    )
+    assert world.purchase(purchase) == replace(
+        row,
+        status=PurchaseStatus.COMPLETED,
+        completed_at=paid_at,
+        version=before.version + 1,
+    )
+
+
+def test_the_total_is_the_sum_of_what_was_paid() -> None:
+    world = World().created()
+    for pack, _, _ in PACKS:
+        world.paid(pack, pack=pack)
+    world.charged("unpaid")
+
+    assert world.merchant().total_credits_purchased == 1600
 
 
 def test_a_purchase_that_is_not_paid_in_time_expires_once() -> None:
     world = World().created()
     purchase = world.charged()
+    row = world.purchase(purchase)
 
-    first = world.later(hours=24).do(PassTime(M1))
-    again = world.later(hours=24).do(PassTime(M1))
+    before = world.later(hours=24, microseconds=-1).tick()
+    first = world.later(microseconds=1).tick()
+    after = world.everything()
+    again = world.later(hours=24).tick()
 
-    assert [e.data for e in first.events] == [PurchaseExpired(M1, purchase, "not paid in time")]
-    assert again.merchant is None
+    assert writes_nothing(before)
+    assert told(first) == [PurchaseExpired(M1, purchase, "not paid in time")]
+    assert writes_nothing(again)
+    assert world.everything() == after
     assert world.merchant().total_credits_purchased == 0
+    assert world.purchase(purchase) == replace(
+        row, status=PurchaseStatus.EXPIRED, version=world.merchant().version
+    )
 
 
-def test_several_purchases_expire_in_the_order_they_were_opened() -> None:
+def test_several_purchases_expire_in_the_order_they_were_opened_and_the_rest_stays() -> None:
     world = World().created()
     opened = [world.later(minutes=1).opened() for _ in range(3)]
+    young = world.later(hours=12).opened()
+    paid = world.paid()
 
-    decision = world.later(hours=25).do(PassTime(M1))
+    decision = world.later(hours=13).tick()
 
-    assert [e.data.purchase_id for e in decision.events] == opened  # type: ignore[union-attr]
+    assert told(decision) == [PurchaseExpired(M1, p, "not paid in time") for p in opened]
+    assert world.purchase(young).status == "pending"
+    assert world.purchase(paid).status == "completed"
 
 
 def test_a_platform_that_gives_no_checkout_fails_the_purchase_once() -> None:
     world = World().created()
     purchase = world.opened()
+    row = world.purchase(purchase)
 
-    first = world.do(FailPurchase(M1, purchase, "platform error"))
-    again = world.do(FailPurchase(M1, purchase, "platform error"))
+    first = world.no_checkout(purchase)
+    after = world.everything()
+    again = world.no_checkout(purchase)
 
-    assert first.reply == Done()
-    assert [e.data for e in first.events] == [PurchaseFailed(M1, purchase, "platform error")]
-    assert again.events == ()
+    assert first.reply == again.reply == Done()
+    assert told(first) == [PurchaseFailed(M1, purchase, "platform error")]
+    assert writes_nothing(again)
+    assert world.everything() == after
+    assert world.purchase(purchase) == replace(
+        row, status=PurchaseStatus.FAILED, version=world.merchant().version
+    )
+
+
+def test_a_paid_purchase_cannot_be_failed() -> None:
+    world = World().created()
+    purchase = world.paid()
+    before = world.everything()
+
+    decision = world.no_checkout(purchase)
+
+    assert decision.reply == Done()
+    assert writes_nothing(decision)
+    assert world.everything() == before
+
+
+def test_a_failed_purchase_does_not_expire_too() -> None:
+    world = World().created()
+    world.no_checkout(world.opened())
+
+    decision = world.later(hours=48).tick()
+
+    assert writes_nothing(decision)
 
 
 def test_a_refund_takes_the_credits_off_once() -> None:
     world = World().created()
-    purchase = world.charged()
-    world.webhook("ACTIVE")
+    purchase = world.paid()
+    world.paid("another", pack="medium")
+    before, row = world.merchant(), world.purchase(purchase)
 
-    first = world.refund()
-    again = world.refund()
+    first = world.later(hours=1).refund()
+    after = world.everything()
+    again = world.later(hours=1).refund()
 
-    assert [e.data for e in first.events] == [PurchaseRefunded(M1, purchase, 100, "9.99")]
-    assert again.merchant is None
-    assert world.purchase(purchase).status == "refunded"
-    assert world.merchant().total_credits_purchased == 0
+    assert first.reply == again.reply == Done()
+    assert told(first) == [PurchaseRefunded(M1, purchase, 100, "9.99")]
+    assert writes_nothing(again)
+    assert world.everything() == after
+    assert world.merchant() == replace(
+        before,
+        total_credits_purchased=500,
+        updated_at=NOW + timedelta(hours=1),
+        version=before.version + 1,
+        sequence=before.sequence + 1,
+    )
+    assert world.purchase(purchase) == replace(
+        row, status=PurchaseStatus.REFUNDED, version=before.version + 1
+    )
 
 
-def test_a_refund_that_is_told_before_its_payment_comes_to_nothing_in_the_end() -> None:
+@pytest.mark.parametrize("before", ["pending", "failed", "expired"])
+def test_a_refund_that_is_told_before_its_payment_comes_to_nothing_in_the_end(
+    before: str,
+) -> None:
     world = World().created()
     purchase = world.charged()
+    if before == "failed":
+        world.webhook("declined")
+    elif before == "expired":
+        world.later(hours=25).tick()
 
     refund = world.refund()
+    after = world.everything()
     late = world.webhook("ACTIVE")
 
-    assert kinds(refund.events) == ["credits.purchased", "purchase.refunded"]
-    assert late.merchant is None
-    assert world.purchase(purchase).status == "refunded"
-    assert world.merchant().total_credits_purchased == 0
-
-
-def test_a_refunded_purchase_is_never_completed_again() -> None:
-    world = World().created()
-    world.charged()
-    world.webhook("ACTIVE")
-    world.refund()
-
-    decision = world.webhook("ACTIVE")
-
-    assert decision.events == ()
-    assert world.merchant().total_credits_purchased == 0
-
-
-def test_versions_and_sequences_have_no_gaps() -> None:
-    world = World().created()
-    decisions = [
-        world.reserve(),
-        world.attach(world.purchase(next(iter(world.rows.purchases))).id, "charge"),
-        world.webhook("declined"),
-        world.webhook("ACTIVE"),
-        world.webhook("ACTIVE"),
-        world.refund(),
+    assert told(refund) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY),
+        PurchaseRefunded(M1, purchase, 100, "9.99"),
     ]
+    assert writes_nothing(late)
+    assert world.everything() == after
+    assert world.purchase(purchase).status == "refunded"
+    assert world.purchase(purchase).completed_at == world.now
+    assert world.merchant().total_credits_purchased == 0
 
-    versions = [d.merchant.version for d in decisions if d.merchant]
-    sequences = [e.sequence for d in decisions for e in d.events]
-    assert versions == [2, 3, 4, 5, 6]
-    assert sequences == [1, 2, 3]
+
+@pytest.mark.parametrize("status", ["ACTIVE", "accepted", "declined", "pending"])
+def test_a_refunded_purchase_stays_refunded(status: str) -> None:
+    world = World().created()
+    purchase = world.paid()
+    world.refund()
+    before = world.everything()
+
+    decision = world.webhook(status)
+    failed = world.no_checkout(purchase)
+
+    assert writes_nothing(decision)
+    assert writes_nothing(failed)
+    assert world.everything() == before
+
+
+def test_a_refund_of_one_purchase_leaves_the_others_paid() -> None:
+    world = World().created()
+    world.paid("a", pack="large")
+    other = world.paid("b", pack="small")
+
+    world.refund("a")
+
+    assert world.merchant().total_credits_purchased == 100
+    assert world.purchase(other).status == "completed"

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from billing_stream.domain.commands import PassTime
-from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import PurchaseFailed
-from tests.support.world import M1, M2, World, kinds
+from billing_stream.domain.model import Parked, ParkedKind, Platform, Policy, PurchaseStatus
+from billing_stream.domain.outcomes import CreditsPurchased, Done, PurchaseFailed
+from tests.support.world import M1, M2, NOW, World, kinds, told, writes_nothing
 
 
 @pytest.mark.parametrize("status", ["accepted", "ACCEPTED", "active", "Active", "ACTIVE"])
@@ -17,71 +17,136 @@ def test_accepted_and_active_complete_in_any_letter_case(status: str) -> None:
 
     decision = world.webhook(status)
 
-    assert kinds(decision.events) == ["credits.purchased"]
+    assert decision.reply == Done()
+    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
     assert world.purchase(purchase).status == "completed"
+    assert world.merchant().total_credits_purchased == 100
 
 
 @pytest.mark.parametrize("status", ["pending", "PENDING", "Pending"])
-def test_pending_changes_nothing(status: str) -> None:
+@pytest.mark.parametrize("charge", ["charge", "unknown"])
+def test_pending_changes_nothing_in_any_letter_case(status: str, charge: str) -> None:
     world = World().created()
     world.charged()
+    before = world.everything()
 
-    decision = world.webhook(status)
+    decision = world.webhook(status, charge)
 
-    assert (decision.merchant, decision.events) == (None, ())
+    assert decision.reply == Done()
+    assert writes_nothing(decision)
+    assert world.everything() == before
 
 
-@pytest.mark.parametrize("status", ["declined", "DECLINED", "expired", "cancelled", "frozen", "?"])
-def test_anything_else_fails_the_purchase(status: str) -> None:
+@pytest.mark.parametrize(
+    "status",
+    ["declined", "DECLINED", "expired", "EXPIRED", "cancelled", "frozen", "?", "acti ve"],
+)
+def test_anything_else_fails_the_purchase_once(status: str) -> None:
     world = World().created()
     purchase = world.charged()
+    before, row = world.merchant(), world.purchase(purchase)
 
     decision = world.webhook(status)
+    after = world.everything()
+    again = world.webhook(status)
 
-    assert [e.data for e in decision.events] == [PurchaseFailed(M1, purchase, status.lower())]
-    assert world.merchant().total_credits_purchased == 0
+    assert told(decision) == [PurchaseFailed(M1, purchase, status.lower())]
+    assert writes_nothing(again)
+    assert world.everything() == after
+    assert world.merchant() == replace(before, version=before.version + 1, sequence=1)
+    assert world.purchase(purchase) == replace(
+        row, status=PurchaseStatus.FAILED, version=before.version + 1
+    )
 
 
-@pytest.mark.parametrize("late", ["DECLINED", "PENDING", "expired"])
+@pytest.mark.parametrize("late", ["DECLINED", "PENDING", "expired", "ACCEPTED", "frozen"])
 def test_what_comes_late_never_undoes_a_paid_purchase(late: str) -> None:
     world = World().created()
-    purchase = world.charged()
-    world.webhook("ACTIVE")
+    purchase = world.paid()
+    before = world.everything()
+
+    decision = world.later(hours=48).webhook(late)
+
+    assert writes_nothing(decision)
+    assert world.everything() == before
+    assert world.purchase(purchase).status == "completed"
+
+
+@pytest.mark.parametrize("late", ["DECLINED", "PENDING", "cancelled"])
+def test_what_comes_late_changes_nothing_in_an_expired_purchase(late: str) -> None:
+    world = World().created()
+    world.charged()
+    world.later(hours=25).tick()
+    before = world.everything()
 
     decision = world.webhook(late)
 
-    assert decision.merchant is None
-    assert world.purchase(purchase).status == "completed"
+    assert writes_nothing(decision)
+    assert world.everything() == before
 
 
-@pytest.mark.parametrize("before", ["declined", "time"])
-def test_a_late_payment_is_honoured(before: str) -> None:
+@pytest.mark.parametrize("end", ["failed", "expired", "failed by us"])
+def test_a_late_payment_is_honoured(end: str) -> None:
     world = World().created()
     purchase = world.charged()
-    if before == "declined":
+    if end == "failed":
         world.webhook("declined")
+    elif end == "failed by us":
+        world.no_checkout(purchase)
     else:
-        world.later(hours=25).do(PassTime(M1))
+        world.later(hours=25).tick()
 
-    decision = world.later(hours=1).webhook("ACTIVE")
+    decision = world.later(days=30).webhook("ACTIVE")
+    again = world.webhook("ACTIVE")
 
-    assert kinds(decision.events) == ["credits.purchased"]
+    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+    assert writes_nothing(again)
     assert world.purchase(purchase).status == "completed"
+    assert world.purchase(purchase).completed_at == world.now
     assert world.merchant().total_credits_purchased == 100
 
 
 def test_an_early_webhook_is_parked_and_applied_when_its_charge_is_attached() -> None:
     world = World().created()
     purchase = world.opened()
+    before, row = world.merchant(), world.purchase(purchase)
 
     early = world.webhook("ACTIVE")
-    assert early.events == ()
-    assert len(world.merchant().parked) == 1
-    attached = world.attach(purchase, "charge")
 
-    assert kinds(attached.events) == ["credits.purchased"]
+    assert early.reply == Done()
+    assert early.events == ()
+    assert early.unclaimed == ()
+    parked = Parked("charge", ParkedKind.COMPLETE, "active", "w[0]@1", NOW)
+    assert world.merchant() == replace(before, version=before.version + 1, parked=(parked,))
+    assert world.purchase(purchase) == row
+
+    attached = world.attach(purchase)
+
+    assert told(attached) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
     assert world.merchant().parked == ()
     assert world.purchase(purchase).status == "completed"
+    assert world.purchase(purchase).platform_charge_id == "charge"
+    assert world.merchant().total_credits_purchased == 100
+
+
+def test_an_early_webhook_may_come_before_its_purchase_too() -> None:
+    world = World().created()
+    world.webhook("ACTIVE")
+
+    purchase = world.later(hours=23).charged()
+
+    assert world.purchase(purchase).status == "completed"
+    assert kinds(world.log) == ["credits.purchased"]
+
+
+def test_an_early_decline_fails_the_purchase_with_its_status() -> None:
+    world = World().created()
+    purchase = world.opened()
+    world.webhook("DECLINED")
+
+    attached = world.attach(purchase)
+
+    assert told(attached) == [PurchaseFailed(M1, purchase, "declined")]
 
 
 def test_early_webhooks_apply_in_the_order_they_came() -> None:
@@ -91,81 +156,174 @@ def test_early_webhooks_apply_in_the_order_they_came() -> None:
     world.webhook("ACTIVE")
     world.refund()
 
-    attached = world.attach(purchase, "charge")
+    attached = world.attach(purchase)
 
     assert kinds(attached.events) == ["purchase.failed", "credits.purchased", "purchase.refunded"]
+    assert world.purchase(purchase).status == "refunded"
+    assert world.merchant().total_credits_purchased == 0
 
 
-def test_the_same_early_webhook_is_parked_once() -> None:
+def test_an_early_refund_and_its_payment_come_to_nothing_in_either_order() -> None:
+    for first in ("refund", "payment"):
+        world = World().created()
+        purchase = world.opened()
+        if first == "refund":
+            world.refund()
+            world.webhook("ACTIVE")
+        else:
+            world.webhook("ACTIVE")
+            world.refund()
+
+        attached = world.attach(purchase)
+
+        assert kinds(attached.events) == ["credits.purchased", "purchase.refunded"]
+        assert world.purchase(purchase).status == "refunded"
+        assert world.merchant().total_credits_purchased == 0
+
+
+@pytest.mark.parametrize(("first", "same"), [("ACTIVE", "accepted"), ("declined", "EXPIRED")])
+def test_early_webhooks_of_the_same_effect_are_parked_once(first: str, same: str) -> None:
     world = World().created()
-    world.webhook("ACTIVE")
+    world.webhook(first)
+    before = world.everything()
 
-    again = world.webhook("ACTIVE")
+    for status in (first, same):
+        assert writes_nothing(world.webhook(status))
+    assert world.everything() == before
 
-    assert again.merchant is None
-    assert len(world.merchant().parked) == 1
 
-
-def test_a_parked_webhook_of_another_charge_stays_parked() -> None:
+def test_parked_webhooks_of_other_charges_stay_parked() -> None:
     world = World().created()
-    world.webhook("ACTIVE", charge="other")
+    for charge in ("one", "charge", "other"):
+        world.webhook("ACTIVE", charge)
 
     world.charged("charge")
 
-    assert [p.charge_id for p in world.merchant().parked] == ["other"]
+    assert [parked.charge_id for parked in world.merchant().parked] == ["one", "other"]
 
 
-def test_a_webhook_that_nobody_claims_is_reported_once() -> None:
+def test_a_webhook_that_nobody_claims_within_the_purchase_expiry_is_reported_once() -> None:
     world = World().created()
-    world.webhook("ACTIVE", charge="nobody's")
+    world.webhook("ACTIVE", "nobody's", source="w[3]@77")
 
-    first = world.later(hours=24).do(PassTime(M1))
-    again = world.later(hours=24).do(PassTime(M1))
+    before = world.later(hours=24, microseconds=-1).tick()
+    first = world.later(microseconds=1).tick()
+    after = world.everything()
+    again = world.later(hours=24).tick()
 
+    assert writes_nothing(before)
+    assert first.events == ()
     (unclaimed,) = first.unclaimed
-    assert (unclaimed.merchant_id, unclaimed.parked.charge_id) == (M1, "nobody's")
-    assert unclaimed.parked.source == "w[0]@1"
-    assert again.unclaimed == ()
+    assert unclaimed.merchant_id == M1
+    assert unclaimed.parked == Parked("nobody's", ParkedKind.COMPLETE, "active", "w[3]@77", NOW)
+    assert writes_nothing(again)
+    assert world.everything() == after
     assert world.merchant().parked == ()
+
+
+def test_each_webhook_waits_its_own_time() -> None:
+    world = World().created()
+    world.webhook("ACTIVE", "old")
+    world.later(hours=12).webhook("ACTIVE", "young")
+
+    decision = world.later(hours=12).tick()
+
+    assert [unclaimed.parked.charge_id for unclaimed in decision.unclaimed] == ["old"]
+    assert [parked.charge_id for parked in world.merchant().parked] == ["young"]
+
+
+def test_a_reported_webhook_that_is_sent_again_has_its_effect() -> None:
+    world = World().created()
+    purchase = world.opened()
+    world.webhook("ACTIVE")
+    late = world.later(hours=24).attach(purchase)
+    assert len(late.unclaimed) == 1
+    assert world.purchase(purchase).status == "expired"
+
+    decision = world.webhook("ACTIVE")
+
+    assert kinds(decision.events) == ["credits.purchased"]
+    assert world.purchase(purchase).status == "completed"
+
+
+def test_a_merchant_never_created_has_its_unclaimed_webhooks_reported() -> None:
+    world = World()
+    world.webhook("ACTIVE")
+
+    decision = world.later(hours=24).tick()
+
+    assert [unclaimed.merchant_id for unclaimed in decision.unclaimed] == [M1]
+    assert world.merchant().parked == ()
+    assert world.merchant().created_at is None
 
 
 def test_more_parked_webhooks_than_are_kept_are_reported_at_once() -> None:
     world = World(Policy(parked_max=2)).created()
     for charge in ("a", "b"):
-        world.webhook("ACTIVE", charge=charge)
+        world.webhook("ACTIVE", charge)
+    before = world.everything()
 
-    decision = world.webhook("ACTIVE", charge="c")
+    known = world.webhook("ACTIVE", "a")
+    decision = world.webhook("ACTIVE", "c", source="w[0]@9")
 
-    assert [u.parked.charge_id for u in decision.unclaimed] == ["c"]
-    assert [p.charge_id for p in world.merchant().parked] == ["a", "b"]
+    assert writes_nothing(known)
+    assert [unclaimed.parked.source for unclaimed in decision.unclaimed] == ["w[0]@9"]
+    assert decision.events == ()
+    assert decision.merchant is None
+    assert world.everything() == before
 
 
-def test_a_webhook_with_another_merchants_id_does_not_touch_the_charge() -> None:
+def test_a_full_parking_keeps_no_known_charge_from_its_webhook() -> None:
+    world = World(Policy(parked_max=1)).created()
+    world.webhook("ACTIVE", "unknown")
+
+    purchase = world.paid()
+
+    assert world.purchase(purchase).status == "completed"
+    assert [parked.charge_id for parked in world.merchant().parked] == ["unknown"]
+
+
+def test_room_in_the_parking_comes_back() -> None:
+    world = World(Policy(parked_max=1)).created()
+    world.webhook("ACTIVE", "a")
+
+    decision = world.later(hours=24).webhook("ACTIVE", "b")
+
+    assert [unclaimed.parked.charge_id for unclaimed in decision.unclaimed] == ["a"]
+    assert [parked.charge_id for parked in world.merchant().parked] == ["b"]
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "declined"])
+def test_a_webhook_with_another_merchants_id_does_not_touch_the_charge(status: str) -> None:
     world = World().created(M1, M2)
     purchase = world.charged("charge", M1)
+    before, row = world.merchant(M1), world.purchase(purchase)
 
-    decision = world.webhook("ACTIVE", "charge", M2)
+    told_of_another = world.webhook(status, "charge", M2)
+    refund = world.refund("charge", M2)
 
-    assert decision.events == ()
-    assert world.purchase(purchase).status == "pending"
-    assert world.merchant(M1).total_credits_purchased == 0
+    assert told_of_another.events == refund.events == ()
+    assert (world.merchant(M1), world.purchase(purchase)) == (before, row)
+    assert world.merchant(M2).total_credits_purchased == 0
 
 
 def test_the_same_webhook_a_hundred_times_grants_once() -> None:
     world = World().created()
     world.charged()
 
-    for _ in range(100):
-        world.webhook("ACTIVE")
+    world.webhook("ACTIVE")
+    before = world.everything()
+    decisions = [world.later(seconds=1).webhook("ACTIVE") for _ in range(99)]
 
+    assert all(writes_nothing(decision) for decision in decisions)
     assert kinds(world.log) == ["credits.purchased"]
-    assert world.merchant().total_credits_purchased == 100
+    assert world.everything() == before
 
 
 def test_what_is_parked_falls_due() -> None:
     world = World().created()
-    world.webhook("ACTIVE", charge="nobody's")
+    world.webhook("ACTIVE", "nobody's")
 
     due = world.rows.next_due(M1, world.policy.purchase_expiry)
 
-    assert due == world.now + timedelta(hours=24)
+    assert due == NOW + timedelta(hours=24)

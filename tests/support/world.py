@@ -7,20 +7,44 @@ from billing_stream.domain.commands import (
     AttachCharge,
     Command,
     CreateMerchant,
+    FailPurchase,
+    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
-from billing_stream.domain.outcomes import Decision, EventData, PurchaseOpened
+from billing_stream.domain.model import Merchant, Parked, Platform, Policy, Purchase
+from billing_stream.domain.outcomes import (
+    Answer,
+    Decision,
+    ErrorCode,
+    Event,
+    EventData,
+    PurchaseOpened,
+    Rejected,
+)
 from billing_stream.domain.state import State
 from tables.rows import PartitionRows, StagedRows
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
+NOBODY = "99999999-9999-4999-8999-999999999999"
+CHECKOUT = "https://pay.example/1"
+
+Everything = tuple[dict[str, Merchant], dict[str, Purchase], list[Answer], dict[str, str]]
+
+
+def everything(rows: PartitionRows) -> Everything:
+    """All rows as they are now, to be compared with what they are later."""
+    return (
+        dict(rows.merchants),
+        dict(rows.purchases),
+        list(rows.every_answer()),
+        dict(rows.shops),
+    )
 
 
 class World:
@@ -30,28 +54,39 @@ class World:
         self.policy = policy or Policy()
         self.rows = PartitionRows()
         self.now = NOW
-        self.log: list[EventData] = []
+        self.events: list[Event] = []
+        self.unclaimed: list[Parked] = []
         self._commands = 0
+
+    @property
+    def log(self) -> list[EventData]:
+        """What all events said, in order."""
+        return [event.data for event in self.events]
 
     def later(self, **by: float) -> "World":
         """Move the clock; negative goes back."""
         self.now += timedelta(**by)
         return self
 
-    def decide(self, command: Command) -> Decision:
+    def decide(self, command: Command, at: datetime | None = None) -> Decision:
         """The decision on a command, with nothing applied."""
-        staged = StagedRows(self.rows)
-        return decide(State.of(self.policy, staged, command.merchant_id), command, self.now)
+        state = State.of(self.policy, StagedRows(self.rows), command.merchant_id)
+        return decide(state, command, at or self.now)
 
-    def do(self, command: Command) -> Decision:
-        """Decide and apply."""
+    def do(self, command: Command, at: datetime | None = None) -> Decision:
+        """Decide and apply; `at` is the record's time when it is not the clock's."""
         staged = StagedRows(self.rows)
         state = State.of(self.policy, staged, command.merchant_id)
-        decision = decide(state, command, self.now)
+        decision = decide(state, command, at or self.now)
         staged.add(decision)
         staged.apply()
-        self.log += [event.data for event in decision.events]
+        self.events += decision.events
+        self.unclaimed += [unclaimed.parked for unclaimed in decision.unclaimed]
         return decision
+
+    def everything(self) -> Everything:
+        """All rows as they are now."""
+        return everything(self.rows)
 
     def merchant(self, merchant_id: str = M1) -> Merchant:
         """The merchant's row."""
@@ -90,9 +125,9 @@ class World:
         assert isinstance(reply, PurchaseOpened)
         return reply.purchase_id
 
-    def attach(self, purchase_id: str, charge: str, merchant: str = M1) -> Decision:
+    def attach(self, purchase_id: str, charge: str = "charge", merchant: str = M1) -> Decision:
         """Attach a charge."""
-        return self.do(AttachCharge(merchant, purchase_id, charge, "https://pay.example/1"))
+        return self.do(AttachCharge(merchant, purchase_id, charge, CHECKOUT))
 
     def charged(self, charge: str = "charge", merchant: str = M1, pack: str = "small") -> str:
         """Given a pending purchase with a charge; its id."""
@@ -100,15 +135,46 @@ class World:
         self.attach(purchase, charge, merchant)
         return purchase
 
-    def webhook(self, status: str, charge: str = "charge", merchant: str = M1) -> Decision:
+    def paid(self, charge: str = "charge", merchant: str = M1, pack: str = "small") -> str:
+        """Given a paid purchase; its id."""
+        purchase = self.charged(charge, merchant, pack)
+        self.webhook("ACTIVE", charge, merchant)
+        return purchase
+
+    def webhook(
+        self, status: str, charge: str = "charge", merchant: str = M1, source: str = "w[0]@1"
+    ) -> Decision:
         """The platform tells a status."""
-        return self.do(UpdateCharge(merchant, charge, status, "w[0]@1"))
+        return self.do(UpdateCharge(merchant, charge, status, source))
 
     def refund(self, charge: str = "charge", merchant: str = M1) -> Decision:
         """The platform tells a refund."""
         return self.do(RefundCharge(merchant, charge, "r[0]@1"))
 
+    def no_checkout(self, purchase_id: str, merchant: str = M1) -> Decision:
+        """The platform gave no checkout."""
+        return self.do(FailPurchase(merchant, purchase_id, "platform error"))
 
-def kinds(events: Iterable[object]) -> list[str]:
+    def tick(self, merchant: str = M1) -> Decision:
+        """The timer looks at the merchant."""
+        return self.do(PassTime(merchant))
+
+
+def told(decision: Decision) -> list[EventData]:
+    """What the events of a decision say."""
+    return [event.data for event in decision.events]
+
+
+def kinds(events: Iterable[Event | EventData]) -> list[str]:
     """The kinds of events, in order."""
-    return [getattr(event, "data", event).kind for event in events]  # type: ignore[attr-defined]
+    return [(event.data if isinstance(event, Event) else event).kind for event in events]
+
+
+def writes_nothing(decision: Decision) -> bool:
+    """Whether the decision is its reply and nothing else."""
+    return decision == Decision(decision.reply)
+
+
+def code_of(decision: Decision) -> ErrorCode | None:
+    """The code of a refusal, or None when it is none."""
+    return decision.reply.code if isinstance(decision.reply, Rejected) else None

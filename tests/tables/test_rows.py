@@ -1,37 +1,116 @@
-"""Rows, staged rows and deadlines."""
+"""Rows, and rows staged over them."""
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from random import Random
 
-from billing_stream.domain.commands import ReservePurchase, StartTrial
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing_stream.domain.commands import (
+    AttachCharge,
+    Command,
+    CreateMerchant,
+    PassTime,
+    RefundCharge,
+    ReservePurchase,
+    StartTrial,
+    UpdateCharge,
+)
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Platform
-from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
+from billing_stream.domain.outcomes import Decision, PurchaseOpened
 from billing_stream.domain.state import State
-from tables.deadlines import Deadlines
-from tables.rows import StagedRows
-from tests.support.world import M1, M2, NOW, World
+from tables.rows import PartitionRows, StagedRows
+from tests.support.world import CHECKOUT, M1, M2, NOW, World, everything
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+POLICY = Policy(trial_duration=5 * HOUR, purchase_expiry=2 * HOUR, answer_retention=3 * HOUR)
+MERCHANTS = (M1, M2)
+CHARGES = ("c1", "c2", "c3")
+KEYS = ("k1", "k2", "k3")
 
 
-def stage(world: World, rows: StagedRows, *commands: StartTrial | ReservePurchase) -> None:
+def stage(world: World, rows: StagedRows, *commands: Command) -> list[Decision]:
+    """Decide the commands one after the other, on the stage."""
+    decisions = []
     for command in commands:
         state = State.of(world.policy, rows, command.merchant_id)
-        rows.add(decide(state, command, world.now))
+        decisions.append(decide(state, command, world.now))
+        rows.add(decisions[-1])
+    return decisions
 
 
-def test_nothing_staged_is_seen_before_it_is_applied() -> None:
+def views(rows: PartitionRows | StagedRows, now: datetime, purchases: Iterable[str]) -> object:
+    """All that the rules can read."""
+    return [
+        [rows.purchase(purchase) for purchase in purchases],
+        [
+            (
+                rows.merchant(merchant),
+                [rows.purchase_of_charge(merchant, charge) for charge in CHARGES],
+                list(rows.pending_until(merchant, now)),
+                list(rows.pending_until(merchant, now + HOUR)),
+                list(rows.pending_until(merchant, now + DAY)),
+                [rows.answer(merchant, key) for key in KEYS],
+                list(rows.answers(merchant)),
+                rows.answer_count(merchant),
+            )
+            for merchant in MERCHANTS
+        ],
+    ]
+
+
+def test_nothing_staged_is_in_the_rows_before_it_is_applied() -> None:
     world = World().created()
     rows = StagedRows(world.rows)
-    before = (dict(world.rows.merchants), dict(world.rows.purchases))
+    before = world.everything()
 
-    stage(world, rows, StartTrial(M1, "k"), ReservePurchase(M1, "small", Platform.STRIPE))
+    stage(
+        world,
+        rows,
+        StartTrial(M1, "k"),
+        ReservePurchase(M1, "small", Platform.STRIPE, command_id="c"),
+        UpdateCharge(M2, "c1", "ACTIVE"),
+    )
 
-    assert (world.rows.merchants, world.rows.purchases) == before
+    assert world.everything() == before
     assert world.rows.answer_count(M1) == 0
+    assert world.rows.purchases_of(M1) == []
+    assert world.rows.pending(M1) == []
+    assert world.rows.next_due(M1, DAY) is world.rows.next_due(M2, DAY) is None
     assert not rows.merchant(M1).trial_available  # type: ignore[union-attr]
     assert rows.answer_count(M1) == 1
     rows.apply()
     assert not world.merchant().trial_available
     assert world.rows.answer_count(M1) == 1
+    assert len(world.rows.purchases_of(M1)) == len(world.rows.pending(M1)) == 1
+    assert world.rows.next_due(M1, DAY) == world.rows.next_due(M2, DAY) == NOW + DAY
+
+
+def test_what_was_staged_and_thrown_away_leaves_nothing() -> None:
+    world = World().created()
+    before = world.everything()
+    command = ReservePurchase(M1, "small", Platform.STRIPE, "/", "k", "c")
+
+    (lost,) = stage(world, StagedRows(world.rows), command)
+    rows = StagedRows(world.rows)
+    (again,) = stage(world, rows, command)
+
+    assert world.everything() == before
+    assert again == lost
+
+
+def test_a_refusal_stages_nothing() -> None:
+    world = World().on_trial()
+    rows = StagedRows(world.rows)
+
+    stage(world, rows, StartTrial(M1), ReservePurchase(M1, "gigantic", Platform.STRIPE))
+
+    assert rows.merchants == {}
+    assert rows.answers_changed == {}
 
 
 def test_a_purchase_opened_and_due_within_one_transaction_expires_in_it() -> None:
@@ -39,15 +118,21 @@ def test_a_purchase_opened_and_due_within_one_transaction_expires_in_it() -> Non
     rows = StagedRows(world.rows)
     stage(world, rows, ReservePurchase(M1, "small", Platform.STRIPE))
 
-    due = list(rows.pending_until(M1, NOW + timedelta(hours=24)))
+    due = list(rows.pending_until(M1, NOW + DAY))
 
     assert [p.merchant_id for p in due] == [M1]
-    assert list(rows.pending_until(M1, NOW)) == []
+    assert list(rows.pending_until(M1, NOW + DAY - timedelta(microseconds=1))) == []
+    world.later(days=1)
+    (decision,) = stage(world, rows, PassTime(M1))
+    assert [p.status for p in decision.purchases] == ["expired"]
+    assert list(rows.pending_until(M1, world.now)) == []
 
 
 def test_purchases_are_listed_newest_first() -> None:
     world = World().created()
     opened = [world.later(minutes=1).opened() for _ in range(4)]
+    world.attach(opened[1])
+    world.webhook("ACTIVE")
 
     assert [p.id for p in world.rows.purchases_of(M1)] == opened[::-1]
     assert world.rows.purchases_of(M2) == []
@@ -58,13 +143,33 @@ def test_what_falls_due_next_is_the_earliest_of_all() -> None:
     expiry = world.policy.purchase_expiry
     assert world.rows.next_due(M1, expiry) == NOW + timedelta(days=14)
 
-    purchase = world.charged()
+    purchase = world.later(hours=2).charged()
+    assert world.rows.next_due(M1, expiry) == NOW + DAY + 2 * HOUR
+    world.later(hours=-1).webhook("ACTIVE", "unknown")
+    assert world.rows.next_due(M1, expiry) == NOW + DAY + 2 * HOUR
 
-    assert world.rows.next_due(M1, expiry) == NOW + timedelta(hours=24)
     world.webhook("ACTIVE")
     assert world.purchase(purchase).status == "completed"
+    world.later(days=2).tick()
     assert world.rows.next_due(M1, expiry) == NOW + timedelta(days=14)
+    world.later(days=14).tick()
+    assert world.rows.next_due(M1, expiry) is None
     assert world.rows.next_due(M2, expiry) is None
+
+
+def test_after_time_has_passed_nothing_due_is_left() -> None:
+    world = World().on_trial()
+    world.opened()
+    world.webhook("ACTIVE", "unknown")
+    expiry = world.policy.purchase_expiry
+
+    while due := world.rows.next_due(M1, expiry):
+        world.now = due
+        world.tick()
+        left = world.rows.next_due(M1, expiry)
+        assert left is None or left > due
+
+    assert world.merchant().trial_expired
 
 
 def test_a_stored_answer_survives_in_its_row() -> None:
@@ -78,24 +183,142 @@ def test_a_stored_answer_survives_in_its_row() -> None:
     assert stored.reply == reply
 
 
-def test_deadlines_are_taken_once_earliest_first() -> None:
-    deadlines = Deadlines()
-    for key, minutes in (("c", 3), ("a", 1), ("b", 2)):
-        deadlines.set(key, NOW + timedelta(minutes=minutes))
-    deadlines.set("c", NOW)
-    deadlines.set("a", NOW + timedelta(days=1))
+def test_an_answer_that_is_put_again_is_the_newest() -> None:
+    world = World().created()
+    for key in KEYS:
+        world.later(hours=1).reserve(key=key)
+    first = world.rows.answer(M1, "k1")
+    assert first is not None
 
-    taken = list(deadlines.take(NOW + timedelta(minutes=2), 10))
+    world.rows.put_answer(first)
 
-    assert taken == ["c", "a", "b"]
-    assert list(deadlines.take(NOW + timedelta(days=2), 10)) == []
-    assert deadlines.first() is None
+    assert [answer.key for answer in world.rows.answers(M1)] == ["k2", "k3", "k1"]
+    assert world.rows.answer_count(M1) == 3
 
 
-def test_deadlines_are_taken_up_to_a_limit() -> None:
-    deadlines = Deadlines()
-    for number in range(5):
-        deadlines.set(str(number), NOW)
+def test_the_last_answer_dropped_leaves_no_trace() -> None:
+    world = World().created()
+    world.reserve(key="k")
 
-    assert len(list(deadlines.take(NOW, 3))) == 3
-    assert len(deadlines) == 2
+    for _ in range(2):
+        world.rows.drop_answer(M1, "k")
+
+    assert world.rows.answer_count(M1) == 0
+    assert list(world.rows.every_answer()) == []
+    assert world.rows.answers_by_merchant == {}
+
+
+def test_a_shop_belongs_to_the_last_who_registered_it() -> None:
+    rows = PartitionRows()
+    staged = StagedRows(rows)
+    rows.put_shop("shopify:a.example", M1)
+    staged.shops["shopify:a.example"] = M2
+    assert rows.shops == {"shopify:a.example": M1}
+
+    staged.apply()
+
+    assert rows.shops == {"shopify:a.example": M2}
+
+
+merchants, charges, keys = map(st.sampled_from, (MERCHANTS, CHARGES, (None, *KEYS)))
+Drawn = tuple[str, str, str, str | None, int, bool]
+DRAWN = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "trial", "reserve", "attach", "ACTIVE", "declined", "refund"]),
+        merchants,
+        charges,
+        keys,
+        st.sampled_from([-90, 0, 0, 1, 60, 120, 180, 300]),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+def command_of(drawn: Drawn, number: int, last: str) -> Command:
+    """The command that was drawn; `last` is the purchase opened last."""
+    kind, merchant, charge, key, _, _ = drawn
+    match kind:
+        case "create":
+            return CreateMerchant(merchant, "shopify", charge)
+        case "trial":
+            return StartTrial(merchant, key)
+        case "reserve":
+            return ReservePurchase(merchant, "small", Platform.CUSTOM, "/", key, f"c[0]@{number}")
+        case "attach":
+            return AttachCharge(merchant, last, charge, CHECKOUT)
+        case "refund":
+            return RefundCharge(merchant, charge)
+        case _:
+            return UpdateCharge(merchant, charge, kind, f"w[0]@{number}")
+
+
+@settings(deadline=None, max_examples=150)
+@given(DRAWN)
+def test_rows_staged_over_others_read_as_if_they_were_applied(steps: list[Drawn]) -> None:
+    applied, base = PartitionRows(), PartitionRows()
+    staged, committed = StagedRows(base), everything(base)
+    now, last = NOW, M1
+
+    for merchant in MERCHANTS:
+        steps = [("create", merchant, "a.example", None, 0, False), *steps]
+    for number, drawn in enumerate(steps):
+        now += timedelta(minutes=drawn[4])
+        command = command_of(drawn, number, last)
+        single = StagedRows(applied)
+        wanted = decide(State.of(POLICY, single, command.merchant_id), command, now)
+        single.add(wanted)
+        single.apply()
+
+        decision = decide(State.of(POLICY, staged, command.merchant_id), command, now)
+        staged.add(decision)
+
+        assert decision == wanted
+        assert views(staged, now, applied.purchases) == views(applied, now, applied.purchases)
+        assert everything(base) == committed
+        if drawn[5]:
+            staged.apply()
+            staged, committed = StagedRows(base), everything(base)
+            assert committed == everything(applied)
+        last = next((purchase.id for purchase in decision.purchases), last)
+
+    staged.apply()
+    assert everything(base) == everything(applied)
+    for merchant in MERCHANTS:
+        assert base.purchases_of(merchant) == applied.purchases_of(merchant)
+        assert base.pending(merchant) == applied.pending(merchant)
+        assert base.next_due(merchant, 2 * HOUR) == applied.next_due(merchant, 2 * HOUR)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.randoms(use_true_random=False), st.integers(0, 48))
+def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: int) -> None:
+    world = World().on_trial(M1).created(M2)
+    for merchant in MERCHANTS:
+        world.webhook("ACTIVE", "c3", merchant)
+        world.paid("c1", merchant)
+        world.later(hours=hours / 2).charged("c2", merchant)
+        for key in KEYS:
+            world.reserve(merchant, key=key)
+        world.later(hours=hours / 2).tick(merchant)
+    held = world.rows
+    rows: list[Merchant | Purchase] = [*held.merchants.values(), *held.purchases.values()]
+    random.shuffle(rows)
+
+    read = PartitionRows()
+    for row in rows:
+        again = msgspec.json.decode(msgspec.json.encode(row), type=type(row))
+        assert again == row
+        if isinstance(again, Merchant):
+            read.put_merchant(again)
+        else:
+            read.put_purchase(again)
+    for answer in held.every_answer():
+        read.put_answer(answer)
+
+    purchases = list(held.purchases)
+    assert views(read, world.now, purchases) == views(held, world.now, purchases)
+    for merchant in MERCHANTS:
+        assert read.purchases_of(merchant) == held.purchases_of(merchant)
+        assert read.pending(merchant) == held.pending(merchant)
+        assert read.next_due(merchant, DAY) == held.next_due(merchant, DAY)
