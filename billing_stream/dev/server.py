@@ -1,7 +1,9 @@
 """A server process: started under a supervisor, or detached; stopped; killed."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -9,19 +11,25 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from billing_stream.dev import supervise
 from billing_stream.dev.cache import DevError
-from billing_stream.dev.supervise import STOP_SECONDS_MAX, end_group, spawn
+from billing_stream.dev.supervise import STOP_SECONDS_MAX, Spec, end_group, spawn
+
+# Below the range that the kernel gives to outgoing connections. Inside it a client that
+# retries a stopped server can connect to itself and so take the port from the server.
+_PORTS = range(20_000, 32_000)
+_PORT_TRIES_MAX = 1_000
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(taken: set[int] | None = None) -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on and that is not in `taken`."""
+    for port in random.sample(_PORTS, _PORT_TRIES_MAX):
+        if port not in (taken or ()) and is_free(port):
+            return port
+    raise DevError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
 
 
 def is_free(port: int) -> bool:
@@ -61,41 +69,52 @@ class ProcessId:
 
 
 class Server:
-    """One server. `spec` names command, log, cwd, user, group and stop_signal."""
+    """One server process; `log` gets its output, `stop_signal` asks it to end."""
 
-    def __init__(self, name: str, spec: dict[str, Any]) -> None:
+    def __init__(self, name: str, log: Path, stop_signal: int) -> None:
         self.name = name
-        self._spec = spec
+        self.log = log
+        self._stop_signal = stop_signal
         self._supervisor: subprocess.Popen[bytes] | None = None
         self.process: ProcessId | None = None
 
-    @property
-    def log(self) -> Path:
-        """Where its output goes."""
-        return Path(self._spec["log"])
+    def start(
+        self,
+        command: list[str],
+        *,
+        cwd: Path,
+        account: tuple[int, int] | None = None,
+        detached: bool = False,
+    ) -> None:
+        """Start it; detached it lives on when this process ends. Does not wait for it.
 
-    def start(self, *, detached: bool) -> None:
-        """Start it; detached it lives on when this process ends."""
+        `account` is the user and group to run under. Raises DevError when it runs already
+        or the command cannot be started.
+        """
+        if self.alive:
+            raise DevError(f"{self.name} runs already")
+        self._release()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        spec = Spec(command, str(self.log), str(cwd), self._stop_signal, account)
         if detached:
-            # Twice removed: a child of ours would stay a zombie, and a shell would wait.
-            started = spawn(self._spec, die_with_parent=False)
+            try:
+                started = spawn(spec, die_with_parent=False)
+            except OSError as error:
+                raise DevError(f"{self.name} could not be started: {error}") from error
             self.process = ProcessId.of(started.pid)
+            # It is to outlive us: keep Popen from warning that nobody waited for it.
             started.returncode = 0
             return
         self._supervisor = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "billing_stream.dev.supervise",
-                json.dumps(self._spec),
-            ],
+            [sys.executable, "-I", supervise.__file__, json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
         line = self._supervisor.stdout.readline() if self._supervisor.stdout else b""
         if not line:
-            raise DevError(f"{self.name} could not be started; its log: {self.log}")
+            self._release()
+            raise DevError(f"{self.name} could not be started: {command[0]}")
         self.process = ProcessId.of(int(line))
 
     @property
@@ -122,20 +141,26 @@ class Server:
         self._release()
 
     def stop(self) -> None:
-        """Stop gracefully; by SIGKILL when that takes too long."""
-        if self._supervisor is None:
-            if self.process is not None and self.process.alive:
-                process = self.process
-                end_group(process.pid, self._spec["stop_signal"], lambda: process.alive)
-            return
+        """Stop gracefully; by SIGKILL when that takes too long. DevError when it survives."""
         self._release()
+        if self.process is not None and self.process.alive:
+            process = self.process
+            end_group(process.pid, self._stop_signal, lambda: process.alive)
+        if self.alive and self.process is not None:
+            raise DevError(f"{self.name} does not end: process {self.process.pid}")
 
     def _release(self) -> None:
+        """Ask the supervisor to end the server, and wait until it has."""
         if self._supervisor is None:
             return
         supervisor, self._supervisor = self._supervisor, None
         if supervisor.stdin:
-            supervisor.stdin.close()
+            # The pipe is broken when server and supervisor have ended already.
+            with contextlib.suppress(BrokenPipeError):
+                supervisor.stdin.write(b"s")
+                supervisor.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                supervisor.stdin.close()
         supervisor.wait(STOP_SECONDS_MAX + 10)
         if supervisor.stdout:
             supervisor.stdout.close()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
-from billing_stream.engine.lane import Clock, Die, Lane, utc_now
+from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.log import POSITION_PREFIX, Fenced, Log, Writer
 from billing_stream.engine.processor import Processor
 
@@ -30,12 +30,14 @@ class Lanes(Mapping[int, Lane]):
         *,
         positions_topic: str,
         clock: Clock = utc_now,
+        commit_interval: float = COMMIT_INTERVAL_SECONDS,
         on_failure: Die = _die,
     ) -> None:
         self._log = log
         self._new_processor = new_processor
         self._positions_topic = positions_topic
         self._clock = clock
+        self._commit_interval = commit_interval
         self._on_failure = on_failure
         self._lanes: dict[int, Lane] = {}
         self._open = asyncio.Event()
@@ -141,6 +143,7 @@ class Lanes(Mapping[int, Lane]):
             positions_topic=self._positions_topic,
             die=self._on_failure,
             clock=self._clock,
+            commit_interval=self._commit_interval,
         )
 
 

@@ -257,9 +257,16 @@ class Machine(RuleBasedStateMachine):
     def clock(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @rule(exact=merchants)
-    def clock_to_what_is_due(self, exact: str) -> None:
-        self.now = self.model.next_due(exact) or self.now
+    @rule(merchant=merchants)
+    def clock_to_what_is_due(self, merchant: str) -> None:
+        self.now = self.model.next_due(merchant) or self.now
+
+    @rule(merchant=merchants, key=keys)
+    def ask_when_the_oldest_key_is_free(self, merchant: str, key: str | None) -> None:
+        first = next(iter(self.model.of(merchant)["keys"].items()), None)
+        if first is not None:
+            self.now = first[1]["at"] + 3 * HOUR
+            self.start_trial(merchant, key or first[0])
 
     def write(self) -> None:
         """Commit what is staged: to the changelogs first, then to memory."""
@@ -392,7 +399,7 @@ def compacted(
 
 
 Machine.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=600,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

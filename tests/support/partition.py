@@ -69,6 +69,7 @@ class Partition:
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=lambda: self.now,
+            commit_interval=0.0,
             on_failure=self.deaths,
         )
         restored = await self.lanes.restore([0])
