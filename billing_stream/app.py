@@ -98,6 +98,8 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
         broker_commit_interval=1.0,
         producer_request_timeout=20.0,
         stream_wait_empty=True,
+        # Messages are whole batches: more of them would only fill memory.
+        stream_buffer_maxsize=8,
         web_enabled=True,
         web_bind=settings.api_bind,
         web_host=settings.api_host,

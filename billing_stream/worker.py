@@ -90,5 +90,7 @@ def run_worker(settings: Settings) -> None:
         redirect_stdouts=False,
         quiet=True,
     )
+    # It writes terminal codes into logs.
+    worker.spinner = None
     logger.info("starting worker of %s on port %s", settings.app_id, settings.api_external_port)
     worker.execute_from_commandline()

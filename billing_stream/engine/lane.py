@@ -120,8 +120,9 @@ class Lane:
         self._commit_interval = commit_interval
 
     def start(self) -> None:
-        """Begin to commit."""
-        self._task = asyncio.create_task(self._run(), name=f"lane-{self.partition}")
+        """Begin to commit; a lane that has begun goes on."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"lane-{self.partition}")
 
     # -- in
 

@@ -119,9 +119,9 @@ class Lanes(Mapping[int, Lane]):
             lane.resume(self.epoch)
         return self.epoch
 
-    def start(self, lanes: Iterable[Lane]) -> None:
-        """Let new lanes commit."""
-        for lane in lanes:
+    def start(self) -> None:
+        """Let every lane commit, also one whose start an earlier rebalance came before."""
+        for lane in self._lanes.values():
             lane.start()
         self._open.set()
 

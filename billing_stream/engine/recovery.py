@@ -90,7 +90,7 @@ class LaneRecovery(Recovery):
         #    earlier, the consumer would deliver from elsewhere.
         await self._unless_rebalanced(consumer.perform_seek())
         # 4. Start.
-        self.lanes.start(restored.values())
+        self.lanes.start()
         self._set_recovery_ended()
         self.completed.set()
         self.app.flow_control.resume()

@@ -261,12 +261,11 @@ class Machine(RuleBasedStateMachine):
     def clock_to_what_is_due(self, merchant: str) -> None:
         self.now = self.model.next_due(merchant) or self.now
 
-    @rule(merchant=merchants, key=keys)
-    def ask_when_the_oldest_key_is_free(self, merchant: str, key: str | None) -> None:
-        first = next(iter(self.model.of(merchant)["keys"].items()), None)
-        if first is not None:
-            self.now = first[1]["at"] + 3 * HOUR
-            self.start_trial(merchant, key or first[0])
+    @rule(merchant=merchants, early=st.booleans())
+    def use_the_oldest_key_when_it_is_free_again(self, merchant: str, early: bool) -> None:
+        for key, answer in list(self.model.of(merchant)["keys"].items())[:1]:
+            self.now = answer["at"] + 3 * HOUR - timedelta(microseconds=early)
+            self.start_trial(merchant, key)
 
     def write(self) -> None:
         """Commit what is staged: to the changelogs first, then to memory."""

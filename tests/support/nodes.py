@@ -122,7 +122,7 @@ class Node:
         restored = await self.lanes.restore(set(partitions) - set(self.lanes))
         self.lanes.adopt(restored)
         self.lanes.next_epoch()
-        self.lanes.start(restored.values())
+        self.lanes.start()
 
     async def stop(self) -> None:
         """Stop listening, and let the partitions go."""

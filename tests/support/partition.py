@@ -75,7 +75,7 @@ class Partition:
         restored = await self.lanes.restore([0])
         self.lanes.adopt(restored)
         self.lanes.next_epoch()
-        self.lanes.start(restored.values())
+        self.lanes.start()
         self.lane = restored[0]
         return self
 
