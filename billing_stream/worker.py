@@ -56,6 +56,11 @@ def tame_garbage_collection() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
+def _matters(record: logging.LogRecord) -> bool:
+    """The group's offsets are for display: that they could not be committed is no error."""
+    return not str(record.msg).startswith("OffsetCommit failed")
+
+
 def set_up_logging(level: str) -> None:
     """Ours at `level`; the libraries' debug records cost time even when nobody reads them."""
     logging.basicConfig(
@@ -66,6 +71,8 @@ def set_up_logging(level: str) -> None:
         logging.getLogger(ours).setLevel(level)
     for theirs in QUIET:
         logging.getLogger(theirs).setLevel(logging.WARNING)
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    coordinator.addFilter(_matters)
 
 
 def run_worker(settings: Settings) -> None:

@@ -101,8 +101,12 @@ def cached(name: str, what: str, make: Callable[[Path], None], root: Path | None
         unfinished = folder.parent / f".{name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        with step(what):
-            make(unfinished)
+        try:
+            with step(what):
+                make(unfinished)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
         # Readable by everyone whatever the umask: PostgreSQL runs under another user than root.
         for path in (unfinished, *unfinished.rglob("*")):
             if not path.is_symlink():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenced
 
 from billing_stream.engine.log import Fenced, OnRow
 from billing_stream.engine.processor import Outgoing
@@ -25,6 +25,8 @@ REQUEST_BYTES_MAX = 8 << 20
 FETCH_BYTES = 4 << 20
 RESTORE_RECORDS_PER_READ = 5_000
 PROGRESS_SECONDS = 2.0
+FENCED = (ProducerFenced, InvalidProducerEpoch)
+FENCED_SECONDS_MAX = 2.0
 
 ClientOptions = Mapping[str, Any]
 """Options that every aiokafka client of ours is made with: servers and security."""
@@ -42,17 +44,27 @@ class KafkaWriter:
         """Write all records in one transaction. Raises Fenced."""
         producer = self._producers[self._turn]
         self._turn = (self._turn + 1) % len(self._producers)
+        sent: list[asyncio.Future[Any]] = []
         try:
             await producer.begin_transaction()
-            for sent in await self._send(producer, records):
-                await sent
+            await self._send(producer, records, sent)
+            for future in sent:
+                await future
             await producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch) as error:
+        except FENCED as error:
             raise Fenced(str(error)) from error
+        except IllegalOperation as error:
+            # What a batch sent before it was told makes the next call illegal.
+            if await _any_fenced(sent):
+                raise Fenced(str(error)) from error
+            raise
 
     async def _send(
-        self, producer: AIOKafkaProducer, records: Sequence[Outgoing]
-    ) -> list["asyncio.Future[Any]"]:
+        self,
+        producer: AIOKafkaProducer,
+        records: Sequence[Outgoing],
+        sent: "list[asyncio.Future[Any]]",
+    ) -> None:
         groups: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             partition = self._partition if record.partition is None else record.partition
@@ -60,7 +72,6 @@ class KafkaWriter:
             if group is None:
                 group = groups[record.topic, partition] = []
             group.append(record)
-        sent = []
         for (topic, partition), group in groups.items():
             batch = producer.create_batch()
             for record in group:
@@ -69,11 +80,17 @@ class KafkaWriter:
                     batch = producer.create_batch()
                     _append(batch, record)
             sent.append(await producer.send_batch(batch, topic, partition=partition))
-        return sent
 
     async def close(self) -> None:
         """Close the connections. Raises nothing that matters: all was committed."""
         await asyncio.gather(*(p.stop() for p in self._producers), return_exceptions=True)
+
+
+async def _any_fenced(sent: "list[asyncio.Future[Any]]") -> bool:
+    if not sent:
+        return False
+    done, _ = await asyncio.wait(sent, timeout=FENCED_SECONDS_MAX)
+    return any(isinstance(future.exception(), FENCED) for future in done)
 
 
 def _append(batch: Any, record: Outgoing) -> bool:

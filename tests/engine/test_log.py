@@ -104,6 +104,21 @@ async def test_a_second_owner_fences_the_first_and_reads_all_it_committed(
     await asyncio.gather(old.close(), new.close())
 
 
+async def test_an_old_owner_learns_that_it_is_fenced_also_between_two_batches(
+    subject: Subject,
+) -> None:
+    old = await subject.log.fence(0)
+    new = await subject.log.fence(0)
+    several = [subject.row(str(n), "x" * 900_000) for n in range(5)]
+
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            await old.commit(several)
+
+    assert await subject.rows() == {}
+    await asyncio.gather(old.close(), new.close())
+
+
 async def test_a_record_larger_than_a_batch_is_written_whole(subject: Subject) -> None:
     writer = await subject.log.fence(0)
     large = "x" * 900_000
