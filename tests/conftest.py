@@ -8,6 +8,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+# Imported late, by its own plugin at the end of the run, it can crash CPython 3.11: a garbage
+# collection while it is compiled (python/cpython#106905).
+import hypothesis as hypothesis
 import pytest
 
 from billing_stream.dev.cluster import Cluster

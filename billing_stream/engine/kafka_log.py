@@ -48,14 +48,11 @@ class KafkaWriter:
         try:
             await producer.begin_transaction()
             await self._send(producer, records, sent)
-            for future in sent:
-                await future
+            await asyncio.gather(*sent)
             await producer.commit_transaction()
-        except FENCED as error:
-            raise Fenced(str(error)) from error
-        except IllegalOperation as error:
+        except (*FENCED, IllegalOperation) as error:
             # What a batch sent before it was told makes the next call illegal.
-            if await _any_fenced(sent):
+            if await _any_fenced(sent) or isinstance(error, FENCED):
                 raise Fenced(str(error)) from error
             raise
 
@@ -89,8 +86,12 @@ class KafkaWriter:
 async def _any_fenced(sent: "list[asyncio.Future[Any]]") -> bool:
     if not sent:
         return False
-    done, _ = await asyncio.wait(sent, timeout=FENCED_SECONDS_MAX)
-    return any(isinstance(future.exception(), FENCED) for future in done)
+    done, waiting = await asyncio.wait(sent, timeout=FENCED_SECONDS_MAX)
+    for future in waiting:
+        future.cancel()
+    # Each is asked, and not only until one says so: one never asked complains when collected.
+    errors = [future.exception() for future in done]
+    return any(isinstance(error, FENCED) for error in errors)
 
 
 def _append(batch: Any, record: Outgoing) -> bool:
