@@ -57,7 +57,7 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
         say(f"-> {found['throughput']}")
     if "stock" in wanted:
         found["stock"] = await stock.measure(
-            Setting(kafka, folder, 8), 2_000 // scale, 20_000 // scale
+            Setting(kafka, folder, 8), 1_000 // scale, 6_000 // scale
         )
         say(f"-> {found['stock']}")
     if "latency" in wanted:

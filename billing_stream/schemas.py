@@ -6,6 +6,7 @@ producer adds are ignored.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -132,6 +133,8 @@ _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _shop = msgspec.json.Decoder(ShopRegistered)
 
 
+# With the broker's time, all records of a fetched batch have the same timestamp.
+@lru_cache(maxsize=64)
 def instant(timestamp_ms: int) -> datetime:
     """The aware UTC time of a record's timestamp (ms since the epoch)."""
     return _EPOCH + timedelta(milliseconds=timestamp_ms)

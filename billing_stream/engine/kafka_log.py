@@ -27,6 +27,7 @@ RESTORE_RECORDS_PER_READ = 5_000
 PROGRESS_SECONDS = 2.0
 FENCED = (ProducerFenced, InvalidProducerEpoch)
 FENCED_SECONDS_MAX = 2.0
+NO_HEADERS: list[tuple[str, bytes]] = []
 
 ClientOptions = Mapping[str, Any]
 """Options that every aiokafka client of ours is made with: servers and security."""
@@ -96,9 +97,8 @@ async def _any_fenced(sent: "list[asyncio.Future[Any]]") -> bool:
 
 def _append(batch: Any, record: Outgoing) -> bool:
     """Add a record; False when the batch is full. An empty batch takes a record of any size."""
-    added = batch.append(
-        key=record.key, value=record.value, timestamp=None, headers=list(record.headers)
-    )
+    headers = list(record.headers) if record.headers else NO_HEADERS
+    added = batch.append(key=record.key, value=record.value, timestamp=None, headers=headers)
     return added is not None
 
 

@@ -1,6 +1,7 @@
 """The lanes that this worker owns: made by restore, dropped whole when revoked."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -94,6 +95,8 @@ class Lanes(Mapping[int, Lane]):
             count = await self._log.restore(wanted, on_row)
             for processor in processors.values():
                 processor.restored()
+            # Rows live long: the garbage collector need not walk them again and again.
+            gc.freeze()
         except BaseException:
             # Nothing was begun: whoever comes next fences these ids again.
             await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
