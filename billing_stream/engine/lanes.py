@@ -43,8 +43,6 @@ class Lanes(Mapping[int, Lane]):
         self._lanes: dict[int, Lane] = {}
         self._open = asyncio.Event()
         self.epoch = 0
-        self.restored_records = 0
-        self.restored_seconds = 0.0
 
     def __getitem__(self, partition: int) -> Lane:
         return self._lanes[partition]
@@ -101,13 +99,12 @@ class Lanes(Mapping[int, Lane]):
             # Nothing was begun: whoever comes next fences these ids again.
             await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
             raise
-        self.restored_records, self.restored_seconds = count, time.monotonic() - began
         if wanted:
             logger.info(
                 "restored partitions %s: %s records in %.2f s",
                 _ranges(wanted),
                 count,
-                self.restored_seconds,
+                time.monotonic() - began,
             )
         return {p: self._lane(p, processors[p], writers[p], positions[p]) for p in wanted}
 

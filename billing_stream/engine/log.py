@@ -1,6 +1,6 @@
 """What the engine asks of the log. Kafka and the simulated log obey one test suite."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from billing_stream.engine.processor import Outgoing
@@ -48,6 +48,3 @@ class Log(Protocol):
 
         To be called after `fence`: what the old owner committed until then is read.
         """
-
-
-Sleep = Callable[[float], Awaitable[None]]

@@ -217,7 +217,7 @@ class EngineConsumer(driver.Consumer):
         """Gaps between batches are control records, or the lane finds them."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's own watch counts acks per record; `progress.py` watches the lanes."""
+        """Faust's own watch counts acks per record; readiness watches the lanes instead."""
 
 
 def new_transport(
