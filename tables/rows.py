@@ -5,7 +5,7 @@ made, so that memory never leads the log.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from billing_stream.domain.model import Merchant, Purchase, PurchaseStatus
@@ -76,6 +76,11 @@ class PartitionRows:
     def answer_count(self, merchant_id: str) -> int:
         """How many answers are stored for the merchant."""
         return len(self.answers_by_merchant.get(merchant_id, ()))
+
+    def every_answer(self) -> Iterator[Answer]:
+        """All stored answers of the partition."""
+        for answers in self.answers_by_merchant.values():
+            yield from answers.values()
 
     def purchases_of(self, merchant_id: str) -> list[Purchase]:
         """All purchases of the merchant, newest first."""
