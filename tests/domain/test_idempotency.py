@@ -70,10 +70,13 @@ def test_a_refusal_is_kept_as_the_answer_too() -> None:
     before = world.everything()
 
     again = world.do(StartTrial(M1, "k"))
+    other = world.reserve(key="k")
 
     assert code_of(first) is ErrorCode.TRIAL_ALREADY_USED
     assert again.reply == first.reply
+    assert code_of(other) is ErrorCode.IDEMPOTENCY_KEY_REUSED
     assert writes_nothing(again)
+    assert writes_nothing(other)
     assert world.everything() == before
 
 

@@ -122,7 +122,7 @@ def test_a_row_with_a_naive_time_is_refused_when_it_is_read() -> None:
     world = World().on_trial()
     world.reserve(key="k")
     purchase = next(iter(world.rows.purchases.values()))
-    answer = next(iter(world.rows.every_answer()))
+    answer = next(iter(world.rows.answers(M1)))
     parked = Parked("charge", ParkedKind.FAIL, "declined", "w[0]@1", NOW)
 
     for row in (world.merchant(), purchase, answer, parked):

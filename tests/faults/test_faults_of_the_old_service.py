@@ -1,9 +1,8 @@
 """What the service before this one got wrong in its rules: faults 3, 4, 6, 7, 8, 9 and 10.
 
-Faults 1, 2 and 12 are over HTTP and stand in `test_faults_over_http.py`. Faults 5 (errors
-in a webhook swallowed) and 11 (expiry jobs never scheduled) lie outside the rules, as do
-the halves of 6 and 10 that a platform client answers for: fresh charge ids, the shop's own
-access token, the one-time kind of charge.
+Faults 1, 2 and 12 are in `test_faults_over_http.py`, 5 and 11 in
+`test_faults_in_the_engine.py`. Of 6 and 10 a part lies outside the rules, with the platform
+clients: fresh charge ids, the shop's own access token, the one-time kind of charge.
 """
 
 from datetime import datetime, timedelta
