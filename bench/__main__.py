@@ -8,16 +8,21 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import latency, profile, stock, throughput
-from bench.setting import Setting, machine, say
+from bench import latency, live, profile, stock, throughput
+from bench.setting import Setting, busy_before, machine, say
 from billing_stream.dev.cluster import Cluster
 
+STAGES = "stages without a broker, us per record"
+LIVE = "a worker with a full queue, us of its CPU per record"
+AT_RATE = "a worker at 1,000 records/s"
 Row = tuple[str, str, str, bool | None]
+Measure = Callable[[Setting], Awaitable[dict[str, float]]]
 
 
 def options() -> argparse.Namespace:
@@ -29,6 +34,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument(
         "--only", choices=["throughput", "stock", "latency", "profile"], help="one part"
+    )
+    parser.add_argument(
+        "--profile", dest="only", action="store_const", const="profile", help="where time goes"
     )
     return parser.parse_args()
 
@@ -43,33 +51,47 @@ def broker(given: str | None, folder: Path) -> Iterator[str]:
         yield cluster.bootstrap_servers
 
 
+@asynccontextmanager
+async def fresh(kafka: str, folder: Path, partitions: int) -> AsyncIterator[Setting]:
+    """An app with topics of its own, which are deleted in the end."""
+    setting = Setting(kafka, folder, partitions)
+    try:
+        yield setting
+    finally:
+        await setting.delete_topics()
+
+
 async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[str, Any]:
     """Measure what is asked for."""
     scale = 5 if arguments.quick else 1
     wanted = [arguments.only] if arguments.only else ["throughput", "stock", "latency"]
     found: dict[str, Any] = {}
+
+    async def part(name: str, partitions: int, measure: Measure) -> None:
+        busy = busy_before()
+        async with fresh(kafka, folder, partitions) as setting:
+            found[name] = {**await measure(setting), "busy_before_percent": busy}
+        say(f"-> {name}: {found[name]}")
+
     if "profile" in wanted:
-        found["profile"] = profile.measure(20_000 // scale)
+        found[STAGES] = profile.measure(20_000 // scale)
+        load = (20_000 // scale, 200_000 // scale)
+        await part(LIVE, 8, lambda s: live.under_load(s, *load))
+        await part(AT_RATE, 8, lambda s: live.at_rate(s, 1000, 8))
     if "throughput" in wanted:
-        found["throughput"] = await throughput.measure(
-            Setting(kafka, folder, 8), 20_000 // scale, 200_000 // scale
+        await part(
+            "throughput", 8, lambda s: throughput.measure(s, 20_000 // scale, 200_000 // scale)
         )
-        say(f"-> {found['throughput']}")
     if "stock" in wanted:
-        found["stock"] = await stock.measure(
-            Setting(kafka, folder, 8), 1_000 // scale, 6_000 // scale
-        )
-        say(f"-> {found['stock']}")
+        await part("stock", 8, lambda s: stock.measure(s, 1_000 // scale, 6_000 // scale))
     if "latency" in wanted:
         rates = [(8, 1000)]
         if arguments.full:
             rates += [(8, 100), (8, 5000), (4, 100), (4, 1000), (4, 5000)]
+        seconds = 8 if arguments.quick else 20
         for partitions, rate in rates:
             name = f"latency {partitions} partitions {rate}/s"
-            found[name] = await latency.measure(
-                Setting(kafka, folder, partitions), rate, 8 if arguments.quick else 20
-            )
-            say(f"-> {name}: {found[name]}")
+            await part(name, partitions, partial(latency.measure, per_second=rate, seconds=seconds))
     return found
 
 
@@ -118,8 +140,11 @@ def main() -> None:
     for what, figure, goal, met in rows(found):
         verdict = "" if not goal else ("met" if met else "NOT MET")
         print(f"{what:44} {figure:>12}   {goal and 'goal ' + goal:14} {verdict}")
-    for stage, cost in found.get("profile", {}).items():
-        print(f"{stage:44} {cost:>9.1f} us per record")
+    for part in (STAGES, LIVE, AT_RATE):
+        if part in found:
+            print(f"\n{part}")
+            for what, figure in found[part].items():
+                print(f"  {what:46} {figure:>9.1f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2))
 

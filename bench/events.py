@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.setting import Setting
+from bench.setting import Setting, WorkerProcess
 from billing_stream import topics as names
 
 OnEvent = Callable[[bytes, float], None]
@@ -61,10 +61,11 @@ class Purchases:
                     if self.on_event:
                         self.on_event(record.value, now)
 
-    async def wait_for(self, count: int, seconds: float) -> None:
+    async def wait_for(self, count: int, seconds: float, worker: WorkerProcess) -> None:
         """Wait until so many were published; RuntimeError when it takes too long."""
         end = time.monotonic() + seconds
         while self.count < count:
+            worker.require_alive()
             if time.monotonic() > end:
                 raise RuntimeError(f"{self.count} of {count} events after {seconds:.0f} s")
             await asyncio.sleep(0.02)

@@ -11,9 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
+import psutil
+from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream import topic_admin
 from billing_stream.topics import Topics
@@ -28,11 +31,19 @@ def say(text: str) -> None:
 
 
 def machine() -> str:
-    """One line about the machine."""
+    """Two lines about the machine and what runs on it."""
+    libraries = ("aiokafka", "faust-streaming", "msgspec", "uvloop")
     return (
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}; "
-        "broker, load generator and worker share them"
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}; "
+        "broker, load generator and worker share them\n"
+        f"Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in libraries)
     )
+
+
+def busy_before() -> float:
+    """Percent of all cores that others use, over one second; figures suffer from it."""
+    return psutil.cpu_percent(interval=1.0)
 
 
 def free_port() -> int:
@@ -50,6 +61,7 @@ class Setting:
     folder: Path
     partitions: int
     prefix: str = field(default_factory=lambda: f"bench{secrets.token_hex(4)}.")
+    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def topics(self) -> Topics:
@@ -67,6 +79,17 @@ class Setting:
             self.options, self.topics.all(), partitions=self.partitions, replication=1
         )
 
+    async def delete_topics(self) -> None:
+        """Delete every topic under its prefix, those of stock Faust too."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka, request_timeout_ms=20_000)
+        await admin.start()
+        try:
+            ours = [name for name in await admin.list_topics() if name.startswith(self.prefix)]
+            if ours:
+                await admin.delete_topics(ours)
+        finally:
+            await admin.close()
+
     def environment(self) -> dict[str, str]:
         """The environment of a worker."""
         return {
@@ -81,6 +104,7 @@ class Setting:
             "BILLING_DATA_DIR": str(self.folder / self.prefix),
             "BILLING_API_BIND": "127.0.0.1",
             "BILLING_WORKER_NAME": "bench",
+            **self.extra,
         }
 
 
@@ -101,7 +125,13 @@ class WorkerProcess:
         await self.stop()
 
     async def start(self, *, wait: bool = True) -> None:
-        """Start it, and wait until it is ready."""
+        """Start it, and wait until it is ready. The last one must have been stopped.
+
+        Each start is on the same port: a static member that comes back under another URL
+        within the session timeout is not taken.
+        """
+        if self._process is not None and self._process.returncode is None:
+            raise RuntimeError("the worker runs already")
         env = {**self._setting.environment(), "BILLING_API_EXTERNAL_PORT": str(self._port)}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
@@ -123,6 +153,14 @@ class WorkerProcess:
                     pass
                 await asyncio.sleep(0.1)
         raise RuntimeError(f"the worker did not get ready:\n{self.log.read_text()[-3000:]}")
+
+    def require_alive(self) -> None:
+        """RuntimeError, with the end of its log, when it has ended by itself."""
+        process = self._process
+        if process is not None and process.returncode is not None:
+            raise RuntimeError(
+                f"the worker ended with {process.returncode}:\n{self.log.read_text()[-3000:]}"
+            )
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL."""

@@ -33,13 +33,13 @@ async def measure(setting: Setting, merchants: int, records: int) -> dict[str, f
         say(f"stock Faust: preparing {records} purchases, then {records} webhooks")
         await load.prepare()
         await worker.start(wait=False)
-        await _commands_done(setting)
+        await _commands_done(setting, worker)
         await load.send(names.PURCHASE_UPDATED, load.webhooks(range(records)))
-        await events.wait_for(records, WAIT_SECONDS_MAX)
+        await events.wait_for(records, WAIT_SECONDS_MAX, worker)
         return {"records_per_s": (events.count - 1) / (events.last - events.first)}
 
 
-async def _commands_done(setting: Setting) -> None:
+async def _commands_done(setting: Setting, worker: WorkerProcess) -> None:
     """Wait until the group has committed the whole command topic."""
     admin = AIOKafkaAdminClient(bootstrap_servers=setting.kafka)
     consumer = AIOKafkaConsumer(bootstrap_servers=setting.kafka)
@@ -50,6 +50,7 @@ async def _commands_done(setting: Setting) -> None:
         while time.monotonic() < end:
             if await _lag(setting, admin, consumer) == 0:
                 return
+            worker.require_alive()
             await asyncio.sleep(0.3)
         raise RuntimeError("stock Faust did not get through its commands in time")
     finally:

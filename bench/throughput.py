@@ -1,6 +1,7 @@
 """Webhook records per second through one worker process, exactly once; and its recovery."""
 
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from bench.events import Purchases
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say
 from billing_stream import topics as names
+from billing_stream.engine.log import POSITION_PREFIX
 
 PREPARE_SECONDS_MAX = 300.0
 RUN_SECONDS_MAX = 300.0
@@ -17,41 +19,51 @@ RUN_SECONDS_MAX = 300.0
 
 async def measure(setting: Setting, merchants: int, records: int) -> dict[str, float]:
     """Records per second, and changelog records per second of a restart after it."""
-    await setting.create_topics()
-    async with Load(setting, merchants, records) as load, WorkerProcess(setting) as worker:
-        say(f"preparing {merchants} merchants with {records} pending purchases")
-        await load.prepare()
-        await worker.start()
-        await caught_up(setting, records)
-        await worker.stop()
-        say(f"queueing {records} webhooks, then starting the worker")
-        await load.send(names.PURCHASE_UPDATED, load.webhooks(range(records)))
-        async with Purchases(setting) as events:
-            await worker.start(wait=False)
-            await events.wait_for(records, RUN_SECONDS_MAX)
-            rate = (events.count - 1) / (events.last - events.first)
-            if len(events.ids) != records or events.count != records:
-                raise RuntimeError(f"{events.count} events, {len(events.ids)} ids, not {records}")
-        await worker.stop()
-        total = await _total_credits(setting)
-        if total != records * 100:
-            raise RuntimeError(f"the changelog has {total} credits, not {records * 100}")
+    async with WorkerProcess(setting) as worker:
+        rate = await run(setting, worker, merchants, records)
         say("restarting the worker to measure its recovery")
         await worker.start()
         restored, seconds = worker.restored()
     return {"records_per_s": rate, "restored": restored, "restored_per_s": restored / seconds}
 
 
-async def caught_up(setting: Setting, purchases: int) -> None:
+async def run(setting: Setting, worker: WorkerProcess, merchants: int, records: int) -> float:
+    """Complete all purchases; webhook records per second, first committed event to last.
+
+    Raises RuntimeError unless every purchase gave one event, and every total is right.
+    """
+    await setting.create_topics()
+    async with Load(setting, merchants, records) as load:
+        say(f"preparing {merchants} merchants with {records} pending purchases")
+        await load.prepare()
+        await worker.start()
+        await caught_up(setting, worker, records)
+        await worker.stop()
+        say(f"queueing {records} webhooks, then starting the worker")
+        await load.send(names.PURCHASE_UPDATED, load.webhooks(range(records)))
+        async with Purchases(setting) as events:
+            await worker.start(wait=False)
+            await events.wait_for(records, RUN_SECONDS_MAX, worker)
+            rate = (events.count - 1) / (events.last - events.first)
+            if len(events.ids) != records or events.count != records:
+                raise RuntimeError(f"{events.count} events, {len(events.ids)} ids, not {records}")
+        await worker.stop()
+    total = await _total_credits(setting)
+    if total != records * 100:
+        raise RuntimeError(f"the changelog has {total} credits, not {records * 100}")
+    return rate
+
+
+async def caught_up(setting: Setting, worker: WorkerProcess, purchases: int) -> None:
     """Wait until every purchase has its charge, which the changelog tells."""
     began = time.monotonic()
     done: set[bytes] = set()
     topic = setting.topics.changelog(names.CREDIT_PURCHASES)
-    async for record in _records(setting, topic, follow=True):
-        if b'"platform_charge_id"' in record.value:
-            done.add(record.key)
-            if len(done) == purchases:
-                return
+    async for records in _batches(setting, topic, follow=True):
+        done.update(r.key for r in records if b'"platform_charge_id"' in r.value)
+        if len(done) == purchases:
+            return
+        worker.require_alive()
         if time.monotonic() - began > PREPARE_SECONDS_MAX:
             raise RuntimeError(f"only {len(done)} of {purchases} purchases prepared")
 
@@ -59,14 +71,16 @@ async def caught_up(setting: Setting, purchases: int) -> None:
 async def _total_credits(setting: Setting) -> int:
     totals: dict[bytes, int] = {}
     topic = setting.topics.changelog(names.BILLING_RECORDS)
-    async for record in _records(setting, topic, follow=False):
-        if not record.key.startswith(b"\x00"):
-            row: dict[str, Any] = msgspec.json.decode(record.value)
-            totals[record.key] = row.get("total_credits_purchased", 0)
+    async for records in _batches(setting, topic, follow=False):
+        for record in records:
+            if not record.key.startswith(POSITION_PREFIX):
+                row: dict[str, Any] = msgspec.json.decode(record.value)
+                totals[record.key] = row.get("total_credits_purchased", 0)
     return sum(totals.values())
 
 
-async def _records(setting: Setting, topic: str, *, follow: bool) -> Any:
+async def _batches(setting: Setting, topic: str, *, follow: bool) -> AsyncIterator[list[Any]]:
+    """What is read at once of `topic`; empty when there is nothing new for now."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=setting.kafka, isolation_level="read_committed", fetch_max_wait_ms=50
     )
@@ -77,8 +91,7 @@ async def _records(setting: Setting, topic: str, *, follow: bool) -> Any:
         await consumer.seek_to_beginning(*tps)
         ends = await consumer.end_offsets(tps)
         while follow or [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    yield record
+            read = await consumer.getmany(timeout_ms=200)
+            yield [record for records in read.values() for record in records]
     finally:
         await consumer.stop()
