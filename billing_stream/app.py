@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -75,6 +76,18 @@ def build(settings: Settings) -> BillingApp:
     return billing
 
 
+def static_member(settings: Settings) -> str | None:
+    """The group instance id, or None for a member that is forgotten when it leaves.
+
+    The URL is part of it: to a member that returns, the broker gives its old assignment,
+    which names the URL that it had, and Faust's assignor cannot work with another one.
+    """
+    if settings.worker_name is None:
+        return None
+    name = f"{settings.worker_name}-{settings.api_host}-{settings.api_external_port}"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
+
+
 def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
     session_seconds = settings.session_timeout.total_seconds()
     return faust.App(
@@ -87,7 +100,7 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
         topic_disable_leader=True,
         table_standby_replicas=0,
         TableManager=new_table_manager(lanes),
-        consumer_group_instance_id=settings.worker_name,
+        consumer_group_instance_id=static_member(settings),
         consumer_max_fetch_size=1 << 20,
         broker_max_poll_records=2_000,
         broker_max_poll_interval=300.0,

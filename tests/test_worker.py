@@ -239,6 +239,17 @@ async def test_no_broker_is_one_clear_line() -> None:
     assert "Traceback" not in output
 
 
+async def test_a_named_worker_that_returns_under_another_url_gets_ready(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    named = {"BILLING_WORKER_NAME": "named"}
+    async with outside(kafka, prefix, folder, **named) as found:
+        assert await found.worker.stop() == 0
+
+        async with worker(environment(kafka, prefix, **named), folder) as other:
+            assert other.port != found.worker.port
+
+
 async def test_a_worker_ends_with_0_when_asked_to(kafka: str, prefix: str, folder: Path) -> None:
     async with outside(kafka, prefix, folder) as found:
         assert await found.worker.stop() == 0
