@@ -6,7 +6,6 @@ import platform
 import re
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream import topic_admin
+from billing_stream.dev.server import free_port
 from billing_stream.topics import Topics
 
 READY_SECONDS_MAX = 60.0
@@ -44,13 +44,6 @@ def machine() -> str:
 def busy_before() -> float:
     """Percent of all cores that others use, over one second; figures suffer from it."""
     return psutil.cpu_percent(interval=1.0)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

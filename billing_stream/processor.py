@@ -162,9 +162,7 @@ class BillingStage:
         """Lay the changes into the rows and set deadlines anew."""
         self._rows.apply()
         schedule = self._processor.schedule
-        for merchant_id in self._rows.merchants:
-            schedule(merchant_id)
-        for merchant_id in self._looked_at:
+        for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
 
     def _decide(

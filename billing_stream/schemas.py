@@ -253,8 +253,9 @@ def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
 def dead_letter_of_unclaimed(unclaimed: Unclaimed, topic: str) -> DeadLetter:
     """The dead letter of a parked webhook that nobody claimed.
 
-    It names the place of the record; the value is what it said, sent again it has the
-    same effect. `topic` names the webhook topic when the place is not one of a record.
+    It names the place of the record, which has all of it; the value is what was parked.
+    `topic` names the webhook topic when the place is not one of a record. Of a forwarded
+    record or a refund, the value is no record of the topic named, to be sent again.
     """
     parked = unclaimed.parked
     try:

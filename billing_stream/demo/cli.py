@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -37,8 +38,6 @@ def demo(keep: bool) -> None:
 
 
 def _tidy(folder: Path, keep: bool) -> None:
-    import shutil
-
     if keep:
         click.echo(f"kept: {folder}")
     else:

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -17,18 +16,12 @@ import jwt
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from billing_stream import topics as names
+from billing_stream.dev.server import free_port
 from billing_stream.engine.partitioner import partition_of
 
 PARTITIONS = 4
 READY_SECONDS_MAX = 40.0
 SHOWN = (*map(names.event_type, names.EVENT_TYPES), names.DEAD_LETTERS)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Worker:

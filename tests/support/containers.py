@@ -1,26 +1,21 @@
 """Kafka in a container, for `--kafka=docker`, where a Docker engine answers."""
 
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from testcontainers.core.container import DockerContainer
 
+from billing_stream.dev.server import free_port
+
 IMAGE = "apache/kafka:4.4.0"
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def kafka_container() -> Iterator[str]:
     """A broker in a container; yields host:port. The port is the same inside and outside,
     for a broker tells its clients the address that they must come back to."""
-    port = _free_port()
+    port = free_port()
     settings = {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",

@@ -13,6 +13,7 @@ import faust
 from aiohttp.test_utils import TestServer
 
 from billing_stream import topics as names
+from billing_stream.dev.server import free_port
 from billing_stream.domain.commands import (
     AttachCharge,
     Command,
@@ -32,7 +33,7 @@ from billing_stream.topics import Topics
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.tokens import client_headers
-from tests.support.worker import environment, free_port
+from tests.support.worker import environment
 from web import server
 from web.views import Context
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -12,16 +11,11 @@ from pathlib import Path
 
 import aiohttp
 
+from billing_stream.dev.server import free_port
+
 CLIENT_SECRET = "client-secret-for-tests-0123456789"
 INTERNAL_SECRET = "internal-secret-for-tests-0123456789"
 BIN = Path(sys.executable).parent / "billing-stream"
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(kafka: str, prefix: str, **extra: str) -> dict[str, str]:
