@@ -3,7 +3,10 @@
 BillingError
 ├── SettingsError     the environment is missing something or has it malformed
 ├── TopicsError       topics are missing or not as they must be
-└── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
+├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
+├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
+├── WebhookForged     the signature of a webhook is missing, wrong or too old
+└── WebhookMalformed  a signed webhook that cannot be understood
 
 A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatever else is
 raised while a transaction is made is fatal: one log line, then the process ends at once.
@@ -24,3 +27,15 @@ class TopicsError(BillingError):
 
 class InvalidRecord(BillingError):
     """A record that cannot be understood; the text is the dead letter's reason."""
+
+
+class PlatformError(BillingError):
+    """The platform gave no checkout. The text is for the client: short, and no secrets."""
+
+
+class WebhookForged(BillingError):
+    """The signature of a webhook is missing, wrong or too old."""
+
+
+class WebhookMalformed(BillingError):
+    """A webhook with a good signature that cannot be understood."""

@@ -8,7 +8,7 @@ from billing_stream import schemas, topics
 from billing_stream.domain.commands import Command, PassTime
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered
+from billing_stream.domain.outcomes import Answered, Decision, Rejected, Reply, ShopRegistered
 from billing_stream.domain.state import State
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Outgoing, Request
@@ -130,9 +130,9 @@ class BillingStage:
         if isinstance(reply, Rejected):
             self._divert(record, f"{reply.code}: {reply.message}")
 
-    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Reply:
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Answered:
         """Decide a command that came from no topic, and write it to the journal."""
-        return self._decide(
+        reply = self._decide(
             request.command,
             now,
             request.correlation_id,
@@ -140,6 +140,7 @@ class BillingStage:
             request,
             positions,
         )
+        return Answered(reply, self._answered_at(request.command) or now)
 
     def add_due(self, now: datetime, positions: dict[str, int]) -> None:
         """Let time pass for merchants in which something fell due."""
@@ -216,6 +217,11 @@ class BillingStage:
         key = request.command.merchant_id.encode()
         self._out.append(Outgoing(topic, key, encode(entry)))
 
+    def _answered_at(self, command: Command) -> datetime | None:
+        key = getattr(command, "idempotency_key", None)
+        answer = self._rows.answer(command.merchant_id, key) if key is not None else None
+        return answer.at if answer is not None else None
+
     def _is_ours(self, merchant_id: str) -> bool:
         # The hash is slow in Python, and only our own merchants have a row here.
         processor = self._processor
@@ -266,9 +272,10 @@ class BillingStage:
         for purchase_id, purchase in rows.purchases.items():
             yield Outgoing(topic, purchase_id.encode(), encode(purchase))
         topic = changelog(topics.IDEMPOTENCY_KEYS)
-        for (merchant_id, key), answer in rows.answers_changed.items():
-            name = codecs.answer_key(merchant_id, key).encode()
-            yield Outgoing(topic, name, None if answer is None else encode(answer))
+        for merchant_id, answers in rows.answers_changed.items():
+            for key, answer in answers.items():
+                name = codecs.answer_key(merchant_id, key).encode()
+                yield Outgoing(topic, name, None if answer is None else encode(answer))
         topic = changelog(topics.SHOPS_TABLE)
         for shop, merchant_id in rows.shops.items():
             yield Outgoing(topic, shop.encode(), merchant_id.encode())

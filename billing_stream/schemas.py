@@ -4,8 +4,10 @@ Values are JSON: the bare payload, or the payload as `data` of the envelope. Fie
 producer adds are ignored.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated, Any, Protocol
 
@@ -14,6 +16,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from billing_stream import topics
 from billing_stream.domain.commands import (
+    AMOUNT_TEXT,
     Command,
     CreateMerchant,
     RefundCharge,
@@ -64,10 +67,15 @@ class PurchaseUpdated(Struct, frozen=True, gc=False):
 
 
 class PurchaseRefundedIn(Struct, frozen=True, gc=False):
-    """`evt.webhook.app.purchase_refunded.v1`."""
+    """`evt.webhook.app.purchase_refunded.v1`.
+
+    `amount`, a number or text, is all that was paid back so far; without it, the whole.
+    """
 
     merchant_id: Uuid
     charge_id: Text
+    purchase_id: Uuid | None = None
+    amount: Decimal | None = None
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -171,6 +179,9 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
         data = envelope.data
         payload = value if data is UNSET else data
         said = _said(topic, payload, record)
+        # Seldom, so that the check proper is: a NUL cannot stand in JSON but like this.
+        if b"\\u0000" in value:
+            _require_no_nul(said)
     except RecursionError:
         raise InvalidRecord("the JSON is nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -198,15 +209,43 @@ def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | Sh
         )
     if topic == topics.PURCHASE_REFUNDED:
         refunded = _purchase_refunded.decode(payload)
-        return RefundCharge(refunded.merchant_id.lower(), refunded.charge_id, came_from)
+        return RefundCharge(
+            refunded.merchant_id.lower(),
+            refunded.charge_id,
+            came_from,
+            refunded.purchase_id.lower() if refunded.purchase_id else None,
+            _amount_text(refunded.amount),
+        )
     if topic == topics.SHOPS:
         return _shop.decode(payload)
     if topic == topics.COMMANDS:
-        command = _command.decode(payload)
-        return msgspec.structs.replace(
-            command, merchant_id=command.merchant_id.lower(), command_id=came_from
-        )
+        return _in_lower_case(_command.decode(payload), came_from)
     raise InvalidRecord(f"no records of topic {topic!r} are known here")
+
+
+def _in_lower_case(command: Command, came_from: str) -> Command:
+    ids = {"merchant_id": command.merchant_id.lower(), "command_id": came_from}
+    purchase_id = getattr(command, "purchase_id", None)
+    if purchase_id is not None:
+        ids["purchase_id"] = purchase_id.lower()
+    return msgspec.structs.replace(command, **ids)
+
+
+def _amount_text(amount: Decimal | None) -> str | None:
+    if amount is None:
+        return None
+    text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
+    if re.match(AMOUNT_TEXT, text) is None:
+        raise InvalidRecord("the amount is no sum of money")
+    return text
+
+
+def _require_no_nul(said: Command | ShopRegistered) -> None:
+    """PostgreSQL takes no NUL, and nobody means one."""
+    for name in said.__struct_fields__:
+        value = getattr(said, name)
+        if isinstance(value, str) and "\0" in value:
+            raise InvalidRecord(f"{name} contains a NUL character")
 
 
 def forwarded_topic(headers: Headers) -> str | None:

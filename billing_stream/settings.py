@@ -81,13 +81,85 @@ class Settings(BaseSettings):
     )
     shopify_api_secret: SecretStr | None = _env(
         "SHOPIFY_API_SECRET",
-        "Shopify app secret; needed in staging and production",
+        "Shopify app secret, signs its webhooks; needed in staging and production",
+        default=None,
+    )
+    shopify_api_secret_old: SecretStr | None = _env(
+        "SHOPIFY_API_SECRET_OLD",
+        "the secret before, accepted too while it is being replaced",
         default=None,
     )
     shopify_api_version: str | None = _env(
         "SHOPIFY_API_VERSION",
         "e.g. 2026-10; needed in staging and production",
         default=None,
+        pattern=r"^([0-9]{4}-[0-9]{2}|unstable)$",
+    )
+    shopify_access_tokens: SecretStr | None = _env(
+        "SHOPIFY_ACCESS_TOKENS",
+        'access tokens of shops as JSON, {"shop domain": "token"}',
+        default=None,
+    )
+    shopify_access_tokens_file: Path | None = _env(
+        "SHOPIFY_ACCESS_TOKENS_FILE",
+        "the same in a file, which is read again when it changes",
+        default=None,
+    )
+    shopify_access_tokens_url: str | None = _env(
+        "SHOPIFY_ACCESS_TOKENS_URL",
+        "a service that knows them: GET of this address, {shop} replaced, with an internal "
+        'token; answers {"access_token": "..."}',
+        default=None,
+        pattern=r"^https?://[^\s]*\{shop\}[^\s]*$",
+    )
+    shopify_api_url: str = _env(
+        "SHOPIFY_API_URL",
+        "where the Admin API of {shop} is",
+        default="https://{shop}",
+        pattern=r"^https?://[^\s]+$",
+    )
+    stripe_api_key: SecretStr | None = _env(
+        "STRIPE_API_KEY", "secret key; sets Stripe up", default=None
+    )
+    stripe_webhook_secret: SecretStr | None = _env(
+        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key", default=None
+    )
+    stripe_webhook_secret_old: SecretStr | None = _env(
+        "STRIPE_WEBHOOK_SECRET_OLD",
+        "the secret before, accepted too while it is being replaced",
+        default=None,
+    )
+    stripe_api_url: str = _env(
+        "STRIPE_API_URL",
+        "where Stripe's API is",
+        default="https://api.stripe.com",
+        pattern=r"^https?://[^\s]+$",
+    )
+    custom_gateway_url: str | None = _env(
+        "CUSTOM_GATEWAY_URL",
+        "where a gateway of your own opens checkouts; sets it up",
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+    )
+    custom_gateway_secret: SecretStr | None = _env(
+        "CUSTOM_GATEWAY_SECRET",
+        "signs requests to the gateway and its webhooks; needed with the address",
+        default=None,
+        min_length=32,
+    )
+    custom_gateway_secret_old: SecretStr | None = _env(
+        "CUSTOM_GATEWAY_SECRET_OLD",
+        "the secret before, accepted too while it is being replaced",
+        default=None,
+    )
+    currency: str = _env(
+        "BILLING_CURRENCY", "of all amounts, ISO 4217", default="USD", pattern="^[A-Z]{3}$"
+    )
+    public_url: str | None = _env(
+        "BILLING_PUBLIC_URL",
+        "where browsers reach this service, for the local checkout page; by default this worker",
+        default=None,
+        pattern=r"^https?://[^\s]+$",
     )
     api_external_port: int = _env(
         "BILLING_API_EXTERNAL_PORT",
@@ -115,6 +187,37 @@ class Settings(BaseSettings):
         default=1,
         ge=1,
         le=16,
+    )
+    request_deadline: Duration = _env(
+        "BILLING_REQUEST_DEADLINE",
+        "a request is answered within this, if only with 504",
+        default=timedelta(seconds=10),
+    )
+    drain_delay: Duration = _env(
+        "BILLING_DRAIN_DELAY",
+        "after SIGTERM a worker says so long that it is not ready, and still serves",
+        default=timedelta(seconds=3),
+    )
+    requests_per_minute: int = _env(
+        "BILLING_REQUESTS_PER_MINUTE",
+        "requests of one shop to this worker; more are told to wait (429)",
+        default=600,
+        ge=1,
+        le=1_000_000,
+    )
+    requests_waiting_max: int = _env(
+        "BILLING_REQUESTS_WAITING_MAX",
+        "requests in work on this worker; more are told to come again (503)",
+        default=512,
+        ge=1,
+        le=100_000,
+    )
+    max_body_bytes: int = _env(
+        "BILLING_MAX_BODY_BYTES",
+        "a longer request body is refused, bytes",
+        default=65_536,
+        ge=1024,
+        le=1_000_000,
     )
     data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))
     worker_name: str | None = _env(

@@ -161,7 +161,7 @@ class StagedRows:
         self._base = base
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
-        self.answers_changed: dict[tuple[str, str], Answer | None] = {}
+        self.answers_changed: dict[str, dict[str, Answer | None]] = {}
         self.shops: dict[str, str] = {}
         self._charges: dict[str, str] = {}
         self._opened: dict[str, list[str]] = {}
@@ -198,26 +198,24 @@ class StagedRows:
 
     def answer(self, merchant_id: str, key: str) -> Answer | None:
         """As `PartitionRows.answer`, with what is staged."""
-        if (merchant_id, key) in self.answers_changed:
-            return self.answers_changed[merchant_id, key]
+        changed = self.answers_changed.get(merchant_id)
+        if changed is not None and key in changed:
+            return changed[key]
         return self._base.answer(merchant_id, key)
 
     def answers(self, merchant_id: str) -> Iterable[Answer]:
         """As `PartitionRows.answers`, with what is staged."""
-        changed = self.answers_changed
+        changed = self.answers_changed.get(merchant_id, {})
         for answer in self._base.answers(merchant_id):
-            if (merchant_id, answer.key) not in changed:
+            if answer.key not in changed:
                 yield answer
-        for (owner, _), staged in changed.items():
-            if owner == merchant_id and staged is not None:
-                yield staged
+        yield from (staged for staged in changed.values() if staged is not None)
 
     def answer_count(self, merchant_id: str) -> int:
         """As `PartitionRows.answer_count`, with what is staged."""
         count = self._base.answer_count(merchant_id)
-        for (owner, key), staged in self.answers_changed.items():
-            if owner == merchant_id:
-                count += (staged is not None) - (self._base.answer(owner, key) is not None)
+        for key, staged in self.answers_changed.get(merchant_id, {}).items():
+            count += (staged is not None) - (self._base.answer(merchant_id, key) is not None)
         return count
 
     def add(self, decision: Decision) -> None:
@@ -235,11 +233,13 @@ class StagedRows:
             charge = purchase.platform_charge_id
             if charge is not None and (committed is None or committed.platform_charge_id is None):
                 self._charges[_charge_key(merchant_id, charge)] = purchase.id
-        for key in decision.forgotten:
-            self.answers_changed[merchant_id, key] = None
-        for answer in decision.answers:
-            self.answers_changed.pop((merchant_id, answer.key), None)
-            self.answers_changed[merchant_id, answer.key] = answer
+        if decision.forgotten or decision.answers:
+            changed = self.answers_changed.setdefault(merchant_id, {})
+            for key in decision.forgotten:
+                changed[key] = None
+            for answer in decision.answers:
+                changed.pop(answer.key, None)
+                changed[answer.key] = answer
 
     def apply(self) -> None:
         """Lay the changes into the committed rows; to be called after the commit only."""
@@ -248,10 +248,11 @@ class StagedRows:
             base.put_merchant(merchant)
         for purchase in self.purchases.values():
             base.put_purchase(purchase)
-        for (merchant_id, key), answer in self.answers_changed.items():
-            if answer is None:
-                base.drop_answer(merchant_id, key)
-            else:
-                base.put_answer(answer)
+        for merchant_id, changed in self.answers_changed.items():
+            for key, answer in changed.items():
+                if answer is None:
+                    base.drop_answer(merchant_id, key)
+                else:
+                    base.put_answer(answer)
         for shop, merchant_id in self.shops.items():
             base.put_shop(shop, merchant_id)

@@ -13,6 +13,9 @@ UUID_TEXT = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a
 Uuid = Annotated[str, Meta(pattern=UUID_TEXT)]
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 Key = Annotated[str, Meta(min_length=1, max_length=255)]
+# No sign, no exponent: what a person would write.
+AMOUNT_TEXT = r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z"
+Amount = Annotated[str, Meta(pattern=AMOUNT_TEXT)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
@@ -55,7 +58,7 @@ class AttachCharge(Struct, frozen=True, gc=False, tag="attach_charge", tag_field
 
 
 class FailPurchase(Struct, frozen=True, gc=False, tag="fail_purchase", tag_field="command"):
-    """Mark a pending purchase failed: the platform gave no checkout."""
+    """The platform gave no checkout: a pending purchase without one is failed."""
 
     merchant_id: Uuid
     purchase_id: Uuid
@@ -73,11 +76,17 @@ class UpdateCharge(Struct, frozen=True, gc=False, tag="update_charge", tag_field
 
 
 class RefundCharge(Struct, frozen=True, gc=False, tag="refund_charge", tag_field="command"):
-    """A platform's webhook: the charge was paid back."""
+    """A platform's webhook: the charge was paid back.
+
+    `purchase_id`, where the platform knows it, goes before `charge_id`. `amount` is all that
+    was paid back so far (decimal text); without it, the whole.
+    """
 
     merchant_id: Uuid
     charge_id: Text
     command_id: str = ""
+    purchase_id: Uuid | None = None
+    amount: Amount | None = None
 
 
 class PassTime(Struct, frozen=True, gc=False, tag="pass_time", tag_field="command"):

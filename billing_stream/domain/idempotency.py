@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from msgspec.structs import replace
-
 from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import fingerprint
@@ -15,6 +13,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
     Reply,
 )
+from billing_stream.domain.purchases import opening
 
 Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 
@@ -52,7 +51,7 @@ def _current(draft: Draft, reply: Reply) -> Reply:
     if not isinstance(reply, PurchaseOpened):
         return reply
     purchase = draft.purchase(reply.purchase_id)
-    return replace(reply, checkout_url=purchase.checkout_url) if purchase else reply
+    return opening(purchase) if purchase else reply
 
 
 def _fingerprint(command: StartTrial | ReservePurchase) -> str:

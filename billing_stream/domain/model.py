@@ -43,7 +43,8 @@ class ParkedKind(StrEnum):
 class Parked(Struct, frozen=True, gc=False):
     """A webhook that came before its charge was known.
 
-    `source` is its place, `topic[partition]@offset`; `at` is when it was parked.
+    `source` is its place, `topic[partition]@offset`; `at` is when it was parked. `amount` is
+    that of a refund, None for the whole.
     """
 
     charge_id: str
@@ -51,6 +52,7 @@ class Parked(Struct, frozen=True, gc=False):
     status: str
     source: str
     at: Instant
+    amount: str | None = None
 
 
 class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -86,7 +88,11 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A row of `credit_purchases`: one per purchase. `amount` is decimal text, e.g. "9.99"."""
+    """A row of `credit_purchases`: one per purchase. `amount` is decimal text, e.g. "9.99".
+
+    `no_checkout` is why the platform gave none. `refunded_amount` (decimal text) and
+    `refunded_credits` are what was given back of a purchase so far.
+    """
 
     id: str
     merchant_id: str
@@ -99,6 +105,9 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     platform_charge_id: str | None = None
     checkout_url: str | None = None
     completed_at: Instant | None = None
+    no_checkout: str | None = None
+    refunded_amount: str = "0"
+    refunded_credits: int = 0
     version: int = 0
 
 

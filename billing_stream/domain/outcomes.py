@@ -56,7 +56,10 @@ class PurchaseExpired(Struct, frozen=True, gc=False):
 
 
 class PurchaseRefunded(Struct, frozen=True, gc=False):
-    """A paid purchase was paid back and its credits taken off the total."""
+    """A paid purchase was paid back, whole or in part, and these credits taken off the total.
+
+    `credits` and `amount` are those of this refund alone.
+    """
 
     kind: ClassVar[str] = "purchase.refunded"
     merchant_id: str
@@ -111,6 +114,7 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     INVALID_PACK = "INVALID_PACK"
     CHARGE_MISMATCH = "CHARGE_MISMATCH"
+    PLATFORM_ERROR = "PLATFORM_ERROR"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
 
 
@@ -143,6 +147,13 @@ class PurchaseOpened(Struct, frozen=True, gc=False, tag="purchase_opened"):
 
 
 Reply = Done | Rejected | TrialGranted | PurchaseOpened
+
+
+class Answered(Struct, frozen=True, gc=False):
+    """A reply and when it was given; to a repeated idempotency key, when it was first."""
+
+    reply: Reply
+    at: Instant
 
 
 class Answer(Struct, frozen=True, gc=False):

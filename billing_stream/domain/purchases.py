@@ -1,5 +1,7 @@
 """Rules of a purchase: reserved, attached to a charge, paid, failed, expired, refunded."""
 
+from decimal import ROUND_FLOOR, Decimal
+
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
@@ -17,6 +19,8 @@ from billing_stream.domain.outcomes import (
     Rejected,
     Reply,
 )
+
+EXPIRED = PurchaseStatus.EXPIRED
 
 
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
@@ -36,7 +40,20 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
         created_at=draft.now,
         expires_at=draft.now + draft.policy.purchase_expiry,
     )
-    return opened(draft.purchase(purchase.id) or draft.put(purchase))
+    return opening(draft.purchase(purchase.id) or draft.put(purchase))
+
+
+def opening(purchase: Purchase) -> PurchaseOpened | Rejected:
+    """The answer to its opening as the purchase stands: no checkout, no purchase.
+
+    It changes once at most: when the platform gave a checkout, or did not.
+    """
+    reason = purchase.no_checkout
+    if reason is None and purchase.checkout_url is None and purchase.status is EXPIRED:
+        reason = "the purchase expired before"
+    if reason is not None:
+        return Rejected(ErrorCode.PLATFORM_ERROR, f"no checkout was opened: {reason}")
+    return opened(purchase)
 
 
 def opened(purchase: Purchase) -> PurchaseOpened:
@@ -75,11 +92,15 @@ def not_found(purchase_id: str) -> Rejected:
 
 
 def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
-    """The platform gave no checkout: the pending purchase is failed."""
+    """The platform gave no checkout: the pending purchase is failed.
+
+    One that has a checkout was opened by another attempt, and stays open.
+    """
     purchase = draft.purchase(command.purchase_id)
     if purchase is None:
         return not_found(command.purchase_id)
-    fail(draft, purchase, command.reason)
+    if purchase.platform_charge_id is None:
+        fail(draft, replace(purchase, no_checkout=command.reason), command.reason)
     return Done()
 
 
@@ -123,16 +144,33 @@ def expire_due(draft: Draft) -> None:
         )
 
 
-def refund(draft: Draft, purchase: Purchase) -> None:
-    """Take the credits of a refunded purchase off the total, once.
+def refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
+    """Take the credits of what was paid back off the total, once.
 
-    A refund proves the payment: one that is told before its payment grants the credits
-    first, so that whoever adds up the events never sees a refund of nothing.
+    `amount` is all that was paid back so far, None for the whole. A refund proves the payment:
+    one that is told before its payment grants the credits first, so that whoever adds up the
+    events never sees a refund of nothing.
     """
     if purchase.status is PurchaseStatus.REFUNDED:
         return
     complete(draft, purchase)
     paid = draft.purchase(purchase.id) or purchase
-    draft.settle(paid, PurchaseStatus.REFUNDED)
-    draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - paid.credits)
-    draft.publish(paid.id, PurchaseRefunded(paid.merchant_id, paid.id, paid.credits, paid.amount))
+    price, before = Decimal(paid.amount), Decimal(paid.refunded_amount)
+    back = price if amount is None else min(Decimal(amount), price)
+    if back < before or (back == before and back < price):
+        return
+    whole = back == price
+    credits = paid.credits if whole else _share(paid.credits, back, price)
+    taken = credits - paid.refunded_credits
+    refunded = replace(paid, refunded_amount=str(back), refunded_credits=credits)
+    draft.settle(refunded, PurchaseStatus.REFUNDED if whole else paid.status)
+    draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - taken)
+    # Each step is an event of its own; the whole at once has the purchase's own id.
+    subject = paid.id if before == 0 and whole else f"{paid.id}/{back.normalize():f}"
+    told = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before))
+    draft.publish(subject, told)
+
+
+def _share(credits: int, part: Decimal, whole: Decimal) -> int:
+    """The credits of a part of the price, rounded down: never more than was paid back."""
+    return int((credits * part / whole).to_integral_value(ROUND_FLOOR))

@@ -19,13 +19,23 @@ def update(draft: Draft, command: UpdateCharge) -> Reply:
     if status in OPEN:
         return Done()
     kind = ParkedKind.COMPLETE if status in PAID else ParkedKind.FAIL
-    _apply_or_park(draft, command, kind, status)
+    webhook = Parked(command.charge_id, kind, status, command.command_id, draft.now)
+    _apply_or_park(draft, webhook)
     return Done()
 
 
 def refund(draft: Draft, command: RefundCharge) -> Reply:
-    """The charge was paid back."""
-    _apply_or_park(draft, command, ParkedKind.REFUND, "refunded")
+    """The charge was paid back, whole or in part."""
+    webhook = Parked(
+        command.charge_id,
+        ParkedKind.REFUND,
+        "refunded",
+        command.command_id,
+        draft.now,
+        command.amount,
+    )
+    purchase = draft.purchase(command.purchase_id) if command.purchase_id else None
+    _apply_or_park(draft, webhook, purchase)
     return Done()
 
 
@@ -39,7 +49,7 @@ def claim(draft: Draft, purchase_id: str, charge_id: str) -> None:
     for parked in mine:
         purchase = draft.purchase(purchase_id)
         if purchase is not None:
-            _apply(draft, purchase, parked.kind, parked.status)
+            _apply(draft, purchase, parked)
 
 
 def report_unclaimed(draft: Draft) -> None:
@@ -56,29 +66,26 @@ def report_unclaimed(draft: Draft) -> None:
             draft.report_unclaimed(parked)
 
 
-def _apply_or_park(
-    draft: Draft, command: UpdateCharge | RefundCharge, kind: ParkedKind, status: str
-) -> None:
-    purchase = draft.purchase_of_charge(command.charge_id)
+def _apply_or_park(draft: Draft, webhook: Parked, known: Purchase | None = None) -> None:
+    purchase = known or draft.purchase_of_charge(webhook.charge_id)
     if purchase is not None:
-        _apply(draft, purchase, kind, status)
+        _apply(draft, purchase, webhook)
         return
     waiting = draft.merchant.parked
-    same = (command.charge_id, kind)
-    if any((parked.charge_id, parked.kind) == same for parked in waiting):
+    same = (webhook.charge_id, webhook.kind, webhook.amount)
+    if any((parked.charge_id, parked.kind, parked.amount) == same for parked in waiting):
         return
-    webhook = Parked(command.charge_id, kind, status, command.command_id, draft.now)
     if len(waiting) >= draft.policy.parked_max:
         draft.report_unclaimed(webhook)
         return
     draft.park(webhook)
 
 
-def _apply(draft: Draft, purchase: Purchase, kind: ParkedKind, status: str) -> None:
-    match kind:
+def _apply(draft: Draft, purchase: Purchase, webhook: Parked) -> None:
+    match webhook.kind:
         case ParkedKind.COMPLETE:
             purchases.complete(draft, purchase)
         case ParkedKind.FAIL:
-            purchases.fail(draft, purchase, status)
+            purchases.fail(draft, purchase, webhook.status)
         case ParkedKind.REFUND:
-            purchases.refund(draft, purchase)
+            purchases.refund(draft, purchase, webhook.amount)

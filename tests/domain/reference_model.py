@@ -7,6 +7,7 @@ documented. It shares with the domain the commands, which are its input, and not
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from billing_stream.domain.commands import (
@@ -117,7 +118,11 @@ class Model:
         elif command.purchase_id not in me["purchases"]:
             self.refuse(out, "PURCHASE_NOT_FOUND")
         elif isinstance(command, FailPurchase):
-            self.settle(me, command.purchase_id, "fail", command.reason, now, out)
+            purchase = me["purchases"][command.purchase_id]
+            if purchase["charge"] is None:
+                if purchase["status"] == "pending":
+                    purchase["no_checkout"] = command.reason
+                self.settle(me, command.purchase_id, "fail", command.reason, now, out)
         else:
             self.attach(me, command, now, out)
 
@@ -152,8 +157,7 @@ class Model:
         elif first is not None:
             out.reply = dict(first["reply"])
             if "purchase_id" in out.reply:
-                purchase = me["purchases"][out.reply["purchase_id"]]
-                out.reply["checkout_url"] = purchase["checkout"]
+                self.open(me["purchases"][out.reply["purchase_id"]], out)
         elif len(me["keys"]) >= self.answers_max:
             self.refuse(out, "TOO_MANY_REQUESTS")
         else:
@@ -203,9 +207,20 @@ class Model:
                 "created": now,
                 "paid": None,
                 "expires": now + self.expiry,
+                "no_checkout": None,
+                "back": Decimal(0),
+                "credits_back": 0,
             }
             known = [me["purchases"][opened]]
-        out.reply = self.opened(known[0])
+        self.open(known[0], out)
+
+    def open(self, purchase: Row, out: Expected) -> None:
+        """What the one who opens a purchase is told, now and whenever he asks again."""
+        never = purchase["status"] == "expired" and purchase["checkout"] is None
+        if never or purchase["no_checkout"] is not None:
+            self.refuse(out, "PLATFORM_ERROR")
+        else:
+            out.reply = self.opened(purchase)
 
     def attach(self, me: Row, command: AttachCharge, now: datetime, out: Expected) -> None:
         """The first charge stays, and a charge belongs to one purchase."""
@@ -223,7 +238,8 @@ class Model:
         mine = [parked for parked in me["parked"] if parked["charge_id"] == command.charge_id]
         me["parked"] = [parked for parked in me["parked"] if parked not in mine]
         for parked in mine:
-            self.settle(me, purchase["id"], parked["kind"], parked["status"], now, out)
+            purchase_id, amount = purchase["id"], parked["amount"]
+            self.settle(me, purchase_id, parked["kind"], parked["status"], now, out, amount)
 
     def hear(
         self, me: Row, command: UpdateCharge | RefundCharge, now: datetime, out: Expected
@@ -234,11 +250,15 @@ class Model:
         kind = "refund" if isinstance(command, RefundCharge) else kinds.get(status, "fail")
         if kind == "nothing":
             return
+        amount = command.amount if isinstance(command, RefundCharge) else None
         purchase_id = self.by_charge(me, command.charge_id)
+        if isinstance(command, RefundCharge) and command.purchase_id in me["purchases"]:
+            purchase_id = command.purchase_id
         if purchase_id is not None:
-            self.settle(me, purchase_id, kind, status, now, out)
+            self.settle(me, purchase_id, kind, status, now, out, amount)
             return
-        if (command.charge_id, kind) in [(p["charge_id"], p["kind"]) for p in me["parked"]]:
+        same = (command.charge_id, kind, amount)
+        if same in [(p["charge_id"], p["kind"], p["amount"]) for p in me["parked"]]:
             return
         parked = {
             "charge_id": command.charge_id,
@@ -246,11 +266,19 @@ class Model:
             "status": status,
             "source": command.command_id,
             "at": now,
+            "amount": amount,
         }
         (out.unclaimed if len(me["parked"]) >= self.parked_max else me["parked"]).append(parked)
 
     def settle(
-        self, me: Row, purchase_id: str, kind: str, reason: str, now: datetime, out: Expected
+        self,
+        me: Row,
+        purchase_id: str,
+        kind: str,
+        reason: str,
+        now: datetime,
+        out: Expected,
+        amount: str | None = None,
     ) -> None:
         """Paid once, whatever was before; failed only while pending; a refund was paid."""
         purchase = me["purchases"][purchase_id]
@@ -266,8 +294,22 @@ class Model:
             purchase["paid"] = me["last_paid"] = now
             self.tell(out, "credits.purchased", me, **sums, platform=purchase["platform"])
         if kind == "refund" and purchase["status"] == "completed":
+            self.pay_back(me, purchase, amount, out)
+
+    def pay_back(self, me: Row, purchase: Row, amount: str | None, out: Expected) -> None:
+        """Credits in proportion to what was paid back so far; all of them with the last cent."""
+        price = Decimal(purchase["amount"])
+        back = price if amount is None else min(price, Decimal(amount))
+        if back <= purchase["back"]:
+            return
+        credits_back = int(purchase["credits"] * back // price)
+        credits = credits_back - purchase["credits_back"]
+        step = back - purchase["back"]
+        purchase["back"], purchase["credits_back"] = back, credits_back
+        if back == price:
             purchase["status"] = "refunded"
-            self.tell(out, "purchase.refunded", me, **sums)
+        words = {"purchase_id": purchase["id"], "credits": credits, "amount": str(step)}
+        self.tell(out, "purchase.refunded", me, **words)
 
     def next_due(self, merchant_id: str) -> datetime | None:
         """When something of the merchant falls due next."""
@@ -281,7 +323,8 @@ class Model:
     @staticmethod
     def total(me: Row) -> int:
         """Credits bought and not paid back."""
-        return sum(p["credits"] for p in me["purchases"].values() if p["status"] == "completed")
+        paid = [p for p in me["purchases"].values() if p["paid"] is not None]
+        return sum(p["credits"] - p["credits_back"] for p in paid)
 
     @staticmethod
     def by_charge(me: Row, charge: str) -> str | None:

@@ -38,6 +38,7 @@ from tests.domain.reference_model import PACKS, Expected, Model, Row
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything
 
 HOUR = timedelta(hours=1)
+REFUNDS = ["refund", "refund 0.01", "refund 3.00", "refund 9.99", "refund 20.5", "refund 70"]
 LIMITS: dict[str, Any] = {"parked_max": 3, "answers_max": 3}
 POLICY = Policy(
     trial_duration=5 * HOUR, purchase_expiry=2 * HOUR, answer_retention=3 * HOUR, **LIMITS
@@ -112,7 +113,10 @@ class Machine(RuleBasedStateMachine):
         changed = decision.merchant
         assert all(changed and p.version == changed.version for p in decision.purchases)
         for event in decision.events:
-            about = (event.data.kind, getattr(event.data, "purchase_id", merchant))
+            subject = getattr(event.data, "purchase_id", merchant)
+            about: tuple[Any, ...] = (event.data.kind, subject)
+            if event.data.kind == "purchase.refunded":
+                about += (self.model.of(merchant)["purchases"][subject]["back"],)
             # The same event has the same id for ever, also when it was told and undone.
             assert self.ids.setdefault(about, event.event_id) == event.event_id
             self.events.append(event)
@@ -155,6 +159,9 @@ class Machine(RuleBasedStateMachine):
                 "platform_charge_id": purchase["charge"],
                 "checkout_url": purchase["checkout"],
                 "completed_at": purchase["paid"],
+                "no_checkout": purchase["no_checkout"],
+                "refunded_amount": str(purchase["back"]),
+                "refunded_credits": purchase["credits_back"],
                 "version": found.version,
             }
         assert [answer.key for answer in self.staged.answers(merchant)] == list(me["keys"])
@@ -260,10 +267,11 @@ class Machine(RuleBasedStateMachine):
                 self.tell(merchant, charge, what)
 
     def tell(self, merchant: str, charge: str, what: str) -> None:
-        """A webhook: a status, or the refund."""
+        """A webhook: a status, or a refund, perhaps of a part of the price."""
         self.count += 1
-        if what == "refund":
-            self.do(RefundCharge(merchant, charge, f"r[0]@{self.count}"))
+        if what.startswith("refund"):
+            amount = what.removeprefix("refund").strip() or None
+            self.do(RefundCharge(merchant, charge, f"r[0]@{self.count}", amount=amount))
         else:
             self.do(UpdateCharge(merchant, charge, what, f"w[0]@{self.count}"))
 
@@ -281,10 +289,17 @@ class Machine(RuleBasedStateMachine):
     @rule(
         merchant=merchants,
         charge=st.integers(0, 6),
-        what=st.sampled_from([*STATUSES, *STATUSES, "refund"]),
+        what=st.sampled_from([*STATUSES, *STATUSES, *REFUNDS]),
     )
     def webhook(self, merchant: str, charge: int, what: str) -> None:
         self.tell(merchant, self.charge_of(merchant, charge), what)
+
+    @rule(merchant=merchants, number=st.integers(0, 4), what=st.sampled_from(REFUNDS))
+    def refund_by_purchase(self, merchant: str, number: int, what: str) -> None:
+        self.count += 1
+        amount = what.removeprefix("refund").strip() or None
+        purchase = self.purchase_of(merchant, number)
+        self.do(RefundCharge(merchant, "pi_1", f"r[0]@{self.count}", purchase, amount))
 
     @rule(merchant=merchants)
     def pass_time(self, merchant: str) -> None:
@@ -311,9 +326,10 @@ class Machine(RuleBasedStateMachine):
             self.changelogs["m"].append((merchant_id, msgspec.json.encode(merchant)))
         for purchase_id, purchase in staged.purchases.items():
             self.changelogs["p"].append((purchase_id, msgspec.json.encode(purchase)))
-        for key, answer in staged.answers_changed.items():
-            value = None if answer is None else msgspec.json.encode(answer)
-            self.changelogs["a"].append((key, value))
+        for merchant_id, answers in staged.answers_changed.items():
+            for key, answer in answers.items():
+                value = None if answer is None else msgspec.json.encode(answer)
+                self.changelogs["a"].append(((merchant_id, key), value))
         staged.apply()
         self.staged, self.batch = StagedRows(self.rows), []
 
@@ -400,8 +416,8 @@ class Machine(RuleBasedStateMachine):
     def the_total_is_the_sum_of_the_completed_purchases(self) -> None:
         paid: Counter[str] = Counter()
         for row in {**self.rows.purchases, **self.staged.purchases}.values():
-            if row.status == "completed":
-                paid[row.merchant_id] += row.credits
+            if row.status in ("completed", "refunded"):
+                paid[row.merchant_id] += row.credits - row.refunded_credits
         for merchant in {**self.rows.merchants, **self.staged.merchants}.values():
             assert merchant.total_credits_purchased == paid[merchant.merchant_id]
 

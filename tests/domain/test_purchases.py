@@ -1,11 +1,12 @@
 """Rules of a purchase."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from msgspec.structs import replace
 
-from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
+from billing_stream.domain.commands import AttachCharge, FailPurchase, RefundCharge, ReservePurchase
 from billing_stream.domain.model import Pack, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     CreditsPurchased,
@@ -15,6 +16,7 @@ from billing_stream.domain.outcomes import (
     PurchaseFailed,
     PurchaseOpened,
     PurchaseRefunded,
+    Rejected,
 )
 from tests.support.world import (
     CHECKOUT,
@@ -304,8 +306,103 @@ def test_a_platform_that_gives_no_checkout_fails_the_purchase_once() -> None:
     assert writes_nothing(again)
     assert world.everything() == after
     assert world.purchase(purchase) == replace(
-        row, status=PurchaseStatus.FAILED, version=world.merchant().version
+        row,
+        status=PurchaseStatus.FAILED,
+        no_checkout="platform error",
+        version=world.merchant().version,
     )
+
+
+def test_a_purchase_with_a_checkout_stays_open_when_another_attempt_got_none() -> None:
+    world = World().created()
+    purchase = world.charged()
+    before = world.everything()
+
+    decision = world.no_checkout(purchase)
+
+    assert decision.reply == Done()
+    assert writes_nothing(decision)
+    assert world.everything() == before
+
+
+def test_the_one_who_opens_is_told_the_same_whenever_he_asks_once_there_is_a_checkout_or_none() -> (
+    None
+):
+    world = World().created()
+    got = world.reserve(key="got").reply
+    none = world.reserve(key="none").reply
+    assert isinstance(got, PurchaseOpened)
+    assert isinstance(none, PurchaseOpened)
+    world.attach(got.purchase_id)
+    world.no_checkout(none.purchase_id)
+
+    good, bad = world.reserve(key="got").reply, world.reserve(key="none").reply
+    world.webhook("declined")
+    world.attach(none.purchase_id, "too late")
+    world.later(hours=23)
+
+    assert good == replace(got, checkout_url=CHECKOUT)
+    assert bad == Rejected(ErrorCode.PLATFORM_ERROR, "no checkout was opened: platform error")
+    assert world.reserve(key="got").reply == good
+    assert world.reserve(key="none").reply == bad
+
+
+def test_an_expired_purchase_without_a_checkout_gets_none_any_more() -> None:
+    world = World(Policy(purchase_expiry=timedelta(hours=1))).created()
+    world.reserve(key="k")
+
+    decision = world.later(hours=2).reserve(key="k")
+
+    assert code_of(decision) == ErrorCode.PLATFORM_ERROR
+
+
+@pytest.mark.parametrize(
+    ("amounts", "credits"),
+    [
+        (["3.00"], [30]),
+        (["3.00", "3.00", "2.00"], [30]),
+        (["3.00", "9.99"], [30, 70]),
+        (["0.01", "0.11", "9.98", "9.99"], [0, 1, 98, 1]),
+        (["5.00", None], [50, 50]),
+        (["1000"], [100]),
+    ],
+)
+def test_a_part_paid_back_takes_its_share_of_the_credits_and_the_last_cent_takes_the_rest(
+    amounts: list[str | None], credits: list[int]
+) -> None:
+    world = World().created()
+    purchase = world.paid()
+
+    told = [
+        event
+        for amount in amounts
+        for event in world.do(RefundCharge(M1, "charge", "r[0]@1", amount=amount)).events
+    ]
+
+    data = [event.data for event in told]
+    assert [e.credits for e in data if isinstance(e, PurchaseRefunded)] == credits
+    assert len({event.event_id for event in told}) == len(credits)
+    row = world.purchase(purchase)
+    assert row.refunded_credits == sum(credits)
+    assert world.merchant().total_credits_purchased == 100 - sum(credits)
+    whole = sum(credits) == 100
+    assert row.status == ("refunded" if whole else "completed")
+    assert Decimal(row.refunded_amount) == sum(
+        Decimal(e.amount) for e in data if isinstance(e, PurchaseRefunded)
+    )
+
+
+def test_a_refund_may_name_the_purchase_instead_of_its_charge() -> None:
+    world = World().created(M1, M2)
+    purchase, other = world.paid("a"), world.paid("b")
+
+    world.do(RefundCharge(M1, "pi_1", "r[0]@1", purchase))
+    stranger = world.do(RefundCharge(M2, "pi_2", "r[0]@2", other))
+
+    assert world.purchase(purchase).status == "refunded"
+    assert world.purchase(other).status == "completed"
+    assert stranger.merchant is not None
+    assert [parked.charge_id for parked in stranger.merchant.parked] == ["pi_2"]
 
 
 def test_a_paid_purchase_cannot_be_failed() -> None:
@@ -351,7 +448,11 @@ def test_a_refund_takes_the_credits_off_once() -> None:
         sequence=before.sequence + 1,
     )
     assert world.purchase(purchase) == replace(
-        row, status=PurchaseStatus.REFUNDED, version=before.version + 1
+        row,
+        status=PurchaseStatus.REFUNDED,
+        refunded_amount="9.99",
+        refunded_credits=100,
+        version=before.version + 1,
     )
 
 

@@ -85,14 +85,12 @@ def test_what_comes_late_changes_nothing_in_an_expired_purchase(late: str) -> No
     assert world.everything() == before
 
 
-@pytest.mark.parametrize("end", ["failed", "expired", "failed by us"])
+@pytest.mark.parametrize("end", ["failed", "expired"])
 def test_a_late_payment_is_honoured(end: str) -> None:
     world = World().created()
     purchase = world.charged()
     if end == "failed":
         world.webhook("declined")
-    elif end == "failed by us":
-        world.no_checkout(purchase)
     else:
         world.later(hours=25).tick()
 

@@ -147,7 +147,7 @@ async def test_a_request_is_journalled_with_the_positions_and_answered_after_the
 
     answer = await partition.lane.ask(request())
 
-    assert isinstance(answer, TrialGranted)
+    assert isinstance(answer.reply, TrialGranted)
     (entry,) = partition.journal()
     assert entry["command"] == {
         "command": "start_trial",

@@ -161,9 +161,9 @@ class Cluster:
     async def do(self, command: Command) -> Any:
         """Carry out a command at its owner; the reply."""
         lane = self.owner(command.merchant_id).lanes[partition_of(command.merchant_id, PARTITIONS)]
-        reply = await lane.ask(Request(command, "cli", "c-1"))
+        answered = await lane.ask(Request(command, "cli", "c-1"))
         await self._tell_shops()
-        return reply
+        return answered.reply
 
     async def create(self, merchant_id: str, domain: str, platform: str = "shopify") -> None:
         """A merchant with a billing record and a shop."""

@@ -1,0 +1,1 @@
+"""Where merchants pay: one small protocol, an adapter per platform, a local stand-in."""

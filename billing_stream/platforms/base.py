@@ -1,0 +1,75 @@
+"""What every platform can do: open a checkout, and read its own webhooks."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class CheckoutRequest(Struct, frozen=True, kw_only=True):
+    """A purchase that waits for payment.
+
+    `amount` is decimal text in `currency` (ISO 4217, upper case), `title` is shown to the
+    merchant, `return_url` is where the merchant goes afterwards.
+    """
+
+    merchant_id: str
+    purchase_id: str
+    shop_domain: str
+    title: str
+    credits: int
+    amount: str
+    currency: str
+    return_url: str
+
+
+class Checkout(Struct, frozen=True):
+    """What a platform opened: its id of the charge, and the page on which it is paid."""
+
+    charge_id: str
+    url: str
+
+
+class ToldKind(StrEnum):
+    """What a webhook can tell of a charge."""
+
+    UPDATED = "updated"
+    REFUNDED = "refunded"
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What a verified webhook says.
+
+    `status` is a word of `evt.webhook.app.purchase_updated.v1`. Whose charge it is, either
+    `merchant_id` says (we gave it to the platform) or `shop_domain`. `amount` is the whole
+    amount refunded so far (decimal text). `delivery_id` is for audit only: a delivery sent
+    again may have another one.
+    """
+
+    kind: ToldKind
+    charge_id: str
+    status: str
+    merchant_id: str | None = None
+    shop_domain: str | None = None
+    purchase_id: str | None = None
+    amount: str | None = None
+    delivery_id: str | None = None
+
+
+class Platform(Protocol):
+    """One payment platform."""
+
+    async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
+        """Open a checkout. Raises PlatformError when there is none after bounded retries."""
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+        """What the webhook says; None when it is about nothing of ours.
+
+        `headers` are read in any letter case, `body` is raw. Raises WebhookForged, and
+        WebhookMalformed.
+        """
+
+    async def close(self) -> None:
+        """Close the connections."""

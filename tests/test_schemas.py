@@ -1,0 +1,61 @@
+"""What records may look like, beyond what the lanes' tests show."""
+
+import json
+from typing import Any
+
+import pytest
+
+from billing_stream import topics
+from billing_stream.domain.commands import FailPurchase, RefundCharge
+from billing_stream.errors import InvalidRecord
+from billing_stream.schemas import decode
+from tests.support.partition import record
+from tests.support.world import M1, M2
+
+
+def read(topic: str, value: Any) -> Any:
+    return decode(topic, record(topic, 7, value), 100_000).said
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [("9.99", "9.99"), (9.99, "9.99"), (10, "10"), ("0.000001", "0.000001"), (None, None)],
+)
+def test_the_amount_of_a_refund_is_a_number_or_text_and_stays_exact(
+    amount: Any, text: str | None
+) -> None:
+    value = {"merchant_id": M1, "charge_id": "c", "amount": amount, "purchase_id": M2.upper()}
+
+    said = read(topics.PURCHASE_REFUNDED, value)
+
+    place = f"{topics.PURCHASE_REFUNDED}[0]@7"
+    assert said == RefundCharge(M1, "c", place, M2.lower(), text)
+
+
+@pytest.mark.parametrize("amount", ["NaN", "-1", "1e999999", 1e30, "Infinity", "0.0000001", "x"])
+def test_what_is_no_sum_of_money_is_a_dead_letter(amount: Any) -> None:
+    with pytest.raises(InvalidRecord):
+        read(topics.PURCHASE_REFUNDED, {"merchant_id": M1, "charge_id": "c", "amount": amount})
+
+
+def test_ids_in_commands_are_read_in_any_letter_case() -> None:
+    value = {
+        "command": "fail_purchase",
+        "merchant_id": M1.upper(),
+        "purchase_id": "ABCDEF00-0000-4000-8000-00000000000A",
+        "reason": "no",
+    }
+
+    said = read(topics.COMMANDS, value)
+
+    assert isinstance(said, FailPurchase)
+    assert said.purchase_id == "abcdef00-0000-4000-8000-00000000000a"
+    assert said.merchant_id == M1.lower()
+
+
+def test_a_nul_character_is_a_dead_letter_but_its_escape_as_text_is_not() -> None:
+    good = {"merchant_id": M1, "charge_id": "c", "status": "a\\u0000"}
+
+    assert read(topics.PURCHASE_UPDATED, good).status == "a\\u0000"
+    with pytest.raises(InvalidRecord, match="charge_id contains a NUL"):
+        read(topics.PURCHASE_UPDATED, json.dumps({**good, "charge_id": "c\0"}).encode())
