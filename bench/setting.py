@@ -97,6 +97,8 @@ class Setting:
             "BILLING_DATA_DIR": str(self.folder / self.prefix),
             "BILLING_API_BIND": "127.0.0.1",
             "BILLING_WORKER_NAME": "bench",
+            "BILLING_DRAIN_DELAY": "50ms",
+            "BILLING_REQUESTS_PER_MINUTE": "1000000",
             **self.extra,
         }
 

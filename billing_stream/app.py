@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import faust
@@ -30,6 +31,7 @@ from billing_stream.settings import Settings
 from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
 from tables.rows import PartitionRows
+from web.views import Context
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,7 @@ class BillingApp:
     lanes: Lanes
     faust: faust.App
     tables: dict[str, Any]
-
-    def rows(self) -> list[PartitionRows]:
-        """The committed rows of every partition owned here."""
-        return [cast(BillingProcessor, lane.processor).rows for lane in self.lanes.values()]
+    context: Context
 
 
 def build(settings: Settings) -> BillingApp:
@@ -71,9 +70,7 @@ def build(settings: Settings) -> BillingApp:
     )
     app = _new_faust_app(settings, group, lanes)
     app.transport = new_transport(app, lanes, options, frozenset(topics.inputs()))
-    billing = BillingApp(settings, topics, lanes, app, {})
-    _register(billing)
-    return billing
+    return _register(app, lanes, topics, settings)
 
 
 def static_member(settings: Settings) -> str | None:
@@ -121,29 +118,31 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
         web_tables_enabled=False,
         web_graph_enabled=False,
         web_stats_enabled=False,
+        web_application_options={"client_max_size": settings.max_body_bytes},
         debug=False,
     )
 
 
-def _register(billing: BillingApp) -> None:
-    app, lanes, topics, settings = (
-        billing.faust,
-        billing.lanes,
-        billing.topics,
-        billing.settings,
-    )
+def _register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) -> BillingApp:
     for module in (agents.merchants, agents.webhooks, agents.commands, agents.shops):
         module.register(app, lanes, topics)
+    defined = {}
     for table in (
         tables.billing_records,
         tables.credit_purchases,
         tables.idempotency_keys,
         tables.shops,
     ):
-        defined = table.register(app, topics, settings.partitions, billing.rows)
-        billing.tables[defined.name] = defined
+        view = table.register(app, topics, settings.partitions, partial(_rows_of, lanes))
+        defined[view.name] = view
     _register_timers(app, lanes)
-    web.server.register(app, lanes, topics, settings)
+    context = web.server.register(app, lanes, topics, settings)
+    return BillingApp(settings, topics, lanes, app, defined, context)
+
+
+def _rows_of(lanes: Lanes) -> list[PartitionRows]:
+    """The committed rows of every partition owned here."""
+    return [cast(BillingProcessor, lane.processor).rows for lane in lanes.values()]
 
 
 def _register_timers(app: faust.App, lanes: Lanes) -> None:

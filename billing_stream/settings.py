@@ -215,7 +215,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = _env(
         "BILLING_MAX_BODY_BYTES",
         "a longer request body is refused, bytes",
-        default=65_536,
+        default=262_144,
         ge=1024,
         le=1_000_000,
     )

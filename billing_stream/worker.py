@@ -4,11 +4,13 @@ import asyncio
 import gc
 import importlib
 import logging
+from signal import Signals
+from typing import Any
 
 import faust
 import uvloop
 
-from billing_stream.app import build, check_before_start
+from billing_stream.app import BillingApp, build, check_before_start
 from billing_stream.errors import SettingsError
 from billing_stream.settings import Settings
 
@@ -75,6 +77,36 @@ def set_up_logging(level: str) -> None:
     coordinator.addFilter(_matters)
 
 
+class DrainingWorker(faust.Worker):
+    """Stops in three steps: says that it is not ready, finishes what it took, then ends.
+
+    A second signal ends it at once.
+    """
+
+    def __init__(self, billing: BillingApp, **options: Any) -> None:
+        super().__init__(billing.faust, **options)
+        self._billing = billing
+        self._draining: asyncio.Future[None] | None = None
+
+    def _schedule_shutdown(self, signal: Signals) -> None:
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain(signal), loop=self.loop)
+        else:
+            super()._schedule_shutdown(signal)
+
+    async def _drain(self, signal: Signals) -> None:
+        settings, context = self._billing.settings, self._billing.context
+        ready = not context.progress.problems()
+        context.gate.stopping = True
+        if ready:
+            logger.info("stopping: for %s not ready, but serving", settings.drain_delay)
+            await asyncio.sleep(settings.drain_delay.total_seconds())
+        left = await context.gate.close(settings.request_deadline.total_seconds())
+        if left:
+            logger.warning("stopping with %s requests in work", left)
+        super()._schedule_shutdown(signal)
+
+
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; does not return.
 
@@ -89,8 +121,8 @@ def run_worker(settings: Settings) -> None:
     asyncio.set_event_loop(loop)
     billing = build(settings)
     tame_garbage_collection()
-    worker = faust.Worker(
-        billing.faust,
+    worker = DrainingWorker(
+        billing,
         loop=loop,
         loglevel="WARNING",
         override_logging=False,

@@ -1,17 +1,45 @@
-"""The merchant's API. Each request goes: who asks, whose shop, ask the owner, answer."""
+"""The merchant's API. A request's way, from top to bottom:
 
+1. who asks (`web.auth`), and not too often (`web.limits`);
+2. what is asked: the body, the idempotency key (`web.bodies`);
+3. whose shop it is, and which worker owns that merchant (`web.owners`);
+4. reading: the owner's committed rows (`web.queries`); writing: a command, given to the
+   owner's lane (`web.commands`), which answers when its transaction has committed;
+5. the answer (`web.models`, `web.envelope`).
+"""
+
+import uuid
 from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TypeVar
 
 from aiohttp import web
 
+from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.model import Merchant
-from billing_stream.domain.outcomes import ErrorCode
-from web.auth import authenticate
-from web.envelope import ApiError, ids_of, respond
-from web.models import billing_body, purchase_body, trial_body
+from billing_stream.domain.outcomes import (
+    Answered,
+    ErrorCode,
+    PurchaseOpened,
+    Rejected,
+    TrialGranted,
+)
+from web.auth import Client, authenticate
+from web.bodies import BuyBody, StartTrialBody, key_of, parse_body
+from web.commands import Asked
+from web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
+from web.models import (
+    TrialStartedBody,
+    billing_body,
+    checkout_body,
+    purchase_body,
+    trial_body,
+)
 from web.pagination import parse_page
 from web.queries import ReadMerchant, ReadPurchase
 from web.views import ApiView
+
+Granted = TypeVar("Granted", TrialGranted, PurchaseOpened)
 
 RECENT_PURCHASES = 5
 
@@ -25,10 +53,28 @@ PURCHASE_PATH = "/api/billing/purchases/{purchase_id:[0-9a-fA-F-]{1,64}}"
 class MerchantView(ApiView):
     """A view on behalf of one merchant."""
 
+    def client_of(self, request: web.Request) -> Client:
+        """The client that asks. Raises ApiError when it may not, or asks too often."""
+        client = authenticate(request.headers, self.context.client_secret)
+        self.context.rate_limit.hit(client.shop)
+        return client
+
     async def merchant_id_of(self, request: web.Request) -> str:
         """The merchant whose client asks. Raises ApiError when it is none of ours."""
-        client = authenticate(request.headers, self.context.client_secret)
+        client = self.client_of(request)
         return await self.context.owners.merchant_of(client.shop, ids_of(request))
+
+    async def carry_out(
+        self, request: web.Request, client: Client, command: StartTrial | ReservePurchase
+    ) -> Answered:
+        """The answer to a command, committed. Raises ApiError, also for a refusal."""
+        ids = ids_of(request)
+        asked = Asked(command, client.domain, ids.correlation_id)
+        answered = await self.context.commands.carry_out(asked, ids)
+        if isinstance(answered.reply, Rejected):
+            refused = answered.reply
+            raise ApiError(refused.code, refused.message, at=answered.at)
+        return answered
 
 
 class Billing(MerchantView):
@@ -52,6 +98,20 @@ class Trials(MerchantView):
         found = await self.context.owners.read(ReadMerchant(merchant_id), ids_of(request))
         return respond(request, trial_body(known(found.merchant), datetime.now(UTC)))
 
+    async def post(self, request: web.Request) -> web.Response:
+        """Start the trial: once."""
+        client = self.client_of(request)
+        body = await parse_body(request, StartTrialBody)
+        key = key_of(request, body.idempotency_key)
+        if key is not None:
+            name_after_key(request, client.shop, key)
+        merchant_id = await self.context.owners.merchant_of(client.shop, ids_of(request))
+        command = StartTrial(merchant_id, key, new_command_id())
+        answered = await self.carry_out(request, client, command)
+        granted = expect(answered.reply, TrialGranted)
+        started = TrialStartedBody(True, granted.ends_at, granted.credits_granted)
+        return respond(request, started, status=HTTPStatus.CREATED, at=answered.at)
+
 
 class Purchases(MerchantView):
     """`/api/billing/purchases`"""
@@ -65,6 +125,27 @@ class Purchases(MerchantView):
         known(found.merchant)
         purchases = [purchase_body(purchase) for purchase in found.purchases]
         return respond(request, purchases, pagination=page.of(found.total))
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Open a purchase of a pack, and a checkout for it at the platform."""
+        client = self.client_of(request)
+        body = await parse_body(request, BuyBody)
+        key = key_of(request, body.idempotency_key)
+        if key is not None:
+            name_after_key(request, client.shop, key)
+        if not self.context.checkouts.offers(body.platform):
+            raise ApiError(
+                WebCode.VALIDATION_ERROR,
+                f"payment through {body.platform} is not set up here",
+                {"field": "platform"},
+            )
+        merchant_id = await self.context.owners.merchant_of(client.shop, ids_of(request))
+        command = ReservePurchase(
+            merchant_id, body.pack, body.platform, body.return_url, key, new_command_id()
+        )
+        answered = await self.carry_out(request, client, command)
+        opened = expect(answered.reply, PurchaseOpened)
+        return respond(request, checkout_body(opened), status=HTTPStatus.CREATED, at=answered.at)
 
 
 class Purchase(MerchantView):
@@ -88,3 +169,15 @@ def known(merchant: Merchant | None) -> Merchant:
     if merchant is None:
         raise ApiError(ErrorCode.MERCHANT_NOT_FOUND, "this shop has no billing record")
     return merchant
+
+
+def new_command_id() -> str:
+    """An id of our own making: what a client chooses must never name a purchase."""
+    return f"http/{uuid.uuid4()}"
+
+
+def expect(reply: object, kind: type[Granted]) -> Granted:
+    """The reply, which must be of this kind; anything else is a fault of ours."""
+    if not isinstance(reply, kind):
+        raise TypeError(f"the reply is a {type(reply).__name__}, not a {kind.__name__}")
+    return reply

@@ -15,6 +15,7 @@ from faust.web.exceptions import WebError
 from msgspec import UNSET, Struct, UnsetType
 from multidict import CIMultiDict
 
+from billing_stream.domain.ids import derived_id
 from billing_stream.domain.outcomes import ErrorCode
 
 REQUEST_ID = "X-Request-ID"
@@ -43,6 +44,7 @@ class WebCode(StrEnum):
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
@@ -66,6 +68,7 @@ STATUS: Mapping[Code, HTTPStatus] = MappingProxyType(
         WebCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
         WebCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
         WebCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        WebCode.OUTCOME_UNKNOWN: HTTPStatus.GATEWAY_TIMEOUT,
         WebCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 )
@@ -81,13 +84,26 @@ _CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
 
 
 class ApiError(WebError):
-    """A refusal on its way out; `details` is JSON for machines, the message for people."""
+    """A refusal on its way out; `details` is JSON for machines, the message for people.
 
-    def __init__(self, code: Code, message: str, details: Any = None) -> None:
+    `at` is when it was given first (now by default), `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        details: Any = None,
+        *,
+        at: datetime | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message, code=STATUS[code])
         self.error_code = code
         self.message = message
         self.details = details
+        self.at = at
+        self.retry_after = retry_after
 
 
 def not_ready(message: str) -> ApiError:
@@ -150,6 +166,15 @@ def ids_of(request: web.BaseRequest) -> Ids:
     return ids
 
 
+def name_after_key(request: web.BaseRequest, shop: str, key: str) -> None:
+    """Derive the ids that the caller did not choose from its idempotency key.
+
+    So the same request, sent again, gets the same answer to the last byte.
+    """
+    request_id = _safe(request, REQUEST_ID) or derived_id("request", shop, request.path, key)
+    request[_IDS] = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
+
+
 def _safe(request: web.BaseRequest, header: str) -> str | None:
     value = request.headers.get(header)
     return value if value is not None and _SAFE_ID.fullmatch(value) else None
@@ -161,21 +186,20 @@ def respond(
     *,
     status: int = HTTPStatus.OK,
     pagination: Pagination | UnsetType = UNSET,
+    at: datetime | None = None,
 ) -> web.Response:
-    """An answer with data."""
-    return _response(request, status, data, None, pagination=pagination)
+    """An answer with data; `at` is when it was given first, now by default."""
+    return _response(request, status, data, None, at=at, pagination=pagination)
 
 
 def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
     """An answer that refuses."""
     code = error.error_code
-    return _response(
-        request,
-        STATUS[code],
-        None,
-        Error(code, error.message, error.details),
-        headers=_CODE_HEADERS.get(code, {}),
-    )
+    headers = dict(_CODE_HEADERS.get(code, {}))
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    said = Error(code, error.message, error.details)
+    return _response(request, STATUS[code], None, said, at=error.at, headers=headers)
 
 
 def _response(
@@ -184,11 +208,12 @@ def _response(
     data: Any,
     error: Error | None,
     *,
+    at: datetime | None,
     pagination: Pagination | UnsetType = UNSET,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> web.Response:
     ids = ids_of(request)
-    meta = Meta(ids.request_id, ids.correlation_id, datetime.now(UTC))
+    meta = Meta(ids.request_id, ids.correlation_id, at or datetime.now(UTC))
     sent = CIMultiDict(_HEADERS)
     sent.extend(headers)
     sent[REQUEST_ID] = ids.request_id

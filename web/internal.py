@@ -4,6 +4,8 @@ import msgspec
 from aiohttp import web
 
 from web.auth import authenticate_internal
+from web.bodies import read_body
+from web.commands import parse_asked
 from web.envelope import ApiError, WebCode
 from web.queries import parse_query
 from web.views import ApiView
@@ -21,3 +23,17 @@ class Queries(ApiView):
             raise ApiError(WebCode.VALIDATION_ERROR, "no query is understood") from None
         found = self.context.owners.read_here(query)
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
+
+class CarryOut(ApiView):
+    """`/internal/commands`"""
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Carry out what a client asked another worker for, or say that it is not for here."""
+        authenticate_internal(request.headers, self.context.internal_secret)
+        try:
+            asked = parse_asked(await read_body(request))
+        except msgspec.DecodeError:
+            raise ApiError(WebCode.VALIDATION_ERROR, "no command is understood") from None
+        answered = await self.context.commands.carry_out_here(asked)
+        return web.Response(body=msgspec.json.encode(answered), content_type="application/json")

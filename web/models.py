@@ -6,6 +6,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.outcomes import PurchaseOpened
 
 
 class TrialBody(Struct, frozen=True):
@@ -39,6 +40,29 @@ class BillingBody(Struct, frozen=True):
     credits_purchased: int
     last_purchase_at: datetime | None
     recent_purchases: list[PurchaseBody]
+
+
+class TrialStartedBody(Struct, frozen=True):
+    """The answer to the start of a trial."""
+
+    success: bool
+    ends_at: datetime
+    credits_granted: int
+
+
+class CheckoutBody(Struct, frozen=True):
+    """A purchase that waits for payment, and the page on which it is paid."""
+
+    purchase_id: str
+    checkout_url: str
+    expires_at: datetime
+
+
+def checkout_body(opened: PurchaseOpened) -> CheckoutBody:
+    """The purchase just opened. Raises ValueError when it has no checkout."""
+    if opened.checkout_url is None:
+        raise ValueError(f"purchase {opened.purchase_id} has no checkout")
+    return CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at)
 
 
 def trial_body(merchant: Merchant, now: datetime) -> TrialBody:

@@ -1,6 +1,8 @@
 """The web part of a worker, put onto Faust's own web server."""
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import faust
@@ -10,14 +12,27 @@ from faust.web.base import BlueprintManager
 from faust.web.drivers import aiohttp as driver
 
 from billing_stream import topics as names
+from billing_stream.domain.model import Platform
 from billing_stream.engine.lanes import Lanes
+from billing_stream.kafka_options import client_options
+from billing_stream.platforms import base
+from billing_stream.platforms.factory import new_platforms
+from billing_stream.platforms.local import Local
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
 from web import billing, health
-from web.internal import Queries
+from web.auth import internal_headers
+from web.checkout_page import CHECKOUT_PATH, CheckoutPage
+from web.checkouts import Checkouts
+from web.commands import COMMANDS_PATH, Commands
+from web.ingress import Ingress, KafkaIngress
+from web.internal import CarryOut, Queries
+from web.limits import Gate, RateLimit
 from web.owners import QUERIES_PATH, Owners
+from web.peers import Peers
 from web.progress import Progress
-from web.views import ApiView, Context, add_page, envelope_middleware
+from web.views import ApiView, Context, add_page, envelope_middleware, gate_middleware
+from web.webhooks import WEBHOOKS_PATH, Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -26,38 +41,69 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (billing.TRIALS_PATH, billing.Trials),
     (billing.PURCHASES_PATH, billing.Purchases),
     (billing.PURCHASE_PATH, billing.Purchase),
+    (WEBHOOKS_PATH, Webhooks),
     (health.HEALTH_PATH, health.Health),
     (health.READY_PATH, health.Ready),
     (QUERIES_PATH, Queries),
+    (COMMANDS_PATH, CarryOut),
 )
+# They must be answered whatever else there is to do.
+UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH})
 
 
-def register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) -> Context:
-    """Add every page; whatever goes wrong, the answer has one shape."""
+def register(
+    app: faust.App,
+    lanes: Lanes,
+    topics: Topics,
+    settings: Settings,
+    *,
+    platforms: Mapping[Platform, base.Platform] | None = None,
+    ingress: Ingress | None = None,
+) -> Context:
+    """Add every page; whatever goes wrong, the answer has one shape.
+
+    `platforms` and `ingress` are those of the settings, unless others are given.
+    """
     client_secret = settings.client_jwt_secret.get_secret_value()
     internal_secret = settings.internal_jwt_secret.get_secret_value()
-    owners = Owners(
-        app,
-        lanes,
-        changelog=topics.changelog(names.BILLING_RECORDS),
-        partitions=settings.partitions,
+    if platforms is None:
+        platforms = new_platforms(settings, partial(internal_headers, internal_secret))
+    changelog = topics.changelog(names.BILLING_RECORDS)
+    peers = Peers(app, changelog=changelog, internal_secret=internal_secret)
+    owners = Owners(lanes, peers, partitions=settings.partitions)
+    checkouts = Checkouts(owners, platforms, settings.currency)
+    context = Context(
+        owners=owners,
+        peers=peers,
+        commands=Commands(owners, peers, checkouts, settings.request_deadline),
+        checkouts=checkouts,
+        platforms=platforms,
+        ingress=ingress or KafkaIngress(client_options(settings), topics, settings.partitions),
+        rate_limit=RateLimit(settings.requests_per_minute),
+        gate=Gate(settings.requests_waiting_max),
+        progress=Progress(lanes),
+        client_secret=client_secret,
         internal_secret=internal_secret,
     )
-    context = Context(owners, Progress(lanes), client_secret, internal_secret)
     for path, view in PAGES:
         add_page(app, path, view, context)
-    _set_up_server(cast(driver.Web, app.web), owners)
+    if any(isinstance(platform, Local) for platform in platforms.values()):
+        add_page(app, CHECKOUT_PATH, CheckoutPage, context)
+    _set_up_server(cast(driver.Web, app.web), context)
     app.task(context.progress.watch)
     return context
 
 
-def _set_up_server(server: driver.Web, owners: Owners) -> None:
+def _set_up_server(server: driver.Web, context: Context) -> None:
     # Faust's own pages are not ours to show.
     server.blueprints = BlueprintManager()
     server.web_app.middlewares.append(envelope_middleware)
+    server.web_app.middlewares.append(gate_middleware(context.gate, UNGATED))
 
     async def close(_: web.Application) -> None:
-        await owners.close()
+        await context.checkouts.close()
+        await context.peers.close()
+        await context.ingress.close()
 
     server.web_app.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)

@@ -1,17 +1,25 @@
 """What our views have in common with Faust's, and where they differ."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import faust
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from faust.web.exceptions import WebError
 from faust.web.views import View
 
+from billing_stream.domain.model import Platform
+from billing_stream.platforms import base
+from web.checkouts import Checkouts
+from web.commands import Commands
 from web.envelope import ApiError, Code, WebCode, respond_error
+from web.ingress import Ingress
+from web.limits import Gate, RateLimit
 from web.owners import Owners
+from web.peers import Peers
 from web.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -22,6 +30,13 @@ class Context:
     """What views work with."""
 
     owners: Owners
+    peers: Peers
+    commands: Commands
+    checkouts: Checkouts
+    platforms: Mapping[Platform, base.Platform]
+    ingress: Ingress
+    rate_limit: RateLimit
+    gate: Gate
     progress: Progress
     client_secret: str
     internal_secret: str
@@ -70,6 +85,22 @@ async def envelope_middleware(request: web.Request, handler: Handler) -> web.Str
         logger.exception("a request to %s failed", _route(request))
         fault = ApiError(WebCode.INTERNAL_ERROR, "the fault is ours, and it is logged")
         return respond_error(request, fault)
+
+
+def gate_middleware(gate: Gate, ungated: frozenset[str]) -> Middleware:
+    """Nothing is in work but what the gate let in."""
+
+    @web.middleware
+    async def pass_gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.rstrip("/") in ungated:
+            return await handler(request)
+        try:
+            with gate.enter():
+                return await handler(request)
+        except ApiError as error:
+            return respond_error(request, error)
+
+    return pass_gate
 
 
 def _route(request: web.Request) -> str:

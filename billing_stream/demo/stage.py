@@ -46,6 +46,7 @@ class Worker:
             "BILLING_WORKER_NAME": "demo",
             "BILLING_TOPIC_PREFIX": "",
             "BILLING_APP_ID": "billing-stream",
+            "BILLING_DRAIN_DELAY": "100ms",
             **settings,
         }
         self._process: asyncio.subprocess.Process | None = None

@@ -30,6 +30,7 @@ def environment(kafka: str, prefix: str, **extra: str) -> dict[str, str]:
         "BILLING_TOPIC_PREFIX": prefix,
         "BILLING_PARTITIONS": "4",
         "BILLING_SESSION_TIMEOUT": "3s",
+        "BILLING_DRAIN_DELAY": "50ms",
         **extra,
     }
 

@@ -1,0 +1,122 @@
+"""Which platforms there are, by the settings."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from pydantic import SecretStr
+
+from billing_stream.domain.model import Platform as PlatformName
+from billing_stream.errors import SettingsError
+from billing_stream.platforms import custom, shopify, stripe
+from billing_stream.platforms.base import Platform, Told
+from billing_stream.platforms.local import Local, WebhookReader
+from billing_stream.platforms.tokens import (
+    EnvironmentTokens,
+    FileTokens,
+    HttpTokens,
+    TokenProvider,
+)
+from billing_stream.settings import AppEnv, Settings
+
+InternalHeaders = Callable[[], dict[str, str]]
+
+_REAL = (AppEnv.STAGING, AppEnv.PRODUCTION)
+
+
+def new_platforms(
+    settings: Settings, internal_headers: InternalHeaders
+) -> dict[PlatformName, Platform]:
+    """Every platform on which a checkout can be opened.
+
+    In staging and production these are the real ones, in development and tests a local
+    stand-in where there is no account. `internal_headers` are shown to the service of access
+    tokens. Raises SettingsError.
+    """
+    found: dict[PlatformName, Platform | None] = {
+        PlatformName.SHOPIFY: _shopify(settings, internal_headers),
+        PlatformName.STRIPE: _stripe(settings),
+        PlatformName.CUSTOM: _custom(settings),
+    }
+    return {name: platform for name, platform in found.items() if platform is not None}
+
+
+def _shopify(settings: Settings, internal_headers: InternalHeaders) -> Platform:
+    secrets = _texts(settings.shopify_api_secret, settings.shopify_api_secret_old)
+    tokens = _tokens(settings, internal_headers)
+    if tokens is None and settings.app_env not in _REAL:
+
+        def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+            return shopify.read_webhook(headers, body, secrets)
+
+        return _local(settings, secrets, read)
+    if not settings.shopify_api_version:
+        raise SettingsError("SHOPIFY_API_VERSION is needed with access tokens of shops")
+    return shopify.Shopify(
+        tokens or EnvironmentTokens("{}"),
+        api_url=settings.shopify_api_url,
+        api_version=settings.shopify_api_version,
+        test=settings.app_env is not AppEnv.PRODUCTION,
+        secrets=secrets,
+    )
+
+
+def _tokens(settings: Settings, internal_headers: InternalHeaders) -> TokenProvider | None:
+    text = "".join(_texts(settings.shopify_access_tokens))
+    path = settings.shopify_access_tokens_file
+    url = settings.shopify_access_tokens_url
+    if sum(1 for source in (text, path, url) if source) > 1:
+        raise SettingsError(
+            "SHOPIFY_ACCESS_TOKENS, SHOPIFY_ACCESS_TOKENS_FILE and SHOPIFY_ACCESS_TOKENS_URL: "
+            "only one of them can be where tokens come from"
+        )
+    if text:
+        return EnvironmentTokens(text)
+    if path:
+        return FileTokens(path)
+    if url:
+        return HttpTokens(url, internal_headers)
+    return None
+
+
+def _stripe(settings: Settings) -> Platform | None:
+    secrets = _texts(settings.stripe_webhook_secret, settings.stripe_webhook_secret_old)
+    key = "".join(_texts(settings.stripe_api_key))
+    if key:
+        if not _texts(settings.stripe_webhook_secret):
+            raise SettingsError("STRIPE_WEBHOOK_SECRET is needed with STRIPE_API_KEY")
+        return stripe.Stripe(key, api_url=settings.stripe_api_url, secrets=secrets)
+    if settings.app_env in _REAL:
+        return None
+
+    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+        return stripe.read_webhook(headers, body, now, secrets)
+
+    return _local(settings, secrets, read)
+
+
+def _custom(settings: Settings) -> Platform | None:
+    secrets = _texts(settings.custom_gateway_secret, settings.custom_gateway_secret_old)
+    if settings.custom_gateway_url:
+        if not _texts(settings.custom_gateway_secret):
+            raise SettingsError("CUSTOM_GATEWAY_SECRET is needed with CUSTOM_GATEWAY_URL")
+        return custom.Custom(settings.custom_gateway_url, secrets=secrets)
+    if settings.app_env in _REAL:
+        return None
+
+    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+        return custom.read_webhook(headers, body, now, secrets)
+
+    return _local(settings, secrets, read)
+
+
+def _local(settings: Settings, secrets: list[str], read: WebhookReader) -> Local:
+    base_url = settings.public_url or f"http://{settings.api_host}:{settings.api_external_port}"
+    return Local(
+        base_url, settings.internal_jwt_secret.get_secret_value(), read if secrets else None
+    )
+
+
+def _texts(*values: SecretStr | None) -> list[str]:
+    """Those that are set: an empty variable is as good as none."""
+    texts = (value.get_secret_value().strip() for value in values if value is not None)
+    return [text for text in texts if text]

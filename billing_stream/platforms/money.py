@@ -1,0 +1,49 @@
+"""Decimal amounts as the whole minor units that Stripe counts in, and back."""
+
+import re
+from decimal import Decimal
+
+from billing_stream.domain.commands import AMOUNT_TEXT
+from billing_stream.errors import PlatformError
+
+# https://docs.stripe.com/currencies
+_WHOLE = frozenset(
+    {"BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA"}
+    | {"PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"}
+)
+_THOUSANDTHS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
+# They have no decimals any more, but Stripe still takes and tells them in hundredths.
+_WHOLE_IN_HUNDREDTHS = frozenset({"ISK", "UGX"})
+
+
+def to_minor(amount: str, currency: str) -> int:
+    """How many minor units `amount` (decimal text) is; never rounded.
+
+    Raises PlatformError when it is no positive amount, or none that Stripe can charge.
+    """
+    # At most 18 digits, so that no context of decimal rounds them.
+    if re.match(AMOUNT_TEXT, amount) is None or not Decimal(amount):
+        raise PlatformError("the amount is not one that can be charged")
+    code = currency.upper()
+    minor = Decimal(amount).scaleb(_decimals(code))
+    if minor % _step(code):
+        raise PlatformError(f"the amount has more decimals than can be charged in {code}")
+    return int(minor)
+
+
+def from_minor(minor: int, currency: str) -> str:
+    """The decimal text of so many minor units: 999 in USD is "9.99", 500 in JPY is "500"."""
+    return f"{Decimal(minor).scaleb(-_decimals(currency.upper())):f}"
+
+
+def _decimals(code: str) -> int:
+    if code in _WHOLE:
+        return 0
+    return 3 if code in _THOUSANDTHS else 2
+
+
+def _step(code: str) -> int:
+    """Stripe charges only multiples of this, in minor units."""
+    if code in _WHOLE_IN_HUNDREDTHS:
+        return 100
+    return 10 if code in _THOUSANDTHS else 1

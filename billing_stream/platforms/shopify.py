@@ -1,0 +1,209 @@
+"""Shopify: a one-time app purchase per checkout, by the GraphQL Admin API.
+
+https://shopify.dev/docs/api/admin-graphql/latest/mutations/appPurchaseOneTimeCreate
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from billing_stream.domain.commands import Text
+from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
+from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.http import Answer, CredentialsRefused, Http
+from billing_stream.platforms.signatures import find_header, same, usable
+from billing_stream.platforms.text import decode
+from billing_stream.platforms.tokens import TokenProvider
+
+TOPIC = "app_purchases_one_time/update"
+
+_SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,100}\.myshopify\.com")
+
+_CREATE = """\
+mutation Checkout($name: String!, $price: MoneyInput!, $returnUrl: URL!, $test: Boolean) {
+  appPurchaseOneTimeCreate(name: $name, price: $price, returnUrl: $returnUrl, test: $test) {
+    appPurchaseOneTime { id }
+    confirmationUrl
+    userErrors { field message }
+  }
+}
+"""
+
+
+class _Purchase(Struct):
+    id: Text
+
+
+class _UserError(Struct):
+    message: str
+
+
+class _Created(Struct, rename="camel"):
+    app_purchase_one_time: _Purchase | None = None
+    confirmation_url: str | None = None
+    user_errors: list[_UserError] = []
+
+
+class _Data(Struct, rename="camel"):
+    app_purchase_one_time_create: _Created | None = None
+
+
+class _GraphqlError(Struct):
+    message: str
+    extensions: dict[str, Any] | None = None
+
+
+class _GraphqlAnswer(Struct):
+    data: _Data | None = None
+    errors: list[_GraphqlError] | None = None
+
+
+class _Updated(Struct):
+    admin_graphql_api_id: Text
+    status: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class _Webhook(Struct):
+    app_purchase_one_time: _Updated
+
+
+class Shopify:
+    """The Admin API of each shop, with that shop's token.
+
+    `api_url` has {shop} where the domain goes; `test` purchases cost nothing. `secrets` are
+    those of the app, of which any may have signed a webhook.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenProvider,
+        *,
+        api_url: str,
+        api_version: str,
+        test: bool,
+        secrets: Sequence[str],
+        http: Http | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self._api_url = api_url.rstrip("/")
+        self._api_version = api_version
+        self._test = test
+        self._secrets = list(secrets)
+        self._http = http or Http("shopify")
+
+    async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
+        """Open a one-time purchase in the shop. Raises PlatformError.
+
+        A token that is refused is looked up again, once; all of it within one budget.
+        """
+        shop = self._shop(purchase.shop_domain)
+        async with self._http.budget():
+            token = await self._tokens.token_of(shop)
+            try:
+                return await self._create(shop, token, purchase)
+            except CredentialsRefused:
+                self._tokens.forget(shop)
+                fresh = await self._tokens.token_of(shop)
+                if fresh == token:
+                    raise
+            return await self._create(shop, fresh, purchase)
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+        """What the webhook says; None for another topic.
+
+        Raises WebhookForged and WebhookMalformed. Shopify signs no time: `now` is not used.
+        """
+        return read_webhook(headers, body, self._secrets)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+        await self._tokens.close()
+
+    def _shop(self, domain: str) -> str:
+        """The domain, fit to be sent a token. Raises PlatformError otherwise."""
+        shop = domain.strip().lower()
+        # With the shop as the host, any other domain would be told a token of ours.
+        if "{shop}" in urlsplit(self._api_url).netloc and not _SHOP.fullmatch(shop):
+            raise PlatformError("the shop is not one of shopify")
+        return shop
+
+    async def _create(self, shop: str, token: str, purchase: CheckoutRequest) -> Checkout:
+        # Shopify takes no idempotency key, so an attempt whose answer was lost may leave a
+        # purchase behind. It is harmless: only the charge of the answer we read is attached,
+        # and nobody ever has the confirmation page of the other one, which then expires.
+        variables = {
+            "name": purchase.title,
+            "price": {"amount": purchase.amount, "currencyCode": purchase.currency},
+            "returnUrl": purchase.return_url,
+            "test": self._test,
+        }
+        base = self._api_url.replace("{shop}", quote(shop, safe=""))
+        return await self._http.send(
+            "POST",
+            f"{base}/admin/api/{self._api_version}/graphql.json",
+            headers={"Content-Type": "application/json", "X-Shopify-Access-Token": token},
+            content=msgspec.json.encode({"query": _CREATE, "variables": variables}),
+            read=self._read,
+        )
+
+    def _read(self, answer: Answer) -> Checkout:
+        if answer.status != 200:
+            raise self._http.refusal(answer)
+        said = self._http.decode(answer.body, _GraphqlAnswer)
+        if said.errors:
+            raise self._graphql_error(said.errors)
+        created = said.data.app_purchase_one_time_create if said.data else None
+        if created is None:
+            raise self._http.not_understood()
+        if created.user_errors:
+            raise self._http.refused("; ".join(error.message for error in created.user_errors))
+        if created.app_purchase_one_time is None:
+            raise self._http.not_understood()
+        return Checkout(created.app_purchase_one_time.id, self._http.page(created.confirmation_url))
+
+    def _graphql_error(self, errors: list[_GraphqlError]) -> PlatformError:
+        if any((error.extensions or {}).get("code") == "THROTTLED" for error in errors):
+            return self._http.busy()
+        return self._http.refused("; ".join(error.message for error in errors))
+
+
+def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> Told | None:
+    """What the webhook says; None for another topic.
+
+    Raises WebhookForged unless one of `secrets` signed `body`, and WebhookMalformed.
+    """
+    signature = find_header(headers, "X-Shopify-Hmac-Sha256")
+    if not signature:
+        raise WebhookForged("the signature is missing")
+    if not any(same(_digest(secret, body), signature) for secret in usable(secrets)):
+        raise WebhookForged("the signature is wrong")
+    if find_header(headers, "X-Shopify-Topic") != TOPIC:
+        return None
+    shop = (find_header(headers, "X-Shopify-Shop-Domain") or "").strip().lower()
+    if not shop:
+        raise WebhookMalformed("X-Shopify-Shop-Domain is missing")
+    try:
+        updated = decode(body, _Webhook).app_purchase_one_time
+    except ValueError as error:
+        raise WebhookMalformed(str(error)) from None
+    return Told(
+        kind=ToldKind.UPDATED,
+        charge_id=updated.admin_graphql_api_id,
+        status=updated.status,
+        shop_domain=shop,
+        delivery_id=find_header(headers, "X-Shopify-Webhook-Id")
+        or find_header(headers, "X-Shopify-Event-Id"),
+    )
+
+
+def _digest(secret: bytes, body: bytes) -> str:
+    return base64.b64encode(hmac.new(secret, body, hashlib.sha256).digest()).decode()

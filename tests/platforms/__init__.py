@@ -1,0 +1,1 @@
+"""The payment platforms, asked over real HTTP, and their webhooks."""

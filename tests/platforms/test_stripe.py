@@ -1,0 +1,318 @@
+"""Stripe: the session that is asked for, and every event of the table."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+import pytest_asyncio
+import stripe as official
+
+from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
+from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.stripe import Stripe
+from tests.platforms.conftest import MERCHANT, NOW, PURCHASE, quick, request_for
+from tests.platforms.fake import FakePlatform, Reply
+
+KEY = "sk_test_51abc"
+SECRET = "whsec_current"
+OLD = "whsec_before"
+PAGE = "https://checkout.stripe.com/c/pay/cs_test_1#fid"
+SESSION = Reply(body={"id": "cs_test_1", "object": "checkout.session", "url": PAGE})
+OURS = {"merchant_id": MERCHANT, "purchase_id": PURCHASE}
+
+
+@pytest_asyncio.fixture
+async def stripe(fake: FakePlatform) -> AsyncIterator[Stripe]:
+    made = Stripe(KEY, api_url=f"{fake.url}/", secrets=[SECRET, OLD], http=quick("stripe"))
+    yield made
+    await made.close()
+
+
+async def test_a_session_is_asked_for_as_the_api_says(
+    stripe: Stripe, fake: FakePlatform, purchase: CheckoutRequest
+) -> None:
+    fake.replies(SESSION)
+
+    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE)
+
+    (asked,) = fake.asked
+    assert (asked.method, asked.path) == ("POST", "/v1/checkout/sessions")
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
+    assert asked.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert asked.headers["Idempotency-Key"] == f"billing-stream/{PURCHASE}"
+    assert asked.headers["Stripe-Version"] == official.api_version == "2026-10-28.endive"
+    assert dict(parse_qsl(asked.body.decode(), strict_parsing=True)) == {
+        "mode": "payment",
+        "line_items[0][quantity]": "1",
+        "line_items[0][price_data][currency]": "usd",
+        "line_items[0][price_data][unit_amount]": "3999",
+        "line_items[0][price_data][product_data][name]": "500 credits",
+        "success_url": "https://app.example/billing?done=1",
+        "cancel_url": "https://app.example/billing?done=1",
+        "client_reference_id": PURCHASE,
+        "metadata[merchant_id]": MERCHANT,
+        "metadata[purchase_id]": PURCHASE,
+        "payment_intent_data[metadata][merchant_id]": MERCHANT,
+        "payment_intent_data[metadata][purchase_id]": PURCHASE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "minor"), [("500", "JPY", "500"), ("1.5", "KWD", "1500")]
+)
+async def test_the_amount_is_in_the_minor_units_of_its_currency(
+    stripe: Stripe, fake: FakePlatform, amount: str, currency: str, minor: str
+) -> None:
+    fake.replies(SESSION)
+    await stripe.create_checkout(request_for(amount=amount, currency=currency))
+
+    form = dict(parse_qsl(fake.asked[0].body.decode()))
+    assert form["line_items[0][price_data][unit_amount]"] == minor
+    assert form["line_items[0][price_data][currency]"] == currency.lower()
+
+
+async def test_an_amount_that_cannot_be_charged_is_not_asked_for(
+    stripe: Stripe, fake: FakePlatform
+) -> None:
+    with pytest.raises(PlatformError):
+        await stripe.create_checkout(request_for(amount="9.999"))
+
+    assert fake.asked == []
+
+
+async def test_a_title_cannot_add_fields(stripe: Stripe, fake: FakePlatform) -> None:
+    title = "x&line_items[0][price_data][unit_amount]=1 ü"
+    fake.replies(SESSION)
+    await stripe.create_checkout(request_for(title=title))
+
+    form = dict(parse_qsl(fake.asked[0].body.decode()))
+    assert form["line_items[0][price_data][unit_amount]"] == "3999"
+    assert form["line_items[0][price_data][product_data][name]"] == title
+
+
+async def test_while_stripe_works_on_the_attempt_before_it_is_asked_again(
+    stripe: Stripe, fake: FakePlatform, purchase: CheckoutRequest
+) -> None:
+    error = {"error": {"message": "in use", "code": "idempotency_key_in_use"}}
+    fake.replies(Reply(status=409, body=error), SESSION)
+
+    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE)
+
+
+async def test_a_session_without_a_page_is_no_checkout(
+    stripe: Stripe, fake: FakePlatform, purchase: CheckoutRequest
+) -> None:
+    fake.replies(Reply(body={"id": "cs_test_1", "url": None}))
+
+    with pytest.raises(PlatformError, match="not understood"):
+        await stripe.create_checkout(purchase)
+
+
+def event(type_: str, object_: Any, **changes: Any) -> bytes:
+    body = {
+        "id": "evt_1",
+        "object": "event",
+        "type": type_,
+        "created": 1795521600,
+        "livemode": False,
+        "data": {"object": object_},
+        **changes,
+    }
+    return json.dumps(body).encode()
+
+
+def session(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "cs_test_1",
+        "object": "checkout.session",
+        "payment_status": "paid",
+        "payment_intent": "pi_1",
+        "client_reference_id": PURCHASE,
+        "metadata": OURS,
+        **changes,
+    }
+
+
+def charge(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "ch_1",
+        "object": "charge",
+        "amount": 3999,
+        "amount_refunded": 1000,
+        "currency": "usd",
+        "payment_intent": "pi_1",
+        "metadata": OURS,
+        **changes,
+    }
+
+
+def signed(body: bytes, secret: str = SECRET, at: int = 0) -> dict[str, str]:
+    moment = at or int(NOW.timestamp())
+    make = official.WebhookSignature.generate_signature_header
+    return {"stripe-signature": make(body.decode(), secret, moment)}
+
+
+def told(stripe: Stripe, body: bytes) -> Told | None:
+    return stripe.read_webhook(signed(body), body, NOW)
+
+
+@pytest.mark.parametrize(
+    ("type_", "payment_status", "status"),
+    [
+        ("checkout.session.completed", "paid", "active"),
+        ("checkout.session.completed", "no_payment_required", "active"),
+        ("checkout.session.completed", "unpaid", "pending"),
+        ("checkout.session.async_payment_succeeded", "paid", "active"),
+        ("checkout.session.async_payment_failed", "unpaid", "declined"),
+        ("checkout.session.expired", "unpaid", "expired"),
+    ],
+)
+def test_what_happened_to_a_session(
+    stripe: Stripe, type_: str, payment_status: str, status: str
+) -> None:
+    assert told(stripe, event(type_, session(payment_status=payment_status))) == Told(
+        kind=ToldKind.UPDATED,
+        charge_id="cs_test_1",
+        status=status,
+        merchant_id=MERCHANT,
+        purchase_id=PURCHASE,
+        delivery_id="evt_1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "amount"),
+    [(1000, "usd", "10.00"), (3999, "usd", "39.99"), (500, "jpy", "500"), (1500, "kwd", "1.500")],
+)
+def test_a_refund_tells_all_that_was_paid_back_so_far(
+    stripe: Stripe, minor: int, currency: str, amount: str
+) -> None:
+    body = event("charge.refunded", charge(amount_refunded=minor, currency=currency))
+
+    assert told(stripe, body) == Told(
+        kind=ToldKind.REFUNDED,
+        charge_id="pi_1",
+        status="refunded",
+        merchant_id=MERCHANT,
+        purchase_id=PURCHASE,
+        amount=amount,
+        delivery_id="evt_1",
+    )
+
+
+def test_a_charge_without_a_payment_intent_has_its_own_id(stripe: Stripe) -> None:
+    refund = told(stripe, event("charge.refunded", charge(payment_intent=None)))
+
+    assert refund is not None
+    assert refund.charge_id == "ch_1"
+
+
+def test_the_purchase_is_known_by_the_reference_too(stripe: Stripe) -> None:
+    body = event("checkout.session.completed", session(metadata={"merchant_id": MERCHANT}))
+    found = told(stripe, body)
+
+    assert found is not None
+    assert found.purchase_id == PURCHASE
+
+
+def test_test_mode_and_live_mode_are_read_alike(stripe: Stripe) -> None:
+    for livemode in (True, False):
+        assert told(stripe, event("checkout.session.expired", session(), livemode=livemode))
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "",
+        "payment_intent.succeeded",
+        "refund.created",
+        "refund.updated",
+        "refund.failed",
+        "checkout.session.completed2",
+        "customer.created",
+    ],
+)
+def test_other_events_are_nothing_of_ours(stripe: Stripe, type_: str) -> None:
+    assert told(stripe, event(type_, session())) is None
+    assert told(stripe, event(type_, {"metadata": 5})) is None
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"purchase_id": PURCHASE}, {"merchant_id": "m7"}])
+def test_what_another_system_sold_is_nothing_of_ours(stripe: Stripe, metadata: Any) -> None:
+    assert told(stripe, event("checkout.session.completed", session(metadata=metadata))) is None
+    assert told(stripe, event("charge.refunded", charge(metadata=metadata))) is None
+
+
+def test_a_reference_that_is_no_purchase_of_ours_is_not_told(stripe: Stripe) -> None:
+    body = event(
+        "checkout.session.completed",
+        session(metadata={"merchant_id": MERCHANT}, client_reference_id="order 7"),
+    )
+    found = told(stripe, body)
+
+    assert found is not None
+    assert found.purchase_id is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        event("checkout.session.completed", {}),
+        event("checkout.session.completed", "cs_1"),
+        event("checkout.session.completed", session(payment_status=None)),
+        event("checkout.session.completed", session(id=None)),
+        event("checkout.session.completed", session(metadata={"merchant_id": 5})),
+        event("charge.refunded", charge(amount_refunded="5")),
+        event("charge.refunded", charge(amount_refunded=-5)),
+        event("charge.refunded", charge(amount_refunded=10**12)),
+        event("charge.refunded", charge(currency="")),
+        event("charge.refunded", charge(), data=None),
+        b'{"x":' * 5000,
+        b'{"id":"e","type":"charge.refunded","data":{"object":' + b"[" * 900 + b"]" * 900 + b"}}",
+    ],
+    ids=lambda body: repr(body[-60:]),
+)
+def test_a_signed_body_that_makes_no_sense_is_malformed(stripe: Stripe, body: bytes) -> None:
+    with pytest.raises(WebhookMalformed):
+        told(stripe, body)
+
+
+def test_only_what_stripe_signed_lately_is_believed(stripe: Stripe) -> None:
+    body = event("checkout.session.completed", session())
+    at = int(NOW.timestamp())
+
+    assert stripe.read_webhook(signed(body, OLD), body, NOW)
+    assert stripe.read_webhook(signed(body, at=at - 300), body, NOW)
+    assert stripe.read_webhook(signed(body, at=at + 3600), body, NOW)
+    for headers in (
+        {},
+        {"X-Signature": "x"},
+        signed(body, "whsec_other"),
+        signed(body + b" "),
+        signed(body, at=at - 301),
+    ):
+        with pytest.raises(WebhookForged):
+            stripe.read_webhook(headers, body, NOW)
+
+
+@pytest.mark.parametrize("name", ["Stripe-Signature", "STRIPE-SIGNATURE", "stripe-signature"])
+def test_the_header_is_read_in_any_letter_case(stripe: Stripe, name: str) -> None:
+    body = event("checkout.session.completed", session())
+
+    assert stripe.read_webhook({name: signed(body)["stripe-signature"]}, body, NOW)
+
+
+async def test_without_a_secret_every_webhook_is_forged() -> None:
+    stripe = Stripe(KEY, api_url="http://x", secrets=[])
+    body = event("checkout.session.completed", session())
+
+    for secret in ("", SECRET):
+        with pytest.raises(WebhookForged):
+            stripe.read_webhook(signed(body, secret), body, NOW)
+    await stripe.close()

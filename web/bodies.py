@@ -1,0 +1,91 @@
+"""The bodies of requests: read within bounds, and nothing in them that we do not know."""
+
+import asyncio
+import re
+from typing import Annotated, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from billing_stream.domain.commands import Key, Text
+from billing_stream.domain.model import Platform
+from web.envelope import ApiError, WebCode
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+BODY_SECONDS = 5.0
+KEY_MAX = 255
+
+ReturnUrl = Annotated[
+    str,
+    Meta(
+        # No spaces, quotes or control characters: it is shown in pages and sent in headers.
+        pattern=r"^https?://[^\s\x00-\x20\x7f\"'<>\\^`{|}]+\Z",
+        max_length=2048,
+        description="Where the merchant goes after the payment",
+    ),
+]
+
+
+class StartTrialBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/billing/trials`, which may be left out."""
+
+    idempotency_key: Key | None = None
+
+
+class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/billing/purchases`."""
+
+    pack: Text
+    platform: Platform
+    return_url: ReturnUrl
+    idempotency_key: Key | None = None
+
+
+Body = TypeVar("Body")
+# What stands in a changelog's key and in PostgreSQL, so no control characters.
+_KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The raw body.
+
+    Raises HTTPRequestEntityTooLarge, and ApiError (BAD_REQUEST) when it comes too slowly.
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise ApiError(WebCode.BAD_REQUEST, "the body did not come in time") from None
+
+
+async def parse_body(request: web.Request, kind: type[Body]) -> Body:
+    """The body as JSON; without one, as if it were `{}`.
+
+    Raises ApiError (VALIDATION_ERROR), naming what is wrong.
+    """
+    raw = await read_body(request)
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise ApiError(WebCode.VALIDATION_ERROR, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ApiError(WebCode.VALIDATION_ERROR, "the body is not JSON") from None
+
+
+def key_of(request: web.Request, in_body: str | None) -> str | None:
+    """The idempotency key, from the header or the body, or None.
+
+    Raises ApiError (VALIDATION_ERROR) when it is malformed, or the two are not the same.
+    """
+    in_header = request.headers.get(IDEMPOTENCY_KEY)
+    if in_header is not None and in_body is not None and in_header != in_body:
+        raise _bad_key("the header and the body have different idempotency keys")
+    key = in_header if in_header is not None else in_body
+    if key is not None and _KEY.fullmatch(key) is None:
+        raise _bad_key(f"an idempotency key has 1 to {KEY_MAX} characters, none of them controls")
+    return key
+
+
+def _bad_key(message: str) -> ApiError:
+    return ApiError(WebCode.VALIDATION_ERROR, message, {"field": "idempotency_key"})

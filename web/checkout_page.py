@@ -1,0 +1,96 @@
+"""The checkout page of development and tests: a person, or the demo, pays or declines.
+
+It stands in for the platform's own page, and tells the outcome as the platform would: by a
+record on the webhook topic.
+"""
+
+from html import escape
+
+from aiohttp import web
+
+from billing_stream import topics as names
+from billing_stream.errors import PlatformError
+from billing_stream.platforms.local import LocalCheckout, read_token
+from web.envelope import ApiError, WebCode, ids_of
+from web.ingress import WebhookRecord
+from web.views import ApiView
+
+CHECKOUT_PATH = "/dev/checkout/{token}"
+STATUSES = {"pay": "ACTIVE", "decline": "DECLINED"}
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 4rem auto; padding: 0 1rem;
+       color-scheme: light dark; }
+h1 { font-size: 1.3rem; } p.amount { font-size: 2rem; margin: 0; }
+button { font: inherit; padding: .5rem 1.2rem; margin: 1rem .5rem 0 0; cursor: pointer; }
+small { opacity: .75; word-break: break-all; }
+"""
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class CheckoutPage(ApiView):
+    """`/dev/checkout/{token}`"""
+
+    async def get(self, request: web.Request, token: str) -> web.Response:
+        """Show what is to be paid."""
+        checkout = self._checkout(token)
+        return _page(
+            f"""<h1>{escape(checkout.title)}</h1>
+<p class="amount">{escape(checkout.amount)} {escape(checkout.currency)}</p>
+<form method="post">
+<button name="action" value="pay">Pay</button>
+<button name="action" value="decline">Decline</button>
+</form>
+<p><small>No money moves here: this page stands in for the payment platform.<br>
+Charge {escape(checkout.charge_id)}</small></p>"""
+        )
+
+    async def post(self, request: web.Request, token: str) -> web.Response:
+        """Pay or decline: what the platform would tell is put on the webhook topic."""
+        checkout = self._checkout(token)
+        status = STATUSES.get(str((await request.post()).get("action")))
+        if status is None:
+            raise ApiError(WebCode.VALIDATION_ERROR, "action is pay or decline")
+        ids = ids_of(request)
+        await self.context.ingress.put(
+            WebhookRecord(
+                topic=names.PURCHASE_UPDATED,
+                key=checkout.merchant_id,
+                data={
+                    "merchant_id": checkout.merchant_id,
+                    "charge_id": checkout.charge_id,
+                    "status": status,
+                },
+                correlation_id=ids.correlation_id,
+                platform="local",
+            )
+        )
+        said = "Paid" if status == "ACTIVE" else "Declined"
+        back = escape(checkout.return_url)
+        return _page(f'<h1>{said}.</h1><p>Go on to <a href="{back}">{back}</a></p>')
+
+    def _checkout(self, token: str) -> LocalCheckout:
+        try:
+            return read_token(token, self.context.internal_secret)
+        except PlatformError as error:
+            raise ApiError(WebCode.NOT_FOUND, str(error)) from None
+
+
+def _page(body: str) -> web.Response:
+    return web.Response(
+        text=f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Checkout (development)</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{_STYLE}</style></head>
+<body><main>
+{body}
+</main></body></html>
+""",
+        content_type="text/html",
+        headers=_HEADERS,
+    )

@@ -1,0 +1,76 @@
+"""How a client's command reaches the lane of its merchant, here or on another worker."""
+
+import asyncio
+from datetime import timedelta
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain.commands import ReservePurchase, StartTrial
+from billing_stream.domain.outcomes import Answered
+from web.checkouts import Checkouts
+from web.envelope import Ids
+from web.owners import Owners
+from web.peers import Peers, outcome_unknown
+
+COMMANDS_PATH = "/internal/commands"
+
+
+class Asked(Struct, frozen=True):
+    """What a client asks for; `shop_domain` is that of its token."""
+
+    command: StartTrial | ReservePurchase
+    shop_domain: str
+    correlation_id: str
+
+
+_asked = msgspec.json.Decoder(Asked)
+_answered = msgspec.json.Decoder(Answered)
+
+
+def parse_asked(body: bytes) -> Asked:
+    """What a client asks for, as another worker sent it. Raises msgspec.DecodeError."""
+    return _asked.decode(body)
+
+
+class Commands:
+    """Carries out what clients ask for."""
+
+    def __init__(
+        self, owners: Owners, peers: Peers, checkouts: Checkouts, deadline: timedelta
+    ) -> None:
+        self._owners = owners
+        self._peers = peers
+        self._checkouts = checkouts
+        self._seconds = deadline.total_seconds()
+
+    async def carry_out(self, asked: Asked, ids: Ids) -> Answered:
+        """The answer, when what it says is committed.
+
+        Raises ApiError: NOT_READY when nothing was done; OUTCOME_UNKNOWN when there is no
+        answer within the deadline, and the command may be carried out all the same.
+        """
+        partition = self._owners.partition_of(asked.command.merchant_id)
+        if self._owners.lane_here(partition) is not None:
+            return await self.carry_out_here(asked)
+        body = await self._peers.ask(
+            "POST", partition, COMMANDS_PATH, ids, self._seconds, data=msgspec.json.encode(asked)
+        )
+        try:
+            return _answered.decode(body)
+        except msgspec.DecodeError as error:
+            self._peers.not_understood(partition, error)
+            raise outcome_unknown("the answer is not understood") from None
+
+    async def carry_out_here(self, asked: Asked) -> Answered:
+        """As `carry_out`, on the worker that owns the merchant; it is never sent on."""
+        command = asked.command
+        try:
+            async with asyncio.timeout(self._seconds):
+                if isinstance(command, ReservePurchase):
+                    return await self._checkouts.open(
+                        command, asked.shop_domain, asked.correlation_id
+                    )
+                return await self._owners.commit_here(command, asked.correlation_id)
+        except TimeoutError:
+            raise outcome_unknown(f"no answer within {self._seconds:g} s") from None

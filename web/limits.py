@@ -1,0 +1,82 @@
+"""What a worker lets in: so many requests of one shop, so many at once, none while it stops."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from math import ceil
+from time import monotonic
+
+from billing_stream.domain.outcomes import ErrorCode
+from web.envelope import ApiError, not_ready
+
+SHOPS_KEPT_MAX = 100_000
+MINUTE = 60.0
+
+
+class RateLimit:
+    """So many requests of a shop per minute, on this worker; all of them at once if need be.
+
+    One time per shop (the generic cell rate algorithm): until then its requests are paid for.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = monotonic) -> None:
+        self._price = MINUTE / per_minute
+        self._clock = clock
+        self._paid_until: OrderedDict[str, float] = OrderedDict()
+
+    def hit(self, shop: str) -> None:
+        """Count a request. Raises ApiError (TOO_MANY_REQUESTS) with the seconds to wait."""
+        now = self._clock()
+        until = max(self._paid_until.pop(shop, now), now) + self._price
+        wait = until - now - MINUTE
+        if wait > 1e-9:
+            until -= self._price
+        self._paid_until[shop] = until
+        if len(self._paid_until) > SHOPS_KEPT_MAX:
+            self._paid_until.popitem(last=False)
+        if wait > 1e-9:
+            raise ApiError(
+                ErrorCode.TOO_MANY_REQUESTS,
+                "too many requests of this shop",
+                retry_after=max(1, ceil(wait)),
+            )
+
+
+class Gate:
+    """Counts the requests in work.
+
+    `stopping` is told by `/ready`, so that load balancers go elsewhere while this worker still
+    serves; then it closes, and what is in work is finished.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.stopping = False
+        self._most = most
+        self._in_work = 0
+        self._closed = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Be in work. Raises ApiError (NOT_READY) when there is no place, or never will be."""
+        if self._closed:
+            raise not_ready("this worker is stopping")
+        if self._in_work >= self._most:
+            raise not_ready("too many requests are in work")
+        self._in_work += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._in_work -= 1
+            if not self._in_work:
+                self._empty.set()
+
+    async def close(self, seconds: float) -> int:
+        """Let nobody in, and wait for so long until all are out; how many are not."""
+        self._closed = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        return self._in_work

@@ -1,0 +1,131 @@
+"""The other workers: who owns a partition, and how they are asked. One hop, never more."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+import aiohttp
+import faust
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.types.assignor import HostToPartitionMap
+from yarl import URL
+
+from web.auth import internal_headers
+from web.envelope import (
+    CORRELATION_ID,
+    REQUEST_ID,
+    ApiError,
+    Ids,
+    WebCode,
+    not_ready,
+)
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 0.5
+CONNECTIONS_MAX = 256
+
+
+class Peers:
+    """Sends requests to the workers that own the partitions."""
+
+    def __init__(self, app: faust.App, *, changelog: str, internal_secret: str) -> None:
+        self._app = app
+        self._changelog = changelog
+        self._secret = internal_secret
+        self._session: aiohttp.ClientSession | None = None
+        self._assignment: HostToPartitionMap | None = None
+        self._urls: Mapping[int, str] = {}
+        self._noted: set[str] = set()
+
+    def url_of(self, partition: int) -> str | None:
+        """The worker that owns the partition, by the latest assignment that we know."""
+        assignment = cast(PartitionAssignor, self._app.assignor).changelog_distribution
+        if assignment is not self._assignment:
+            self._urls = {
+                partition: url
+                for url, topics in assignment.items()
+                for partition in topics.get(self._changelog, ())
+            }
+            self._assignment = assignment
+            self._noted.clear()
+        return self._urls.get(partition)
+
+    async def ask(
+        self, method: str, partition: int, path: str, ids: Ids, seconds: float, **options: Any
+    ) -> bytes:
+        """The body of the owner's good answer.
+
+        Raises ApiError: NOT_READY when surely nothing was done (nobody owns the partition,
+        the owner cannot be reached, or refuses); OUTCOME_UNKNOWN when a request other than
+        GET was sent and not answered.
+        """
+        url = self.url_of(partition)
+        if url is None or url == str(self._app.conf.canonical_url):
+            raise not_ready(f"partition {partition} is recovering")
+        headers = internal_headers(self._secret)
+        headers[REQUEST_ID] = ids.request_id
+        headers[CORRELATION_ID] = ids.correlation_id
+        try:
+            async with self._client().request(
+                method,
+                URL(url) / path[1:],
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
+                **options,
+            ) as response:
+                body = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # Not the error itself: some show the headers of the request, and so a token.
+            self.note(logging.WARNING, url, f"does not answer: {type(error).__name__}")
+            if method == "GET" or isinstance(error, _NEVER_SENT):
+                raise not_ready(f"the owner of partition {partition} does not answer") from None
+            raise outcome_unknown("the worker that was asked did not answer") from None
+        if status == HTTPStatus.OK:
+            self._noted.discard(url)
+            return body
+        if status == HTTPStatus.GATEWAY_TIMEOUT:
+            raise outcome_unknown("no answer in time")
+        if status != HTTPStatus.SERVICE_UNAVAILABLE:
+            self.note(logging.ERROR, url, f"refuses a worker of ours with {status}")
+        raise not_ready(f"the owner of partition {partition} is not ready")
+
+    def not_understood(self, partition: int, error: Exception) -> ApiError:
+        """What is said when the answer of an owner makes no sense; logged once."""
+        self.note(logging.ERROR, self.url_of(partition) or "?", f"is not understood: {error}")
+        return not_ready(f"the owner of partition {partition} is not understood")
+
+    def note(self, level: int, url: str, why: str) -> None:
+        """Log what is wrong with a worker: once, until it answers or partitions move."""
+        if url not in self._noted:
+            self._noted.add(url)
+            logger.log(level, "the worker at %s %s", url, why)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections to other workers."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+def outcome_unknown(why: str) -> ApiError:
+    """The answer when a command may have been carried out, or may be still."""
+    return ApiError(
+        WebCode.OUTCOME_UNKNOWN,
+        f"{why}: whether the request was carried out is not known. Repeating it with the same "
+        "idempotency key is safe, and gives the one true answer",
+    )
