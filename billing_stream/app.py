@@ -118,7 +118,7 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
         web_tables_enabled=False,
         web_graph_enabled=False,
         web_stats_enabled=False,
-        web_application_options={"client_max_size": settings.max_body_bytes},
+        web_application_options=web.server.application_options(settings),
         debug=False,
     )
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import faust
 from aiohttp import web
@@ -49,6 +49,11 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
 )
 # They must be answered whatever else there is to do.
 UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH})
+
+
+def application_options(settings: Settings) -> dict[str, Any]:
+    """Options with which Faust is to make the aiohttp application."""
+    return {"client_max_size": settings.max_body_bytes}
 
 
 def register(

@@ -6,11 +6,13 @@ deadline of the request they are made in.
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 
@@ -94,6 +96,7 @@ class Http:
             jitter=self._limits.first_wait_seconds,
         )
         self._client = httpx.AsyncClient(
+            verify=_certificates(),
             timeout=httpx.Timeout(
                 self._limits.attempt_seconds, connect=self._limits.connect_seconds
             ),
@@ -239,6 +242,12 @@ class Http:
             state.attempt_number + 1,
             state.upcoming_sleep,
         )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: it takes longer than all else that a client needs."""
+    return httpx.create_ssl_context()
 
 
 def _seconds(retry_after: str) -> float | None:

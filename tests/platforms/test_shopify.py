@@ -32,11 +32,9 @@ class Tokens:
         self.tokens = list(tokens)
         self.asked: list[str] = []
         self.closed = False
-        self.seconds = 0.0
 
     async def token_of(self, shop: str) -> str:
         self.asked.append(shop)
-        time.sleep(self.seconds)
         if not self.tokens:
             raise PlatformError("no access token is known for this shop")
         return self.tokens[0]
@@ -249,7 +247,7 @@ async def test_two_tokens_have_the_time_of_one(
         "user@evil.example:1.myshopify.com",
         "one.myshopify.com:8080",
         "one.myshopify.com/",
-        "one.myshopify.com\n",
+        "one.myshopify.com\n.evil.example",
         "öne.myshopify.com",
         "",
     ],
@@ -259,8 +257,6 @@ async def test_a_token_never_goes_to_a_host_that_is_not_shopifys(
     tokens: Tokens, shop: str, url: str
 ) -> None:
     shopify = new(tokens, url)
-    if shop == "one.myshopify.com\n":
-        shop = "one.myshopify.com\n.evil.example"
 
     assert await error_text(shopify, request_for(shop_domain=shop)) == (
         "the shop is not one of shopify"

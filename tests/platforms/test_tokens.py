@@ -63,7 +63,12 @@ async def test_a_file_is_read_again_only_when_it_changes(
     path.write_text(json.dumps({ONE: "shpat_1"}))
     reads = []
     real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: (reads.append(self), real(self))[1])
+
+    def counted(self: Path) -> bytes:
+        reads.append(self)
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
     tokens = FileTokens(path)
 
     assert [await tokens.token_of(ONE) for _ in range(3)] == ["shpat_1"] * 3

@@ -1,6 +1,7 @@
 """Workers without a broker: real lanes on a log in memory, real HTTP, in one process."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from billing_stream.settings import Settings
 from billing_stream.topics import Topics
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
+from tests.support.platform import FakePlatform, MemoryIngress
 from tests.support.tokens import client_headers
 from tests.support.worker import environment
 from web import server
@@ -48,11 +50,12 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: Any
+    raw: bytes = b""
 
     @property
     def data(self) -> Any:
         """The data of a good answer."""
-        assert self.status == HTTPStatus.OK, self.body
+        assert self.status in (HTTPStatus.OK, HTTPStatus.CREATED), self.body
         return self.body["data"]
 
     @property
@@ -74,13 +77,17 @@ async def get(
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
         session.request(method, url + path, headers=headers, **options) as response,
     ):
-        return Reply(response.status, response.headers, await response.json(content_type=None))
+        raw = await response.read()
+        body = json.loads(raw) if "json" in response.headers.get("Content-Type", "") else None
+        return Reply(response.status, response.headers, body, raw)
 
 
 class Node:
     """One worker: the lanes of some partitions, and the web on them."""
 
-    def __init__(self, log: MemoryLog, folder: str) -> None:
+    def __init__(
+        self, log: MemoryLog, folder: str, platform: FakePlatform, **settings: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.now: datetime | None = None
@@ -92,15 +99,23 @@ class Node:
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=lambda: self.now or datetime.now(UTC),
         )
+        env = environment("127.0.0.1:1", "", BILLING_PARTITIONS=str(PARTITIONS), **settings)
+        found = Settings.model_validate(env)
         self.app = faust.App(
             "app",
             datadir=folder,
             web_host="127.0.0.1",
             web_port=self.port,
+            web_application_options=server.application_options(found),
         )
-        env = environment("127.0.0.1:1", "", BILLING_PARTITIONS=str(PARTITIONS))
+        self.ingress = MemoryIngress()
         self.context: Context = server.register(
-            self.app, self.lanes, TOPICS, Settings.model_validate(env)
+            self.app,
+            self.lanes,
+            TOPICS,
+            found,
+            platforms={Platform.SHOPIFY: platform, Platform.STRIPE: platform},
+            ingress=self.ingress,
         )
         self._server = TestServer(cast(Any, self.app.web).web_app, port=self.port)
 
@@ -135,13 +150,19 @@ class Node:
         sent = client_headers(domain, **headers) if domain else headers
         return await get(self.url, path, sent)
 
+    async def post(self, path: str, domain: str, body: Any = None, **headers: str) -> Reply:
+        """Ask this worker to do something, as a client of `domain` with good headers."""
+        sent = client_headers(domain, **headers)
+        return await get(self.url, path, sent, method="POST", json=body)
+
 
 class Cluster:
     """Some workers that know each other, and what clients do through other ways."""
 
-    def __init__(self, log: MemoryLog, nodes: list[Node]) -> None:
+    def __init__(self, log: MemoryLog, nodes: list[Node], platform: FakePlatform) -> None:
         self.log = log
         self.nodes = nodes
+        self.platform = platform
         self._shops_read: dict[int, int] = {}
 
     def assign(self, owned: Mapping[int, list[int]]) -> None:
@@ -157,6 +178,10 @@ class Cluster:
     def other(self, key: str) -> Node:
         """A worker without it."""
         return next(node for node in self.nodes if node is not self.owner(key))
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The data of all published events of one kind."""
+        return [json.loads(r.value or b"")["data"] for r in self.log.read(names.event_type(kind))]
 
     async def do(self, command: Command) -> Any:
         """Carry out a command at its owner; the reply."""
@@ -201,11 +226,14 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: str, owned: Mapping[int, list[int]]) -> AsyncIterator[Cluster]:
+async def cluster(
+    folder: str, owned: Mapping[int, list[int]], **settings: str
+) -> AsyncIterator[Cluster]:
     """A running cluster; `owned` says which node has which partitions."""
     log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
-    nodes = [Node(log, f"{folder}/{number}") for number in owned]
-    found = Cluster(log, nodes)
+    platform = FakePlatform()
+    nodes = [Node(log, f"{folder}/{number}", platform, **settings) for number in owned]
+    found = Cluster(log, nodes, platform)
     found.assign(owned)
     try:
         for node, partitions in zip(nodes, owned.values(), strict=True):

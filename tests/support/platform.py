@@ -1,0 +1,75 @@
+"""A payment platform and a webhook topic in memory, to be told how to behave."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
+from billing_stream.platforms.base import Checkout, CheckoutRequest, Told
+from web.envelope import not_ready
+from web.ingress import WebhookRecord
+
+
+class FakePlatform:
+    """Opens a new charge at every call. `errors` are raised first; it waits while not `open`."""
+
+    def __init__(self) -> None:
+        self.asked: list[CheckoutRequest] = []
+        self.errors: list[Exception] = []
+        self.same_charge: str | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.was_asked = asyncio.Event()
+
+    async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
+        """A checkout, whose url ends in the number of the call."""
+        self.asked.append(purchase)
+        self.was_asked.set()
+        number = len(self.asked)
+        await self.open.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        charge = f"gid://shopify/AppPurchaseOneTime/{number}"
+        if self.same_charge is not None:
+            charge = self.same_charge
+        return Checkout(charge, f"https://pay.example/{number}")
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+        """The body is what is told; `X-Good: yes` stands for a signature."""
+        if headers.get("X-Good") != "yes":
+            raise WebhookForged("the signature is wrong")
+        if body == b"null":
+            return None
+        try:
+            return msgspec.json.decode(body, type=Told)
+        except msgspec.DecodeError as error:
+            raise WebhookMalformed(str(error)) from None
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def no_checkout(why: str) -> PlatformError:
+    """What an adapter raises."""
+    return PlatformError(why)
+
+
+class MemoryIngress:
+    """Keeps webhook records; or does not acknowledge them, while not `up`."""
+
+    def __init__(self) -> None:
+        self.records: list[WebhookRecord] = []
+        self.up = True
+
+    async def put(self, record: WebhookRecord) -> None:
+        """Keep it. Raises ApiError."""
+        if not self.up:
+            raise not_ready("Kafka has not acknowledged the webhook; send it again")
+        json.dumps(record.data)
+        self.records.append(record)
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,202 @@
+"""What a worker lets in, and how it stops."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.nodes import Cluster, cluster, get
+from tests.support.tokens import client_headers
+from tests.web.conftest import M1, M2
+from web import limits
+from web.envelope import ApiError
+from web.limits import Gate, RateLimit
+
+SHOP = "one.example"
+BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
+
+
+class Clock:
+    """A clock to be set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taken(limit: RateLimit, shop: str, times: int) -> int:
+    count = 0
+    for _ in range(times):
+        try:
+            limit.hit(shop)
+        except ApiError:
+            continue
+        count += 1
+    return count
+
+
+def test_a_shop_has_so_many_requests_a_minute_at_once_or_evenly() -> None:
+    clock = Clock()
+    limit = RateLimit(60, clock)
+
+    assert taken(limit, "a", 100) == 60
+    assert taken(limit, "b", 10) == 10, "shops have nothing to do with each other"
+    clock.now += 10
+    assert taken(limit, "a", 100) == 10
+    clock.now += 1000
+    assert taken(limit, "a", 100) == 60
+
+
+def test_who_is_refused_is_told_for_how_long_and_then_let_in() -> None:
+    clock = Clock()
+    limit = RateLimit(2, clock)
+    taken(limit, "a", 2)
+
+    with pytest.raises(ApiError) as refused:
+        limit.hit("a")
+
+    wait = refused.value.retry_after
+    assert wait is not None
+    clock.now += wait - 1
+    assert taken(limit, "a", 1) == 0
+    clock.now += 1
+    assert taken(limit, "a", 1) == 1
+
+
+def test_a_refusal_costs_nothing_more() -> None:
+    clock = Clock()
+    limit = RateLimit(60, clock)
+    taken(limit, "a", 1000)
+    clock.now += 1
+
+    assert taken(limit, "a", 5) == 1
+
+
+def test_only_so_many_shops_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SHOPS_KEPT_MAX", 10)
+    limit = RateLimit(1)
+
+    for number in range(100):
+        limit.hit(f"shop-{number}")
+
+    assert len(limit._paid_until) == 10
+
+
+async def test_a_gate_that_closes_lets_nobody_in_and_waits_for_those_inside() -> None:
+    gate = Gate(2)
+    with gate.enter():
+        assert await gate.close(0.01) == 1
+        with pytest.raises(ApiError), gate.enter():
+            pass
+        closing = asyncio.create_task(gate.close(5))
+        await asyncio.sleep(0)
+        assert not closing.done()
+    assert await closing == 0
+
+
+@pytest_asyncio.fixture
+async def small(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A worker that takes three requests of a shop per minute, and two at once."""
+    async with cluster(
+        str(tmp_path),
+        {0: [0, 1, 2, 3]},
+        BILLING_REQUESTS_PER_MINUTE="3",
+        BILLING_REQUESTS_WAITING_MAX="2",
+        BILLING_MAX_BODY_BYTES="1024",
+    ) as found:
+        yield found
+
+
+async def test_too_many_requests_of_a_shop_are_told_to_wait(small: Cluster) -> None:
+    await small.create(M1, SHOP)
+    await small.create(M2, "two.example")
+    node = small.nodes[0]
+
+    replies = [await node.get("/api/billing", SHOP) for _ in range(4)]
+    other = await node.get("/api/billing", "two.example")
+    forged = [await node.get("/api/billing", SHOP, Authorization="Bearer x") for _ in range(9)]
+
+    assert [reply.status for reply in replies] == [200, 200, 200, 429]
+    assert replies[-1].code == "TOO_MANY_REQUESTS"
+    assert 1 <= int(replies[-1].headers["Retry-After"]) <= 60
+    assert other.status == 200
+    assert {reply.status for reply in forged} == {401}, "nobody can use up what is another's"
+
+
+async def test_more_requests_than_have_place_are_told_to_come_again(small: Cluster) -> None:
+    await small.create(M1, SHOP)
+    await small.create(M2, "two.example")
+    node = small.nodes[0]
+    small.platform.open.clear()
+    waiting = [
+        asyncio.create_task(node.post("/api/billing/purchases", SHOP, BUY)) for _ in range(2)
+    ]
+    await asyncio.wait_for(small.platform.was_asked.wait(), 5)
+    await asyncio.sleep(0.1)
+
+    refused = await node.get("/api/billing", "two.example")
+    health, ready = [await get(node.url, path) for path in ("/health", "/ready")]
+    small.platform.open.set()
+
+    assert (refused.status, refused.code) == (503, "NOT_READY")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert (health.status, ready.status) == (200, 200)
+    assert [(await task).status for task in waiting] == [201, 201]
+    assert (await node.get("/api/billing", "two.example")).status == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_too_large_is_refused(small: Cluster, chunked: bool) -> None:
+    await small.create(M1, SHOP)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 100
+
+    reply = await get(
+        small.nodes[0].url,
+        "/api/billing/trials",
+        client_headers(SHOP),
+        method="POST",
+        data=slowly() if chunked else b"x" * 2000,
+    )
+
+    assert (reply.status, reply.code) == (413, "BODY_TOO_LARGE")
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    small: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from web import bodies
+
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    await small.create(M1, SHOP)
+    node = small.nodes[0]
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    headers = {**client_headers(SHOP), "Host": "x", "Content-Length": "100"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+    writer.write(f"POST /api/billing/trials HTTP/1.1\r\n{head}\r\n{{".encode())
+    status = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+
+    assert b" 400 " in status
+
+
+async def test_a_worker_that_stops_says_so_and_still_serves(small: Cluster) -> None:
+    await small.create(M1, SHOP)
+    node = small.nodes[0]
+
+    node.context.gate.stopping = True
+    ready, served = await get(node.url, "/ready"), await node.get("/api/billing", SHOP)
+    await node.context.gate.close(1)
+    closed = await node.get("/api/billing", SHOP)
+
+    assert (ready.status, ready.code) == (503, "NOT_READY")
+    assert "stopping" in ready.body["error"]["message"]
+    assert served.status == 200
+    assert (closed.status, closed.code) == (503, "NOT_READY")
