@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
-import jwt
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from billing_stream import topics as names
+from billing_stream.dev.client import client_headers
 from billing_stream.dev.server import free_port
 from billing_stream.engine.partitioner import partition_of
 
@@ -104,16 +105,35 @@ class Worker:
 
     async def get(self, domain: str, path: str) -> tuple[int, Any]:
         """Ask as the client of a shop; status and body."""
-        claims = {"sub": domain, "scope": "bff:api:access", "exp": int(time.time()) + 60}
-        token = jwt.encode(claims, self.client_secret, algorithm="HS256")
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "X-Shop-Platform": "shopify",
-            "X-Shop-Domain": domain,
-        }
+        return await self._ask("GET", domain, path)
+
+    async def post(
+        self, domain: str, path: str, body: Mapping[str, str] | None, key: str = ""
+    ) -> tuple[int, Any]:
+        """Have something done as the client of a shop; status and body."""
+        return await self._ask("POST", domain, path, body, {"Idempotency-Key": key} if key else {})
+
+    async def pay(self, page: str) -> None:
+        """Press "Pay" on a checkout page; RuntimeError when that fails."""
         async with (
             aiohttp.ClientSession() as session,
-            session.get(self.url + path, headers=headers) as response,
+            session.post(page, data={"action": "pay"}) as response,
+        ):
+            if response.status != 200:
+                raise RuntimeError(f"the checkout page: {response.status}")
+
+    async def _ask(
+        self,
+        method: str,
+        domain: str,
+        path: str,
+        body: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, Any]:
+        headers = {**client_headers(domain, self.client_secret), **extra}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.url + path, headers=headers, json=body) as response,
         ):
             return response.status, await response.json()
 

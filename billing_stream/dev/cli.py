@@ -7,6 +7,7 @@ import click
 
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import Cluster
+from billing_stream.dev.try_out import merchant, token
 
 EXIT_DOWN = 3
 
@@ -22,7 +23,7 @@ _only = click.option(
 
 @click.group()
 def dev() -> None:
-    """Run a real Kafka and a real PostgreSQL on this machine.
+    """Run a real Kafka and a real PostgreSQL on this machine, and try the API by hand.
 
     Their data is in BILLING_DATA_DIR (`.data` in the current folder), their logs in
     `logs` under it. Whatever the machine lacks is fetched once and kept in
@@ -90,3 +91,7 @@ def status() -> None:
 
 if __name__ == "__main__":
     dev()
+
+
+dev.add_command(merchant)
+dev.add_command(token)

@@ -48,7 +48,7 @@ def _shopify(settings: Settings, internal_headers: InternalHeaders) -> Platform:
         def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
             return shopify.read_webhook(headers, body, secrets)
 
-        return _local(settings, secrets, read)
+        return _local(settings, read)
     if not settings.shopify_api_version:
         raise SettingsError("SHOPIFY_API_VERSION is needed with access tokens of shops")
     return shopify.Shopify(
@@ -91,7 +91,7 @@ def _stripe(settings: Settings) -> Platform | None:
     def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
         return stripe.read_webhook(headers, body, now, secrets)
 
-    return _local(settings, secrets, read)
+    return _local(settings, read)
 
 
 def _custom(settings: Settings) -> Platform | None:
@@ -106,14 +106,13 @@ def _custom(settings: Settings) -> Platform | None:
     def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
         return custom.read_webhook(headers, body, now, secrets)
 
-    return _local(settings, secrets, read)
+    return _local(settings, read)
 
 
-def _local(settings: Settings, secrets: list[str], read: WebhookReader) -> Local:
+def _local(settings: Settings, read: WebhookReader) -> Local:
+    """The stand-in; without a secret, `read` takes every webhook for forged."""
     base_url = settings.public_url or f"http://{settings.api_host}:{settings.api_external_port}"
-    return Local(
-        base_url, settings.internal_jwt_secret.get_secret_value(), read if secrets else None
-    )
+    return Local(base_url, settings.internal_jwt_secret.get_secret_value(), read)
 
 
 def _texts(*values: SecretStr | None) -> list[str]:

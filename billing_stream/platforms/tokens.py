@@ -82,7 +82,6 @@ class FileTokens:
                 self._read_at = version
         except (OSError, ValueError):
             # Not the tokens of before either: they may have been withdrawn.
-            self._read_at = None
             logger.error("the access tokens in %s cannot be read", self._path)
             raise PlatformError("the access tokens of shops cannot be read") from None
         return _known(self._tokens, shop)

@@ -159,7 +159,7 @@ async def test_a_platform_that_is_busy_for_long_is_given_up_at_once(
     assert len(case.fake.asked) == 1
 
 
-@pytest.mark.parametrize("after", ["soon", "-5", "1.5x", "", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@pytest.mark.parametrize("after", ["soon", "-5", "1.5x", "", "Thu, 01 Jan 1970 00:00:00 -0000"])
 async def test_a_retry_after_that_means_nothing_delays_nothing(
     case: Case, purchase: CheckoutRequest, after: str
 ) -> None:
@@ -276,13 +276,13 @@ async def test_a_huge_answer_is_not_read_to_its_end(case: Case, purchase: Checko
 async def test_a_silent_platform_costs_no_more_than_the_budget(
     case: Case, purchase: CheckoutRequest
 ) -> None:
-    limits = Limits(attempt_seconds=0.2, total_seconds=0.3, first_wait_seconds=0.01)
+    limits = Limits(attempt_seconds=0.5, total_seconds=0.6, first_wait_seconds=0.01)
     platform = case.under(limits)
-    case.fake.replies(Reply(after_seconds=1.0, body=case.says(PAGE)))
+    case.fake.replies(Reply(after_seconds=1.5, body=case.says(PAGE)))
     start = time.monotonic()
 
     assert await error_text(platform, purchase) == f"{case.name} does not answer"
-    assert 0.2 <= time.monotonic() - start < 0.6
+    assert 0.59 <= time.monotonic() - start < 0.95
     assert len(case.fake.asked) == 2
     await platform.close()
 

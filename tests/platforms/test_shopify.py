@@ -228,7 +228,7 @@ async def test_two_tokens_have_the_time_of_one(
     start = time.monotonic()
 
     assert await error_text(shopify, purchase) == "shopify does not answer"
-    assert time.monotonic() - start < 0.6
+    assert time.monotonic() - start < 1.5
     await shopify.close()
 
 

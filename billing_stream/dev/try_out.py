@@ -1,0 +1,68 @@
+"""`billing-stream dev merchant` and `dev token`: what one needs to try the API by hand."""
+
+import asyncio
+import json
+import uuid
+from datetime import UTC, datetime
+
+import click
+
+from billing_stream import topics as names
+from billing_stream.dev.client import client_token
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.kafka_options import client_options
+from billing_stream.settings import AppEnv, Settings
+
+
+def _settings() -> Settings:
+    settings = Settings.from_env()
+    if settings.app_env not in (AppEnv.DEVELOPMENT, AppEnv.TEST):
+        raise click.ClickException(f"not with APP_ENV={settings.app_env}")
+    return settings
+
+
+@click.command()
+@click.argument("domain")
+@click.option("--platform", default="shopify", show_default=True)
+def merchant(domain: str, platform: str) -> None:
+    """Tell that a merchant installed the app in the shop DOMAIN; prints the merchant's id.
+
+    Writes to evt.merchant.created.v1, as upstream does. The id is derived from the domain:
+    the same shop twice is the same merchant. Development and test only.
+    """
+    settings = _settings()
+    merchant_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, domain.lower()))
+    asyncio.run(_tell(settings, merchant_id, domain, platform))
+    click.echo(merchant_id)
+
+
+@click.command()
+@click.argument("domain")
+def token(domain: str) -> None:
+    """Print a bearer token for the shop DOMAIN, good for an hour. Development and test only."""
+    click.echo(client_token(domain, _settings().client_jwt_secret.get_secret_value()))
+
+
+async def _tell(settings: Settings, merchant_id: str, domain: str, platform: str) -> None:
+    from aiokafka import AIOKafkaProducer
+
+    value = {
+        "merchant_id": merchant_id,
+        "platform_name": platform,
+        "platform_shop_id": merchant_id,
+        "domain": domain,
+        "name": domain,
+        "email": f"owner@{domain}",
+        "installed_at": datetime.now(UTC).isoformat(),
+    }
+    producer = AIOKafkaProducer(**client_options(settings), acks="all")
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            settings.topic_prefix + names.MERCHANT_CREATED,
+            json.dumps(value).encode(),
+            key=merchant_id.encode(),
+            partition=partition_of(merchant_id, settings.partitions),
+        )
+    finally:
+        await producer.stop()

@@ -1,0 +1,339 @@
+"""The description of the HTTP API (OpenAPI 3.1), made from the code that serves it."""
+
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from billing_stream import __version__
+from billing_stream.domain.commands import Key
+from billing_stream.record_examples import CORRELATION_ID as CORRELATION
+from billing_stream.record_examples import DOMAIN, NOW
+from billing_stream.record_schemas import Schema, components, doc
+from web import auth, envelope, pagination
+from web.bodies import IDEMPOTENCY_KEY
+from web.envelope import (
+    CORRELATION_ID,
+    REQUEST_ID,
+    STATUS,
+    ApiResponse,
+    Code,
+    Error,
+    Meta,
+    Pagination,
+)
+from web.operations import (
+    BEARER,
+    SIGNATURES,
+    Operation,
+    operations,
+    path_parameters,
+    templates,
+)
+
+REF = "#/components/schemas/{name}"
+JSON = "application/json"
+
+_ABOUT = """\
+Billing for the merchants of an app store: a free trial once, and packs of credits.
+
+Every answer is `{data, error, meta}`, and lists add `pagination`. Credits are whole numbers,
+amounts are decimal text, times are UTC. Bodies with fields that are not known are refused.
+A POST with an idempotency key can be repeated: the first answer comes again, to the last byte.
+
+What goes wrong is told by `error.code`; `error.message` is for people.
+
+| code | status |
+|---|---|
+"""
+_TAGS = {
+    "billing": "Everything on one page.",
+    "trials": "The free trial: once per merchant, for ever.",
+    "purchases": "Packs of credits, paid through a platform.",
+    "webhooks": "For the platforms. The signature is over the raw body, byte for byte.",
+    "health": "For those who run the service.",
+}
+_SECURITY = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": f"HS256, signed with CLIENT_JWT_SECRET; `sub` is the domain of the shop, "
+        f"`scope` has `{auth.SCOPE}`, `exp` is needed.",
+    },
+    **{
+        platform.value: {"type": "apiKey", "in": "header", "name": header}
+        for platform, header in SIGNATURES.items()
+    },
+}
+_SHOP = {
+    "X-Shop-Platform": ("The platform of the shop, in any letter case", "shopify"),
+    "X-Shop-Domain": ("The domain of the shop: that of the token", DOMAIN),
+}
+_IDS = {
+    REQUEST_ID: "Names this request",
+    CORRELATION_ID: "Names what this request belongs to; by default as the request",
+}
+_HEADERS: dict[str, Schema] = {
+    "Retry-After": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "seconds"},
+    "WWW-Authenticate": {"type": "string"},
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole description."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "billing-stream",
+            "version": __version__,
+            "summary": "Billing for merchants of an app store",
+            "description": _ABOUT
+            + "".join(f"| {code} | {status.value} |\n" for code, status in STATUS.items()),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": _SECURITY,
+            "parameters": _parameters(),
+            "headers": _response_headers(),
+            "schemas": _schemas(),
+            "responses": _refusals(),
+        },
+    }
+
+
+def _paths() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for operation in operations():
+        (path,) = templates(operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
+    return paths
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    found = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": doc(operation.handler),
+        "tags": [operation.tag],
+        "parameters": _parameters_of(operation),
+        "responses": {str(operation.status.value): _good(operation), **_refused(operation)},
+        "security": [{operation.security: []}] if operation.security else [],
+    }
+    if operation.body is not None:
+        found["requestBody"] = _request_body(operation)
+    return found
+
+
+def _parameters_of(operation: Operation) -> list[Schema]:
+    found = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "pattern": pattern},
+        }
+        for name, pattern in path_parameters(operation.path).items()
+    ]
+    names = list(_IDS)
+    if operation.security == BEARER:
+        names = [*_SHOP, *names]
+    if operation.idempotent:
+        names.append(IDEMPOTENCY_KEY)
+    if operation.paginated:
+        names += ["page", "limit"]
+    return found + [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+def _parameters() -> dict[str, Schema]:
+    (key,), _ = components([Key], REF)
+    found = {
+        name: _header(name, text, {"type": "string", "minLength": 1, "maxLength": 255}, example)
+        | {"required": True}
+        for name, (text, example) in _SHOP.items()
+    }
+    for name, text in _IDS.items():
+        text += "; sent back, and made up when it is missing or not of this form"
+        found[name] = _header(name, text, _safe_id(), CORRELATION)
+    text = "As `idempotency_key` in the body: makes the request repeatable. No control characters"
+    found[IDEMPOTENCY_KEY] = _header(IDEMPOTENCY_KEY, text, key, "buy-1")
+    for name, default, largest in (
+        ("page", 1, pagination.PAGE_MAX),
+        ("limit", pagination.LIMIT_DEFAULT, pagination.LIMIT_MAX),
+    ):
+        number = {"type": "integer", "minimum": 1, "maximum": largest, "default": default}
+        found[name] = {"name": name, "in": "query", "schema": number}
+    return found
+
+
+def _header(name: str, text: str, schema: Schema, example: str) -> Schema:
+    return {"name": name, "in": "header", "description": text, "schema": schema, "example": example}
+
+
+def _safe_id() -> Schema:
+    return {"type": "string", "pattern": f"^{envelope._SAFE_ID.pattern}$"}
+
+
+def _response_headers() -> dict[str, Schema]:
+    ids = {
+        name: {"description": text, "required": True, "schema": _safe_id()}
+        for name, text in _IDS.items()
+    }
+    return ids | {name: {"required": True, "schema": schema} for name, schema in _HEADERS.items()}
+
+
+def _header_refs(*names: str) -> dict[str, Schema]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*_IDS, *names)}
+
+
+def _request_body(operation: Operation) -> Schema:
+    (schema,), _ = components([operation.body], REF)
+    content: Schema = {"schema": schema}
+    if operation.body_examples:
+        examples = _examples(operation.body_examples)
+        for example in examples.values():
+            # What may be left out is, as a client would.
+            said = example["value"].items()
+            example["value"] = {name: value for name, value in said if value is not None}
+        content["examples"] = examples
+    return {"required": operation.body_required, "content": {JSON: content}}
+
+
+def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {"value": msgspec.to_builtins(value)} for name, value in values.items()}
+
+
+def _good(operation: Operation) -> Schema:
+    (data,), _ = components([operation.data], REF)
+    said: dict[str, Schema] = {"data": data, "error": {"type": "null"}}
+    example = ApiResponse(operation.example, None, _META)
+    if operation.paginated:
+        said["pagination"] = {"$ref": REF.format(name="Pagination")}
+        example = msgspec.structs.replace(example, pagination=Pagination(1, 10, 1, 1))
+    found = {
+        "description": operation.status.phrase,
+        "headers": _header_refs(),
+        "content": {
+            JSON: {
+                "schema": _envelope(said),
+                "examples": _examples({"good": example}),
+            }
+        },
+    }
+    if operation.id == "openPurchase":
+        found["links"] = {
+            "purchase": {
+                "operationId": "getPurchase",
+                "parameters": {"purchase_id": "$response.body#/data/purchase_id"},
+            }
+        }
+    return found
+
+
+def _refused(operation: Operation) -> dict[str, Schema]:
+    return {
+        str(status.value): {"$ref": f"#/components/responses/{_name(codes, operation.details)}"}
+        for status, codes in _by_status(operation).items()
+    }
+
+
+def _refusals() -> dict[str, Schema]:
+    """Every way to refuse, once: a status with the codes that an operation has for it."""
+    return {
+        _name(codes, operation.details): _refusal(status, codes, operation.details)
+        for operation in operations()
+        for status, codes in _by_status(operation).items()
+    }
+
+
+def _by_status(operation: Operation) -> dict[HTTPStatus, list[Code]]:
+    found: dict[HTTPStatus, list[Code]] = {}
+    for code in sorted(operation.codes, key=lambda code: (STATUS[code], code)):
+        found.setdefault(STATUS[code], []).append(code)
+    return found
+
+
+def _name(codes: list[Code], details: Any) -> str:
+    name = "-".join(codes)
+    return f"{name}-{details.__name__}" if details is not None and _is_unready(codes) else name
+
+
+def _is_unready(codes: list[Code]) -> bool:
+    return codes == [envelope.WebCode.NOT_READY]
+
+
+def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
+    narrowed: dict[str, Schema] = {"code": {"enum": [str(code) for code in codes]}}
+    if details is not None and _is_unready(codes):
+        (narrowed["details"],), _ = components([details], REF)
+    error = {
+        "allOf": [{"$ref": REF.format(name=Error.__name__)}, {"properties": narrowed}],
+    }
+    shown = {}
+    for code in codes:
+        said = Error(str(code), _MESSAGES.get(code, "why, in words"))
+        shown[str(code)] = ApiResponse(None, said, _META)
+    content: Schema = {"schema": _envelope({"data": {"type": "null"}, "error": error})}
+    if "details" not in narrowed:
+        content["examples"] = _examples(shown)
+    more = {name for code in codes for name in envelope._CODE_HEADERS.get(code, {})}
+    return {
+        "description": f"{status.phrase}: {', '.join(codes)}",
+        "headers": _header_refs(*sorted(more)),
+        "content": {JSON: content},
+    }
+
+
+_META = Meta(CORRELATION, CORRELATION, NOW)
+_MESSAGES: dict[Code, str] = {
+    envelope.WebCode.UNAUTHORIZED: "the token has expired",
+    envelope.WebCode.NOT_FOUND: "there is nothing at this path",
+    envelope.WebCode.NOT_READY: "partition 3 is recovering",
+    envelope.WebCode.INTERNAL_ERROR: "the fault is ours, and it is logged",
+}
+
+
+def _envelope(said: dict[str, Schema]) -> Schema:
+    """`ApiResponse` with these members said more exactly."""
+    whole = _generated()[ApiResponse.__name__]
+    properties = {**whole["properties"], **said}
+    if "pagination" not in said:
+        del properties["pagination"]
+    return {
+        "type": "object",
+        "description": whole["description"],
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+def _schemas() -> dict[str, Schema]:
+    found = {name: schema for name, schema in _generated().items() if name != ApiResponse.__name__}
+    found["Code"] = {
+        "type": "string",
+        "description": "Why a request was refused.",
+        "enum": sorted(str(code) for code in STATUS),
+    }
+    error = found[Error.__name__]
+    code = {"$ref": REF.format(name="Code")}
+    found[Error.__name__] = error | {"properties": {**error["properties"], "code": code}}
+    return dict(sorted(found.items()))
+
+
+@cache
+def _generated() -> Mapping[str, Schema]:
+    """The schemas of every struct in a body, by name."""
+    every = operations()
+    bodies = [operation.body for operation in every if operation.body is not None]
+    _, taken = components(bodies, REF)
+    _, given = components([ApiResponse, *(operation.data for operation in every)], REF)
+    # What we send always has all its fields, also those that have defaults.
+    for name, schema in given.items():
+        if "properties" in schema and name != ApiResponse.__name__:
+            schema["required"] = list(schema["properties"])
+    return taken | given
