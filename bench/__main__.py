@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import latency, live, profile, stock, throughput
+from bench import http, latency, live, profile, stock, throughput
 from bench.setting import Setting, busy_before, machine, say
 from billing_stream.dev.cluster import Cluster
 
@@ -33,7 +33,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--kafka", default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument(
-        "--only", choices=["throughput", "stock", "latency", "profile"], help="one part"
+        "--only", choices=["throughput", "stock", "latency", "http", "profile"], help="one part"
     )
     parser.add_argument(
         "--profile", dest="only", action="store_const", const="profile", help="where time goes"
@@ -64,7 +64,7 @@ async def fresh(kafka: str, folder: Path, partitions: int) -> AsyncIterator[Sett
 async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[str, Any]:
     """Measure what is asked for."""
     scale = 5 if arguments.quick else 1
-    wanted = [arguments.only] if arguments.only else ["throughput", "stock", "latency"]
+    wanted = [arguments.only] if arguments.only else ["throughput", "stock", "latency", "http"]
     found: dict[str, Any] = {}
 
     async def part(name: str, partitions: int, measure: Measure) -> None:
@@ -92,6 +92,11 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
         for partitions, rate in rates:
             name = f"latency {partitions} partitions {rate}/s"
             await part(name, partitions, partial(latency.measure, per_second=rate, seconds=seconds))
+    if "http" in wanted:
+        seconds = 8 if arguments.quick else 30
+        for rate in [100, 300] if arguments.full else [100]:
+            name = f"latency POST /trials {rate}/s"
+            await part(name, 8, partial(http.measure, per_second=rate, seconds=seconds))
     return found
 
 
@@ -115,7 +120,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
         if not name.startswith("latency"):
             continue
         p50, p99 = figures["p50_ms"], figures["p99_ms"]
-        goal = name == "latency 8 partitions 1000/s"
+        goal = name in ("latency 8 partitions 1000/s", "latency POST /trials 100/s")
         table.append((f"{name}, p50", f"{p50:.0f} ms", "40 ms" if goal else "", goal and p50 <= 40))
         table.append(
             (f"{name}, p99", f"{p99:.0f} ms", "150 ms" if goal else "", goal and p99 <= 150)

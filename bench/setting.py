@@ -54,6 +54,7 @@ class Setting:
     folder: Path
     partitions: int
     prefix: str = field(default_factory=lambda: f"bench{secrets.token_hex(4)}.")
+    client_secret: str = field(default_factory=lambda: secrets.token_hex(32))
     extra: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,7 +90,7 @@ class Setting:
             **os.environ,
             "APP_ENV": "test",
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
-            "CLIENT_JWT_SECRET": secrets.token_hex(32),
+            "CLIENT_JWT_SECRET": self.client_secret,
             "INTERNAL_JWT_SECRET": secrets.token_hex(32),
             "BILLING_TOPIC_PREFIX": self.prefix,
             "BILLING_APP_ID": "billing-stream",
@@ -112,6 +113,11 @@ class WorkerProcess:
         self._command = command or [sys.executable, "-m", "billing_stream.cli", "worker"]
         self.log = setting.folder / f"worker-{self._port}.log"
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
 
     async def __aenter__(self) -> "WorkerProcess":
         return self
@@ -141,7 +147,7 @@ class WorkerProcess:
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < end and self._process and self._process.returncode is None:
                 try:
-                    async with session.get(f"http://127.0.0.1:{self._port}/ready") as response:
+                    async with session.get(f"{self.url}/ready") as response:
                         if response.status == 200:
                             return
                 except aiohttp.ClientError:

@@ -15,6 +15,7 @@ from billing_stream import __version__
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.platforms import custom
+from billing_stream.platforms.base import ToldKind
 from billing_stream.record_examples import (
     CHARGE_ID,
     CHECKOUT_URL,
@@ -44,6 +45,14 @@ class HealthBody(Struct, frozen=True):
 
     status: Literal["ok"]
     version: str
+
+
+class GatewayWebhookBody(custom._Webhook):
+    """What a payment gateway of your own tells of a charge.
+
+    `kind` is updated (then `status` is needed: active, pending, declined, expired …) or
+    refunded (then `amount` is all that was paid back so far; without it, the whole).
+    """
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -110,6 +119,10 @@ _PURCHASE = PurchaseBody(
     EXPIRES_AT,
 )
 _BUY = BuyBody("small", Platform.SHOPIFY, "https://shop.example/billing/done")
+_GATEWAY = {
+    "paid": GatewayWebhookBody(CHARGE_ID, MERCHANT_ID, status="active"),
+    "refunded": GatewayWebhookBody(CHARGE_ID, MERCHANT_ID, kind=ToldKind.REFUNDED, amount="4.99"),
+}
 _READY = health.ReadyBody(True, [], [health.PartitionBody(0, True, 1204, 311)])
 
 
@@ -220,7 +233,8 @@ def _webhooks() -> list[Operation]:
             data=webhooks.WebhookBody,
             example=webhooks.WebhookBody(True),
             codes=_WEBHOOK,
-            body=dict[str, Any],
+            body=GatewayWebhookBody if platform is Platform.CUSTOM else dict[str, Any],
+            body_examples=_GATEWAY if platform is Platform.CUSTOM else {},
             security=platform,
         )
         for platform in SIGNATURES

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from billing_stream.platforms import custom
 from billing_stream.platforms.base import Told, ToldKind
+from billing_stream.platforms.signatures import sign
 from tests.described.validation import (
     described,
     errors_at,
@@ -291,3 +294,16 @@ async def test_answers_to_webhooks_are_as_described(two: Cluster) -> None:
     assert (late.status, unset.status) == (503, 404)
     assert wrong_with(WEBHOOK, "post", late) == []
     assert wrong_with("/webhooks/custom", "post", unset) == []
+
+
+def test_a_gateway_that_tells_what_is_described_is_understood() -> None:
+    path = "/webhooks/custom"
+    secret = "custom-secret-for-tests-0123456789"
+    now = datetime.now(UTC)
+    content = described()["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    for name, example in content["examples"].items():
+        body = msgspec.json.encode(example["value"])
+        headers = {custom.SIGNATURE: sign(secret, body, now)}
+        told = custom.read_webhook(headers, body, now, [secret])
+        assert told.charge_id == example["value"]["charge_id"]
+        assert (told.kind is ToldKind.REFUNDED) == (name == "refunded")
