@@ -29,6 +29,9 @@ QUIET = (
     "aiokafka",
     "aiohttp",
     "asyncio",
+    # They would log whole addresses.
+    "httpx",
+    "httpcore",
     # Where mode logs the start and stop of services that we subclass.
     "billing_stream.engine.recovery",
     "billing_stream.engine.transport",

@@ -160,7 +160,7 @@ def _parameters() -> dict[str, Schema]:
     for name, text in _IDS.items():
         text += "; sent back, and made up when it is missing or not of this form"
         found[name] = _header(name, text, _safe_id(), CORRELATION)
-    text = "As `idempotency_key` in the body: makes the request repeatable. No control characters"
+    text = "As `idempotency_key` in the body, and the same where both are given. No control characters"
     found[IDEMPOTENCY_KEY] = _header(IDEMPOTENCY_KEY, text, key, "buy-1")
     for name, default, largest in (
         ("page", 1, pagination.PAGE_MAX),

@@ -1,5 +1,7 @@
-"""What the service before this one got wrong over HTTP: faults 1, 2 and 12."""
+"""What the service before this one got wrong over HTTP: faults 1, 2, 6, 9, 10 and 12."""
 
+import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +9,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from billing_stream.platforms.local import Local
+from billing_stream.platforms.shopify import Shopify
+from billing_stream.platforms.tokens import EnvironmentTokens
+from tests.platforms.conftest import request_for
+from tests.platforms.fake import Reply as Answer
+from tests.platforms.fake import fake_platform
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import client_headers, client_token
 
@@ -92,3 +100,52 @@ async def test_12_the_token_names_a_shop_domain_and_not_an_id(two: Cluster) -> N
         assert by_domain.status == 200
         assert (by_id.status, by_id.code) == (404, "MERCHANT_NOT_FOUND")
         assert (mixed.status, mixed.code) == (403, "FORBIDDEN")
+
+
+BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
+
+
+async def test_6_a_second_purchase_of_a_pack_has_a_charge_of_its_own(tmp_path: Path) -> None:
+    platform = Local("http://127.0.0.1:1", "s" * 32)
+    charges = [(await platform.create_checkout(request_for())).charge_id for _ in range(100)]
+
+    assert len(set(charges)) == 100
+    assert all(re.fullmatch(r"gid://shopify/AppPurchaseOneTime/[0-9]+", c) for c in charges)
+
+
+async def test_9_a_key_sent_again_opens_nothing_new(two: Cluster) -> None:
+    await two.create(M1, "one.example")
+
+    replies = [
+        await node.post("/api/billing/purchases", "one.example", BUY, Idempotency_Key="k")
+        for node in two.nodes
+    ]
+
+    assert replies[0].raw == replies[1].raw
+    assert len((await two.nodes[0].get("/api/billing/purchases", "one.example")).data) == 1
+
+
+async def test_10_a_purchase_is_a_one_time_charge_under_the_shops_own_token() -> None:
+    async with fake_platform() as fake:
+        created = {
+            "appPurchaseOneTime": {"id": "gid://shopify/AppPurchaseOneTime/1"},
+            "confirmationUrl": "https://one.myshopify.com/confirm",
+            "userErrors": [],
+        }
+        fake.replies(Answer(body={"data": {"appPurchaseOneTimeCreate": created}}))
+        tokens = {"one.myshopify.com": "token-one", "two.myshopify.com": "token-two"}
+        shopify = Shopify(
+            EnvironmentTokens(json.dumps(tokens)),
+            api_url=fake.url,
+            api_version="2026-10",
+            test=True,
+            secrets=[],
+        )
+        for shop in tokens:
+            await shopify.create_checkout(request_for(shop_domain=shop))
+        await shopify.close()
+
+    assert [asked.headers["X-Shopify-Access-Token"] for asked in fake.asked] == [*tokens.values()]
+    for asked in fake.asked:
+        assert "appPurchaseOneTimeCreate" in asked.json["query"]
+        assert "ecurring" not in asked.json["query"]

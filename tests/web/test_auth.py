@@ -7,10 +7,10 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.support.nodes import Cluster
+from tests.support.nodes import Cluster, get
 from tests.support.tokens import client_headers, client_token, segment, unsigned_token
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
-from tests.web.conftest import M1
+from tests.web.conftest import M1, M2
 from web.auth import authenticate, authenticate_internal, internal_headers
 from web.envelope import ApiError, WebCode
 
@@ -194,6 +194,39 @@ async def test_every_path_asks_who_it_is(two: Cluster, path: str) -> None:
         assert nobody.headers["WWW-Authenticate"] == "Bearer"
         assert (forged.status, forged.code) == (401, "UNAUTHORIZED")
         assert (other.status, other.code) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize("path", ["/trials", "/purchases"])
+async def test_nobody_does_anything_without_a_good_token_for_the_shop(
+    two: Cluster, path: str
+) -> None:
+    await two.create(M1, SHOP)
+    await two.create(M2, "two.example")
+    body = {"pack": "small", "platform": "shopify", "return_url": "https://a.example"}
+    sent = None if path == "/trials" else body
+    expired = client_token(SHOP, exp=int(time.time()) - 60)
+    cases: list[tuple[int, dict[str, str]]] = [
+        (401, {}),
+        (401, client_headers(SHOP, token="x.y.z")),
+        (401, client_headers(SHOP, token=unsigned_token(SHOP))),
+        (401, client_headers(SHOP, token=client_token(SHOP, secret=INTERNAL_SECRET))),
+        (401, client_headers(SHOP, token=expired)),
+        (401, client_headers(SHOP, token=client_token(SHOP, exp=None))),
+        (401, {**client_headers(SHOP), "X-Shop-Platform": ""}),
+        (403, client_headers(SHOP, token=client_token(SHOP, scope="other"))),
+        (403, client_headers(SHOP, token=client_token("two.example"))),
+    ]
+
+    for node in two.nodes:
+        for status, headers in cases:
+            url = "/api/billing" + path
+            reply = await get(node.url, url, headers, method="POST", json=sent)
+            assert reply.status == status, headers
+    for shop in (SHOP, "two.example"):
+        billing = (await two.nodes[0].get("/api/billing", shop)).data
+        assert billing["trial"]["available"] is True
+        assert billing["recent_purchases"] == []
+    assert two.platform.asked == []
 
 
 async def test_who_it_is_comes_before_what_is_wrong(two: Cluster) -> None:
