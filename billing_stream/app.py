@@ -22,6 +22,7 @@ from billing_stream import topics as names
 from billing_stream.engine.fatal import die
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.points import crash_at, pass_by
 from billing_stream.engine.recovery import new_table_manager
 from billing_stream.engine.timers import run_timers
 from billing_stream.engine.transport import new_transport
@@ -53,10 +54,12 @@ def build(settings: Settings) -> BillingApp:
     topics = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
     group = settings.topic_prefix + settings.app_id
+    reach = crash_at(settings.crash_at) if settings.crash_at else pass_by
     log = KafkaLog(
         options,
         app_id=group,
         changelogs={table: topics.changelog(table) for table in names.TABLES},
+        reach=reach,
     )
     lanes = Lanes(
         log,
@@ -67,6 +70,7 @@ def build(settings: Settings) -> BillingApp:
             max_record_bytes=settings.max_record_bytes,
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
+        reach=reach,
     )
     app = _new_faust_app(settings, group, lanes)
     app.transport = new_transport(app, lanes, options, frozenset(topics.inputs()))

@@ -264,6 +264,11 @@ class Settings(BaseSettings):
         default="INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
     )
+    crash_at: str | None = _env(
+        "BILLING_CRASH_AT",
+        "for tests of the engine: end the process at this point, e.g. sent or sent:3",
+        default=None,
+    )
     kafka_security_protocol: str = _env(
         "KAFKA_SECURITY_PROTOCOL",
         "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
@@ -289,6 +294,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems = []
+        if self.crash_at is not None and self.app_env is not AppEnv.TEST:
+            problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
         if self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION):
             for name in (
                 "shopify_api_key",

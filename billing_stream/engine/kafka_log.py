@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenced
 
 from billing_stream.engine.log import Fenced, OnRow
+from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,11 @@ ClientOptions = Mapping[str, Any]
 class KafkaWriter:
     """Writes one partition's transactions, under ids that belong to the partition."""
 
-    def __init__(self, partition: int, producers: Sequence[AIOKafkaProducer]) -> None:
+    def __init__(
+        self, partition: int, producers: Sequence[AIOKafkaProducer], reach: Reach = pass_by
+    ) -> None:
         self._partition = partition
+        self._reach = reach
         self._producers = producers
         self._turn = 0
 
@@ -50,6 +54,7 @@ class KafkaWriter:
             await producer.begin_transaction()
             await self._send(producer, records, sent)
             await asyncio.gather(*sent)
+            self._reach(Point.SENT)
             await producer.commit_transaction()
         except (*FENCED, IllegalOperation) as error:
             # What a batch sent before it was told makes the next call illegal.
@@ -70,7 +75,12 @@ class KafkaWriter:
             if group is None:
                 group = groups[record.topic, partition] = []
             group.append(record)
-        for (topic, partition), group in groups.items():
+        half = len(groups) // 2
+        for number, ((topic, partition), group) in enumerate(groups.items()):
+            if sent and number == half and self._reach is not pass_by:
+                # Half of it shall be at the broker, and not only on its way.
+                await asyncio.gather(*sent)
+                self._reach(Point.HALF_SENT)
             batch = producer.create_batch()
             for record in group:
                 if not _append(batch, record):
@@ -109,10 +119,16 @@ class KafkaLog:
     """
 
     def __init__(
-        self, options: ClientOptions, *, app_id: str, changelogs: Mapping[str, str]
+        self,
+        options: ClientOptions,
+        *,
+        app_id: str,
+        changelogs: Mapping[str, str],
+        reach: Reach = pass_by,
     ) -> None:
         self._options = options
         self._app_id = app_id
+        self._reach = reach
         self._tables = {topic: table for table, topic in changelogs.items()}
 
     async def fence(self, partition: int) -> KafkaWriter:
@@ -137,7 +153,7 @@ class KafkaLog:
         except BaseException:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
             raise
-        return KafkaWriter(partition, producers)
+        return KafkaWriter(partition, producers, self._reach)
 
     async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
         """Read the changelogs of these partitions to their ends, aborted records left out."""

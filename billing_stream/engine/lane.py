@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billing_stream.engine.log import Fenced, Writer, position_key
+from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
 from billing_stream.schemas import InputRecord
 
@@ -93,6 +94,7 @@ class Lane:
         die: Die,
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
+        reach: Reach = pass_by,
     ) -> None:
         self.partition = partition
         self.processor = processor
@@ -118,6 +120,7 @@ class Lane:
         self._time = asyncio.get_running_loop().time
         self._began = 0.0
         self._commit_interval = commit_interval
+        self._reach = reach
 
     def start(self) -> None:
         """Begin to commit; a lane that has begun goes on."""
@@ -251,16 +254,19 @@ class Lane:
         #    between the two would repeat or lose the inputs.
         records = list(stage.outgoing())
         records += self._position_records(positions)
+        self._reach(Point.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
         if records:
             await self._writer.commit(records)
+        self._reach(Point.COMMITTED)
         # 4. Apply. Earlier, a reader could see what then was never committed.
         stage.apply()
         self.positions.update(positions)
         self.stats.records += sum(len(batch.records) for batch in batches)
         self.stats.transactions += bool(records)
         self.stats.last_commit = asyncio.get_running_loop().time()
+        self._reach(Point.APPLIED)
         # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
         for entry, reply in zip(waiting, replies, strict=True):
             if not entry.answer.done():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.log import POSITION_PREFIX, Fenced, Log, Writer
+from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Processor
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Lanes(Mapping[int, Lane]):
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         on_failure: Die = _die,
+        reach: Reach = pass_by,
     ) -> None:
         self._log = log
         self._new_processor = new_processor
@@ -40,6 +42,7 @@ class Lanes(Mapping[int, Lane]):
         self._clock = clock
         self._commit_interval = commit_interval
         self._on_failure = on_failure
+        self._reach = reach
         self._lanes: dict[int, Lane] = {}
         self._open = asyncio.Event()
         self.epoch = 0
@@ -80,6 +83,7 @@ class Lanes(Mapping[int, Lane]):
             async with asyncio.TaskGroup() as group:
                 for partition in wanted:
                     group.create_task(self._fence(partition, writers))
+            self._reach(Point.FENCED)
             processors = {p: self._new_processor(p) for p in wanted}
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
 
@@ -91,6 +95,7 @@ class Lanes(Mapping[int, Lane]):
                     processors[partition].restore(table, key, value)
 
             count = await self._log.restore(wanted, on_row)
+            self._reach(Point.RECOVERING)
             for processor in processors.values():
                 processor.restored()
             # Rows live long: the garbage collector need not walk them again and again.
@@ -121,6 +126,7 @@ class Lanes(Mapping[int, Lane]):
 
     def start(self) -> None:
         """Let every lane commit, also one whose start an earlier rebalance came before."""
+        self._reach(Point.SOUGHT)
         for lane in self._lanes.values():
             lane.start()
         self._open.set()
@@ -144,6 +150,7 @@ class Lanes(Mapping[int, Lane]):
             die=self._on_failure,
             clock=self._clock,
             commit_interval=self._commit_interval,
+            reach=self._reach,
         )
 
 
