@@ -19,6 +19,11 @@ class LazyGroup(click.Group):
 
     LAZY: ClassVar = {
         "dev": ("billing_stream.dev.cli", "dev", "Kafka and PostgreSQL on this machine."),
+        "describe": (
+            "billing_stream.describe",
+            "describe",
+            "Write the descriptions of API, topics and records.",
+        ),
         "demo": ("billing_stream.demo.cli", "demo", "The main job as a story, on a real Kafka."),
     }
 

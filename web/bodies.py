@@ -20,7 +20,7 @@ ReturnUrl = Annotated[
     str,
     Meta(
         # No spaces, quotes or control characters: it is shown in pages and sent in headers.
-        pattern=r"^https?://[^\s\x00-\x20\x7f\"'<>\\^`{|}]+\Z",
+        pattern=r"^https?://[^\s\x00-\x20\x7f\x22'<>\\^`{|}]+\Z",
         max_length=2048,
         description="Where the merchant goes after the payment",
     ),

@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from multidict import CIMultiDict
 
 from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
 
 REQUEST_ID = "X-Request-ID"
@@ -23,7 +24,7 @@ CORRELATION_ID = "X-Correlation-ID"
 RETRY_AFTER_SECONDS = 1
 
 # What a caller may choose is written to headers, logs and events: short, and nothing odd.
-_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@|~-]{1,128}")
+SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@|~-]{1,128}")
 _HEADERS = MappingProxyType(
     {
         "Cache-Control": "no-store",
@@ -74,7 +75,7 @@ STATUS: Mapping[Code, HTTPStatus] = MappingProxyType(
 )
 
 # What a client is told with every answer of that code.
-_CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
+CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
     {
         WebCode.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
         WebCode.NOT_READY: {"Retry-After": str(RETRY_AFTER_SECONDS)},
@@ -131,7 +132,7 @@ class Meta(Struct, frozen=True):
 
     request_id: str
     correlation_id: str
-    timestamp: datetime
+    timestamp: Instant
 
 
 class Pagination(Struct, frozen=True):
@@ -177,7 +178,7 @@ def name_after_key(request: web.BaseRequest, shop: str, key: str) -> None:
 
 def _safe(request: web.BaseRequest, header: str) -> str | None:
     value = request.headers.get(header)
-    return value if value is not None and _SAFE_ID.fullmatch(value) else None
+    return value if value is not None and SAFE_ID.fullmatch(value) else None
 
 
 def respond(
@@ -195,7 +196,7 @@ def respond(
 def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
     """An answer that refuses."""
     code = error.error_code
-    headers = dict(_CODE_HEADERS.get(code, {}))
+    headers = dict(CODE_HEADERS.get(code, {}))
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     said = Error(code, error.message, error.details)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.model import Instant, Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened
 
 
@@ -14,8 +14,8 @@ class TrialBody(Struct, frozen=True):
 
     available: bool
     active: bool
-    started_at: datetime | None
-    ends_at: datetime | None
+    started_at: Instant | None
+    ends_at: Instant | None
 
 
 class PurchaseBody(Struct, frozen=True):
@@ -28,9 +28,9 @@ class PurchaseBody(Struct, frozen=True):
     status: PurchaseStatus
     platform: Platform
     platform_charge_id: str | None
-    created_at: datetime
-    completed_at: datetime | None
-    expires_at: datetime
+    created_at: Instant
+    completed_at: Instant | None
+    expires_at: Instant
 
 
 class BillingBody(Struct, frozen=True):
@@ -38,7 +38,7 @@ class BillingBody(Struct, frozen=True):
 
     trial: TrialBody
     credits_purchased: int
-    last_purchase_at: datetime | None
+    last_purchase_at: Instant | None
     recent_purchases: list[PurchaseBody]
 
 
@@ -46,7 +46,7 @@ class TrialStartedBody(Struct, frozen=True):
     """The answer to the start of a trial."""
 
     success: bool
-    ends_at: datetime
+    ends_at: Instant
     credits_granted: int
 
 
@@ -55,7 +55,7 @@ class CheckoutBody(Struct, frozen=True):
 
     purchase_id: str
     checkout_url: str
-    expires_at: datetime
+    expires_at: Instant
 
 
 def checkout_body(opened: PurchaseOpened) -> CheckoutBody:

@@ -160,7 +160,7 @@ def _parameters() -> dict[str, Schema]:
     for name, text in _IDS.items():
         text += "; sent back, and made up when it is missing or not of this form"
         found[name] = _header(name, text, _safe_id(), CORRELATION)
-    text = "As `idempotency_key` in the body, and the same where both are given. No control characters"
+    text = "As `idempotency_key` in the body, the same where both are given. No controls"
     found[IDEMPOTENCY_KEY] = _header(IDEMPOTENCY_KEY, text, key, "buy-1")
     for name, default, largest in (
         ("page", 1, pagination.PAGE_MAX),
@@ -176,7 +176,7 @@ def _header(name: str, text: str, schema: Schema, example: str) -> Schema:
 
 
 def _safe_id() -> Schema:
-    return {"type": "string", "pattern": f"^{envelope._SAFE_ID.pattern}$"}
+    return {"type": "string", "pattern": f"^{envelope.SAFE_ID.pattern}$"}
 
 
 def _response_headers() -> dict[str, Schema]:
@@ -281,7 +281,7 @@ def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
     content: Schema = {"schema": _envelope({"data": {"type": "null"}, "error": error})}
     if "details" not in narrowed:
         content["examples"] = _examples(shown)
-    more = {name for code in codes for name in envelope._CODE_HEADERS.get(code, {})}
+    more = {name for code in codes for name in envelope.CODE_HEADERS.get(code, {})}
     return {
         "description": f"{status.phrase}: {', '.join(codes)}",
         "headers": _header_refs(*sorted(more)),

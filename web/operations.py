@@ -47,7 +47,7 @@ class HealthBody(Struct, frozen=True):
     version: str
 
 
-class GatewayWebhookBody(custom._Webhook):
+class GatewayWebhookBody(custom.GatewayWebhook):
     """What a payment gateway of your own tells of a charge.
 
     `kind` is updated (then `status` is needed: active, pending, declined, expired …) or

@@ -20,7 +20,7 @@ from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
-from web import billing, health
+from web import billing, described, health
 from web.auth import internal_headers
 from web.checkout_page import CHECKOUT_PATH, CheckoutPage
 from web.checkouts import Checkouts
@@ -46,6 +46,7 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (health.READY_PATH, health.Ready),
     (QUERIES_PATH, Queries),
     (COMMANDS_PATH, CarryOut),
+    *described.PAGES,
 )
 # They must be answered whatever else there is to do.
 UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH})

@@ -12,7 +12,8 @@ from billing_stream.domain.model import Platform
 UUID_TEXT = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
 Uuid = Annotated[str, Meta(pattern=UUID_TEXT)]
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
-Key = Annotated[str, Meta(min_length=1, max_length=255)]
+# No control characters: keys stand in headers, changelog keys and PostgreSQL.
+Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 # No sign, no exponent: what a person would write.
 AMOUNT_TEXT = r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z"
 Amount = Annotated[str, Meta(pattern=AMOUNT_TEXT)]

@@ -26,7 +26,9 @@ class _Opened(Struct):
     checkout_url: str
 
 
-class _Webhook(Struct):
+class GatewayWebhook(Struct):
+    """The body of a webhook of the gateway."""
+
     charge_id: Text
     merchant_id: Uuid
     kind: ToldKind = ToldKind.UPDATED
@@ -95,7 +97,7 @@ def read_webhook(
     """
     verify(find_header(headers, SIGNATURE), body, secrets, now)
     try:
-        said = decode(body, _Webhook)
+        said = decode(body, GatewayWebhook)
     except ValueError as error:
         raise WebhookMalformed(str(error)) from None
     status = said.status or ("refunded" if said.kind is ToldKind.REFUNDED else None)

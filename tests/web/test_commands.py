@@ -176,7 +176,7 @@ async def test_a_fault_of_an_adapter_is_ours_and_a_repetition_may_mend_it(shop: 
         ({"pack": "small"}, "platform"),
         ({**BUY, "idempotency_key": ""}, "idempotency_key"),
         ({**BUY, "idempotency_key": "k" * 256}, "idempotency_key"),
-        ({**BUY, "idempotency_key": "a\x00b"}, "idempotency key"),
+        ({**BUY, "idempotency_key": "a\x00b"}, "idempotency_key"),
         ([], "object"),
     ],
 )
