@@ -23,9 +23,11 @@ from billing_stream.engine.fatal import die
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.points import crash_at, pass_by
+from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.recovery import new_table_manager
 from billing_stream.engine.timers import run_timers
-from billing_stream.engine.transport import new_transport
+from billing_stream.engine.transport import EngineConsumer, new_transport
+from billing_stream.engine.watchdog import Watchdog
 from billing_stream.kafka_options import client_options
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.settings import Settings
@@ -71,6 +73,7 @@ def build(settings: Settings) -> BillingApp:
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
         reach=reach,
+        poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
     )
     app = _new_faust_app(settings, group, lanes)
     app.transport = new_transport(app, lanes, options, frozenset(topics.inputs()))
@@ -140,7 +143,15 @@ def _register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) 
         view = table.register(app, topics, settings.partitions, partial(_rows_of, lanes))
         defined[view.name] = view
     _register_timers(app, lanes)
-    context = web.server.register(app, lanes, topics, settings)
+    watchdog = Watchdog(
+        lanes,
+        ask_behind=lambda: cast(EngineConsumer, app.consumer).behind(),
+        not_ready_after=settings.stuck_not_ready_after.total_seconds(),
+        exit_after=settings.stuck_exit_after.total_seconds(),
+        die=die,
+    )
+    app.task(watchdog.watch)
+    context = web.server.register(app, watchdog, topics, settings)
     return BillingApp(settings, topics, lanes, app, defined, context)
 
 

@@ -106,21 +106,21 @@ class BillingStage:
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
 
-    def add_record(self, topic: str, record: InputRecord) -> None:
+    def add_record(self, topic: str, record: InputRecord) -> bool:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         base = self._processor.bases[topic]
         try:
             incoming = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
             self._divert(record, str(error))
-            return
+            return False
         said = incoming.said
         if isinstance(said, ShopRegistered):
             self._add_shop(said)
-            return
+            return True
         if not self._is_ours(said.merchant_id):
             self._forward(base, record, said.merchant_id)
-            return
+            return True
         reply = self._decide(
             said,
             schemas.instant(record.timestamp),
@@ -129,6 +129,7 @@ class BillingStage:
         )
         if isinstance(reply, Rejected):
             self._divert(record, f"{reply.code}: {reply.message}")
+        return True
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Answered:
         """Decide a command that came from no topic, and write it to the journal."""

@@ -264,6 +264,29 @@ class Settings(BaseSettings):
         default="INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
     )
+    stuck_not_ready_after: Duration = _env(
+        "BILLING_STUCK_NOT_READY_AFTER",
+        "a worker that has work and does not get on is not ready after this",
+        default=timedelta(seconds=30),
+    )
+    stuck_exit_after: Duration = _env(
+        "BILLING_STUCK_EXIT_AFTER",
+        "and ends after this, to be started again",
+        default=timedelta(seconds=120),
+    )
+    poison_in_a_row: int = _env(
+        "BILLING_POISON_IN_A_ROW",
+        "a partition stops when more records in a row make no sense",
+        default=1_000,
+        ge=1,
+    )
+    poison_percent: int = _env(
+        "BILLING_POISON_PERCENT",
+        "a partition stops when more of its latest 10,000 records make no sense, percent",
+        default=50,
+        ge=1,
+        le=100,
+    )
     crash_at: str | None = _env(
         "BILLING_CRASH_AT",
         "for tests of the engine: end the process at this point, e.g. sent or sent:3",

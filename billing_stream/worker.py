@@ -11,6 +11,7 @@ import faust
 import uvloop
 
 from billing_stream.app import BillingApp, build, check_before_start
+from billing_stream.engine.fatal import die
 from billing_stream.errors import SettingsError
 from billing_stream.settings import Settings
 
@@ -22,6 +23,9 @@ EXTENSIONS = (
     "faust._cython.windows",
     "aiokafka.record._crecords",
 )
+
+# A stop that needs a broker which is gone would never end.
+STOP_SECONDS_MAX = 15.0
 
 QUIET = (
     "faust",
@@ -99,7 +103,7 @@ class DrainingWorker(faust.Worker):
 
     async def _drain(self, signal: Signals) -> None:
         settings, context = self._billing.settings, self._billing.context
-        ready = not context.progress.problems()
+        ready = not context.watchdog.problems()
         context.gate.stopping = True
         if ready:
             logger.info("stopping: for %s not ready, but serving", settings.drain_delay)
@@ -107,6 +111,7 @@ class DrainingWorker(faust.Worker):
         left = await context.gate.close(settings.request_deadline.total_seconds())
         if left:
             logger.warning("stopping with %s requests in work", left)
+        self.loop.call_later(STOP_SECONDS_MAX, die, "it does not stop")
         super()._schedule_shutdown(signal)
 
 

@@ -41,12 +41,12 @@ class Ready(ApiView):
 
     async def get(self, request: web.Request) -> web.Response:
         """200 when requests are welcome; else 503, with the reasons."""
-        problems = self.context.progress.problems()
+        problems = self.context.watchdog.problems()
         if self.context.gate.stopping:
             problems.insert(0, "this worker is stopping")
         partitions = [
             PartitionBody(p, lane.is_idle, lane.stats.records, lane.stats.transactions)
-            for p, lane in sorted(self.context.progress.lanes.items())
+            for p, lane in sorted(self.context.watchdog.lanes.items())
         ]
         body = ReadyBody(not problems, problems, partitions)
         if problems:

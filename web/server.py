@@ -13,7 +13,7 @@ from faust.web.drivers import aiohttp as driver
 
 from billing_stream import topics as names
 from billing_stream.domain.model import Platform
-from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.watchdog import Watchdog
 from billing_stream.kafka_options import client_options
 from billing_stream.platforms import base
 from billing_stream.platforms.factory import new_platforms
@@ -30,7 +30,6 @@ from web.internal import CarryOut, Queries
 from web.limits import Gate, RateLimit
 from web.owners import QUERIES_PATH, Owners
 from web.peers import Peers
-from web.progress import Progress
 from web.views import ApiView, Context, add_page, envelope_middleware, gate_middleware
 from web.webhooks import WEBHOOKS_PATH, Webhooks
 
@@ -59,7 +58,7 @@ def application_options(settings: Settings) -> dict[str, Any]:
 
 def register(
     app: faust.App,
-    lanes: Lanes,
+    watchdog: Watchdog,
     topics: Topics,
     settings: Settings,
     *,
@@ -76,7 +75,7 @@ def register(
         platforms = new_platforms(settings, partial(internal_headers, internal_secret))
     changelog = topics.changelog(names.BILLING_RECORDS)
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret)
-    owners = Owners(lanes, peers, partitions=settings.partitions)
+    owners = Owners(watchdog.lanes, peers, partitions=settings.partitions)
     checkouts = Checkouts(owners, platforms, settings.currency)
     context = Context(
         owners=owners,
@@ -87,7 +86,7 @@ def register(
         ingress=ingress or KafkaIngress(client_options(settings), topics, settings.partitions),
         rate_limit=RateLimit(settings.requests_per_minute),
         gate=Gate(settings.requests_waiting_max),
-        progress=Progress(lanes),
+        watchdog=watchdog,
         client_secret=client_secret,
         internal_secret=internal_secret,
     )
@@ -96,7 +95,6 @@ def register(
     if any(isinstance(platform, Local) for platform in platforms.values()):
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
     _set_up_server(cast(driver.Web, app.web), context)
-    app.task(context.progress.watch)
     return context
 
 

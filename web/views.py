@@ -12,6 +12,7 @@ from faust.web.exceptions import WebError
 from faust.web.views import View
 
 from billing_stream.domain.model import Platform
+from billing_stream.engine.watchdog import Watchdog
 from billing_stream.platforms import base
 from web.checkouts import Checkouts
 from web.commands import Commands
@@ -20,7 +21,6 @@ from web.ingress import Ingress
 from web.limits import Gate, RateLimit
 from web.owners import Owners
 from web.peers import Peers
-from web.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Context:
     ingress: Ingress
     rate_limit: RateLimit
     gate: Gate
-    progress: Progress
+    watchdog: Watchdog
     client_secret: str
     internal_secret: str
 

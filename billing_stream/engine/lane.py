@@ -14,6 +14,7 @@ from typing import Any
 
 from billing_stream.engine.log import Fenced, Writer, position_key
 from billing_stream.engine.points import Point, Reach, pass_by
+from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
 from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
 from billing_stream.schemas import InputRecord
 
@@ -95,6 +96,7 @@ class Lane:
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         reach: Reach = pass_by,
+        poison: PoisonLimits | None = None,
     ) -> None:
         self.partition = partition
         self.processor = processor
@@ -121,6 +123,8 @@ class Lane:
         self._began = 0.0
         self._commit_interval = commit_interval
         self._reach = reach
+        self._poison = Poison(poison or PoisonLimits())
+        self.halted: str | None = None
 
     def start(self) -> None:
         """Begin to commit; a lane that has begun goes on."""
@@ -220,13 +224,19 @@ class Lane:
                 await self._wake.wait()
                 await self._open.wait()
                 self._wake.clear()
-                while (self._batches or self._requests or self._due) and self._open.is_set():
+                while self._has_work() and self._open.is_set():
                     await self._gather_some()
                     if not self._open.is_set():
                         break
                     self._idle.clear()
                     self._began = self._time()
-                    await self._commit()
+                    try:
+                        await self._commit()
+                    except TooManyBadRecords as error:
+                        # Before anything was written: the inputs wait, until someone has
+                        # looked. Requests and timers go on.
+                        self.halted = str(error)
+                        logger.critical("partition %s stops: %s", self.partition, error)
                     self._idle.set()
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
@@ -235,6 +245,10 @@ class Lane:
             self._die(f"partition {self.partition} has another owner", error)
         except BaseException as error:
             self._die(f"partition {self.partition} cannot commit", error)
+
+    def _has_work(self) -> bool:
+        batches = self._batches and self.halted is None
+        return bool(batches or self._requests or self._due)
 
     async def _gather_some(self) -> None:
         """Let more records come, when the last transaction began only just now."""
@@ -278,6 +292,8 @@ class Lane:
     def _take_batches(self) -> list[Batch]:
         taken: list[Batch] = []
         count = 0
+        if self.halted is not None:
+            return taken
         while self._batches and count < RECORDS_PER_COMMIT_MAX:
             batch = self._batches.popleft()
             taken.append(batch)
@@ -289,7 +305,7 @@ class Lane:
 
     def _stage_batches(self, stage: Stage, batches: Iterable[Batch]) -> dict[str, int]:
         reached: dict[str, int] = {}
-        add = stage.add_record
+        add, note = stage.add_record, self._poison.note
         for batch in batches:
             topic = batch.topic
             position = reached.get(topic, self.positions.get(topic, 0))
@@ -299,7 +315,7 @@ class Lane:
                 )
             for record in batch.records:
                 if record.offset >= position:
-                    add(topic, record)
+                    note(bad=not add(topic, record))
             reached[topic] = max(position, batch.end)
         return {t: p for t, p in reached.items() if p != self.positions.get(t, 0)}
 

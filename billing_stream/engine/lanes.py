@@ -10,6 +10,7 @@ from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.log import POSITION_PREFIX, Fenced, Log, Writer
 from billing_stream.engine.points import Point, Reach, pass_by
+from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.processor import Processor
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Lanes(Mapping[int, Lane]):
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         on_failure: Die = _die,
         reach: Reach = pass_by,
+        poison: PoisonLimits | None = None,
     ) -> None:
         self._log = log
         self._new_processor = new_processor
@@ -43,6 +45,8 @@ class Lanes(Mapping[int, Lane]):
         self._commit_interval = commit_interval
         self._on_failure = on_failure
         self._reach = reach
+        self._poison = poison
+        self.activity = 0
         self._lanes: dict[int, Lane] = {}
         self._open = asyncio.Event()
         self.epoch = 0
@@ -63,6 +67,7 @@ class Lanes(Mapping[int, Lane]):
 
     async def pause(self) -> None:
         """Finish what is being committed and begin nothing new, until `resume`."""
+        self.activity += 1
         self._open.clear()
         await asyncio.gather(*(lane.pause(DRAIN_SECONDS) for lane in self._lanes.values()))
 
@@ -77,6 +82,7 @@ class Lanes(Mapping[int, Lane]):
         Fencing after the read would miss what the old owner committed in between.
         """
         wanted = sorted(partitions)
+        self.activity += 1
         began = time.monotonic()
         writers: dict[int, Writer] = {}
         try:
@@ -88,6 +94,7 @@ class Lanes(Mapping[int, Lane]):
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
 
             def on_row(partition: int, table: str, key: bytes, value: bytes | None) -> None:
+                self.activity += 1
                 if key.startswith(POSITION_PREFIX):
                     topic = key[len(POSITION_PREFIX) :].decode()
                     positions[partition][topic] = int(value or 0)
@@ -151,6 +158,7 @@ class Lanes(Mapping[int, Lane]):
             clock=self._clock,
             commit_interval=self._commit_interval,
             reach=self._reach,
+            poison=self._poison,
         )
 
 

@@ -33,8 +33,8 @@ class Stage(Protocol):
     Nothing here may do I/O, wait, or change what was committed, except `apply`.
     """
 
-    def add_record(self, topic: str, record: InputRecord) -> None:
-        """Take an input record of `topic`; a bad one becomes a dead letter.
+    def add_record(self, topic: str, record: InputRecord) -> bool:
+        """Take an input record of `topic`; False when it makes no sense: a dead letter.
 
         Raises only what is fatal.
         """

@@ -73,6 +73,19 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(asked)
         return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
 
+    async def behind(self, tps: list[TP]) -> dict[TP, int]:
+        """Those with records to fetch, and where the client stands in each."""
+        found: dict[TP, int] = await self.call_thread(self._find_behind, tps)
+        return found
+
+    async def _find_behind(self, tps: list[TP]) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        asked = [TopicPartition(*tp) for tp in tps]
+        asked = [tp for tp in asked if tp in consumer.assignment()]
+        ends = await consumer.end_offsets(asked)
+        positions = {tp: await consumer.position(tp) for tp in asked}
+        return {TP(*tp): positions[tp] for tp in asked if positions[tp] < ends[tp]}
+
     async def hold(self, tps: list[TP]) -> None:
         """Do not fetch these partitions: Faust's own pause fetches and keeps."""
         await self.call_thread(self._hold, tps)
@@ -212,6 +225,16 @@ class EngineConsumer(driver.Consumer):
             await self._engine_thread.show_offsets(changed)
         except (KafkaError, asyncio.TimeoutError) as error:
             logger.debug("offsets for display not committed: %r", error)
+
+    async def behind(self) -> dict[tuple[str, int], int]:
+        """The inputs in which records wait, and where their reader stands."""
+        if not self._thread_started:
+            return {}
+        inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
+        return {
+            (tp.topic, tp.partition): at
+            for tp, at in (await self._engine_thread.behind(inputs)).items()
+        }
 
     async def _add_gap(self, *args: Any) -> None:
         """Gaps between batches are control records, or the lane finds them."""

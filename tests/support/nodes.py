@@ -28,6 +28,7 @@ from billing_stream.engine.lane import Batch
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Request
+from billing_stream.engine.watchdog import Watchdog
 from billing_stream.processor import new_processors
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
@@ -111,7 +112,7 @@ class Node:
         self.ingress = MemoryIngress()
         self.context: Context = server.register(
             self.app,
-            self.lanes,
+            Watchdog(self.lanes, die=lambda *_: None),
             TOPICS,
             found,
             platforms={Platform.SHOPIFY: platform, Platform.STRIPE: platform},

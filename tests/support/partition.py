@@ -11,6 +11,7 @@ from billing_stream import topics as names
 from billing_stream.domain.model import Policy
 from billing_stream.engine.lane import Batch, Lane
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.topics import Topics
 from tests.support.memory_log import MemoryLog
@@ -57,6 +58,7 @@ class Partition:
         self.policy = policy or Policy()
         self.now = START
         self.deaths = Deaths()
+        self.poison = PoisonLimits()
         self.lanes: Lanes
         self.lane: Lane
 
@@ -71,6 +73,7 @@ class Partition:
             clock=lambda: self.now,
             commit_interval=0.0,
             on_failure=self.deaths,
+            poison=self.poison,
         )
         restored = await self.lanes.restore([0])
         self.lanes.adopt(restored)

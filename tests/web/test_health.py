@@ -1,13 +1,7 @@
 """Whether a worker lives, and whether it should get requests."""
 
-import asyncio
-
-from billing_stream import topics as names
-from billing_stream.engine.processor import Outgoing
 from tests.support.nodes import Cluster, get
-from tests.support.partition import Partition, record
 from tests.web.conftest import M1
-from web.progress import STUCK_SECONDS, Progress
 
 
 async def test_a_worker_with_lanes_is_ready_and_says_what_they_did(two: Cluster) -> None:
@@ -41,62 +35,16 @@ async def test_a_worker_that_recovers_lives_and_is_not_ready(two: Cluster) -> No
     assert ready.body["error"]["details"]["ready"] is False
 
 
-class Hang:
-    """A writer that does not come back until it is let go."""
+async def test_a_worker_that_is_stuck_is_not_ready_and_says_why(two: Cluster) -> None:
+    node = two.nodes[0]
+    watchdog = node.context.watchdog
+    await two.create(M1, "one.example")
+    for lane in node.lanes.values():
+        lane.halted = "1001 records in a row make no sense"
 
-    def __init__(self) -> None:
-        self.let_go = asyncio.Event()
+    ready = await get(node.url, "/ready")
 
-    async def commit(self, _: list[Outgoing]) -> None:
-        """Wait."""
-        await self.let_go.wait()
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-async def test_a_lane_that_cannot_commit_is_noticed_and_forgiven() -> None:
-    now = 1000.0
-    partition = await Partition().restart()
-    progress = Progress(partition.lanes, lambda: now)
-    hang = Hang()
-    partition.lane._writer = hang  # type: ignore[assignment]
-    assert progress.problems() == []
-    now += 1000
-    progress.look()
-
-    created = {"merchant_id": M1, "platform_name": "shopify", "domain": "one.example"}
-    feed = asyncio.ensure_future(partition.feed(record(names.MERCHANT_CREATED, 0, created)))
-    await asyncio.sleep(0.01)
-    assert progress.problems() == []
-    now += STUCK_SECONDS
-    assert progress.problems() == []
-    now += 1
-    assert progress.problems() == ["partition 0 has had work waiting for 31 s"]
-
-    hang.let_go.set()
-    await asyncio.gather(feed, return_exceptions=True)
-    await asyncio.sleep(0.01)
-    assert progress.problems() == []
-
-
-async def test_a_busy_lane_that_commits_is_no_problem() -> None:
-    now = 1000.0
-    partition = await Partition().restart()
-    progress = Progress(partition.lanes, lambda: now)
-    for second in range(100):
-        partition.lane._idle.clear()
-        partition.lane.stats.last_commit = float(second)
-        now += 1
-        assert progress.problems() == []
-
-
-async def test_the_watch_notices_between_requests() -> None:
-    partition = await Partition().restart()
-    progress = Progress(partition.lanes)
-
-    watch = asyncio.ensure_future(progress.watch())
-    await asyncio.sleep(0.01)
-    watch.cancel()
-
-    assert progress._moved.keys() == {0}
+    assert ready.status == 503
+    assert "partition 0 stopped: 1001 records in a row" in ready.body["error"]["message"]
+    assert len(watchdog.problems()) == 2
+    assert (await node.get("/api/billing", "one.example")).status == 200

@@ -1,0 +1,137 @@
+"""Notices a worker that lives and does not get on: first it is not ready, then it ends.
+
+Three things are watched: that recovery goes on, that a lane with work waiting commits, and
+that records which wait in Kafka are fetched. Each is judged by whether anything moved, not by
+how long it takes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from time import monotonic
+
+from msgspec import Struct
+
+from billing_stream.engine.lane import Die
+from billing_stream.engine.lanes import Lanes
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+SAMPLE_SECONDS = 5.0
+# A process that was stopped for a while has not been stuck for that while.
+STEP_SECONDS_MAX = 2.0
+# To end would not bring it back.
+NO_ANSWER = "Kafka has not answered"
+
+Behind = Mapping[tuple[str, int], int]
+"""Inputs (topic, partition) in which records wait, and where their reader stands."""
+
+AskBehind = Callable[[], Awaitable[Behind]]
+
+
+class _Watched(Struct):
+    mark: Hashable
+    seconds: float = 0.0
+
+
+class Watchdog:
+    """`look` once a second. `ask_behind` asks Kafka, and raises when there is no answer."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        ask_behind: AskBehind | None = None,
+        not_ready_after: float = 30.0,
+        exit_after: float = 120.0,
+        die: Die,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.lanes = lanes
+        self._ask_behind = ask_behind
+        self._not_ready_after = not_ready_after
+        self._exit_after = exit_after
+        self._die = die
+        self._clock = clock
+        self._looked = clock()
+        self._answers = 0
+        self._behind: Behind = {}
+        self._watched: dict[str, _Watched] = {}
+
+    def look(self) -> None:
+        """See what moved since the last look."""
+        now = self._clock()
+        step = min(now - self._looked, STEP_SECONDS_MAX)
+        self._looked = now
+        marks = self._marks()
+        for gone in self._watched.keys() - marks.keys():
+            del self._watched[gone]
+        for what, mark in marks.items():
+            watched = self._watched.get(what)
+            if watched is None or watched.mark != mark:
+                self._watched[what] = _Watched(mark)
+            else:
+                watched.seconds += step
+
+    def problems(self) -> list[str]:
+        """Why this worker should get no requests now; nothing when it should."""
+        self.look()
+        found = [] if self.lanes.ready else ["partitions are moving or recovering"]
+        found += [
+            f"partition {partition} stopped: {lane.halted}"
+            for partition, lane in self.lanes.items()
+            if lane.halted is not None
+        ]
+        found += [
+            f"{what} for {watched.seconds:.0f} s"
+            for what, watched in self._watched.items()
+            if watched.seconds > self._not_ready_after
+        ]
+        return found
+
+    async def watch(self) -> None:
+        """Look for ever, and end the process when it has been stuck for too long."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sample())
+            while True:
+                self.look()
+                for what, watched in self._watched.items():
+                    if watched.seconds > self._exit_after and what != NO_ANSWER:
+                        self._die(f"{what} for {watched.seconds:.0f} s", None)
+                for partition, lane in self.lanes.items():
+                    if lane.halted is not None:
+                        logger.error("partition %s is stopped: %s", partition, lane.halted)
+                await asyncio.sleep(LOOK_SECONDS)
+
+    def _marks(self) -> dict[str, Hashable]:
+        """What should be moving now, with something that changes when it does."""
+        if not self.lanes.ready:
+            return {"recovery has not moved": self.lanes.activity}
+        marks: dict[str, Hashable] = {}
+        for partition, lane in self.lanes.items():
+            if not lane.is_idle and lane.halted is None:
+                marks[f"partition {partition} has had work waiting"] = lane.stats.last_commit
+        for (topic, partition), position in self._behind.items():
+            waiting = self.lanes.get(partition)
+            if waiting is not None and waiting.halted is None:
+                mark = (position, waiting.stats.last_commit)
+                marks[f"records of {topic}[{partition}] have not been fetched"] = mark
+        if self._ask_behind is not None:
+            marks[NO_ANSWER] = self._answers
+        return marks
+
+    async def _sample(self) -> None:
+        while self._ask_behind is not None:
+            if self.lanes.ready:
+                try:
+                    async with asyncio.timeout(SAMPLE_SECONDS):
+                        self._behind = await self._ask_behind()
+                    self._answers += 1
+                except Exception as error:
+                    # Whatever it is, the answer is missing, and that is what is told.
+                    logger.debug("Kafka was asked how far it is, and did not say: %r", error)
+                    self._behind = {}
+            else:
+                self._behind = {}
+            await asyncio.sleep(SAMPLE_SECONDS)
