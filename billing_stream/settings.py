@@ -212,11 +212,18 @@ class Settings(BaseSettings):
         ge=1,
         le=100_000,
     )
+    shop_requests_waiting_max: int = _env(
+        "BILLING_SHOP_REQUESTS_WAITING_MAX",
+        "commands of one shop in work on this worker; more are told to wait (429)",
+        default=64,
+        ge=1,
+        le=100_000,
+    )
     max_body_bytes: int = _env(
         "BILLING_MAX_BODY_BYTES",
         "a longer request body is refused, bytes",
         default=262_144,
-        ge=1024,
+        ge=8192,
         le=1_000_000,
     )
     data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))

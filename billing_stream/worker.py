@@ -108,9 +108,12 @@ class DrainingWorker(faust.Worker):
         if ready:
             logger.info("stopping: for %s not ready, but serving", settings.drain_delay)
             await asyncio.sleep(settings.drain_delay.total_seconds())
-        left = await context.gate.close(settings.request_deadline.total_seconds())
+        seconds = settings.request_deadline.total_seconds()
+        left = await context.gate.close(seconds + 1)
         if left:
             logger.warning("stopping with %s requests in work", left)
+        # Whose clients have given up: a platform's answer is kept all the same.
+        await context.checkouts.settle(seconds)
         self.loop.call_later(STOP_SECONDS_MAX, die, "it does not stop")
         super()._schedule_shutdown(signal)
 

@@ -48,6 +48,8 @@ def authenticate(headers: Mapping[str, str], secret: str) -> Client:
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {SCOPE}")
     platform = _header(headers, "X-Shop-Platform", _PLATFORM)
     domain = _header(headers, "X-Shop-Domain", _DOMAIN)
+    if str(claims.get("platform", platform)).lower() != platform:
+        raise ApiError(WebCode.FORBIDDEN, "X-Shop-Platform is not the one the token is for")
     if domain != str(claims["sub"]).lower():
         raise ApiError(WebCode.FORBIDDEN, "X-Shop-Domain is not the shop that the token is for")
     return Client(platform, domain)

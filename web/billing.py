@@ -56,7 +56,8 @@ class MerchantView(ApiView):
     def client_of(self, request: web.Request) -> Client:
         """The client that asks. Raises ApiError when it may not, or asks too often."""
         client = authenticate(request.headers, self.context.client_secret)
-        self.context.rate_limit.hit(client.shop)
+        # By what the token says: the platform is only a header.
+        self.context.rate_limit.hit(client.domain)
         return client
 
     async def merchant_id_of(self, request: web.Request) -> str:
@@ -70,7 +71,8 @@ class MerchantView(ApiView):
         """The answer to a command, committed. Raises ApiError, also for a refusal."""
         ids = ids_of(request)
         asked = Asked(command, client.domain, ids.correlation_id)
-        answered = await self.context.commands.carry_out(asked, ids)
+        with self.context.shops_in_work.enter(client.domain):
+            answered = await self.context.commands.carry_out(asked, ids)
         if isinstance(answered.reply, Rejected):
             refused = answered.reply
             raise ApiError(refused.code, refused.message, at=answered.at)

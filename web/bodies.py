@@ -50,13 +50,16 @@ _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 async def read_body(request: web.Request) -> bytes:
     """The raw body.
 
-    Raises HTTPRequestEntityTooLarge, and ApiError (BAD_REQUEST) when it comes too slowly.
+    Raises HTTPRequestEntityTooLarge, and ApiError (BAD_REQUEST) when it comes too slowly, or
+    breaks off.
     """
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except TimeoutError:
         raise ApiError(WebCode.BAD_REQUEST, "the body did not come in time") from None
+    except web.RequestPayloadError:
+        raise ApiError(WebCode.BAD_REQUEST, "the body is not as it was announced") from None
 
 
 async def parse_body(request: web.Request, kind: type[Body]) -> Body:

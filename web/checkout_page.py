@@ -5,12 +5,14 @@ record on the webhook topic.
 """
 
 from html import escape
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from billing_stream import topics as names
 from billing_stream.errors import PlatformError
 from billing_stream.platforms.local import LocalCheckout, read_token
+from web.bodies import read_body
 from web.envelope import ApiError, WebCode, ids_of
 from web.ingress import WebhookRecord
 from web.views import ApiView
@@ -23,7 +25,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 4rem auto
        color-scheme: light dark; }
 h1 { font-size: 1.3rem; } p.amount { font-size: 2rem; margin: 0; }
 button { font: inherit; padding: .5rem 1.2rem; margin: 1rem .5rem 0 0; cursor: pointer; }
-small { opacity: .75; word-break: break-all; }
+small { opacity: .75; overflow-wrap: anywhere; }
 """
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -53,7 +55,8 @@ Charge {escape(checkout.charge_id)}</small></p>"""
     async def post(self, request: web.Request, token: str) -> web.Response:
         """Pay or decline: what the platform would tell is put on the webhook topic."""
         checkout = self._checkout(token)
-        status = STATUSES.get(str((await request.post()).get("action")))
+        form = parse_qs((await read_body(request)).decode("ascii", "replace"))
+        status = STATUSES.get("".join(form.get("action", [])))
         if status is None:
             raise ApiError(WebCode.VALIDATION_ERROR, "action is pay or decline")
         ids = ids_of(request)

@@ -11,12 +11,14 @@ from functools import partial
 
 import msgspec
 
-from billing_stream.domain.commands import AttachCharge, Command, FailPurchase, ReservePurchase
+from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import Answered, PurchaseOpened, Rejected
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
+from web.envelope import ApiError, WebCode
 from web.owners import Owners
+from web.peers import outcome_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -44,30 +46,52 @@ class Checkouts:
         """The answer to the one who opens the purchase: with a checkout, or a refusal.
 
         What it says is read from the committed rows, so every copy of the request and every
-        repetition is told the same. Raises ApiError (NOT_READY).
+        repetition is told the same. Raises ApiError: NOT_READY when nothing was done,
+        OUTCOME_UNKNOWN when the purchase was opened and what became of it is not known.
         """
         commit = partial(self._owners.commit_here, correlation_id=correlation_id)
         answered = await commit(command)
-        reply = answered.reply
-        while isinstance(reply, PurchaseOpened) and reply.checkout_url is None:
-            task = self._opening.get(reply.purchase_id)
-            if task is None:
-                task = asyncio.create_task(
-                    self._open(command, reply, shop_domain, correlation_id),
-                    name=f"checkout-{reply.purchase_id}",
-                )
-                self._opening[reply.purchase_id] = task
-                task.add_done_callback(partial(self._opened, reply.purchase_id))
-            # Whoever waits may give up; the platform was asked, and its answer must be kept.
-            await asyncio.shield(task)
-            answered = await commit(command)
-            reply = answered.reply
+        try:
+            opened = waiting(answered)
+            if opened is not None:
+                await self._opened_by_someone(command, opened, shop_domain, correlation_id)
+                answered = await commit(command)
+        except ApiError as error:
+            if error.error_code is not WebCode.NOT_READY:
+                raise
+            raise outcome_unknown("the partition moved meanwhile") from None
+        if waiting(answered) is not None:
+            raise outcome_unknown("the platform's answer was not kept")
         return answered
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for so long at most until what platforms were asked for is attached or failed."""
+        if self._opening:
+            await asyncio.wait(self._opening.values(), timeout=seconds)
 
     async def close(self) -> None:
         """Wait for what was asked of the platforms; each ends by itself in seconds."""
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         await asyncio.gather(*(platform.close() for platform in self._platforms.values()))
+
+    async def _opened_by_someone(
+        self,
+        command: ReservePurchase,
+        opened: PurchaseOpened,
+        shop_domain: str,
+        correlation_id: str,
+    ) -> None:
+        """Wait for the one attempt to open the checkout; begin it where there is none."""
+        task = self._opening.get(opened.purchase_id)
+        if task is None:
+            task = asyncio.create_task(
+                self._open(command, opened, shop_domain, correlation_id),
+                name=f"checkout-{opened.purchase_id}",
+            )
+            self._opening[opened.purchase_id] = task
+            task.add_done_callback(partial(self._opened, opened.purchase_id))
+        # Whoever waits may give up; the platform was asked, and its answer must be kept.
+        await asyncio.shield(task)
 
     async def _open(
         self,
@@ -89,7 +113,10 @@ class Checkouts:
             return_url=command.return_url,
         )
         try:
-            checkout = await self._platforms[command.platform].create_checkout(wanted)
+            platform = self._platforms.get(command.platform)
+            if platform is None:
+                raise PlatformError(f"{command.platform} is not set up at this worker")
+            checkout = await platform.create_checkout(wanted)
             attach = AttachCharge(
                 merchant_id, purchase_id, checkout.charge_id, checkout.url, f"attach/{purchase_id}"
             )
@@ -115,8 +142,16 @@ class Checkouts:
             logger.warning("purchase %s has no checkout yet: %s", purchase_id, error)
 
 
-def require_valid(command: Command) -> None:
+def waiting(answered: Answered) -> PurchaseOpened | None:
+    """The purchase just opened, while it has neither a checkout nor a refusal."""
+    reply = answered.reply
+    return reply if isinstance(reply, PurchaseOpened) and reply.checkout_url is None else None
+
+
+def require_valid(command: AttachCharge) -> None:
     """Raises PlatformError when a platform's answer does not fit our records."""
+    if "\0" in command.charge_id + command.checkout_url:
+        raise PlatformError("the platform's answer contains a NUL character")
     try:
         msgspec.convert(msgspec.to_builtins(command), type(command))
     except msgspec.ValidationError as error:

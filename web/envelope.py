@@ -79,7 +79,7 @@ CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
     {
         WebCode.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
         WebCode.NOT_READY: {"Retry-After": str(RETRY_AFTER_SECONDS)},
-        ErrorCode.TOO_MANY_REQUESTS: {"Retry-After": "60"},
+        ErrorCode.TOO_MANY_REQUESTS: {"Retry-After": "3600"},
     }
 )
 
@@ -172,7 +172,9 @@ def name_after_key(request: web.BaseRequest, shop: str, key: str) -> None:
 
     So the same request, sent again, gets the same answer to the last byte.
     """
-    request_id = _safe(request, REQUEST_ID) or derived_id("request", shop, request.path, key)
+    request_id = _safe(request, REQUEST_ID) or derived_id(
+        "request", shop, request.path.rstrip("/"), key
+    )
     request[_IDS] = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
 
 

@@ -1,6 +1,7 @@
 """Puts what platforms tell us onto the webhook topics, where the lanes take it from."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -67,7 +68,7 @@ class KafkaIngress:
         }
         headers = [("platform", record.platform.encode())]
         if record.delivery_id is not None:
-            headers.append(("delivery", record.delivery_id.encode()))
+            headers.append(("delivery", record.delivery_id.encode("utf-8", "replace")))
         try:
             async with asyncio.timeout(ACK_SECONDS):
                 producer = await self._started()
@@ -78,7 +79,10 @@ class KafkaIngress:
                     partition=partition_of(record.key, self._partitions),
                     headers=headers,
                 )
-        except (KafkaError, TimeoutError):
+        except (KafkaError, TimeoutError) as error:
+            if not isinstance(error, TimeoutError):
+                # A producer that failed once may do so for ever.
+                await self.close()
             raise not_ready("Kafka has not acknowledged the webhook; send it again") from None
 
     async def _started(self) -> AIOKafkaProducer:
@@ -97,6 +101,7 @@ class KafkaIngress:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaError):
+                await producer.stop()

@@ -1,7 +1,7 @@
 """What a worker lets in: so many requests of one shop, so many at once, none while it stops."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
@@ -41,6 +41,31 @@ class RateLimit:
                 "too many requests of this shop",
                 retry_after=max(1, ceil(wait)),
             )
+
+
+class ShopsInWork:
+    """So many commands of one shop at once: a shop alone must not fill a worker."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._in_work: Counter[str] = Counter()
+
+    @contextmanager
+    def enter(self, domain: str) -> Iterator[None]:
+        """Be in work. Raises ApiError (TOO_MANY_REQUESTS)."""
+        if self._in_work[domain] >= self._most:
+            raise ApiError(
+                ErrorCode.TOO_MANY_REQUESTS,
+                "too many requests of this shop are in work",
+                retry_after=1,
+            )
+        self._in_work[domain] += 1
+        try:
+            yield
+        finally:
+            self._in_work[domain] -= 1
+            if not self._in_work[domain]:
+                del self._in_work[domain]
 
 
 class Gate:

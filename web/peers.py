@@ -34,7 +34,8 @@ class Peers:
         self._app = app
         self._changelog = changelog
         self._secret = internal_secret
-        self._session: aiohttp.ClientSession | None = None
+        # Apart, because commands may wait long, and must not keep queries waiting.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._assignment: HostToPartitionMap | None = None
         self._urls: Mapping[int, str] = {}
         self._noted: set[str] = set()
@@ -68,7 +69,7 @@ class Peers:
         headers[REQUEST_ID] = ids.request_id
         headers[CORRELATION_ID] = ids.correlation_id
         try:
-            async with self._client().request(
+            async with self._client(method == "GET").request(
                 method,
                 URL(url) / path[1:],
                 headers=headers,
@@ -87,10 +88,11 @@ class Peers:
         if status == HTTPStatus.OK:
             self._noted.discard(url)
             return body
-        if status == HTTPStatus.GATEWAY_TIMEOUT:
-            raise outcome_unknown("no answer in time")
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
-            self.note(logging.ERROR, url, f"refuses a worker of ours with {status}")
+            level = logging.WARNING if status == HTTPStatus.GATEWAY_TIMEOUT else logging.ERROR
+            self.note(level, url, f"refuses a worker of ours with {status}")
+            if method != "GET" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise outcome_unknown("the worker that was asked has not done it")
         raise not_ready(f"the owner of partition {partition} is not ready")
 
     def not_understood(self, partition: int, error: Exception) -> ApiError:
@@ -104,19 +106,18 @@ class Peers:
             self._noted.add(url)
             logger.log(level, "the worker at %s %s", url, why)
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
+    def _client(self, reads: bool) -> aiohttp.ClientSession:
+        if reads not in self._sessions:
+            self._sessions[reads] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        return self._session
+        return self._sessions[reads]
 
     async def close(self) -> None:
         """Close the connections to other workers."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
 
 
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 import faust
@@ -27,7 +28,7 @@ from web.checkouts import Checkouts
 from web.commands import COMMANDS_PATH, Commands
 from web.ingress import Ingress, KafkaIngress
 from web.internal import CarryOut, Queries
-from web.limits import Gate, RateLimit
+from web.limits import Gate, RateLimit, ShopsInWork
 from web.owners import QUERIES_PATH, Owners
 from web.peers import Peers
 from web.views import ApiView, Context, add_page, envelope_middleware, gate_middleware
@@ -49,6 +50,7 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
 )
 # They must be answered whatever else there is to do.
 UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH})
+RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType({"access_log": None, "auto_decompress": False})
 
 
 def application_options(settings: Settings) -> dict[str, Any]:
@@ -86,6 +88,7 @@ def register(
         ingress=ingress or KafkaIngress(client_options(settings), topics, settings.partitions),
         rate_limit=RateLimit(settings.requests_per_minute),
         gate=Gate(settings.requests_waiting_max),
+        shops_in_work=ShopsInWork(settings.shop_requests_waiting_max),
         watchdog=watchdog,
         client_secret=client_secret,
         internal_secret=internal_secret,
@@ -94,15 +97,18 @@ def register(
         add_page(app, path, view, context)
     if any(isinstance(platform, Local) for platform in platforms.values()):
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
-    _set_up_server(cast(driver.Web, app.web), context)
+    seconds = settings.request_deadline.total_seconds()
+    _set_up_server(cast(driver.Web, app.web), context, seconds)
     return context
 
 
-def _set_up_server(server: driver.Web, context: Context) -> None:
+def _set_up_server(server: driver.Web, context: Context, seconds: float) -> None:
     # Faust's own pages are not ours to show.
     server.blueprints = BlueprintManager()
+    # Unpacked before anything is verified, a body of a megabyte could be one of gigabytes.
+    server._runner = web.AppRunner(server.web_app, **RUNNER_OPTIONS)
     server.web_app.middlewares.append(envelope_middleware)
-    server.web_app.middlewares.append(gate_middleware(context.gate, UNGATED))
+    server.web_app.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
 
     async def close(_: web.Application) -> None:
         await context.checkouts.close()

@@ -1,5 +1,6 @@
 """What our views have in common with Faust's, and where they differ."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ from billing_stream.engine.watchdog import Watchdog
 from billing_stream.platforms import base
 from web.checkouts import Checkouts
 from web.commands import Commands
-from web.envelope import ApiError, Code, WebCode, respond_error
+from web.envelope import ApiError, Code, WebCode, not_ready, respond_error
 from web.ingress import Ingress
-from web.limits import Gate, RateLimit
+from web.limits import Gate, RateLimit, ShopsInWork
 from web.owners import Owners
-from web.peers import Peers
+from web.peers import Peers, outcome_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Context:
     ingress: Ingress
     rate_limit: RateLimit
     gate: Gate
+    shops_in_work: ShopsInWork
     watchdog: Watchdog
     client_secret: str
     internal_secret: str
@@ -87,8 +89,8 @@ async def envelope_middleware(request: web.Request, handler: Handler) -> web.Str
         return respond_error(request, fault)
 
 
-def gate_middleware(gate: Gate, ungated: frozenset[str]) -> Middleware:
-    """Nothing is in work but what the gate let in."""
+def gate_middleware(gate: Gate, seconds: float, ungated: frozenset[str]) -> Middleware:
+    """Nothing is in work but what the gate let in, and each for so many seconds at most."""
 
     @web.middleware
     async def pass_gate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -96,9 +98,14 @@ def gate_middleware(gate: Gate, ungated: frozenset[str]) -> Middleware:
             return await handler(request)
         try:
             with gate.enter():
-                return await handler(request)
+                async with asyncio.timeout(seconds):
+                    return await handler(request)
         except ApiError as error:
             return respond_error(request, error)
+        except TimeoutError:
+            why = f"no answer within {seconds:g} s"
+            late = not_ready(why) if request.method == "GET" else outcome_unknown(why)
+            return respond_error(request, late)
 
     return pass_gate
 

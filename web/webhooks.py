@@ -4,6 +4,7 @@ Nothing is decided here. Duplicates and wrong order are harmless further on, whe
 is the charge and its status, not the delivery.
 """
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +19,14 @@ from billing_stream.errors import WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import Told, ToldKind
 from tables.codecs import shop_key
 from web.bodies import read_body
-from web.envelope import ApiError, Ids, WebCode, ids_of, respond
+from web.envelope import ApiError, Ids, WebCode, ids_of, not_ready, respond
 from web.ingress import WebhookRecord
 from web.views import ApiView
 
 logger = logging.getLogger(__name__)
+
+# Platforms give up after 5 s.
+ANSWER_SECONDS = 4.5
 
 WEBHOOKS_PATH = "/webhooks/{platform:shopify|stripe|custom}"
 
@@ -43,6 +47,13 @@ class Webhooks(ApiView):
 
     async def post(self, request: web.Request, platform: str) -> web.Response:
         """Verify the webhook and put it on its topic; 200 when the brokers have it."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._take(request, platform)
+        except TimeoutError:
+            raise not_ready("it could not be taken in time; send it again") from None
+
+    async def _take(self, request: web.Request, platform: str) -> web.Response:
         name = Platform(platform)
         adapter = self.context.platforms.get(name)
         if adapter is None:

@@ -20,8 +20,6 @@ from billing_stream.domain.outcomes import (
     Reply,
 )
 
-EXPIRED = PurchaseStatus.EXPIRED
-
 
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     """Open a pending purchase of a pack; it expires when it is not paid in time."""
@@ -48,11 +46,9 @@ def opening(purchase: Purchase) -> PurchaseOpened | Rejected:
 
     It changes once at most: when the platform gave a checkout, or did not.
     """
-    reason = purchase.no_checkout
-    if reason is None and purchase.checkout_url is None and purchase.status is EXPIRED:
-        reason = "the purchase expired before"
-    if reason is not None:
-        return Rejected(ErrorCode.PLATFORM_ERROR, f"no checkout was opened: {reason}")
+    if purchase.no_checkout is not None:
+        message = f"no checkout was opened: {purchase.no_checkout}"
+        return Rejected(ErrorCode.PLATFORM_ERROR, message)
     return opened(purchase)
 
 
@@ -99,8 +95,8 @@ def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
     purchase = draft.purchase(command.purchase_id)
     if purchase is None:
         return not_found(command.purchase_id)
-    if purchase.platform_charge_id is None:
-        fail(draft, replace(purchase, no_checkout=command.reason), command.reason)
+    if purchase.platform_charge_id is None and purchase.no_checkout is None:
+        fail(draft, draft.put(replace(purchase, no_checkout=command.reason)), command.reason)
     return Done()
 
 
@@ -137,6 +133,8 @@ def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
 def expire_due(draft: Draft) -> None:
     """Expire every pending purchase that was not paid by now, soonest first."""
     for purchase in draft.rows.pending_until(draft.merchant.merchant_id, draft.now):
+        if purchase.checkout_url is None:
+            purchase = replace(purchase, no_checkout="the purchase expired before")
         draft.settle(purchase, PurchaseStatus.EXPIRED)
         draft.publish(
             purchase.id,
@@ -151,7 +149,7 @@ def refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
     one that is told before its payment grants the credits first, so that whoever adds up the
     events never sees a refund of nothing.
     """
-    if purchase.status is PurchaseStatus.REFUNDED:
+    if purchase.status is PurchaseStatus.REFUNDED or (amount and not Decimal(amount)):
         return
     complete(draft, purchase)
     paid = draft.purchase(purchase.id) or purchase

@@ -191,6 +191,8 @@ def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
     shop = (find_header(headers, "X-Shopify-Shop-Domain") or "").strip().lower()
     if not shop:
         raise WebhookMalformed("X-Shopify-Shop-Domain is missing")
+    if not shop.isascii() or not shop.isprintable():
+        raise WebhookMalformed("X-Shopify-Shop-Domain is no domain")
     try:
         updated = decode(body, _Webhook).app_purchase_one_time
     except ValueError as error:

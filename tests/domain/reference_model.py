@@ -95,6 +95,8 @@ class Model:
             purchase = me["purchases"][purchase_id]
             if purchase["status"] == "pending" and expires <= now:
                 purchase["status"] = "expired"
+                if purchase["checkout"] is None:
+                    purchase["no_checkout"] = "the purchase expired before"
                 reason = "not paid in time"
                 self.tell(out, "purchase.expired", me, purchase_id=purchase_id, reason=reason)
         old = [parked for parked in me["parked"] if parked["at"] + self.expiry <= now]
@@ -119,9 +121,8 @@ class Model:
             self.refuse(out, "PURCHASE_NOT_FOUND")
         elif isinstance(command, FailPurchase):
             purchase = me["purchases"][command.purchase_id]
-            if purchase["charge"] is None:
-                if purchase["status"] == "pending":
-                    purchase["no_checkout"] = command.reason
+            if purchase["charge"] is None and purchase["no_checkout"] is None:
+                purchase["no_checkout"] = command.reason
                 self.settle(me, command.purchase_id, "fail", command.reason, now, out)
         else:
             self.attach(me, command, now, out)
@@ -216,8 +217,7 @@ class Model:
 
     def open(self, purchase: Row, out: Expected) -> None:
         """What the one who opens a purchase is told, now and whenever he asks again."""
-        never = purchase["status"] == "expired" and purchase["checkout"] is None
-        if never or purchase["no_checkout"] is not None:
+        if purchase["no_checkout"] is not None:
             self.refuse(out, "PLATFORM_ERROR")
         else:
             out.reply = self.opened(purchase)
@@ -284,6 +284,8 @@ class Model:
         purchase = me["purchases"][purchase_id]
         words = {"purchase_id": purchase_id}
         sums = {**words, "credits": purchase["credits"], "amount": purchase["amount"]}
+        if amount is not None and not Decimal(amount):
+            return
         if kind == "fail":
             if purchase["status"] == "pending":
                 purchase["status"] = "failed"

@@ -38,7 +38,15 @@ from tests.domain.reference_model import PACKS, Expected, Model, Row
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything
 
 HOUR = timedelta(hours=1)
-REFUNDS = ["refund", "refund 0.01", "refund 3.00", "refund 9.99", "refund 20.5", "refund 70"]
+REFUNDS = [
+    "refund",
+    "refund 0",
+    "refund 0.01",
+    "refund 3.00",
+    "refund 9.99",
+    "refund 20.5",
+    "refund 70",
+]
 LIMITS: dict[str, Any] = {"parked_max": 3, "answers_max": 3}
 POLICY = Policy(
     trial_duration=5 * HOUR, purchase_expiry=2 * HOUR, answer_retention=3 * HOUR, **LIMITS

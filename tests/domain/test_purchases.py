@@ -392,6 +392,34 @@ def test_a_part_paid_back_takes_its_share_of_the_credits_and_the_last_cent_takes
     )
 
 
+@pytest.mark.parametrize("before", ["pending", "paid"])
+def test_a_refund_of_nothing_is_nothing(before: str) -> None:
+    world = World().created()
+    if before == "paid":
+        world.paid()
+    else:
+        world.charged()
+
+    for amount in ("0", "0.00"):
+        decision = world.do(RefundCharge(M1, "charge", "r[0]@1", amount=amount))
+        assert writes_nothing(decision)
+
+
+def test_a_checkout_that_comes_after_the_expiry_changes_no_answer() -> None:
+    world = World(Policy(purchase_expiry=timedelta(hours=1))).created()
+    opened = world.reserve(key="k").reply
+    assert isinstance(opened, PurchaseOpened)
+    before = world.later(hours=2).reserve(key="k").reply
+
+    world.attach(opened.purchase_id)
+    after = world.reserve(key="k").reply
+    world.webhook("ACTIVE")
+
+    assert isinstance(before, Rejected)
+    assert before == after == world.reserve(key="k").reply
+    assert world.purchase(opened.purchase_id).status == "completed", "paid is paid"
+
+
 def test_a_refund_may_name_the_purchase_instead_of_its_charge() -> None:
     world = World().created(M1, M2)
     purchase, other = world.paid("a"), world.paid("b")

@@ -124,7 +124,7 @@ class Node:
         """Own these partitions and listen."""
         await self.own(partitions)
         self.app.web.init_server()
-        await self._server.start_server()
+        await self._server.start_server(**server.RUNNER_OPTIONS)
 
     def hears(self, owned: Mapping[str, list[int]]) -> None:
         """Learn from the group which url owns which partitions."""

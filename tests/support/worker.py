@@ -62,6 +62,7 @@ class Worker:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"worker-{self.port}.log"
+        self.command = [str(BIN), "worker"]
         self._env = {
             **env,
             "BILLING_API_EXTERNAL_PORT": str(self.port),
@@ -91,8 +92,7 @@ class Worker:
         """Start the process, in a group of its own."""
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                str(BIN),
-                "worker",
+                *self.command,
                 env=self._env,
                 stdout=output,
                 stderr=output,

@@ -1,10 +1,12 @@
 """Bytes that no client of ours would send."""
 
 import asyncio
+import gzip
 import json
 import logging
 
 import pytest
+from aiohttp import BytesPayload
 
 from tests.support.nodes import Cluster, Node, get
 from tests.support.tokens import client_headers, client_token
@@ -137,6 +139,23 @@ async def test_an_odd_method_is_refused(two: Cluster, method: bytes) -> None:
     answer = await raw(two.nodes[0], request_bytes(b"/api/billing", method=method))
 
     assert status_of(answer) in (400, 404, 405)
+
+
+@pytest.mark.parametrize("path", ["/webhooks/shopify", "/api/billing/trials"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_a_packed_body_is_not_unpacked(two: Cluster, path: str, encoding: str) -> None:
+    """Ten megabytes take ten kilobytes, and would be unpacked before anyone is known."""
+    await two.create(M1, SHOP)
+    node = two.nodes[0]
+    for body in (b"garbage", gzip.compress(b"0" * 10_000_000)):
+        headers = {**client_headers(SHOP), "Content-Encoding": encoding}
+
+        reply = await get(
+            node.url, path, headers, method="POST", data=BytesPayload(body), compress=None
+        )
+
+        assert reply.status in (400, 401, 422)
+        assert (await node.get("/api/billing/trials", SHOP)).data["available"] is True
 
 
 async def test_of_two_tokens_the_second_gains_nothing(two: Cluster) -> None:

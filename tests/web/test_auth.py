@@ -75,6 +75,17 @@ def test_a_token_for_another_shop_is_forbidden() -> None:
     assert refusal(headers) is WebCode.FORBIDDEN
 
 
+def test_a_token_that_names_a_platform_is_for_no_other() -> None:
+    for platform, good in (("shopify", True), ("Shopify", True), ("stripe", False)):
+        headers = client_headers(SHOP, token=client_token(SHOP, platform=platform))
+        if good:
+            assert authenticate(headers, CLIENT_SECRET).platform == "shopify"
+        else:
+            with pytest.raises(ApiError) as refused:
+                authenticate(headers, CLIENT_SECRET)
+            assert refused.value.error_code is WebCode.FORBIDDEN
+
+
 def test_the_clock_of_the_client_may_be_off_by_30_seconds() -> None:
     fresh_enough = client_token(SHOP, exp=int(time.time()) - 20)
     early = client_token(SHOP, iat=int(time.time()) + 20, nbf=int(time.time()) + 20)

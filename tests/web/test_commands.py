@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream import topics as names
-from billing_stream.domain.commands import StartTrial
+from billing_stream.domain.commands import RefundCharge, StartTrial
 from tests.support.memory_log import MemoryWriter
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.platform import no_checkout
@@ -327,11 +327,66 @@ async def test_a_purchase_reserved_by_a_worker_that_died_gets_its_checkout_from_
     shop.platform.open.set()
     reply = await other.post(PURCHASES, SHOP, BUY, Idempotency_Key="k")
 
-    assert (await lost).status == 503
+    assert (await lost).status == 504
     assert reply.status == 201
     assert reply.data["checkout_url"] == "https://pay.example/2"
     (purchase,) = (await other.get(PURCHASES, SHOP)).data
     assert purchase["platform_charge_id"] == "gid://shopify/AppPurchaseOneTime/2"
+
+
+async def test_a_partition_that_moves_during_a_checkout_leaves_the_outcome_open(
+    shop: Cluster,
+) -> None:
+    """503 would say that nothing was done; but the purchase is opened already."""
+    owner = shop.owner(M1)
+    shop.platform.open.clear()
+    asked = [asyncio.create_task(node.post(PURCHASES, SHOP, BUY)) for node in shop.nodes]
+    await asyncio.wait_for(shop.platform.was_asked.wait(), 5)
+    await asyncio.sleep(0.1)
+
+    await owner.lanes.pause()
+    shop.platform.open.set()
+
+    for reply in await asyncio.gather(*asked):
+        assert (reply.status, reply.code) == (504, "OUTCOME_UNKNOWN")
+
+
+@pytest.mark.logs_errors
+async def test_a_fault_of_the_owner_is_no_not_ready(shop: Cluster) -> None:
+    shop.platform.errors = [ZeroDivisionError("a bug")]
+
+    reply = await shop.other(M1).post(PURCHASES, SHOP, BUY)
+
+    assert (reply.status, reply.code) == (504, "OUTCOME_UNKNOWN")
+    assert len((await shop.nodes[0].get(PURCHASES, SHOP)).data) == 1
+
+
+async def test_a_platform_that_only_the_asked_worker_knows_is_no_checkout(
+    shop: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shop.owner(M1).context.checkouts, "_platforms", {})
+
+    reply = await shop.other(M1).post(PURCHASES, SHOP, BUY)
+
+    assert (reply.status, reply.code) == (502, "PLATFORM_ERROR")
+
+
+async def test_a_purchase_settled_before_its_checkout_asks_the_platform_once(
+    shop: Cluster,
+) -> None:
+    """A refund that names the purchase comes while the platform is asked, and it fails."""
+    shop.platform.open.clear()
+    shop.platform.errors = [no_checkout("shopify is busy")]
+    asked = asyncio.create_task(shop.nodes[0].post(PURCHASES, SHOP, BUY))
+    await asyncio.wait_for(shop.platform.was_asked.wait(), 5)
+    purchase_id = shop.platform.asked[0].purchase_id
+    await shop.do(RefundCharge(M1, "pi_1", "r[0]@1", purchase_id))
+
+    shop.platform.open.set()
+    reply = await asked
+
+    assert (reply.status, reply.code) == (502, "PLATFORM_ERROR")
+    assert len(shop.platform.asked) == 1
 
 
 async def ask_all(nodes: list[Node], path: str, body: Any, key: str, copies: int) -> list[Reply]:

@@ -12,7 +12,7 @@ from tests.support.tokens import client_headers
 from tests.web.conftest import M1, M2
 from web import limits
 from web.envelope import ApiError
-from web.limits import Gate, RateLimit
+from web.limits import Gate, RateLimit, ShopsInWork
 
 SHOP = "one.example"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
@@ -106,7 +106,7 @@ async def small(tmp_path: Path) -> AsyncIterator[Cluster]:
         {0: [0, 1, 2, 3]},
         BILLING_REQUESTS_PER_MINUTE="3",
         BILLING_REQUESTS_WAITING_MAX="2",
-        BILLING_MAX_BODY_BYTES="1024",
+        BILLING_MAX_BODY_BYTES="8192",
     ) as found:
         yield found
 
@@ -125,6 +125,29 @@ async def test_too_many_requests_of_a_shop_are_told_to_wait(small: Cluster) -> N
     assert 1 <= int(replies[-1].headers["Retry-After"]) <= 60
     assert other.status == 200
     assert {reply.status for reply in forged} == {401}, "nobody can use up what is another's"
+
+
+async def test_a_shop_has_no_more_requests_under_other_platforms(small: Cluster) -> None:
+    await small.create(M1, SHOP)
+    node = small.nodes[0]
+
+    replies = [
+        await node.get("/api/billing", SHOP, X_Shop_Platform=f"p{number}") for number in range(5)
+    ]
+
+    assert [reply.status for reply in replies] == [404, 404, 404, 429, 429]
+
+
+def test_a_shop_has_so_many_commands_in_work_and_no_more() -> None:
+    in_work = ShopsInWork(2)
+    with in_work.enter("a"), in_work.enter("a"), in_work.enter("b"):
+        with pytest.raises(ApiError), in_work.enter("a"):
+            pass
+        with in_work.enter("b"):
+            pass
+    with in_work.enter("a"):
+        pass
+    assert not in_work._in_work
 
 
 async def test_more_requests_than_have_place_are_told_to_come_again(small: Cluster) -> None:
@@ -155,14 +178,14 @@ async def test_a_body_that_is_too_large_is_refused(small: Cluster, chunked: bool
 
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(20):
-            yield b"x" * 100
+            yield b"x" * 1000
 
     reply = await get(
         small.nodes[0].url,
         "/api/billing/trials",
         client_headers(SHOP),
         method="POST",
-        data=slowly() if chunked else b"x" * 2000,
+        data=slowly() if chunked else b"x" * 9000,
     )
 
     assert (reply.status, reply.code) == (413, "BODY_TOO_LARGE")
