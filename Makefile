@@ -9,10 +9,12 @@ UV := $(VENV)/lock/bin/uv
 UV_VERSION := 0.13.9
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+SEEDS ?= 10000
+MINUTES ?= 10
 EMBEDDED := billing_stream/dev/locks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test lint format bench lock clean
+.PHONY: help setup install demo test lint format bench simulate chaos soak poison lock clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -51,6 +53,18 @@ format: setup ## Format the code and mend what can be mended.
 
 bench: setup ## Measure throughput, recovery and latency against the goals.
 	@$(BIN)/python -m bench $(ARGS)
+
+simulate: setup ## Run 10,000 seeds of the simulated log (SEEDS=n for others).
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+chaos: setup ## Hurt real workers and a real broker for MINUTES=n, then verify.
+	@$(BIN)/python -m chaos run --minutes $(MINUTES) $(ARGS)
+
+soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
+	@$(BIN)/python -m chaos soak --minutes $(MINUTES) $(ARGS)
+
+poison: setup ## 100,000 fuzzed records among a million good ones.
+	@BILLING_POISON_RECORDS=100000 $(BIN)/python -m pytest tests/engine/test_poison_on_kafka.py
 
 lock: $(UV) ## Pin all dependencies anew, by hash.
 	$(COMPILE) pyproject.toml -o requirements/base.txt

@@ -11,7 +11,7 @@ from bench.events import Purchases
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say
 from billing_stream import topics as names
-from billing_stream.engine.log import POSITION_PREFIX
+from billing_stream.engine.log import RESERVED_PREFIX
 
 PREPARE_SECONDS_MAX = 300.0
 RUN_SECONDS_MAX = 300.0
@@ -73,7 +73,7 @@ async def _total_credits(setting: Setting) -> int:
     topic = setting.topics.changelog(names.BILLING_RECORDS)
     async for records in _batches(setting, topic, follow=False):
         for record in records:
-            if not record.key.startswith(POSITION_PREFIX):
+            if not record.key.startswith(RESERVED_PREFIX):
                 row: dict[str, Any] = msgspec.json.decode(record.value)
                 totals[record.key] = row.get("total_credits_purchased", 0)
     return sum(totals.values())

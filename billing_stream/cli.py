@@ -19,6 +19,11 @@ class LazyGroup(click.Group):
 
     LAZY: ClassVar = {
         "dev": ("billing_stream.dev.cli", "dev", "Kafka and PostgreSQL on this machine."),
+        "verify": (
+            "billing_stream.verify.cli",
+            "verify",
+            "Hold the whole log against the rules, by other means; read-only.",
+        ),
         "describe": (
             "billing_stream.describe",
             "describe",

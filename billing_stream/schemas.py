@@ -172,7 +172,9 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
         raise InvalidRecord("the value is null")
     if len(value) > max_bytes:
         raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
+    came_from = None
     if topic == topics.COMMANDS:
+        came_from = _header(record.headers, FORWARDED_FROM)
         topic = forwarded_topic(record.headers) or topic
     try:
         envelope = _envelope.decode(value)
@@ -188,7 +190,8 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
         raise InvalidRecord(str(error)) from None
     correlation_id = envelope.correlation_id
     if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
-        correlation_id = None
+        # Of the record as it was sent: its copy may be written more than once.
+        correlation_id = correlation_of(came_from) if came_from else None
     return Incoming(said, correlation_id)
 
 
@@ -250,8 +253,12 @@ def _require_no_nul(said: Command | ShopRegistered) -> None:
 
 def forwarded_topic(headers: Headers) -> str | None:
     """The topic whose record a forwarded one is, or None."""
+    return _header(headers, FORWARDED_TOPIC)
+
+
+def _header(headers: Headers, wanted: str) -> str | None:
     for name, value in headers:
-        if name == FORWARDED_TOPIC:
+        if name == wanted:
             return value.decode("utf-8", "replace")
     return None
 

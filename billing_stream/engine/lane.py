@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from billing_stream.engine.log import Fenced, Writer, position_key
+from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
 from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
@@ -201,13 +201,14 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is being committed."""
-        return self._idle.is_set() and not self._batches and not self._requests
+        """Whether nothing waits that can be done, and nothing is being committed."""
+        batches = self._batches and self.halted is None
+        return self._idle.is_set() and not batches and not self._requests
 
     async def _wait_drained(self) -> None:
         while not self.is_idle:
             await self._idle.wait()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     def _forget_batches(self) -> None:
         for batch in self._batches:
@@ -262,12 +263,21 @@ class Lane:
         #    failure from here to 3 loses nothing and grants nothing.
         stage = self.processor.begin()
         batches = self._take_batches()
-        positions = self._stage_batches(stage, batches)
+        try:
+            positions = self._stage_batches(stage, batches)
+        except TooManyBadRecords:
+            # They wait, and are told so when the partition moves.
+            self._batches.extendleft(reversed(batches))
+            raise
         waiting, replies = self._stage_requests(stage, {**self.positions, **positions})
         # 2. Collect, with the positions among the records: written elsewhere, a crash
         #    between the two would repeat or lose the inputs.
         records = list(stage.outgoing())
         records += self._position_records(positions)
+        if waiting and not records:
+            # What changes nothing is written too, or a worker that has lost the partition and
+            # does not know it yet would answer from old rows.
+            records = [Outgoing(self._positions_topic, OWNER_KEY, b"")]
         self._reach(Point.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.

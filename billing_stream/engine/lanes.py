@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
-from billing_stream.engine.log import POSITION_PREFIX, Fenced, Log, Writer
+from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX, Fenced, Log, Writer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.processor import Processor
@@ -98,7 +98,7 @@ class Lanes(Mapping[int, Lane]):
                 if key.startswith(POSITION_PREFIX):
                     topic = key[len(POSITION_PREFIX) :].decode()
                     positions[partition][topic] = int(value or 0)
-                else:
+                elif not key.startswith(RESERVED_PREFIX):
                     processors[partition].restore(table, key, value)
 
             count = await self._log.restore(wanted, on_row)

@@ -5,7 +5,11 @@ from typing import Protocol
 
 from billing_stream.engine.processor import Outgoing
 
-POSITION_PREFIX = b"\x00position/"
+# Keys of the engine's own records in a changelog; no row has one that begins so.
+RESERVED_PREFIX = b"\x00"
+POSITION_PREFIX = RESERVED_PREFIX + b"position/"
+# Written where nothing else is, because only the owner can write.
+OWNER_KEY = RESERVED_PREFIX + b"owner"
 
 OnRow = Callable[[int, str, bytes, bytes | None], None]
 """Takes (partition, table, key, value) of a changelog record."""

@@ -1,0 +1,313 @@
+"""From records to facts: every topic of ours, one record at a time.
+
+The changelog of `billing_records` comes first: it says how far the lanes were (positions,
+and each merchant's sequence and version), which is the cut at which everything is judged.
+"""
+
+import base64
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from billing_stream import topics as names
+from billing_stream.topics import Topics
+from billing_stream.verify import inputs
+from billing_stream.verify.facts import Entry, Event, History, Input, Letter, Trouble
+from billing_stream.verify.inputs import Bad, Shop
+from billing_stream.verify.model import Rules, Told
+from billing_stream.verify.records import Place, Record, micros, parse_place, place_text
+
+POSITION = "\0position/"
+_GIVEN_UP = {"merchant_id", "charge_id", "status"}
+_UNREADABLE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    InvalidOperation,
+    RecursionError,
+)
+
+_decode = msgspec.json.Decoder().decode
+Handler = Callable[[Record], None]
+
+
+class Reader:
+    """Takes records, in any order between topics after the first changelog."""
+
+    def __init__(self, history: History, rules: Rules, only: str | None = None) -> None:
+        self.history = history
+        self._rules = rules
+        self._only = only
+        self._versions: dict[str, tuple[int, int]] = {}
+        topics = history.topics
+        self._bases = {topics.name(base): base for base in names.INPUTS}
+        self._handlers: dict[str, Handler] = dict.fromkeys(self._bases, self._input)
+        for kind in names.EVENT_TYPES:
+            self._handlers[topics.name(names.event_type(kind))] = self._event_of(kind)
+        self._handlers[topics.name(names.JOURNAL)] = self._entry
+        self._handlers[topics.name(names.DEAD_LETTERS)] = self._letter
+        self._handlers[topics.changelog(names.BILLING_RECORDS)] = self._merchant_row
+        self._handlers[topics.changelog(names.CREDIT_PURCHASES)] = self._purchase_row
+        self._handlers[topics.changelog(names.IDEMPOTENCY_KEYS)] = self._key_row
+        self._handlers[topics.changelog(names.SHOPS_TABLE)] = self._shop_row
+
+    @staticmethod
+    def stages(topics: Topics) -> tuple[list[str], list[str]]:
+        """The topics to be read first, and those to be read when their ends are known."""
+        first = [topics.changelog(names.BILLING_RECORDS)]
+        return first, [topic.name for topic in topics.all() if topic.name not in first]
+
+    def take(self, record: Record) -> None:
+        """Sort one record in; one of ours that cannot be read is a fault."""
+        self.history.counted["records"] += 1
+        try:
+            self._handlers[record.topic](record)
+        except _UNREADABLE as error:
+            what = f"cannot be read: {type(error).__name__}: {error}"
+            self._trouble("formats", what, record)
+
+    def finish(self) -> None:
+        """Everything was read: leave out what is later than the cut."""
+        for facts in self.history.merchants.values():
+            facts.events.sort(key=lambda event: event.sequence)
+            if self.history.allow_lag:
+                kept = [event for event in facts.events if event.sequence <= facts.sequence]
+                facts.later = len(facts.events) - len(kept)
+                facts.events = kept
+
+    def _trouble(self, check: str, what: str, record: Record, merchant: str | None = None) -> None:
+        place = (record.topic, record.partition, record.offset)
+        self.history.troubles.append(Trouble(check, what, place, merchant=merchant))
+
+    def _skips(self, merchant: str) -> bool:
+        return self._only is not None and merchant != self._only
+
+    # -- inputs
+
+    def _input(self, record: Record) -> None:
+        history, place = self.history, (record.topic, record.partition, record.offset)
+        history.ends[place[:2]] = record.offset + 1
+        history.counted["inputs"] += 1
+        came_from = _header(record, inputs.FORWARDED_FROM)
+        base = self._bases[record.topic]
+        if came_from is not None and base == names.COMMANDS:
+            source = parse_place(came_from)
+            if source is not None:
+                history.copies.setdefault(source, []).append((place, hash(record.value)))
+            base = _header(record, inputs.FORWARDED_TOPIC) or base
+        if not history.is_read(*place):
+            first, count = history.unread.get(place[:2], (record.offset, 0))
+            history.unread[place[:2]] = (first, count + 1)
+            return
+        try:
+            said = inputs.read(base, record.value, place_text(*place), self._rules.record_bytes_max)
+        except Bad as error:
+            history.bad[place] = _digest(record.key, record.value, record.headers)
+            history.bad_reasons[place] = str(error)
+            return
+        if isinstance(said, Shop):
+            if base == names.SHOPS:
+                history.shop_records[said.name] = said.merchant
+                history.registered[said.name, said.merchant] += 1
+            return
+        if self._skips(said.merchant):
+            return
+        facts = history.facts(said.merchant)
+        if facts.partition != record.partition:
+            history.foreign[place] = hash(record.value)
+            return
+        whole = base == names.COMMANDS
+        digest = _digest(record.key, record.value, record.headers) if whole else 0
+        found = Input(*place, record.timestamp * 1000, said, digest)
+        facts.inputs.setdefault(record.topic, []).append(found)
+
+    # -- outcomes
+
+    def _event_of(self, kind: str) -> Handler:
+        def take(record: Record) -> None:
+            self._event(kind, record)
+
+        return take
+
+    def _event(self, kind: str, record: Record) -> None:
+        envelope = _decode(record.value or b"")
+        data = envelope["data"]
+        merchant = data["merchant_id"]
+        self.history.counted["events"] += 1
+        event = Event(
+            (record.topic, record.partition, record.offset),
+            envelope["event_id"],
+            merchant,
+            int(_header(record, "sequence") or ""),
+            _header(record, "cause") or "",
+            envelope["correlation_id"],
+            micros(envelope["timestamp"]),
+            _told(kind, data),
+            hash(record.value),
+        )
+        if envelope["event_type"] != names.event_type(kind):
+            self._trouble("formats", f"its type is {envelope['event_type']!r}", record, merchant)
+        if record.key != merchant.encode():
+            self._trouble("formats", "its key is not the merchant", record, merchant)
+        first = self.history.ids.setdefault(event.id, event)
+        if first is not event:
+            same = "the same bytes" if first.digest == event.digest else "other bytes"
+            what = f"the id of {place_text(*first.place)} again, with {same}"
+            trouble = Trouble("event-ids", what, event.place, event.id, merchant)
+            self.history.troubles.append(trouble)
+        if not self._skips(merchant):
+            self.history.facts(merchant).events.append(event)
+
+    def _entry(self, record: Record) -> None:
+        value = _decode(record.value or b"")
+        said = inputs.command(value["command"])
+        self.history.counted["entries"] += 1
+        if self._skips(said.merchant):
+            return
+        entry = Entry(
+            (record.topic, record.partition, record.offset),
+            value["origin"],
+            value["correlation_id"],
+            micros(value["now"]),
+            value["positions"],
+            said,
+        )
+        facts = self.history.facts(said.merchant)
+        if record.partition != facts.partition:
+            what = f"is of a merchant of partition {facts.partition}"
+            self._trouble("journal", what, record, said.merchant)
+        facts.journal.append(entry)
+
+    def _letter(self, record: Record) -> None:
+        value = _decode(record.value or b"")
+        source: Place = (value["topic"], value["partition"], value["offset"])
+        self.history.counted["letters"] += 1
+        if source[2] < 0 or source[0] not in self._bases:
+            return
+        key, raw = _bytes(value["key"]), _bytes(value["value"])
+        headers = [(name, _bytes(text)) for name, text in value["headers"]]
+        given_up = not headers and raw is not None and _is_given_up(raw)
+        letter = Letter(
+            (record.topic, record.partition, record.offset),
+            value["reason"],
+            _digest(key, raw, headers),
+            micros(value["timestamp"]),
+            given_up,
+        )
+        self.history.letters.setdefault(source, []).append(letter)
+
+    # -- tables
+
+    def _merchant_row(self, record: Record) -> None:
+        key = (record.key or b"").decode()
+        if key.startswith("\0"):
+            self._position(key, record)
+            return
+        if self._skips(key):
+            return
+        facts = self.history.facts(key)
+        if record.value is None:
+            facts.row = None
+            self._trouble("versions", "the row was deleted", record, key)
+            return
+        row = _decode(record.value)
+        if row["merchant_id"] != key:
+            self._trouble("formats", "its key is not its merchant", record, key)
+        facts.row = row
+        facts.row_place = (record.topic, record.partition, record.offset)
+        version, sequence = row.get("version", 0), row.get("sequence", 0)
+        self._rising(key, version, sequence, record, key)
+        total, parked = row.get("total_credits_purchased", 0), len(row.get("parked", ()))
+        facts.passed[version] = (sequence, micros(row["updated_at"]), total, parked)
+
+    def _position(self, key: str, record: Record) -> None:
+        if not key.startswith(POSITION):
+            return
+        topic, position = key.removeprefix(POSITION), int(record.value or b"")
+        positions = self.history.positions.setdefault(record.partition, {})
+        before = positions.get(topic, 0)
+        if position < before:
+            what = f"the position in {topic}[{record.partition}] went back, {before} to {position}"
+            self._trouble("positions", what, record)
+        positions[topic] = position
+
+    def _purchase_row(self, record: Record) -> None:
+        key = (record.key or b"").decode()
+        if record.value is None:
+            self._trouble("versions", f"the row of purchase {key} was deleted", record)
+            return
+        row = _decode(record.value)
+        merchant = row["merchant_id"]
+        if self._skips(merchant):
+            return
+        facts = self.history.facts(merchant)
+        self._rising(key, row.get("version", 0), 0, record, merchant)
+        if row["id"] != key:
+            self._trouble("formats", "its key is not its purchase", record, merchant)
+        if not self.history.allow_lag or row.get("version", 0) <= facts.version:
+            facts.purchases[key] = row
+
+    def _rising(self, key: str, version: int, sequence: int, record: Record, merchant: str) -> None:
+        before = self._versions.get(key, (0, 0))
+        if version <= before[0] or sequence < before[1]:
+            what = (
+                f"version {version}, sequence {sequence} after version {before[0]}, "
+                f"sequence {before[1]}"
+            )
+            self._trouble("versions", what, record, merchant)
+        self._versions[key] = (version, sequence)
+
+    def _key_row(self, record: Record) -> None:
+        merchant, _, key = (record.key or b"").decode().partition("/")
+        if self._skips(merchant):
+            return
+        keys = self.history.facts(merchant).keys
+        if record.value is None:
+            keys.discard(key)
+        else:
+            keys.add(key)
+
+    def _shop_row(self, record: Record) -> None:
+        self.history.shops[(record.key or b"").decode()] = (record.value or b"").decode()
+
+
+def _told(kind: str, data: dict[str, Any]) -> Told:
+    if kind == "trial.started":
+        return kind, "", data["credits"], None, micros(data["ends_at"])
+    if kind == "trial.expired":
+        return kind, "", 0, None, micros(data["expired_at"])
+    purchase = data["purchase_id"]
+    if kind == "purchase.failed":
+        return kind, purchase, 0, None, data["reason"].lower()
+    if kind == "purchase.expired":
+        return kind, purchase, 0, None, ""
+    amount = data["amount"]
+    if not isinstance(amount, str):
+        raise TypeError("the amount is not a text")
+    platform = data["platform"] if kind == "credits.purchased" else ""
+    return kind, purchase, data["credits"], Decimal(amount), platform
+
+
+def _header(record: Record, name: str) -> str | None:
+    for key, value in record.headers:
+        if key == name:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
+
+
+def _digest(key: bytes | None, value: bytes | None, headers: Any) -> int:
+    return hash((key, value, tuple((name, content) for name, content in headers)))
+
+
+def _is_given_up(value: bytes) -> bool:
+    try:
+        return set(_decode(value)) == _GIVEN_UP
+    except (ValueError, TypeError, RecursionError):
+        return False

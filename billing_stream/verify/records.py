@@ -1,0 +1,68 @@
+"""What a record is, where it is, and how times in it are read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from aiokafka.partitioner import murmur2
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Place = tuple[str, int, int]
+"""Topic, partition, offset."""
+
+
+class Record(Protocol):
+    """A record as the Kafka client gives it. `timestamp` is in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def place_text(topic: str, partition: int, offset: int) -> str:
+    """A place as events, letters and forwarded records name it: `topic[partition]@offset`."""
+    return f"{topic}[{partition}]@{offset}"
+
+
+def parse_place(text: str) -> Place | None:
+    """The place, or None when the text names none."""
+    topic, bracket, rest = text.rpartition("[")
+    partition, closing, offset = rest.partition("]@")
+    if not bracket or not closing or not (partition + offset).isdecimal():
+        return None
+    return topic, int(partition), int(offset)
+
+
+def micros(text: str) -> int:
+    """Microseconds since the epoch of a time with a zone. ValueError when it has none.
+
+    >>> micros("1970-01-01T00:00:01Z")
+    1000000
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text!r}")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def duration_us(duration: timedelta) -> int:
+    """A duration in microseconds."""
+    return duration // _MICROSECOND
+
+
+def moment_text(moment_us: int | None) -> str | None:
+    """A time as people read it."""
+    if moment_us is None:
+        return None
+    return (_EPOCH + timedelta(microseconds=moment_us)).isoformat()
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key by Kafka's default partitioner."""
+    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)

@@ -1,0 +1,489 @@
+"""Holds a finished world against what must be, by the rules alone.
+
+The committed transactions are taken one by one, in their order; each must hold exactly what
+the reference model says that its inputs and requests lead to.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+from msgspec import to_builtins
+
+from billing_stream import topics as names
+from billing_stream.domain.commands import Command, ReservePurchase
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.outcomes import Answered, Reply, TrialGranted
+from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.engine.processor import Outgoing
+from billing_stream.processor import BillingProcessor
+from billing_stream.schemas import encode, instant
+from tables.rows import PartitionRows
+from tests.domain.reference_model import Expected, Model, Row
+from tests.simulation.node import TOPICS, Decided, Node, Took
+from tests.simulation.sim_log import Entry, Place, SimLog, State, Txn
+from tests.simulation.traffic import Meaning
+from tests.simulation.world import POLICY, Attempt, World
+from tests.support.world import everything
+
+EVENTS = {names.event_type(kind): kind for kind in names.EVENT_TYPES}
+
+
+class Wrong(AssertionError):
+    """Something is not as it must be."""
+
+
+def require(condition: bool, *what: object) -> None:
+    """Raise Wrong, saying what, unless it is so."""
+    if not condition:
+        raise Wrong(" ".join(str(part) for part in what))
+
+
+def new_model() -> Model:
+    """A model with the simulation's numbers."""
+    return Model(
+        POLICY.trial_duration,
+        POLICY.purchase_expiry,
+        POLICY.answer_retention,
+        POLICY.parked_max,
+        POLICY.answers_max,
+    )
+
+
+def reply_row(reply: Reply) -> Row:
+    """A reply as the model tells it: of a refusal its code, not its words."""
+    row = to_builtins(reply, builtin_types=(datetime,))
+    row.pop("message", None)
+    return dict(row)
+
+
+class Audit:
+    """Replays what was committed."""
+
+    def __init__(self, log: SimLog, partitions: int) -> None:
+        self.log = log
+        self.partitions = partitions
+        self.model = new_model()
+        self.positions: dict[int, dict[str, int]] = {p: {} for p in range(partitions)}
+        self.generations: dict[int, int] = {}
+        self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
+        self.shops: dict[str, str] = {}
+        # What each request that was committed was answered, and by which transaction.
+        self.effects: dict[str, tuple[Answered, int]] = {}
+        self.journalled: set[str] = set()
+        self.event_ids: set[str] = set()
+        self.sequences: dict[str, int] = {}
+        # Answers that no transaction explains: they may have changed nothing, at some time.
+        self.unexplained: dict[int, list[tuple[Attempt, datetime]]] = {}
+
+    # -- all of it
+
+    def replay(self) -> None:
+        """Every committed transaction in order."""
+        seen = dict.fromkeys(range(self.partitions), 0)
+        for txn in self.log.history:
+            self._explain(txn.partition, seen[txn.partition])
+            seen[txn.partition] += 1
+            try:
+                self._transaction(txn)
+            except Wrong as wrong:
+                raise Wrong(
+                    f"transaction {txn.number} of partition {txn.partition}: {wrong}"
+                ) from None
+        for partition, count in seen.items():
+            self._explain(partition, count)
+
+    def _transaction(self, txn: Txn) -> None:
+        partition = txn.partition
+        before = self.generations.get(partition, 0)
+        require(txn.generation >= before, "written by a generation that was over")
+        self.generations[partition] = txn.generation
+        rows, rest = self._split(txn)
+        self._positions(txn, rows)
+        expected: list[Any] = []
+        for done in txn.done:
+            if isinstance(done, Took):
+                expected += self._record(
+                    partition, self._entry((done.topic, partition), done.offset)
+                )
+            else:
+                expected += self._request(done, txn)
+        require(len(rest) == len(expected), "wrote", rest, "instead of", expected)
+        for (place, outgoing), wanted in zip(rest, expected, strict=True):
+            self._compare(partition, place, outgoing, wanted)
+        for (topic, _), outgoing in rows:
+            table = self.tables[self.log.tables[topic]]
+            key = outgoing.key or b""
+            if outgoing.value is None:
+                table.pop(key, None)
+            elif not key.startswith(RESERVED_PREFIX):
+                table[key] = outgoing.value
+
+    def _split(self, txn: Txn) -> tuple[list[tuple[Place, Outgoing]], list[tuple[Place, Outgoing]]]:
+        require(len(txn.records) == len(txn.wanted), "committed in part")
+        places = {id(record): place for place, record in txn.records}
+        every = [(places[id(record)], record) for record in txn.wanted]
+        rows = [(p, r) for p, r in every if p[0] in self.log.tables]
+        require(all(p[1] == txn.partition for p, _ in rows), "rows on another partition")
+        return rows, [(p, r) for p, r in every if p[0] not in self.log.tables]
+
+    # -- inputs
+
+    def _positions(self, txn: Txn, rows: list[tuple[Place, Outgoing]]) -> None:
+        """Each input record exactly once, in order, and the position beside its effects."""
+        reached = self.positions[txn.partition]
+        took: dict[str, list[int]] = {}
+        for done in txn.done:
+            if isinstance(done, Took):
+                took.setdefault(done.topic, []).append(done.offset)
+        for _, outgoing in rows:
+            key = outgoing.key or b""
+            if not key.startswith(POSITION_PREFIX):
+                continue
+            topic = key[len(POSITION_PREFIX) :].decode()
+            position, old = int(outgoing.value or b"0"), reached.get(topic, 0)
+            require(position > old, f"position of {topic} from {old} to {position}")
+            place = (topic, txn.partition)
+            entries = [e for e in self._inputs(place) if old <= e.offset < position]
+            for entry in entries:
+                read_early = entry.txn is not None and entry.txn.number > txn.number
+                require(not read_early, f"{place}@{entry.offset} was read before its commit")
+            offsets = [entry.offset for entry in entries]
+            require(took.pop(topic, []) == offsets, f"of {place} not {offsets} was taken")
+            reached[topic] = position
+        require(not took, f"{took} taken without a position")
+
+    def _inputs(self, place: Place) -> Iterator[Entry]:
+        return (entry for entry in self.log.topics.get(place, ()) if entry.visible)
+
+    def _entry(self, place: Place, offset: int) -> Entry:
+        return self.log.topics[place][offset]
+
+    def _record(self, partition: int, entry: Entry) -> list[Any]:
+        """What must come of an input record."""
+        if entry.topic == names.SHOPS:
+            shop = msgspec.json.decode(entry.value or b"")
+            self.shops[f"{shop['platform']}:{shop['domain']}"] = shop["merchant_id"]
+            return []
+        meaning, topic = self._meaning(entry)
+        place = f"{entry.topic}[{entry.partition}]@{entry.offset}"
+        if meaning.command is None:
+            return [("dead", place, "")]
+        right = partition_of(meaning.command.merchant_id, self.partitions)
+        if right != partition:
+            return [("forward", right, entry.value, topic, place)]
+        command = msgspec.structs.replace(meaning.command, command_id=place)
+        found, _ = self._carry_out(
+            command, instant(entry.timestamp), meaning.correlation_id, place, journal=None
+        )
+        reply = found.pop()
+        if reply["type"] == "rejected":
+            found.append(("dead", place, reply["code"]))
+        return found
+
+    def _meaning(self, entry: Entry) -> tuple[Meaning, str]:
+        if entry.txn is None:
+            return entry.meaning, entry.topic
+        headers = {name: value.decode() for name, value in entry.headers}
+        topic, _, rest = headers["billing-forwarded-from"].rpartition("[")
+        partition, _, offset = rest.partition("]@")
+        original = self._entry((topic, int(partition)), int(offset))
+        require(original.value == entry.value, "a forwarded record was changed")
+        require(headers["billing-forwarded-topic"] == topic, "a forwarded record lost its topic")
+        return original.meaning, topic
+
+    # -- decisions
+
+    def _request(self, done: Decided, txn: Txn) -> list[Any]:
+        """What must come of a request or of the timer."""
+        request = done.request
+        command: Command = request.command
+        require(command.command_id not in self.effects, f"{command.command_id} done twice")
+        journal = {
+            "origin": request.origin,
+            "correlation_id": request.correlation_id,
+            "now": done.now,
+            "positions": dict(self.positions[txn.partition]),
+            "command": command,
+        }
+        if request.origin != "timer":
+            self.effects[command.command_id] = (done.answered, txn.number)
+        found, changed = self._carry_out(
+            command,
+            done.now,
+            request.correlation_id,
+            request.origin,
+            journal=journal,
+        )
+        reply = found.pop()
+        told = reply_row(done.answered.reply)
+        require(told == reply, f"{command} was answered {told} instead of {reply}")
+        at = self._answered_at(self.model, command) or done.now
+        require(done.answered.at == at, f"{command} was answered at {done.answered.at}, not {at}")
+        if changed:
+            self.journalled.add(command.command_id)
+        return found
+
+    @staticmethod
+    def _answered_at(model: Model, command: Command) -> datetime | None:
+        key = getattr(command, "idempotency_key", None)
+        stored = model.of(command.merchant_id)["keys"].get(key)
+        return stored["at"] if stored is not None else None
+
+    def _carry_out(
+        self,
+        command: Command,
+        at: datetime,
+        correlation_id: str | None,
+        cause: str,
+        *,
+        journal: dict[str, Any] | None,
+    ) -> tuple[list[Any], bool]:
+        """What a command must write, and last its reply; whether it changed anything."""
+        opened = None
+        if isinstance(command, ReservePurchase):
+            opened = derived_id("purchase", command.merchant_id, command.command_id)
+            if opened in self.model.of(command.merchant_id)["purchases"]:
+                opened = None
+        expected: Expected = self.model.do(command, at, opened)
+        found: list[Any] = []
+        changed = expected.changed or bool(expected.unclaimed)
+        if changed:
+            if journal is not None:
+                found.append(("journal", command.merchant_id, journal))
+            for event in expected.events:
+                found.append(("event", event, expected.at, correlation_id, cause))
+            found += [("shop", shop) for shop in expected.shops]
+            found += [("unclaimed", parked) for parked in expected.unclaimed]
+        found.append(expected.reply)
+        return found, changed
+
+    # -- what was written
+
+    def _compare(self, partition: int, place: Place, outgoing: Outgoing, wanted: Any) -> None:
+        topic, written = place
+        kind = wanted[0]
+        value: Any = None
+        if kind != "forward":
+            value = msgspec.json.decode(outgoing.value or b"null")
+        if kind == "forward":
+            _, right, raw, _, came_from = wanted
+            headers = dict(outgoing.headers)
+            require(place == (names.COMMANDS, right), f"forwarded to {place}")
+            require(outgoing.value == raw, "forwarded with another value")
+            require(headers["billing-forwarded-from"] == came_from.encode(), headers)
+        elif kind == "dead":
+            _, came_from, reason = wanted
+            require(topic == names.DEAD_LETTERS, f"{topic} instead of a dead letter")
+            found = f"{value['topic']}[{value['partition']}]@{value['offset']}"
+            require(found == came_from, f"the dead letter is of {found}, not {came_from}")
+            require(value["reason"].startswith(reason), value["reason"])
+        elif kind == "unclaimed":
+            require(topic == names.DEAD_LETTERS, f"{topic} instead of a dead letter")
+            require(repr(wanted[1]["charge_id"]) in value["reason"], value["reason"])
+        elif kind == "shop":
+            require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
+        elif kind == "journal":
+            require(topic == names.JOURNAL and written == partition, f"{place} is no journal")
+            require(value == to_builtins(wanted[2]), f"journal {value}, not {wanted[2]}")
+        else:
+            require(written == partition, f"an event on partition {written}")
+            self._event(topic, outgoing, value, wanted)
+
+    def _event(self, topic: str, outgoing: Outgoing, value: Any, wanted: Any) -> None:
+        _, expected, at, correlation_id, cause = wanted
+        data = dict(to_builtins(expected))
+        kind, sequence = data.pop("kind"), data.pop("sequence")
+        require(EVENTS.get(topic) == kind, f"{topic} instead of {kind}")
+        require(value["event_type"] == topic, value)
+        require(value["data"] == data, f"{value['data']} instead of {data}")
+        require(value["timestamp"] == to_builtins(at), f"{value['timestamp']} instead of {at}")
+        if correlation_id is not None:
+            require(value["correlation_id"] == correlation_id, value)
+        merchant = data["merchant_id"]
+        require(outgoing.key == merchant.encode(), f"key {outgoing.key!r}")
+        headers = dict(outgoing.headers)
+        require(headers["sequence"] == str(sequence).encode(), f"{headers} not {sequence}")
+        require(headers["cause"] == cause.encode(), f"{headers} not {cause}")
+        require(value["event_id"] not in self.event_ids, f"event {value['event_id']} twice")
+        self.event_ids.add(value["event_id"])
+        require(sequence == self.sequences.get(merchant, 0) + 1, f"sequence {sequence}")
+        self.sequences[merchant] = sequence
+
+    # -- answers
+
+    def _explain(self, partition: int, count: int) -> None:
+        """Answers without a transaction must be what is so between two of them."""
+        left = []
+        for attempt, at in self.unexplained.get(partition, []):
+            if not (attempt.since <= count <= attempt.until and self._is_so(attempt, at)):
+                left.append((attempt, at))
+        self.unexplained[partition] = left
+
+    def _is_so(self, attempt: Attempt, at: datetime) -> bool:
+        model = new_model()
+        command, answered = attempt.command, cast(Answered, attempt.answered)
+        model.merchants[command.merchant_id] = deepcopy(self.model.of(command.merchant_id))
+        opened = derived_id("purchase", command.merchant_id, command.command_id)
+        expected = model.do(command, at, opened)
+        told_at = self._answered_at(model, command) or at
+        return (
+            not expected.changed
+            and expected.reply == reply_row(answered.reply)
+            and answered.at == told_at
+        )
+
+    # -- the end
+
+    def finish(self, now: datetime) -> None:
+        """Everything was read, everything due was told."""
+        for partition, reached in self.positions.items():
+            for topic in names.INPUTS:
+                last = max((e.offset for e in self._inputs((topic, partition))), default=-1)
+                got = reached.get(topic, 0)
+                end = self.log.ends.get((topic, partition), 0)
+                require(
+                    got == last + 1 or (got > last and got <= end),
+                    f"{topic}[{partition}]: {got} of {last + 1}",
+                )
+        for merchant in self.model.merchants:
+            due = self.model.next_due(merchant)
+            require(due is None or due > now, f"{merchant} was due at {due}, it is {now}")
+
+    def rows(self, table: str, of: PartitionRows) -> dict[bytes, bytes]:
+        """The rows in memory, as they are written."""
+        if table == names.BILLING_RECORDS:
+            return {m.encode(): encode(row) for m, row in of.merchants.items()}
+        if table == names.CREDIT_PURCHASES:
+            return {p.encode(): encode(row) for p, row in of.purchases.items()}
+        if table == names.IDEMPOTENCY_KEYS:
+            return {f"{a.merchant_id}/{a.key}".encode(): encode(a) for a in of.every_answer()}
+        return {shop.encode(): m.encode() for shop, m in of.shops.items()}
+
+
+def check(world: World) -> None:
+    """Raises Wrong when something in a finished world is not as it must be."""
+    require(not world.problems, *world.problems)
+    require(not [t for t in world.log.open if t.state is State.OPEN], "a transaction is open")
+    audit = Audit(world.log, world.partitions)
+    committed = {
+        done.request.command.command_id
+        for txn in world.log.history
+        for done in txn.done
+        if isinstance(done, Decided)
+    }
+    for attempt in world.attempts:
+        command_id = attempt.command.command_id
+        if attempt.answered is not None and command_id not in committed:
+            at = attempt.node.decided_at[command_id]
+            audit.unexplained.setdefault(attempt.partition, []).append((attempt, at))
+    audit.replay()
+    for left in audit.unexplained.values():
+        for attempt, _ in left:
+            raise Wrong(f"{attempt.command} was answered {attempt.answered}, which never was so")
+    audit.finish(world.now)
+    _check_attempts(world, audit)
+    _check_rows(world, audit)
+    _check_model(audit)
+
+
+def _check_attempts(world: World, audit: Audit) -> None:
+    first: dict[Any, bytes] = {}
+    for attempt in world.attempts:
+        command = attempt.command
+        effect = audit.effects.get(command.command_id)
+        if attempt.refused:
+            require(effect is None, f"{command} was refused and carried out")
+        if attempt.answered is None:
+            continue
+        if effect is not None:
+            answered, number = effect
+            require(answered == attempt.answered, f"{command}: {answered}, {attempt.answered}")
+            require(number < attempt.by, f"{command} was answered before it was committed")
+        key = getattr(command, "idempotency_key", None)
+        if key is not None and isinstance(attempt.answered.reply, TrialGranted):
+            said = encode(attempt.answered)
+            about = (command.merchant_id, key, attempt.answered.at)
+            require(first.setdefault(about, said) == said, f"{about} has two answers")
+
+
+def _check_rows(world: World, audit: Audit) -> None:
+    owners = world.owners()
+    require(set(owners) == set(range(world.partitions)), f"owned are {set(owners)}")
+    in_memory: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
+    for partition, node in owners.items():
+        lane = node.lanes[partition]
+        processor = cast(BillingProcessor, lane.processor)
+        require(
+            lane.positions == audit.positions[partition],
+            f"the lane is at {lane.positions}, committed is {audit.positions[partition]}",
+        )
+        again = _restored(world, node, partition)
+        require(everything(processor.rows) == everything(again.rows), "a restore gives other rows")
+        require(processor.next_due() == again.next_due() or _due_early(processor, again), "due")
+        for table in names.TABLES:
+            in_memory[table].update(audit.rows(table, processor.rows))
+    for table, rows in audit.tables.items():
+        require(in_memory[table] == rows, f"{table}: {in_memory[table]} in memory, not {rows}")
+    shops = {key.decode(): value.decode() for key, value in in_memory[names.SHOPS_TABLE].items()}
+    require(shops == audit.shops, f"shops {shops}, not {audit.shops}")
+
+
+def _restored(world: World, node: Node, partition: int) -> BillingProcessor:
+    """The partition as a worker that starts now would have it."""
+    processor = BillingProcessor(
+        partition, partitions=world.partitions, policy=POLICY, names=TOPICS, max_record_bytes=1
+    )
+    for topic, table in world.log.tables.items():
+        for entry in world.log.visible((topic, partition)):
+            if not (entry.key or b"").startswith(RESERVED_PREFIX):
+                processor.restore(table, entry.key or b"", entry.value)
+    processor.restored()
+    return processor
+
+
+def _due_early(processor: BillingProcessor, again: BillingProcessor) -> bool:
+    """A lane may look at a merchant earlier than need be, never later."""
+    first, wanted = processor.next_due(), again.next_due()
+    return first is not None and (wanted is None or first < wanted)
+
+
+def _check_model(audit: Audit) -> None:
+    """Every row is what the model says."""
+    model = audit.model
+    merchants = {
+        key.decode(): msgspec.json.decode(value)
+        for key, value in audit.tables[names.BILLING_RECORDS].items()
+    }
+    purchases = {
+        key.decode(): msgspec.json.decode(value)
+        for key, value in audit.tables[names.CREDIT_PURCHASES].items()
+    }
+    known = {m for m, me in model.merchants.items() if me["version"]}
+    require(set(merchants) == known, f"merchants {set(merchants)}, not {known}")
+    wanted: dict[str, Any] = {}
+    for merchant in known:
+        me, row = model.of(merchant), merchants[merchant]
+        require(row.get("total_credits_purchased", 0) == model.total(me), f"credits of {row}")
+        require(row.get("trial_available", True) == (me["trial"] is None), f"trial of {row}")
+        require(row["version"] == me["version"], f"version of {row}")
+        require(row.get("sequence", 0) == me["sequence"], f"sequence of {row}")
+        require(row["updated_at"] == to_builtins(me["clock"]), f"clock of {row}")
+        require(len(row.get("parked", [])) == len(me["parked"]), f"parked of {row}")
+        wanted.update(
+            (p["id"], (merchant, p["status"], p["charge"], p["credits_back"]))
+            for p in me["purchases"].values()
+        )
+    found = {
+        purchase_id: (
+            row["merchant_id"],
+            row["status"],
+            row.get("platform_charge_id"),
+            row.get("refunded_credits", 0),
+        )
+        for purchase_id, row in purchases.items()
+    }
+    require(found == wanted, f"purchases {found}, not {wanted}")

@@ -1,0 +1,191 @@
+"""The engine broken on purpose, in ways that each would lose or double money.
+
+A mutant is a piece of the engine's source replaced by a worse one, while a `with` lasts. A
+piece that is no longer there is an error: then the mutant must be told anew.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from billing_stream.domain import trials
+from billing_stream.domain.draft import Draft
+from billing_stream.engine.lane import Lane
+from billing_stream.engine.lanes import Lanes
+from billing_stream.processor import BillingProcessor, BillingStage
+from tables.rows import StagedRows
+from tests.simulation.node import Node
+from tests.simulation.sim_log import SimLog
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in `method` of `owner`, each `old` becomes its `new`."""
+
+    name: str
+    owner: type[Any] | ModuleType
+    method: str
+    changes: Sequence[tuple[str, str]]
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Break the engine for a while."""
+        original = self.owner.__dict__[self.method]
+        setattr(self.owner, self.method, self._broken(original))
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.method, original)
+
+    def _broken(self, original: Callable[..., Any]) -> Any:
+        source = textwrap.dedent(inspect.getsource(original))
+        for old, new in self.changes:
+            if old not in source:
+                raise LookupError(f"{self.name}: {old!r} is not in {self.method} any more")
+            source = source.replace(old, new)
+        found: dict[str, Any] = {}
+        exec(compile(source, f"<{self.name}>", "exec"), original.__globals__, found)
+        return found[self.method]
+
+
+WRITE = "if records:\n        await self._writer.commit(records)"
+FENCE = """async with asyncio.TaskGroup() as group:
+            for partition in wanted:
+                group.create_task(self._fence(partition, writers))"""
+ANSWER = "entry.answer.set_result(reply)"
+
+MUTANTS = (
+    Mutant("applied before the commit", Lane, "_commit", [(WRITE, f"stage.apply()\n    {WRITE}")]),
+    Mutant(
+        "answered before the commit",
+        Lane,
+        "_commit",
+        [
+            (
+                WRITE,
+                "for entry, reply in zip(waiting, replies, strict=True):\n"
+                f"        {ANSWER}\n    {WRITE}",
+            )
+        ],
+    ),
+    Mutant(
+        "positions not written",
+        Lane,
+        "_commit",
+        [("records += self._position_records(positions)", "pass")],
+    ),
+    Mutant(
+        "positions written in a transaction of their own",
+        Lane,
+        "_commit",
+        [
+            ("records += self._position_records(positions)", "pass"),
+            (
+                WRITE,
+                f"{WRITE}\n    if positions:\n"
+                "        await self._writer.commit(self._position_records(positions))",
+            ),
+        ],
+    ),
+    Mutant(
+        "goes on after a commit whose outcome is unknown",
+        Lane,
+        "_commit",
+        [
+            (
+                "await self._writer.commit(records)",
+                "try:\n            await self._writer.commit(records)\n"
+                "        except ConnectionError:\n            pass",
+            )
+        ],
+    ),
+    Mutant(
+        "records that come twice are carried out twice",
+        Lane,
+        "_stage_batches",
+        [("if record.offset >= position:", "if True:")],
+    ),
+    Mutant(
+        "restores before it fences",
+        Lanes,
+        "restore",
+        [
+            (FENCE, "pass"),
+            ("self._reach(Point.RECOVERING)", f"{FENCE}\n        self._reach(Point.RECOVERING)"),
+        ],
+    ),
+    Mutant(
+        "begins at the start, not at the restored position",
+        Lanes,
+        "_lane",
+        [("positions=positions", "positions={}")],
+    ),
+    Mutant(
+        "seeks to where it was before it restored",
+        Node,
+        "seek",
+        [("lane.positions.get(topic, 0)", "self.next.get((topic, partition), 0)")],
+    ),
+    Mutant(
+        "a dropped lane is kept and not restored",
+        Lanes,
+        "drop",
+        [("self._lanes.pop(p)", "self._lanes[p]")],
+    ),
+    Mutant(
+        "nobody is fenced",
+        SimLog,
+        "fence",
+        [
+            ("self.generations[partition] = old + 1", "self.generations[partition] = 1"),
+            ("return old + 1", "return 1"),
+        ],
+    ),
+    Mutant("what was aborted is read", SimLog, "visible", [("and e.visible", "and not e.control")]),
+    Mutant(
+        "reads past an open transaction",
+        SimLog,
+        "last_stable",
+        [("min(firsts, default=self.ends.get(place, 0))", "self.ends.get(place, 0)")],
+    ),
+    Mutant("a forwarded record is lost", BillingStage, "_forward", [("self._out.append", "print")]),
+    Mutant("a bad record is lost", BillingStage, "_add_dead_letter", [("self._out.append", "str")]),
+    Mutant(
+        "the timer fires twice",
+        trials,
+        "expire",
+        [("draft.publish(", "for _ in range(2): draft.publish(")],
+    ),
+    Mutant(
+        "deadlines are lost in a restart", BillingProcessor, "restored", [("self.schedule", "str")]
+    ),
+    Mutant(
+        "answers are lost in a restart",
+        BillingProcessor,
+        "_restore_answer",
+        [("self.rows.put_answer", "str")],
+    ),
+    Mutant("requests are not journalled", BillingStage, "_journal", [("self._out.append", "str")]),
+    Mutant(
+        "a merchant's clock goes back",
+        Draft,
+        "__init__",
+        [("now if clock is None or now > clock else clock", "now")],
+    ),
+    Mutant(
+        "old answers stay in memory",
+        StagedRows,
+        "apply",
+        [("base.drop_answer(merchant_id, key)", "pass")],
+    ),
+    Mutant(
+        "a record on a wrong partition is carried out there",
+        BillingStage,
+        "_is_ours",
+        [("== processor.partition", ">= 0")],
+    ),
+)

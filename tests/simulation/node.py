@@ -1,0 +1,222 @@
+"""A simulated worker: real lanes, and around them what Faust and our transport do."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+from billing_stream import topics as names
+from billing_stream.domain.model import Policy
+from billing_stream.domain.outcomes import Answered
+from billing_stream.engine.lane import Batch, Lane
+from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.log import Fenced
+from billing_stream.engine.points import Point
+from billing_stream.engine.processor import Outgoing, Request
+from billing_stream.processor import BillingProcessor, BillingStage
+from billing_stream.schemas import InputRecord
+from billing_stream.topics import Topics
+from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
+from tests.simulation.sim_log import Place, SimClient, SimLog
+
+TOPICS = Topics("app")
+RECORD_BYTES_MAX = 2_000
+BATCH_MAX = 50
+
+
+class Took(Struct, frozen=True):
+    """An input record was taken into a transaction."""
+
+    topic: str
+    offset: int
+
+
+class Decided(Struct, frozen=True):
+    """A request was taken into a transaction, and so answered."""
+
+    request: Request
+    now: datetime
+    answered: Answered
+
+
+class RecordingStage(BillingStage):
+    """Notes what it is made of, in order."""
+
+    def __init__(self, processor: "RecordingProcessor") -> None:
+        super().__init__(processor)
+        self._node = processor.node
+        self.done: list[Took | Decided] = []
+
+    def add_record(self, topic: str, record: InputRecord) -> bool:
+        """As it is, and noted."""
+        self.done.append(Took(topic, record.offset))
+        return super().add_record(topic, record)
+
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Answered:
+        """As it is, and noted."""
+        answered = super().add_request(request, now, positions)
+        self.done.append(Decided(request, now, answered))
+        self._node.decided_at[request.command.command_id] = now
+        return answered
+
+    def outgoing(self) -> Any:
+        """As it is; the writer that gets it next is told what it is made of."""
+        found: list[Outgoing] = list(super().outgoing())
+        self._node.staged = self.done
+        return found
+
+
+class RecordingProcessor(BillingProcessor):
+    """The billing of a partition, whose stages note what they are made of."""
+
+    def __init__(self, node: "Node", partition: int, partitions: int, policy: Policy) -> None:
+        super().__init__(
+            partition,
+            partitions=partitions,
+            policy=policy,
+            names=TOPICS,
+            max_record_bytes=RECORD_BYTES_MAX,
+        )
+        self.node = node
+
+    def begin(self) -> RecordingStage:
+        """A stage that notes."""
+        return RecordingStage(self)
+
+
+class Phase(Enum):
+    """Where a node stands in the group's life."""
+
+    FRESH = "fresh"
+    REVOKING = "revoking"
+    RECOVERING = "recovering"
+    RUNNING = "running"
+    DEAD = "dead"
+
+
+class Node(Process):
+    """One worker process."""
+
+    def __init__(
+        self,
+        name: str,
+        log: SimLog,
+        decide: Decide,
+        *,
+        partitions: int,
+        policy: Policy,
+        clock: Callable[[], datetime],
+        commit_interval: float = 0.0,
+        say: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        super().__init__(name, decide)
+        self.log = log
+        self.phase = Phase.FRESH
+        self.problems: list[str] = []
+        self.decided_at: dict[str, datetime] = {}
+        self.next: dict[Place, int] = {}
+        self.held: list[Batch] = []
+        self.generation_seen = -1
+        self.lanes = Lanes(
+            SimClient(log, self),
+            lambda partition: RecordingProcessor(self, partition, partitions, policy),
+            positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            clock=clock,
+            commit_interval=commit_interval,
+            on_failure=self._on_failure,
+            reach=self.reach,
+        )
+        self._say = say
+        self._task: asyncio.Task[None] | None = None
+
+    # -- the group
+
+    def hear(self, owned: set[int], generation: int) -> None:
+        """A new assignment."""
+        missed = self.generation_seen not in (-1, generation - 1)
+        self.generation_seen = generation
+        before, self._task = self._task, None
+        self.phase = Phase.REVOKING
+        self._task = asyncio.create_task(self._rebalance(owned, missed, before))
+
+    async def _rebalance(
+        self, owned: set[int], missed: bool, before: "asyncio.Task[None] | None"
+    ) -> None:
+        try:
+            if before is not None:
+                before.cancel()
+                await asyncio.gather(before, return_exceptions=True)
+            await self.lanes.pause()
+            await self.lanes.drop(set(self.lanes) - (set() if missed else owned))
+            self.phase = Phase.RECOVERING
+            restored = await self.lanes.restore(owned - set(self.lanes))
+            self.lanes.adopt(restored)
+            await self.gate(None)
+            self.seek()
+            await self.gate(Point.SOUGHT)
+            self.lanes.start()
+            self.phase = Phase.RUNNING
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._on_failure("recovery failed", innermost(error))
+
+    def seek(self) -> None:
+        """As `EngineConsumer.perform_seek`: to the lanes' positions, and a new epoch."""
+        self.next = {
+            (topic, partition): lane.positions.get(topic, 0)
+            for partition, lane in self.lanes.items()
+            for topic in names.INPUTS
+        }
+        self.lanes.next_epoch()
+
+    # -- the end
+
+    def _on_failure(self, why: str, error: BaseException | None) -> None:
+        if not isinstance(error, Crashed | ConnectionLost | Fenced):
+            self.problems.append(f"{self.name}: {why}: {error!r}")
+        self.die(f"{why}: {error!r}")
+
+    def die(self, why: str) -> None:
+        """End as a process ends: nothing is tidied up."""
+        self.dead = True
+        if self.phase is Phase.DEAD:
+            return
+        self.phase = Phase.DEAD
+        self._say(f"{self.name} dies: {why}")
+        for task in (self._task, *(lane._task for lane in self.lanes.values())):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+
+    # -- records in
+
+    def fetch(self, place: Place, count: int) -> Batch | None:
+        """What the consumer delivers next of an input, as one batch."""
+        start = self.next.get(place)
+        if self.phase is not Phase.RUNNING or start is None:
+            return None
+        records: list[Any] = self.log.visible(place, start)[:count]
+        if not records:
+            return None
+        self.next[place] = records[-1].offset + 1
+        return Batch(place[0], records, start, self.lanes.epoch)
+
+    async def deliver(self, batch: Batch, partition: int) -> None:
+        """As an agent does."""
+        lane = self.lanes.get(partition)
+        if lane is not None:
+            await lane.put(batch)
+
+    def lane_of(self, partition: int) -> Lane | None:
+        """The lane, also when it only believes that the partition is its own."""
+        return None if self.dead else self.lanes.get(partition)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The one cause in groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,76 @@
+"""500 seeds on every run; 10,000 with `python -m tests.simulation --seeds 10000`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.__main__ import command_of
+from tests.simulation.run import run, run_many
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 500
+
+
+def test_500_seeds_end_as_they_must() -> None:
+    found = list(run_many(range(SEEDS)))
+
+    failed = [f"{r.problem}\n    {command_of(r.seed)}" for r in found if r.problem]
+    assert not failed, "\n".join([f"{len(failed)} of {SEEDS} seeds failed", *failed[:3]])
+    assert len(found) == SEEDS
+    # Else nothing was tried: a world commits, and most lose workers.
+    assert sum(r.commits for r in found) > 10 * SEEDS
+    assert sum(r.nodes for r in found) > 3 * SEEDS
+
+
+def test_the_seeds_meet_every_kind_of_bad_luck() -> None:
+    lines = [line for seed in range(120) for line in run(seed).trace]
+
+    for what in (
+        "shall crash at",
+        "Crashed(<Point.FENCED",
+        "Crashed(<Point.RECOVERING",
+        "Crashed(<Point.SOUGHT",
+        "Crashed(<Point.STAGED",
+        "Crashed(<Point.HALF_SENT",
+        "Crashed(<Point.SENT",
+        "Crashed(<Point.COMMITTED",
+        "Crashed(<Point.APPLIED",
+        "stands still at half_sent",
+        "stands still at sent",
+        "stands still at committed",
+        "loses its connection at sent",
+        "loses its connection at committed",
+        "has another owner",
+        "reads (",
+        "deliver what",
+        "times out",
+        "is cut off",
+        "compact ",
+        "the clock of",
+        "refused http/",
+        "answer http/",
+    ):
+        assert any(what in line for line in lines), f"never seen: {what}"
+
+
+@pytest.mark.parametrize("seed", [1, 140, 271])
+def test_the_same_seed_is_the_same_world_in_another_process(seed: int) -> None:
+    trace = run(seed).trace
+
+    for hash_seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--seed", str(seed), "--trace"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines() == [*trace, f"seed {seed}: as it must be"]
+
+
+def test_another_seed_is_another_world() -> None:
+    assert run(1).trace != run(2).trace

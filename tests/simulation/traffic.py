@@ -1,0 +1,163 @@
+"""What comes in: records and requests of all kinds, good and bad, and what they mean."""
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+from billing_stream import topics as names
+from billing_stream.domain.commands import (
+    AttachCharge,
+    Command,
+    CreateMerchant,
+    FailPurchase,
+    PassTime,
+    RefundCharge,
+    ReservePurchase,
+    StartTrial,
+    UpdateCharge,
+)
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Platform
+from billing_stream.schemas import encode
+from tests.simulation.node import RECORD_BYTES_MAX
+
+CHARGES = ("c1", "c2", "c3", "c4", "c5")
+KEYS = ("k1", "k2", "k3", "k4", "k/5")
+STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
+PACKS = ("small", "medium", "large", "huge")
+AMOUNTS = (None, "0.01", "3.00", "9.99", "20.5", "70")
+BAD: tuple[bytes | None, ...] = (
+    None,
+    b"\xff\xfe",
+    b"{",
+    b"[]",
+    b'{"merchant_id": "no-uuid", "charge_id": "c", "status": "active"}',
+    b"x" * (RECORD_BYTES_MAX + 1),
+)
+
+
+class Meaning(NamedTuple):
+    """What a record says; None: nothing that can be understood."""
+
+    command: Command | None
+    correlation_id: str | None = None
+
+
+class Traffic:
+    """Makes commands. `purchases` gives those that a merchant has by now."""
+
+    def __init__(
+        self, random: Random, merchants: int, purchases: Callable[[str], Sequence[str]]
+    ) -> None:
+        self._random = random
+        self.merchants = [
+            str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(merchants)
+        ]
+        self._purchases = purchases
+
+    def command(self, kinds: Sequence[type[Any]]) -> Command:
+        """Any command of these kinds for any merchant; without its id."""
+        choice = self._random.choice
+        kind = choice(kinds)
+        merchant = choice(self.merchants)
+        if kind is CreateMerchant:
+            return CreateMerchant(merchant, "shopify", f"{merchant[:4]}-{choice('abb')}.example")
+        if kind is StartTrial:
+            return StartTrial(merchant, self._key())
+        if kind is ReservePurchase:
+            url = choice(("/", "/", "/back"))
+            return ReservePurchase(merchant, choice(PACKS), Platform.SHOPIFY, url, self._key())
+        if kind is AttachCharge:
+            url = f"https://pay.example/{choice(CHARGES)}"
+            return AttachCharge(merchant, self._purchase(merchant), choice(CHARGES), url)
+        if kind is FailPurchase:
+            return FailPurchase(merchant, self._purchase(merchant), choice(("down", "slow")))
+        if kind is UpdateCharge:
+            return UpdateCharge(merchant, choice(CHARGES), choice(STATUSES))
+        if kind is RefundCharge:
+            purchase = self._purchase(merchant) if self._random.random() < 0.3 else None
+            return RefundCharge(merchant, choice(CHARGES), "", purchase, choice(AMOUNTS))
+        return PassTime(merchant)
+
+    def record(self) -> tuple[str, str, bytes | None, Meaning]:
+        """Topic, key, value and meaning of a record; one in fifteen is bad."""
+        topic = self._random.choices(
+            [
+                names.MERCHANT_CREATED,
+                names.PURCHASE_UPDATED,
+                names.PURCHASE_REFUNDED,
+                names.COMMANDS,
+            ],
+            [2, 4, 2, 6],
+        )[0]
+        if self._random.random() < 1 / 15:
+            key = self._random.choice(self.merchants)
+            return topic, key, self._random.choice(BAD), Meaning(None)
+        command = self.command(ON_TOPIC[topic])
+        value = encode(command) if topic == names.COMMANDS else _payload(command)
+        correlation_id = None
+        if self._random.random() < 0.3:
+            correlation_id = f"corr-{self._random.randrange(10**6)}"
+            envelope = {"event_id": "e", "correlation_id": correlation_id}
+            value = json.dumps({**envelope, "data": json.loads(value)}).encode()
+        return topic, command.merchant_id, value, Meaning(command, correlation_id)
+
+    def _key(self) -> str | None:
+        return self._random.choice(KEYS) if self._random.random() < 0.6 else None
+
+    def _purchase(self, merchant: str) -> str:
+        known = self._purchases(merchant)
+        if not known or self._random.random() < 0.05:
+            return derived_id("nobody's", str(self._random.randrange(3)))
+        return self._random.choice(known)
+
+
+KINDS: tuple[type[Any], ...] = (
+    CreateMerchant,
+    StartTrial,
+    ReservePurchase,
+    AttachCharge,
+    FailPurchase,
+    UpdateCharge,
+    RefundCharge,
+    PassTime,
+)
+OFTEN: tuple[type[Any], ...] = (
+    *KINDS,
+    CreateMerchant,
+    ReservePurchase,
+    ReservePurchase,
+    AttachCharge,
+    AttachCharge,
+)
+ON_TOPIC: dict[str, tuple[type[Any], ...]] = {
+    names.MERCHANT_CREATED: (CreateMerchant,),
+    names.PURCHASE_UPDATED: (UpdateCharge,),
+    names.PURCHASE_REFUNDED: (RefundCharge,),
+    names.COMMANDS: OFTEN,
+}
+
+
+def _payload(command: Command) -> bytes:
+    if isinstance(command, CreateMerchant):
+        said: dict[str, Any] = {
+            "merchant_id": command.merchant_id,
+            "platform_name": command.platform,
+            "domain": command.domain,
+        }
+    elif isinstance(command, UpdateCharge):
+        said = {
+            "merchant_id": command.merchant_id,
+            "charge_id": command.charge_id,
+            "status": command.status,
+        }
+    else:
+        assert isinstance(command, RefundCharge)
+        said = {"merchant_id": command.merchant_id, "charge_id": command.charge_id}
+        if command.purchase_id is not None:
+            said["purchase_id"] = command.purchase_id
+        if command.amount is not None:
+            said["amount"] = command.amount
+    return json.dumps(said).encode()

@@ -1,0 +1,229 @@
+"""Of a log that real lanes wrote, whatever came in whatever order, no fault is reported."""
+
+import asyncio
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from billing_stream import topics as names
+from billing_stream.domain.commands import (
+    AttachCharge,
+    FailPurchase,
+    ReservePurchase,
+    StartTrial,
+)
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Platform
+from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.verify.report import Report
+from tests.verify.traffic import PAGE, paid, rich_world
+from tests.verify.world import Stored, World, merchant_id
+
+PACKS = ("small", "medium", "large", "huge")
+STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
+AMOUNTS = (None, "1", "9.99", 5, 39.99, "0", "0.50")
+
+
+def text(report: Report) -> str:
+    return "\n".join(report.lines())
+
+
+async def test_rich_traffic() -> None:
+    world = await rich_world()
+
+    report = await world.copy().verify()
+
+    assert report.ok, text(report)
+    counted = {name: check.counted for name, check in report.checks.items()}
+    idle = {"projection"}
+    assert {name for name, count in counted.items() if not count} == idle, counted
+    assert not [note for note in report.notes if "orders" in note]
+
+
+async def test_compacted_changelogs() -> None:
+    copy = (await rich_world()).copy()
+    copy.compact()
+
+    report = await copy.verify()
+
+    assert report.ok, text(report)
+
+
+async def test_while_workers_run_only_what_they_have_read_is_judged() -> None:
+    world = await rich_world()
+    merchant = merchant_id(1)
+    changelogs = {
+        key: list(log) for key, log in world.copy().logs.items() if key[0].endswith("changelog")
+    }
+    world.send(names.PURCHASE_UPDATED, paid(merchant, "c1-2"))
+    world.send(names.PURCHASE_UPDATED, b"bad", merchant=merchant)
+    await world.feed_all()
+    await world.ask(StartTrial(merchant, "again", "late"))
+    copy = world.copy()
+    # The first changelog is read before the rest: what is later is seen there alone.
+    copy.logs.update({k: v for k, v in changelogs.items() if "billing_records" in k[0]})
+
+    lagging, quiet = await copy.verify(allow_lag=True), await copy.verify()
+
+    assert lagging.ok, text(lagging)
+    assert {"positions", "outcomes", "sequences"} <= quiet.faults()
+
+
+async def test_one_merchant_and_its_history() -> None:
+    world = await rich_world()
+
+    report = await world.copy().verify(merchant=merchant_id(1).upper())
+
+    assert report.ok, text(report)
+    history = "\n".join(report.history)
+    assert "create" in history
+    assert "trial.started" in history
+    assert "version" in history
+
+
+class Driver:
+    """Draws what happens next."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.purchases: dict[str, list[str]] = {}
+        self.number = 0
+        # The first changelog as it was at some moment before the end.
+        self.cut: dict[tuple[str, int], list[Stored]] = {}
+
+    def one_of(self, *values: Any) -> Any:
+        return self.data.draw(st.sampled_from(values))
+
+    async def run(self, world: World) -> None:
+        count = self.data.draw(st.integers(5, 40))
+        cut = self.data.draw(st.integers(0, count - 1))
+        for number in range(count):
+            if number == cut:
+                changelog = f"x.app-{names.BILLING_RECORDS}-changelog"
+                logs = world.copy().logs
+                self.cut = {(changelog, p): logs.get((changelog, p), []) for p in (0, 1)}
+            await self.step(world)
+        await world.feed_all()
+
+    async def step(self, world: World) -> None:
+        kind = self.one_of("send", "send", "send", "feed", "feed", "ask", "time", "tick", "restart")
+        if kind == "send":
+            self.send(world)
+        elif kind == "feed":
+            unread = world.unread()
+            if unread:
+                key, start = self.one_of(*unread)
+                await world.feed(key, start, self.one_of(1, 2, 100))
+        elif kind == "ask":
+            await self.ask(world)
+        elif kind == "time":
+            world.pass_time(minutes=self.one_of(0.001, 1, 30, 121, 301, 1500))
+        elif kind == "tick":
+            await world.tick()
+        else:
+            await world.stop()
+            await world.restart()
+
+    def send(self, world: World) -> None:
+        merchant = merchant_id(self.one_of(1, 1, 1, 2, 3))
+        charge = self.one_of("c1", "c2", "c3")
+        wrong = self.one_of(False, False, False, True)
+        topic = self.one_of(names.MERCHANT_CREATED, *names.INPUTS[:4])
+        if topic == names.MERCHANT_CREATED:
+            domain = self.one_of("a.example", "A.example", "b.example")
+            value = {"merchant_id": merchant, "platform_name": "shopify", "domain": domain}
+        elif topic == names.PURCHASE_UPDATED:
+            value = paid(merchant, charge, self.one_of(*STATUSES))
+        elif topic == names.PURCHASE_REFUNDED:
+            value = {"merchant_id": merchant, "charge_id": charge, "amount": self.one_of(*AMOUNTS)}
+            if self.one_of(True, False):
+                value["purchase_id"] = self.purchase(merchant)
+        else:
+            value = self.command(world, merchant, charge)
+        if self.one_of(*[False] * 9, True):
+            value = self.one_of(b"{", {**value, "merchant_id": 1}, {"data": None}, None)
+        world.send(topic, value, merchant=merchant, wrong=wrong)
+
+    def purchase(self, merchant: str) -> str:
+        return str(self.one_of(*(self.purchases.get(merchant) or [merchant])))
+
+    def command(self, world: World, merchant: str, charge: str) -> dict[str, Any]:
+        name = self.one_of(
+            "create_merchant", "start_trial", "reserve_purchase", "attach_charge", "fail_purchase"
+        )
+        value = {"command": name, "merchant_id": merchant}
+        if name == "create_merchant":
+            return {**value, "platform": "shopify", "domain": "a.example"}
+        if name == "start_trial":
+            return {**value, "idempotency_key": self.one_of(None, "k1", "k2")}
+        if name == "attach_charge":
+            purchase = self.purchase(merchant)
+            return {
+                **value,
+                "purchase_id": purchase,
+                "charge_id": charge,
+                "checkout_url": PAGE,
+            }
+        if name == "fail_purchase":
+            return {**value, "purchase_id": self.purchase(merchant), "reason": "Down"}
+        place = world.copy().logs
+        for partition in (0, 1):
+            # Where it may come to stand: known beforehand, refunds can overtake it.
+            topic = f"x.{names.COMMANDS}"
+            end = len(place.get((topic, partition), ()))
+            known = derived_id("purchase", merchant, f"{topic}[{partition}]@{end}")
+            self.purchases.setdefault(merchant, []).append(known)
+        key = self.one_of(None, "k1", "k2")
+        return {
+            **value,
+            "pack": self.one_of(*PACKS),
+            "platform": "stripe",
+            "idempotency_key": key,
+        }
+
+    async def ask(self, world: World) -> None:
+        merchant = merchant_id(self.one_of(1, 1, 2))
+        self.number += 1
+        source, key = f"req-{self.number}", self.one_of(None, "k1", "k2")
+        kind = self.one_of("trial", "reserve", "reserve", "attach", "attach", "fail")
+        if kind == "trial":
+            await world.ask(StartTrial(merchant, key, source))
+        elif kind == "reserve":
+            pack = self.one_of(*PACKS)
+            reply = await world.ask(
+                ReservePurchase(merchant, pack, Platform.SHOPIFY, "/", key, source)
+            )
+            if isinstance(reply, PurchaseOpened):
+                self.purchases.setdefault(merchant, []).append(reply.purchase_id)
+        elif kind == "attach":
+            charge = self.one_of("c1", "c2", "c3")
+            await world.ask(AttachCharge(merchant, self.purchase(merchant), charge, PAGE, source))
+        else:
+            await world.ask(FailPurchase(merchant, self.purchase(merchant), "Down", source))
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+@given(st.data())
+def test_whatever_comes_in_whatever_order(data: st.DataObject) -> None:
+    async def run() -> tuple[Report, Report, Report]:
+        world = await World().restart()
+        driver = Driver(data)
+        await driver.run(world)
+        copy = world.copy()
+        await world.stop()
+        quiet = await copy.verify()
+        copy.logs.update(driver.cut)
+        lagging = await copy.verify(allow_lag=True)
+        compacted = world.copy()
+        compacted.compact()
+        return quiet, lagging, await compacted.verify()
+
+    for report in asyncio.run(run()):
+        assert report.ok, text(report)
+        assert not [note for note in report.notes if "orders" in note]

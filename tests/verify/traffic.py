@@ -1,0 +1,96 @@
+"""Every kind of traffic, in one small log that has something for each fault to be seeded in."""
+
+from billing_stream import topics as names
+from billing_stream.domain.commands import (
+    AttachCharge,
+    FailPurchase,
+    ReservePurchase,
+    StartTrial,
+    UpdateCharge,
+)
+from billing_stream.domain.model import Platform
+from billing_stream.domain.outcomes import PurchaseOpened
+from tests.verify.world import World, merchant_id
+
+PAGE = "https://pay.example/1"
+
+
+async def open_purchase(world: World, merchant: str, charge: str, pack: str = "small") -> str:
+    """A purchase with its charge, opened over HTTP."""
+    number = world.count
+    asked = ReservePurchase(merchant, pack, Platform.SHOPIFY, "/", None, f"req-{number}")
+    opened = await world.ask(asked)
+    assert isinstance(opened, PurchaseOpened)
+    await world.ask(AttachCharge(merchant, opened.purchase_id, charge, PAGE, f"att-{number}"))
+    return opened.purchase_id
+
+
+def paid(merchant: str, charge: str, status: str = "ACTIVE") -> dict[str, str]:
+    """A webhook."""
+    return {"merchant_id": merchant, "charge_id": charge, "status": status}
+
+
+async def rich_world() -> World:
+    """Merchants with trials, purchases of every fate, bad and misplaced records, timers."""
+    world = await World().restart()
+    merchants = [merchant_id(number) for number in range(8)]
+    for number, merchant in enumerate(merchants):
+        created = {"merchant_id": merchant, "platform_name": "shopify", "domain": f"s{number}.x"}
+        world.send(names.MERCHANT_CREATED, created, wrong=number == 3)
+    await world.feed_all()
+    for number, merchant in enumerate(merchants):
+        world.pass_time(seconds=1)
+        if number % 2:
+            await world.ask(StartTrial(merchant, f"key-{number}", f"trial-{number}"))
+        else:
+            world.command(merchant, "start_trial")
+            world.command(merchant, "start_trial")
+        for count, pack in enumerate(("small", "medium", "large", "small")):
+            await _purchase(world, merchant, f"c{number}-{count}", pack, count)
+    await _odd_ones(world, merchants)
+    await world.feed_all()
+    world.pass_time(hours=3)
+    await world.tick()
+    world.send(names.PURCHASE_UPDATED, paid(merchants[0], "c0-2"))
+    await world.feed_all()
+    world.pass_time(hours=3)
+    await world.tick()
+    await world.feed_all()
+    return world
+
+
+async def _purchase(world: World, merchant: str, charge: str, pack: str, fate: int) -> None:
+    """Paid; paid and paid back in part, then all; left alone; declined."""
+    if fate % 2:
+        world.send(names.PURCHASE_UPDATED, paid(merchant, charge))
+        await world.feed_all()
+    await open_purchase(world, merchant, charge, pack)
+    webhook = paid(merchant, charge, ("ACTIVE", "accepted", "PENDING", "declined")[fate])
+    world.send(names.PURCHASE_UPDATED, {"event_id": "e", "data": webhook}, wrong=fate == 0)
+    if fate == 1:
+        refund = {"merchant_id": merchant, "charge_id": charge}
+        world.send(names.PURCHASE_REFUNDED, {**refund, "amount": 10})
+        world.send(names.PURCHASE_REFUNDED, {**refund, "amount": "10.0"})
+        world.send(names.PURCHASE_REFUNDED, refund)
+    await world.feed_all()
+
+
+async def _odd_ones(world: World, merchants: list[str]) -> None:
+    one, two, three = merchants[:3]
+    world.send(names.PURCHASE_UPDATED, b"\xff no json", merchant=one)
+    world.send(names.MERCHANT_CREATED, {"merchant_id": "no uuid"}, merchant=two)
+    world.send(names.COMMANDS, None, merchant=two)
+    world.send(names.PURCHASE_UPDATED, paid(two, "never-claimed"))
+    world.send(names.PURCHASE_UPDATED, paid(merchant_id(99), "never-heard-of"))
+    world.command(merchant_id(98), "start_trial")
+    world.command(three, "reserve_purchase", pack="huge", platform="shopify")
+    reserved = world.command(three, "reserve_purchase", pack="small", platform="shopify")
+    world.command(three, "attach_charge", purchase_id=one, charge_id="x", checkout_url=PAGE)
+    moved = {"merchant_id": three, "platform_name": "Shopify", "domain": "Moved.example"}
+    world.send(names.MERCHANT_CREATED, moved)
+    await world.feed_all()
+    opened = await world.ask(ReservePurchase(one, "small", Platform.CUSTOM, "/", "k", "req-x"))
+    assert isinstance(opened, PurchaseOpened)
+    await world.ask(FailPurchase(one, opened.purchase_id, "Down", "fail-x"))
+    await world.ask(UpdateCharge(two, "by-hand", "active", "by-hand"), "cli")
+    assert reserved
