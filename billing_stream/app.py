@@ -22,6 +22,7 @@ from billing_stream import topics as names
 from billing_stream.engine.fatal import die
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.lease import Lease
 from billing_stream.engine.points import crash_at, pass_by
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.recovery import new_table_manager
@@ -63,6 +64,7 @@ def build(settings: Settings) -> BillingApp:
         changelogs={table: topics.changelog(table) for table in names.TABLES},
         reach=reach,
     )
+    lease = Lease(settings.session_timeout.total_seconds())
     lanes = Lanes(
         log,
         new_processors(
@@ -74,9 +76,10 @@ def build(settings: Settings) -> BillingApp:
         positions_topic=topics.changelog(names.BILLING_RECORDS),
         reach=reach,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
+        lease=lease,
     )
     app = _new_faust_app(settings, group, lanes)
-    app.transport = new_transport(app, lanes, options, frozenset(topics.inputs()))
+    app.transport = new_transport(app, lanes, lease, options, frozenset(topics.inputs()))
     return _register(app, lanes, topics, settings)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
+from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX, Fenced, Log, Writer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import PoisonLimits
@@ -37,6 +38,7 @@ class Lanes(Mapping[int, Lane]):
         on_failure: Die = _die,
         reach: Reach = pass_by,
         poison: PoisonLimits | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self._log = log
         self._new_processor = new_processor
@@ -46,6 +48,7 @@ class Lanes(Mapping[int, Lane]):
         self._on_failure = on_failure
         self._reach = reach
         self._poison = poison
+        self._lease = lease
         self.activity = 0
         self._lanes: dict[int, Lane] = {}
         self._open = asyncio.Event()
@@ -62,8 +65,8 @@ class Lanes(Mapping[int, Lane]):
 
     @property
     def ready(self) -> bool:
-        """Whether recovery is over and the lanes commit."""
-        return self._open.is_set()
+        """Whether recovery is over, the lanes commit, and nobody else can own them yet."""
+        return self._open.is_set() and (self._lease is None or self._lease.held)
 
     async def pause(self) -> None:
         """Finish what is being committed and begin nothing new, until `resume`."""

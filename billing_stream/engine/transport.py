@@ -20,6 +20,7 @@ from faust.types.tuples import ConsumerMessage
 
 from billing_stream.engine.lane import Batch
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.lease import Lease
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.transport")
@@ -33,6 +34,37 @@ class PositionLost(Exception):
     """An input no longer has the records to go on from: it was cut short, or made anew."""
 
 
+class LeasedConsumer(aiokafka.AIOKafkaConsumer):
+    """Renews the lease with each heartbeat that is answered."""
+
+    def __init__(self, *args: Any, lease: Lease, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lease = lease
+
+    async def start(self) -> None:
+        """Connect, and have an eye on the heartbeats from then on."""
+        await super().start()
+        coordinator, lease = self._coordinator, self._lease
+        beat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
+
+        async def do_heartbeat() -> bool:
+            sent = lease.now()
+            answered: bool = await beat()
+            if answered:
+                lease.renew(sent)
+            return answered
+
+        async def do_rejoin_group(subscription: Any) -> bool:
+            joined: bool = await rejoin(subscription)
+            if joined:
+                # Not only at the next turn: until then nothing could be answered.
+                await do_heartbeat()
+            return joined
+
+        coordinator._do_heartbeat = do_heartbeat
+        coordinator._do_rejoin_group = do_rejoin_group
+
+
 class EngineConsumerThread(driver.AIOKafkaConsumerThread):
     """The consumer's thread; its client reads what was committed, and does not wait long."""
 
@@ -41,8 +73,9 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         self._assignor = self.app.assignor
         consumer: Any = self.consumer
         options: Mapping[str, Any] = consumer.client_options
-        return aiokafka.AIOKafkaConsumer(
+        return LeasedConsumer(
             **options,
+            lease=consumer.lease,
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -116,6 +149,7 @@ class EngineConsumer(driver.Consumer):
     """Delivers batches and keeps no positions of its own. Set `lanes` before the start."""
 
     lanes: ClassVar[Lanes]
+    lease: ClassVar[Lease]
     client_options: ClassVar[Mapping[str, Any]]
     input_topics: ClassVar[frozenset[str]]
 
@@ -244,7 +278,11 @@ class EngineConsumer(driver.Consumer):
 
 
 def new_transport(
-    app: Any, lanes: Lanes, options: Mapping[str, Any], input_topics: frozenset[str]
+    app: Any,
+    lanes: Lanes,
+    lease: Lease,
+    options: Mapping[str, Any],
+    input_topics: frozenset[str],
 ) -> driver.Transport:
     """A transport for this app, whose consumer works with these lanes."""
 
@@ -252,6 +290,7 @@ def new_transport(
         pass
 
     BoundConsumer.lanes = lanes
+    BoundConsumer.lease = lease
     BoundConsumer.client_options = options
     BoundConsumer.input_topics = input_topics
 

@@ -21,6 +21,7 @@ LOOK_SECONDS = 1.0
 SAMPLE_SECONDS = 5.0
 # A process that was stopped for a while has not been stuck for that while.
 STEP_SECONDS_MAX = 2.0
+NOT_READY = "partitions are moving or recovering, or the group is out of reach"
 # To end would not bring it back.
 NO_ANSWER = "Kafka has not answered"
 
@@ -77,7 +78,7 @@ class Watchdog:
     def problems(self) -> list[str]:
         """Why this worker should get no requests now; nothing when it should."""
         self.look()
-        found = [] if self.lanes.ready else ["partitions are moving or recovering"]
+        found = [] if self.lanes.ready else [NOT_READY]
         found += [
             f"partition {partition} stopped: {lane.halted}"
             for partition, lane in self.lanes.items()

@@ -1,0 +1,31 @@
+"""Whether this worker can still believe that its partitions are its own.
+
+The group gives a member's partitions away when it has heard nothing of it for a session.
+A member that is cut off is not told; but it can know: counted from when the last heartbeat
+that was answered had been sent, a session cannot be over earlier here than there.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+
+
+class Lease:
+    """Renewed by heartbeats, in the consumer's thread; asked for by everyone."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._until = clock()
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else can own our partitions yet."""
+        return self._clock() < self._until
+
+    def now(self) -> float:
+        """The moment before a heartbeat is sent, for `renew`."""
+        return self._clock()
+
+    def renew(self, sent: float) -> None:
+        """A heartbeat sent then was answered."""
+        self._until = max(self._until, sent + self._seconds)

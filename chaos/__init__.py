@@ -1,0 +1,1 @@
+"""A nemesis for real workers on a real broker, and a soak."""

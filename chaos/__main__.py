@@ -1,0 +1,68 @@
+"""`python -m chaos run` and `python -m chaos soak`."""
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from chaos.plan import KINDS
+from chaos.run import run
+from chaos.soak import soak
+from chaos.stage import quiet
+
+
+def _kinds(text: str) -> list[str]:
+    found = [kind.strip() for kind in text.split(",") if kind.strip()]
+    unknown = set(found) - set(KINDS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"none of {', '.join(KINDS)}: {', '.join(unknown)}")
+    return found
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="faults under load, then verify")
+    one.add_argument("--minutes", type=float, default=10.0)
+    one.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    one.add_argument("--only", type=_kinds, default=[], help="a list of: " + ", ".join(KINDS))
+    one.add_argument("--load", type=float, default=100.0, help="records per second")
+    one.add_argument("--http", type=float, default=8.0, help="requests per second")
+    two = commands.add_parser("soak", help="steady load for long; is anything growing?")
+    two.add_argument("--minutes", type=float, default=60.0)
+    two.add_argument("--per-second", type=int, default=1000, help="records per second")
+    two.add_argument("--http", type=float, default=10.0, help="requests per second")
+    for command in (one, two):
+        command.add_argument("--json", type=Path, help="write the figures to this file")
+        command.add_argument("--folder", type=Path, help="keep data and logs there")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run it; exit code 0 good, 1 a fault was found, 3 the run is invalid."""
+    arguments = options()
+    quiet()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="billing-stream-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"python -m chaos {' '.join(sys.argv[1:])}", flush=True)
+    if arguments.command == "run":
+        print(f"seed {arguments.seed}; logs of the workers in {folder}", flush=True)
+    code = 1
+    try:
+        work = run if arguments.command == "run" else soak
+        code = asyncio.run(work(arguments, folder))
+    finally:
+        # What went wrong is in the logs.
+        if arguments.folder is None and code == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif code:
+            print(f"logs: {folder}", flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What everything in a run shares: names, the environment of workers, what was found wrong."""
+
+import logging
+import os
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from billing_stream import topic_admin
+from billing_stream.dev.client import client_headers
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.topics import Topics
+from chaos.expected import Expected
+
+PARTITIONS = 8
+SESSION_SECONDS = 6.0
+PROBLEMS_SHOWN_MAX = 20
+
+
+@dataclass
+class Stage:
+    """One run. `kafka` is the broker without a proxy."""
+
+    kafka: str
+    folder: Path
+    prefix: str = "chaos."
+    partitions: int = PARTITIONS
+    client_secret: str = field(default_factory=lambda: secrets.token_hex(32))
+    internal_secret: str = field(default_factory=lambda: secrets.token_hex(32))
+    expected: Expected = field(default_factory=Expected)
+    problems: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics."""
+        return Topics("billing-stream", self.prefix)
+
+    def partition_of(self, key: str) -> int:
+        """The partition of a merchant."""
+        return partition_of(key, self.partitions)
+
+    def headers(self, domain: str) -> dict[str, str]:
+        """Of a client of this shop."""
+        return client_headers(domain, self.client_secret)
+
+    def environment(self, kafka: str) -> dict[str, str]:
+        """Of a worker that reaches the broker there."""
+        inherited = ("PATH", "HOME", "LANG", "PYTHONPATH")
+        return {
+            **{name: value for name, value in os.environ.items() if name in inherited},
+            "APP_ENV": "test",
+            "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "CLIENT_JWT_SECRET": self.client_secret,
+            "INTERNAL_JWT_SECRET": self.internal_secret,
+            "BILLING_TOPIC_PREFIX": self.prefix,
+            "BILLING_APP_ID": "billing-stream",
+            "BILLING_PARTITIONS": str(self.partitions),
+            "BILLING_SESSION_TIMEOUT": f"{SESSION_SECONDS:.0f}s",
+            "BILLING_DRAIN_DELAY": "100ms",
+            "BILLING_REQUESTS_PER_MINUTE": "1000000",
+        }
+
+    async def create_topics(self) -> None:
+        """Make them."""
+        await topic_admin.create_topics(
+            {"bootstrap_servers": self.kafka},
+            self.topics.all(),
+            partitions=self.partitions,
+            replication=1,
+        )
+
+    def problem(self, text: str) -> None:
+        """Something is wrong with the service: the run has failed."""
+        self.problems.append(text)
+        if len(self.problems) <= PROBLEMS_SHOWN_MAX:
+            self.say(f"FAULT FOUND: {text[:2000]}")
+
+    def say(self, text: str) -> None:
+        """A line of the story, with the time since the beginning."""
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+        print(f"{clear}{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
+
+    def progress(self, text: str) -> None:
+        """A line that the next one replaces, on a terminal only."""
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def quiet() -> None:
+    """Our own clients complain of every fault that we make."""
+    for name in ("aiokafka", "aiohttp", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,146 @@
+"""Two requests that aiokafka does not know: DescribeProducers and ListTransactions.
+
+They tell whose transaction a partition waits for, which is all there is to know about a last
+stable offset that does not move.
+"""
+
+import asyncio
+import struct
+from dataclasses import dataclass
+
+DESCRIBE_PRODUCERS = 61
+LIST_TRANSACTIONS = 66
+SECONDS_MAX = 10.0
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A producer as a partition knows it. `start` is where its open transaction begins, or -1."""
+
+    id: int
+    epoch: int
+    last_sequence: int
+    last_ms: int
+    coordinator_epoch: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transactional id as its coordinator knows it."""
+
+    transactional_id: str
+    producer_id: int
+    state: str
+
+
+class Reader:
+    """Reads the types of the flexible versions of Kafka's protocol."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def number(self, form: str) -> int:
+        """A number of `struct`'s form."""
+        [value] = struct.unpack_from(">" + form, self._data, self._at)
+        self._at += struct.calcsize(form)
+        return int(value)
+
+    def varint(self) -> int:
+        """An unsigned varint."""
+        value = shift = 0
+        while True:
+            byte = self._data[self._at]
+            self._at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def text(self) -> str:
+        """A compact string; empty for null."""
+        length = max(0, self.varint() - 1)
+        self._at += length
+        return self._data[self._at - length : self._at].decode()
+
+    def count(self) -> int:
+        """The length of a compact array."""
+        return max(0, self.varint() - 1)
+
+    def tags(self) -> None:
+        """Tagged fields, which are skipped."""
+        for _ in range(self.varint()):
+            self.varint()
+            length = self.varint()
+            self._at += length
+
+
+def varint(value: int) -> bytes:
+    """An unsigned varint."""
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def compact(value: str) -> bytes:
+    """A compact string."""
+    raw = value.encode()
+    return varint(len(raw) + 1) + raw
+
+
+async def describe_producers(kafka: str, topic: str, partition: int) -> list[Producer]:
+    """The producers of a partition. Raises OSError, also when the broker refuses."""
+    body = varint(2) + compact(topic) + varint(2) + struct.pack(">i", partition) + b"\0\0\0"
+    reader = await _ask(kafka, DESCRIBE_PRODUCERS, body)
+    found: list[Producer] = []
+    for _ in range(reader.count()):
+        reader.text()
+        for _ in range(reader.count()):
+            reader.number("i")
+            error, message = reader.number("h"), reader.text()
+            if error:
+                raise OSError(f"the broker answers with error {error} {message}")
+            for _ in range(reader.count()):
+                found.append(Producer(*(reader.number(form) for form in "qiiqiq")))
+                reader.tags()
+            reader.tags()
+        reader.tags()
+    return found
+
+
+async def list_transactions(kafka: str) -> list[Transaction]:
+    """All transactional ids. Raises OSError, also when the broker refuses."""
+    reader = await _ask(kafka, LIST_TRANSACTIONS, varint(1) + varint(1) + b"\0")
+    error = reader.number("h")
+    if error:
+        raise OSError(f"the broker answers with error {error}")
+    for _ in range(reader.count()):
+        reader.text()
+    found = []
+    for _ in range(reader.count()):
+        found.append(Transaction(reader.text(), reader.number("q"), reader.text()))
+        reader.tags()
+    return found
+
+
+async def _ask(kafka: str, api: int, body: bytes) -> Reader:
+    """One request of version 0 on a connection of its own; what follows the throttle time."""
+    host, _, port = kafka.rpartition(":")
+    async with asyncio.timeout(SECONDS_MAX):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            client = b"chaos"
+            header = struct.pack(">hhih", api, 0, 1, len(client)) + client + b"\0"
+            request = header + body
+            writer.write(struct.pack(">i", len(request)) + request)
+            [length] = struct.unpack(">i", await reader.readexactly(4))
+            answer = Reader(await reader.readexactly(length))
+        finally:
+            writer.close()
+    answer.number("i")
+    answer.tags()
+    answer.number("i")
+    return answer
