@@ -64,6 +64,11 @@ class Lanes(Mapping[int, Lane]):
         return len(self._lanes)
 
     @property
+    def recovered(self) -> bool:
+        """Whether recovery is over and the lanes commit."""
+        return self._open.is_set()
+
+    @property
     def ready(self) -> bool:
         """Whether recovery is over, the lanes commit, and nobody else can own them yet."""
         return self._open.is_set() and (self._lease is None or self._lease.held)

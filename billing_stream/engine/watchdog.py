@@ -107,7 +107,7 @@ class Watchdog:
 
     def _marks(self) -> dict[str, Hashable]:
         """What should be moving now, with something that changes when it does."""
-        if not self.lanes.ready:
+        if not self.lanes.recovered:
             return {"recovery has not moved": self.lanes.activity}
         marks: dict[str, Hashable] = {}
         for partition, lane in self.lanes.items():
