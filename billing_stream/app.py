@@ -62,6 +62,7 @@ def build(settings: Settings) -> BillingApp:
         options,
         app_id=group,
         changelogs={table: topics.changelog(table) for table in names.TABLES},
+        written=partial(topics.written_by, partitions=settings.partitions),
         reach=reach,
     )
     lease = Lease(settings.session_timeout.total_seconds())

@@ -90,6 +90,15 @@ class Topics(Struct, frozen=True):
         """The full names of the input topics."""
         return [self.name(topic) for topic in INPUTS]
 
+    def written_by(self, partition: int, partitions: int) -> list[tuple[str, int]]:
+        """All (topic, partition) in which the lane of a partition may write."""
+        own = [self.changelog(table) for table in TABLES]
+        own += [self.name(event_type(kind)) for kind in EVENT_TYPES]
+        own += [self.name(JOURNAL), self.name(DEAD_LETTERS)]
+        anywhere = [self.name(SHOPS), self.name(COMMANDS)]
+        found = [(topic, partition) for topic in own]
+        return found + [(topic, number) for topic in anywhere for number in range(partitions)]
+
     def all(self) -> list[Topic]:
         """Every topic, in the order of the data."""
         upstream = "upstream"

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenced
 
+from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
 from billing_stream.engine.log import Fenced, OnRow
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
@@ -32,6 +33,9 @@ NO_HEADERS: list[tuple[str, bytes]] = []
 
 ClientOptions = Mapping[str, Any]
 """Options that every aiokafka client of ours is made with: servers and security."""
+
+Written = Callable[[int], Sequence[tuple[str, int]]]
+"""All (topic, partition) in which the lane of a partition may write."""
 
 
 class KafkaWriter:
@@ -124,9 +128,11 @@ class KafkaLog:
         *,
         app_id: str,
         changelogs: Mapping[str, str],
+        written: Written | None = None,
         reach: Reach = pass_by,
     ) -> None:
         self._options = options
+        self._written = written or (lambda p: [(topic, p) for topic in changelogs.values()])
         self._app_id = app_id
         self._reach = reach
         self._tables = {topic: table for table, topic in changelogs.items()}
@@ -135,10 +141,12 @@ class KafkaLog:
         """Take the partition's transactional ids: ends and fences whoever had them."""
         # The ids belong to the partition, never to the process: with ids of their own,
         # an old and a new owner could both commit.
+        ids = [f"{self._app_id}-{partition}-{turn}" for turn in range(PRODUCERS_PER_LANE)]
+        states = await last_states(self._options, ids)
         producers = [
             AIOKafkaProducer(
                 **self._options,
-                transactional_id=f"{self._app_id}-{partition}-{turn}",
+                transactional_id=transactional_id,
                 transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
                 request_timeout_ms=REQUEST_TIMEOUT_MS,
                 retry_backoff_ms=10,
@@ -146,14 +154,41 @@ class KafkaLog:
                 max_batch_size=BATCH_BYTES_MAX,
                 max_request_size=REQUEST_BYTES_MAX,
             )
-            for turn in range(PRODUCERS_PER_LANE)
+            for transactional_id in ids
         ]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
+            await asyncio.gather(
+                *(
+                    self._mark_the_last(producer, states.get(transactional_id), partition)
+                    for producer, transactional_id in zip(producers, ids, strict=True)
+                )
+            )
         except BaseException:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
             raise
         return KafkaWriter(partition, producers, self._reach)
+
+    async def _mark_the_last(self, producer: Any, state: str | None, partition: int) -> None:
+        """End the last transaction again, everywhere it can have been, in the same way.
+
+        A broker that was stopped or killed can know a transaction as complete and not have
+        marked its partitions. Readers, and our restore, would end before it; and the marker of
+        whatever came next would decide over it.
+        """
+        if state not in COMMITTED and state not in ABORTED:
+            return
+        manager = producer._txn_manager
+        await producer.begin_transaction()
+        for topic, number in self._written(partition):
+            manager.maybe_add_partition_to_txn(TopicPartition(topic, number))
+        async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+            while manager.partitions_to_add():
+                await asyncio.sleep(0.002)
+        if state in COMMITTED:
+            await producer.commit_transaction()
+        else:
+            await producer.abort_transaction()
 
     async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
         """Read the changelogs of these partitions to their ends, aborted records left out."""
