@@ -183,7 +183,7 @@ class KafkaLog:
         for topic, number in self._written(partition):
             manager.maybe_add_partition_to_txn(TopicPartition(topic, number))
         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-            while manager.partitions_to_add():
+            while manager.partitions_to_add():  # noqa: ASYNC110 - it has no event to wait for
                 await asyncio.sleep(0.002)
         if state in COMMITTED:
             await producer.commit_transaction()
