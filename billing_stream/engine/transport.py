@@ -17,6 +17,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+from mode.utils.futures import notify
 
 from billing_stream.engine.lane import Batch
 from billing_stream.engine.lanes import Lanes
@@ -228,6 +229,18 @@ class EngineConsumer(driver.Consumer):
     def _engine_thread(self) -> EngineConsumerThread:
         thread: Any = self._thread
         return cast(EngineConsumerThread, thread)
+
+    def ack(self, message: Any) -> bool:
+        """Be done with a message.
+
+        Faust would keep its offset until a commit, which is not Faust's here: for ever.
+        """
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return True
 
     async def wait_empty(self) -> None:
         """Called when partitions are revoked and at a stop: the lanes come to rest."""
