@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenced
 
+from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
 from billing_stream.engine.log import Fenced, OnRow
 from billing_stream.engine.points import Point, Reach, pass_by
@@ -191,7 +192,10 @@ class KafkaLog:
             await producer.abort_transaction()
 
     async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
-        """Read the changelogs of these partitions to their ends, aborted records left out."""
+        """Read the changelogs of these partitions to their ends, aborted records left out.
+
+        The partitions must be fenced. Waits until all that was written before is decided.
+        """
         if not partitions:
             return 0
         consumer = AIOKafkaConsumer(
@@ -214,7 +218,7 @@ class KafkaLog:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
-        ends = await consumer.end_offsets(tps)
+        ends = await decided_ends(self._options, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

@@ -1,5 +1,6 @@
 """A transaction that Kafka knows as ended, and has not marked everywhere, ends all the same."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from billing_stream.dev.cluster import Cluster
+from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import last_states
 from billing_stream.engine.kafka_log import KafkaLog, KafkaWriter
 from billing_stream.engine.processor import Outgoing
@@ -99,6 +102,36 @@ async def test_the_next_owner_reads_what_was_committed_and_not_what_was_aborted(
     assert await rows(log) == {b"row": b"more"}
     for one in (writer, following):
         await one.close()
+
+
+async def test_a_restore_waits_until_what_is_committed_is_marked_too(kafka_of_our_own: str) -> None:
+    log = log_on(kafka_of_our_own)
+    options = {"bootstrap_servers": kafka_of_our_own}
+    # To a reader, a commit that was answered and not marked yet looks like an open transaction.
+    async with AIOKafkaProducer(**options, transactional_id="slow") as slow:
+        await slow.begin_transaction()
+        await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
+
+        restoring = asyncio.create_task(rows(log))
+        await asyncio.sleep(0.5)
+        assert not restoring.done()
+
+        await slow.commit_transaction()
+        assert await restoring == {b"row": b"last"}
+
+
+async def test_a_restore_ends_with_an_error_when_a_transaction_stays_open(
+    kafka_of_our_own: str,
+) -> None:
+    options = {"bootstrap_servers": kafka_of_our_own}
+    async with AIOKafkaProducer(**options, transactional_id="slow") as slow:
+        await slow.begin_transaction()
+        await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
+
+        with pytest.raises(KafkaError, match="a transaction stays open at app-rows-changelog"):
+            await decided_ends(options, [TopicPartition(CHANGELOG, 0)], seconds=0.2)
+
+        await slow.abort_transaction()
 
 
 async def test_an_id_never_used_has_no_state(kafka_of_our_own: str) -> None:
