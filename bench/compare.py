@@ -1,4 +1,4 @@
-"""`python -m bench.compare REV`: the worker of another revision and ours of now, in turn.
+"""`make bench-compare REV=...`: the worker of another revision and ours of now, in turn.
 
 The other revision runs from a git worktree of its own, on the same broker, under the bench
 code of now: only what the worker does may differ.
@@ -21,9 +21,11 @@ from pathlib import Path
 from bench import latency, throughput
 from bench.__main__ import broker, fresh
 from bench.setting import Setting, WorkerProcess, machine, say
+from bench.verified import verified
 
 ROOT = Path(__file__).parents[1]
 PARTITIONS = 8
+NOW = "now"
 # The folder comes before the one that the environment's own link to the project leads to.
 START = (
     "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
@@ -52,8 +54,7 @@ async def _throughput(
 ) -> Figures:
     async with WorkerProcess(setting, command) as worker:
         records = arguments.records
-        rate = await throughput.run(setting, worker, max(1, records // 10), records)
-    return {"records_per_s": rate}
+        return await throughput.run(setting, worker, max(1, records // 10), records)
 
 
 async def _latency(setting: Setting, command: list[str], arguments: argparse.Namespace) -> Figures:
@@ -103,6 +104,9 @@ async def run(
             for name, command in commands.items():
                 async with fresh(kafka, folder, PARTITIONS) as setting:
                     figures = await PARTS[part](setting, command, arguments)
+                    # What the other one wrote is not for the verifier of now to judge.
+                    if name == NOW and not await verified(setting):
+                        raise RuntimeError("what the worker of now left behind is not right")
                 say(f"-> round {number + 1}, {name}: {figures}")
                 for what, figure in figures.items():
                     found.setdefault(what, {}).setdefault(name, []).append(figure)
@@ -114,10 +118,14 @@ def print_table(found: dict[str, dict[str, list[float]]]) -> None:
     for what, by_name in found.items():
         print(f"\n{what}")
         for name, figures in by_name.items():
-            span = f"{min(figures):,.0f} to {max(figures):,.0f}"
-            print(f"  {name:20} {statistics.median(figures):>9,.0f} ({span})")
+            span = f"{_told(min(figures))} to {_told(max(figures))}"
+            print(f"  {name:20} {_told(statistics.median(figures)):>9} ({span})")
         old, new = (statistics.median(figures) for figures in by_name.values())
         print(f"  {'now / then':20} {new / old:>9.2f}")
+
+
+def _told(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"
 
 
 def main() -> None:
@@ -130,7 +138,7 @@ def main() -> None:
             worktree(arguments.revision) as (name, sources),
             broker(arguments.kafka, folder) as kafka,
         ):
-            commands = {name: command_of(sources), "now": command_of(ROOT)}
+            commands = {name: command_of(sources), NOW: command_of(ROOT)}
             found = asyncio.run(run(arguments, kafka, folder, commands))
     except RuntimeError as error:
         print(f"bench.compare: {error}", file=sys.stderr)

@@ -7,30 +7,47 @@ from typing import Any
 
 from bench import latency, throughput
 from bench.setting import Setting, WorkerProcess
-from bench.timed_worker import OUTPUT
+from bench.timed_worker import FETCH, OUTPUT, STAGES
 
 COMMAND = [sys.executable, "-m", "bench.timed_worker"]
+REST = "the rest: event loop, Faust, timing"
+ALL = "all of the worker's CPU"
 
 
-async def under_load(setting: Setting, merchants: int, records: int) -> dict[str, float]:
-    """Microseconds of the worker's CPU per webhook record, by stage, with a full queue."""
+async def under_load(setting: Setting, merchants: int, records: int) -> dict[str, Any]:
+    """Microseconds of the worker's CPU per webhook record, by stage, with a full queue.
+
+    `stages_us` are exclusive and add up to all of the CPU. The wait for commits is none: while
+    a lane waits the others work.
+    """
     timed = _Timed(setting)
     async with WorkerProcess(setting, COMMAND) as worker:
         await throughput.run(setting, worker, merchants, records)
     found = timed.read()
-    count = found["counts"]["records"]
-    costs = {stage: seconds / count * 1e6 for stage, seconds in found["seconds"].items()}
-    main = found["main_thread_cpu"] / count * 1e6
-    costs["main thread: Kafka protocol, asyncio, Faust"] = main - sum(costs.values())
-    costs["main thread, all"] = main
-    costs["consumer's thread: fetch and parse"] = found["other_threads_cpu"] / count * 1e6
-    costs["elapsed"] = found["elapsed"] / count * 1e6
-    costs["records read per transaction"] = count / found["counts"]["transactions"]
-    costs["records written per record read"] = found["counts"]["written"] / count
-    return costs
+    count, transactions = found["counts"]["records"], found["counts"]["transactions"]
+    stages = {stage: found["seconds"].get(stage, 0.0) / count * 1e6 for stage in STAGES}
+    main, others = (
+        found[f"{thread}_cpu"] / count * 1e6 for thread in ("main_thread", "other_threads")
+    )
+    rest = main - sum(stages.values())
+    stages[FETCH] += others
+    waits = found["wait_ms"]
+    return {
+        "stages_us": {**stages, REST: rest},
+        ALL: main + others,
+        "of it the timing itself, about": found["metering"] / count * 1e6,
+        "elapsed": found["elapsed"] / count * 1e6,
+        "commit wait p50, ms": _percentile(waits, 0.50),
+        "commit wait p99, ms": _percentile(waits, 0.99),
+        "commit wait, % of a lane's time": sum(waits)
+        / (found["elapsed"] * 1000 * setting.partitions)
+        * 100,
+        "records read per transaction": count / transactions,
+        "records written per record read": found["counts"]["written"] / count,
+    }
 
 
-async def at_rate(setting: Setting, per_second: int, seconds: int) -> dict[str, float]:
+async def at_rate(setting: Setting, per_second: int, seconds: int) -> dict[str, Any]:
     """What a transaction costs at a fixed rate, and how many there are."""
     timed = _Timed(setting)
     await latency.measure(setting, per_second, seconds, COMMAND)
@@ -38,12 +55,28 @@ async def at_rate(setting: Setting, per_second: int, seconds: int) -> dict[str, 
     transactions = found["counts"]["transactions"]
     cpu = found["main_thread_cpu"] + found["other_threads_cpu"]
     return {
-        "commit p50, ms": found["commit_p50_ms"],
-        "commit p99, ms": found["commit_p99_ms"],
+        "commit p50, ms": _percentile(found["commit_ms"], 0.50),
+        "commit p99, ms": _percentile(found["commit_ms"], 0.99),
+        "commit wait p50, ms": _percentile(found["wait_ms"], 0.50),
         "transactions": float(transactions),
         "records read per transaction": found["counts"]["records"] / transactions,
         "worker's CPU, ms per transaction": cpu / transactions * 1000,
     }
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    """Stages with their shares, then what else was found."""
+    stages: dict[str, float] = figures.get("stages_us", {})
+    total = sum(stages.values())
+    for stage, cost in stages.items():
+        print(f"  {stage:46} {cost:>9.1f} {cost / total * 100:>7.1f} %")
+    for what, figure in figures.items():
+        if not isinstance(figure, dict | bool):
+            print(f"  {what:46} {figure:>9.1f}")
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 class _Timed:

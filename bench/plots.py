@@ -192,11 +192,22 @@ def recovery(found: dict[str, Any]) -> str | None:
     return bars("Recovery, changelog records per second", rows, RECOVERY_GOAL)
 
 
+def scale(found: dict[str, Any]) -> str | None:
+    """Bars of the CPU per record over partitions and merchants."""
+    rows = [
+        (name.removeprefix("scale "), [figures["cpu_us_per_record"]], OURS)
+        for name, figures in found.items()
+        if name.startswith("scale ") and "cpu_us_per_record" in figures
+    ]
+    return bars("Microseconds of the worker's CPU per webhook record", rows) if rows else None
+
+
 PLOTS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "throughput": throughput,
     "latency": latency,
     "commit-intervals": commit_intervals,
     "recovery": recovery,
+    "scale": scale,
 }
 
 

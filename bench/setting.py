@@ -23,6 +23,7 @@ from billing_stream.topics import Topics
 
 READY_SECONDS_MAX = 60.0
 RESTORED = re.compile(r"restored partitions .*: (\d+) records in ([\d.]+) s")
+OWNED = re.compile(r"ready with (\d+) partitions")
 
 
 def say(text: str) -> None:
@@ -89,6 +90,7 @@ class Setting:
         return {
             **os.environ,
             "APP_ENV": "test",
+            "BILLING_ENV_FILE": "",
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "CLIENT_JWT_SECRET": self.client_secret,
             "INTERNAL_JWT_SECRET": secrets.token_hex(32),
@@ -125,7 +127,7 @@ class WorkerProcess:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def start(self, *, wait: bool = True) -> None:
+    async def start(self, *, wait: bool = True, seconds: float = READY_SECONDS_MAX) -> None:
         """Start it, and wait until it is ready. The last one must have been stopped.
 
         Each start is on the same port: a static member that comes back under another URL
@@ -133,17 +135,23 @@ class WorkerProcess:
         """
         if self._process is not None and self._process.returncode is None:
             raise RuntimeError("the worker runs already")
-        env = {**self._setting.environment(), "BILLING_API_EXTERNAL_PORT": str(self._port)}
+        environment = self._setting.environment()
+        env = {
+            **environment,
+            "BILLING_API_EXTERNAL_PORT": str(self._port),
+            # Workers side by side must not share it.
+            "BILLING_DATA_DIR": f"{environment['BILLING_DATA_DIR']}-{self._port}",
+        }
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, env=env, stdout=output, stderr=output
             )
         if wait:
-            await self.ready()
+            await self.ready(seconds)
 
-    async def ready(self) -> None:
+    async def ready(self, seconds: float = READY_SECONDS_MAX) -> None:
         """Wait until it is ready; RuntimeError with its log when it is not in time."""
-        end = time.monotonic() + READY_SECONDS_MAX
+        end = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < end and self._process and self._process.returncode is None:
                 try:
@@ -173,6 +181,25 @@ class WorkerProcess:
         except asyncio.TimeoutError:
             self._process.kill()
             await self._process.wait()
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has taken, all its threads, user and system."""
+        used = self._running().cpu_times()
+        return float(used.user + used.system)
+
+    def memory_bytes(self) -> int:
+        """Its resident memory."""
+        return int(self._running().memory_info().rss)
+
+    def _running(self) -> psutil.Process:
+        if self._process is None:
+            raise RuntimeError("the worker was not started")
+        return psutil.Process(self._process.pid)
+
+    def owned(self) -> int:
+        """How many partitions it has since the last rebalance, from its own log."""
+        found = OWNED.findall(self.log.read_text())
+        return int(found[-1]) if found else 0
 
     def restored(self) -> tuple[int, float]:
         """Changelog records and seconds of the last restore, from the worker's own log."""

@@ -10,45 +10,59 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from billing_stream.engine import kafka_log
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.producer.sender import Sender
+
+from bench.meter import Meter, wall
+from billing_stream import schemas
 from billing_stream.engine.kafka_log import KafkaWriter
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.transport import EngineConsumer
 from billing_stream.processor import BillingStage
 from billing_stream.settings import Settings
 from billing_stream.worker import run_worker
 
 OUTPUT = "BENCH_TIMINGS"
-
-cpu = time.thread_time
+FETCH, DECODE, VALIDATE, DECIDE, ENCODE, SEND, APPLY = (
+    "fetch",
+    "decode",
+    "validate",
+    "decide",
+    "encode",
+    "send",
+    "apply",
+)
+STAGES = (FETCH, DECODE, VALIDATE, DECIDE, ENCODE, SEND, APPLY)
 
 
 class Timings:
-    """Seconds by stage, and the CPU seconds of the main thread and of all others."""
+    """What the meter does not know: commits, counts, and the CPU of the threads."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.counts: dict[str, int] = defaultdict(int)
-        self.commit_ms: list[float] = []
-        self.began = self.ended = time.perf_counter()
-        self._cpu_began = self._cpu_ended = (0.0, 0.0)
+        self.meter = Meter()
+        self.start()
 
     def start(self) -> None:
         """Begin anew."""
-        fresh = Timings()
-        self.seconds, self.counts, self.commit_ms = fresh.seconds, fresh.counts, fresh.commit_ms
-        self.began = self.ended = fresh.began
+        self.meter.reset()
+        self.counts: dict[str, int] = defaultdict(int)
+        self.commit_ms: list[float] = []
+        self.wait_ms: list[float] = []
+        self.began = self.ended = wall()
         self._cpu_began = self._cpu_ended = self._cpu()
+        self._seconds: dict[str, float] = {}
 
     def committed(self) -> None:
         """Note the time of a commit."""
-        self.ended = time.perf_counter()
+        self.ended = wall()
         self._cpu_ended = self._cpu()
+        self._seconds = self.meter.seconds()
 
     @staticmethod
     def _cpu() -> tuple[float, float]:
@@ -59,14 +73,14 @@ class Timings:
     def found(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
         main, rest = (e - b for b, e in zip(self._cpu_began, self._cpu_ended, strict=True))
-        ordered = sorted(self.commit_ms) or [0.0]
         return {
             "elapsed": self.ended - self.began,
             "main_thread_cpu": main,
             "other_threads_cpu": rest,
-            "commit_p50_ms": ordered[len(ordered) // 2],
-            "commit_p99_ms": ordered[int(len(ordered) * 0.99)],
-            "seconds": self.seconds,
+            "commit_ms": sorted(self.commit_ms),
+            "wait_ms": sorted(self.wait_ms),
+            "seconds": self._seconds,
+            "metering": self.meter.cost_seconds(),
             "counts": self.counts,
         }
 
@@ -74,54 +88,60 @@ class Timings:
 timings = Timings()
 
 
-def _time_work() -> None:
-    """Wrap what never waits; its own CPU counts, not what else the machine was busy with."""
-    stage_batches, outgoing, apply = Lane._stage_batches, BillingStage.outgoing, BillingStage.apply
+def _time_stages() -> None:
+    """Meter what runs on the worker's main thread; the consumer has a thread of its own."""
+    calls, steps = timings.meter.calls, timings.meter.steps
+    for owner, name, stage in (
+        (schemas, "decode", DECODE),
+        (schemas, "_said", VALIDATE),
+        (BillingStage, "_decide", DECIDE),
+        (BillingStage, "_collect", ENCODE),
+        (BillingStage, "apply", APPLY),
+        (AIOKafkaConnection, "_handle_frame", SEND),
+    ):
+        setattr(owner, name, calls(stage, getattr(owner, name)))
+    outgoing = BillingStage.outgoing
+    # A generator does its work when it is read.
+    listed = calls(ENCODE, lambda stage: list(outgoing(stage)))
+    BillingStage.outgoing = listed  # type: ignore[method-assign]
+    for owner, name, stage in (
+        (KafkaWriter, "_send", SEND),
+        (Sender, "_sender_routine", SEND),
+        (Sender, "_send_produce_req", SEND),
+        (Sender, "_do_add_partitions_to_txn", SEND),
+        (Sender, "_do_txn_commit", SEND),
+        (EngineConsumer, "_wait_next_records", FETCH),
+    ):
+        setattr(owner, name, steps(stage, getattr(owner, name)))
 
-    def timed_stage_batches(self: Lane, stage: Any, batches: Any) -> dict[str, int]:
-        began = cpu()
+
+def _time_records() -> None:
+    """Count the records; what a lane does around each of them is part of deciding."""
+    stage_batches = timings.meter.calls(DECIDE, Lane._stage_batches)
+
+    def timed_stage_batches(self: Lane, stage: Any, batches: Any) -> Any:
         reached = stage_batches(self, stage, batches)
-        timings.seconds["decode, decide, encode events"] += cpu() - began
         timings.counts["records"] += sum(len(batch.records) for batch in batches)
         return reached
 
-    def timed_outgoing(self: BillingStage) -> Iterable[Outgoing]:
-        began = cpu()
-        records = list(outgoing(self))
-        timings.seconds["encode changed rows"] += cpu() - began
-        return records
-
-    def timed_apply(self: BillingStage) -> None:
-        began = cpu()
-        apply(self)
-        timings.seconds["apply to the rows, deadlines"] += cpu() - began
-
     Lane._stage_batches = timed_stage_batches  # type: ignore[method-assign]
-    BillingStage.outgoing = timed_outgoing  # type: ignore[method-assign]
-    BillingStage.apply = timed_apply  # type: ignore[method-assign]
-
-
-def _time_appends() -> None:
-    """Time the batches record by record, for the sending in between waits."""
-    append = kafka_log._append
-
-    def timed_append(batch: Any, record: Outgoing) -> bool:
-        began = cpu()
-        added = append(batch, record)
-        timings.seconds["append to batches"] += cpu() - began
-        return added
-
-    kafka_log._append = timed_append
 
 
 def _time_commits() -> None:
     """Time what waits for the broker: lanes overlap, so this is a latency and no cost."""
-    commit, start = KafkaWriter.commit, Lanes.start
+    commit, send, start = KafkaWriter.commit, KafkaWriter._send, Lanes.start
+    handed_over: dict[KafkaWriter, float] = {}
+
+    async def timed_send(self: KafkaWriter, *args: Any) -> None:
+        await send(self, *args)
+        handed_over[self] = wall()
 
     async def timed_commit(self: KafkaWriter, records: Sequence[Outgoing]) -> None:
-        began = time.perf_counter()
+        began = wall()
         await commit(self, records)
-        timings.commit_ms.append((time.perf_counter() - began) * 1000)
+        ended = wall()
+        timings.commit_ms.append((ended - began) * 1000)
+        timings.wait_ms.append((ended - handed_over.get(self, began)) * 1000)
         timings.counts["transactions"] += 1
         timings.counts["written"] += len(records)
         timings.committed()
@@ -130,6 +150,7 @@ def _time_commits() -> None:
         start(self)
         timings.start()
 
+    KafkaWriter._send = timed_send  # type: ignore[method-assign,assignment]
     KafkaWriter.commit = timed_commit  # type: ignore[method-assign]
     Lanes.start = timed_start  # type: ignore[method-assign]
 
@@ -139,8 +160,8 @@ def _write() -> None:
 
 
 if __name__ == "__main__":
-    _time_work()
-    _time_appends()
+    _time_stages()
+    _time_records()
     _time_commits()
     atexit.register(_write)
     run_worker(Settings.from_env())

@@ -1,6 +1,7 @@
 """The one place where the parts meet: `build(settings)` makes an app, and keeps no globals."""
 
 import asyncio
+import importlib
 import logging
 import re
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import agents.merchants
 import agents.shops
 import agents.webhooks
 import tables.billing_records
+import tables.credit_adjustments
 import tables.credit_purchases
 import tables.idempotency_keys
 import tables.shops
@@ -29,12 +31,14 @@ from billing_stream.engine.recovery import new_table_manager
 from billing_stream.engine.timers import run_timers
 from billing_stream.engine.transport import EngineConsumer, new_transport
 from billing_stream.engine.watchdog import Watchdog
+from billing_stream.errors import SettingsError
 from billing_stream.kafka_options import client_options
 from billing_stream.processor import BillingProcessor, new_processors
-from billing_stream.settings import Settings
+from billing_stream.settings import Settings, StoreKind
 from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
-from tables.rows import PartitionRows
+from tables.committed import CommittedRows
+from tables.store import NewStore, in_memory
 from web.views import Context
 
 logger = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ def build(settings: Settings) -> BillingApp:
             policy=settings.policy,
             names=topics,
             max_record_bytes=settings.max_record_bytes,
+            new_store=_new_store(settings, group),
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
         reach=reach,
@@ -141,6 +146,7 @@ def _register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) 
     for table in (
         tables.billing_records,
         tables.credit_purchases,
+        tables.credit_adjustments,
         tables.idempotency_keys,
         tables.shops,
     ):
@@ -159,7 +165,24 @@ def _register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) 
     return BillingApp(settings, topics, lanes, app, defined, context)
 
 
-def _rows_of(lanes: Lanes) -> list[PartitionRows]:
+def _new_store(settings: Settings, group: str) -> NewStore:
+    """Raises SettingsError when the library for it is not installed."""
+    if settings.store is StoreKind.MEMORY:
+        return in_memory
+    try:
+        store = importlib.import_module("tables.rocks.store")
+    except ImportError as error:
+        raise SettingsError(
+            f"BILLING_STORE=rocksdb needs what `pip install 'billing-stream[rocksdb]'` installs: "
+            f"{error}"
+        ) from error
+    # Of this worker alone: the port is what tells the workers of a machine apart.
+    folder = settings.data_dir / "store" / group / str(settings.api_external_port)
+    made: NewStore = store.in_rocksdb(folder, settings.store_cache_mb)
+    return made
+
+
+def _rows_of(lanes: Lanes) -> list[CommittedRows]:
     """The committed rows of every partition owned here."""
     return [cast(BillingProcessor, lane.processor).rows for lane in lanes.values()]
 

@@ -44,6 +44,10 @@ _KEYS: dict[str, Schema] = {
         "description": "the shop, `platform:domain` in lower case",
         "pattern": "^[^:]+:.+$",
     },
+    "dead letter": {
+        "type": "string",
+        "description": "where the dead letter is, `topic[partition]@offset`",
+    },
 }
 _ANY_KEY: Schema = {"description": "as it came; it may be missing"}
 
@@ -184,7 +188,8 @@ def _forwarded() -> dict[str, Any]:
     return {
         "name": FORWARDED,
         "title": FORWARDED,
-        "summary": "A record that stood on another partition than its merchant's",
+        "summary": "A record that stood on another partition than its merchant's, "
+        "or a dead letter that is sent again",
         "description": "Of any input topic, as it came; its headers say where from.",
         "contentType": "application/json",
         "headers": {
@@ -199,8 +204,17 @@ def _forwarded() -> dict[str, Any]:
                     "type": "string",
                     "description": "where it stood, `topic[partition]@offset`",
                 },
+                schemas.REDRIVEN_FROM: {
+                    "type": "string",
+                    "maxLength": schemas.LETTER_CHARS_MAX,
+                    "description": "the dead letter it is a copy of, `topic[partition]@offset`; "
+                    "however many copies there are, one is carried out",
+                },
             },
-            "required": [schemas.FORWARDED_TOPIC, schemas.FORWARDED_FROM],
+            "anyOf": [
+                {"required": [schemas.FORWARDED_TOPIC, schemas.FORWARDED_FROM]},
+                {"required": [schemas.REDRIVEN_FROM]},
+            ],
         },
         "payload": {
             "anyOf": [
@@ -217,7 +231,15 @@ def _forwarded() -> dict[str, Any]:
                     schemas.FORWARDED_TOPIC: source,
                     schemas.FORWARDED_FROM: f"{source}[3]@71",
                 },
-            }
+            },
+            {
+                "name": "sent again",
+                "payload": example.value,
+                "headers": {
+                    schemas.FORWARDED_TOPIC: source,
+                    schemas.REDRIVEN_FROM: f"{topics.DEAD_LETTERS}[3]@17",
+                },
+            },
         ],
     }
 

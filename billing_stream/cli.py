@@ -2,13 +2,17 @@
 
 import asyncio
 import importlib
+import os
+import signal
 import sys
 from typing import ClassVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
 from billing_stream.errors import BillingError
+from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
 
 EXIT_USAGE = 2
@@ -24,12 +28,57 @@ class LazyGroup(click.Group):
             "verify",
             "Hold the whole log against the rules, by other means; read-only.",
         ),
+        "dlq": (
+            "billing_stream.dead_letters.cli",
+            "dlq",
+            "Dead letters: list, show, send again, give up.",
+        ),
+        "import": (
+            "billing_stream.importing.cli",
+            "import_command",
+            "Bring everything in from the old service; compare the two.",
+        ),
+        "config": (
+            "billing_stream.config",
+            "config",
+            "The settings in force, and where each comes from.",
+        ),
+        "completion": (
+            "billing_stream.completion",
+            "completion",
+            "Print what completes commands in bash, zsh or fish.",
+        ),
         "describe": (
             "billing_stream.describe",
             "describe",
             "Write the descriptions of API, topics and records.",
         ),
+        "projector": (
+            "billing_stream.projector.cli",
+            "projector",
+            "Project the log into PostgreSQL, for reports.",
+        ),
         "demo": ("billing_stream.demo.cli", "demo", "The main job as a story, on a real Kafka."),
+        "replay": (
+            "billing_stream.replaying.cli",
+            "replay_command",
+            "Decide the recorded input again: what would be otherwise? Read-only.",
+        ),
+        "backfill": (
+            "billing_stream.replaying.backfill_cli",
+            "backfill",
+            "Correct credits that a replay finds wrong, with adjustments of their own.",
+        ),
+        "forget": (
+            "billing_stream.forgetting.cli",
+            "forget",
+            "Remove what is personal of a merchant; the money trail stays.",
+        ),
+        "explain": (
+            "billing_stream.explain.cli",
+            "explain",
+            "A merchant at any time, and where each of its credits came from. Read-only.",
+        ),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,6 +98,17 @@ class LazyGroup(click.Group):
             ) from error
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Completions of the next word, without loading anything: it is asked at a key press."""
+        helps = {n: c.get_short_help_str(60) for n, c in self.commands.items()}
+        helps |= {name: text for name, (_, _, text) in self.LAZY.items()}
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in sorted(helps.items())
+            if name.startswith(incomplete)
+        ]
+        return found or super().shell_complete(ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in --help, without loading anything."""
         rows = [(n, c.get_short_help_str(60)) for n, c in self.commands.items()]
@@ -57,32 +117,107 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(rows))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=manual(
+        environment={**SETTINGS, "NO_COLOR": "no colours, also on a terminal"},
+        exits={
+            0: "good",
+            1: "a difference or fault was found",
+            2: EXIT_WRONG,
+            70: "a fatal error; 75: another process has taken over",
+        },
+        examples=[
+            'eval "$(billing-stream dev up)"     # Kafka and PostgreSQL of this machine',
+            "billing-stream config               # are the settings right?",
+            "billing-stream topics create && billing-stream worker",
+            'eval "$(billing-stream completion bash)"',
+        ],
+    ),
+)
 @click.version_option(__version__, prog_name="billing-stream")
-def cli() -> None:
-    """Billing for merchants of an app store platform, exactly once, on Kafka."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Billing for merchants of an app store platform, exactly once, on Kafka.
+
+    Settings come from the environment and from a `.env` in the current folder.
+    """
+    if os.environ.get("NO_COLOR"):
+        context.color = False
 
 
-@cli.command()
+@cli.command(
+    epilog=manual(
+        environment={
+            "KAFKA_BOOTSTRAP_SERVERS": "brokers, host:port,...",
+            "BILLING_API_EXTERNAL_PORT": "where it listens (8000)",
+            "BILLING_API_HOST": "where other workers reach it",
+            "BILLING_WORKER_NAME": "static member: a restart keeps partitions",
+            "BILLING_DATA_DIR": "the one folder that it writes to",
+            **SETTINGS,
+        },
+        exits={
+            0: "stopped by SIGTERM or SIGINT",
+            2: "wrong settings or topics, or no broker answers",
+            70: "a fatal error; the log says which. Nothing is lost: start it again",
+            75: "another worker has taken its partitions over: start it again",
+        },
+        examples=[
+            "billing-stream worker",
+            "BILLING_API_EXTERNAL_PORT=8001 billing-stream worker  # one more beside it",
+            "curl -f localhost:8000/ready                          # may it get requests?",
+        ],
+    )
+)
 def worker() -> None:
     """Run a worker: agents, lanes, timers and the HTTP API.
 
-    Ends with 0 after SIGTERM or SIGINT, 2 on wrong settings or topics, 70 after a fatal
-    error and 75 when another worker owns its partitions; a process manager starts it again.
+    Start as many as there are partitions at most; they share the work. Topics must be there:
+    see `topics create`. A process manager should start it again whatever it ends with.
+
+    At SIGTERM or SIGINT it says on /ready that it is not, serves for BILLING_DRAIN_DELAY,
+    finishes what it took (BILLING_REQUEST_DEADLINE at most), leaves the group and ends. A
+    second signal ends it at once; so does SIGKILL, and nothing is lost by it.
     """
     from billing_stream.worker import run_worker
 
     run_worker(Settings.from_env())
 
 
-@cli.group()
+@cli.group(
+    epilog=manual(
+        exits={0: "all topics are as they must be", 2: "they are not, or no broker answers"},
+        examples=["billing-stream topics create", "billing-stream topics check"],
+    )
+)
 def topics() -> None:
     """Create the topics, or check them."""
 
 
-@topics.command()
+@topics.command(
+    epilog=manual(
+        environment={
+            "BILLING_PARTITIONS": "partitions of each (8); cannot be changed later",
+            "BILLING_REPLICATION_FACTOR": "replicas of each (1; 3 in production)",
+            "BILLING_TOPIC_PREFIX": "put before each name",
+            **SETTINGS,
+        },
+        exits={
+            0: "all topics are there and as they must be",
+            2: "one that was there is not as it must be, or no broker answers",
+        },
+        examples=[
+            "billing-stream topics create",
+            "BILLING_REPLICATION_FACTOR=3 billing-stream topics create",
+        ],
+    )
+)
 def create() -> None:
-    """Create the topics that are missing. What exists is checked, not changed."""
+    """Create the topics that are missing. What exists is checked, not changed.
+
+    It may be run again at any time, and by several at once.
+    """
     from billing_stream import topic_admin as admin
     from billing_stream.kafka_options import client_options
     from billing_stream.topics import Topics
@@ -103,9 +238,18 @@ def create() -> None:
     _check(settings)
 
 
-@topics.command()
+@topics.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={0: "all topics are as they must be", 2: "they are not, or no broker answers"},
+        examples=["billing-stream topics check"],
+    )
+)
 def check() -> None:
-    """Say what is wrong with the topics; exit code 2 when anything is."""
+    """Say what is wrong with the topics: missing ones, partitions, replicas, retention.
+
+    A worker checks the same before it starts. Nothing is changed.
+    """
     _check(Settings.from_env())
 
 
@@ -120,6 +264,10 @@ def main() -> None:
     """The console script: errors of ours are one clear message, not a traceback."""
     from aiokafka.errors import KafkaConnectionError
 
+    if os.getpid() == 1:
+        # In a container: process 1 has no default action, and could not be ended by SIGTERM
+        # until a worker has set its own.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         cli()
     except BillingError as error:

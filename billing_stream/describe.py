@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from billing_stream import asyncapi, record_schemas
+from billing_stream.manual import manual
 from web import openapi
 from web.described import default_topics
 
@@ -40,7 +41,15 @@ def write(folder: Path) -> list[Path]:
     return written
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        exits={0: "written", 2: "wrong usage"},
+        examples=[
+            "billing-stream describe",
+            "billing-stream describe --to /tmp/api && diff -r docs/api /tmp/api",
+        ],
+    )
+)
 @click.option(
     "--to",
     type=click.Path(file_okay=False, path_type=Path),
@@ -49,7 +58,11 @@ def write(folder: Path) -> list[Path]:
     help="The folder to write to.",
 )
 def describe(to: Path) -> None:
-    """Write the descriptions of the API, the topics and the records."""
+    """Write the descriptions of the API, the topics and the records.
+
+    OpenAPI 3.1 for the HTTP API, AsyncAPI 3.0 for the topics, a JSON Schema for each kind of
+    record. Needs neither settings nor servers; a worker serves the first two.
+    """
     for path in write(to):
         click.echo(f"wrote {path}")
 

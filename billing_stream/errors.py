@@ -4,6 +4,7 @@ BillingError
 ├── SettingsError     the environment is missing something or has it malformed
 ├── TopicsError       topics are missing or not as they must be
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
+├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
 ├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
 ├── WebhookForged     the signature of a webhook is missing, wrong or too old
 └── WebhookMalformed  a signed webhook that cannot be understood
@@ -27,6 +28,10 @@ class TopicsError(BillingError):
 
 class InvalidRecord(BillingError):
     """A record that cannot be understood; the text is the dead letter's reason."""
+
+
+class DeadLettersError(BillingError):
+    """Dead letters could not be read, or acted on; the text says what to do next."""
 
 
 class PlatformError(BillingError):

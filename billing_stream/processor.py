@@ -5,22 +5,26 @@ from datetime import datetime
 from typing import Any
 
 from billing_stream import schemas, topics
-from billing_stream.domain.commands import Command, PassTime
+from billing_stream.domain import adjustments
+from billing_stream.domain.commands import AdjustCredits, Command, PassTime
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Answered, Decision, Rejected, Reply, ShopRegistered
 from billing_stream.domain.state import State
+from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Outgoing, Request
 from billing_stream.errors import InvalidRecord
 from billing_stream.schemas import InputRecord, encode
 from billing_stream.topics import Topics
 from tables import codecs
-from tables.deadlines import Deadlines
-from tables.rows import PartitionRows, StagedRows
+from tables.rows import StagedRows
+from tables.store import NewStore, in_memory
 
 # Due merchants in one transaction; the rest follows in the next.
 DUE_PER_COMMIT_MAX = 1_000
+# Restored rows that a store may have to hold in memory until it commits them.
+RESTORED_PER_COMMIT = 2_000
 
 
 class BillingProcessor:
@@ -34,14 +38,17 @@ class BillingProcessor:
         policy: Policy,
         names: Topics,
         max_record_bytes: int,
+        new_store: NewStore = in_memory,
     ) -> None:
         self.partition = partition
         self.partitions = partitions
         self.policy = policy
         self.names = names
         self.max_record_bytes = max_record_bytes
-        self.rows = PartitionRows()
-        self.deadlines = Deadlines()
+        self.store = new_store(partition)
+        self.rows = self.store.rows
+        self.deadlines = self.store.deadlines
+        self._restored = 0
         self.event_topics = {
             kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
             for kind in topics.EVENT_TYPES
@@ -50,6 +57,7 @@ class BillingProcessor:
         self._restorers: dict[str, Callable[[bytes, bytes | None], None]] = {
             topics.BILLING_RECORDS: self._restore_merchant,
             topics.CREDIT_PURCHASES: self._restore_purchase,
+            topics.CREDIT_ADJUSTMENTS: self._restore_adjustment,
             topics.IDEMPOTENCY_KEYS: self._restore_answer,
             topics.SHOPS_TABLE: self._restore_shop,
         }
@@ -57,11 +65,22 @@ class BillingProcessor:
     def restore(self, table: str, key: bytes, value: bytes | None) -> None:
         """Take a row from a changelog."""
         self._restorers[table](key, value)
+        self._restored += 1
+        if not self._restored % RESTORED_PER_COMMIT:
+            self._commit_restored(self.store.unscheduled())
+
+    def restore_mark(self, key: bytes, value: bytes | None) -> None:
+        """Take the mark of a dead letter that was sent again and carried out."""
+        if value is not None:
+            self.rows.redriven[key.decode()] = value.decode()
 
     def restored(self) -> None:
         """Set the deadlines of what was restored."""
-        for merchant_id in self.rows.merchants:
-            self.schedule(merchant_id)
+        self._commit_restored(self.store.restored())
+
+    def close(self) -> None:
+        """The partition leaves this worker."""
+        self.store.close()
 
     def begin(self) -> "BillingStage":
         """An empty stage over what was committed."""
@@ -77,6 +96,11 @@ class BillingProcessor:
         if due is not None:
             self.deadlines.set(merchant_id, due)
 
+    def _commit_restored(self, merchant_ids: Iterable[str]) -> None:
+        for merchant_id in merchant_ids:
+            self.schedule(merchant_id)
+        self.store.commit()
+
     def _restore_merchant(self, key: bytes, value: bytes | None) -> None:
         if value is not None:
             self.rows.put_merchant(codecs.merchant.decode(value))
@@ -85,6 +109,10 @@ class BillingProcessor:
         if value is not None:
             self.rows.put_purchase(codecs.purchase.decode(value))
 
+    def _restore_adjustment(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            self.rows.put_adjustment(codecs.adjustment.decode(value))
+
     def _restore_answer(self, key: bytes, value: bytes | None) -> None:
         if value is None:
             self.rows.drop_answer(*codecs.split_answer_key(key.decode()))
@@ -92,8 +120,7 @@ class BillingProcessor:
             self.rows.put_answer(codecs.answer.decode(value))
 
     def _restore_shop(self, key: bytes, value: bytes | None) -> None:
-        if value is not None:
-            self.rows.put_shop(key.decode(), value.decode())
+        self.rows.put_shop(key.decode(), None if value is None else value.decode())
 
 
 class BillingStage:
@@ -121,6 +148,8 @@ class BillingStage:
         if not self._is_ours(said.merchant_id):
             self._forward(base, record, said.merchant_id)
             return True
+        if incoming.letter is not None and self._was_redriven(record, incoming.letter):
+            return True
         reply = self._decide(
             said,
             schemas.instant(record.timestamp),
@@ -129,6 +158,8 @@ class BillingStage:
         )
         if isinstance(reply, Rejected):
             self._divert(record, f"{reply.code}: {reply.message}")
+        elif incoming.letter is not None:
+            self._rows.redriven[incoming.letter] = said.command_id
         return True
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Answered:
@@ -162,10 +193,11 @@ class BillingStage:
 
     def apply(self) -> None:
         """Lay the changes into the rows and set deadlines anew."""
-        self._rows.apply()
+        self._rows.lay()
         schedule = self._processor.schedule
         for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
+        self._processor.store.commit()
 
     def _decide(
         self,
@@ -202,8 +234,7 @@ class BillingStage:
             topic = self._processor.names.name(topics.SHOPS)
             self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
-            webhooks = self._processor.names.name(topics.PURCHASE_UPDATED)
-            letter = schemas.dead_letter_of_unclaimed(unclaimed, webhooks)
+            letter = schemas.dead_letter_of_unclaimed(unclaimed, self._processor.names)
             self._add_dead_letter(letter)
 
     def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
@@ -219,6 +250,9 @@ class BillingStage:
         self._out.append(Outgoing(topic, key, encode(entry)))
 
     def _answered_at(self, command: Command) -> datetime | None:
+        if isinstance(command, AdjustCredits):
+            made = self._rows.adjustment(adjustments.id_of(command))
+            return made.created_at if made is not None else None
         key = getattr(command, "idempotency_key", None)
         answer = self._rows.answer(command.merchant_id, key) if key is not None else None
         return answer.at if answer is not None else None
@@ -253,6 +287,13 @@ class BillingStage:
     def _forwarded_before(record: InputRecord) -> str:
         return schemas.forwarded_topic(record.headers) or topics.COMMANDS
 
+    def _was_redriven(self, record: InputRecord, letter: str) -> bool:
+        """Whether a copy of this dead letter was carried out: then this one must not be."""
+        done = self._rows.redriven_as(letter)
+        if done is not None:
+            self._divert(record, f"{schemas.ALREADY_REDRIVEN}: {letter} was carried out as {done}")
+        return done is not None
+
     def _divert(self, record: InputRecord, reason: str) -> None:
         self._add_dead_letter(schemas.dead_letter(record, reason))
 
@@ -261,7 +302,12 @@ class BillingStage:
         self._out.append(Outgoing(topic, letter.key, encode(letter)))
 
     def _add_shop(self, shop: ShopRegistered) -> None:
-        self._rows.shops[codecs.shop_key(shop.platform, shop.domain)] = shop.merchant_id
+        name = codecs.shop_key(shop.platform, shop.domain)
+        if not shop.gone:
+            self._rows.shops[name] = shop.merchant_id
+        elif self._rows.shop(name) == shop.merchant_id:
+            # It may be another merchant's by now.
+            self._rows.shops[name] = None
 
     def _changed_rows(self) -> Iterator[Outgoing]:
         changelog = self._processor.names.changelog
@@ -269,21 +315,31 @@ class BillingStage:
         topic = changelog(topics.BILLING_RECORDS)
         for merchant_id, merchant in rows.merchants.items():
             yield Outgoing(topic, merchant_id.encode(), encode(merchant))
+        for letter, done in rows.redriven.items():
+            yield Outgoing(topic, MARK_PREFIX + letter.encode(), done.encode())
         topic = changelog(topics.CREDIT_PURCHASES)
         for purchase_id, purchase in rows.purchases.items():
             yield Outgoing(topic, purchase_id.encode(), encode(purchase))
+        topic = changelog(topics.CREDIT_ADJUSTMENTS)
+        for adjustment_id, adjustment in rows.adjustments.items():
+            yield Outgoing(topic, adjustment_id.encode(), encode(adjustment))
         topic = changelog(topics.IDEMPOTENCY_KEYS)
         for merchant_id, answers in rows.answers_changed.items():
             for key, answer in answers.items():
                 name = codecs.answer_key(merchant_id, key).encode()
                 yield Outgoing(topic, name, None if answer is None else encode(answer))
         topic = changelog(topics.SHOPS_TABLE)
-        for shop, merchant_id in rows.shops.items():
-            yield Outgoing(topic, shop.encode(), merchant_id.encode())
+        for shop, owner in rows.shops.items():
+            yield Outgoing(topic, shop.encode(), None if owner is None else owner.encode())
 
 
 def new_processors(
-    *, partitions: int, policy: Policy, names: Topics, max_record_bytes: int
+    *,
+    partitions: int,
+    policy: Policy,
+    names: Topics,
+    max_record_bytes: int,
+    new_store: NewStore = in_memory,
 ) -> Callable[[int], Any]:
     """Makes the processor of a partition, for the lanes."""
 
@@ -294,6 +350,7 @@ def new_processors(
             policy=policy,
             names=names,
             max_record_bytes=max_record_bytes,
+            new_store=new_store,
         )
 
     return new_processor

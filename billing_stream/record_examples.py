@@ -14,6 +14,7 @@ from billing_stream.record_schemas import EVENTS
 
 MERCHANT_ID = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
 PURCHASE_ID = "5f0c8a52-0f0e-5d0e-8d0c-3a1d1f2b4c5d"
+ADJUSTMENT_ID = "c9a0b7de-6f0f-5d55-9c3c-0d6c6b1a7a52"
 CHARGE_ID = "gid://shopify/AppPurchaseOneTime/1024"
 CHECKOUT_URL = "https://example.myshopify.com/admin/charges/1024/confirm"
 DOMAIN = "example.myshopify.com"
@@ -61,11 +62,12 @@ def _inputs() -> dict[str, list[Example]]:
     }
     shop = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID)
     updated, refunded = topics.PURCHASE_UPDATED, topics.PURCHASE_REFUNDED
+    gone = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID, gone=True)
     return {
         topics.MERCHANT_CREATED: _bare_and_enveloped(topics.MERCHANT_CREATED, created),
         updated: _bare_and_enveloped(updated, {**charge, "status": "ACTIVE"}),
         refunded: _bare_and_enveloped(refunded, {**charge, "amount": "9.99"}),
-        topics.SHOPS: [Example("registered", _json(shop))],
+        topics.SHOPS: [Example("registered", _json(shop)), Example("gone", _json(gone))],
     }
 
 
@@ -80,14 +82,43 @@ def _commands() -> list[Example]:
         commands.UpdateCharge(m, CHARGE_ID, "active"),
         commands.RefundCharge(m, CHARGE_ID, purchase_id=p, amount="4.99"),
         commands.PassTime(m),
+        commands.AdjustCredits(m, -20, "bought by mistake, ticket 4711", "ticket-4711"),
+        commands.ForgetMerchant(m),
+        commands.MoveClock(m, ENDS_AT),
+        _import(),
     ]
     found = []
     for command in every:
         said = _json(command)
         # It is the record's place that names a command from a topic.
-        del said["command_id"]
+        said.pop("command_id", None)
         found.append(Example(said["command"], said))
     return found
+
+
+def _import() -> commands.ImportMerchant:
+    purchase = commands.OldPurchase(
+        id=PURCHASE_ID,
+        credits=100,
+        amount="9.99",
+        status="completed",
+        platform=Platform.SHOPIFY,
+        created_at=NOW,
+        expires_at=EXPIRES_AT,
+        platform_charge_id=CHARGE_ID,
+        completed_at=NOW + timedelta(minutes=2),
+    )
+    return commands.ImportMerchant(
+        merchant_id=MERCHANT_ID,
+        created_at=NOW,
+        trial_available=False,
+        trial_started_at=NOW,
+        trial_ends_at=ENDS_AT,
+        last_purchase_at=purchase.completed_at,
+        platform="shopify",
+        domain=DOMAIN,
+        purchases=(purchase,),
+    )
 
 
 def _events() -> dict[str, list[Example]]:
@@ -99,6 +130,10 @@ def _events() -> dict[str, list[Example]]:
         outcomes.PurchaseFailed(m, p, "declined"),
         outcomes.PurchaseExpired(m, p, "not paid in time"),
         outcomes.PurchaseRefunded(m, p, 100, "9.99"),
+        outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "bought by mistake, ticket 4711"),
+        outcomes.MerchantForgotten(m),
+        outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),
+        outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY),
     ]
     found = {}
     for sequence, data in enumerate(every, 1):
@@ -130,9 +165,26 @@ def _others() -> dict[str, list[Example]]:
         headers=[("delivery", b"d-1")],
         reason="JSON is malformed: invalid character (byte 1)",
     )
+    place = schemas.place(topics.DEAD_LETTERS, 3, 17)
+    redriven = schemas.DeadLetterAction(
+        letter=place,
+        action="redriven",
+        by="anna@ops-1",
+        at=NOW,
+        reason="the producer is mended, ticket 4712",
+        target=schemas.place(topics.COMMANDS, 3, 204),
+        edited=True,
+    )
+    discarded = schemas.DeadLetterAction(
+        letter=place, action="discarded", by="anna@ops-1", at=NOW, reason="a test of the gateway"
+    )
     return {
         topics.JOURNAL: [Example("start_trial", _json(entry))],
         topics.DEAD_LETTERS: [Example("not JSON", _json(letter))],
+        topics.DEAD_LETTER_ACTIONS: [
+            Example("redriven", _json(redriven)),
+            Example("discarded", _json(discarded)),
+        ],
     }
 
 

@@ -14,7 +14,7 @@ from billing_stream import schemas as records
 from billing_stream import topics
 from billing_stream.domain import outcomes
 from billing_stream.domain.commands import Command, Key, Uuid
-from billing_stream.domain.model import Instant, Merchant, Purchase
+from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 
 Schema = dict[str, Any]
 
@@ -30,6 +30,10 @@ EVENTS: dict[str, type[Struct]] = {
         outcomes.PurchaseFailed,
         outcomes.PurchaseExpired,
         outcomes.PurchaseRefunded,
+        outcomes.CreditsAdjusted,
+        outcomes.MerchantForgotten,
+        outcomes.TrialImported,
+        outcomes.CreditsImported,
     )
 }
 ENVELOPED = "Either the bare payload, or the envelope with the payload as its `data`."
@@ -115,6 +119,7 @@ def outputs() -> list[Record]:
     for topic, record in (
         (topics.JOURNAL, records.JournalEntry),
         (topics.DEAD_LETTERS, records.DeadLetter),
+        (topics.DEAD_LETTER_ACTIONS, records.DeadLetterAction),
     ):
         found.append(Record(topic, record.__name__, doc(record), (record,)))
     return found
@@ -127,6 +132,7 @@ def rows() -> list[Record]:
         for table, row in (
             (topics.BILLING_RECORDS, Merchant),
             (topics.CREDIT_PURCHASES, Purchase),
+            (topics.CREDIT_ADJUSTMENTS, Adjustment),
             (topics.IDEMPOTENCY_KEYS, outcomes.Answer),
         )
     ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -25,7 +25,7 @@ from billing_stream.domain.commands import (
     Uuid,
 )
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Instant
+from billing_stream.domain.model import Instant, ParkedKind
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, Unclaimed
 from billing_stream.errors import InvalidRecord
 
@@ -33,6 +33,13 @@ SOURCE_SERVICE = "billing-service"
 # Names the topic whose record this is, on a record that was forwarded to the commands.
 FORWARDED_TOPIC = "billing-forwarded-topic"
 FORWARDED_FROM = "billing-forwarded-from"
+# Names the dead letter of which this record is a copy. However many there are, one is carried
+# out; the copy of a copy that was refused names the first letter, too.
+REDRIVEN_FROM = "billing-redriven-from"
+# More than any place has.
+LETTER_CHARS_MAX = 300
+# The reason of the dead letter of a copy beyond that one.
+ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Headers = Sequence[tuple[str, bytes]]
@@ -79,10 +86,14 @@ class PurchaseRefundedIn(Struct, frozen=True, gc=False):
 
 
 class Incoming(Struct, frozen=True, gc=False):
-    """What an input record says, and the correlation id it came with."""
+    """What an input record says, and the correlation id it came with.
+
+    `letter` is the place of the dead letter that it is a copy of.
+    """
 
     said: Command | ShopRegistered
     correlation_id: str | None
+    letter: str | None = None
 
 
 class _Envelope(Struct, frozen=True, gc=False):
@@ -103,8 +114,8 @@ class _EventEnvelope(Struct, frozen=True, gc=False):
 class JournalEntry(Struct, frozen=True, kw_only=True, gc=False):
     """`billing.journal.v1`: a command that came from no topic, as it was decided.
 
-    `origin` is http, timer or cli. `positions` are the offsets up to which the lane had
-    read its inputs when it decided: inputs and journal together are the whole history.
+    `origin` is http, timer, cli or operator:<who>. `positions` are the offsets up to which the
+    lane had read its inputs when it decided: inputs and journal together are the whole history.
     """
 
     command: Command
@@ -128,6 +139,24 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     value: bytes | None
     headers: list[tuple[str, bytes]]
     reason: str
+
+
+class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
+    """`billing.dead-letter-actions.v1`: who did what with a dead letter, and why.
+
+    `letter` is its place, `topic[partition]@offset`; `target` that of the copy that was sent,
+    in the same transaction. `edited`: with another value than the letter has. `again`: though
+    it was redriven or discarded before.
+    """
+
+    letter: str
+    action: Literal["redriven", "discarded"]
+    by: Text
+    at: Instant
+    reason: Text
+    target: str | None = None
+    edited: bool = False
+    again: bool = False
 
 
 _encoder = msgspec.json.Encoder()
@@ -172,9 +201,10 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
         raise InvalidRecord("the value is null")
     if len(value) > max_bytes:
         raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
-    came_from = None
-    if topic == topics.COMMANDS:
-        came_from = _header(record.headers, FORWARDED_FROM)
+    came_from = letter = None
+    if topic == topics.COMMANDS and record.headers:
+        letter = redriven_from(record.headers)
+        came_from = letter or _header(record.headers, FORWARDED_FROM)
         topic = forwarded_topic(record.headers) or topic
     try:
         envelope = _envelope.decode(value)
@@ -192,7 +222,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> Incoming:
     if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
         # Of the record as it was sent: its copy may be written more than once.
         correlation_id = correlation_of(came_from) if came_from else None
-    return Incoming(said, correlation_id)
+    return Incoming(said, correlation_id, letter)
 
 
 def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | ShopRegistered:
@@ -256,6 +286,13 @@ def forwarded_topic(headers: Headers) -> str | None:
     return _header(headers, FORWARDED_TOPIC)
 
 
+def redriven_from(headers: Headers) -> str | None:
+    """The dead letter of which a record is a copy, or None."""
+    letter = _header(headers, REDRIVEN_FROM)
+    # Others write there too, and it is kept for ever.
+    return letter if letter and len(letter) <= LETTER_CHARS_MAX else None
+
+
 def _header(headers: Headers, wanted: str) -> str | None:
     for name, value in headers:
         if name == wanted:
@@ -296,23 +333,29 @@ def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
     )
 
 
-def dead_letter_of_unclaimed(unclaimed: Unclaimed, topic: str) -> DeadLetter:
+def dead_letter_of_unclaimed(unclaimed: Unclaimed, names: topics.Topics) -> DeadLetter:
     """The dead letter of a parked webhook that nobody claimed.
 
-    It names the place of the record, which has all of it; the value is what was parked.
-    `topic` names the webhook topic when the place is not one of a record. Of a forwarded
-    record or a refund, the value is no record of the topic named, to be sent again.
+    It names the place of the record, and says what was parked as a record of that topic, good
+    to be sent again: as a webhook, or on the topic of commands as a command. What came from no
+    topic is a command without a place (partition and offset are -1).
     """
     parked = unclaimed.parked
+    refund = parked.kind is ParkedKind.REFUND
+    webhooks = names.name(topics.PURCHASE_REFUNDED if refund else topics.PURCHASE_UPDATED)
     try:
         source, partition, offset = parse_place(parked.source)
     except ValueError:
-        source, partition, offset = topic, -1, -1
-    said = {
-        "merchant_id": unclaimed.merchant_id,
-        "charge_id": parked.charge_id,
-        "status": parked.status,
-    }
+        source, partition, offset = names.name(topics.COMMANDS), -1, -1
+    said = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
+    if source != webhooks:
+        said["command"] = "refund_charge" if refund else "update_charge"
+    if not refund:
+        said["status"] = parked.status
+    if parked.purchase_id is not None:
+        said["purchase_id"] = parked.purchase_id
+    if parked.amount is not None:
+        said["amount"] = parked.amount
     return DeadLetter(
         topic=source,
         partition=partition,

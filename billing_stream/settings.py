@@ -1,40 +1,18 @@
-"""Everything that can be set, all of it from the environment."""
+"""Everything that can be set, all of it from the environment or a `.env`."""
 
-import re
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from billing_stream.domain.model import Policy
+from billing_stream.durations import Duration
+from billing_stream.durations import parse_duration as parse_duration
+from billing_stream.env_file import env_file
 from billing_stream.errors import SettingsError
-
-_UNITS = {
-    "ms": "milliseconds",
-    "s": "seconds",
-    "m": "minutes",
-    "h": "hours",
-    "d": "days",
-}
-
-
-def parse_duration(value: Any) -> Any:
-    """Read "14d", "24h", "30m", "90s" or "500ms".
-
-    Raises ValueError when it is none of these, or not more than nothing.
-    """
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)", str(value).strip())
-    if match is None or int(match[1]) == 0:
-        raise ValueError('a duration is a whole number and a unit: "14d", "24h", "30m", "90s"')
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class AppEnv(StrEnum):
@@ -50,10 +28,19 @@ def _env(name: str, description: str, **kwargs: Any) -> Any:
     return Field(validation_alias=name, description=description, **kwargs)
 
 
+class StoreKind(StrEnum):
+    """Where a worker keeps the rows of its partitions. Kafka has them in any case."""
+
+    MEMORY = "memory"
+    ROCKSDB = "rocksdb"
+
+
 class Settings(BaseSettings):
     """The settings of every process; the variable of each is its alias."""
 
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, extra="ignore", env_ignore_empty=True
+    )
 
     app_env: AppEnv = _env("APP_ENV", "development, test, staging or production")
     kafka_bootstrap_servers: str = _env(
@@ -227,6 +214,18 @@ class Settings(BaseSettings):
         le=1_000_000,
     )
     data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))
+    store: StoreKind = _env(
+        "BILLING_STORE",
+        "where a worker keeps rows: memory, or rocksdb where they outgrow it",
+        default=StoreKind.MEMORY,
+    )
+    store_cache_mb: int = _env(
+        "BILLING_STORE_CACHE_MB",
+        "with rocksdb: memory for rows, of all partitions of this worker together, MiB",
+        default=256,
+        ge=16,
+        le=1_048_576,
+    )
     worker_name: str | None = _env(
         "BILLING_WORKER_NAME",
         "makes the worker a static member of the group: a restart keeps its partitions",
@@ -294,6 +293,25 @@ class Settings(BaseSettings):
         ge=1,
         le=100,
     )
+    projection_schema: str = _env(
+        "BILLING_PROJECTION_SCHEMA",
+        "schema of the projection's tables",
+        default="public",
+        pattern=r"^[a-z_][a-z0-9_]{0,47}$",
+    )
+    projector_port: int = _env(
+        "BILLING_PROJECTOR_PORT",
+        "HTTP port of this projector: /metrics, /health, /ready",
+        default=9108,
+        ge=1,
+        le=65535,
+    )
+    projector_group: str | None = _env(
+        "BILLING_PROJECTOR_GROUP",
+        "consumer group of the projectors of one database; by default named after the app",
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
     crash_at: str | None = _env(
         "BILLING_CRASH_AT",
         "for tests of the engine: end the process at this point, e.g. sent or sent:3",
@@ -348,16 +366,20 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_env(cls) -> "Settings":
-        """Read the environment.
+        """Read the environment, and `env_file()` for what it leaves open.
 
         Raises SettingsError, which names every variable that is missing or malformed and
         shows no value.
         """
+        file = env_file()
+        options: dict[str, Any] = {"_env_file": file}
         try:
-            return cls()
+            return cls(**options)
         except ValidationError as error:
             lines = [f"  {_variable(e)}: {e['msg']}" for e in error.errors(include_input=False)]
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: cannot be read: {error}") from None
 
     @property
     def bootstrap_servers(self) -> list[str]:
@@ -370,6 +392,7 @@ class Settings(BaseSettings):
         return Policy(
             trial_duration=self.trial_duration,
             purchase_expiry=self.pending_purchase_expiry,
+            test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
         )
 
 

@@ -11,6 +11,7 @@ COMMANDS = "billing.commands.v1"
 SHOPS = "billing.shops.v1"
 JOURNAL = "billing.journal.v1"
 DEAD_LETTERS = "dlq.billing.v1"
+DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
 
 INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS)
 
@@ -21,13 +22,18 @@ EVENT_TYPES = (
     "purchase.failed",
     "purchase.expired",
     "purchase.refunded",
+    "credits.adjusted",
+    "merchant.forgotten",
+    "trial.imported",
+    "credits.imported",
 )
 
 BILLING_RECORDS = "billing_records"
 CREDIT_PURCHASES = "credit_purchases"
+CREDIT_ADJUSTMENTS = "credit_adjustments"
 IDEMPOTENCY_KEYS = "idempotency_keys"
 SHOPS_TABLE = "shops"
-TABLES = (BILLING_RECORDS, CREDIT_PURCHASES, IDEMPOTENCY_KEYS, SHOPS_TABLE)
+TABLES = (BILLING_RECORDS, CREDIT_PURCHASES, CREDIT_ADJUSTMENTS, IDEMPOTENCY_KEYS, SHOPS_TABLE)
 
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 # The broker's clock decides when something happened, not a producer's.
@@ -54,6 +60,7 @@ class Role(StrEnum):
     EVENT = "event"
     JOURNAL = "journal"
     DEAD_LETTER = "dead letter"
+    LEDGER = "ledger"
     CHANGELOG = "changelog"
 
 
@@ -128,6 +135,9 @@ class Topics(Struct, frozen=True):
         letters = {**events, **_LARGE}
         name = self.name(DEAD_LETTERS)
         found.append(Topic(name, Role.DEAD_LETTER, "as it came", "DeadLetter", lane, letters))
+        name = self.name(DEAD_LETTER_ACTIONS)
+        operators = "operators (billing-stream dlq)"
+        found.append(Topic(name, Role.LEDGER, "dead letter", "DeadLetterAction", operators, events))
         for table in TABLES:
             name = self.changelog(table)
             config = {**_COMPACTED, **_OUR_TIME}

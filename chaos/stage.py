@@ -52,6 +52,7 @@ class Stage:
         return {
             **{name: value for name, value in os.environ.items() if name in inherited},
             "APP_ENV": "test",
+            "BILLING_ENV_FILE": "",
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
             "CLIENT_JWT_SECRET": self.client_secret,
             "INTERNAL_JWT_SECRET": self.internal_secret,

@@ -2,11 +2,12 @@
 
 import msgspec
 
-from billing_stream.domain.model import Merchant, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import Answer
 
 merchant = msgspec.json.Decoder(Merchant)
 purchase = msgspec.json.Decoder(Purchase)
+adjustment = msgspec.json.Decoder(Adjustment)
 answer = msgspec.json.Decoder(Answer)
 
 

@@ -7,14 +7,14 @@ import faust
 
 from billing_stream.engine.tables import lane_table
 from billing_stream.topics import Topics
-from tables.rows import PartitionRows
+from tables.committed import CommittedRows
 
 
 class OwnedRows(Protocol):
     """Gives the committed rows of every partition owned here."""
 
-    def __call__(self) -> list[PartitionRows]:
-        """One `PartitionRows` per owned partition."""
+    def __call__(self) -> list[CommittedRows]:
+        """One `CommittedRows` per owned partition."""
 
 
 def define(
@@ -24,7 +24,7 @@ def define(
     topics: Topics,
     partitions: int,
     owned: OwnedRows,
-    rows: Callable[[PartitionRows], Mapping[str, Any]],
+    rows: Callable[[CommittedRows], Mapping[str, Any]],
 ) -> "faust.Table[Any, Any]":
     """Declare the table `name` with its changelog."""
     return lane_table(

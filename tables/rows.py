@@ -8,8 +8,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from billing_stream.domain.model import Merchant, Purchase, PurchaseStatus
+from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Answer, Decision
+from tables.committed import CommittedRows
 
 PENDING = PurchaseStatus.PENDING
 Deadline = tuple[datetime, str]
@@ -27,6 +28,9 @@ class PartitionRows:
         self.purchases: dict[str, Purchase] = {}
         self.shops: dict[str, str] = {}
         self.answers_by_merchant: dict[str, dict[str, Answer]] = {}
+        self.adjustments: dict[str, Adjustment] = {}
+        # Dead letters that were sent again and carried out, with the record that was.
+        self.redriven: dict[str, str] = {}
         self._charges: dict[str, str] = {}
         self._purchases_of: dict[str, list[str]] = {}
         self._pending: dict[str, list[Deadline]] = {}
@@ -77,6 +81,10 @@ class PartitionRows:
         """How many answers are stored for the merchant."""
         return len(self.answers_by_merchant.get(merchant_id, ()))
 
+    def adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """The adjustment with this id."""
+        return self.adjustments.get(adjustment_id)
+
     def every_answer(self) -> Iterator[Answer]:
         """All stored answers of the partition."""
         for answers in self.answers_by_merchant.values():
@@ -89,6 +97,11 @@ class PartitionRows:
         # Nearly sorted already, and a restored partition is in another order.
         own.sort(key=lambda purchase: (purchase.created_at, purchase.id), reverse=True)
         return own
+
+    def purchases_page(self, merchant_id: str, skip: int, take: int) -> tuple[list[Purchase], int]:
+        """`take` purchases of the merchant after the newest `skip`, and how many it has."""
+        purchases = self.purchases_of(merchant_id)
+        return purchases[skip : skip + take], len(purchases)
 
     def next_due(self, merchant_id: str, parked_for: timedelta) -> datetime | None:
         """When something of this merchant falls due next, or None when nothing will."""
@@ -125,8 +138,9 @@ class PartitionRows:
                 self._pending.setdefault(merchant_id, []),
                 (purchase.expires_at, purchase.id),
             )
-        elif was_pending and purchase.status is not PENDING:
-            self._drop_pending(purchase)
+        elif old is not None and was_pending and purchase.status is not PENDING:
+            # Under the time it was put there with, whatever the new row says.
+            self._drop_pending(old)
 
     def put_answer(self, answer: Answer) -> None:
         """Store the answer to an idempotency key, as the newest."""
@@ -143,9 +157,19 @@ class PartitionRows:
             if not answers:
                 del self.answers_by_merchant[merchant_id]
 
-    def put_shop(self, shop: str, merchant_id: str) -> None:
-        """Say whose shop `platform:domain` is."""
-        self.shops[shop] = merchant_id
+    def put_adjustment(self, adjustment: Adjustment) -> None:
+        """Add an adjustment; none ever changes."""
+        self.adjustments[adjustment.id] = adjustment
+
+    def put_shop(self, shop: str, merchant_id: str | None) -> None:
+        """Say whose shop `platform:domain` is; None: nobody's."""
+        if merchant_id is None:
+            self.shops.pop(shop, None)
+        else:
+            self.shops[shop] = merchant_id
+
+    def commit(self) -> None:
+        """Nothing to do: what was put can be read."""
 
     def _drop_pending(self, purchase: Purchase) -> None:
         pending = self._pending[purchase.merchant_id]
@@ -157,12 +181,14 @@ class PartitionRows:
 class StagedRows:
     """Changes of one transaction, laid over the committed rows and readable like them."""
 
-    def __init__(self, base: PartitionRows) -> None:
+    def __init__(self, base: CommittedRows) -> None:
         self._base = base
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
         self.answers_changed: dict[str, dict[str, Answer | None]] = {}
-        self.shops: dict[str, str] = {}
+        self.shops: dict[str, str | None] = {}
+        self.adjustments: dict[str, Adjustment] = {}
+        self.redriven: dict[str, str] = {}
         self._charges: dict[str, str] = {}
         self._opened: dict[str, list[str]] = {}
 
@@ -218,6 +244,24 @@ class StagedRows:
             count += (staged is not None) - (self._base.answer(merchant_id, key) is not None)
         return count
 
+    def adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """As `PartitionRows.adjustment`, with what is staged."""
+        return self.adjustments.get(adjustment_id) or self._base.adjustment(adjustment_id)
+
+    def purchases_of(self, merchant_id: str) -> Iterable[Purchase]:
+        """All purchases of the merchant, with what is staged."""
+        staged = self.purchases
+        own = [staged.get(p.id, p) for p in self._base.purchases_of(merchant_id)]
+        return [*own, *(staged[opened] for opened in self._opened.get(merchant_id, ()))]
+
+    def redriven_as(self, letter: str) -> str | None:
+        """The place of the record that carried out this dead letter, or None."""
+        return self.redriven.get(letter) or self._base.redriven.get(letter)
+
+    def shop(self, shop: str) -> str | None:
+        """Whose shop `platform:domain` is, with what is staged."""
+        return self.shops[shop] if shop in self.shops else self._base.shops.get(shop)
+
     def add(self, decision: Decision) -> None:
         """Stage what a decision changed."""
         merchant = decision.merchant
@@ -240,9 +284,16 @@ class StagedRows:
             for answer in decision.answers:
                 changed.pop(answer.key, None)
                 changed[answer.key] = answer
+        for adjustment in decision.adjustments:
+            self.adjustments[adjustment.id] = adjustment
 
     def apply(self) -> None:
-        """Lay the changes into the committed rows; to be called after the commit only."""
+        """Lay the changes into the committed rows, whole; after the transaction only."""
+        self.lay()
+        self._base.commit()
+
+    def lay(self) -> None:
+        """Put the changes into the committed rows, whose `commit` is still to come."""
         base = self._base
         for merchant in self.merchants.values():
             base.put_merchant(merchant)
@@ -254,5 +305,8 @@ class StagedRows:
                     base.drop_answer(merchant_id, key)
                 else:
                     base.put_answer(answer)
-        for shop, merchant_id in self.shops.items():
-            base.put_shop(shop, merchant_id)
+        for adjustment in self.adjustments.values():
+            base.put_adjustment(adjustment)
+        for shop, owner in self.shops.items():
+            base.put_shop(shop, owner)
+        base.redriven.update(self.redriven)

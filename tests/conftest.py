@@ -5,13 +5,17 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
 
 # Imported late, by its own plugin at the end of the run, it can crash CPython 3.11: a garbage
 # collection while it is compiled (python/cpython#106905).
 import hypothesis as hypothesis
 import pytest
+import pytest_asyncio
 
 from billing_stream.dev.cluster import Cluster
 from billing_stream.dev.kafka import wait_transactional
@@ -29,6 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="embedded: started here; docker: a container; env: KAFKA_BOOTSTRAP_SERVERS "
         "(the default when that is set)",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_env_file() -> Iterator[None]:
+    """A developer's own `.env` is none of the tests' business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BILLING_ENV_FILE", "")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +77,19 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
             yield cluster.database_url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def postgres_url(postgres: str) -> AsyncIterator[str]:
+    """The DATABASE_URL of an empty database of this test alone."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    admin = await asyncpg.connect(postgres)
+    try:
+        await admin.execute(f"CREATE DATABASE {name}")
+        yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
 
 
 @pytest.fixture

@@ -19,10 +19,14 @@ LEEWAY_SECONDS = 30
 SCOPE = "bff:api:access"
 INTERNAL_AUDIENCE = "billing-stream/internal"
 INTERNAL_TOKEN_SECONDS = 30
+OPERATOR_AUDIENCE = "billing-stream/operator"
+OPERATOR_SCOPE = "billing:operate"
 
 # A platform has no colon, so `platform:domain` can be read in one way only.
 _PLATFORM = re.compile(r"[a-z0-9._-]{1,64}")
 _DOMAIN = re.compile(r"[!-~]{1,255}")
+# It stands in the journal and in events.
+_OPERATOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 class Client(Struct, frozen=True):
@@ -66,6 +70,21 @@ def internal_headers(secret: str) -> dict[str, str]:
 def authenticate_internal(headers: Mapping[str, str], secret: str) -> None:
     """Raises ApiError (UNAUTHORIZED) unless another worker of ours asks."""
     _claims(headers, secret, ["exp", "aud"], INTERNAL_AUDIENCE)
+
+
+def authenticate_operator(headers: Mapping[str, str], secret: str) -> str:
+    """The operator that a token speaks for, signed with the secret of the workers.
+
+    Raises ApiError: UNAUTHORIZED when it is missing, malformed, forged or expired; FORBIDDEN
+    when it is good but not for this.
+    """
+    claims = _claims(headers, secret, ["exp", "aud", "sub"], OPERATOR_AUDIENCE)
+    if OPERATOR_SCOPE not in _scopes(claims.get("scope")):
+        raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {OPERATOR_SCOPE}")
+    operator = str(claims["sub"])
+    if not _OPERATOR.fullmatch(operator):
+        raise ApiError(WebCode.UNAUTHORIZED, "the token names no operator")
+    return operator
 
 
 def _claims(

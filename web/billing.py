@@ -22,6 +22,7 @@ from billing_stream.domain.outcomes import (
     ErrorCode,
     PurchaseOpened,
     Rejected,
+    Reply,
     TrialGranted,
 )
 from web.auth import Client, authenticate
@@ -39,7 +40,7 @@ from web.pagination import parse_page
 from web.queries import ReadMerchant, ReadPurchase
 from web.views import ApiView
 
-Granted = TypeVar("Granted", TrialGranted, PurchaseOpened)
+Granted = TypeVar("Granted", bound=Reply)
 
 RECENT_PURCHASES = 5
 

@@ -42,6 +42,7 @@ class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: Key | None = None
 
 
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+\Z"
 Body = TypeVar("Body")
 # What stands in a changelog's key and in PostgreSQL, so no control characters.
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")

@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
-from billing_stream.domain.commands import ReservePurchase, StartTrial
+from billing_stream.domain.commands import AdjustCredits, MoveClock, ReservePurchase, StartTrial
 from billing_stream.domain.outcomes import Answered
 from web.checkouts import Checkouts
 from web.envelope import Ids
@@ -16,11 +16,15 @@ COMMANDS_PATH = "/internal/commands"
 
 
 class Asked(Struct, frozen=True):
-    """What a client asks for; `shop_domain` is that of its token."""
+    """What a client or an operator asks for; `shop_domain` is that of a client's token.
 
-    command: StartTrial | ReservePurchase
+    `origin` is for the journal.
+    """
+
+    command: StartTrial | ReservePurchase | AdjustCredits | MoveClock
     shop_domain: str
     correlation_id: str
+    origin: str = "http"
 
 
 _asked = msgspec.json.Decoder(Asked)
@@ -66,4 +70,4 @@ class Commands:
         command = asked.command
         if isinstance(command, ReservePurchase):
             return await self._checkouts.open(command, asked.shop_domain, asked.correlation_id)
-        return await self._owners.commit_here(command, asked.correlation_id)
+        return await self._owners.commit_here(command, asked.correlation_id, asked.origin)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.domain.model import Instant, Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened
@@ -34,12 +34,17 @@ class PurchaseBody(Struct, frozen=True):
 
 
 class BillingBody(Struct, frozen=True):
-    """A merchant's billing on one page."""
+    """A merchant's billing on one page.
+
+    `credits_purchased` are those not paid back; `credits_adjusted`, given or, below zero, taken
+    away by operators, is only there when it is not 0. Together they are the balance.
+    """
 
     trial: TrialBody
     credits_purchased: int
     last_purchase_at: Instant | None
     recent_purchases: list[PurchaseBody]
+    credits_adjusted: int | UnsetType = UNSET
 
 
 class TrialStartedBody(Struct, frozen=True):
@@ -66,10 +71,10 @@ def checkout_body(opened: PurchaseOpened) -> CheckoutBody:
 
 
 def trial_body(merchant: Merchant, now: datetime) -> TrialBody:
-    """The merchant's trial as it stands at `now`."""
+    """The merchant's trial as it stands at `now`, or by its own clock where that is later."""
     return TrialBody(
         available=merchant.trial_available,
-        active=merchant.trial_active(now),
+        active=merchant.trial_active(merchant.time(now)),
         started_at=merchant.trial_started_at,
         ends_at=merchant.trial_ends_at,
     )
@@ -98,4 +103,5 @@ def billing_body(merchant: Merchant, recent: Iterable[Purchase], now: datetime) 
         credits_purchased=merchant.total_credits_purchased,
         last_purchase_at=merchant.last_purchase_at,
         recent_purchases=[purchase_body(purchase) for purchase in recent],
+        credits_adjusted=merchant.credits_adjusted or UNSET,
     )

@@ -26,6 +26,7 @@ from web.envelope import (
 )
 from web.operations import (
     BEARER,
+    OPERATOR,
     SIGNATURES,
     Operation,
     operations,
@@ -53,6 +54,7 @@ _TAGS = {
     "trials": "The free trial: once per merchant, for ever.",
     "purchases": "Packs of credits, paid through a platform.",
     "webhooks": "For the platforms. The signature is over the raw body, byte for byte.",
+    "operators": "For those who look after merchants; not for a public proxy.",
     "health": "For those who run the service.",
 }
 _SECURITY = {
@@ -62,6 +64,13 @@ _SECURITY = {
         "bearerFormat": "JWT",
         "description": f"HS256, signed with CLIENT_JWT_SECRET; `sub` is the domain of the shop, "
         f"`scope` has `{auth.SCOPE}`, `exp` is needed.",
+    },
+    OPERATOR: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": f"HS256, signed with INTERNAL_JWT_SECRET; `sub` is who asks, `aud` is "
+        f"`{auth.OPERATOR_AUDIENCE}`, `scope` has `{auth.OPERATOR_SCOPE}`, `exp` is needed.",
     },
     **{
         platform.value: {"type": "apiKey", "in": "header", "name": header}
@@ -332,8 +341,13 @@ def _generated() -> Mapping[str, Schema]:
     bodies = [operation.body for operation in every if operation.body is not None]
     _, taken = components(bodies, REF)
     _, given = components([ApiResponse, *(operation.data for operation in every)], REF)
-    # What we send always has all its fields, also those that have defaults.
+    # What we send always has its fields with defaults, too; but not those that may be unset.
     for name, schema in given.items():
         if "properties" in schema and name != ApiResponse.__name__:
-            schema["required"] = list(schema["properties"])
+            required = schema.get("required", ())
+            schema["required"] = [
+                field
+                for field, form in schema["properties"].items()
+                if field in required or "default" in form
+            ]
     return taken | given

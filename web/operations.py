@@ -11,26 +11,31 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from billing_stream import __version__
+from billing_stream import __version__, topics
+from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.platforms import custom
 from billing_stream.platforms.base import ToldKind
 from billing_stream.record_examples import (
+    ADJUSTMENT_ID,
     CHARGE_ID,
     CHECKOUT_URL,
+    CORRELATION_ID,
     ENDS_AT,
     EXPIRES_AT,
     MERCHANT_ID,
     NOW,
     PURCHASE_ID,
 )
-from web import billing, health, webhooks
+from web import billing, health, history, operators, webhooks
 from web.bodies import BuyBody, StartTrialBody
 from web.envelope import Code, WebCode
 from web.models import BillingBody, CheckoutBody, PurchaseBody, TrialBody, TrialStartedBody
+from web.projection import CauseBody, HistoryBody
 
 BEARER = "clientToken"
+OPERATOR = "operatorToken"
 SIGNATURES = {
     Platform.SHOPIFY: "X-Shopify-Hmac-Sha256",
     Platform.STRIPE: "Stripe-Signature",
@@ -97,6 +102,16 @@ _COMMAND = (
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
     WebCode.OUTCOME_UNKNOWN,
 )
+_OPERATOR = (
+    WebCode.UNAUTHORIZED,
+    WebCode.FORBIDDEN,
+    WebCode.BAD_REQUEST,
+    WebCode.BODY_TOO_LARGE,
+    WebCode.VALIDATION_ERROR,
+    ErrorCode.MERCHANT_NOT_FOUND,
+    WebCode.OUTCOME_UNKNOWN,
+    *_OURS,
+)
 _WEBHOOK = (
     WebCode.UNAUTHORIZED,
     WebCode.NOT_FOUND,
@@ -118,6 +133,18 @@ _PURCHASE = PurchaseBody(
     NOW,
     EXPIRES_AT,
 )
+_PAID = HistoryBody(
+    derived_id("credits.purchased", PURCHASE_ID),
+    topics.event_type("credits.purchased"),
+    NOW,
+    2,
+    CauseBody(None, topics.PURCHASE_UPDATED, 3, 1204),
+    CORRELATION_ID,
+    100,
+    100,
+    PURCHASE_ID,
+    {"merchant_id": MERCHANT_ID, "purchase_id": PURCHASE_ID, "credits": 100, "amount": "9.99"},
+)
 _BUY = BuyBody("small", Platform.SHOPIFY, "https://shop.example/billing/done")
 _GATEWAY = {
     "paid": GatewayWebhookBody(CHARGE_ID, MERCHANT_ID, status="active"),
@@ -128,7 +155,7 @@ _READY = health.ReadyBody(True, [], [health.PartitionBody(0, True, 1204, 311)])
 
 def operations() -> list[Operation]:
     """All of them, in the order in which they are described."""
-    return [*_billing(), *_trials(), *_purchases(), *_webhooks(), *_health()]
+    return [*_billing(), *_trials(), *_purchases(), *_webhooks(), *_operators(), *_health()]
 
 
 def _billing() -> list[Operation]:
@@ -140,9 +167,20 @@ def _billing() -> list[Operation]:
             summary="A merchant's billing on one page",
             handler=billing.Billing.get,
             data=BillingBody,
-            example=BillingBody(_TRIAL, 100, NOW, [_PURCHASE]),
+            example=BillingBody(_TRIAL, 100, NOW, [_PURCHASE], -20),
             codes=_CLIENT,
-        )
+        ),
+        Operation(
+            path=history.HISTORY_PATH,
+            id="getHistory",
+            tag="billing",
+            summary="What happened to a merchant",
+            handler=history.History.get,
+            data=list[HistoryBody],
+            example=[_PAID],
+            codes=(*_CLIENT, WebCode.VALIDATION_ERROR),
+            paginated=True,
+        ),
     ]
 
 
@@ -238,6 +276,49 @@ def _webhooks() -> list[Operation]:
             security=platform,
         )
         for platform in SIGNATURES
+    ]
+
+
+def _operators() -> list[Operation]:
+    adjust = operators.AdjustBody(MERCHANT_ID, -20, "bought by mistake, ticket 4711", "ticket-4711")
+    return [
+        Operation(
+            path=operators.ADJUSTMENTS_PATH,
+            method=HTTPMethod.POST,
+            id="adjustCredits",
+            tag="operators",
+            summary="Give a merchant credits, or take some away",
+            handler=operators.Adjustments.post,
+            data=operators.AdjustedBody,
+            example=operators.AdjustedBody(ADJUSTMENT_ID, MERCHANT_ID, -20, 80),
+            codes=(
+                *_OPERATOR,
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                ErrorCode.INSUFFICIENT_CREDITS,
+            ),
+            status=HTTPStatus.CREATED,
+            body=operators.AdjustBody,
+            body_examples={"down": adjust},
+            security=OPERATOR,
+            idempotent=True,
+        ),
+        Operation(
+            path=operators.CLOCK_PATH,
+            method=HTTPMethod.POST,
+            id="moveClock",
+            tag="operators",
+            summary="Move one merchant's time forward (development and test)",
+            handler=operators.Clock.post,
+            data=operators.ClockMovedBody,
+            example=operators.ClockMovedBody(MERCHANT_ID, ENDS_AT),
+            codes=(*_OPERATOR, WebCode.NOT_FOUND, ErrorCode.CLOCK_REFUSED),
+            body=operators.ClockBody,
+            body_examples={
+                "by": operators.ClockBody(MERCHANT_ID, forward="14d"),
+                "to": operators.ClockBody(MERCHANT_ID, ENDS_AT),
+            },
+            security=OPERATOR,
+        ),
     ]
 
 

@@ -14,7 +14,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Request
 from billing_stream.processor import BillingProcessor
-from tables.rows import PartitionRows
+from tables.committed import CommittedRows
 from web.envelope import ApiError, Ids, not_ready
 from web.peers import Peers
 from web.queries import FindShop, Query
@@ -98,7 +98,9 @@ class Owners:
             raise not_ready(f"partition {partition} is not on this worker")
         return query.read(rows)
 
-    async def commit_here(self, command: Command, correlation_id: str) -> Answered:
+    async def commit_here(
+        self, command: Command, correlation_id: str, origin: str = "http"
+    ) -> Answered:
         """The answer to a command, when its transaction has committed.
 
         Raises ApiError (NOT_READY) when the merchant is not owned here, or its lane takes no
@@ -109,7 +111,7 @@ class Owners:
         if lane is None:
             raise not_ready(f"partition {partition} is not on this worker")
         try:
-            answered: Answered = await lane.ask(Request(command, "http", correlation_id))
+            answered: Answered = await lane.ask(Request(command, origin, correlation_id))
         except NotReady as error:
             raise not_ready(str(error)) from None
         return answered
@@ -122,7 +124,7 @@ class Owners:
         """The lane of the partition, when this worker owns it and has recovered it."""
         return self._lanes.get(partition) if self._lanes.ready else None
 
-    def _rows_here(self, partition: int) -> PartitionRows | None:
+    def _rows_here(self, partition: int) -> CommittedRows | None:
         lane = self.lane_here(partition)
         return None if lane is None else cast(BillingProcessor, lane.processor).rows
 

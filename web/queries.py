@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.model import Merchant, Purchase
-from tables.rows import PartitionRows
+from tables.committed import CommittedRows
 
 Found_co = TypeVar("Found_co", covariant=True)
 
@@ -22,7 +22,7 @@ class Query(Protocol[Found_co]):
     def key(self) -> str:
         """The key whose partition knows."""
 
-    def read(self, rows: PartitionRows) -> Found_co:
+    def read(self, rows: CommittedRows) -> Found_co:
         """The answer, from committed rows."""
 
     def parse(self, body: bytes) -> Found_co:
@@ -63,7 +63,7 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
         """A shop lies on the partition of its own key, not of its merchant's."""
         return self.shop
 
-    def read(self, rows: PartitionRows) -> ShopFound:
+    def read(self, rows: CommittedRows) -> ShopFound:
         """From committed rows."""
         return ShopFound(rows.shops.get(self.shop))
 
@@ -84,14 +84,13 @@ class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
         """A merchant's rows lie together."""
         return self.merchant_id
 
-    def read(self, rows: PartitionRows) -> MerchantFound:
+    def read(self, rows: CommittedRows) -> MerchantFound:
         """From committed rows."""
         merchant = _with_billing(rows, self.merchant_id)
         if merchant is None or not self.take:
             return MerchantFound(merchant)
-        purchases = rows.purchases_of(self.merchant_id)
-        part = purchases[self.skip : self.skip + self.take]
-        return MerchantFound(merchant, tuple(part), len(purchases))
+        purchases, total = rows.purchases_page(self.merchant_id, self.skip, self.take)
+        return MerchantFound(merchant, tuple(purchases), total)
 
     def parse(self, body: bytes) -> MerchantFound:
         """From another worker."""
@@ -109,7 +108,7 @@ class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
         """Purchases lie with their merchant."""
         return self.merchant_id
 
-    def read(self, rows: PartitionRows) -> PurchaseFound:
+    def read(self, rows: CommittedRows) -> PurchaseFound:
         """From committed rows."""
         purchase = rows.purchase(self.purchase_id)
         if purchase is not None and purchase.merchant_id != self.merchant_id:
@@ -121,7 +120,7 @@ class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
         return _purchase_found.decode(body)
 
 
-def _with_billing(rows: PartitionRows, merchant_id: str) -> Merchant | None:
+def _with_billing(rows: CommittedRows, merchant_id: str) -> Merchant | None:
     """The merchant; None when only a webhook that came first has named it so far."""
     merchant = rows.merchant(merchant_id)
     if merchant is None or merchant.created_at is None:

@@ -21,7 +21,7 @@ from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
-from web import billing, described, health
+from web import billing, described, health, history, operators
 from web.auth import internal_headers
 from web.checkout_page import CHECKOUT_PATH, CheckoutPage
 from web.checkouts import Checkouts
@@ -31,6 +31,7 @@ from web.internal import CarryOut, Queries
 from web.limits import Gate, RateLimit, ShopsInWork
 from web.owners import QUERIES_PATH, Owners
 from web.peers import Peers
+from web.projection import Projection
 from web.views import ApiView, Context, add_page, envelope_middleware, gate_middleware
 from web.webhooks import WEBHOOKS_PATH, Webhooks
 
@@ -41,13 +42,17 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (billing.TRIALS_PATH, billing.Trials),
     (billing.PURCHASES_PATH, billing.Purchases),
     (billing.PURCHASE_PATH, billing.Purchase),
+    (history.HISTORY_PATH, history.History),
     (WEBHOOKS_PATH, Webhooks),
     (health.HEALTH_PATH, health.Health),
     (health.READY_PATH, health.Ready),
+    (operators.ADJUSTMENTS_PATH, operators.Adjustments),
     (QUERIES_PATH, Queries),
     (COMMANDS_PATH, CarryOut),
     *described.PAGES,
 )
+# Nobody's time is moved in production.
+TEST_PAGES: tuple[tuple[str, type[ApiView]], ...] = ((operators.CLOCK_PATH, operators.Clock),)
 # They must be answered whatever else there is to do.
 UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH})
 RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType({"access_log": None, "auto_decompress": False})
@@ -86,6 +91,7 @@ def register(
         checkouts=checkouts,
         platforms=platforms,
         ingress=ingress or KafkaIngress(client_options(settings), topics, settings.partitions),
+        projection=_projection(settings),
         rate_limit=RateLimit(settings.requests_per_minute),
         gate=Gate(settings.requests_waiting_max),
         shops_in_work=ShopsInWork(settings.shop_requests_waiting_max),
@@ -93,13 +99,18 @@ def register(
         client_secret=client_secret,
         internal_secret=internal_secret,
     )
-    for path, view in PAGES:
+    for path, view in (*PAGES, *(TEST_PAGES if settings.policy.test_clock else ())):
         add_page(app, path, view, context)
     if any(isinstance(platform, Local) for platform in platforms.values()):
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
     seconds = settings.request_deadline.total_seconds()
     _set_up_server(cast(driver.Web, app.web), context, seconds)
     return context
+
+
+def _projection(settings: Settings) -> Projection:
+    url = settings.database_url
+    return Projection(url.get_secret_value() if url else None, settings.projection_schema)
 
 
 def _set_up_server(server: driver.Web, context: Context, seconds: float) -> None:
@@ -114,6 +125,7 @@ def _set_up_server(server: driver.Web, context: Context, seconds: float) -> None
         await context.checkouts.close()
         await context.peers.close()
         await context.ingress.close()
+        context.projection.close()
 
     server.web_app.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)

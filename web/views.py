@@ -22,6 +22,7 @@ from web.ingress import Ingress
 from web.limits import Gate, RateLimit, ShopsInWork
 from web.owners import Owners
 from web.peers import Peers, outcome_unknown
+from web.projection import Projection
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Context:
     checkouts: Checkouts
     platforms: Mapping[Platform, base.Platform]
     ingress: Ingress
+    projection: Projection
     rate_limit: RateLimit
     gate: Gate
     shops_in_work: ShopsInWork

@@ -16,7 +16,7 @@ from bench.events import Purchases
 from bench.latency import STEP_SECONDS, _Event, _percentile
 from bench.load import Record
 from bench.peers.catalog import OURS, Peer, quix
-from bench.peers.runs import Where, fresh
+from bench.peers.runs import Where, fresh, require_verified
 from bench.setting import Setting, WorkerProcess, say
 from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
@@ -60,9 +60,16 @@ async def over_load(where: Where, most: float, seconds: int) -> dict[str, list[F
 
 async def measure(where: Where, peer: Peer, rate: int, seconds: int, warm_up: int) -> Figures:
     """p50, p99 and the greatest latency in milliseconds, warm-up left out."""
+    async with fresh(where, peer) as setting:
+        figures = await _measure(setting, peer, rate, seconds, warm_up)
+        if peer is OURS:
+            await require_verified(setting, rate * (seconds + warm_up))
+    return figures
+
+
+async def _measure(setting: Setting, peer: Peer, rate: int, seconds: int, warm_up: int) -> Figures:
     total = rate * (seconds + warm_up)
     async with (
-        fresh(where, peer) as setting,
         peer.load(setting, min(total, 5_000), total) as load,
         WorkerProcess(setting, peer.command) as worker,
     ):

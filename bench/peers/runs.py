@@ -12,12 +12,14 @@ from bench.events import Purchases
 from bench.peers import reading
 from bench.peers.catalog import OURS, Peer
 from bench.setting import Setting, WorkerProcess, say
+from bench.verified import sums, verified
 from billing_stream import topics as names
 
 RUN_SECONDS_MAX = 300.0
 # What comes first may be a whole commit interval's worth at once: it only starts the clock.
 FIRST_SECONDS = 0.25
 CREDITS = 100
+RECORDS_VERIFIED_MAX = 300_000
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,19 @@ async def measure(where: Where, peer: Peer, merchants: int, records: int) -> Run
                 )
         if peer.total:
             await _check(setting, peer, setting.prefix + topic, records)
+        if peer is OURS:
+            await require_verified(setting, records)
         return Run(rate, *restored)
+
+
+async def require_verified(setting: Setting, records: int) -> None:
+    """Let the verifier judge what ours left behind. RuntimeError when it finds a fault.
+
+    Of very many records only the sums are checked: the verifier holds all of them in memory.
+    """
+    many = records > RECORDS_VERIFIED_MAX
+    if not await (sums(setting, records) if many else verified(setting)):
+        raise RuntimeError("ours: what is left behind is not right")
 
 
 async def _check(setting: Setting, peer: Peer, topic: str, records: int) -> None:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from billing_stream import schemas
 from billing_stream import topics as names
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Policy, Purchase, PurchaseStatus
+from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Answer, Decision
 from billing_stream.domain.state import Rows, State
 from billing_stream.topics import Topics
@@ -100,7 +100,7 @@ def tame_garbage_collection() -> None:
 
 
 class NoAnswers:
-    """Rows without idempotency keys: neither webhooks nor what prepares them has any."""
+    """Rows without what neither webhooks nor the commands that prepare them need."""
 
     __slots__ = ()
 
@@ -115,6 +115,14 @@ class NoAnswers:
     def answer_count(self, merchant_id: str) -> int:
         """None."""
         return 0
+
+    def adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """No adjustment."""
+        return None
+
+    def purchases_of(self, merchant_id: str) -> Iterable[Purchase]:
+        """Nobody is forgotten here."""
+        return ()
 
 
 class PlainRows(NoAnswers):

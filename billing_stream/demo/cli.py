@@ -12,9 +12,22 @@ import click
 from billing_stream.demo.story import tell
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import Cluster
+from billing_stream.manual import manual
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment={
+            "BILLING_CACHE_DIR": "keeps what was fetched (~/.cache/billing-stream)",
+            "NO_COLOR": "no colours, also on a terminal",
+        },
+        exits={
+            0: "all of it came out right",
+            1: "something did not, or the servers could not be started",
+        },
+        examples=["billing-stream demo", "billing-stream demo --keep   # to look at the log"],
+    )
+)
 @click.option("--keep", is_flag=True, help="Keep the data folder, and say where it is.")
 def demo(keep: bool) -> None:
     """Tell the main job as a story: real Kafka, real worker, a crash in the middle.

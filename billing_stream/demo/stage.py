@@ -36,6 +36,7 @@ class Worker:
         self.env = {
             **os.environ,
             "APP_ENV": "development",
+            "BILLING_ENV_FILE": "",
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
             "CLIENT_JWT_SECRET": self.client_secret,
             "INTERNAL_JWT_SECRET": secrets.token_hex(32),

@@ -1,6 +1,7 @@
 """The story. Each scene sends records, shows what is published, and says why."""
 
 import asyncio
+import os
 import sys
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ EXPECTED_EVENTS = {
     "purchase.expired": 1,
 }
 EXPECTED_CREDITS = {ANNA: 500, BEN: 100, CLEO: 1000}
-COLOURS = sys.stdout.isatty()
+COLOURS = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def say(text: str = "") -> None:

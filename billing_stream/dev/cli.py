@@ -7,9 +7,15 @@ import click
 
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import Cluster
+from billing_stream.dev.operate import clock, operator_token_command
 from billing_stream.dev.try_out import merchant, token
+from billing_stream.manual import manual
 
 EXIT_DOWN = 3
+FOLDERS = {
+    "BILLING_DATA_DIR": "their data, and logs in logs/ (.data)",
+    "BILLING_CACHE_DIR": "what was fetched (~/.cache/billing-stream)",
+}
 
 
 def _cluster(only: str | None) -> Cluster:
@@ -21,7 +27,22 @@ _only = click.option(
 )
 
 
-@click.group()
+@click.group(
+    epilog=manual(
+        environment=FOLDERS,
+        exits={
+            0: "done",
+            1: "a server could not be started or stopped; its log is named",
+            2: "wrong usage or settings",
+            3: "status: not all that was started is ready",
+        },
+        examples=[
+            'eval "$(billing-stream dev up)"',
+            "billing-stream dev merchant anna.example",
+            "billing-stream dev down --delete",
+        ],
+    )
+)
 def dev() -> None:
     """Run a real Kafka and a real PostgreSQL on this machine, and try the API by hand.
 
@@ -31,7 +52,13 @@ def dev() -> None:
     """
 
 
-@dev.command()
+@dev.command(
+    epilog=manual(
+        environment=FOLDERS,
+        exits={0: "they are ready", 1: "one could not be started; its log is named"},
+        examples=['eval "$(billing-stream dev up)"', "billing-stream dev up --only kafka"],
+    )
+)
 @_only
 def up(only: str | None) -> None:
     """Start them and print the environment to use.
@@ -47,7 +74,13 @@ def up(only: str | None) -> None:
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
-@dev.command()
+@dev.command(
+    epilog=manual(
+        environment=FOLDERS,
+        exits={0: "nothing of them runs any more", 1: "one could not be stopped"},
+        examples=["billing-stream dev down", "billing-stream dev down --delete"],
+    )
+)
 @click.option("--delete", is_flag=True, help="Delete their data, logs and workers' tables too.")
 def down(delete: bool) -> None:
     """Stop them; the data stays unless --delete is given.
@@ -64,12 +97,15 @@ def down(delete: bool) -> None:
         click.echo(f"deleted the data in {cluster.data_dir}")
 
 
-@dev.command()
+@dev.command(
+    epilog=manual(
+        environment=FOLDERS,
+        exits={0: "all that was started is ready", 3: "it is not, or nothing runs"},
+        examples=["billing-stream dev status"],
+    )
+)
 def status() -> None:
-    """Say what runs, where, and whether it is ready.
-
-    Exit code 0 when all that was started is ready, 3 when it is not or nothing runs.
-    """
+    """Say what runs, where, and whether it is ready."""
     cluster = _cluster(None)
     running = cluster.running()
     where = {"kafka": cluster.bootstrap_servers, "postgres": cluster.database_url}
@@ -95,3 +131,5 @@ if __name__ == "__main__":
 
 dev.add_command(merchant)
 dev.add_command(token)
+dev.add_command(operator_token_command)
+dev.add_command(clock)

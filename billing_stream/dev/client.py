@@ -5,6 +5,8 @@ import time
 import jwt
 
 SCOPE = "bff:api:access"
+OPERATOR_AUDIENCE = "billing-stream/operator"
+OPERATOR_SCOPE = "billing:operate"
 TOKEN_SECONDS = 3600
 
 
@@ -21,3 +23,14 @@ def client_headers(domain: str, secret: str, platform: str = "shopify") -> dict[
         "X-Shop-Platform": platform,
         "X-Shop-Domain": domain,
     }
+
+
+def operator_token(operator: str, secret: str) -> str:
+    """A token of an operator, good for an hour. `secret` is INTERNAL_JWT_SECRET."""
+    claims = {
+        "sub": operator,
+        "aud": OPERATOR_AUDIENCE,
+        "scope": OPERATOR_SCOPE,
+        "exp": int(time.time()) + TOKEN_SECONDS,
+    }
+    return jwt.encode(claims, secret, algorithm="HS256")

@@ -11,17 +11,25 @@ from billing_stream import topics as names
 from billing_stream.dev.client import client_token
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka_options import client_options
+from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import AppEnv, Settings
 
 
-def _settings() -> Settings:
+def development_settings() -> Settings:
+    """The settings. Raises ClickException outside development and test."""
     settings = Settings.from_env()
     if settings.app_env not in (AppEnv.DEVELOPMENT, AppEnv.TEST):
         raise click.ClickException(f"not with APP_ENV={settings.app_env}")
     return settings
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={0: "told", 1: "not in staging or production", 2: EXIT_WRONG},
+        examples=["billing-stream dev merchant anna.example"],
+    )
+)
 @click.argument("domain")
 @click.option("--platform", default="shopify", show_default=True)
 def merchant(domain: str, platform: str) -> None:
@@ -30,17 +38,23 @@ def merchant(domain: str, platform: str) -> None:
     Writes to evt.merchant.created.v1, as upstream does. The id is derived from the domain:
     the same shop twice is the same merchant. Development and test only.
     """
-    settings = _settings()
+    settings = development_settings()
     merchant_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, domain.lower()))
     asyncio.run(_tell(settings, merchant_id, domain, platform))
     click.echo(merchant_id)
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={0: "printed", 1: "not in staging or production", 2: "wrong settings"},
+        examples=["export TOKEN=$(billing-stream dev token anna.example)"],
+    )
+)
 @click.argument("domain")
 def token(domain: str) -> None:
     """Print a bearer token for the shop DOMAIN, good for an hour. Development and test only."""
-    click.echo(client_token(domain, _settings().client_jwt_secret.get_secret_value()))
+    click.echo(client_token(domain, development_settings().client_jwt_secret.get_secret_value()))
 
 
 async def _tell(settings: Settings, merchant_id: str, domain: str, platform: str) -> None:

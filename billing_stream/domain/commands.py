@@ -3,11 +3,11 @@
 `command_id` is unique to the one asking: the record's place, or the request's own id.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from billing_stream.domain.model import Platform
+from billing_stream.domain.model import Instant, Platform
 
 UUID_TEXT = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
 Uuid = Annotated[str, Meta(pattern=UUID_TEXT)]
@@ -17,7 +17,21 @@ Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x
 # No sign, no exponent: what a person would write.
 AMOUNT_TEXT = r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z"
 Amount = Annotated[str, Meta(pattern=AMOUNT_TEXT)]
+PositiveAmount = Annotated[str, Meta(pattern="^(?=.*[1-9])" + AMOUNT_TEXT[1:])]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
+# In one command: far below what a record may have in bytes.
+OLD_PURCHASES_MAX = 100
+# So that a slip of the finger is refused: more takes more than one.
+ADJUSTMENT_MAX = 1_000_000
+Adjusted = Annotated[
+    int,
+    Meta(
+        ge=-ADJUSTMENT_MAX,
+        le=ADJUSTMENT_MAX,
+        description="whole credits, up or down, not 0",
+        extra_json_schema={"not": {"const": 0}},
+    ),
+]
 
 
 class CreateMerchant(Struct, frozen=True, gc=False, tag="create_merchant", tag_field="command"):
@@ -97,6 +111,80 @@ class PassTime(Struct, frozen=True, gc=False, tag="pass_time", tag_field="comman
     command_id: str = ""
 
 
+class AdjustCredits(Struct, frozen=True, gc=False, tag="adjust_credits", tag_field="command"):
+    """An operator gives credits or takes them away; once per key, for ever.
+
+    The reason is published with it, so it names no person.
+    """
+
+    merchant_id: Uuid
+    credits: Adjusted
+    reason: Text
+    idempotency_key: Key
+    command_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an adjustment of nothing."""
+        if self.credits == 0:
+            raise ValueError("credits must not be 0")
+
+
+class ForgetMerchant(Struct, frozen=True, gc=False, tag="forget_merchant", tag_field="command"):
+    """The merchant is gone: what is personal goes too, the money trail stays."""
+
+    merchant_id: Uuid
+    command_id: str = ""
+
+
+class MoveClock(Struct, frozen=True, gc=False, tag="move_clock", tag_field="command"):
+    """Development and test: it is `to` for this merchant now, and all that fell due happens."""
+
+    merchant_id: Uuid
+    to: Instant
+    command_id: str = ""
+
+
+class OldPurchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A purchase as the service before this one had it, with the id it had there."""
+
+    id: Uuid
+    credits: Annotated[int, Meta(ge=1, le=1_000_000_000)]
+    amount: PositiveAmount
+    status: Literal["pending", "completed", "failed", "expired"]
+    platform: Platform
+    created_at: Instant
+    expires_at: Instant
+    platform_charge_id: Key | None = None
+    completed_at: Instant | None = None
+
+
+class ImportMerchant(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
+    tag="import_merchant",
+    tag_field="command",
+):
+    """Bring a merchant in from the service before this one, with purchases of it.
+
+    It may be repeated, and cut into several with some of the purchases each. `platform` and
+    `domain` register the shop of a merchant that has none here.
+    """
+
+    merchant_id: Uuid
+    created_at: Instant
+    trial_available: bool = True
+    trial_started_at: Instant | None = None
+    trial_ends_at: Instant | None = None
+    last_purchase_at: Instant | None = None
+    platform: Text | None = None
+    domain: Text | None = None
+    purchases: Annotated[tuple[OldPurchase, ...], Meta(max_length=OLD_PURCHASES_MAX)] = ()
+    command_id: str = ""
+
+
 Command = (
     CreateMerchant
     | StartTrial
@@ -106,4 +194,8 @@ Command = (
     | UpdateCharge
     | RefundCharge
     | PassTime
+    | AdjustCredits
+    | ForgetMerchant
+    | MoveClock
+    | ImportMerchant
 )

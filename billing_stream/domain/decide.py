@@ -3,12 +3,25 @@
 from datetime import datetime
 from typing import assert_never
 
-from billing_stream.domain import idempotency, merchants, purchases, trials, webhooks
+from billing_stream.domain import (
+    adjustments,
+    clock,
+    idempotency,
+    imports,
+    merchants,
+    purchases,
+    trials,
+    webhooks,
+)
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
+    ForgetMerchant,
+    ImportMerchant,
+    MoveClock,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -27,6 +40,8 @@ def decide(state: State, command: Command, now: datetime) -> Decision:
     What fell due by `now` happens first, so a late timer never changes an outcome.
     """
     draft = Draft(state, now)
+    if isinstance(command, MoveClock):
+        clock.move(draft, command)
     _let_time_pass(draft)
     return draft.seal(_carry_out(draft, command))
 
@@ -48,13 +63,21 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
         case PassTime():
             return Done()
         case StartTrial():
-            return merchants.unknown(draft) or idempotency.once(draft, command, trials.start)
+            return merchants.gone(draft) or idempotency.once(draft, command, trials.start)
         case ReservePurchase():
-            return merchants.unknown(draft) or idempotency.once(draft, command, purchases.reserve)
+            return merchants.gone(draft) or idempotency.once(draft, command, purchases.reserve)
         case AttachCharge():
             return merchants.unknown(draft) or _attach(draft, command)
         case FailPurchase():
             return merchants.unknown(draft) or purchases.fail_by_id(draft, command)
+        case AdjustCredits():
+            return merchants.unknown(draft) or adjustments.adjust(draft, command)
+        case ForgetMerchant():
+            return merchants.unknown(draft) or merchants.forget(draft, command)
+        case MoveClock():
+            return clock.moved(draft, command)
+        case ImportMerchant():
+            return imports.bring_in(draft, command)
         case _:
             assert_never(command)
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Merchant, Parked, Purchase, PurchaseStatus
+from billing_stream.domain.model import Adjustment, Merchant, Parked, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     Answer,
     Decision,
@@ -22,6 +22,7 @@ class Draft:
     """Reads through to the state, keeps every change to itself."""
 
     __slots__ = (
+        "_adjustments",
         "_answers",
         "_changed",
         "_events",
@@ -31,6 +32,7 @@ class Draft:
         "_shops",
         "_unclaimed",
         "_version",
+        "asked_at",
         "merchant",
         "now",
         "policy",
@@ -43,6 +45,7 @@ class Draft:
         merchant = state.merchant
         clock = merchant.updated_at
         self.merchant: Merchant = merchant
+        self.asked_at = now
         # A merchant's time never goes back: a late record is decided at the clock.
         self.now = now if clock is None or now > clock else clock
         self.policy = state.policy
@@ -56,6 +59,7 @@ class Draft:
         self._events: list[Event] = []
         self._shops: list[ShopRegistered] = []
         self._unclaimed: list[Unclaimed] = []
+        self._adjustments: tuple[Adjustment, ...] = ()
 
     @property
     def exists(self) -> bool:
@@ -122,6 +126,22 @@ class Draft:
         """How many answers the merchant has stored, those just dropped left out."""
         return self.rows.answer_count(self.merchant.merchant_id) - len(self._forgotten)
 
+    def adjust(self, adjustment_id: str, credits: int, reason: str) -> Adjustment:
+        """Change the balance, with the row that says so."""
+        merchant = self.merchant
+        self.change(credits_adjusted=merchant.credits_adjusted + credits)
+        made = Adjustment(
+            id=adjustment_id,
+            merchant_id=merchant.merchant_id,
+            credits=credits,
+            reason=reason,
+            balance=self.merchant.balance,
+            created_at=self.now,
+            version=self._version,
+        )
+        self._adjustments += (made,)
+        return made
+
     def register_shop(self, shop: ShopRegistered) -> None:
         """Tell the shops table whose this domain is."""
         self._shops.append(shop)
@@ -152,4 +172,5 @@ class Draft:
             tuple(self._events),
             shops,
             unclaimed,
+            self._adjustments,
         )

@@ -1,10 +1,13 @@
 """Rules of the billing record."""
 
-from billing_stream.domain.commands import CreateMerchant
+from msgspec.structs import replace
+
+from billing_stream.domain.commands import CreateMerchant, ForgetMerchant
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.outcomes import (
     Done,
     ErrorCode,
+    MerchantForgotten,
     Rejected,
     Reply,
     ShopRegistered,
@@ -12,18 +15,77 @@ from billing_stream.domain.outcomes import (
 
 
 def create(draft: Draft, command: CreateMerchant) -> Reply:
-    """Create the billing record; a second time changes nothing but registers a changed domain."""
+    """Create the billing record; a second time changes nothing but registers a changed domain.
+
+    A merchant that was forgotten is as it was, its trial used, with the domain it has now.
+    """
     merchant = draft.merchant
     domain = command.domain.lower()
     platform = command.platform.lower()
     if not draft.exists:
         draft.change(platform=platform, domain=domain, created_at=draft.now)
     elif (merchant.platform, merchant.domain) != (platform, domain):
-        draft.change(platform=platform, domain=domain)
+        _keep_former_shop(draft, f"{platform}:{domain}")
+        draft.change(platform=platform, domain=domain, forgotten_at=None)
     else:
         return Done()
     draft.register_shop(ShopRegistered(platform, domain, merchant.merchant_id))
     return Done()
+
+
+def forget(draft: Draft, command: ForgetMerchant) -> Reply:
+    """Remove what is personal: domain, shops, checkout pages, refusals of platforms, answers.
+
+    Credits, amounts, charges and events stay, so payments and refunds still find their purchase.
+    To one that is forgotten already nothing more happens: nothing personal is taken in since.
+    """
+    merchant = draft.merchant
+    if merchant.forgotten_at is not None:
+        return Done()
+    for shop in _shops_of(draft):
+        _unregister(draft, shop)
+    for purchase in draft.rows.purchases_of(merchant.merchant_id):
+        purchase = draft.purchase(purchase.id) or purchase
+        reason = None if purchase.no_checkout is None else "forgotten"
+        if (purchase.checkout_url, purchase.no_checkout) != (None, reason):
+            draft.put(replace(purchase, checkout_url=None, no_checkout=reason))
+    for answer in draft.rows.answers(merchant.merchant_id):
+        draft.forget(answer.key)
+    draft.change(domain="", former_shops=(), forgotten_at=draft.now)
+    # A merchant may come back and be forgotten again: each time is an event of its own.
+    subject = f"{merchant.merchant_id}/{merchant.sequence}"
+    draft.publish(subject, MerchantForgotten(merchant.merchant_id))
+    return Done()
+
+
+def _shops_of(draft: Draft) -> tuple[str, ...]:
+    merchant = draft.merchant
+    if not merchant.domain:
+        return merchant.former_shops
+    return (*merchant.former_shops, f"{merchant.platform}:{merchant.domain}")
+
+
+def _unregister(draft: Draft, shop: str) -> None:
+    platform, _, domain = shop.partition(":")
+    merchant_id = draft.merchant.merchant_id
+    draft.register_shop(ShopRegistered(platform, domain, merchant_id, gone=True))
+
+
+def _keep_former_shop(draft: Draft, new: str) -> None:
+    """Its clients may go on using the shop it had; of very many, the oldest goes."""
+    former = tuple(dict.fromkeys(shop for shop in _shops_of(draft) if shop != new))
+    excess = max(0, len(former) - draft.policy.former_shops_max)
+    for shop in former[:excess]:
+        _unregister(draft, shop)
+    draft.change(former_shops=former[excess:])
+
+
+def gone(draft: Draft) -> Rejected | None:
+    """The refusal of a merchant's own command when it was never created or is forgotten."""
+    if draft.merchant.forgotten_at is not None:
+        message = f"merchant {draft.merchant.merchant_id} was forgotten"
+        return Rejected(ErrorCode.MERCHANT_NOT_FOUND, message)
+    return unknown(draft)
 
 
 def unknown(draft: Draft) -> Rejected | None:

@@ -44,7 +44,7 @@ class Parked(Struct, frozen=True, gc=False):
     """A webhook that came before its charge was known.
 
     `source` is its place, `topic[partition]@offset`; `at` is when it was parked. `amount` is
-    that of a refund, None for the whole.
+    that of a refund, None for the whole; `purchase_id` is the purchase that a refund named.
     """
 
     charge_id: str
@@ -53,6 +53,7 @@ class Parked(Struct, frozen=True, gc=False):
     source: str
     at: Instant
     amount: str | None = None
+    purchase_id: str | None = None
 
 
 class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -61,6 +62,8 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     `created_at` is None for a merchant known only by a webhook that came first.
     `version` counts changes and `sequence` counts published events, both without gaps.
     `updated_at` is also the merchant's clock: no later decision is made before it.
+    `former_shops` are shops (`platform:domain`) it had before; `forgotten_at` is when what is
+    personal of it was removed, None again when it installs the app again.
     """
 
     merchant_id: str
@@ -77,6 +80,19 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     version: int = 0
     sequence: int = 0
     parked: tuple[Parked, ...] = ()
+    credits_adjusted: int = 0
+    former_shops: tuple[str, ...] = ()
+    forgotten_at: Instant | None = None
+
+    @property
+    def balance(self) -> int:
+        """Credits bought and not paid back, and adjusted: what all events add up to."""
+        return self.total_credits_purchased + self.credits_adjusted
+
+    def time(self, moment: datetime) -> datetime:
+        """The time it is for this merchant at `moment`: its clock may have been moved."""
+        clock = self.updated_at
+        return moment if clock is None or moment > clock else clock
 
     def trial_due(self) -> datetime | None:
         """When the running trial ends, or None when no expiry is left to tell."""
@@ -111,6 +127,18 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     version: int = 0
 
 
+class Adjustment(Struct, frozen=True, kw_only=True, gc=False):
+    """A row of `credit_adjustments`: one per adjustment. `balance` is that after it."""
+
+    id: str
+    merchant_id: str
+    credits: int
+    reason: str
+    balance: int
+    created_at: Instant
+    version: int
+
+
 class Pack(Struct, frozen=True, gc=False):
     """What one purchase buys: whole credits for an amount (decimal text)."""
 
@@ -137,3 +165,5 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
     packs: dict[str, Pack] = field(default_factory=lambda: dict(PACKS))
     parked_max: int = 100
     answers_max: int = 1000
+    former_shops_max: int = 100
+    test_clock: bool = False

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Instant, Merchant, Parked, Platform, Purchase
+from billing_stream.domain.model import Adjustment, Instant, Merchant, Parked, Platform, Purchase
 
 
 class TrialStarted(Struct, frozen=True, gc=False):
@@ -68,6 +68,49 @@ class PurchaseRefunded(Struct, frozen=True, gc=False):
     amount: str
 
 
+class CreditsAdjusted(Struct, frozen=True, gc=False):
+    """An operator gave these credits, or, below zero, took them away."""
+
+    kind: ClassVar[str] = "credits.adjusted"
+    merchant_id: str
+    adjustment_id: str
+    credits: int
+    reason: str
+
+
+class MerchantForgotten(Struct, frozen=True, gc=False):
+    """What is personal of the merchant was removed here; whoever keeps copies does likewise."""
+
+    kind: ClassVar[str] = "merchant.forgotten"
+    merchant_id: str
+
+
+class TrialImported(Struct, frozen=True, gc=False):
+    """A trial that was used at the service before this one; null: nobody knows when.
+
+    Once per merchant, for ever. An end that was past by then is not told again.
+    """
+
+    kind: ClassVar[str] = "trial.imported"
+    merchant_id: str
+    started_at: Instant | None
+    ends_at: Instant | None
+
+
+class CreditsImported(Struct, frozen=True, gc=False):
+    """A purchase that was paid at the service before this one: its credits are in the balance.
+
+    Once per purchase, for ever, and instead of `credits.purchased`.
+    """
+
+    kind: ClassVar[str] = "credits.imported"
+    merchant_id: str
+    purchase_id: str
+    credits: int
+    amount: str
+    platform: Platform
+
+
 EventData = (
     TrialStarted
     | TrialExpired
@@ -75,6 +118,10 @@ EventData = (
     | PurchaseFailed
     | PurchaseExpired
     | PurchaseRefunded
+    | CreditsAdjusted
+    | MerchantForgotten
+    | TrialImported
+    | CreditsImported
 )
 
 
@@ -90,12 +137,13 @@ class Event(Struct, frozen=True, gc=False):
     data: EventData
 
 
-class ShopRegistered(Struct, frozen=True, gc=False):
-    """A shop's domain now belongs to this merchant (for the shops table)."""
+class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A shop's domain now belongs to this merchant (for the shops table); `gone`: no longer."""
 
     platform: str
     domain: str
     merchant_id: str
+    gone: bool = False
 
 
 class Unclaimed(Struct, frozen=True, gc=False):
@@ -116,6 +164,8 @@ class ErrorCode(StrEnum):
     CHARGE_MISMATCH = "CHARGE_MISMATCH"
     PLATFORM_ERROR = "PLATFORM_ERROR"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
+    CLOCK_REFUSED = "CLOCK_REFUSED"
 
 
 class Done(Struct, frozen=True, gc=False, tag="done"):
@@ -146,7 +196,21 @@ class PurchaseOpened(Struct, frozen=True, gc=False, tag="purchase_opened"):
     checkout_url: str | None = None
 
 
-Reply = Done | Rejected | TrialGranted | PurchaseOpened
+class AdjustmentMade(Struct, frozen=True, gc=False, tag="adjustment_made"):
+    """The answer to AdjustCredits; `balance` is that after it."""
+
+    adjustment_id: str
+    credits: int
+    balance: int
+
+
+class ClockMoved(Struct, frozen=True, gc=False, tag="clock_moved"):
+    """The answer to MoveClock: the time it is for the merchant."""
+
+    now: Instant
+
+
+Reply = Done | Rejected | TrialGranted | PurchaseOpened | AdjustmentMade | ClockMoved
 
 
 class Answered(Struct, frozen=True, gc=False):
@@ -181,3 +245,4 @@ class Decision(Struct, frozen=True, gc=False):
     events: tuple[Event, ...] = ()
     shops: tuple[ShopRegistered, ...] = ()
     unclaimed: tuple[Unclaimed, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()

@@ -77,7 +77,7 @@ def attach(draft: Draft, command: AttachCharge) -> Reply:
     attached = replace(
         purchase,
         platform_charge_id=command.charge_id,
-        checkout_url=command.checkout_url,
+        checkout_url=None if draft.merchant.forgotten_at else command.checkout_url,
     )
     return opened(draft.put(attached))
 
@@ -96,7 +96,8 @@ def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
     if purchase is None:
         return not_found(command.purchase_id)
     if purchase.platform_charge_id is None and purchase.no_checkout is None:
-        fail(draft, draft.put(replace(purchase, no_checkout=command.reason)), command.reason)
+        kept = "forgotten" if draft.merchant.forgotten_at else command.reason
+        fail(draft, draft.put(replace(purchase, no_checkout=kept)), command.reason)
     return Done()
 
 

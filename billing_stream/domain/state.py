@@ -6,12 +6,15 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Merchant, Policy, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase
 from billing_stream.domain.outcomes import Answer
 
 
 class Rows(Protocol):
-    """The rows of a partition, by key. Every call costs the same however many there are."""
+    """The rows of a partition, by key.
+
+    Every call but `purchases_of` costs the same however many there are.
+    """
 
     def merchant(self, merchant_id: str) -> Merchant | None:
         """The merchant's row, or None when nothing was ever heard of it."""
@@ -21,6 +24,12 @@ class Rows(Protocol):
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """The merchant's purchase that this charge is attached to."""
+
+    def purchases_of(self, merchant_id: str) -> Iterable[Purchase]:
+        """All purchases of the merchant."""
+
+    def adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """The adjustment with this id."""
 
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """The merchant's pending purchases that expire at or before `moment`, soonest first."""

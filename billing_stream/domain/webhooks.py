@@ -33,6 +33,7 @@ def refund(draft: Draft, command: RefundCharge) -> Reply:
         command.command_id,
         draft.now,
         command.amount,
+        command.purchase_id,
     )
     purchase = draft.purchase(command.purchase_id) if command.purchase_id else None
     _apply_or_park(draft, webhook, purchase)

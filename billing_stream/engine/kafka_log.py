@@ -99,6 +99,31 @@ class KafkaWriter:
         await asyncio.gather(*(p.stop() for p in self._producers), return_exceptions=True)
 
 
+async def mark_the_last(
+    producer: Any, state: str | None, written: Sequence[tuple[str, int]]
+) -> None:
+    """End the last transaction again, everywhere it can have been, in the same way.
+
+    A broker that was stopped or killed can know a transaction as complete and not have
+    marked its partitions. Readers, and our restore, would end before it; and the marker of
+    whatever came next would decide over it. `state` is what the coordinator said of the
+    producer's id before it was fenced, `written` all (topic, partition) it may have written in.
+    """
+    if state not in COMMITTED and state not in ABORTED:
+        return
+    manager = producer._txn_manager
+    await producer.begin_transaction()
+    for topic, number in written:
+        manager.maybe_add_partition_to_txn(TopicPartition(topic, number))
+    async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+        while manager.partitions_to_add():  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(0.002)
+    if state in COMMITTED:
+        await producer.commit_transaction()
+    else:
+        await producer.abort_transaction()
+
+
 async def _any_fenced(sent: "list[asyncio.Future[Any]]") -> bool:
     if not sent:
         return False
@@ -161,7 +186,7 @@ class KafkaLog:
             await asyncio.gather(*(producer.start() for producer in producers))
             await asyncio.gather(
                 *(
-                    self._mark_the_last(producer, states.get(transactional_id), partition)
+                    mark_the_last(producer, states.get(transactional_id), self._written(partition))
                     for producer, transactional_id in zip(producers, ids, strict=True)
                 )
             )
@@ -169,27 +194,6 @@ class KafkaLog:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
             raise
         return KafkaWriter(partition, producers, self._reach)
-
-    async def _mark_the_last(self, producer: Any, state: str | None, partition: int) -> None:
-        """End the last transaction again, everywhere it can have been, in the same way.
-
-        A broker that was stopped or killed can know a transaction as complete and not have
-        marked its partitions. Readers, and our restore, would end before it; and the marker of
-        whatever came next would decide over it.
-        """
-        if state not in COMMITTED and state not in ABORTED:
-            return
-        manager = producer._txn_manager
-        await producer.begin_transaction()
-        for topic, number in self._written(partition):
-            manager.maybe_add_partition_to_txn(TopicPartition(topic, number))
-        async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-            while manager.partitions_to_add():  # noqa: ASYNC110 - it has no event to wait for
-                await asyncio.sleep(0.002)
-        if state in COMMITTED:
-            await producer.commit_transaction()
-        else:
-            await producer.abort_transaction()
 
     async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
         """Read the changelogs of these partitions to their ends, aborted records left out.

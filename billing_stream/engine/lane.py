@@ -198,6 +198,7 @@ class Lane:
             if not answer.done():
                 answer.set_exception(NotReady(f"partition {self.partition} moved away"))
         await self._writer.close()
+        self.processor.close()
 
     @property
     def is_idle(self) -> bool:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
-from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX, Fenced, Log, Writer
+from billing_stream.engine.log import (
+    MARK_PREFIX,
+    POSITION_PREFIX,
+    RESERVED_PREFIX,
+    Fenced,
+    Log,
+    Writer,
+)
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.processor import Processor
@@ -93,12 +100,14 @@ class Lanes(Mapping[int, Lane]):
         self.activity += 1
         began = time.monotonic()
         writers: dict[int, Writer] = {}
+        processors: dict[int, Processor] = {}
         try:
             async with asyncio.TaskGroup() as group:
                 for partition in wanted:
                     group.create_task(self._fence(partition, writers))
             self._reach(Point.FENCED)
-            processors = {p: self._new_processor(p) for p in wanted}
+            for partition in wanted:
+                processors[partition] = self._new_processor(partition)
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
 
             def on_row(partition: int, table: str, key: bytes, value: bytes | None) -> None:
@@ -106,6 +115,8 @@ class Lanes(Mapping[int, Lane]):
                 if key.startswith(POSITION_PREFIX):
                     topic = key[len(POSITION_PREFIX) :].decode()
                     positions[partition][topic] = int(value or 0)
+                elif key.startswith(MARK_PREFIX):
+                    processors[partition].restore_mark(key[len(MARK_PREFIX) :], value)
                 elif not key.startswith(RESERVED_PREFIX):
                     processors[partition].restore(table, key, value)
 
@@ -117,6 +128,8 @@ class Lanes(Mapping[int, Lane]):
             gc.freeze()
         except BaseException:
             # Nothing was begun: whoever comes next fences these ids again.
+            for processor in processors.values():
+                processor.close()
             await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
             raise
         if wanted:

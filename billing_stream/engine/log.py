@@ -8,6 +8,8 @@ from billing_stream.engine.processor import Outgoing
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
 POSITION_PREFIX = RESERVED_PREFIX + b"position/"
+# Of the application's processor, beside its rows: the key goes on as it likes.
+MARK_PREFIX = RESERVED_PREFIX + b"mark/"
 # Written where nothing else is, because only the owner can write.
 OWNER_KEY = RESERVED_PREFIX + b"owner"
 

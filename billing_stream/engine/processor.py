@@ -20,7 +20,7 @@ class Outgoing(Struct, frozen=True, gc=False):
 
 
 class Request(NamedTuple):
-    """A command that comes from no topic. `origin` is http, timer or cli."""
+    """A command that comes from no topic. `origin` is http, timer, cli or operator:<who>."""
 
     command: Any
     origin: str
@@ -58,8 +58,14 @@ class Processor(Protocol):
     def restore(self, table: str, key: bytes, value: bytes | None) -> None:
         """Take a row from a changelog; later ones replace earlier ones, None deletes."""
 
+    def restore_mark(self, key: bytes, value: bytes | None) -> None:
+        """Take a mark: what was written under `MARK_PREFIX` and this key."""
+
     def restored(self) -> None:
         """All changelogs were read to their ends."""
+
+    def close(self) -> None:
+        """The partition leaves this worker: nothing more is asked of this processor."""
 
     def begin(self) -> Stage:
         """An empty stage over what was committed."""

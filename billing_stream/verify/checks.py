@@ -1,12 +1,16 @@
 """What must hold in whatever order things happened. Each function is one check or two."""
 
-from collections import Counter, defaultdict
+import uuid
+from collections import defaultdict
 from decimal import Decimal
 
 from billing_stream.verify.facts import Event, Facts, History, Input, Letter
-from billing_stream.verify.model import PAID, Rules
+from billing_stream.verify.imported import GRANTS, check_imports, imported_trial, offers
 from billing_stream.verify.records import Place, micros, parse_place, place_text
+from billing_stream.verify.redriven import check_redriven, other_than_parked
 from billing_stream.verify.report import Report
+from billing_stream.verify.shops import check_shops
+from billing_stream.verify.state import NAMESPACE, PAID, Rules
 
 
 def check_all(history: History, rules: Rules, report: Report) -> None:
@@ -24,6 +28,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_positions(history, report)
     check_dead_letters(history, rules, report)
     check_forwarded(history, report)
+    check_redriven(history, report)
     check_shops(history, report)
     for facts in history.merchants.values():
         report.count("versions", 1 + len(facts.purchases))
@@ -34,6 +39,8 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
             check_journal(facts, report)
             check_trial(history, facts, report)
             check_credits(facts, rules, report)
+            check_imports(history, facts, report)
+            check_adjustments(facts, report)
             check_payments(history, facts, report)
 
 
@@ -115,7 +122,7 @@ def _objection_to(
         waited = clock is not None and micros(clock) >= letter.at + rules.expiry_us
         full = sum(map(len, facts.inputs.values())) > rules.parked_max
         if letter.given_up and (waited or full):
-            return None
+            return other_than_parked(letter, found)
     elif command not in ("create", "time"):
         if letter.digest != found.digest:
             return f"says something else than {found.name}"
@@ -147,30 +154,6 @@ def check_forwarded(history: History, report: Report) -> None:
             report.fault("forwarded", what, copies[0][0])
 
 
-def check_shops(history: History, report: Report) -> None:
-    """The shops' table is what the shops' topic says last; each registration was asked for."""
-    if history.allow_lag or history.only or history.incomplete:
-        return
-    asked: Counter[tuple[str, str]] = Counter()
-    for facts in history.merchants.values():
-        for said, _ in facts.said():
-            if said.command == "create":
-                asked[f"{said.platform}:{said.text}".lower(), facts.merchant] += 1
-    for name in history.shop_records.keys() | history.shops.keys():
-        report.count("shops")
-        told, known = history.shop_records.get(name), history.shops.get(name)
-        if told != known:
-            what = f"{name} is {known} in the table, {told} in the topic"
-            report.fault("shops", what, merchant=told or known)
-    for (name, merchant), count in history.registered.items():
-        if count > asked[name, merchant]:
-            what = f"{name} was registered {count} times, asked for {asked[name, merchant]} times"
-            report.fault("shops", what, merchant=merchant)
-    for name, merchant in asked:
-        if (name, merchant) not in history.registered:
-            report.fault("shops", f"{name} was never registered", merchant=merchant)
-
-
 def check_sequences(facts: Facts, report: Report) -> None:
     """1, 2, 3 without gap or double, rising in each topic, and as many as the row says."""
     report.count("sequences", len(facts.events))
@@ -194,14 +177,22 @@ def check_sequences(facts: Facts, report: Report) -> None:
         report.fault("sequences", what, facts.row_place, merchant=facts.merchant)
 
 
+_SAME = {
+    "purchase.failed": "no payment",
+    "purchase.expired": "no payment",
+    "credits.imported": "credits.purchased",
+    "trial.imported": "trial.started",
+}
+
+
 def check_once(facts: Facts, report: Report) -> None:
-    """A trial starts and ends once, a purchase is paid once and fails or expires once."""
+    """Once: a trial starts and ends, a purchase is paid, fails or expires, an adjustment."""
     seen: set[tuple[str, str]] = set()
     for event in facts.events:
         report.count("once")
-        if event.kind == "purchase.refunded":
+        if event.kind in ("purchase.refunded", "merchant.forgotten"):
             continue
-        kind = "no payment" if event.kind in ("purchase.failed", "purchase.expired") else event.kind
+        kind = _SAME.get(event.kind, event.kind)
         if (kind, event.subject) in seen:
             _fault_of(report, "once", f"{event.kind} again for {event.subject}", event)
         seen.add((kind, event.subject))
@@ -250,6 +241,7 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
     row = facts.row or {}
     started = next((e for e in facts.events if e.kind == "trial.started"), None)
     expired = next((e for e in facts.events if e.kind == "trial.expired"), None)
+    dated, left, past = imported_trial(facts)
     report.count("trials", started is not None)
     asked = [
         found
@@ -265,11 +257,14 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
                 report.fault("trials", what, found.place, merchant=facts.merchant)
                 unprocessed(history, report, found.place, what, facts.merchant)
     if expired is not None:
-        end = started.told[4] if started is not None else None
+        end = started.told[4] if started is not None else left
         if expired.told[4] != end:
             _fault_of(report, "trials", "the trial ended that was never started so", expired)
-    for event, field in ((started, "trial_started_at"), (expired, "trial_expired")):
-        if (event is not None) != bool(row.get(field)):
+    for known, field in (
+        (started is not None or dated, "trial_started_at"),
+        (expired is not None or past is not None, "trial_expired"),
+    ):
+        if known != bool(row.get(field)):
             what = f"{field} is {row.get(field)} in the row, and an event says otherwise"
             report.fault("trials", what, facts.row_place, merchant=facts.merchant)
 
@@ -281,13 +276,14 @@ def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
     sums: dict[str, Decimal] = defaultdict(Decimal)
     total = 0
     packs = {(credits, Decimal(amount)) for credits, amount in rules.packs.values()}
+    offered = offers(facts)
     for event in facts.events:
         kind, purchase, credits, amount, platform = event.told
-        if kind == "credits.purchased":
+        if kind in GRANTS:
             granted[purchase] = event
             total += credits
             row = facts.purchases.get(purchase)
-            if (credits, amount) not in packs:
+            if (credits, amount) not in packs | offered.get(purchase, set()):
                 _fault_of(report, "credits", f"{credits} credits for {amount} are no pack", event)
             elif row is not None and (row["credits"], row["platform"]) != (credits, platform):
                 _fault_of(report, "credits", "the purchase's row says otherwise", event)
@@ -307,6 +303,25 @@ def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
         report.fault("credits", what, facts.row_place, merchant=facts.merchant)
 
 
+def check_adjustments(facts: Facts, report: Report) -> None:
+    """Each was asked for so, and the row holds their sum."""
+    asked = {
+        (str(uuid.uuid5(NAMESPACE, f"adjustment/{facts.merchant}/{said.key}")), said.number)
+        for said, _ in facts.said()
+        if said.command == "adjust"
+    }
+    total = 0
+    for event in facts.events:
+        if event.kind == "credits.adjusted":
+            total += event.told[2]
+            if event.told[1:3] not in asked:
+                _fault_of(report, "credits", "nobody asked for this adjustment", event)
+    recorded = (facts.row or {}).get("credits_adjusted", 0)
+    if recorded != total:
+        what = f"credits_adjusted is {recorded}, the adjustments add up to {total}"
+        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+
+
 def check_payments(history: History, facts: Facts, report: Report) -> None:
     """Granted iff paid, paid back only when a refund came, expired or failed only if opened."""
     paid: dict[str, Place | None] = {}
@@ -323,7 +338,7 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
                 refunded.add(said.charge)
         elif said.command == "update" and said.text.lower() in PAID:
             paid.setdefault(said.charge, found.place if found is not None else None)
-    granted = {e.told[1]: e for e in facts.events if e.kind == "credits.purchased"}
+    granted = {e.told[1]: e for e in facts.events if e.kind in GRANTS}
     for event in facts.events:
         purchase = event.told[1]
         if not purchase:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from billing_stream.kafka_options import client_options
-from billing_stream.settings import Settings
+from billing_stream.manual import SETTINGS, manual
+from billing_stream.settings import AppEnv, Settings
 from billing_stream.topics import Topics
 from billing_stream.verify.source import Progress
 from billing_stream.verify.verifier import verify as verify_log
@@ -16,7 +17,21 @@ EXIT_FAULTS = 1
 BAR_WIDTH = 30
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment={
+            "KAFKA_BOOTSTRAP_SERVERS": "the log to read",
+            "DATABASE_URL": "the projection to hold against it; or none",
+            **SETTINGS,
+        },
+        exits={0: "no fault was found", 1: "one was; each is named", 2: "it could not read"},
+        examples=[
+            "billing-stream verify                          # all is quiet",
+            "billing-stream verify --allow-lag --json report.json",
+            "billing-stream verify --merchant 0b0e9a52-3c4d-5e6f-8a9b-0c1d2e3f4a5b",
+        ],
+    )
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here.")
 @click.option("--max-examples", default=10, show_default=True, help="Faults shown per check.")
 @click.option("--allow-lag", is_flag=True, help="Workers run: judge what they have read by now.")
@@ -40,6 +55,7 @@ def verify(
             trial_duration=settings.trial_duration,
             purchase_expiry=settings.pending_purchase_expiry,
             max_record_bytes=settings.max_record_bytes,
+            test_clock=settings.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
             database_url=url.get_secret_value() if url is not None else None,
             merchant=merchant,
             max_examples=max_examples,

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 from billing_stream import topics as names
 from billing_stream.topics import Topics
 from billing_stream.verify.inputs import Said
-from billing_stream.verify.model import Told
 from billing_stream.verify.records import Place, partition_of
+from billing_stream.verify.state import Told
 
 
 class Input(NamedTuple):
     """A good input record that its lane has read. `at` is its timestamp, in microseconds.
 
     `digest`, of commands only, is what their dead letter must have when they are refused.
+    `redriven` is the dead letter it is a copy of, or empty.
     """
 
     topic: str
@@ -24,6 +25,7 @@ class Input(NamedTuple):
     at: int
     said: Said
     digest: int = 0
+    redriven: str = ""
 
     @property
     def place(self) -> Place:
@@ -79,7 +81,8 @@ class Event(NamedTuple):
 class Letter(NamedTuple):
     """A dead letter. `digest` is of key, value and headers of the record it keeps.
 
-    `given_up`: it may be the letter of a parked webhook, which says what was parked.
+    `given_up`: it may be the letter of a parked webhook, which says what was parked. `said` is
+    what such a letter says, or None: older ones said too little to be sent again.
     """
 
     place: Place
@@ -87,6 +90,17 @@ class Letter(NamedTuple):
     digest: int
     at: int
     given_up: bool
+    said: Said | None = None
+
+
+class Action(NamedTuple):
+    """What someone did with a dead letter, by the ledger of `billing-stream dlq`."""
+
+    place: Place
+    letter: str
+    action: str
+    target: str | None
+    again: bool
 
 
 @dataclass(slots=True)
@@ -105,6 +119,7 @@ class Facts:
     # What older rows said, by version: sequence, clock, total, parked.
     passed: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     purchases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    adjustments: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
 
     @property
@@ -160,14 +175,23 @@ class History:
     # Good records of other partitions: their places and digests; copies by where from.
     foreign: dict[Place, int] = field(default_factory=dict)
     copies: dict[Place, list[tuple[Place, int]]] = field(default_factory=dict)
+    # Dead letters by place, each with the first of its line: the letter that names it stands in
+    # the header of its copies. Copies by place; copies of what a copy before had carried out.
+    lines: dict[str, str] = field(default_factory=dict)
+    redriven: dict[str, str] = field(default_factory=dict)
+    repeated: dict[Place, int] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
     # Per input partition: the first record beyond the position, and how many there are.
     unread: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     ids: dict[str, Event] = field(default_factory=dict)
     shops: dict[str, str] = field(default_factory=dict)
     shop_records: dict[str, str] = field(default_factory=dict)
     registered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unregistered: Counter[tuple[str, str]] = field(default_factory=Counter)
     troubles: list[Trouble] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
+    # Topics whose oldest records are gone, in some partition.
+    cut: set[str] = field(default_factory=set)
     # Partitions whose inputs or journal do not begin at the beginning any more.
     incomplete: set[int] = field(default_factory=set)
 

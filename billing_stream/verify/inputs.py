@@ -5,16 +5,21 @@ Written from the contract. msgspec is used to get from bytes to dicts, and for n
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from billing_stream import topics as names
+from billing_stream.verify.old import FIELDS, Old, read_old
+from billing_stream.verify.records import micros_of
 
 FORWARDED_TOPIC = "billing-forwarded-topic"
 FORWARDED_FROM = "billing-forwarded-from"
+REDRIVEN_FROM = "billing-redriven-from"
+REDRIVEN_FROM_CHARS_MAX = 300
 PLATFORMS = ("shopify", "stripe", "custom")
 # Every field of an input that means something, for records with unreadable other fields.
 _KNOWN = (
@@ -33,11 +38,18 @@ _KNOWN = (
     "checkout_url",
     "reason",
     "command_id",
+    "credits",
+    "to",
+    "gone",
+    *FIELDS,
 )
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+
+_Moment = Annotated[datetime, Meta(tz=True)]
+ADJUSTMENT_MAX = 1_000_000
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_raw = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -57,13 +69,18 @@ class Said(NamedTuple):
     url: str = ""
     key: str | None = None
     amount: str | None = None
+    # The credits of an adjustment; the time a clock is moved to.
+    number: int = 0
+    # The merchant as the service before this one had it.
+    old: Old | None = None
 
 
 class Shop(NamedTuple):
-    """A record of `billing.shops.v1`."""
+    """A record of `billing.shops.v1`; `gone`: the shop is the merchant's no longer."""
 
     name: str
     merchant: str
+    gone: bool = False
 
 
 class Bad(ValueError):
@@ -134,7 +151,30 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> Said:
         return Said("refund", merchant, source, charge, purchase, amount=amount)
     if name == "pass_time":
         return Said("time", merchant, source)
+    if name == "adjust_credits":
+        key = _key(data)
+        if key is None:
+            raise Bad("an adjustment has an idempotency key")
+        reason, credits = _text(data, "reason"), _credits(data)
+        return Said("adjust", merchant, source, text=reason, key=key, number=credits)
+    if name == "forget_merchant":
+        return Said("forget", merchant, source)
+    if name == "move_clock":
+        return Said("clock", merchant, source, number=_moment(data))
+    if name == "import_merchant":
+        return _import(data, merchant, source)
     raise Bad(f"no command {name!r} is known")
+
+
+def _import(data: Mapping[str, Any], merchant: str, source: str) -> Said:
+    platform, domain = (
+        "" if data.get(name) is None else _text(data, name) for name in ("platform", "domain")
+    )
+    try:
+        old = read_old(data)
+    except ValueError as error:
+        raise Bad(str(error)) from None
+    return Said("import", merchant, source, text=domain, platform=platform, old=old)
 
 
 def _payload(value: bytes) -> Mapping[str, Any]:
@@ -189,6 +229,20 @@ def _key(data: Mapping[str, Any]) -> str | None:
     return value
 
 
+def _credits(data: Mapping[str, Any]) -> int:
+    value = data.get("credits")
+    if type(value) is not int or not 0 < abs(value) <= ADJUSTMENT_MAX:
+        raise Bad("the credits are no adjustment")
+    return value
+
+
+def _moment(data: Mapping[str, Any]) -> int:
+    try:
+        return micros_of(msgspec.convert(data.get("to"), _Moment))
+    except msgspec.ValidationError:
+        raise Bad("to is no time") from None
+
+
 def _money(value: Any) -> str | None:
     if value is None:
         return None
@@ -209,4 +263,7 @@ def _shop(data: Mapping[str, Any]) -> Shop:
     if not all(isinstance(field, str) for field in fields):
         raise Bad("a shop is platform, domain and merchant_id")
     platform, domain, merchant = map(str, fields)
-    return Shop(f"{platform}:{domain}".lower(), merchant)
+    gone = data.get("gone", False)
+    if not isinstance(gone, bool):
+        raise Bad("a shop is gone or not")
+    return Shop(f"{platform}:{domain}".lower(), merchant, gone)

@@ -5,114 +5,21 @@ It shares nothing with the code that it judges. Times are microseconds since the
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from decimal import Decimal
-from operator import attrgetter
-from typing import NamedTuple
 
 from billing_stream.verify.inputs import Said
-
-# Purchase ids are derived, so that a purchase has the same id in every replay.
-NAMESPACE = uuid.UUID("6f1d3c0a-3d0f-5a58-9a3e-0f5c2f4b7c11")
-DAY_US = 86_400_000_000
-PAID = ("accepted", "active")
-
-Told = tuple[str, str, int, Decimal | None, object]
-"""An event: kind, purchase, credits, amount, and the time, platform or reason it gives."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The numbers in the contract; the first three come from the settings."""
-
-    trial_us: int = 14 * DAY_US
-    expiry_us: int = DAY_US
-    record_bytes_max: int = 262_144
-    trial_credits: int = 500
-    keys_us: int = DAY_US
-    keys_max: int = 1000
-    parked_max: int = 100
-    packs: dict[str, tuple[int, str]] = field(
-        default_factory=lambda: {
-            "small": (100, "9.99"),
-            "medium": (500, "39.99"),
-            "large": (1000, "69.99"),
-        }
-    )
-
-
-class Bought(NamedTuple):
-    """A purchase."""
-
-    credits: int
-    amount: str
-    platform: str
-    created: int
-    expires: int
-    status: str = "pending"
-    charge: str | None = None
-    url: str | None = None
-    paid: int | None = None
-    no_checkout: bool = False
-    back: Decimal = Decimal(0)
-    credits_back: int = 0
-    version: int = 0
-
-
-class Waiting(NamedTuple):
-    """A webhook that came before its charge was known. `kind`: complete, fail or refund."""
-
-    charge: str
-    kind: str
-    amount: str | None
-    status: str
-    source: str
-    at: int
-
-
-@dataclass(slots=True)
-class State:
-    """One merchant. Containers are replaced, never changed: a copy may share them."""
-
-    merchant: str
-    created: int | None = None
-    platform: str = ""
-    domain: str = ""
-    started: int | None = None
-    ends: int | None = None
-    ended: bool = False
-    total: int = 0
-    last_paid: int | None = None
-    clock: int | None = None
-    version: int = 0
-    sequence: int = 0
-    purchases: dict[str, Bought] = field(default_factory=dict)
-    charges: dict[str, str] = field(default_factory=dict)
-    pending: tuple[tuple[int, str], ...] = ()
-    parked: tuple[Waiting, ...] = ()
-    keys: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
-
-    def copy(self) -> "State":
-        """A state that can change without this one."""
-        return State(*_fields(self))
-
-    def identity(self) -> tuple[object, ...]:
-        """Equal for states that can have the same future."""
-        return (
-            self.created,
-            self.platform,
-            self.domain,
-            self.ends,
-            self.ended,
-            self.clock,
-            self.version,
-            frozenset(self.purchases.items()),
-            self.parked,
-            tuple(self.keys.items()),
-        )
-
-
-_fields = attrgetter(*State.__slots__)
+from billing_stream.verify.old import Old, OldPurchase
+from billing_stream.verify.state import (
+    FORGOTTEN,
+    NAMESPACE,
+    PAID,
+    Bought,
+    Change,
+    Rules,
+    State,
+    Told,
+    Waiting,
+)
 
 
 class Step:
@@ -131,6 +38,8 @@ class Step:
         self.shops: list[str] = []
         self.refusal: str | None = None
         self.changed = False
+        if said.command == "clock":
+            self._move_clock(said, at_us)
         self._let_time_pass()
         self._carry_out(said)
         if self.changed:
@@ -147,7 +56,9 @@ class Step:
         while me.pending and me.pending[0][0] <= now:
             purchase = me.pending[0][1]
             bought = me.purchases[purchase]
-            expired = bought._replace(status="expired", no_checkout=bought.url is None)
+            expired = bought._replace(status="expired")
+            if bought.url is None:
+                expired = expired._replace(no_checkout="expired")
             self._put(purchase, expired)
             self._tell("purchase.expired", purchase)
         if me.parked and me.parked[0].at + self._rules.expiry_us <= now:
@@ -155,6 +66,15 @@ class Step:
             self.given_up += [waiting for waiting in me.parked if waiting.at <= limit]
             me.parked = tuple(waiting for waiting in me.parked if waiting.at > limit)
             self.changed = True
+
+    def _move_clock(self, said: Said, at_us: int) -> None:
+        me, rules = self.state, self._rules
+        if not rules.test_clock or said.number > at_us + rules.ahead_us:
+            self.refusal = "CLOCK_REFUSED"
+        elif me.created is None:
+            self.refusal = "MERCHANT_NOT_FOUND"
+        elif said.number > self.now:
+            self.now, self.changed = said.number, True
 
     def _carry_out(self, said: Said) -> None:
         command = said.command
@@ -165,9 +85,17 @@ class Step:
             self._hear(said, "refund", "refunded", known)
         elif command == "create":
             self._create(said)
-        elif command == "time":
+        elif command == "import" and said.old is not None:
+            self._bring_in(said, said.old)
+        elif command in ("time", "clock"):
             return
         elif self.state.created is None:
+            self.refusal = "MERCHANT_NOT_FOUND"
+        elif command == "adjust":
+            self._adjust(said)
+        elif command == "forget":
+            self._forget()
+        elif command in ("trial", "reserve") and self.state.forgotten is not None:
             self.refusal = "MERCHANT_NOT_FOUND"
         elif command == "trial":
             self._once(said, ("trial",), self._start_trial)
@@ -184,11 +112,104 @@ class Step:
         me, shop = self.state, (said.platform.lower(), said.text.lower())
         if me.created is not None and (me.platform, me.domain) == shop:
             return
+        new = ":".join(shop)
+        former = [name for name in self._shops() if name != new]
+        # Of very many, the oldest go.
+        me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
+        me.forgotten = None
         me.platform, me.domain = shop
         if me.created is None:
             me.created = self.now
         self.shops.append(":".join(shop))
         self.changed = True
+
+    def _bring_in(self, said: Said, old: Old) -> None:
+        """What is not known here comes in, once; what happened here stays."""
+        me = self.state
+        if said.purchase:
+            self.refusal = "PURCHASE_NOT_FOUND"
+            return
+        if me.created is None or old.created < me.created:
+            me.created, self.changed = old.created, True
+        self._paid_by(old.last_paid)
+        if said.platform and said.text and not me.domain and me.forgotten is None:
+            me.platform, me.domain = said.platform.lower(), said.text.lower()
+            self.shops.append(f"{me.platform}:{me.domain}")
+            self.changed = True
+        if old.used and not me.used:
+            me.used, me.started, me.ends = True, old.started, old.ends
+            me.ended = old.ends is not None and old.ends <= self.now
+            self._tell("trial.imported", "", 0, None, (old.started, old.ends))
+        for purchase in old.purchases:
+            self._bring_purchase(purchase)
+
+    def _bring_purchase(self, old: OldPurchase) -> None:
+        """A new one as it was; a known one goes on: to paid, or from pending to unpaid."""
+        me = self.state
+        overdue = old.status == "pending" and old.expires <= self.now
+        status = "expired" if overdue else old.status
+        known = me.purchases.get(old.id)
+        bought = known or Bought(
+            old.credits, old.amount, old.platform, old.created, old.expires, status
+        )
+        if bought.status == "pending" or (
+            status == "completed" and bought.status in ("failed", "expired")
+        ):
+            bought = bought._replace(status=status)
+        charge = None
+        if old.charge is not None and bought.charge is None and old.charge not in me.charges:
+            charge = old.charge
+            bought = bought._replace(charge=charge)
+        if bought.status == "completed" and bought.paid is None:
+            bought = bought._replace(paid=old.created if old.paid is None else old.paid)
+            me.total += bought.credits
+            self._paid_by(bought.paid)
+            amount = Decimal(bought.amount)
+            self._tell("credits.imported", old.id, bought.credits, amount, bought.platform)
+        if bought != known:
+            self._put(old.id, bought)
+        if charge is not None:
+            self._claim(old.id, charge)
+
+    def _paid_by(self, moment: int | None) -> None:
+        me = self.state
+        if moment is not None and (me.last_paid is None or me.last_paid < moment):
+            me.last_paid, self.changed = moment, True
+
+    def _shops(self) -> list[str]:
+        me = self.state
+        current = [f"{me.platform}:{me.domain}"] if me.domain else []
+        return list(dict.fromkeys([*me.former, *current]))
+
+    def _adjust(self, said: Said) -> None:
+        """Once per key, for ever; never below nothing."""
+        me = self.state
+        name = f"adjustment/{me.merchant}/{said.key}"
+        adjustment = str(uuid.uuid5(NAMESPACE, name))
+        before = me.adjustments.get(adjustment)
+        balance = me.total + me.adjusted + said.number
+        if before is not None:
+            if before[:2] != (said.number, said.text):
+                self.refusal = "IDEMPOTENCY_KEY_REUSED"
+        elif said.number < 0 and balance < 0:
+            self.refusal = "INSUFFICIENT_CREDITS"
+        else:
+            made = Change(said.number, said.text, balance, self.now, me.version + 1)
+            me.adjustments = {**me.adjustments, adjustment: made}
+            me.adjusted += said.number
+            self._tell("credits.adjusted", adjustment, said.number, None, said.text)
+
+    def _forget(self) -> None:
+        """Domain, shops, checkout pages and answers go; the money trail stays."""
+        me = self.state
+        if me.forgotten is not None:
+            return
+        me.domain, me.former, me.keys, me.forgotten = "", (), {}, self.now
+        for purchase, bought in me.purchases.items():
+            bare = bought._replace(url=None, no_checkout=bought.no_checkout and FORGOTTEN)
+            if bare != bought:
+                self._put(purchase, bare)
+        self._tell("merchant.forgotten", "")
 
     def _once(self, said: Said, asked: tuple[str, ...], rule: Callable[[Said], None]) -> None:
         """The first answer to a key is the answer, for a day."""
@@ -223,10 +244,10 @@ class Step:
 
     def _start_trial(self, said: Said) -> None:
         me = self.state
-        if me.started is not None:
+        if me.used:
             self.refusal = "TRIAL_ALREADY_USED"
             return
-        me.started, me.ends = self.now, self.now + self._rules.trial_us
+        me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
         self._tell("trial.started", "", self._rules.trial_credits, None, me.ends)
 
     def _purchase_id(self, said: Said) -> str:
@@ -251,26 +272,33 @@ class Step:
 
     def _attach(self, said: Said) -> None:
         me, bought = self.state, self.state.purchases[said.purchase]
+        url = said.url if me.forgotten is None else None
         if bought.charge is not None:
             self.refusal = None if bought.charge == said.charge else "CHARGE_MISMATCH"
             return
         if said.charge in me.charges:
             self.refusal = "CHARGE_MISMATCH"
             return
-        self._put(said.purchase, bought._replace(charge=said.charge, url=said.url))
-        me.charges = {**me.charges, said.charge: said.purchase}
-        mine = [waiting for waiting in me.parked if waiting.charge == said.charge]
-        me.parked = tuple(waiting for waiting in me.parked if waiting.charge != said.charge)
+        self._put(said.purchase, bought._replace(charge=said.charge, url=url))
+        self._claim(said.purchase, said.charge)
+
+    def _claim(self, purchase: str, charge: str) -> None:
+        """The charge is the purchase's; what waited for it applies now."""
+        me = self.state
+        me.charges = {**me.charges, charge: purchase}
+        mine = [waiting for waiting in me.parked if waiting.charge == charge]
+        me.parked = tuple(waiting for waiting in me.parked if waiting.charge != charge)
         for waiting in mine:
-            self._settle(said.purchase, waiting)
+            self._settle(purchase, waiting)
 
     def _no_checkout(self, said: Said) -> None:
         bought = self.state.purchases[said.purchase]
         if bought.charge is not None or bought.no_checkout:
             return
+        why = said.text if self.state.forgotten is None else FORGOTTEN
         pending = bought.status == "pending"
         status = "failed" if pending else bought.status
-        self._put(said.purchase, bought._replace(status=status, no_checkout=True))
+        self._put(said.purchase, bought._replace(status=status, no_checkout=why))
         if pending:
             self._tell("purchase.failed", said.purchase, 0, None, said.text.lower())
 

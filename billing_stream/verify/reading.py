@@ -13,14 +13,16 @@ import msgspec
 
 from billing_stream import topics as names
 from billing_stream.topics import Topics
-from billing_stream.verify import inputs
-from billing_stream.verify.facts import Entry, Event, History, Input, Letter, Trouble
-from billing_stream.verify.inputs import Bad, Shop
-from billing_stream.verify.model import Rules, Told
+from billing_stream.verify import imported, inputs, redriven
+from billing_stream.verify.facts import Action, Entry, Event, History, Input, Letter, Trouble
+from billing_stream.verify.inputs import Bad, Said, Shop
 from billing_stream.verify.records import Place, Record, micros, parse_place, place_text
+from billing_stream.verify.state import Rules, Told
 
 POSITION = "\0position/"
-_GIVEN_UP = {"merchant_id", "charge_id", "status"}
+# What was parked, as its dead letter says it; older ones said the same of every kind.
+_PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
+_OLD = {"merchant_id", "charge_id", "status"}
 _UNREADABLE = (
     KeyError,
     TypeError,
@@ -49,8 +51,10 @@ class Reader:
             self._handlers[topics.name(names.event_type(kind))] = self._event_of(kind)
         self._handlers[topics.name(names.JOURNAL)] = self._entry
         self._handlers[topics.name(names.DEAD_LETTERS)] = self._letter
+        self._handlers[topics.name(names.DEAD_LETTER_ACTIONS)] = self._action
         self._handlers[topics.changelog(names.BILLING_RECORDS)] = self._merchant_row
         self._handlers[topics.changelog(names.CREDIT_PURCHASES)] = self._purchase_row
+        self._handlers[topics.changelog(names.CREDIT_ADJUSTMENTS)] = self._adjustment_row
         self._handlers[topics.changelog(names.IDEMPOTENCY_KEYS)] = self._key_row
         self._handlers[topics.changelog(names.SHOPS_TABLE)] = self._shop_row
 
@@ -70,7 +74,9 @@ class Reader:
             self._trouble("formats", what, record)
 
     def finish(self) -> None:
-        """Everything was read: leave out what is later than the cut."""
+        """Everything was read: leave out what is later than the cut, or was done before."""
+        redriven.leave_out_repeated(self.history)
+        imported.mark_refused(self.history)
         for facts in self.history.merchants.values():
             facts.events.sort(key=lambda event: event.sequence)
             if self.history.allow_lag:
@@ -93,10 +99,14 @@ class Reader:
         history.counted["inputs"] += 1
         came_from = _header(record, inputs.FORWARDED_FROM)
         base = self._bases[record.topic]
+        letter = redriven.letter_of(record) if base == names.COMMANDS else ""
+        if letter and came_from is None:
+            history.redriven[place_text(*place)] = letter
         if came_from is not None and base == names.COMMANDS:
             source = parse_place(came_from)
             if source is not None:
                 history.copies.setdefault(source, []).append((place, hash(record.value)))
+        if base == names.COMMANDS:
             base = _header(record, inputs.FORWARDED_TOPIC) or base
         if not history.is_read(*place):
             first, count = history.unread.get(place[:2], (record.offset, 0))
@@ -110,8 +120,7 @@ class Reader:
             return
         if isinstance(said, Shop):
             if base == names.SHOPS:
-                history.shop_records[said.name] = said.merchant
-                history.registered[said.name, said.merchant] += 1
+                self._shop(said)
             return
         if self._skips(said.merchant):
             return
@@ -119,10 +128,21 @@ class Reader:
         if facts.partition != record.partition:
             history.foreign[place] = hash(record.value)
             return
-        whole = base == names.COMMANDS
+        whole = base == names.COMMANDS or letter
         digest = _digest(record.key, record.value, record.headers) if whole else 0
-        found = Input(*place, record.timestamp * 1000, said, digest)
+        found = Input(*place, record.timestamp * 1000, said, digest, letter)
         facts.inputs.setdefault(record.topic, []).append(found)
+
+    def _shop(self, shop: Shop) -> None:
+        """Whose it is by the last that was said; it may be another merchant's that goes."""
+        history, of = self.history, (shop.name, shop.merchant)
+        if not shop.gone:
+            history.shop_records[shop.name] = shop.merchant
+            history.registered[of] += 1
+            return
+        history.unregistered[of] += 1
+        if history.shop_records.get(shop.name) == shop.merchant:
+            del history.shop_records[shop.name]
 
     # -- outcomes
 
@@ -185,19 +205,53 @@ class Reader:
         value = _decode(record.value or b"")
         source: Place = (value["topic"], value["partition"], value["offset"])
         self.history.counted["letters"] += 1
-        if source[2] < 0 or source[0] not in self._bases:
-            return
         key, raw = _bytes(value["key"]), _bytes(value["value"])
         headers = [(name, _bytes(text)) for name, text in value["headers"]]
-        given_up = not headers and raw is not None and _is_given_up(raw)
+        place, line = redriven.line_of(record, headers)
+        self.history.lines[place] = line
+        if source[2] < 0 or source[0] not in self._bases:
+            return
+        given_up, said = False, None
+        if not headers and raw is not None:
+            given_up, said = self._given_up(source, raw)
         letter = Letter(
             (record.topic, record.partition, record.offset),
             value["reason"],
             _digest(key, raw, headers),
             micros(value["timestamp"]),
             given_up,
+            said,
         )
         self.history.letters.setdefault(source, []).append(letter)
+
+    def _given_up(self, source: Place, value: bytes) -> tuple[bool, Said | None]:
+        """Whether it may be what was parked of a webhook, and what it says when sent again."""
+        base = self._bases[source[0]]
+        try:
+            fields = set(_decode(value))
+            if fields == _OLD and base != names.PURCHASE_UPDATED:
+                return True, None
+            said = inputs.read(base, value, place_text(*source), self._rules.record_bytes_max)
+        except (ValueError, TypeError, RecursionError):
+            return False, None
+        if not isinstance(said, Said) or not fields <= _PARKED:
+            return False, None
+        return said.command in ("update", "refund"), said
+
+    def _action(self, record: Record) -> None:
+        value = _decode(record.value or b"")
+        micros(value["at"])
+        for name in ("by", "reason"):
+            if not isinstance(value[name], str) or not value[name]:
+                raise ValueError(f"{name} is missing")
+        action = Action(
+            (record.topic, record.partition, record.offset),
+            value["letter"],
+            value["action"],
+            value["target"],
+            value["again"],
+        )
+        self.history.actions.append(action)
 
     # -- tables
 
@@ -250,6 +304,18 @@ class Reader:
         if not self.history.allow_lag or row.get("version", 0) <= facts.version:
             facts.purchases[key] = row
 
+    def _adjustment_row(self, record: Record) -> None:
+        key, row = (record.key or b"").decode(), _decode(record.value or b"")
+        merchant = row["merchant_id"]
+        if self._skips(merchant):
+            return
+        facts = self.history.facts(merchant)
+        self._rising(key, row["version"], 0, record, merchant)
+        if row["id"] != key:
+            self._trouble("formats", "its key is not its adjustment", record, merchant)
+        if not self.history.allow_lag or row["version"] <= facts.version:
+            facts.adjustments[key] = row
+
     def _rising(self, key: str, version: int, sequence: int, record: Record, merchant: str) -> None:
         before = self._versions.get(key, (0, 0))
         if version <= before[0] or sequence < before[1]:
@@ -271,7 +337,11 @@ class Reader:
             keys.add(key)
 
     def _shop_row(self, record: Record) -> None:
-        self.history.shops[(record.key or b"").decode()] = (record.value or b"").decode()
+        shop = (record.key or b"").decode()
+        if record.value is None:
+            self.history.shops.pop(shop, None)
+        else:
+            self.history.shops[shop] = record.value.decode()
 
 
 def _told(kind: str, data: dict[str, Any]) -> Told:
@@ -279,6 +349,13 @@ def _told(kind: str, data: dict[str, Any]) -> Told:
         return kind, "", data["credits"], None, micros(data["ends_at"])
     if kind == "trial.expired":
         return kind, "", 0, None, micros(data["expired_at"])
+    if kind == "credits.adjusted":
+        return kind, data["adjustment_id"], data["credits"], None, data["reason"]
+    if kind == "merchant.forgotten":
+        return kind, "", 0, None, ""
+    if kind == "trial.imported":
+        times = (data["started_at"], data["ends_at"])
+        return kind, "", 0, None, tuple(None if at is None else micros(at) for at in times)
     purchase = data["purchase_id"]
     if kind == "purchase.failed":
         return kind, purchase, 0, None, data["reason"].lower()
@@ -287,7 +364,7 @@ def _told(kind: str, data: dict[str, Any]) -> Told:
     amount = data["amount"]
     if not isinstance(amount, str):
         raise TypeError("the amount is not a text")
-    platform = data["platform"] if kind == "credits.purchased" else ""
+    platform = "" if kind == "purchase.refunded" else data["platform"]
     return kind, purchase, data["credits"], Decimal(amount), platform
 
 
@@ -304,10 +381,3 @@ def _bytes(text: str | None) -> bytes | None:
 
 def _digest(key: bytes | None, value: bytes | None, headers: Any) -> int:
     return hash((key, value, tuple((name, content) for name, content in headers)))
-
-
-def _is_given_up(value: bytes) -> bool:
-    try:
-        return set(_decode(value)) == _GIVEN_UP
-    except (ValueError, TypeError, RecursionError):
-        return False

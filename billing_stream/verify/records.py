@@ -48,6 +48,11 @@ def micros(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"a time without a zone: {text!r}")
+    return micros_of(moment)
+
+
+def micros_of(moment: datetime) -> int:
+    """Microseconds since the epoch of an aware time."""
     return (moment - _EPOCH) // _MICROSECOND
 
 

@@ -19,9 +19,10 @@ from itertools import pairwise
 from typing import Any
 
 from billing_stream.verify.facts import Entry, Event, Facts, History, Input
-from billing_stream.verify.model import Rules, State, Step
+from billing_stream.verify.model import Step
 from billing_stream.verify.records import Place, micros, moment_text, parse_place, place_text
 from billing_stream.verify.rows import differences
+from billing_stream.verify.state import Rules, State
 
 STEPS_PER_COMMAND = 30
 STEPS_AT_LEAST = 5_000
@@ -96,6 +97,8 @@ class Replay:
             if found.said.command in ("update", "refund")
             and any(letter.given_up for letter in history.letters.get(found.place, ()))
         }
+        # An import makes a record as old as it was there, whatever made it here.
+        self._imported = any(said.old is not None for said, _ in facts.said())
         self._furthest = -1
         self._why: list[str] = []
         self.verdict = Verdict()
@@ -222,7 +225,7 @@ class Replay:
                 return f"version {state.version} is {reached}, in its row {passed}"
         elif state.version > facts.version:
             return f"the last version is {facts.version}"
-        if command.said.command == "create":
+        if command.said.command == "create" and not self._imported:
             return _other_time("created_at", facts.row, state.created)
         if command.said.command == "reserve":
             for purchase in list(state.purchases)[-1:]:

@@ -13,6 +13,7 @@ TITLES = {
     "positions": "positions only rise, and are not beyond what has no outcome",
     "dead-letters": "every bad record is a dead letter once, and no good one is",
     "forwarded": "every record of another partition was forwarded once",
+    "redriven": "a dead letter sent again counts once, and who sent it is known",
     "event-ids": "no event id twice, no id with other bytes",
     "once": "once per trial, once per purchase",
     "causes": "every event names a record or command that is there",

@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from billing_stream.verify.facts import Facts
-from billing_stream.verify.model import Bought, State
 from billing_stream.verify.records import micros, moment_text
+from billing_stream.verify.state import FORGOTTEN, Bought, State
 
 Row = Mapping[str, Any]
 
@@ -36,6 +36,16 @@ def differences(state: State, facts: Facts, *, allow_lag: bool) -> Iterator[str]
             yield f"purchase {purchase} has no row"
     for purchase in facts.purchases.keys() - state.purchases.keys():
         yield f"purchase {purchase} has a row, and nobody opened it"
+    for adjustment, change in state.adjustments.items():
+        found = facts.adjustments.get(adjustment)
+        if found is not None:
+            yield from _compare(f"adjustment {adjustment}: ", found, _ADJUSTMENT, change)
+            if found.get("merchant_id") != state.merchant:
+                yield f"adjustment {adjustment}: merchant_id: {found.get('merchant_id')!r}"
+        elif not allow_lag:
+            yield f"adjustment {adjustment} has no row"
+    for adjustment in facts.adjustments.keys() - state.adjustments.keys():
+        yield f"adjustment {adjustment} has a row, and nobody made it"
     if not allow_lag and facts.keys != state.keys.keys():
         odd = sorted(facts.keys ^ state.keys.keys())[:3]
         yield f"idempotency keys that only the table or only the model has: {odd}"
@@ -62,12 +72,17 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _why(reason: str | None) -> str | None:
+    """The words of a reason are free, but for that of one that was removed."""
+    return "a reason" if reason and reason != FORGOTTEN else reason
+
+
 Field = tuple[str, Any, Callable[[Any], Any], Callable[[Any], Any]]
 
 _MERCHANT: tuple[Field, ...] = (
     ("platform", "", _same, lambda me: me.platform),
     ("domain", "", _same, lambda me: me.domain),
-    ("trial_available", True, _same, lambda me: me.started is None),
+    ("trial_available", True, _same, lambda me: not me.used),
     ("trial_started_at", None, _time, lambda me: me.started),
     ("trial_ends_at", None, _time, lambda me: me.ends),
     ("trial_expired", False, _same, lambda me: me.ended),
@@ -75,6 +90,9 @@ _MERCHANT: tuple[Field, ...] = (
     ("last_purchase_at", None, _time, lambda me: me.last_paid),
     ("created_at", None, _time, lambda me: me.created),
     ("updated_at", None, _time, lambda me: me.clock),
+    ("credits_adjusted", 0, _same, lambda me: me.adjusted),
+    ("former_shops", (), tuple, lambda me: me.former),
+    ("forgotten_at", None, _time, lambda me: me.forgotten),
     ("version", 0, _same, lambda me: me.version),
     ("sequence", 0, _same, lambda me: me.sequence),
 )
@@ -94,8 +112,16 @@ _PURCHASE: tuple[Field, ...] = (
     ("created_at", None, _time, lambda bought: bought.created),
     ("completed_at", None, _time, lambda bought: bought.paid),
     ("expires_at", None, _time, lambda bought: bought.expires),
-    ("no_checkout", None, bool, lambda bought: bought.no_checkout),
+    ("no_checkout", None, _why, lambda bought: _why(bought.no_checkout)),
     ("refunded_amount", "0", Decimal, _back),
     ("refunded_credits", 0, _same, lambda bought: bought.credits_back),
     ("version", 0, _same, lambda bought: bought.version),
+)
+
+_ADJUSTMENT: tuple[Field, ...] = (
+    ("credits", None, _same, lambda change: change.credits),
+    ("reason", None, _same, lambda change: change.reason),
+    ("balance", None, _same, lambda change: change.balance),
+    ("created_at", None, _time, lambda change: change.at),
+    ("version", None, _same, lambda change: change.version),
 )

@@ -10,13 +10,14 @@ from billing_stream import topics as names
 from billing_stream.topics import Topics
 from billing_stream.verify.checks import check_all
 from billing_stream.verify.facts import Facts, History
-from billing_stream.verify.model import Rules
+from billing_stream.verify.imported import imported_trial
 from billing_stream.verify.projection import check_projection
 from billing_stream.verify.reading import Reader
 from billing_stream.verify.records import duration_us, moment_text, place_text
 from billing_stream.verify.replay import Verdict, replay
 from billing_stream.verify.report import Report
 from billing_stream.verify.source import KafkaSource, Progress, Source, VerifyError
+from billing_stream.verify.state import Rules
 
 MERCHANTS_AT_ONCE = 200
 
@@ -30,6 +31,7 @@ async def verify(
     trial_duration: timedelta = timedelta(days=14),
     purchase_expiry: timedelta = timedelta(hours=24),
     max_record_bytes: int = 262_144,
+    test_clock: bool = False,
     database_url: str | None = None,
     merchant: str | None = None,
     max_examples: int = 10,
@@ -45,6 +47,7 @@ async def verify(
         trial_us=duration_us(trial_duration),
         expiry_us=duration_us(purchase_expiry),
         record_bytes_max=max_record_bytes,
+        test_clock=test_clock,
     )
     return await verify_source(
         KafkaSource(options, partitions, progress),
@@ -98,6 +101,7 @@ def _note_what_is_gone(source: Source, history: History, report: Report) -> None
     needed = {*history.topics.inputs(), history.topics.name(names.JOURNAL)}
     needed |= {history.topics.name(names.event_type(kind)) for kind in names.EVENT_TYPES}
     for topic, partition in source.begins_late():
+        history.cut.add(topic)
         if topic in needed:
             history.incomplete.add(partition)
             report.notes.append(
@@ -146,7 +150,8 @@ def _told(facts: Facts, verdict: Verdict) -> list[str]:
     for command, events in verdict.order:
         said = command.said
         words = (said.charge, said.purchase, said.text, said.platform, said.key, said.amount)
-        details = " ".join(word for word in words if word)
+        number = moment_text(said.number) if said.command == "clock" else said.number
+        details = " ".join(str(word) for word in (*words, number) if word)
         lines.append(f"{moment_text(command.at)} {place_text(*command.place)} {said.command}")
         lines[-1] += f" {details}" if details else ""
         for event in events:
@@ -159,6 +164,7 @@ def _told(facts: Facts, verdict: Verdict) -> list[str]:
     if facts.row is not None:
         lines.append(
             f"total {facts.row.get('total_credits_purchased', 0)}, "
+            f"adjusted {facts.row.get('credits_adjusted', 0)}, "
             f"version {facts.version}, sequence {facts.sequence}"
         )
     return lines
@@ -174,8 +180,9 @@ def _note_overdue(history: History, report: Report) -> None:
     trials = 0
     for facts in history.merchants.values():
         ends = [e.told[4] for e in facts.events if e.kind == "trial.started"]
+        ends += [imported_trial(facts)[1]]
         told = any(e.kind == "trial.expired" for e in facts.events)
-        end = ends[0] if ends else None
+        end = ends[0]
         if isinstance(end, int) and not told and end <= last.get(facts.partition, 0):
             trials += 1
     if trials and not history.allow_lag:

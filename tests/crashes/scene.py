@@ -8,16 +8,19 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from billing_stream import topics as names
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
+    ForgetMerchant,
+    MoveClock,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -32,6 +35,7 @@ from billing_stream.engine.points import Point
 from billing_stream.engine.processor import Request
 from billing_stream.processor import BillingProcessor
 from billing_stream.schemas import encode
+from tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, RECORD_BYTES_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
@@ -42,7 +46,9 @@ PARTITIONS = 2
 M = "11111111-1111-4111-8111-111111111111"
 HOME = partition_of(M, PARTITIONS)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-POLICY = Policy(trial_duration=timedelta(minutes=5), purchase_expiry=timedelta(minutes=10))
+POLICY = Policy(
+    trial_duration=timedelta(minutes=5), purchase_expiry=timedelta(minutes=10), test_clock=True
+)
 FIRST, SECOND = (derived_id("purchase", M, command_id) for command_id in ("p1", "p2"))
 CHECKOUT = "https://pay.example/1"
 IN_RECOVERY = (Point.FENCED, Point.RECOVERING, Point.SOUGHT)
@@ -66,6 +72,9 @@ COMMANDS: dict[str, Command] = {
     "update_charge": UpdateCharge(M, "c1", "accepted", "http/1"),
     "refund_charge": RefundCharge(M, "c1", "http/1", None, "3.00"),
     "pass_time": PassTime(M, "http/1"),
+    "adjust_credits": AdjustCredits(M, 25, "a gift", "k", "http/1"),
+    "forget_merchant": ForgetMerchant(M, "http/1"),
+    "move_clock": MoveClock(M, START + timedelta(minutes=11), "http/1"),
 }
 
 
@@ -154,8 +163,9 @@ class Outcome:
 class Scene:
     """A log, and the workers one after the other."""
 
-    def __init__(self, happening: Happening) -> None:
+    def __init__(self, happening: Happening, new_store: NewStore = in_memory) -> None:
         self.happening = happening
+        self.new_store = new_store
         self.now = START
         self.log = SimLog(
             {table: TOPICS.changelog(table) for table in names.TABLES},
@@ -186,6 +196,7 @@ class Scene:
             partitions=PARTITIONS,
             policy=POLICY,
             clock=lambda: self.now,
+            new_store=self.new_store,
         )
         self.nodes.append(node)
         node.crash_at = crash_at
@@ -208,6 +219,14 @@ class Scene:
         """What happens is written, once, into the inputs."""
         for record in self.happening.records:
             self.log.produce((record.topic, record.partition), record.value, key=M.encode())
+
+    def held(self) -> list[Any]:
+        """The rows of those who own partitions, as their stores give them."""
+        owner = next(node for node in reversed(self.nodes) if not node.dead)
+        return [
+            everything(cast(BillingProcessor, owner.lanes[p].processor).rows)
+            for p in range(PARTITIONS)
+        ]
 
     async def let_happen(self, node: Node) -> None:
         """Deliver, ask and tick, all before anything is committed; then come to rest."""
@@ -263,6 +282,7 @@ class Scene:
         assert problems == []
         assert self.log.open == []
         found = Outcome([everything(self._restored(p).rows) for p in range(PARTITIONS)])
+        assert self.held() == found.rows, "the owner has other rows than stand in the log"
         found.answers = self.answers
         for kind in names.EVENT_TYPES:
             found.events += self._read(names.event_type(kind))
@@ -312,9 +332,9 @@ async def undisturbed(happening: Happening) -> Outcome:
     return scene.outcome()
 
 
-async def crashed(happening: Happening, point: Point) -> Outcome:
+async def crashed(happening: Happening, point: Point, new_store: NewStore = in_memory) -> Outcome:
     """The worker crashes at the point; it starts again and goes on."""
-    scene = Scene(happening)
+    scene = Scene(happening, new_store)
     node = await scene.begin()
     scene.write()
     node.crash_at = Point.SENT if point in IN_RECOVERY else point
@@ -326,9 +346,11 @@ async def crashed(happening: Happening, point: Point) -> Outcome:
     return await _recovered(scene)
 
 
-async def taken_over(happening: Happening, point: Point) -> Outcome:
+async def taken_over(
+    happening: Happening, point: Point, new_store: NewStore = in_memory
+) -> Outcome:
     """The worker stands still at the point; another one takes over; then it goes on."""
-    scene = Scene(happening)
+    scene = Scene(happening, new_store)
     zombie = await scene.begin()
     scene.write()
     if point in IN_RECOVERY:

@@ -51,9 +51,13 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(kafka: str, prefix: str, folder: Path, *workers: str) -> AsyncIterator[Scene]:
+async def scene(
+    kafka: str, prefix: str, folder: Path, *workers: str, **extra: str
+) -> AsyncIterator[Scene]:
     """Workers by their names, not started; killed at the end."""
-    env = environment(kafka, prefix, BILLING_PARTITIONS=str(PARTITIONS), TRIAL_DURATION="2s")
+    env = environment(
+        kafka, prefix, BILLING_PARTITIONS=str(PARTITIONS), TRIAL_DURATION="2s", **extra
+    )
     await create_topics(env)
     found = [CrashingWorker({**env, "BILLING_WORKER_NAME": name}, folder) for name in workers]
     async with Everything(kafka, prefix, PARTITIONS, SEED) as traffic:

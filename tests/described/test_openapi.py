@@ -25,13 +25,16 @@ from tests.described.validation import (
 )
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.platform import no_checkout
-from tests.support.tokens import client_headers, client_token
+from tests.support.tokens import client_headers, client_token, operator_headers
 from web import server
 from web.auth import SCOPE
 from web.bodies import BuyBody, StartTrialBody
+from web.commands import COMMANDS_PATH
 from web.described import PAGES
 from web.envelope import STATUS
 from web.operations import templates
+from web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
+from web.owners import QUERIES_PATH
 
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
@@ -42,7 +45,7 @@ PURCHASES = "/api/billing/purchases"
 PURCHASE = "/api/billing/purchases/{purchase_id}"
 WEBHOOK = "/webhooks/shopify"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://shop.example/back"}
-NOT_DESCRIBED = ("/internal/", "/dev/")
+NOT_DESCRIBED = (QUERIES_PATH, COMMANDS_PATH, "/dev/")
 
 
 @pytest_asyncio.fixture
@@ -61,7 +64,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     itself = {path for path, _ in PAGES}
     served = {
         (path, method.lower())
-        for route, view in server.PAGES
+        for route, view in (*server.PAGES, *server.TEST_PAGES)
         if route not in itself and not route.startswith(NOT_DESCRIBED)
         for path in templates(route)
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -181,6 +184,33 @@ async def test_good_answers_are_as_described(two: Cluster) -> None:
     assert wrong_with(TRIALS, "post", started) == []
     assert wrong_with(TRIALS, "post", again) == []
     assert wrong_with(BILLING, "get", running) == []
+
+
+async def test_operators_are_answered_as_described(two: Cluster) -> None:
+    adjust = {"merchant_id": M1, "credits": 5, "reason": "a gift", "idempotency_key": "k"}
+    clock = {"merchant_id": M1, "forward": "1d"}
+    asked: list[tuple[str, Any, int]] = [
+        (ADJUSTMENTS_PATH, adjust, 201),
+        (ADJUSTMENTS_PATH, {**adjust, "credits": 6}, 409),
+        (ADJUSTMENTS_PATH, {**adjust, "credits": -6, "idempotency_key": "l"}, 409),
+        (ADJUSTMENTS_PATH, {**adjust, "merchant_id": M2}, 404),
+        (ADJUSTMENTS_PATH, {**adjust, "credits": 0}, 422),
+        (CLOCK_PATH, clock, 200),
+        (CLOCK_PATH, {**clock, "forward": "4000d"}, 422),
+        (CLOCK_PATH, {**clock, "merchant_id": M2}, 404),
+    ]
+    for node in two.nodes:
+        for path, body, status in asked:
+            headers = operator_headers()
+            reply = await get(node.url, path, headers, method="POST", json=body)
+            assert (path, body, reply.status) == (path, body, status)
+            assert wrong_with(path, "post", reply) == []
+            refused = await get(node.url, path, client_headers(SHOP), method="POST", json=body)
+            assert refused.status == 401
+            assert wrong_with(path, "post", refused) == []
+    billing = await two.nodes[0].get(BILLING, SHOP)
+    assert billing.data["credits_adjusted"] == 5
+    assert wrong_with(BILLING, "get", billing) == []
 
 
 @pytest.mark.parametrize("path", [BILLING, TRIALS, PURCHASES, PURCHASE])

@@ -11,10 +11,15 @@ from decimal import Decimal
 from typing import Any
 
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
+    ForgetMerchant,
+    ImportMerchant,
+    MoveClock,
+    OldPurchase,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -48,6 +53,8 @@ class Model:
     retention: timedelta
     parked_max: int
     answers_max: int
+    former_max: int = 100
+    test_clock: bool = False
     merchants: dict[str, Row] = field(default_factory=dict)
 
     def of(self, merchant_id: str) -> Row:
@@ -62,6 +69,9 @@ class Model:
             "purchases": {},
             "parked": [],
             "keys": {},
+            "adjustments": {},
+            "former": [],
+            "forgotten": None,
             "clock": None,
             "version": 0,
             "sequence": 0,
@@ -69,11 +79,14 @@ class Model:
         return self.merchants.setdefault(merchant_id, blank)
 
     def do(self, command: Command, at: datetime, opened: str | None) -> Expected:
-        """Carry out a command. `opened` is what a new purchase is called."""
+        """Carry out a command. `opened` is what a new purchase or adjustment is called."""
         me = self.of(command.merchant_id)
         before = deepcopy(me)
         now = at if me["clock"] is None else max(at, me["clock"])
         out = Expected(now)
+        moved = isinstance(command, MoveClock) and self.may_move(me, command, at, out)
+        if isinstance(command, MoveClock) and moved and command.to > now:
+            now = out.at = me["clock"] = command.to
         self.let_time_pass(me, now, out)
         self.carry_out(me, command, now, opened, out)
         for number, event in enumerate(out.events, me["sequence"] + 1):
@@ -87,7 +100,7 @@ class Model:
 
     def let_time_pass(self, me: Row, now: datetime, out: Expected) -> None:
         """What fell due happens first: the trial, then purchases, then what is parked."""
-        if me["trial"] and me["trial"][1] <= now and not me["trial_told"]:
+        if self.trial_ends(me) and self.trial_ends(me) <= now:
             me["trial_told"] = True
             self.tell(out, "trial.expired", me, expired_at=me["trial"][1])
         due = [(p["expires"], p["id"]) for p in me["purchases"].values()]
@@ -109,20 +122,33 @@ class Model:
         """The command itself, when what was due has happened."""
         if isinstance(command, PassTime):
             return
+        if isinstance(command, MoveClock):
+            if out.reply == {"type": "done"}:
+                out.reply = {"type": "clock_moved", "now": now}
+            return
         if isinstance(command, CreateMerchant):
             self.create(me, command, now, out)
         elif isinstance(command, UpdateCharge | RefundCharge):
             self.hear(me, command, now, out)
+        elif isinstance(command, ImportMerchant):
+            self.bring_in(me, command, now, out)
         elif me["created"] is None:
             self.refuse(out, "MERCHANT_NOT_FOUND")
+        elif isinstance(command, AdjustCredits):
+            self.adjust(me, command, now, opened, out)
+        elif isinstance(command, ForgetMerchant):
+            self.forget(me, now, out)
         elif isinstance(command, StartTrial | ReservePurchase):
-            self.ask(me, command, now, opened, out)
+            if me["forgotten"]:
+                self.refuse(out, "MERCHANT_NOT_FOUND")
+            else:
+                self.ask(me, command, now, opened, out)
         elif command.purchase_id not in me["purchases"]:
             self.refuse(out, "PURCHASE_NOT_FOUND")
         elif isinstance(command, FailPurchase):
             purchase = me["purchases"][command.purchase_id]
             if purchase["charge"] is None and purchase["no_checkout"] is None:
-                purchase["no_checkout"] = command.reason
+                purchase["no_checkout"] = "forgotten" if me["forgotten"] else command.reason
                 self.settle(me, command.purchase_id, "fail", command.reason, now, out)
         else:
             self.attach(me, command, now, out)
@@ -131,9 +157,144 @@ class Model:
         """A record of one's own, once; a changed shop is registered."""
         shop = (command.platform.lower(), command.domain.lower())
         if me["created"] is None or me["shop"] != shop:
-            out.shops.append({"platform": shop[0], "domain": shop[1], "merchant_id": me["id"]})
+            former = [old for old in self.shops(me) if old != shop]
+            while len(former) > self.former_max:
+                self.tell_shop(me, former.pop(0), out, gone=True)
+            me["former"] = former
+            self.tell_shop(me, shop, out, gone=False)
+            me["forgotten"] = None
         me["created"] = me["created"] or now
         me["shop"] = shop
+
+    def bring_in(self, me: Row, command: ImportMerchant, now: datetime, out: Expected) -> None:
+        """What is not known here, once; of what is known, what went further there."""
+        others = [other for other in self.merchants.values() if other is not me]
+        names = [old.id.lower() for old in command.purchases]
+        if any(name in other["purchases"] for name in names for other in others):
+            self.refuse(out, "PURCHASE_NOT_FOUND")
+            return
+        me["created"] = min(me["created"] or command.created_at, command.created_at)
+        me["last_paid"] = self.later(me["last_paid"], command.last_purchase_at)
+        if command.platform and command.domain and not me["shop"][1] and not me["forgotten"]:
+            me["shop"] = (command.platform.lower(), command.domain.lower())
+            self.tell_shop(me, me["shop"], out, gone=False)
+        if not command.trial_available and me["trial"] is None:
+            started, ends = command.trial_started_at, command.trial_ends_at
+            me["trial"] = (started, ends)
+            me["trial_told"] = bool(ends and ends <= now)
+            self.tell(out, "trial.imported", me, started_at=started, ends_at=ends)
+        for old in command.purchases:
+            self.bring_purchase(me, old, now, out)
+
+    def bring_purchase(self, me: Row, old: OldPurchase, now: datetime, out: Expected) -> None:
+        """Paid there: counted once, unless it was paid here."""
+        over = old.status == "pending" and old.expires_at <= now
+        status = "expired" if over else str(old.status)
+        name = old.id.lower()
+        purchase = me["purchases"].get(name)
+        if purchase is None:
+            purchase = self.purchase(name, None, old.credits, old.amount, old.platform)
+            purchase |= {"status": status, "created": old.created_at, "expires": old.expires_at}
+            me["purchases"][name] = purchase
+        if status == "completed" and purchase["paid"] is None:
+            purchase["status"] = status
+            purchase["paid"] = old.completed_at or old.created_at
+            me["last_paid"] = self.later(me["last_paid"], purchase["paid"])
+            said = {field: purchase[field] for field in ("credits", "amount", "platform")}
+            self.tell(out, "credits.imported", me, purchase_id=name, **said)
+        elif purchase["status"] == "pending":
+            purchase["status"] = status
+        charge = old.platform_charge_id
+        if charge and purchase["charge"] is None and self.by_charge(me, charge) is None:
+            purchase["charge"] = charge
+            self.claim(me, purchase, now, out)
+
+    @staticmethod
+    def later(one: datetime | None, other: datetime | None) -> datetime | None:
+        """The later of two times, either of which need not be."""
+        return max((time for time in (one, other) if time is not None), default=None)
+
+    @staticmethod
+    def trial_ends(me: Row) -> Any:
+        """When the trial's end is to be told, if it is."""
+        return me["trial"][1] if me["trial"] and not me["trial_told"] else None
+
+    @staticmethod
+    def purchase(name: str, cause: str | None, credits: int, amount: str, platform: str) -> Row:
+        """A pending purchase without a charge; its times are still to be set."""
+        return {
+            "id": name,
+            "cause": cause,
+            "credits": credits,
+            "amount": amount,
+            "status": "pending",
+            "platform": platform,
+            "charge": None,
+            "checkout": None,
+            "paid": None,
+            "no_checkout": None,
+            "back": Decimal(0),
+            "credits_back": 0,
+        }
+
+    @staticmethod
+    def shops(me: Row) -> list[tuple[str, str]]:
+        """All shops of the merchant, each once, the one it has now at the end or where it was."""
+        current = [me["shop"]] if me["shop"][1] else []
+        return list(dict.fromkeys([*me["former"], *current]))
+
+    @staticmethod
+    def tell_shop(me: Row, shop: tuple[str, str], out: Expected, *, gone: bool) -> None:
+        """Say whose the shop is."""
+        said = {"platform": shop[0], "domain": shop[1], "merchant_id": me["id"], "gone": gone}
+        out.shops.append(said)
+
+    def may_move(self, me: Row, command: MoveClock, at: datetime, out: Expected) -> bool:
+        """Ten years at most, in tests only."""
+        if not self.test_clock or command.to > at + timedelta(days=3653):
+            self.refuse(out, "CLOCK_REFUSED")
+        elif me["created"] is None:
+            self.refuse(out, "MERCHANT_NOT_FOUND")
+        return out.reply == {"type": "done"}
+
+    def adjust(
+        self, me: Row, command: AdjustCredits, now: datetime, name: str | None, out: Expected
+    ) -> None:
+        """Up or down, never below nothing, once per key for ever."""
+        key, asked = command.idempotency_key, (command.credits, command.reason)
+        made = me["adjustments"].get(key)
+        balance = self.total(me) + self.adjusted(me) + command.credits
+        if made is not None and made["asked"] != asked:
+            self.refuse(out, "IDEMPOTENCY_KEY_REUSED")
+            return
+        if made is None and command.credits < 0 and balance < 0:
+            self.refuse(out, "INSUFFICIENT_CREDITS")
+            return
+        if made is None:
+            made = {"asked": asked, "balance": balance, "at": now, "id": name}
+            me["adjustments"][key] = made
+            words = {"credits": command.credits, "reason": command.reason}
+            self.tell(out, "credits.adjusted", me, adjustment_id=made["id"], **words)
+        out.reply = {
+            "type": "adjustment_made",
+            "adjustment_id": made["id"],
+            "credits": command.credits,
+            "balance": made["balance"],
+        }
+
+    def forget(self, me: Row, now: datetime, out: Expected) -> None:
+        """What is personal goes; the money trail stays."""
+        if me["forgotten"]:
+            return
+        for shop in self.shops(me):
+            self.tell_shop(me, shop, out, gone=True)
+        me["shop"] = (me["shop"][0], "")
+        me["former"], me["keys"], me["forgotten"] = [], {}, now
+        for purchase in me["purchases"].values():
+            purchase["checkout"] = None
+            if purchase["no_checkout"] is not None:
+                purchase["no_checkout"] = "forgotten"
+        self.tell(out, "merchant.forgotten", me)
 
     def ask(
         self,
@@ -196,22 +357,8 @@ class Model:
             if opened is None or opened in me["purchases"]:
                 raise AssertionError("a new purchase must get an id of its own")
             credits, amount = PACKS[command.pack]
-            me["purchases"][opened] = {
-                "id": opened,
-                "cause": command.command_id,
-                "credits": credits,
-                "amount": amount,
-                "status": "pending",
-                "platform": command.platform,
-                "charge": None,
-                "checkout": None,
-                "created": now,
-                "paid": None,
-                "expires": now + self.expiry,
-                "no_checkout": None,
-                "back": Decimal(0),
-                "credits_back": 0,
-            }
+            made = self.purchase(opened, command.command_id, credits, amount, command.platform)
+            me["purchases"][opened] = made | {"created": now, "expires": now + self.expiry}
             known = [me["purchases"][opened]]
         self.open(known[0], out)
 
@@ -230,12 +377,16 @@ class Model:
                 self.refuse(out, "CHARGE_MISMATCH")
                 return
             purchase["charge"] = command.charge_id
-            purchase["checkout"] = command.checkout_url
+            purchase["checkout"] = None if me["forgotten"] else command.checkout_url
         elif purchase["charge"] != command.charge_id:
             self.refuse(out, "CHARGE_MISMATCH")
             return
         out.reply = self.opened(purchase)
-        mine = [parked for parked in me["parked"] if parked["charge_id"] == command.charge_id]
+        self.claim(me, purchase, now, out)
+
+    def claim(self, me: Row, purchase: Row, now: datetime, out: Expected) -> None:
+        """What waited for the purchase's charge applies now."""
+        mine = [parked for parked in me["parked"] if parked["charge_id"] == purchase["charge"]]
         me["parked"] = [parked for parked in me["parked"] if parked not in mine]
         for parked in mine:
             purchase_id, amount = purchase["id"], parked["amount"]
@@ -267,6 +418,7 @@ class Model:
             "source": command.command_id,
             "at": now,
             "amount": amount,
+            "purchase_id": getattr(command, "purchase_id", None),
         }
         (out.unclaimed if len(me["parked"]) >= self.parked_max else me["parked"]).append(parked)
 
@@ -318,8 +470,8 @@ class Model:
         me = self.of(merchant_id)
         due = [p["expires"] for p in me["purchases"].values() if p["status"] == "pending"]
         due += [parked["at"] + self.expiry for parked in me["parked"]]
-        if me["trial"] and not me["trial_told"]:
-            due.append(me["trial"][1])
+        if self.trial_ends(me):
+            due.append(self.trial_ends(me))
         return min(due, default=None)
 
     @staticmethod
@@ -327,6 +479,11 @@ class Model:
         """Credits bought and not paid back."""
         paid = [p for p in me["purchases"].values() if p["paid"] is not None]
         return sum(p["credits"] - p["credits_back"] for p in paid)
+
+    @staticmethod
+    def adjusted(me: Row) -> int:
+        """The sum of all adjustments."""
+        return sum(made["asked"][0] for made in me["adjustments"].values())
 
     @staticmethod
     def by_charge(me: Row, charge: str) -> str | None:

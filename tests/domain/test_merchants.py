@@ -59,7 +59,7 @@ def test_a_second_creation_changes_nothing(domain: str) -> None:
 @pytest.mark.parametrize(
     ("platform", "domain"), [("shopify", "new.example"), ("stripe", "1111.example")]
 )
-def test_a_changed_shop_is_registered_and_nothing_else_changes(platform: str, domain: str) -> None:
+def test_a_changed_shop_is_registered_and_the_old_one_noted(platform: str, domain: str) -> None:
     world = World().on_trial()
     purchase = world.paid()
     before, bought = world.merchant(), world.purchase(purchase)
@@ -73,6 +73,7 @@ def test_a_changed_shop_is_registered_and_nothing_else_changes(platform: str, do
         before,
         platform=platform,
         domain=domain,
+        former_shops=("shopify:1111.example",),
         updated_at=NOW + timedelta(hours=1),
         version=before.version + 1,
     )

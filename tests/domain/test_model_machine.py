@@ -19,10 +19,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import asdict
 
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
+    ForgetMerchant,
+    ImportMerchant,
+    MoveClock,
+    OldPurchase,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -30,8 +35,15 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
-from billing_stream.domain.outcomes import Answer, Decision, Event, PurchaseOpened, Reply
+from billing_stream.domain.model import Adjustment, Merchant, Platform, Policy, Purchase
+from billing_stream.domain.outcomes import (
+    AdjustmentMade,
+    Answer,
+    Decision,
+    Event,
+    PurchaseOpened,
+    Reply,
+)
 from billing_stream.domain.state import State
 from tables.rows import PartitionRows, StagedRows
 from tests.domain.reference_model import PACKS, Expected, Model, Row
@@ -49,11 +61,17 @@ REFUNDS = [
 ]
 LIMITS: dict[str, Any] = {"parked_max": 3, "answers_max": 3}
 POLICY = Policy(
-    trial_duration=5 * HOUR, purchase_expiry=2 * HOUR, answer_retention=3 * HOUR, **LIMITS
+    trial_duration=5 * HOUR,
+    purchase_expiry=2 * HOUR,
+    answer_retention=3 * HOUR,
+    former_shops_max=1,
+    test_clock=True,
+    **LIMITS,
 )
 M3 = "33333333-3333-4333-8333-333333333333"
 MERCHANTS = (M1, M2, M3)
 CHARGES = ("c1", "c2", "c3", "c4")
+OLD_PURCHASES = tuple(f"aaaaaaaa-0000-4000-8000-0000000000{n}0" for n in range(3))
 KEYS = (None, "k1", "k2", "k3", "k4")
 STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
 TOLD = ("wait", "wait", "ask again", "refund", "no checkout", *STATUSES)
@@ -74,7 +92,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model(5 * HOUR, 2 * HOUR, 3 * HOUR, **LIMITS)
+        self.model = Model(5 * HOUR, 2 * HOUR, 3 * HOUR, **LIMITS, former_max=1, test_clock=True)
         self.rows = PartitionRows()
         self.staged = StagedRows(self.rows)
         self.batch: list[tuple[Command, datetime, Decision]] = []
@@ -82,7 +100,7 @@ class Machine(RuleBasedStateMachine):
         self.ids: dict[tuple[str, str], str] = {}
         # What survives a crash: the model's and the events' state, and the changelogs.
         self.saved: tuple[Model, int] = (deepcopy(self.model), 0)
-        self.changelogs: dict[str, list[tuple[Any, bytes | None]]] = {"m": [], "p": [], "a": []}
+        self.changelogs: dict[str, list[tuple[Any, bytes | None]]] = {table: [] for table in "mpca"}
         self.now = NOW
         self.count = 0
 
@@ -99,6 +117,8 @@ class Machine(RuleBasedStateMachine):
         self.batch.append((command, self.now, decision))
         reply = decision.reply
         opened = reply.purchase_id if isinstance(reply, PurchaseOpened) else None
+        if isinstance(reply, AdjustmentMade):
+            opened = reply.adjustment_id
         expected = self.model.do(command, self.now, opened)
         self.compare_decision(decision, expected, command.merchant_id)
         self.compare_rows(command.merchant_id)
@@ -121,8 +141,12 @@ class Machine(RuleBasedStateMachine):
         changed = decision.merchant
         assert all(changed and p.version == changed.version for p in decision.purchases)
         for event in decision.events:
-            subject = getattr(event.data, "purchase_id", merchant)
+            data = event.data
+            subject = getattr(data, "purchase_id", getattr(data, "adjustment_id", merchant))
             about: tuple[Any, ...] = (event.data.kind, subject)
+            if event.data.kind == "merchant.forgotten":
+                # It may happen again: how many events there were before tells them apart.
+                about += (decision.events[0].sequence,)
             if event.data.kind == "purchase.refunded":
                 about += (self.model.of(merchant)["purchases"][subject]["back"],)
             # The same event has the same id for ever, also when it was told and undone.
@@ -149,7 +173,18 @@ class Machine(RuleBasedStateMachine):
             "version": me["version"],
             "sequence": me["sequence"],
             "parked": row.parked,
+            "credits_adjusted": self.model.adjusted(me),
+            "former_shops": tuple(":".join(shop) for shop in me["former"]),
+            "forgotten_at": me["forgotten"],
         }
+        assert row.balance == self.model.total(me) + self.model.adjusted(me)
+        for made in me["adjustments"].values():
+            found_row = self.staged.adjustment(made["id"])
+            assert found_row is not None
+            assert (found_row.credits, found_row.reason) == made["asked"]
+            assert (found_row.balance, found_row.created_at) == (made["balance"], made["at"])
+            assert (found_row.id, found_row.merchant_id) == (made["id"], merchant)
+        assert {p.id for p in self.staged.purchases_of(merchant)} == me["purchases"].keys()
         assert [asdict(parked) for parked in row.parked] == me["parked"]
         for purchase in me["purchases"].values():
             found = self.staged.purchase(purchase["id"])
@@ -309,6 +344,89 @@ class Machine(RuleBasedStateMachine):
         purchase = self.purchase_of(merchant, number)
         self.do(RefundCharge(merchant, "pi_1", f"r[0]@{self.count}", purchase, amount))
 
+    @rule(
+        merchant=merchants,
+        credits=st.sampled_from([1, 250, -1, -60, -100, -1_000_000]),
+        key=st.sampled_from(KEYS[1:]),
+        reason=st.sampled_from(["a gift", "a gift", "a mistake"]),
+    )
+    def adjust(self, merchant: str, credits: int, key: str, reason: str) -> None:
+        self.count += 1
+        self.do(AdjustCredits(merchant, credits, reason, key, f"h[0]@{self.count}"))
+
+    @rule(merchant=merchants, often=st.integers(0, 4))
+    def forget(self, merchant: str, often: int) -> None:
+        self.count += 1
+        if often == 0:
+            self.do(ForgetMerchant(merchant, f"h[0]@{self.count}"))
+
+    @rule(merchant=merchants, minutes=st.sampled_from([-5, 0, 30, 120, 300, 11 * 525_600]))
+    def move_clock(self, merchant: str, minutes: int) -> None:
+        self.count += 1
+        to = self.now + timedelta(minutes=minutes)
+        self.do(MoveClock(merchant, to, f"h[0]@{self.count}"))
+
+    @rule(
+        merchant=merchants,
+        purchases=st.lists(
+            st.tuples(
+                st.sampled_from([*OLD_PURCHASES, *OLD_PURCHASES, OLD_PURCHASES[0].upper()]),
+                st.sampled_from(["pending", "completed", "failed", "expired"]),
+                st.integers(0, 6),
+                st.sampled_from([-60, 30, 120]),
+            ),
+            max_size=4,
+        ),
+        trial=st.sampled_from([None, None, "undated", -60, 90]),
+        domain=st.sampled_from([None, "a.example", "Old.example"]),
+        other=st.integers(0, 9),
+    )
+    def bring_in(
+        self,
+        merchant: str,
+        purchases: list[tuple[str, Any, int, int]],
+        trial: str | int | None,
+        domain: str | None,
+        other: int,
+    ) -> None:
+        """Purchases of the old service: new ones, known ones, now and then another merchant's."""
+        self.count += 1
+        owner = MERCHANTS[other] if other < len(MERCHANTS) else merchant
+        brought = tuple(
+            OldPurchase(
+                id=self.old_id(owner, name),
+                credits=70,
+                amount="7.77",
+                status=status,
+                platform=Platform.STRIPE,
+                created_at=NOW - HOUR,
+                expires_at=self.now + timedelta(minutes=minutes),
+                platform_charge_id=self.charge_of(merchant, charge) if charge else None,
+                completed_at=NOW - HOUR / 2 if charge % 2 else None,
+            )
+            for name, status, charge, minutes in purchases
+        )
+        ends = self.now + timedelta(minutes=trial) if isinstance(trial, int) else None
+        said = ImportMerchant(
+            merchant_id=merchant,
+            created_at=NOW - timedelta(days=self.count % 3),
+            trial_available=trial is None,
+            trial_started_at=ends and ends - 5 * HOUR,
+            trial_ends_at=ends,
+            last_purchase_at=NOW - HOUR if self.count % 2 else None,
+            platform="Shopify" if domain else None,
+            domain=domain,
+            purchases=brought,
+            command_id=f"h[0]@{self.count}",
+        )
+        self.do(said)
+        if self.count % 3 == 0:
+            self.do(said)
+
+    @staticmethod
+    def old_id(merchant: str, name: str) -> str:
+        return f"{name[:-1]}{merchant[0]}"
+
     @rule(merchant=merchants)
     def pass_time(self, merchant: str) -> None:
         self.do(PassTime(merchant))
@@ -334,6 +452,8 @@ class Machine(RuleBasedStateMachine):
             self.changelogs["m"].append((merchant_id, msgspec.json.encode(merchant)))
         for purchase_id, purchase in staged.purchases.items():
             self.changelogs["p"].append((purchase_id, msgspec.json.encode(purchase)))
+        for adjustment_id, adjustment in staged.adjustments.items():
+            self.changelogs["c"].append((adjustment_id, msgspec.json.encode(adjustment)))
         for merchant_id, answers in staged.answers_changed.items():
             for key, answer in answers.items():
                 value = None if answer is None else msgspec.json.encode(answer)
@@ -387,12 +507,15 @@ class Machine(RuleBasedStateMachine):
                 restored.put_merchant(msgspec.json.decode(value, type=Merchant))
             elif table == "p" and value is not None:
                 restored.put_purchase(msgspec.json.decode(value, type=Purchase))
+            elif table == "c" and value is not None:
+                restored.put_adjustment(msgspec.json.decode(value, type=Adjustment))
             elif value is not None:
                 restored.put_answer(msgspec.json.decode(value, type=Answer))
             else:
                 restored.drop_answer(*key)
         self.compare_views(restored)
-        merchants, purchases, _, shops = everything(restored)
+        assert restored.adjustments == self.rows.adjustments
+        merchants, purchases, _, shops = everything(restored)[:4]
         assert (merchants, purchases, shops) == (self.rows.merchants, self.rows.purchases, {})
         for merchant in MERCHANTS:
             assert list(restored.answers(merchant)) == list(self.rows.answers(merchant))
@@ -410,6 +533,8 @@ class Machine(RuleBasedStateMachine):
         ]
         random.shuffle(rows)
         restored = PartitionRows()
+        for adjustment in self.rows.adjustments.values():
+            restored.put_adjustment(adjustment)
         for answers in self.rows.answers_by_merchant.values():
             for answer in answers.values():
                 restored.put_answer(answer)

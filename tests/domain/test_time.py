@@ -140,7 +140,7 @@ def test_all_times_of_all_rows_are_utc() -> None:
     world.charged(charge)
     world.later(days=20).tick()
 
-    merchants, purchases, answers, _ = world.everything()
+    merchants, purchases, answers, *_ = world.everything()
 
     rows: list[Merchant | Purchase | Answer] = [
         *merchants.values(),

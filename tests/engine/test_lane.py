@@ -14,6 +14,8 @@ from billing_stream.engine.processor import Request
 from tests.support.memory_log import Crash, MemoryWriter
 from tests.support.partition import Partition, Record, record
 
+pytestmark = pytest.mark.usefixtures("either_store")
+
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
 

@@ -25,7 +25,7 @@ from tests.support.world import M1, M2, NOW, World, code_of, kinds, told, writes
 def restarted(world: World) -> World:
     """The same world after its rows were written, lost from memory and read again."""
     rows = PartitionRows()
-    merchants, purchases, answers, _ = world.everything()
+    merchants, purchases, answers, *_ = world.everything()
     for merchant in merchants.values():
         rows.put_merchant(msgspec.json.decode(msgspec.json.encode(merchant), type=type(merchant)))
     for purchase in purchases.values():

@@ -4,6 +4,7 @@ The committed transactions are taken one by one, in their order; each must hold 
 the reference model says that its inputs and requests lead to.
 """
 
+import base64
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import datetime
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import to_builtins
 
 from billing_stream import topics as names
-from billing_stream.domain.commands import Command, ReservePurchase
+from billing_stream.domain.commands import AdjustCredits, Command, ReservePurchase
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.outcomes import Answered, Reply, TrialGranted
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
@@ -21,7 +22,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Outgoing
 from billing_stream.processor import BillingProcessor
 from billing_stream.schemas import encode, instant
-from tables.rows import PartitionRows
+from tables.committed import CommittedRows
 from tests.domain.reference_model import Expected, Model, Row
 from tests.simulation.node import TOPICS, Decided, Node, Took
 from tests.simulation.sim_log import Entry, Place, SimLog, State, Txn
@@ -50,6 +51,8 @@ def new_model() -> Model:
         POLICY.answer_retention,
         POLICY.parked_max,
         POLICY.answers_max,
+        POLICY.former_shops_max,
+        POLICY.test_clock,
     )
 
 
@@ -58,6 +61,15 @@ def reply_row(reply: Reply) -> Row:
     row = to_builtins(reply, builtin_types=(datetime,))
     row.pop("message", None)
     return dict(row)
+
+
+def named(command: Command) -> str | None:
+    """What the purchase or adjustment that the command makes is called."""
+    if isinstance(command, AdjustCredits):
+        return derived_id("adjustment", command.merchant_id, command.idempotency_key)
+    if isinstance(command, ReservePurchase):
+        return derived_id("purchase", command.merchant_id, command.command_id)
+    return None
 
 
 class Audit:
@@ -166,7 +178,11 @@ class Audit:
         """What must come of an input record."""
         if entry.topic == names.SHOPS:
             shop = msgspec.json.decode(entry.value or b"")
-            self.shops[f"{shop['platform']}:{shop['domain']}"] = shop["merchant_id"]
+            name = f"{shop['platform']}:{shop['domain']}"
+            if not shop.get("gone"):
+                self.shops[name] = shop["merchant_id"]
+            elif self.shops.get(name) == shop["merchant_id"]:
+                del self.shops[name]
             return []
         meaning, topic = self._meaning(entry)
         place = f"{entry.topic}[{entry.partition}]@{entry.offset}"
@@ -230,7 +246,8 @@ class Audit:
     @staticmethod
     def _answered_at(model: Model, command: Command) -> datetime | None:
         key = getattr(command, "idempotency_key", None)
-        stored = model.of(command.merchant_id)["keys"].get(key)
+        kept = "adjustments" if isinstance(command, AdjustCredits) else "keys"
+        stored = model.of(command.merchant_id)[kept].get(key)
         return stored["at"] if stored is not None else None
 
     def _carry_out(
@@ -243,11 +260,9 @@ class Audit:
         journal: dict[str, Any] | None,
     ) -> tuple[list[Any], bool]:
         """What a command must write, and last its reply; whether it changed anything."""
-        opened = None
-        if isinstance(command, ReservePurchase):
-            opened = derived_id("purchase", command.merchant_id, command.command_id)
-            if opened in self.model.of(command.merchant_id)["purchases"]:
-                opened = None
+        opened = named(command)
+        if opened in self.model.of(command.merchant_id)["purchases"]:
+            opened = None
         expected: Expected = self.model.do(command, at, opened)
         found: list[Any] = []
         changed = expected.changed or bool(expected.unclaimed)
@@ -284,14 +299,31 @@ class Audit:
         elif kind == "unclaimed":
             require(topic == names.DEAD_LETTERS, f"{topic} instead of a dead letter")
             require(repr(wanted[1]["charge_id"]) in value["reason"], value["reason"])
+            self._parked(value, wanted[1])
         elif kind == "shop":
+            value.setdefault("gone", False)
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
         elif kind == "journal":
             require(topic == names.JOURNAL and written == partition, f"{place} is no journal")
-            require(value == to_builtins(wanted[2]), f"journal {value}, not {wanted[2]}")
+            said = msgspec.json.decode(encode(wanted[2]))
+            require(value == said, f"journal {value}, not {said}")
         else:
             require(written == partition, f"an event on partition {written}")
             self._event(topic, outgoing, value, wanted)
+
+    @staticmethod
+    def _parked(letter: Any, parked: Any) -> None:
+        """The letter of an unclaimed webhook can be sent again as it is."""
+        said = msgspec.json.decode(base64.b64decode(letter["value"]))
+        for name in ("charge_id", "amount", "purchase_id"):
+            require(said.get(name) == parked[name], f"{name} of {said}, not of {parked}")
+        refund = parked["kind"] == "refund"
+        require(said.get("status") == (None if refund else parked["status"]), said)
+        if letter["topic"] == names.COMMANDS:
+            require(said["command"] == ("refund_charge" if refund else "update_charge"), said)
+        else:
+            topic = names.PURCHASE_REFUNDED if refund else names.PURCHASE_UPDATED
+            require(letter["topic"] == topic, f"{letter['topic']} for {parked}")
 
     def _event(self, topic: str, outgoing: Outgoing, value: Any, wanted: Any) -> None:
         _, expected, at, correlation_id, cause = wanted
@@ -327,8 +359,7 @@ class Audit:
         model = new_model()
         command, answered = attempt.command, cast(Answered, attempt.answered)
         model.merchants[command.merchant_id] = deepcopy(self.model.of(command.merchant_id))
-        opened = derived_id("purchase", command.merchant_id, command.command_id)
-        expected = model.do(command, at, opened)
+        expected = model.do(command, at, named(command))
         told_at = self._answered_at(model, command) or at
         return (
             not expected.changed
@@ -353,12 +384,14 @@ class Audit:
             due = self.model.next_due(merchant)
             require(due is None or due > now, f"{merchant} was due at {due}, it is {now}")
 
-    def rows(self, table: str, of: PartitionRows) -> dict[bytes, bytes]:
-        """The rows in memory, as they are written."""
+    def rows(self, table: str, of: CommittedRows) -> dict[bytes, bytes]:
+        """The rows that the owner has, as they are written."""
         if table == names.BILLING_RECORDS:
             return {m.encode(): encode(row) for m, row in of.merchants.items()}
         if table == names.CREDIT_PURCHASES:
             return {p.encode(): encode(row) for p, row in of.purchases.items()}
+        if table == names.CREDIT_ADJUSTMENTS:
+            return {a.encode(): encode(row) for a, row in of.adjustments.items()}
         if table == names.IDEMPOTENCY_KEYS:
             return {f"{a.merchant_id}/{a.key}".encode(): encode(a) for a in of.every_answer()}
         return {shop.encode(): m.encode() for shop, m in of.shops.items()}
@@ -468,6 +501,9 @@ def _check_model(audit: Audit) -> None:
     for merchant in known:
         me, row = model.of(merchant), merchants[merchant]
         require(row.get("total_credits_purchased", 0) == model.total(me), f"credits of {row}")
+        require(row.get("credits_adjusted", 0) == model.adjusted(me), f"adjusted of {row}")
+        require(row.get("forgotten_at") == to_builtins(me["forgotten"]), f"forgotten of {row}")
+        require(row.get("domain", "") == me["shop"][1], f"domain of {row}")
         require(row.get("trial_available", True) == (me["trial"] is None), f"trial of {row}")
         require(row["version"] == me["version"], f"version of {row}")
         require(row.get("sequence", 0) == me["sequence"], f"sequence of {row}")

@@ -19,6 +19,7 @@ from billing_stream.engine.processor import Outgoing, Request
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.schemas import InputRecord
 from billing_stream.topics import Topics
+from tables.store import NewStore, in_memory
 from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
 from tests.simulation.sim_log import Place, SimClient, SimLog
 
@@ -72,13 +73,21 @@ class RecordingStage(BillingStage):
 class RecordingProcessor(BillingProcessor):
     """The billing of a partition, whose stages note what they are made of."""
 
-    def __init__(self, node: "Node", partition: int, partitions: int, policy: Policy) -> None:
+    def __init__(
+        self,
+        node: "Node",
+        partition: int,
+        partitions: int,
+        policy: Policy,
+        new_store: NewStore,
+    ) -> None:
         super().__init__(
             partition,
             partitions=partitions,
             policy=policy,
             names=TOPICS,
             max_record_bytes=RECORD_BYTES_MAX,
+            new_store=new_store,
         )
         self.node = node
 
@@ -111,6 +120,7 @@ class Node(Process):
         clock: Callable[[], datetime],
         commit_interval: float = 0.0,
         say: Callable[[str], object] = lambda _: None,
+        new_store: NewStore = in_memory,
     ) -> None:
         super().__init__(name, decide)
         self.log = log
@@ -122,7 +132,7 @@ class Node(Process):
         self.generation_seen = -1
         self.lanes = Lanes(
             SimClient(log, self),
-            lambda partition: RecordingProcessor(self, partition, partitions, policy),
+            lambda p: RecordingProcessor(self, p, partitions, policy, new_store),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=clock,
             commit_interval=commit_interval,

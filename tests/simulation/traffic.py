@@ -3,15 +3,21 @@
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
 from billing_stream import topics as names
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
+    ForgetMerchant,
+    ImportMerchant,
+    MoveClock,
+    OldPurchase,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -28,6 +34,7 @@ KEYS = ("k1", "k2", "k3", "k4", "k/5")
 STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
 PACKS = ("small", "medium", "large", "huge")
 AMOUNTS = (None, "0.01", "3.00", "9.99", "20.5", "70")
+OLD = datetime(2020, 1, 1, tzinfo=UTC)
 BAD: tuple[bytes | None, ...] = (
     None,
     b"\xff\xfe",
@@ -46,16 +53,21 @@ class Meaning(NamedTuple):
 
 
 class Traffic:
-    """Makes commands. `purchases` gives those that a merchant has by now."""
+    """Makes commands. `purchases` gives those that a merchant has by now, `now` the time."""
 
     def __init__(
-        self, random: Random, merchants: int, purchases: Callable[[str], Sequence[str]]
+        self,
+        random: Random,
+        merchants: int,
+        purchases: Callable[[str], Sequence[str]],
+        now: Callable[[], datetime],
     ) -> None:
         self._random = random
         self.merchants = [
             str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(merchants)
         ]
         self._purchases = purchases
+        self._now = now
 
     def command(self, kinds: Sequence[type[Any]]) -> Command:
         """Any command of these kinds for any merchant; without its id."""
@@ -79,7 +91,45 @@ class Traffic:
         if kind is RefundCharge:
             purchase = self._purchase(merchant) if self._random.random() < 0.3 else None
             return RefundCharge(merchant, choice(CHARGES), "", purchase, choice(AMOUNTS))
+        if kind is AdjustCredits:
+            credits = choice((25, 25, -25, -100, -1000))
+            return AdjustCredits(merchant, credits, choice(("gift", "error")), choice(KEYS))
+        if kind is MoveClock:
+            return MoveClock(merchant, self._now() + timedelta(minutes=choice((-5, 1, 12, 25))))
+        if kind is ForgetMerchant and self._random.random() < 0.4:
+            return ForgetMerchant(merchant)
+        if kind is ImportMerchant:
+            return self._import(merchant)
         return PassTime(merchant)
+
+    def _import(self, merchant: str) -> ImportMerchant:
+        """The merchant as another service had it, with purchases that nobody else has."""
+        choice, now = self._random.choice, self._now()
+        purchases = tuple(
+            OldPurchase(
+                id=derived_id("old", merchant, str(number)),
+                credits=60 + number,
+                amount="6.50",
+                status=choice(("pending", "completed", "failed", "expired")),
+                platform=Platform.CUSTOM,
+                created_at=OLD,
+                expires_at=now + timedelta(minutes=choice((-5, 5, 15))),
+                platform_charge_id=choice((None, *CHARGES)),
+                completed_at=choice((None, OLD)),
+            )
+            for number in self._random.sample(range(4), choice((0, 1, 2)))
+        )
+        used = choice((None, None, -5, 10))
+        ends_at = now + timedelta(minutes=used) if used is not None else None
+        return ImportMerchant(
+            merchant_id=merchant,
+            created_at=OLD,
+            trial_available=used is None,
+            trial_ends_at=ends_at,
+            purchases=purchases,
+            platform=choice((None, "shopify")),
+            domain=f"{merchant[:4]}-{choice('ab')}.example",
+        )
 
     def record(self) -> tuple[str, str, bytes | None, Meaning]:
         """Topic, key, value and meaning of a record; one in fifteen is bad."""
@@ -123,6 +173,10 @@ KINDS: tuple[type[Any], ...] = (
     UpdateCharge,
     RefundCharge,
     PassTime,
+    AdjustCredits,
+    ForgetMerchant,
+    MoveClock,
+    ImportMerchant,
 )
 OFTEN: tuple[type[Any], ...] = (
     *KINDS,

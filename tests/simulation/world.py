@@ -23,6 +23,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.points import Point
 from billing_stream.engine.processor import Request
 from billing_stream.schemas import encode
+from tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
@@ -37,6 +38,8 @@ POLICY = Policy(
     answer_retention=15 * MINUTE,
     parked_max=3,
     answers_max=4,
+    former_shops_max=1,
+    test_clock=True,
 )
 NODES_MAX = 3
 STALLS_MAX = 2
@@ -84,7 +87,10 @@ class Client:
 class World:
     """Everything there is. `trace` is what happened, line by line."""
 
-    def __init__(self, seed: int, log_class: type[SimLog] = SimLog) -> None:
+    def __init__(
+        self, seed: int, log_class: type[SimLog] = SimLog, new_store: NewStore = in_memory
+    ) -> None:
+        self.new_store = new_store
         self.random = Random(seed)
         self.partitions = self.random.randint(1, 3)
         self.steps = self.random.randint(60, 160)
@@ -97,7 +103,9 @@ class World:
         self.log.on_commit = self._committed
         self.purchases: dict[str, list[str]] = {}
         merchants = self.random.randint(1, 5)
-        self.traffic = Traffic(self.random, merchants, lambda m: self.purchases.get(m, []))
+        self.traffic = Traffic(
+            self.random, merchants, lambda m: self.purchases.get(m, []), lambda: self.now
+        )
         self.nodes: list[Node] = []
         self.members: list[Node] = []
         self.generation = 0
@@ -397,6 +405,7 @@ class World:
             clock=lambda: self.now + self.skew.get(name, timedelta(0)),
             commit_interval=self.commit_interval,
             say=self.say,
+            new_store=self.new_store,
         )
         self.nodes.append(node)
         self.say(f"{name} starts")

@@ -22,7 +22,7 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     UpdateCharge,
 )
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.engine.lane import Batch
 from billing_stream.engine.lanes import Lanes
@@ -92,16 +92,16 @@ class Node:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.now: datetime | None = None
+        env = environment("127.0.0.1:1", "", BILLING_PARTITIONS=str(PARTITIONS), **settings)
+        found = Settings.model_validate(env)
         self.lanes = Lanes(
             log,
             new_processors(
-                partitions=PARTITIONS, policy=Policy(), names=TOPICS, max_record_bytes=100_000
+                partitions=PARTITIONS, policy=found.policy, names=TOPICS, max_record_bytes=100_000
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=lambda: self.now or datetime.now(UTC),
         )
-        env = environment("127.0.0.1:1", "", BILLING_PARTITIONS=str(PARTITIONS), **settings)
-        found = Settings.model_validate(env)
         self.app = faust.App(
             "app",
             datadir=folder,
@@ -185,10 +185,15 @@ class Cluster:
         return [json.loads(r.value or b"")["data"] for r in self.log.read(names.event_type(kind))]
 
     async def do(self, command: Command) -> Any:
+        """As `ask`, and whose shops are whose is known."""
+        reply = await self.ask(command)
+        await self._tell_shops()
+        return reply
+
+    async def ask(self, command: Command) -> Any:
         """Carry out a command at its owner; the reply."""
         lane = self.owner(command.merchant_id).lanes[partition_of(command.merchant_id, PARTITIONS)]
         answered = await lane.ask(Request(command, "cli", "c-1"))
-        await self._tell_shops()
         return answered.reply
 
     async def create(self, merchant_id: str, domain: str, platform: str = "shopify") -> None:

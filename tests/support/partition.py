@@ -14,6 +14,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.topics import Topics
+from tables.store import NewStore, in_memory
 from tests.support.memory_log import MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,6 +54,8 @@ class Deaths:
 class Partition:
     """Partition 0 of one, owned by the latest `restart`."""
 
+    new_store: NewStore = staticmethod(in_memory)
+
     def __init__(self, policy: Policy | None = None) -> None:
         self.log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
         self.policy = policy or Policy()
@@ -67,7 +70,11 @@ class Partition:
         self.lanes = Lanes(
             self.log,
             new_processors(
-                partitions=1, policy=self.policy, names=TOPICS, max_record_bytes=100_000
+                partitions=1,
+                policy=self.policy,
+                names=TOPICS,
+                max_record_bytes=100_000,
+                new_store=self.new_store,
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=lambda: self.now,

@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 
-from tests.support.worker import CLIENT_SECRET
+from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 
 SCOPE = "bff:api:access"
 
@@ -17,6 +17,24 @@ def client_token(domain: str, *, secret: str = CLIENT_SECRET, **claims: Any) -> 
     all_claims = {"sub": domain, "scope": SCOPE, "exp": int(time.time()) + 300, **claims}
     kept = {name: value for name, value in all_claims.items() if value is not None}
     return jwt.encode(kept, secret, algorithm="HS256")
+
+
+def operator_token(operator: str, *, secret: str = INTERNAL_SECRET, **claims: Any) -> str:
+    """A good token of an operator; `claims` replace or (None) remove those it has."""
+    all_claims = {
+        "sub": operator,
+        "aud": "billing-stream/operator",
+        "scope": "billing:operate",
+        "exp": int(time.time()) + 300,
+        **claims,
+    }
+    kept = {name: value for name, value in all_claims.items() if value is not None}
+    return jwt.encode(kept, secret, algorithm="HS256")
+
+
+def operator_headers(operator: str = "olga", **claims: Any) -> dict[str, str]:
+    """The headers of an operator."""
+    return {"Authorization": f"Bearer {operator_token(operator, **claims)}"}
 
 
 def unsigned_token(domain: str) -> str:

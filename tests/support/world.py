@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
+    ForgetMerchant,
+    MoveClock,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -15,7 +18,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Parked, Platform, Policy, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Parked, Platform, Policy, Purchase
 from billing_stream.domain.outcomes import (
     Answer,
     Decision,
@@ -26,6 +29,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
 )
 from billing_stream.domain.state import State
+from tables.committed import CommittedRows
 from tables.rows import PartitionRows, StagedRows
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -34,10 +38,16 @@ M2 = "22222222-2222-4222-8222-222222222222"
 NOBODY = "99999999-9999-4999-8999-999999999999"
 CHECKOUT = "https://pay.example/1"
 
-Everything = tuple[dict[str, Merchant], dict[str, Purchase], list[Answer], dict[str, str]]
+Everything = tuple[
+    dict[str, Merchant],
+    dict[str, Purchase],
+    list[Answer],
+    dict[str, str],
+    dict[str, Adjustment],
+]
 
 
-def everything(rows: PartitionRows) -> Everything:
+def everything(rows: CommittedRows) -> Everything:
     """All rows as they are now, to be compared with what they are later."""
     return (
         dict(rows.merchants),
@@ -45,15 +55,16 @@ def everything(rows: PartitionRows) -> Everything:
         # Within a merchant their order counts, between merchants it does not.
         [a for _, own in sorted(rows.answers_by_merchant.items()) for a in own.values()],
         dict(rows.shops),
+        dict(rows.adjustments),
     )
 
 
 class World:
     """One partition. Time stands still until `later` moves it."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, rows: CommittedRows | None = None) -> None:
         self.policy = policy or Policy()
-        self.rows = PartitionRows()
+        self.rows: CommittedRows = rows if rows is not None else PartitionRows()
         self.now = NOW
         self.events: list[Event] = []
         self.unclaimed: list[Parked] = []
@@ -155,6 +166,20 @@ class World:
     def no_checkout(self, purchase_id: str, merchant: str = M1) -> Decision:
         """The platform gave no checkout."""
         return self.do(FailPurchase(merchant, purchase_id, "platform error"))
+
+    def adjust(
+        self, credits: int, key: str = "key", reason: str = "a gift", merchant: str = M1
+    ) -> Decision:
+        """An operator gives or takes credits."""
+        return self.do(AdjustCredits(merchant, credits, reason, key, "c[0]@1"))
+
+    def forget(self, merchant: str = M1) -> Decision:
+        """The merchant is to be forgotten."""
+        return self.do(ForgetMerchant(merchant, "c[0]@2"))
+
+    def move_clock(self, to: datetime, merchant: str = M1) -> Decision:
+        """The test clock of the merchant is moved."""
+        return self.do(MoveClock(merchant, to, "c[0]@3"))
 
     def tick(self, merchant: str = M1) -> Decision:
         """The timer looks at the merchant."""

@@ -1,10 +1,11 @@
 """Rows, and rows staged over them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from random import Random
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +23,10 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
 from billing_stream.domain.outcomes import Decision, PurchaseOpened
 from billing_stream.domain.state import State
-from tables.rows import PartitionRows, StagedRows
-from tests.support.world import CHECKOUT, M1, M2, NOW, World, everything
+from tables.committed import CommittedRows
+from tables.rows import StagedRows
+from tests.support.stores import Stores
+from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -31,6 +34,13 @@ POLICY = Policy(trial_duration=5 * HOUR, purchase_expiry=2 * HOUR, answer_retent
 MERCHANTS = (M1, M2)
 CHARGES = ("c1", "c2", "c3")
 KEYS = ("k1", "k2", "k3")
+
+
+@pytest.fixture
+def world(stores: Stores) -> Iterator[World]:
+    """Nobody yet."""
+    yield World(rows=stores.new().rows)
+    stores.close()
 
 
 def stage(world: World, rows: StagedRows, *commands: Command) -> list[Decision]:
@@ -43,7 +53,7 @@ def stage(world: World, rows: StagedRows, *commands: Command) -> list[Decision]:
     return decisions
 
 
-def views(rows: PartitionRows | StagedRows, now: datetime, purchases: Iterable[str]) -> object:
+def views(rows: CommittedRows | StagedRows, now: datetime, purchases: Iterable[str]) -> object:
     """All that the rules can read."""
     return [
         [rows.purchase(purchase) for purchase in purchases],
@@ -63,8 +73,8 @@ def views(rows: PartitionRows | StagedRows, now: datetime, purchases: Iterable[s
     ]
 
 
-def test_nothing_staged_is_in_the_rows_before_it_is_applied() -> None:
-    world = World().created()
+def test_nothing_staged_is_in_the_rows_before_it_is_applied(world: World) -> None:
+    world.created()
     rows = StagedRows(world.rows)
     before = world.everything()
 
@@ -90,8 +100,8 @@ def test_nothing_staged_is_in_the_rows_before_it_is_applied() -> None:
     assert world.rows.next_due(M1, DAY) == world.rows.next_due(M2, DAY) == NOW + DAY
 
 
-def test_what_was_staged_and_thrown_away_leaves_nothing() -> None:
-    world = World().created()
+def test_what_was_staged_and_thrown_away_leaves_nothing(world: World) -> None:
+    world.created()
     before = world.everything()
     command = ReservePurchase(M1, "small", Platform.STRIPE, "/", "k", "c")
 
@@ -103,8 +113,8 @@ def test_what_was_staged_and_thrown_away_leaves_nothing() -> None:
     assert again == lost
 
 
-def test_a_refusal_stages_nothing() -> None:
-    world = World().on_trial()
+def test_a_refusal_stages_nothing(world: World) -> None:
+    world.on_trial()
     rows = StagedRows(world.rows)
 
     stage(world, rows, StartTrial(M1), ReservePurchase(M1, "gigantic", Platform.STRIPE))
@@ -113,8 +123,8 @@ def test_a_refusal_stages_nothing() -> None:
     assert rows.answers_changed == {}
 
 
-def test_a_purchase_opened_and_due_within_one_transaction_expires_in_it() -> None:
-    world = World().created()
+def test_a_purchase_opened_and_due_within_one_transaction_expires_in_it(world: World) -> None:
+    world.created()
     rows = StagedRows(world.rows)
     stage(world, rows, ReservePurchase(M1, "small", Platform.STRIPE))
 
@@ -128,8 +138,8 @@ def test_a_purchase_opened_and_due_within_one_transaction_expires_in_it() -> Non
     assert list(rows.pending_until(M1, world.now)) == []
 
 
-def test_purchases_are_listed_newest_first() -> None:
-    world = World().created()
+def test_purchases_are_listed_newest_first(world: World) -> None:
+    world.created()
     opened = [world.later(minutes=1).opened() for _ in range(12)]
     world.attach(opened[1])
     world.webhook("ACTIVE")
@@ -138,8 +148,8 @@ def test_purchases_are_listed_newest_first() -> None:
     assert world.rows.purchases_of(M2) == []
 
 
-def test_what_falls_due_next_is_the_earliest_of_all() -> None:
-    world = World().on_trial()
+def test_what_falls_due_next_is_the_earliest_of_all(world: World) -> None:
+    world.on_trial()
     expiry = world.policy.purchase_expiry
     assert world.rows.next_due(M1, expiry) == NOW + timedelta(days=14)
 
@@ -157,8 +167,8 @@ def test_what_falls_due_next_is_the_earliest_of_all() -> None:
     assert world.rows.next_due(M2, expiry) is None
 
 
-def test_after_time_has_passed_nothing_due_is_left() -> None:
-    world = World().on_trial()
+def test_after_time_has_passed_nothing_due_is_left(world: World) -> None:
+    world.on_trial()
     world.opened()
     world.webhook("ACTIVE", "unknown")
     expiry = world.policy.purchase_expiry
@@ -172,8 +182,8 @@ def test_after_time_has_passed_nothing_due_is_left() -> None:
     assert world.merchant().trial_expired
 
 
-def test_a_stored_answer_survives_in_its_row() -> None:
-    world = World().created()
+def test_a_stored_answer_survives_in_its_row(world: World) -> None:
+    world.created()
     reply = world.reserve(key="k").reply
 
     stored = world.rows.answer(M1, "k")
@@ -183,21 +193,22 @@ def test_a_stored_answer_survives_in_its_row() -> None:
     assert stored.reply == reply
 
 
-def test_an_answer_that_is_put_again_is_the_newest() -> None:
-    world = World().created()
+def test_an_answer_that_is_put_again_is_the_newest(world: World) -> None:
+    world.created()
     for key in KEYS:
         world.later(hours=1).reserve(key=key)
     first = world.rows.answer(M1, "k1")
     assert first is not None
 
     world.rows.put_answer(first)
+    world.rows.commit()
 
     assert [answer.key for answer in world.rows.answers(M1)] == ["k2", "k3", "k1"]
     assert world.rows.answer_count(M1) == 3
 
 
-def test_a_key_used_again_within_one_transaction_is_the_newest() -> None:
-    world = World().on_trial()
+def test_a_key_used_again_within_one_transaction_is_the_newest(world: World) -> None:
+    world.on_trial()
     rows = StagedRows(world.rows)
     stage(world, rows, StartTrial(M1, "k1"))
     stage(world.later(hours=1), rows, StartTrial(M1, "k2"))
@@ -210,27 +221,72 @@ def test_a_key_used_again_within_one_transaction_is_the_newest() -> None:
     assert [answer.key for answer in world.rows.answers(M1)] == ["k2", "k1"]
 
 
-def test_the_last_answer_dropped_leaves_no_trace() -> None:
-    world = World().created()
+def test_the_last_answer_dropped_leaves_no_trace(world: World) -> None:
+    world.created()
     world.reserve(key="k")
 
     for _ in range(2):
         world.rows.drop_answer(M1, "k")
+        world.rows.commit()
 
     assert world.rows.answer_count(M1) == 0
-    assert world.rows.answers_by_merchant == {}
+    assert dict(world.rows.answers_by_merchant) == {}
 
 
-def test_a_shop_belongs_to_the_last_who_registered_it() -> None:
-    rows = PartitionRows()
+def test_a_shop_belongs_to_the_last_who_registered_it(world: World) -> None:
+    rows = world.rows
     staged = StagedRows(rows)
     rows.put_shop("shopify:a.example", M1)
+    rows.commit()
     staged.shops["shopify:a.example"] = M2
-    assert rows.shops == {"shopify:a.example": M1}
+    assert dict(rows.shops) == {"shopify:a.example": M1}
 
     staged.apply()
 
-    assert rows.shops == {"shopify:a.example": M2}
+    assert dict(rows.shops) == {"shopify:a.example": M2}
+    assert rows.shops.get("shopify:a.example") == M2
+
+
+def test_a_shop_that_is_gone_is_nobodys(world: World) -> None:
+    world.rows.put_shop("shopify:a.example", M1)
+    world.rows.commit()
+
+    world.rows.put_shop("shopify:a.example", None)
+    world.rows.commit()
+
+    assert dict(world.rows.shops) == {}
+    assert world.rows.shops.get("shopify:a.example") is None
+
+
+def test_pages_of_purchases_are_cut_from_the_newest_on(world: World) -> None:
+    world.created(M1, M2)
+    opened = [world.later(minutes=1).opened() for _ in range(5)]
+    world.opened(M2)
+
+    def page(skip: int, take: int) -> list[str]:
+        found, total = world.rows.purchases_page(M1, skip, take)
+        assert total == len(opened)
+        return [purchase.id for purchase in found]
+
+    assert page(0, 2) == [opened[4], opened[3]]
+    assert page(3, 9) == [opened[1], opened[0]]
+    assert page(5, 1) == page(0, 0) == []
+    assert world.rows.purchases_page(NOBODY, 0, 9) == ([], 0)
+
+
+def test_the_next_pending_purchase_is_the_first_when_the_first_was_paid(world: World) -> None:
+    world.created()
+    expiry = world.policy.purchase_expiry
+    first = world.charged("c1")
+    world.later(hours=1).charged("c2")
+    assert world.rows.next_due(M1, expiry) == NOW + expiry
+
+    world.webhook("ACTIVE", "c1")
+
+    assert world.purchase(first).status == "completed"
+    assert world.rows.next_due(M1, expiry) == NOW + HOUR + expiry
+    world.webhook("ACTIVE", "c2")
+    assert world.rows.next_due(M1, expiry) is None
 
 
 merchants, charges, keys = map(st.sampled_from, (MERCHANTS, CHARGES, (None, *KEYS)))
@@ -267,9 +323,12 @@ def command_of(drawn: Drawn, number: int, last: str) -> Command:
 
 
 @settings(deadline=None, max_examples=150)
-@given(DRAWN)
-def test_rows_staged_over_others_read_as_if_they_were_applied(steps: list[Drawn]) -> None:
-    applied, base = PartitionRows(), PartitionRows()
+@given(steps=DRAWN)
+def test_rows_staged_over_others_read_as_if_they_were_applied(
+    stores: Stores, steps: list[Drawn]
+) -> None:
+    stores.close()
+    applied, base = stores.new().rows, stores.new().rows
     staged, committed = StagedRows(base), everything(base)
     now, last = NOW, M1
 
@@ -304,9 +363,12 @@ def test_rows_staged_over_others_read_as_if_they_were_applied(steps: list[Drawn]
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.randoms(use_true_random=False), st.integers(0, 48))
-def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: int) -> None:
-    world = World().on_trial(M1).created(M2)
+@given(random=st.randoms(use_true_random=False), hours=st.integers(0, 48))
+def test_rows_read_back_in_any_order_give_the_same_views(
+    stores: Stores, random: Random, hours: int
+) -> None:
+    stores.close()
+    world = World(rows=stores.new().rows).on_trial(M1).created(M2)
     for merchant in MERCHANTS:
         world.webhook("ACTIVE", "c3", merchant)
         world.paid("c1", merchant)
@@ -318,7 +380,7 @@ def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: 
     rows: list[Merchant | Purchase] = [*held.merchants.values(), *held.purchases.values()]
     random.shuffle(rows)
 
-    read = PartitionRows()
+    read = stores.new().rows
     for row in rows:
         again = msgspec.json.decode(msgspec.json.encode(row), type=type(row))
         assert again == row
@@ -329,6 +391,7 @@ def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: 
     for answers in held.answers_by_merchant.values():
         for answer in answers.values():
             read.put_answer(answer)
+    read.commit()
 
     purchases = list(held.purchases)
     assert views(read, world.now, purchases) == views(held, world.now, purchases)

@@ -13,6 +13,7 @@ from tests.verify.traffic import paid, rich_world
 from tests.verify.world import TOPICS, Copy, Stored, merchant_id
 
 ONE = merchant_id(0)
+GONE, BACK, MOVED, GIVEN = (merchant_id(number) for number in range(50, 54))
 Seed = Callable[[Copy], Any]
 
 
@@ -390,6 +391,77 @@ def forwarded_record_changed(copy: Copy) -> None:
     record.value = (record.value or b"") + b" "
 
 
+# -- operators
+
+
+def adjustment_lost(copy: Copy) -> None:
+    copy.drop(event_of(copy, "credits.adjusted", GIVEN))
+
+
+def adjustment_changed(copy: Copy) -> None:
+    edit(event_of(copy, "credits.adjusted", GIVEN), credits=300)
+
+
+def adjustment_for_another_reason(copy: Copy) -> None:
+    edit(event_of(copy, "credits.adjusted", GIVEN), reason="another")
+
+
+def adjustment_made_twice(copy: Copy) -> None:
+    event = event_of(copy, "credits.adjusted", GIVEN)
+    sequence = row_of(copy, GIVEN).data["sequence"] + 1
+    value = {**event.data, "event_id": "00000000-0000-5000-8000-000000000000"}
+    copy.add(event, value=json.dumps(value).encode(), headers=resequence(event, sequence))
+    edit_row(copy, GIVEN, sequence=sequence)
+
+
+def adjusted_sum_wrong(copy: Copy) -> None:
+    edit_row(copy, GIVEN, credits_adjusted=24)
+
+
+def adjustment_without_row(copy: Copy) -> None:
+    copy.drop(row_of(copy, GIVEN, names.CREDIT_ADJUSTMENTS))
+
+
+def balance_wrong(copy: Copy) -> None:
+    row = row_of(copy, GIVEN, names.CREDIT_ADJUSTMENTS)
+    row.put({**row.data, "balance": 0})
+
+
+def domain_not_forgotten(copy: Copy) -> None:
+    edit_row(copy, GONE, domain="old.example")
+
+
+def shop_not_forgotten(copy: Copy) -> None:
+    template = copy.rows(names.SHOPS_TABLE)[0]
+    copy.add(template, key=b"shopify:kept.example", value=GONE.encode())
+
+
+def page_not_forgotten(copy: Copy) -> None:
+    row = row_of(copy, GONE, names.CREDIT_PURCHASES)
+    row.put({**row.data, "checkout_url": "https://old.example/"})
+
+
+def answer_not_forgotten(copy: Copy) -> None:
+    answers = copy.rows(names.IDEMPOTENCY_KEYS)
+    (gone,) = [r for r in answers if (r.key or b"").startswith(GONE.encode()) and not r.value]
+    copy.drop(gone)
+
+
+def shop_given_up_that_was_never_registered(copy: Copy) -> None:
+    shops = copy.of(TOPICS.name(names.SHOPS))
+    gone = next(r for r in shops if r.data.get("gone"))
+    gone.put({**gone.data, "domain": "another.example"})
+
+
+def clock_moved_back(copy: Copy) -> None:
+    edit_row(copy, MOVED, updated_at="2026-01-01T12:00:00Z")
+
+
+def clock_moved_by_nobody(copy: Copy) -> None:
+    entries = copy.of(TOPICS.name(names.JOURNAL))
+    copy.drop(next(r for r in entries if r.data["command"]["command"] == "move_clock"))
+
+
 FAULTS: list[tuple[Seed, set[str]]] = [
     (event_dropped, {"sequences", "credits", "outcomes", "positions"}),
     (last_event_dropped, {"sequences", "trials"}),
@@ -445,6 +517,20 @@ FAULTS: list[tuple[Seed, set[str]]] = [
     (forwarded_record_lost, {"forwarded", "outcomes", "positions"}),
     (forwarded_record_doubled, {"forwarded"}),
     (forwarded_record_changed, {"forwarded"}),
+    (adjustment_lost, {"sequences", "credits"}),
+    (adjustment_changed, {"credits", "order"}),
+    (adjustment_for_another_reason, {"order"}),
+    (adjustment_made_twice, {"once", "credits"}),
+    (adjusted_sum_wrong, {"credits", "tables"}),
+    (adjustment_without_row, {"tables"}),
+    (balance_wrong, {"tables"}),
+    (domain_not_forgotten, {"tables"}),
+    (shop_not_forgotten, {"shops"}),
+    (page_not_forgotten, {"tables"}),
+    (answer_not_forgotten, {"tables"}),
+    (shop_given_up_that_was_never_registered, {"shops"}),
+    (clock_moved_back, {"tables"}),
+    (clock_moved_by_nobody, {"journal"}),
 ]
 
 

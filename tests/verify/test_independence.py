@@ -15,6 +15,8 @@ ALLOWED = {
     # Only for the command line, to know where the brokers are.
     "billing_stream.settings",
     "billing_stream.kafka_options",
+    # The text of its --help.
+    "billing_stream.manual",
 }
 OURS = ("billing_stream", "agents", "tables", "web")
 

@@ -1,6 +1,7 @@
 """Of a log that real lanes wrote, whatever came in whatever order, no fault is reported."""
 
 import asyncio
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -8,8 +9,11 @@ from hypothesis import strategies as st
 
 from billing_stream import topics as names
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     FailPurchase,
+    ForgetMerchant,
+    MoveClock,
     ReservePurchase,
     StartTrial,
 )
@@ -17,6 +21,7 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.verify.report import Report
+from tests.verify.imports import any_import
 from tests.verify.traffic import PAGE, paid, rich_world
 from tests.verify.world import Stored, World, merchant_id
 
@@ -143,18 +148,43 @@ class Driver:
             value = self.command(world, merchant, charge)
         if self.one_of(*[False] * 9, True):
             value = self.one_of(b"{", {**value, "merchant_id": 1}, {"data": None}, None)
-        world.send(topic, value, merchant=merchant, wrong=wrong)
+        headers = {}
+        if topic == names.COMMANDS and self.one_of(*[False] * 3, True):
+            # A copy of a dead letter, and perhaps not the only one.
+            headers["billing-redriven-from"] = self.one_of("dlq[0]@1", "dlq[0]@2")
+        world.send(topic, value, merchant=merchant, wrong=wrong, **headers)
 
     def purchase(self, merchant: str) -> str:
         return str(self.one_of(*(self.purchases.get(merchant) or [merchant])))
 
     def command(self, world: World, merchant: str, charge: str) -> dict[str, Any]:
         name = self.one_of(
-            "create_merchant", "start_trial", "reserve_purchase", "attach_charge", "fail_purchase"
+            "create_merchant",
+            "start_trial",
+            "reserve_purchase",
+            "attach_charge",
+            "fail_purchase",
+            "adjust_credits",
+            "forget_merchant",
+            "move_clock",
+            "import_merchant",
         )
         value = {"command": name, "merchant_id": merchant}
         if name == "create_merchant":
             return {**value, "platform": "shopify", "domain": "a.example"}
+        if name == "forget_merchant":
+            return value
+        if name == "import_merchant":
+            found = any_import(self.one_of, merchant)
+            brought = [purchase["id"] for purchase in found["purchases"]]
+            self.purchases.setdefault(merchant, []).extend(brought)
+            return {**value, **found}
+        if name == "move_clock":
+            return {**value, "to": self.moment(world)}
+        if name == "adjust_credits":
+            credits, reason = self.one_of(10, -10, -150, 0, True, 1.0), self.one_of("a", "b", "")
+            key = self.one_of("k1", "k2", "k3", "k3", None)
+            return {**value, "credits": credits, "reason": reason, "idempotency_key": key}
         if name == "start_trial":
             return {**value, "idempotency_key": self.one_of(None, "k1", "k2")}
         if name == "attach_charge":
@@ -182,11 +212,18 @@ class Driver:
             "idempotency_key": key,
         }
 
+    def moment(self, world: World) -> str:
+        hours = self.one_of(-1, 0, 1, 3, 7, 24 * 3700)
+        moment = world.now.astimezone(timezone(timedelta(hours=self.one_of(0, 9, -3))))
+        return (moment + timedelta(hours=hours)).isoformat()
+
     async def ask(self, world: World) -> None:
         merchant = merchant_id(self.one_of(1, 1, 2))
         self.number += 1
         source, key = f"req-{self.number}", self.one_of(None, "k1", "k2")
-        kind = self.one_of("trial", "reserve", "reserve", "attach", "attach", "fail")
+        kind = self.one_of(
+            "trial", "reserve", "reserve", "attach", "attach", "fail", "adjust", "clock", "forget"
+        )
         if kind == "trial":
             await world.ask(StartTrial(merchant, key, source))
         elif kind == "reserve":
@@ -196,6 +233,16 @@ class Driver:
             )
             if isinstance(reply, PurchaseOpened):
                 self.purchases.setdefault(merchant, []).append(reply.purchase_id)
+        elif kind == "adjust":
+            credits = self.one_of(10, -10, -150)
+            key = self.one_of("k1", "k2", "k3")
+            adjust = AdjustCredits(merchant, credits, "a", key, source)
+            await world.ask(adjust, "operator:olga")
+        elif kind == "clock":
+            to = datetime.fromisoformat(self.moment(world))
+            await world.ask(MoveClock(merchant, to, source), "operator:olga")
+        elif kind == "forget":
+            await world.ask(ForgetMerchant(merchant, source), "cli")
         elif kind == "attach":
             charge = self.one_of("c1", "c2", "c3")
             await world.ask(AttachCharge(merchant, self.purchase(merchant), charge, PAGE, source))

@@ -1,15 +1,21 @@
 """Every kind of traffic, in one small log that has something for each fault to be seeded in."""
 
+from datetime import timedelta
+
 from billing_stream import topics as names
 from billing_stream.domain.commands import (
+    AdjustCredits,
     AttachCharge,
     FailPurchase,
+    ForgetMerchant,
+    MoveClock,
     ReservePurchase,
     StartTrial,
     UpdateCharge,
 )
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
+from tests.verify.redriven import redriven_traffic
 from tests.verify.world import World, merchant_id
 
 PAGE = "https://pay.example/1"
@@ -56,7 +62,40 @@ async def rich_world() -> World:
     world.pass_time(hours=3)
     await world.tick()
     await world.feed_all()
+    await _operators(world)
+    await redriven_traffic(world)
     return world
+
+
+async def _operators(world: World) -> None:
+    """Adjustments, a moved clock, and merchants that are forgotten, one of whom comes back."""
+    gone, back, moved, given = (merchant_id(number) for number in range(50, 54))
+    created = {"platform_name": "shopify", "domain": "old.example"}
+    for merchant in (gone, back, moved, given):
+        for domain in ("old", "new"):
+            shop = {"merchant_id": merchant, "domain": f"{domain}.{merchant[9:13]}.example"}
+            world.send(names.MERCHANT_CREATED, {**created, **shop})
+        await world.feed_all()
+        await world.ask(StartTrial(merchant, "key", f"trial-{merchant}"))
+        await open_purchase(world, merchant, f"c-{merchant}")
+    for merchant in (gone, back, given):
+        world.command(
+            merchant, "adjust_credits", credits=30, reason="A gift", idempotency_key="gift"
+        )
+        world.command(
+            merchant, "adjust_credits", credits=-31, reason="Too much", idempotency_key="more"
+        )
+        await world.feed_all()
+        taken = AdjustCredits(merchant, -5, "A mistake", "mistake", f"adjust-{merchant}")
+        for _ in range(2):
+            await world.ask(taken, "operator:olga")
+    await world.ask(MoveClock(moved, world.now + timedelta(days=30), "clock"), "operator:olga")
+    world.command(gone, "forget_merchant")
+    await world.ask(ForgetMerchant(back, "forget"), "cli")
+    await world.feed_all()
+    world.send(names.PURCHASE_UPDATED, paid(gone, f"c-{gone}"))
+    world.send(names.MERCHANT_CREATED, {**created, "merchant_id": back})
+    await world.feed_all()
 
 
 async def _purchase(world: World, merchant: str, charge: str, pack: str, fate: int) -> None:

@@ -17,9 +17,9 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Outgoing, Request
 from billing_stream.processor import new_processors
 from billing_stream.topics import Topics
-from billing_stream.verify.model import Rules
 from billing_stream.verify.records import duration_us
 from billing_stream.verify.report import Report
+from billing_stream.verify.state import Rules
 from billing_stream.verify.verifier import verify_source
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
@@ -28,8 +28,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = Topics("app", "x.")
 PARTITIONS = 2
 TRIAL, EXPIRY = timedelta(hours=5), timedelta(hours=2)
-POLICY = Policy(trial_duration=TRIAL, purchase_expiry=EXPIRY)
-RULES = Rules(duration_us(TRIAL), duration_us(EXPIRY), 100_000)
+POLICY = Policy(trial_duration=TRIAL, purchase_expiry=EXPIRY, former_shops_max=1, test_clock=True)
+RULES = Rules(duration_us(TRIAL), duration_us(EXPIRY), 100_000, former_max=1, test_clock=True)
 Key = tuple[str, int]
 
 

@@ -1,0 +1,70 @@
+"""What a tick of the timers costs when nothing is due, in this process, without a broker."""
+
+import time
+from collections.abc import Sequence
+
+from bench.fill import Filled
+from bench.setting import Setting, say
+from billing_stream.domain.model import Policy
+from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.log import OnRow
+from billing_stream.engine.processor import Outgoing
+from billing_stream.processor import new_processors
+from billing_stream.topics import Topics
+
+TICKS = 2_000
+
+
+class _NoWriter:
+    """Nothing is written here."""
+
+    async def commit(self, records: Sequence[Outgoing]) -> None:
+        """Nothing is due, so nothing comes."""
+        raise RuntimeError("an idle tick wrote something")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class _FilledLog:
+    """A log that has the rows of `filled` in its changelogs."""
+
+    def __init__(self, filled: Filled) -> None:
+        self._filled = filled
+
+    async def fence(self, partition: int) -> _NoWriter:
+        """There is no other owner."""
+        return _NoWriter()
+
+    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+        """Give all rows."""
+        count = 0
+        for table, partition, key, value in self._filled.rows():
+            on_row(partition, table, key, value)
+            count += 1
+        return count
+
+
+async def tick_ms(setting: Setting, merchants: int) -> float:
+    """Milliseconds of one tick over all partitions, while all trials run on."""
+    say(f"restoring {merchants:,} merchants in this process, for the idle tick")
+    topics = Topics("billing-stream")
+    lanes = Lanes(
+        _FilledLog(Filled(setting, merchants, 0)),
+        new_processors(
+            partitions=setting.partitions,
+            policy=Policy(),
+            names=topics,
+            max_record_bytes=262_144,
+        ),
+        positions_topic="positions",
+    )
+    lanes.adopt(await lanes.restore(range(setting.partitions)))
+    owned = list(lanes.values())
+    if sum(lane.processor.next_due() is not None for lane in owned) != setting.partitions:
+        raise RuntimeError("a partition has no deadline: nothing would be measured")
+    began = time.perf_counter()
+    for _ in range(TICKS):
+        for lane in owned:
+            lane.wake_if_due()
+    return (time.perf_counter() - began) / TICKS * 1000

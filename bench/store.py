@@ -1,0 +1,209 @@
+"""What the stores cost: memory per merchant, restore, and webhooks, in memory and in RocksDB.
+
+Drives the processor of one partition directly, without Kafka, each case in a process of its own.
+Run as `python -m bench.store`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.load import charge
+from bench.setting import machine, say
+from billing_stream import schemas, topics
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
+from billing_stream.processor import BillingProcessor
+from billing_stream.schemas import encode
+from billing_stream.topics import Topics
+from billing_stream.worker import tame_garbage_collection
+from tables.rocks.store import in_rocksdb
+from tables.store import in_memory
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PER_COMMIT = 1_000
+PER_READ = 5_000
+MIB = 1 << 20
+Row = tuple[str, bytes, bytes]
+"""(table, key, value) of a changelog."""
+
+
+class _Record:
+    """A webhook as the Kafka client gives it."""
+
+    def __init__(self, offset: int, merchant_id: str, number: int) -> None:
+        self.topic = topics.PURCHASE_UPDATED
+        self.partition = 0
+        self.offset = offset
+        self.timestamp = int(NOW.timestamp() * 1000)
+        self.key: bytes | None = merchant_id.encode()
+        data = {"merchant_id": merchant_id, "charge_id": charge(number), "status": "ACTIVE"}
+        self.value: bytes | None = encode({"data": data})
+        self.headers: schemas.Headers = ()
+
+
+def merchant_id(number: int) -> str:
+    """The merchant with this number: ids as random as real ones."""
+    return derived_id("bench", str(number))
+
+
+def merchants(count: int, *, trial: bool) -> Iterator[Row]:
+    """Rows of merchants, on trial or not."""
+    for number in range(count):
+        name = merchant_id(number)
+        row = Merchant(
+            merchant_id=name,
+            platform="shopify",
+            domain=f"shop-{number}.example",
+            trial_available=not trial,
+            trial_started_at=NOW if trial else None,
+            trial_ends_at=NOW + timedelta(days=14, milliseconds=number) if trial else None,
+            created_at=NOW,
+            updated_at=NOW + timedelta(milliseconds=number),
+            version=2,
+            sequence=1,
+        )
+        yield topics.BILLING_RECORDS, name.encode(), encode(row)
+
+
+def purchases(count: int, owners: int) -> Iterator[Row]:
+    """Rows of pending purchases with charges, one after the other of all owners."""
+    for number in range(count):
+        owner = merchant_id(number % owners)
+        row = Purchase(
+            id=derived_id("bench", owner, str(number)),
+            merchant_id=owner,
+            credits=100,
+            amount="9.99",
+            status=PurchaseStatus.PENDING,
+            platform=Platform.SHOPIFY,
+            created_at=NOW + timedelta(milliseconds=number),
+            expires_at=NOW + timedelta(hours=24, milliseconds=number),
+            platform_charge_id=charge(number),
+            checkout_url="https://pay.example/1",
+            version=2,
+        )
+        yield topics.CREDIT_PURCHASES, row.id.encode(), encode(row)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """One case, in this process."""
+    tame_garbage_collection()
+    process = psutil.Process()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        new_store = in_memory
+        if arguments.one == "rocksdb":
+            new_store = in_rocksdb(Path(folder), arguments.cache_mb)  # type: ignore[assignment]
+        processor = BillingProcessor(
+            0,
+            partitions=1,
+            policy=Policy(),
+            names=Topics("bench"),
+            max_record_bytes=262_144,
+            new_store=new_store,
+        )
+        found: dict[str, float] = {}
+        before = process.memory_info().rss
+        value_bytes, cost = _restore(
+            processor, merchants(arguments.merchants, trial=arguments.trial)
+        )
+        grown = process.memory_info().rss - before
+        found["merchant restored, us of CPU"] = cost
+        found["RSS after merchants, MiB"] = process.memory_info().rss / MIB
+        found["bytes per merchant beyond its value"] = (grown - value_bytes) / arguments.merchants
+        if arguments.purchases:
+            rows = purchases(arguments.purchases, arguments.merchants)
+            _, found["purchase restored, us of CPU"] = _restore(processor, rows)
+            found["RSS after purchases, MiB"] = process.memory_info().rss / MIB
+        if arguments.webhooks:
+            began = time.process_time()
+            found["webhook, us of CPU"] = _webhooks(processor, arguments)
+            spent = (time.process_time() - began) / arguments.webhooks * 1e6
+            found["the same, with RocksDB's threads and the load"] = spent
+            found["RSS after webhooks, MiB"] = process.memory_info().rss / MIB
+        found["peak RSS, MiB"] = _peak()
+        found["disk, MiB"] = sum(f.stat().st_size for f in Path(folder).rglob("*.sst")) / MIB
+        processor.close()
+    return found
+
+
+def _peak() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _restore(processor: BillingProcessor, rows: Iterator[Row]) -> tuple[int, float]:
+    """Bytes of the values, and microseconds of this thread's CPU per row."""
+    size = count = 0
+    spent = 0.0
+    while chunk := list(islice(rows, PER_READ)):
+        began = time.thread_time()
+        for row in chunk:
+            processor.restore(*row)
+        spent += time.thread_time() - began
+        count += len(chunk)
+        size += sum(len(value) for _, _, value in chunk)
+    began = time.thread_time()
+    processor.restored()
+    spent += time.thread_time() - began
+    return size, spent / count * 1e6
+
+
+def _webhooks(processor: BillingProcessor, arguments: argparse.Namespace) -> float:
+    """Complete purchases spread over all merchants, in transactions, as a lane does."""
+    step = max(1, arguments.purchases // arguments.webhooks)
+    count: int = arguments.webhooks
+    spent = 0.0
+    for start in range(0, count, PER_COMMIT):
+        numbers = range(start, min(start + PER_COMMIT, count))
+        records = [
+            _Record(n, merchant_id(n * step % arguments.merchants), n * step) for n in numbers
+        ]
+        began = time.thread_time()
+        stage = processor.begin()
+        for record in records:
+            stage.add_record(topics.PURCHASE_UPDATED, record)
+        list(stage.outgoing())
+        stage.apply()
+        spent += time.thread_time() - began
+    return spent / count * 1e6
+
+
+def main() -> None:
+    """Measure both stores and print, or one and print JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.store", description=__doc__)
+    parser.add_argument("--merchants", type=int, default=1_000_000)
+    parser.add_argument("--purchases", type=int, default=1_000_000)
+    parser.add_argument("--webhooks", type=int, default=100_000)
+    parser.add_argument("--cache-mb", type=int, default=256, help="of RocksDB, MiB")
+    parser.add_argument("--trial", action="store_true", help="merchants are on trial")
+    parser.add_argument("--folder", help="where RocksDB may write; by default the temporary one")
+    parser.add_argument("--one", choices=["memory", "rocksdb"], help="one case, as JSON")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments)))
+        return
+    print(machine())
+    for kind in ("memory", "rocksdb"):
+        say(f"{kind}: {arguments.merchants} merchants, {arguments.purchases} purchases")
+        command = [sys.executable, "-m", "bench.store", "--one", kind, *sys.argv[1:]]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        print(f"\n{kind}")
+        for what, figure in found.items():
+            print(f"  {what:46} {figure:>12,.1f}")
+
+
+if __name__ == "__main__":
+    main()

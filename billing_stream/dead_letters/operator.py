@@ -1,0 +1,160 @@
+"""One who acts on dead letters. Copies and the ledger are one transaction."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation, KafkaError
+from msgspec.structs import replace
+
+from billing_stream import schemas
+from billing_stream.dead_letters.cluster import Cluster
+from billing_stream.dead_letters.copies import Copy
+from billing_stream.dead_letters.ledger import Ledger, read_ledger
+from billing_stream.dead_letters.letters import Letter
+from billing_stream.engine.fate import last_states
+from billing_stream.engine.kafka_log import FENCED, REQUEST_BYTES_MAX, mark_the_last
+from billing_stream.engine.points import Point, Reach, pass_by
+from billing_stream.errors import DeadLettersError
+from billing_stream.schemas import DeadLetterAction
+
+# Where a process dies in the middle, the lanes wait for no longer than this.
+TRANSACTION_TIMEOUT_MS = 10_000
+SECONDS_MAX = 20.0
+EXPECTED = (KafkaError, IllegalOperation, TimeoutError)
+
+Deed = tuple[Letter, Copy | None, DeadLetterAction]
+"""A letter, the copy that is sent of it if one is, and what the ledger says of it."""
+
+
+class Operator:
+    """The right to act, held by one at a time: who enters ends that of another.
+
+    `ledger` is read after that, so it has all that any other one has done.
+    """
+
+    ledger: Ledger
+
+    def __init__(self, cluster: Cluster, reach: Reach = pass_by) -> None:
+        self._cluster = cluster
+        self._reach = reach
+        self._producer: Any = None
+
+    async def __aenter__(self) -> "Operator":
+        cluster, name = self._cluster, self._cluster.transactional_id
+        # First of all: a topic that is missing is said to be so, and not made by a producer.
+        await read_ledger(cluster)
+        self._producer = AIOKafkaProducer(
+            **cluster.options,
+            transactional_id=name,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            request_timeout_ms=int(SECONDS_MAX * 1000),
+            acks="all",
+            max_request_size=REQUEST_BYTES_MAX,
+        )
+        try:
+            # Asked before the fence, which resets it.
+            states = await last_states(cluster.options, [name])
+            await self._producer.start()
+            await mark_the_last(self._producer, states.get(name), cluster.written())
+            self.ledger = await read_ledger(cluster, whole=True)
+        except EXPECTED as error:
+            await self._close()
+            raise _told(error) from error
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        # It may be in the middle of what it was told it cannot do.
+        with suppress(KafkaError):
+            await self._producer.stop()
+
+    async def commit(self, deeds: Sequence[Deed]) -> list[DeadLetterAction]:
+        """Send copies and write them into the ledger: all, or nothing.
+
+        Raises DeadLettersError; then the ledger says what was done, and it may be repeated.
+        """
+        try:
+            async with asyncio.timeout(SECONDS_MAX):
+                done = await self._commit(deeds)
+        except EXPECTED as error:
+            raise _told(error) from error
+        for action in done:
+            self.ledger.add(action)
+        return done
+
+    async def _commit(self, deeds: Sequence[Deed]) -> list[DeadLetterAction]:
+        producer = self._producer
+        sent: list[asyncio.Future[Any]] = []
+        try:
+            await producer.begin_transaction()
+            places = await self._send_copies(deeds, sent)
+            self._reach(Point.HALF_SENT)
+            done = [replace(action, target=places.get(letter.place)) for letter, _, action in deeds]
+            for (letter, _, _), action in zip(deeds, done, strict=True):
+                sent.append(await self._send_action(letter, action))
+            await asyncio.gather(*sent)
+            self._reach(Point.SENT)
+            await producer.commit_transaction()
+            self._reach(Point.COMMITTED)
+        except BaseException:
+            # What is sent may fail later still, and nobody waits for it any more.
+            asyncio.gather(*sent, return_exceptions=True)
+            raise
+        return done
+
+    async def _send_copies(
+        self, deeds: Sequence[Deed], sent: "list[asyncio.Future[Any]]"
+    ) -> dict[str, str]:
+        """The place of the copy of each letter of which one is sent."""
+        copied = [(letter, copy) for letter, copy, _ in deeds if copy is not None]
+        for _, copy in copied:
+            sent.append(
+                await self._producer.send(
+                    self._cluster.commands,
+                    copy.value,
+                    key=copy.key,
+                    partition=copy.partition,
+                    headers=copy.headers,
+                )
+            )
+        placed = await asyncio.gather(*sent)
+        return {
+            letter.place: schemas.place(at.topic, at.partition, at.offset)
+            for (letter, _), at in zip(copied, placed, strict=True)
+        }
+
+    async def _send_action(self, letter: Letter, action: DeadLetterAction) -> Any:
+        return await self._producer.send(
+            self._cluster.ledger,
+            schemas.encode(action),
+            key=action.letter.encode(),
+            partition=letter.partition,
+        )
+
+
+def _told(error: BaseException) -> DeadLettersError:
+    """The error, as it is told to people."""
+    # The client wraps what it did not expect in the middle of a transaction.
+    if isinstance(error, IllegalOperation) or isinstance(error.__cause__ or error, FENCED):
+        return DeadLettersError(
+            "someone else began to act on dead letters, and one does at a time. What was done is "
+            "in the ledger: run it again, and what was done is left out"
+        )
+    return DeadLettersError(
+        f"Kafka did not confirm it ({type(error).__name__}). The ledger knows what was done: "
+        "run it again, and what was done is left out"
+    )

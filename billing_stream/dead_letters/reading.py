@@ -1,0 +1,131 @@
+"""Topics read to their ends, without a group, and what is committed only."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from billing_stream.dead_letters.cluster import Cluster
+from billing_stream.errors import DeadLettersError
+
+Progress = Callable[[int, int], None]
+"""Told how many records are read, and of how many."""
+
+FETCH_BYTES = 4 << 20
+# An open transaction of a process that died ends within the broker's time limit of a minute.
+STALLED_SECONDS = 90.0
+
+
+async def read(
+    cluster: Cluster,
+    topic: str,
+    *,
+    partitions: Iterable[int] | None = None,
+    whole: bool = False,
+    progress: Progress | None = None,
+) -> AsyncIterator[list[Any]]:
+    """All records of a topic, partition by partition in batches, up to its end at this moment.
+
+    What a transaction that is open now writes is left out, or with `whole` waited for. Raises
+    DeadLettersError when the topic is not there or nothing comes of it any more.
+    """
+    consumer = _consumer(cluster)
+    await consumer.start()
+    try:
+        tps = await _partitions(consumer, cluster, topic, partitions)
+        begins = await consumer.beginning_offsets(tps)
+        ends = await _ends(cluster, tps) if whole else await consumer.end_offsets(tps)
+        async for batch in _batches(consumer, begins, ends, progress):
+            yield batch
+    finally:
+        await consumer.stop()
+
+
+async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
+    """The record at a place, or None when there is none (any more)."""
+    consumer = _consumer(cluster)
+    await consumer.start()
+    try:
+        (tp,) = await _partitions(consumer, cluster, topic, [partition])
+        begin = (await consumer.beginning_offsets([tp]))[tp]
+        if not begin <= offset < (await consumer.end_offsets([tp]))[tp]:
+            return None
+        consumer.assign([tp])
+        consumer.seek(tp, offset)
+        # Where a record was aborted, or compacted away, the next one comes.
+        while await consumer.position(tp) <= offset:
+            found = await consumer.getmany(tp, timeout_ms=500, max_records=1)
+            for record in found.get(tp, ()):
+                return record if record.offset == offset else None
+        return None
+    finally:
+        await consumer.stop()
+
+
+def _consumer(cluster: Cluster, isolation: str = "read_committed") -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **cluster.options,
+        enable_auto_commit=False,
+        isolation_level=isolation,
+        auto_offset_reset="none",
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
+async def _partitions(
+    consumer: Any, cluster: Cluster, topic: str, partitions: Iterable[int] | None
+) -> list[TopicPartition]:
+    # Asked for all topics, a broker creates none that is missing.
+    if topic not in await consumer.topics():
+        raise DeadLettersError(
+            f"topic {topic} is not there; missing topics are made by: billing-stream topics create"
+        )
+    wanted = range(cluster.partitions) if partitions is None else list(partitions)
+    outside = [number for number in wanted if not 0 <= number < cluster.partitions]
+    if outside:
+        raise DeadLettersError(f"topic {topic} has {cluster.partitions} partitions, from 0 on")
+    return [TopicPartition(topic, number) for number in wanted]
+
+
+async def _ends(cluster: Cluster, tps: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """The ends with what is not committed yet, which the other isolation does not see."""
+    watcher = _consumer(cluster, "read_uncommitted")
+    await watcher.start()
+    try:
+        ends: Mapping[TopicPartition, int] = await watcher.end_offsets(tps)
+        return ends
+    finally:
+        await watcher.stop()
+
+
+async def _batches(
+    consumer: Any,
+    begins: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    progress: Progress | None,
+) -> AsyncIterator[list[Any]]:
+    left = {tp for tp, end in ends.items() if end > begins[tp]}
+    total = sum(ends[tp] - begins[tp] for tp in left)
+    done = {tp: begins[tp] for tp in left}
+    consumer.assign(sorted(left))
+    for tp in left:
+        consumer.seek(tp, begins[tp])
+    last = time.monotonic()
+    while left:
+        found = await consumer.getmany(*left, timeout_ms=100, max_records=5_000)
+        for tp, records in found.items():
+            yield [record for record in records if record.offset < ends[tp]]
+        # Positions, not offsets of records: the log may end in control records.
+        for tp in list(left):
+            position = await consumer.position(tp)
+            if position != done[tp]:
+                done[tp], last = position, time.monotonic()
+            if position >= ends[tp]:
+                left.discard(tp)
+        if progress is not None:
+            progress(sum(min(at, ends[tp]) - begins[tp] for tp, at in done.items()), total)
+        if time.monotonic() - last > STALLED_SECONDS:
+            stuck = ", ".join(f"{tp.topic}[{tp.partition}]@{done[tp]}" for tp in sorted(left))
+            raise DeadLettersError(f"nothing more comes of {stuck}; is a transaction open there?")

@@ -1,0 +1,48 @@
+"""Rules of adjustments: credits given or taken by an operator."""
+
+from billing_stream.domain.commands import AdjustCredits
+from billing_stream.domain.draft import Draft
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Adjustment
+from billing_stream.domain.outcomes import (
+    AdjustmentMade,
+    CreditsAdjusted,
+    ErrorCode,
+    Rejected,
+    Reply,
+)
+
+
+def id_of(command: AdjustCredits) -> str:
+    """The id of the adjustment: of merchant and key, so a key has one for ever."""
+    return derived_id("adjustment", command.merchant_id, command.idempotency_key)
+
+
+def adjust(draft: Draft, command: AdjustCredits) -> Reply:
+    """Give credits, or take them away, but never more than there are.
+
+    The same again, however much later, gives the same answer and changes nothing. A refusal
+    leaves its key free. Trial credits are no part of the balance.
+    """
+    adjustment_id = id_of(command)
+    made = draft.rows.adjustment(adjustment_id)
+    if made is not None:
+        return _again(made, command)
+    balance = draft.merchant.balance
+    if command.credits < 0 and balance + command.credits < 0:
+        message = f"the merchant has {balance} credits, {-command.credits} cannot be taken away"
+        return Rejected(ErrorCode.INSUFFICIENT_CREDITS, message)
+    made = draft.adjust(adjustment_id, command.credits, command.reason)
+    draft.publish(made.id, CreditsAdjusted(made.merchant_id, made.id, made.credits, made.reason))
+    return _answer(made)
+
+
+def _again(made: Adjustment, command: AdjustCredits) -> Reply:
+    if (made.credits, made.reason) != (command.credits, command.reason):
+        message = "the idempotency key was used with other parameters"
+        return Rejected(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
+    return _answer(made)
+
+
+def _answer(made: Adjustment) -> AdjustmentMade:
+    return AdjustmentMade(made.id, made.credits, made.balance)

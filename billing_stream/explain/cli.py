@@ -1,0 +1,107 @@
+"""`billing-stream explain`."""
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from billing_stream import topics as known
+from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.explain.account import Explanation
+from billing_stream.explain.account import explain as explained
+from billing_stream.explain.text import lines
+from billing_stream.kafka_options import client_options
+from billing_stream.replaying.cli import Moment, check_partitions
+from billing_stream.replaying.code import own_numbers
+from billing_stream.replaying.core.records import Job
+from billing_stream.replaying.core.replay import replayer
+from billing_stream.replaying.history import History, read_partition
+from billing_stream.replaying.progress import bar
+from billing_stream.replaying.running import run
+from billing_stream.replaying.source import KafkaSource, Progress, ReplayError
+from billing_stream.settings import Settings
+from billing_stream.topics import Topics
+
+EXIT_DOES_NOT_ADD_UP = 1
+# A merchant that changes while it is read is read again.
+ATTEMPTS = 5
+
+
+@click.command("explain")
+@click.argument("merchant")
+@click.option("--at", type=Moment(), help="At this time, e.g. 2026-01-31T12:00:00Z; now, without.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
+def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
+    """A merchant at a time, all that had happened, and where each credit came from.
+
+    MERCHANT is its id, or its shop as platform:domain. Kafka alone is asked. Each credit names
+    the record that caused it. Ends with 0 when the credits add up to the balance, 1 when they
+    do not, 2 when it cannot tell.
+    """
+    settings = Settings.from_env()
+    with bar() as progress:
+        found = run(explain_merchant(settings, merchant, at, progress))
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    for line in lines(found):
+        click.echo(line)
+    if found.faults:
+        sys.exit(EXIT_DOES_NOT_ADD_UP)
+
+
+async def explain_merchant(
+    settings: Settings, merchant: str, at: datetime | None, progress: Progress | None = None
+) -> Explanation:
+    """The explanation, from the cluster of these settings. Raises ReplayError."""
+    names = Topics(settings.app_id, settings.topic_prefix)
+    options = client_options(settings)
+    async with KafkaSource(options, progress) as source:
+        check_partitions(source, names, settings.partitions)
+        merchant_id = await _merchant_id(source, names, settings.partitions, merchant)
+    partition = partition_of(merchant_id, settings.partitions)
+    for _ in range(ATTEMPTS):
+        async with KafkaSource(options, progress) as source:
+            history = await read_partition(
+                source, names, partition, settings.partitions, merchant_id
+            )
+        if not history.moving:
+            break
+    return _explained(settings, history, merchant_id, at or datetime.now(UTC))
+
+
+def _explained(settings: Settings, history: History, merchant_id: str, at: datetime) -> Explanation:
+    if history.moving:
+        raise ReplayError(f"merchant {merchant_id} changes as it is read: try again")
+    recorded = history.merchants.get(merchant_id)
+    if recorded is None:
+        raise ReplayError(f"nothing is recorded of merchant {merchant_id}")
+    job = Job(
+        root="",
+        policy=own_numbers(settings.policy),
+        max_record_bytes=settings.max_record_bytes,
+    )
+    outcome = replayer(job, steps=True)(recorded)
+    return explained(recorded, outcome, history.partition, at)
+
+
+async def _merchant_id(source: KafkaSource, names: Topics, partitions: int, merchant: str) -> str:
+    if re.match(UUID_TEXT, merchant):
+        return merchant.lower()
+    if ":" not in merchant:
+        raise ReplayError(f"{merchant!r} is neither a merchant's id nor a shop, platform:domain")
+    shop = merchant.lower()
+    owner = None
+    topic = names.name(known.SHOPS)
+    async for records in source.read([topic], partition_of(shop, partitions)):
+        for record in records:
+            if (record.key or b"").decode("utf-8", "replace") == shop and record.value:
+                said = msgspec.json.decode(record.value, type=ShopRegistered)
+                owner = said.merchant_id if not getattr(said, "gone", False) else None
+    if owner is None:
+        raise ReplayError(f"the shop {shop} is nobody's")
+    return owner

@@ -1,0 +1,1 @@
+"""`billing-stream forget`: have what is personal of a merchant removed, and see that it was."""

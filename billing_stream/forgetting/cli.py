@@ -1,0 +1,130 @@
+"""`billing-stream forget`."""
+
+import asyncio
+import re
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.forgetting import asking, remains
+from billing_stream.forgetting.asking import Fate, Outcome
+from billing_stream.kafka_options import client_options
+from billing_stream.settings import Settings, parse_duration
+from billing_stream.topics import Topics
+from billing_stream.verify.source import KafkaSource, Progress
+
+EXIT_NOT_FORGOTTEN = 1
+SHOWN_MAX = 5
+
+
+class Merchant(click.ParamType):
+    """A merchant id."""
+
+    name = "merchant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id in lower case."""
+        if re.match(UUID_TEXT, value) is None:
+            self.fail(f"{value!r} is no merchant id (a uuid)", param, ctx)
+        return str(value).lower()
+
+
+class While(click.ParamType):
+    """A duration: 90s, 5m."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """The duration."""
+        try:
+            found: timedelta = parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return found
+
+
+@click.command()
+@click.argument("merchant", type=Merchant())
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--wait", type=While(), default="60s", show_default=True, help="For the outcome, so long."
+)
+@click.option(
+    "--remains",
+    "look",
+    is_flag=True,
+    help="Then look for what is left in topics that are kept for ever; reads them all.",
+)
+def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
+    """Remove what is personal of MERCHANT (its id), and keep the money trail.
+
+    Removed: the shop's domain, former ones too, checkout pages, what platforms said of failed
+    checkouts, stored answers. Kept: credits, purchases, amounts, charges, adjustments, events.
+    It cannot be undone; a merchant that installs the app again is known again, its trial used.
+
+    Goes to billing.commands.v1, so a worker must run. Ends with 0 when it is done or was before,
+    1 when it was refused or not carried out in time, 2 when Kafka or the settings are wrong.
+    """
+    settings = Settings.from_env()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked here: say --yes")
+        click.confirm(f"remove what is personal of merchant {merchant}, for good?", abort=True)
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    options = client_options(settings)
+    outcome = asyncio.run(
+        asking.forget(
+            options, topics, settings.partitions, merchant, seconds_max=wait.total_seconds()
+        )
+    )
+    click.echo(_told(outcome, merchant))
+    if outcome.fate in (Fate.REFUSED, Fate.WAITING):
+        sys.exit(EXIT_NOT_FORGOTTEN)
+    if look:
+        source = KafkaSource(options, settings.partitions, _progress())
+        _show(asyncio.run(remains.find(source, topics, merchant)))
+
+
+def _told(outcome: Outcome, merchant: str) -> str:
+    match outcome.fate:
+        case Fate.FORGOTTEN:
+            return f"merchant {merchant} is forgotten ({outcome.place})"
+        case Fate.BEFORE:
+            return f"merchant {merchant} was forgotten before: nothing was left to remove"
+        case Fate.REFUSED:
+            return f"refused: {outcome.why} ({outcome.place} is a dead letter)"
+        case Fate.WAITING:
+            return (
+                f"not carried out yet: {outcome.place} waits for a worker, which will do it. "
+                "Does one run? The same command again is safe, and tells what came of it"
+            )
+
+
+def _show(found: Iterable[remains.Remains]) -> None:
+    found = list(found)
+    if not found:
+        click.echo("nothing personal is left in the topics that are kept for ever")
+        return
+    click.echo("still in topics that are kept for ever (docs/operators.md, What Kafka keeps):")
+    for one in found:
+        places = ", ".join(f"@{offset}" for offset in one.offsets[:SHOWN_MAX])
+        more = f" and {len(one.offsets) - SHOWN_MAX} more" if len(one.offsets) > SHOWN_MAX else ""
+        click.echo(f"  {one.topic}[{one.partition}]{places}{more}: {', '.join(one.what)}")
+
+
+def _progress() -> Progress | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(what: str, done: int, total: int) -> None:
+        click.echo(f"\r\033[K{what} {done:,} of {total:,} records", nl=False, err=True)
+        if done >= total:
+            click.echo("\r\033[K", nl=False, err=True)
+
+    return show

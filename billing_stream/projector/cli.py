@@ -1,0 +1,74 @@
+"""`billing-stream projector`."""
+
+import asyncio
+import logging
+import sys
+
+import click
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from billing_stream.errors import BillingError
+from billing_stream.logs import set_up_logging
+from billing_stream.projector import service
+from billing_stream.projector.errors import DATABASE_AWAY, ProjectionError
+from billing_stream.projector.migrate import migrate as migrate_schema
+from billing_stream.projector.rebuild import rebuild as rebuild_schema
+from billing_stream.settings import Settings
+
+logger = logging.getLogger("billing_stream.projector")
+
+EXIT_FATAL = 70
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def projector(context: click.Context) -> None:
+    """Project what is committed in Kafka into PostgreSQL (DATABASE_URL), for reports.
+
+    Without a subcommand it runs until SIGTERM or SIGINT, and waits for a PostgreSQL that is
+    away. Start several to share the partitions. Metrics: BILLING_PROJECTOR_PORT/metrics.
+
+    Ends with 0 when stopped, 2 on wrong settings, topics or tables, 70 after a fatal error.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = Settings.from_env()
+    set_up_logging(settings.log_level)
+    try:
+        # Not on uvloop: there, tasks of aiokafka end for good when they write to a connection
+        # that was just reset. A worker ends then; this is to outlive a broker.
+        asyncio.run(service.run(settings))
+    except (BillingError, KafkaConnectionError):
+        raise
+    except Exception:
+        logger.exception("fatal: the projector ends, to be started again")
+        sys.exit(EXIT_FATAL)
+
+
+@projector.command()
+def migrate() -> None:
+    """Make or upgrade the tables, without starting anything. The projector does so itself."""
+    settings = Settings.from_env()
+    database = service.database_of(settings)
+    try:
+        done = asyncio.run(migrate_schema(database.url, database.schema))
+    except DATABASE_AWAY as error:
+        raise ProjectionError(
+            f"PostgreSQL cannot be used: {error or type(error).__name__}"
+        ) from None
+    click.echo(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
+
+
+@projector.command()
+def rebuild() -> None:
+    """Make all tables anew from the log beside the live ones, then swap them in.
+
+    Reports and projectors go on meanwhile. Needs room for a second copy; killed half-way, it
+    leaves the schema <name>_next behind, which the next rebuild removes.
+    """
+    settings = Settings.from_env()
+    set_up_logging(settings.log_level)
+    try:
+        asyncio.run(rebuild_schema(settings))
+    except KafkaError as error:
+        raise ProjectionError(f"Kafka cannot be read ({error}); try again") from None

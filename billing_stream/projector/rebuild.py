@@ -1,0 +1,116 @@
+"""`projector rebuild`: a fresh schema beside the live one, then swapped in."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import click
+
+from billing_stream.kafka_options import client_options
+from billing_stream.projector.batch import Place
+from billing_stream.projector.database import Database, close
+from billing_stream.projector.errors import DATABASE_AWAY, ProjectionError
+from billing_stream.projector.metrics import Metrics
+from billing_stream.projector.migrate import require_ours
+from billing_stream.projector.projector import Projector
+from billing_stream.projector.reading import Reader
+from billing_stream.projector.records import Records
+from billing_stream.projector.service import database_of, require_readable
+from billing_stream.projector.swap import require_movable, swap
+from billing_stream.settings import Settings
+from billing_stream.topics import Topics
+
+# What came meanwhile is read too, until so little is left that projectors have it in a moment.
+LEFT_MAX = 1_000
+ROUNDS_MAX = 5
+PROGRESS_SECONDS = 0.2
+_ALONE = "SELECT pg_try_advisory_lock(hashtext('billing-stream rebuild'), hashtext($1))"
+
+
+async def rebuild(settings: Settings) -> None:
+    """Build, then swap. Raises ProjectionError (nothing was changed then), and KafkaError."""
+    live = database_of(settings)
+    fresh = live.beside("next")
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    records = Records(topics)
+    await require_readable(settings, records, topics)
+    places = [(topic, number) for topic in records.topics for number in range(settings.partitions)]
+    began = time.monotonic()
+    try:
+        async with _alone(live) as connection:
+            # The live tables need not be of this program's version.
+            await require_ours(live)
+            await require_movable(connection, live.schema)
+            await connection.execute(f"DROP SCHEMA IF EXISTS {fresh.schema} CASCADE")
+            reader = Reader.of_all(client_options(settings), places)
+            await reader.start()
+            try:
+                metrics = Metrics()
+                projector = Projector(fresh, reader, records, metrics)
+                await _fill(projector, reader, places)
+            finally:
+                await reader.stop()
+        # By now the first connection may have been lost, and the lock with it.
+        async with _alone(live) as connection:
+            await swap(connection, live.schema, fresh.schema)
+    except DATABASE_AWAY as error:
+        raise ProjectionError(
+            f"PostgreSQL cannot be used ({error or type(error).__name__}); the live tables are as "
+            "they were: try again"
+        ) from None
+    read = metrics.registry.get_sample_value("billing_projector_records_total") or 0
+    click.echo(
+        f"schema {live.schema} was made anew of {read:,.0f} records "
+        f"in {time.monotonic() - began:.1f} s"
+    )
+
+
+async def _fill(projector: Projector, reader: Reader, places: list[Place]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    for _ in range(ROUNDS_MAX):
+        ends = await reader.ends(places)
+        left = sum(reader.lag(ends).values())
+        if reader.stored and left <= LEFT_MAX:
+            return
+        bar = asyncio.create_task(_show(reader, ends, left))
+        try:
+            await projector.run(stopping, partial(_reached, reader, ends))
+        finally:
+            bar.cancel()
+            await asyncio.gather(bar, return_exceptions=True)
+        if stopping.is_set():
+            raise ProjectionError("stopped: the live tables are as they were")
+
+
+def _reached(reader: Reader, ends: dict[Place, int]) -> bool:
+    return bool(reader.stored) and not any(reader.lag(ends).values())
+
+
+async def _show(reader: Reader, ends: dict[Place, int], total: int) -> None:
+    with click.progressbar(length=total, label="projecting", file=sys.stderr) as bar:
+        done = 0
+        while True:
+            now_done = total - sum(reader.lag(ends).values())
+            bar.update(now_done - done)
+            done = now_done
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+
+@asynccontextmanager
+async def _alone(live: Database) -> AsyncIterator[Any]:
+    """A connection whose holder is the only one that rebuilds this schema."""
+    connection = await live.connect()
+    try:
+        if not await connection.fetchval(_ALONE, live.schema):
+            raise ProjectionError(f"schema {live.schema} is being rebuilt already")
+        yield connection
+    finally:
+        await close(connection)

@@ -1,0 +1,112 @@
+"""`billing-stream projector`: the parts together, until a signal ends it."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+
+from aiokafka.errors import KafkaError
+
+from billing_stream.errors import SettingsError
+from billing_stream.kafka_options import client_options
+from billing_stream.projector.database import Database
+from billing_stream.projector.metrics import Metrics
+from billing_stream.projector.projector import Projector
+from billing_stream.projector.reading import Reader
+from billing_stream.projector.records import Records
+from billing_stream.projector.web import serving
+from billing_stream.settings import Settings
+from billing_stream.topic_admin import require_topics
+from billing_stream.topics import Topics
+
+logger = logging.getLogger(__name__)
+
+LAG_SECONDS = 2.0
+STOP_SECONDS_MAX = 10.0
+
+
+def database_of(settings: Settings) -> Database:
+    """The database and schema to project into. Raises SettingsError."""
+    url = settings.database_url.get_secret_value() if settings.database_url is not None else ""
+    if not url:
+        raise SettingsError("DATABASE_URL: is needed by the projector")
+    return Database(url, settings.projection_schema)
+
+
+async def require_readable(settings: Settings, records: Records, topics: Topics) -> None:
+    """Raise TopicsError unless all topics that we read are there as they must be."""
+    wanted = [topic for topic in topics.all() if topic.name in set(records.topics)]
+    await require_topics(
+        client_options(settings),
+        wanted,
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Project until SIGTERM or SIGINT.
+
+    Raises SettingsError, TopicsError or ProjectionError for what no waiting mends, and KafkaError.
+    """
+    database = database_of(settings)
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    records, metrics = Records(topics), Metrics()
+    await require_readable(settings, records, topics)
+    reader = Reader.of_group(
+        client_options(settings),
+        records.topics,
+        settings.projector_group or f"{settings.topic_prefix}{settings.app_id}-projector",
+        int(settings.session_timeout.total_seconds() * 1000),
+    )
+    projector = Projector(database, reader, records, metrics)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await reader.start()
+    try:
+        async with serving(
+            settings.api_bind,
+            settings.projector_port,
+            metrics.registry,
+            lambda: projector.ready and not stopping.is_set(),
+        ):
+            logger.info("projecting %s into schema %s", settings.app_id, database.schema)
+            watching = asyncio.create_task(_watch(reader, projector, metrics))
+            try:
+                await _until_stopped(projector, stopping)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.tell_group(), LAG_SECONDS)
+    finally:
+        await reader.stop()
+    logger.info("stopped")
+
+
+async def _until_stopped(projector: Projector, stopping: asyncio.Event) -> None:
+    running = asyncio.create_task(projector.run(stopping))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    # A transaction in flight is finished; one that PostgreSQL does not answer is left to it.
+    done, _ = await asyncio.wait({running}, timeout=STOP_SECONDS_MAX)
+    if not done:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return
+    running.result()
+
+
+async def _watch(reader: Reader, projector: Projector, metrics: Metrics) -> None:
+    """Measure the lag, and tell the group where we are."""
+    while True:
+        try:
+            ends = await reader.ends(reader.assigned())
+        except KafkaError as error:
+            logger.debug("the lag is not known: %r", error)
+        else:
+            metrics.lags(reader.lag(ends), complete=projector.ready)
+            await reader.tell_group()
+        await asyncio.sleep(LAG_SECONDS)

@@ -1,0 +1,64 @@
+"""Writes a batch in one transaction: rows, rejected records, positions."""
+
+from typing import Any
+
+import asyncpg
+from msgspec.structs import astuple
+
+from billing_stream.projector import positions
+from billing_stream.projector.batch import Batch, Reject
+from billing_stream.projector.errors import PositionsMoved
+from billing_stream.projector.statements import STATEMENTS
+
+_REJECT = """
+INSERT INTO projection_rejects (topic, partition, "offset", reason, key, value)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+
+
+async def write(connection: Any, batch: Batch) -> None:
+    """Write all of it or nothing.
+
+    Raises PositionsMoved, and asyncpg's errors: after one of the connection it is unknown
+    whether it was written, and the positions tell.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await _write(connection, batch)
+        await transaction.commit()
+    except (asyncpg.PostgresError, PositionsMoved):
+        if not connection.is_closed():
+            await transaction.rollback()
+        raise
+    except BaseException:
+        # Nobody may be there to roll back; the server does when the connection is gone.
+        connection.terminate()
+        raise
+
+
+async def _write(connection: Any, batch: Batch) -> None:
+    # 1. Be the only one, and where we think to be. A rebuild that is swapped in waits for
+    #    this lock too, so that all statements below meet the same tables.
+    await positions.lock(connection, batch.begins)
+    # 2. Rows.
+    for table, found in batch.rows.items():
+        rows = [astuple(row) for row in found.values() if row is not None]
+        if rows:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            await connection.execute(STATEMENTS[table].write, *columns)
+        gone = [key for key, row in found.items() if row is None]
+        if gone:
+            await connection.execute(STATEMENTS[table].delete, gone)
+    # 3. What fits nowhere is kept, so that it can be looked into.
+    if batch.rejects:
+        await connection.executemany(_REJECT, [_values(reject) for reject in batch.rejects])
+    # 4. Positions, in the same transaction: after a crash neither leads.
+    await positions.save(connection, batch.ends)
+
+
+def _values(reject: Reject) -> tuple[Any, ...]:
+    record = reject.record
+    # The reason may quote the record, and text in PostgreSQL is UTF-8 without NUL.
+    reason = reject.reason.replace("\0", "\\0").encode("utf-8", "replace").decode()
+    return record.topic, record.partition, record.offset, reason, record.key, record.value

@@ -1,0 +1,181 @@
+"""`billing-stream replay`."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from billing_stream import topics as known
+from billing_stream.kafka_options import client_options
+from billing_stream.replaying.code import WORKING_TREE, code_of, own_numbers
+from billing_stream.replaying.progress import bar
+from billing_stream.replaying.replay import Scope, replay
+from billing_stream.replaying.report import Report
+from billing_stream.replaying.running import run
+from billing_stream.replaying.source import KafkaSource, ReplayError
+from billing_stream.settings import Settings
+from billing_stream.topics import Topics
+
+EXIT_DIFFERENCES = 1
+REPLAYED = (*(topic for topic in known.INPUTS if topic != known.SHOPS), known.JOURNAL)
+
+
+class Moment(click.ParamType):
+    """A time as ISO 8601 has it; without an offset it is UTC."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """The time, aware."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time: give one like 2026-01-31T12:00:00Z", param, ctx)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+class Partitions(click.ParamType):
+    """`0,3,5-7`."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
+        """The numbers, each once, in order."""
+        found: set[int] = set()
+        try:
+            for part in str(value).split(","):
+                first, _, last = part.partition("-")
+                found.update(range(int(first), int(last or first) + 1))
+        except ValueError:
+            self.fail(f"{value!r} is no list of partitions: give one like 0,3,5-7", param, ctx)
+        return sorted(found)
+
+
+@click.command("replay")
+@click.option(
+    "--code",
+    "revision",
+    default=WORKING_TREE,
+    show_default=True,
+    metavar="REV",
+    help="The code that decides: a git revision, or the code that is here.",
+)
+@click.option(
+    "--recorded-by",
+    metavar="REV",
+    help="The code that decided it first: it knows the order of records where that is not "
+    "written down. By default the code that is here, when --code is another one.",
+)
+@click.option(
+    "--topics",
+    multiple=True,
+    metavar="TOPIC",
+    help="Differences in what records of this topic caused (repeat it, or comma separated).",
+)
+@click.option("--partitions", type=Partitions(), help="Only these partitions, e.g. 0,3,5-7.")
+@click.option("--merchant", metavar="ID", help="Only this merchant.")
+@click.option("--since", type=Moment(), help="Differences in what happened from then on.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
+@click.option(
+    "--max-examples", default=3, show_default=True, help="Shown of each kind of difference."
+)
+def replay_command(
+    revision: str,
+    recorded_by: str | None,
+    topics: Sequence[str],
+    partitions: list[int] | None,
+    merchant: str | None,
+    since: datetime | None,
+    json_file: Path | None,
+    max_examples: int,
+) -> None:
+    """Decide the recorded input again, and report what would be otherwise. Publishes nothing.
+
+    Every merchant's history is decided from its beginning by the rules of --code and under the
+    settings of this environment; every event, dead letter and row that differs from what was
+    recorded is reported. Ends with 0 when none does, 1 when one does, 2 when it cannot tell.
+    """
+    settings = Settings.from_env()
+    names = Topics(settings.app_id, settings.topic_prefix)
+    scope = Scope(
+        _checked(partitions, settings.partitions),
+        _full_names(topics, names),
+        merchant.lower() if merchant else None,
+        since,
+    )
+    report = run(replay_cluster(settings, revision, scope, recorded_by))
+    if json_file is not None:
+        json_file.write_bytes(report.as_json())
+    for line in report.lines(max_examples):
+        click.echo(line)
+    if report.differences:
+        sys.exit(EXIT_DIFFERENCES)
+
+
+async def replay_cluster(
+    settings: Settings, revision: str, scope: Scope, recorded_by: str | None = None
+) -> Report:
+    """Replay what is recorded on the cluster of these settings. Raises ReplayError."""
+    names = Topics(settings.app_id, settings.topic_prefix)
+    policy, most = settings.policy, settings.max_record_bytes
+    async with AsyncExitStack() as stack:
+        progress = stack.enter_context(bar())
+        code = await stack.enter_async_context(code_of(revision, policy, most))
+        recorder = None
+        if recorded_by is not None or revision != WORKING_TREE:
+            first = code_of(recorded_by or WORKING_TREE, policy, most)
+            recorder = await stack.enter_async_context(first)
+        source = KafkaSource(client_options(settings), progress)
+        await stack.enter_async_context(source)
+        check_partitions(source, names, settings.partitions)
+        report = await replay(
+            source,
+            names,
+            settings.partitions,
+            code,
+            scope,
+            own_numbers(policy),
+            progress,
+            recorder,
+        )
+    if scope.merchant is not None and not report.merchants and not report.moving:
+        raise ReplayError(f"nothing is recorded of merchant {scope.merchant}")
+    return report
+
+
+def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> None:
+    """Raises ReplayError when the topics are not there, or have other partitions."""
+    journal = names.name(known.JOURNAL)
+    found = source.partitions(journal)
+    if not found:
+        raise ReplayError(
+            f"topic {journal} is not there; BILLING_TOPIC_PREFIX and KAFKA_BOOTSTRAP_SERVERS "
+            "say where it is looked for"
+        )
+    if found != partitions:
+        raise ReplayError(
+            f"topic {journal} has {found} partitions, and BILLING_PARTITIONS says {partitions}"
+        )
+
+
+def _checked(partitions: list[int] | None, count: int) -> Sequence[int]:
+    if partitions is None:
+        return range(count)
+    if partitions[-1] >= count:
+        raise click.BadParameter(f"there are {count} partitions, 0 to {count - 1}")
+    return partitions
+
+
+def _full_names(topics: Sequence[str], names: Topics) -> list[str]:
+    asked = [name for text in topics for name in text.split(",") if name]
+    found = [names.base(name) for name in asked]
+    for name in found:
+        if name not in REPLAYED:
+            raise click.BadParameter(f"{name} is no input; there are: {', '.join(REPLAYED)}")
+    return [names.name(name) for name in found]

@@ -1,0 +1,60 @@
+"""One merchant, decided again."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from billing_stream.domain.model import Merchant, Policy
+
+from .order import Path, find
+from .records import Job, Outcome, Recorded, Step
+from .run import Command, Run, commands_of, plain
+
+
+def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
+    """Replays merchants under the code that is here; with `steps`, says what each command did."""
+    policy = msgspec.convert(job.policy, Policy)
+
+    def replay(recorded: Recorded) -> Outcome:
+        queues, (entries,) = commands_of(recorded, job.max_record_bytes)
+        found = find(recorded, Run(policy, recorded.merchant_id), queues, entries)
+        told = _steps(found.path, recorded.merchant_id) if steps else []
+        return Outcome(
+            merchant_id=recorded.merchant_id,
+            differences=found.differences,
+            certain=found.certain,
+            order=[command.name for command, _ in found.path.done],
+            steps=told,
+        )
+
+    return replay
+
+
+def _steps(path: Path, merchant_id: str) -> list[Step]:
+    steps = []
+    merchant = Merchant(merchant_id=merchant_id)
+    for command, effect in path.done:
+        decision = effect.decision
+        changed = decision.merchant if decision is not None else None
+        merchant = changed or merchant
+        at = max(command.now, merchant.updated_at or command.now)
+        steps.append(
+            Step(
+                name=command.name,
+                origin=command.cause if command.is_entry else "",
+                command=_said(command),
+                now=msgspec.to_builtins(command.now),
+                at=msgspec.to_builtins(at),
+                events=effect.events,
+                claimed=effect.claimed,
+                given_up=effect.given_up,
+                refused=effect.refused,
+                merchant=plain(changed) if changed is not None else None,
+                purchases=[plain(purchase) for purchase in decision.purchases] if decision else [],
+            )
+        )
+    return steps
+
+
+def _said(command: Command) -> dict[str, object]:
+    return plain(command.said) if command.said is not None else {"command": "unreadable"}

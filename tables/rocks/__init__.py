@@ -1,0 +1,1 @@
+"""Rows in RocksDB, for state that outgrows memory. Read `rows.py` first."""

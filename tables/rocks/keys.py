@@ -1,0 +1,61 @@
+"""The keys of a partition's database: one letter says what, ids are text, times sort as bytes."""
+
+from datetime import UTC, datetime, timedelta
+from struct import Struct
+
+MERCHANT = b"m"
+PURCHASE = b"p"
+"""purchase -> row, or, once it has a charge, where the row is: `ELSEWHERE`, merchant/charge."""
+ELSEWHERE = b">"
+ADJUSTMENT = b"j"
+SHOP = b"s"
+REDRIVEN = b"r"
+CHARGE = b"c"
+"""merchant/charge -> row of the purchase: webhooks name the charge, and read one key."""
+BY_AGE = b"n"
+"""merchant/created, purchase: the purchases of a merchant, oldest first."""
+WAITING = b"w"
+"""merchant/expires, purchase: its pending purchases, soonest first."""
+ANSWER = b"a"
+"""merchant/key -> turn and row."""
+IN_TURN = b"t"
+"""merchant/turn -> key: its answers, oldest first."""
+DUE = b"d"
+"""due, merchant: when something falls due."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_UNSIGNED = Struct(">Q")
+_SIGN = 1 << 63
+TIME_BYTES = 8
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(micros: int) -> datetime:
+    """The moment of these microseconds."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def ordered(number: int) -> bytes:
+    """A signed number as bytes that sort as numbers do."""
+    return _UNSIGNED.pack(number + _SIGN)
+
+
+def number_of(key: bytes, start: int) -> int:
+    """The number that `ordered` wrote at this place of a key."""
+    found: int = _UNSIGNED.unpack_from(key, start)[0]
+    return found - _SIGN
+
+
+def of_merchant(kind: bytes, merchant_id: str) -> bytes:
+    """What all keys of this kind and merchant begin with: no id has a slash."""
+    return kind + merchant_id.encode() + b"/"
+
+
+def after(prefix: bytes) -> bytes:
+    """A key after all that begin so; the last byte of a prefix is none of the highest."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))

@@ -1,0 +1,318 @@
+"""The rows of one partition in RocksDB, with the indexes that the rules need.
+
+Everything can be found again in the changelogs, so nothing on the disk is trusted: a
+partition begins with an empty database and is filled by restore. What is put becomes
+readable at `commit`, all at once.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
+from billing_stream.domain.outcomes import Answer
+from billing_stream.schemas import encode
+from tables import codecs
+from tables.rocks import keys
+from tables.rocks.database import Budget, Database
+from tables.rocks.head import NEVER, Head, unpack
+from tables.rocks.hot import Hot
+from tables.rocks.views import Adjustments, AnswersByMerchant, Merchants, Purchases, Texts
+
+PENDING = PurchaseStatus.PENDING
+
+
+class RocksRows:
+    """The committed rows of one partition, as `tables.rows.PartitionRows` has them."""
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        self.db = Database(path, budget)
+        self._heads: Hot[Head] = Hot(budget.hot_rows)
+        self._hot_purchases: Hot[Purchase] = Hot(budget.hot_rows)
+        # What was changed since the last commit.
+        self._changed: dict[str, Head] = {}
+        self._put_purchases: dict[str, Purchase] = {}
+        self._put_answers: dict[bytes, tuple[int, Answer] | None] = {}
+        self._waiting_changed: dict[str, list[tuple[bytes, bool]]] = {}
+        self.merchants = Merchants(self)
+        self.purchases = Purchases(self)
+        self.adjustments = Adjustments(self)
+        self.answers_by_merchant = AnswersByMerchant(self)
+        self.shops = Texts(self.db, keys.SHOP)
+        self.redriven = Texts(self.db, keys.REDRIVEN)
+
+    # -- read
+
+    def head(self, merchant_id: str) -> Head | None:
+        """What is stored for the merchant, or None."""
+        head = self._changed.get(merchant_id)
+        if head is not None:
+            return head
+        head = self._heads.get(merchant_id)
+        if head is not None:
+            return head
+        value = self.db.get(keys.MERCHANT + merchant_id.encode())
+        if value is None:
+            return None
+        head = unpack(value)
+        self._heads.put(merchant_id, head)
+        return head
+
+    def merchant(self, merchant_id: str) -> Merchant | None:
+        """The merchant's row, or None when nothing was ever heard of it."""
+        head = self._heads.get(merchant_id) or self.head(merchant_id)
+        return None if head is None else head.merchant
+
+    def purchase(self, purchase_id: str) -> Purchase | None:
+        """The purchase with this id, whoever's it is."""
+        found = self._put_purchases.get(purchase_id) or self._hot_purchases.get(purchase_id)
+        if found is not None:
+            return found
+        value = self.db.get(keys.PURCHASE + purchase_id.encode())
+        if value is not None and value.startswith(keys.ELSEWHERE):
+            value = self.db.get(keys.CHARGE + value[1:])
+        if value is None:
+            return None
+        found = codecs.purchase.decode(value)
+        self._hot_purchases.put(purchase_id, found)
+        return found
+
+    def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
+        """The merchant's purchase that this charge is attached to."""
+        return self.purchase_at(f"{merchant_id}/{charge_id}")
+
+    def purchase_at(self, charge_key: str) -> Purchase | None:
+        """The purchase at a key of the charge index."""
+        value = self.db.get(keys.CHARGE + charge_key.encode())
+        if value is None:
+            return None
+        found = codecs.purchase.decode(value)
+        self._hot_purchases.put(found.id, found)
+        return found
+
+    def pending(self, merchant_id: str) -> list[tuple[datetime, str]]:
+        """The merchant's pending purchases as (expires_at, id), soonest first."""
+        prefix = keys.of_merchant(keys.WAITING, merchant_id)
+        size = len(prefix)
+        return [
+            (keys.moment(keys.number_of(key, size)), key[size + keys.TIME_BYTES :].decode())
+            for key in self.db.keys(prefix)
+        ]
+
+    def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
+        """The merchant's pending purchases that expire at or before `moment`, soonest first."""
+        head = self.head(merchant_id)
+        if head is None or not head.waiting:
+            return ()
+        until = keys.micros(moment)
+        if head.waits_from > until:
+            return ()
+        prefix = keys.of_merchant(keys.WAITING, merchant_id)
+        size = len(prefix)
+        due = []
+        for key in self.db.keys(prefix):
+            if keys.number_of(key, size) > until:
+                break
+            due.append(self.purchases[key[size + keys.TIME_BYTES :].decode()])
+        return due
+
+    def answer(self, merchant_id: str, key: str) -> Answer | None:
+        """The stored answer to an idempotency key."""
+        found = self._stored_answer(keys.of_merchant(keys.ANSWER, merchant_id) + key.encode())
+        return None if found is None else found[1]
+
+    def answers(self, merchant_id: str) -> Iterator[Answer]:
+        """The merchant's stored answers, oldest first."""
+        if not self.answer_count(merchant_id):
+            return
+        own = keys.of_merchant(keys.ANSWER, merchant_id)
+        for _, key in self.db.items(keys.of_merchant(keys.IN_TURN, merchant_id)):
+            found = self._stored_answer(own + key)
+            if found is not None:
+                yield found[1]
+
+    def answer_count(self, merchant_id: str) -> int:
+        """How many answers are stored for the merchant."""
+        head = self.head(merchant_id)
+        return 0 if head is None else head.answers
+
+    def adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """The adjustment with this id."""
+        value = self.db.get(keys.ADJUSTMENT + adjustment_id.encode())
+        return None if value is None else codecs.adjustment.decode(value)
+
+    def every_answer(self) -> Iterator[Answer]:
+        """All stored answers of the partition."""
+        for answers in self.answers_by_merchant.values():
+            yield from answers.values()
+
+    def purchases_of(self, merchant_id: str) -> list[Purchase]:
+        """All purchases of the merchant, newest first."""
+        return [self.purchases[purchase_id] for purchase_id in self._newest(merchant_id)]
+
+    def purchases_page(self, merchant_id: str, skip: int, take: int) -> tuple[list[Purchase], int]:
+        """`take` purchases of the merchant after the newest `skip`, and how many it has."""
+        page = []
+        for place, purchase_id in enumerate(self._newest(merchant_id)):
+            if place >= skip + take:
+                break
+            if place >= skip:
+                page.append(self.purchases[purchase_id])
+        head = self.head(merchant_id)
+        return page, 0 if head is None else head.purchases
+
+    def next_due(self, merchant_id: str, parked_for: timedelta) -> datetime | None:
+        """When something of this merchant falls due next, or None when nothing will.
+
+        It can be told too early where a deadline is set that is no later.
+        """
+        head = self.head(merchant_id)
+        merchant = None if head is None else head.merchant
+        if head is None or merchant is None:
+            return None
+        due = NEVER
+        trial = merchant.trial_due()
+        if trial is not None:
+            due = keys.micros(trial)
+        if merchant.parked:
+            due = min(due, keys.micros(merchant.parked[0].at + parked_for))
+        if head.waiting and head.waits_from < due:
+            if not head.exact and head.due > head.waits_from:
+                head.waits_from = self._first_waiting(merchant_id)
+                head.exact = True
+            due = min(due, head.waits_from)
+        return None if due == NEVER else keys.moment(due)
+
+    # -- write
+
+    def put_merchant(self, merchant: Merchant) -> None:
+        """Add or replace a merchant."""
+        self.change(merchant.merchant_id).merchant = merchant
+
+    def put_purchase(self, purchase: Purchase) -> None:
+        """Add or replace a purchase, and its places in the indexes."""
+        db, merchant_id = self.db, purchase.merchant_id
+        old = self.purchase(purchase.id)
+        head = self.change(merchant_id)
+        name = purchase.id.encode()
+        if old is None:
+            head.purchases += 1
+            created = keys.ordered(keys.micros(purchase.created_at))
+            db.put(keys.of_merchant(keys.BY_AGE, merchant_id) + created + name, b"")
+        charge = purchase.platform_charge_id
+        if charge is None:
+            db.put(keys.PURCHASE + name, encode(purchase))
+        else:
+            # A charge belongs to one purchase, which keeps it.
+            own = keys.of_merchant(keys.CHARGE, merchant_id) + charge.encode()
+            db.put(own, encode(purchase))
+            if old is None or old.platform_charge_id is None:
+                db.put(keys.PURCHASE + name, keys.ELSEWHERE + own[1:])
+        was_pending = old is not None and old.status is PENDING
+        if was_pending is not (purchase.status is PENDING):
+            self._put_waiting(head, purchase, name, waits=not was_pending)
+        self._put_purchases[purchase.id] = purchase
+
+    def put_answer(self, answer: Answer) -> None:
+        """Store the answer to an idempotency key, as the newest."""
+        merchant_id = answer.merchant_id
+        self.drop_answer(merchant_id, answer.key)
+        head = self.change(merchant_id)
+        head.answers += 1
+        turn, head.turn = head.turn, head.turn + 1
+        key, place = answer.key.encode(), keys.ordered(turn)
+        own = keys.of_merchant(keys.ANSWER, merchant_id) + key
+        self.db.put(own, place + encode(answer))
+        self.db.put(keys.of_merchant(keys.IN_TURN, merchant_id) + place, key)
+        self._put_answers[own] = turn, answer
+
+    def drop_answer(self, merchant_id: str, key: str) -> None:
+        """Forget the answer to an idempotency key, if there is one."""
+        own = keys.of_merchant(keys.ANSWER, merchant_id) + key.encode()
+        stored = self._stored_answer(own)
+        if stored is None:
+            return
+        self.change(merchant_id).answers -= 1
+        self.db.delete(own)
+        self.db.delete(keys.of_merchant(keys.IN_TURN, merchant_id) + keys.ordered(stored[0]))
+        self._put_answers[own] = None
+
+    def put_adjustment(self, adjustment: Adjustment) -> None:
+        """Add an adjustment; none ever changes."""
+        self.db.put(keys.ADJUSTMENT + adjustment.id.encode(), encode(adjustment))
+
+    def put_shop(self, shop: str, merchant_id: str | None) -> None:
+        """Say whose shop `platform:domain` is; None: nobody's."""
+        if merchant_id is None:
+            del self.shops[shop]
+        else:
+            self.shops[shop] = merchant_id
+
+    def change(self, merchant_id: str) -> Head:
+        """What is stored for the merchant, to be changed and written at `commit`."""
+        head = self._changed.get(merchant_id)
+        if head is None:
+            head = self.head(merchant_id) or Head()
+            self._changed[merchant_id] = head
+        return head
+
+    def unscheduled(self) -> list[str]:
+        """The merchants changed since the last commit: what is due of them may have changed."""
+        return list(self._changed)
+
+    def commit(self) -> None:
+        """Make what was put readable, all of it at once."""
+        put, hot = self.db.put, self._heads
+        for merchant_id, head in self._changed.items():
+            put(keys.MERCHANT + merchant_id.encode(), head.pack())
+            hot.put(merchant_id, head)
+        self.db.write()
+        for purchase_id, purchase in self._put_purchases.items():
+            self._hot_purchases.put(purchase_id, purchase)
+        self._changed = {}
+        self._put_purchases = {}
+        self._put_answers = {}
+        self._waiting_changed = {}
+
+    def close(self) -> None:
+        """Let go of memory and files; what is on the disk is deleted."""
+        self.db.close()
+
+    def _newest(self, merchant_id: str) -> Iterator[str]:
+        prefix = keys.of_merchant(keys.BY_AGE, merchant_id)
+        start = len(prefix) + keys.TIME_BYTES
+        return (key[start:].decode() for key in self.db.keys_down(prefix))
+
+    def _put_waiting(self, head: Head, purchase: Purchase, name: bytes, *, waits: bool) -> None:
+        expires = keys.micros(purchase.expires_at)
+        merchant_id = purchase.merchant_id
+        key = keys.of_merchant(keys.WAITING, merchant_id) + keys.ordered(expires) + name
+        self._waiting_changed.setdefault(merchant_id, []).append((key, waits))
+        if waits:
+            if not head.waiting or expires < head.waits_from:
+                head.waits_from = expires
+                head.exact = True
+            head.waiting += 1
+            self.db.put(key, b"")
+        else:
+            head.waiting -= 1
+            # The next one is looked up when somebody must know.
+            head.exact = head.exact and expires != head.waits_from
+            self.db.delete(key)
+
+    def _first_waiting(self, merchant_id: str) -> int:
+        """When the first of the merchant's pending purchases expires, not yet committed too."""
+        prefix = keys.of_merchant(keys.WAITING, merchant_id)
+        changed = dict(self._waiting_changed.get(merchant_id, ()))
+        found = [key for key, waits in changed.items() if waits]
+        # What is stored and was dropped since is skipped, the rest is in order.
+        found += next(([key] for key in self.db.keys(prefix) if key not in changed), [])
+        return min((keys.number_of(key, len(prefix)) for key in found), default=NEVER)
+
+    def _stored_answer(self, own: bytes) -> tuple[int, Answer] | None:
+        if own in self._put_answers:
+            return self._put_answers[own]
+        value = self.db.get(own)
+        if value is None:
+            return None
+        return keys.number_of(value, 0), codecs.answer.decode(value[keys.TIME_BYTES :])

@@ -1,0 +1,63 @@
+"""A partition's committed rows and deadlines together: in memory, or in RocksDB."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from tables.committed import CommittedRows, Schedule
+from tables.deadlines import Deadlines
+from tables.rows import PartitionRows
+
+
+class Store(Protocol):
+    """What a partition's processor keeps; empty when it is made, filled by restore."""
+
+    @property
+    def rows(self) -> CommittedRows:
+        """The committed rows."""
+
+    @property
+    def deadlines(self) -> Schedule:
+        """What falls due when, by merchant."""
+
+    def unscheduled(self) -> Iterable[str]:
+        """While restoring: the merchants whose deadlines are to be set before `commit`."""
+
+    def restored(self) -> Iterable[str]:
+        """After restoring: the merchants whose deadlines are not set yet."""
+
+    def commit(self) -> None:
+        """Keep changed rows and deadlines, all of them or none."""
+
+    def close(self) -> None:
+        """The partition leaves: let go of everything."""
+
+
+NewStore = Callable[[int], Store]
+"""Makes the store of a partition."""
+
+
+class MemoryStore:
+    """Rows and deadlines in memory. See `Store`."""
+
+    def __init__(self) -> None:
+        self.rows = PartitionRows()
+        self.deadlines = Deadlines()
+
+    def unscheduled(self) -> Iterable[str]:
+        """None: each is scheduled once, when all rows are there."""
+        return ()
+
+    def restored(self) -> Iterable[str]:
+        """All merchants."""
+        return self.rows.merchants
+
+    def commit(self) -> None:
+        """Nothing to do: what was put is there."""
+
+    def close(self) -> None:
+        """Nothing to do: memory goes with the object."""
+
+
+def in_memory(_partition: int) -> MemoryStore:
+    """An empty store in memory."""
+    return MemoryStore()

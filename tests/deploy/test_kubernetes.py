@@ -1,0 +1,248 @@
+"""The manifests, by the schemas of Kubernetes and by what we know of the service."""
+
+from importlib.resources import files as package_files
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from billing_stream.app import static_member
+from billing_stream.projector.service import STOP_SECONDS_MAX as PROJECTOR_STOPS
+from billing_stream.settings import Settings
+from tests.deploy.files import (
+    KUBERNETES,
+    REQUIRED,
+    config_map,
+    drain_seconds,
+    known_settings,
+    kustomization,
+    manifests,
+    named,
+    of_kind,
+    pod,
+    secret,
+    settings_of,
+    workloads,
+)
+from web.health import HEALTH_PATH, READY_PATH
+
+# The oldest and the newest that the manifests are for.
+VERSIONS = ("1.31", "1.37")
+WORKER = named("StatefulSet", "billing-stream-worker")
+PROJECTOR = named("Deployment", "billing-stream-projector")
+
+
+def ids(manifest: dict[str, Any]) -> str:
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"
+
+
+def container(workload: dict[str, Any]) -> dict[str, Any]:
+    (found,) = pod(workload)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def settings() -> Settings:
+    return settings_of({**config_map(), **secrets_filled()})
+
+
+def secrets_filled() -> dict[str, str]:
+    return dict.fromkeys(secret()["stringData"], "x" * 32)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("manifest", [*manifests(), secret()], ids=ids)
+def test_it_is_valid_by_the_schema_of_kubernetes(manifest: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_schemas_would_find_a_mistake() -> None:
+    wrong = named("StatefulSet", "billing-stream-worker")
+    pod(wrong)["terminationGracePeriodSecond"] = 60
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_every_file_is_in_the_kustomization_or_an_example() -> None:
+    written = {path.name for path in KUBERNETES.glob("*.yaml")}
+    assert written == {
+        *kustomization()["resources"],
+        "kustomization.yaml",
+        "secret.example.yaml",
+    }
+    assert all("namespace" not in one["metadata"] for one in manifests())
+
+
+def test_every_variable_is_a_setting_and_all_together_are_right() -> None:
+    assert set(config_map()) <= known_settings()
+    assert set(secret()["stringData"]) <= known_settings()
+    assert {env["name"] for env in container(WORKER)["env"]} <= known_settings()
+    assert set(REQUIRED) <= {*config_map(), *secret()["stringData"]}
+    assert settings().app_env == "production"
+
+
+def test_what_is_secret_stands_in_the_secret_and_has_no_value() -> None:
+    fields = Settings.model_fields.values()
+    secrets = {str(f.validation_alias) for f in fields if SecretStr in _types(f.annotation)}
+    assert not secrets & set(config_map())
+    assert set(secret()["stringData"]) <= secrets
+    assert set(secret()["stringData"].values()) == {""}
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    return (annotation, *getattr(annotation, "__args__", ()))
+
+
+def test_a_worker_keeps_its_name_in_the_group_when_its_pod_is_made_anew() -> None:
+    env = {one["name"]: one for one in container(WORKER)["env"]}
+    name = env["BILLING_WORKER_NAME"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert name == "metadata.name", "a StatefulSet gives a pod its name again"
+    headless = named("Service", WORKER["spec"]["serviceName"])
+    assert headless["spec"]["clusterIP"] == "None"
+    host = env["BILLING_API_HOST"]["value"]
+    assert host == f"$(BILLING_WORKER_NAME).{WORKER['spec']['serviceName']}"
+    assert list(env).index("BILLING_WORKER_NAME") < list(env).index("BILLING_API_HOST")
+
+    pods = [f"{WORKER['metadata']['name']}-{number}" for number in range(3)]
+    members = {
+        static_member(
+            settings_of(
+                {
+                    **config_map(),
+                    **secrets_filled(),
+                    "BILLING_WORKER_NAME": one,
+                    "BILLING_API_HOST": host.replace("$(BILLING_WORKER_NAME)", one),
+                }
+            )
+        )
+        for one in pods
+    }
+    assert len(members) == 3
+    assert None not in members
+
+
+def test_workers_that_stop_can_still_be_asked_by_the_others() -> None:
+    assert named("Service", "billing-stream-workers")["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_pods_have_longer_to_stop_than_they_take() -> None:
+    assert pod(WORKER)["terminationGracePeriodSeconds"] > drain_seconds(settings())
+    assert pod(PROJECTOR)["terminationGracePeriodSeconds"] > PROJECTOR_STOPS
+
+
+def test_a_worker_leaves_the_service_before_it_stops_serving() -> None:
+    probe = container(WORKER)["readinessProbe"]
+    assert (
+        probe["periodSeconds"] * probe["failureThreshold"] < settings().drain_delay.total_seconds()
+    )
+
+
+@pytest.mark.parametrize("workload", [WORKER, PROJECTOR], ids=ids)
+def test_probes_ask_what_there_is(workload: dict[str, Any]) -> None:
+    paths = {
+        kind: container(workload)[f"{kind}Probe"]["httpGet"]["path"]
+        for kind in ("startup", "liveness", "readiness")
+    }
+    assert paths == {"startup": HEALTH_PATH, "liveness": HEALTH_PATH, "readiness": READY_PATH}
+    (port,) = container(workload)["ports"]
+    for kind in ("startup", "liveness", "readiness"):
+        assert container(workload)[f"{kind}Probe"]["httpGet"]["port"] == port["name"]
+
+
+def test_ports_are_those_of_the_settings() -> None:
+    wanted = {
+        "worker": (container(WORKER), settings().api_external_port),
+        "projector": (container(PROJECTOR), settings().projector_port),
+    }
+    for component, (of, port) in wanted.items():
+        assert of["ports"][0]["containerPort"] == port
+        policy = named("NetworkPolicy", f"billing-stream-{component}")
+        assert policy["spec"]["ingress"][0]["ports"] == [{"port": port}]
+    for workload, port in (
+        (WORKER, settings().api_external_port),
+        (PROJECTOR, settings().projector_port),
+    ):
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(port)
+    # Others reach a worker under its own port, not one that the service makes up.
+    assert named("Service", "billing-stream-workers")["spec"]["ports"][0]["port"] == 8000
+
+
+@pytest.mark.parametrize("workload", workloads(), ids=ids)
+def test_pods_have_no_rights_and_write_nowhere_but_to_volumes(workload: dict[str, Any]) -> None:
+    of_pod, of_container = pod(workload)["securityContext"], container(workload)["securityContext"]
+    assert of_pod["runAsNonRoot"] is True
+    assert of_pod["runAsUser"] == 10001
+    assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert of_container == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod(workload)["automountServiceAccountToken"] is False
+    assert pod(workload)["enableServiceLinks"] is False
+    assert container(workload)["resources"]["limits"]["memory"]
+    for volume in pod(workload).get("volumes", []):
+        assert "hostPath" not in volume
+
+
+@pytest.mark.parametrize("workload", [WORKER, PROJECTOR], ids=ids)
+def test_the_data_folder_can_be_written(workload: dict[str, Any]) -> None:
+    mounts = {mount["mountPath"]: mount["name"] for mount in container(workload)["volumeMounts"]}
+    assert str(settings().data_dir) in mounts
+    assert "/tmp" in mounts
+    claims = [c["metadata"]["name"] for c in workload["spec"].get("volumeClaimTemplates", [])]
+    volumes = [v["name"] for v in pod(workload).get("volumes", [])]
+    assert set(mounts.values()) == {*claims, *volumes}
+
+
+def test_one_pod_at_a_time_may_be_taken() -> None:
+    budgets = {one["metadata"]["name"]: one["spec"] for one in of_kind("PodDisruptionBudget")}
+    for workload in (WORKER, PROJECTOR):
+        budget = budgets[workload["metadata"]["name"]]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"] == workload["spec"]["selector"]
+
+
+def test_selectors_find_the_pods_they_are_for() -> None:
+    labels = [w["spec"]["template"]["metadata"]["labels"] for w in workloads()]
+    selectors = [one["spec"]["selector"] for one in of_kind("Service")]
+    selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of_kind("NetworkPolicy")]
+    for selector in selectors:
+        assert sum(selector.items() <= label.items() for label in labels) == 1
+
+
+def test_a_pod_reads_the_settings_and_the_secret_that_there_are() -> None:
+    (generated,) = kustomization()["configMapGenerator"]
+    wanted = [
+        {"configMapRef": {"name": generated["name"]}},
+        {"secretRef": {"name": secret()["metadata"]["name"]}},
+    ]
+    for workload in workloads():
+        assert container(workload)["envFrom"] == wanted
+        assert container(workload)["image"] == kustomization()["images"][0]["name"]
+
+
+def test_not_more_workers_than_partitions_and_replicas_as_in_production() -> None:
+    assert WORKER["spec"]["replicas"] <= settings().partitions
+    assert settings().replication_factor == 3
+
+
+def test_the_schemas_are_of_these_versions() -> None:
+    carried = {
+        path.name
+        for path in (package_files("kubernetes_validate") / "kubernetes-json-schema").iterdir()
+    }
+    assert all(f"v{version}.0-local-strict" in carried for version in VERSIONS)
+
+
+def test_yaml_is_read_as_what_it_says() -> None:
+    """`on`, `yes` and `1.10` would be other things than they look."""
+    for name, value in config_map().items():
+        assert isinstance(value, str), name
+        assert value == value.strip('"'), "kustomize keeps quotes"
+    assert (
+        yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["kind"] == "Kustomization"
+    )

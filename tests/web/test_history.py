@@ -1,0 +1,186 @@
+"""What happened to a merchant, read from a real PostgreSQL; and what is said without one."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest_asyncio
+
+from billing_stream.dev.server import free_port
+from billing_stream.projector.migrate import migrate
+from tests.support.nodes import Cluster, cluster
+from tests.web.conftest import M1, M2
+
+SHOP, OTHER = "one.example", "two.example"
+PATH = "/api/billing/history"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest_asyncio.fixture
+async def database(postgres_url: str) -> AsyncIterator[Any]:
+    """A connection to the database, in which there is nothing."""
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path, postgres_url: str) -> AsyncIterator[Cluster]:
+    """A worker that is told of the database, and knows two merchants."""
+    async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}, DATABASE_URL=postgres_url) as found:
+        await found.create(M1, SHOP)
+        await found.create(M2, OTHER)
+        yield found
+
+
+async def happened(
+    database: Any, merchant: str, sequence: int, kind: str, credits: int, cause: str | None
+) -> None:
+    """An event, as the projector writes it."""
+    data = {"merchant_id": merchant, "purchase_id": f"p{sequence}", "credits": abs(credits)}
+    await database.execute(
+        "INSERT INTO billing_events (event_id, merchant_id, event_type, sequence, cause, "
+        'correlation_id, at, credits_delta, topic, partition, "offset", data) '
+        "VALUES ($1, $2, $3, $4, $5, 'c-1', $6, $7, $3, 0, $4, $8)",
+        uuid.uuid5(uuid.UUID(merchant), str(sequence)),
+        merchant,
+        f"evt.billing.{kind}.v1",
+        sequence,
+        cause,
+        AT + timedelta(hours=sequence),
+        credits,
+        json.dumps(data),
+    )
+
+
+async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_after(
+    node: Cluster, database: Any, postgres_url: str
+) -> None:
+    await migrate(postgres_url)
+    await happened(database, M1, 1, "trial.started", 0, "http")
+    await happened(database, M1, 2, "credits.purchased", 500, "t.evt.webhook.v1[3]@17")
+    await happened(database, M1, 3, "purchase.refunded", -125, "operator:olga")
+    await happened(database, M2, 1, "credits.purchased", 100, "timer")
+
+    reply = await node.nodes[0].get(PATH, SHOP)
+
+    refund, paid, trial = reply.data
+    assert [entry["sequence"] for entry in reply.data] == [3, 2, 1]
+    assert [entry["credits"] for entry in reply.data] == [-125, 500, 0]
+    assert [entry["balance_after"] for entry in reply.data] == [375, 500, 0]
+    nothing = {"topic": None, "partition": None, "offset": None}
+    assert refund["cause"] == {"origin": "operator:olga", **nothing}
+    assert trial["cause"] == {"origin": "http", **nothing}
+    assert paid == {
+        "event_id": str(uuid.uuid5(uuid.UUID(M1), "2")),
+        "type": "evt.billing.credits.purchased.v1",
+        "at": "2026-01-01T02:00:00Z",
+        "sequence": 2,
+        "cause": {"origin": None, "topic": "t.evt.webhook.v1", "partition": 3, "offset": 17},
+        "correlation_id": "c-1",
+        "credits": 500,
+        "balance_after": 500,
+        "purchase_id": "p2",
+        "data": {"merchant_id": M1, "purchase_id": "p2", "credits": 500},
+    }
+    assert reply.body["pagination"] == {"page": 1, "limit": 10, "total": 3, "total_pages": 1}
+
+
+async def test_it_comes_in_pages_and_balances_count_what_came_before(
+    node: Cluster, database: Any, postgres_url: str
+) -> None:
+    await migrate(postgres_url)
+    for sequence in range(1, 26):
+        await happened(database, M1, sequence, "credits.purchased", 100, "timer")
+
+    first = await node.nodes[0].get(PATH, SHOP)
+    last = await node.nodes[0].get(f"{PATH}/?page=4&limit=7", SHOP)
+    beyond = await node.nodes[0].get(f"{PATH}?page=9", SHOP)
+    nothing = await node.nodes[0].get(PATH, OTHER)
+    wrong = await node.nodes[0].get(f"{PATH}?limit=0", SHOP)
+
+    assert [entry["sequence"] for entry in first.data] == list(range(25, 15, -1))
+    assert [entry["balance_after"] for entry in last.data] == [400, 300, 200, 100]
+    assert last.body["pagination"] == {"page": 4, "limit": 7, "total": 25, "total_pages": 4}
+    assert beyond.data == []
+    assert beyond.body["pagination"]["total"] == 25
+    assert nothing.data == []
+    assert nothing.body["pagination"]["total"] == 0
+    assert (wrong.status, wrong.code) == (422, "VALIDATION_ERROR")
+
+
+async def test_only_a_client_of_the_shop_reads_it(node: Cluster, postgres_url: str) -> None:
+    await migrate(postgres_url)
+
+    unknown = await node.nodes[0].get(PATH, "nobody.example")
+    nobody = await node.nodes[0].get(PATH)
+
+    assert (unknown.status, unknown.code) == (404, "MERCHANT_NOT_FOUND")
+    assert (nobody.status, nobody.code) == (401, "UNAUTHORIZED")
+
+
+def is_not_ready(reply: Any, why: str) -> bool:
+    """Whether it says so, why, and when to come again."""
+    message = reply.body["error"]["message"]
+    assert (reply.status, reply.code) == (503, "NOT_READY"), reply.body
+    assert why in message
+    assert "Billing itself goes on" in message
+    return int(reply.headers["Retry-After"]) >= 1
+
+
+async def test_without_a_projection_billing_goes_on(two: Cluster, node: Cluster) -> None:
+    await two.create(M1, SHOP)
+
+    unset = await two.nodes[0].get(PATH, SHOP)
+    empty = await node.nodes[0].get(PATH, SHOP)
+
+    assert is_not_ready(unset, "DATABASE_URL is not set")
+    assert is_not_ready(empty, "no projector has run")
+    assert (await two.nodes[0].get("/api/billing", SHOP)).status == 200
+    assert (await node.nodes[0].get("/api/billing", SHOP)).status == 200
+
+
+async def test_a_database_that_is_away_is_said_so_without_its_password(tmp_path: Path) -> None:
+    url = f"postgresql://billing:very-secret@127.0.0.1:{free_port()}/billing"
+    async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}, DATABASE_URL=url) as found:
+        await found.create(M1, SHOP)
+
+        replies = [await found.nodes[0].get(PATH, SHOP) for _ in range(3)]
+
+        assert all(is_not_ready(reply, "does not answer") for reply in replies)
+        assert not any(b"secret" in reply.raw for reply in replies)
+        assert (await found.nodes[0].get("/api/billing", SHOP)).status == 200
+
+
+async def test_a_database_that_hangs_holds_up_nothing_else_and_is_used_again_afterwards(
+    node: Cluster, database: Any, postgres_url: str
+) -> None:
+    await migrate(postgres_url)
+    await happened(database, M1, 1, "credits.purchased", 100, "timer")
+    assert (await node.nodes[0].get(PATH, SHOP)).status == 200
+    lock = database.transaction()
+    await lock.start()
+    await database.execute("LOCK TABLE billing_events IN ACCESS EXCLUSIVE MODE")
+
+    asked = [asyncio.create_task(node.nodes[0].get(PATH, SHOP)) for _ in range(12)]
+    meanwhile = 0
+    while not all(task.done() for task in asked):
+        assert (await node.nodes[0].get("/api/billing", SHOP)).status == 200
+        meanwhile += 1
+        await asyncio.sleep(0.02)
+    replies = [task.result() for task in asked]
+    await lock.rollback()
+
+    assert all(is_not_ready(reply, "does not answer") for reply in replies)
+    assert meanwhile >= 5
+    end = time.monotonic() + 30
+    while (reply := await node.nodes[0].get(PATH, SHOP)).status != 200:
+        assert time.monotonic() < end, reply.body
+        await asyncio.sleep(0.2)
+    assert [entry["sequence"] for entry in reply.data] == [1]

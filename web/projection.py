@@ -1,0 +1,170 @@
+"""What happened to a merchant, as the projection in PostgreSQL has it; billing goes on without.
+
+A page costs one query over a merchant's own events. The database may be slow or away: then
+nobody waits long, and at most a few connections wait at all.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain.model import Instant
+from billing_stream.schemas import parse_place
+from web.envelope import ApiError, WebCode
+from web.pagination import Page
+
+CONNECTIONS_MAX = 4
+IDLE_SECONDS = 60.0
+CONNECT_SECONDS = 2.0
+ACQUIRE_SECONDS = 1.0
+STATEMENT_SECONDS = 2.0
+# After a failure the next ones are told so at once, for so long.
+AWAY_SECONDS = 2.0
+RETRY_AFTER_SECONDS = 5
+
+# One row at least, so that the total is known of a page beyond the end, too.
+_PAGE = """
+SELECT counted.total, page.*
+FROM (SELECT count(*) AS total FROM billing_events WHERE merchant_id = $1) counted
+LEFT JOIN (
+    SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
+        correlation_id, data
+    FROM billing_history WHERE merchant_id = $1
+    ORDER BY sequence DESC LIMIT $2 OFFSET $3
+) page ON true
+ORDER BY page.sequence DESC
+"""
+
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class CauseBody(Struct, frozen=True):
+    """What caused it: the record at this place, or what came from none (http, timer, ...)."""
+
+    origin: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
+class HistoryBody(Struct, frozen=True):
+    """One thing that happened.
+
+    `sequence` numbers what happened to the merchant without gaps. `credits` is the change of
+    the balance, below zero when credits were taken; `balance_after` is the balance with it.
+    """
+
+    event_id: str
+    type: str
+    at: Instant
+    sequence: int
+    cause: CauseBody
+    correlation_id: str | None
+    credits: int
+    balance_after: int
+    purchase_id: str | None
+    data: dict[str, Any]
+
+
+class Projection:
+    """Reads the projection; connects when it is first asked. `url` is a secret, None: nothing."""
+
+    def __init__(self, url: str | None, schema: str) -> None:
+        self._url = url
+        self._schema = schema
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+        self._away_until = 0.0
+
+    async def page(self, merchant_id: str, page: Page) -> tuple[list[HistoryBody], int]:
+        """A page of what happened, newest first, and how much there is in all.
+
+        Raises ApiError (NOT_READY) when there is no projection or it does not answer.
+        """
+        if self._url is None:
+            raise _not_ready("there is no projection here: DATABASE_URL is not set")
+        if time.monotonic() < self._away_until:
+            raise _not_ready("the projection does not answer")
+        try:
+            rows = await self._fetch(self._url, merchant_id, page)
+        except asyncpg.UndefinedTableError:
+            raise _not_ready("there is no projection yet: no projector has run") from None
+        except (*_AWAY, ValueError):
+            # No more of the error: its text may have the address, and so the password, in it.
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            raise _not_ready("the projection does not answer") from None
+        return [_body(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
+
+    def close(self) -> None:
+        """Let the connections go, with queries that run."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def _fetch(self, url: str, merchant_id: str, page: Page) -> Sequence[Any]:
+        pool = await self._opened(url)
+        connection = await pool.acquire(timeout=CONNECT_SECONDS + ACQUIRE_SECONDS)
+        try:
+            rows: Sequence[Any] = await connection.fetch(_PAGE, merchant_id, page.limit, page.skip)
+            return rows
+        finally:
+            await pool.release(connection)
+
+    async def _opened(self, url: str) -> Any:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    url,
+                    min_size=0,
+                    max_size=CONNECTIONS_MAX,
+                    max_inactive_connection_lifetime=IDLE_SECONDS,
+                    timeout=CONNECT_SECONDS,
+                    command_timeout=STATEMENT_SECONDS + 0.5,
+                    server_settings={
+                        "application_name": "billing-stream history",
+                        "search_path": self._schema,
+                        "default_transaction_read_only": "on",
+                        "statement_timeout": str(int(STATEMENT_SECONDS * 1000)),
+                    },
+                )
+            return self._pool
+
+
+def _not_ready(why: str) -> ApiError:
+    return ApiError(
+        WebCode.NOT_READY,
+        f"the history cannot be read now: {why}. Billing itself goes on",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+def _body(row: Any) -> HistoryBody:
+    data = _object.decode(row["data"])
+    return HistoryBody(
+        event_id=str(row["event_id"]),
+        type=row["event_type"],
+        at=row["at"],
+        sequence=row["sequence"],
+        cause=_cause(row["cause"]),
+        correlation_id=row["correlation_id"],
+        credits=row["credits_delta"],
+        balance_after=row["balance_after"],
+        purchase_id=data.get("purchase_id"),
+        data=data,
+    )
+
+
+def _cause(text: str | None) -> CauseBody:
+    """
+    >>> _cause("billing.commands.v1[3]@17").offset, _cause("timer").origin
+    (17, 'timer')
+    """
+    try:
+        return CauseBody(None, *parse_place(text or ""))
+    except ValueError:
+        return CauseBody(origin=text)
