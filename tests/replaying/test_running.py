@@ -7,8 +7,11 @@ import sys
 import pytest
 
 COMMAND = """
-import asyncio, click
+import asyncio, click, signal
 from billing_stream.replaying.running import run
+
+# Who starts tests in the background has it ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def work():
     print("begun", flush=True)
