@@ -20,7 +20,9 @@ from billing_stream.domain.commands import (
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
+    ImportMerchant,
     MoveClock,
+    OldPurchase,
     PassTime,
     RefundCharge,
     ReservePurchase,
@@ -75,6 +77,24 @@ COMMANDS: dict[str, Command] = {
     "adjust_credits": AdjustCredits(M, 25, "a gift", "k", "http/1"),
     "forget_merchant": ForgetMerchant(M, "http/1"),
     "move_clock": MoveClock(M, START + timedelta(minutes=11), "http/1"),
+    "import_merchant": ImportMerchant(
+        merchant_id=M,
+        created_at=START,
+        purchases=(
+            OldPurchase(
+                id="00000000-0000-4000-8000-00000000000f",
+                credits=100,
+                amount="9.99",
+                status="completed",
+                platform=Platform.SHOPIFY,
+                created_at=START,
+                expires_at=START + timedelta(days=1),
+                platform_charge_id="old",
+                completed_at=START,
+            ),
+        ),
+        command_id="http/1",
+    ),
 }
 
 

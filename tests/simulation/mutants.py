@@ -161,7 +161,10 @@ MUTANTS = (
         [("draft.publish(", "for _ in range(2): draft.publish(")],
     ),
     Mutant(
-        "deadlines are lost in a restart", BillingProcessor, "restored", [("self.schedule", "str")]
+        "deadlines are lost in a restart",
+        BillingProcessor,
+        "_commit_restored",
+        [("self.schedule", "str")],
     ),
     Mutant(
         "answers are lost in a restart",
@@ -179,7 +182,7 @@ MUTANTS = (
     Mutant(
         "old answers stay in memory",
         StagedRows,
-        "apply",
+        "lay",
         [("base.drop_answer(merchant_id, key)", "pass")],
     ),
     Mutant(
