@@ -20,6 +20,13 @@ def _charge_key(merchant_id: str, charge_id: str) -> str:
     return f"{merchant_id}/{charge_id}"
 
 
+def _waits(purchase: Purchase | None) -> Deadline | None:
+    """The entry of a purchase among the pending ones, if it has one."""
+    if purchase is None or purchase.status is not PENDING:
+        return None
+    return purchase.expires_at, purchase.id
+
+
 class PartitionRows:
     """The committed rows of one partition. Only the lane of the partition writes them."""
 
@@ -132,15 +139,12 @@ class PartitionRows:
             old is None or old.platform_charge_id is None
         ):
             self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
-        was_pending = old is not None and old.status is PENDING
-        if purchase.status is PENDING and not was_pending:
-            insort(
-                self._pending.setdefault(merchant_id, []),
-                (purchase.expires_at, purchase.id),
-            )
-        elif old is not None and was_pending and purchase.status is not PENDING:
-            # Under the time it was put there with, whatever the new row says.
-            self._drop_pending(old)
+        before, after = _waits(old), _waits(purchase)
+        if before != after:
+            if before is not None:
+                self._drop_pending(merchant_id, before)
+            if after is not None:
+                insort(self._pending.setdefault(merchant_id, []), after)
 
     def put_answer(self, answer: Answer) -> None:
         """Store the answer to an idempotency key, as the newest."""
@@ -171,11 +175,11 @@ class PartitionRows:
     def commit(self) -> None:
         """Nothing to do: what was put can be read."""
 
-    def _drop_pending(self, purchase: Purchase) -> None:
-        pending = self._pending[purchase.merchant_id]
-        del pending[bisect_left(pending, (purchase.expires_at, purchase.id))]
+    def _drop_pending(self, merchant_id: str, deadline: Deadline) -> None:
+        pending = self._pending[merchant_id]
+        del pending[bisect_left(pending, deadline)]
         if not pending:
-            del self._pending[purchase.merchant_id]
+            del self._pending[merchant_id]
 
 
 class StagedRows:

@@ -22,6 +22,13 @@ from tables.rocks.views import Adjustments, AnswersByMerchant, Merchants, Purcha
 PENDING = PurchaseStatus.PENDING
 
 
+def _waits(purchase: Purchase | None) -> int | None:
+    """Under which time a purchase is among the pending ones, if it is."""
+    if purchase is None or purchase.status is not PENDING:
+        return None
+    return keys.micros(purchase.expires_at)
+
+
 class RocksRows:
     """The committed rows of one partition, as `tables.rows.PartitionRows` has them."""
 
@@ -208,9 +215,12 @@ class RocksRows:
             db.put(own, encode(purchase))
             if old is None or old.platform_charge_id is None:
                 db.put(keys.PURCHASE + name, keys.ELSEWHERE + own[1:])
-        was_pending = old is not None and old.status is PENDING
-        if was_pending is not (purchase.status is PENDING):
-            self._put_waiting(head, purchase, name, waits=not was_pending)
+        before, after = _waits(old), _waits(purchase)
+        if before != after:
+            if before is not None:
+                self._put_waiting(head, merchant_id, before, name, waits=False)
+            if after is not None:
+                self._put_waiting(head, merchant_id, after, name, waits=True)
         self._put_purchases[purchase.id] = purchase
 
     def put_answer(self, answer: Answer) -> None:
@@ -283,9 +293,9 @@ class RocksRows:
         start = len(prefix) + keys.TIME_BYTES
         return (key[start:].decode() for key in self.db.keys_down(prefix))
 
-    def _put_waiting(self, head: Head, purchase: Purchase, name: bytes, *, waits: bool) -> None:
-        expires = keys.micros(purchase.expires_at)
-        merchant_id = purchase.merchant_id
+    def _put_waiting(
+        self, head: Head, merchant_id: str, expires: int, name: bytes, *, waits: bool
+    ) -> None:
         key = keys.of_merchant(keys.WAITING, merchant_id) + keys.ordered(expires) + name
         self._waiting_changed.setdefault(merchant_id, []).append((key, waits))
         if waits:

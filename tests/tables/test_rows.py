@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from billing_stream.domain.commands import (
     AttachCharge,
@@ -20,7 +21,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
+from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, PurchaseOpened
 from billing_stream.domain.state import State
 from tables.committed import CommittedRows
@@ -287,6 +288,34 @@ def test_the_next_pending_purchase_is_the_first_when_the_first_was_paid(world: W
     assert world.rows.next_due(M1, expiry) == NOW + HOUR + expiry
     world.webhook("ACTIVE", "c2")
     assert world.rows.next_due(M1, expiry) is None
+
+
+@pytest.mark.parametrize("status", list(PurchaseStatus))
+def test_a_purchase_that_waited_until_another_time_is_looked_for_under_that_one(
+    stores: Stores, status: PurchaseStatus
+) -> None:
+    # No rule moves an expiry; a log can, in which a purchase was opened twice.
+    rows = stores.new().rows
+    purchase = Purchase(
+        id=NOBODY,
+        merchant_id=M1,
+        credits=100,
+        amount="9.99",
+        status=PurchaseStatus.PENDING,
+        platform=Platform.CUSTOM,
+        created_at=NOW,
+        expires_at=NOW + HOUR,
+    )
+    rows.put_merchant(Merchant(merchant_id=M1, created_at=NOW))
+    for other in (purchase, replace(purchase, expires_at=NOW + DAY, status=status)):
+        rows.put_purchase(other)
+        rows.commit()
+
+    waits = status is PurchaseStatus.PENDING
+    assert rows.next_due(M1, HOUR) == (NOW + DAY if waits else None)
+    assert list(rows.pending_until(M1, NOW + HOUR)) == []
+    assert len(list(rows.pending_until(M1, NOW + DAY))) == waits
+    stores.close()
 
 
 merchants, charges, keys = map(st.sampled_from, (MERCHANTS, CHARGES, (None, *KEYS)))
