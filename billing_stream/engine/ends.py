@@ -12,18 +12,19 @@ RETRY_SECONDS = 0.02
 
 
 async def decided_ends(
-    options: Mapping[str, Any], tps: Sequence[TopicPartition], seconds: float = SECONDS_MAX
+    committed: AIOKafkaConsumer,
+    options: Mapping[str, Any],
+    tps: Sequence[TopicPartition],
+    seconds: float = SECONDS_MAX,
 ) -> dict[TopicPartition, int]:
     """The end offset of each partition, when all before it is committed or aborted.
 
-    For partitions whose writers are fenced. A commit is answered before its markers are
-    written, and a committed reader's end is before the first record that has none yet: whoever
-    stopped there would miss rows that count. Raises KafkaError when a transaction stays open.
+    For partitions whose writers are fenced; `committed` reads what is committed. A commit is
+    answered before its markers are written, and a committed reader's end is before the first
+    record that has none yet: whoever stopped there would miss rows that count. Raises KafkaError
+    when a transaction stays open.
     """
-    async with (
-        AIOKafkaConsumer(**options, isolation_level="read_committed") as committed,
-        AIOKafkaConsumer(**options) as everything,
-    ):
+    async with AIOKafkaConsumer(**options) as everything:
         end = asyncio.get_running_loop().time() + seconds
         while True:
             ends: dict[TopicPartition, int] = await everything.end_offsets(list(tps))

@@ -222,7 +222,7 @@ class KafkaLog:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
-        ends = await decided_ends(self._options, tps)
+        ends = await decided_ends(consumer, self._options, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

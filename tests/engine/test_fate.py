@@ -124,12 +124,15 @@ async def test_a_restore_ends_with_an_error_when_a_transaction_stays_open(
     kafka_of_our_own: str,
 ) -> None:
     options = {"bootstrap_servers": kafka_of_our_own}
-    async with AIOKafkaProducer(**options, transactional_id="slow") as slow:
+    async with (
+        AIOKafkaProducer(**options, transactional_id="slow") as slow,
+        AIOKafkaConsumer(**options, isolation_level="read_committed") as committed,
+    ):
         await slow.begin_transaction()
         await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
 
         with pytest.raises(KafkaError, match="a transaction stays open at app-rows-changelog"):
-            await decided_ends(options, [TopicPartition(CHANGELOG, 0)], seconds=0.2)
+            await decided_ends(committed, options, [TopicPartition(CHANGELOG, 0)], seconds=0.2)
 
         await slow.abort_transaction()
 
