@@ -10,7 +10,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from billing_stream.domain.model import Policy
 from billing_stream.durations import Duration
-from billing_stream.durations import parse_duration as parse_duration
 from billing_stream.env_file import env_file
 from billing_stream.errors import SettingsError
 

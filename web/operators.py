@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from billing_stream.domain.commands import AdjustCredits, Adjusted, Key, MoveClock, Uuid
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected
-from billing_stream.settings import parse_duration
+from billing_stream.durations import parse_duration
 from web.auth import authenticate_operator
 from web.billing import expect, known, new_command_id
 from web.bodies import NO_CONTROLS, key_of, parse_body

@@ -13,7 +13,8 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.forgetting import asking, remains
 from billing_stream.forgetting.asking import Fate, Outcome
 from billing_stream.kafka_options import client_options
-from billing_stream.settings import Settings, parse_duration
+from billing_stream.options import Duration
+from billing_stream.settings import Settings
 from billing_stream.topics import Topics
 from billing_stream.verify.source import KafkaSource, Progress
 
@@ -33,27 +34,11 @@ class Merchant(click.ParamType):
         return str(value).lower()
 
 
-class While(click.ParamType):
-    """A duration: 90s, 5m."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """The duration."""
-        try:
-            found: timedelta = parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return found
-
-
 @click.command()
 @click.argument("merchant", type=Merchant())
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--wait", type=While(), default="60s", show_default=True, help="For the outcome, so long."
+    "--wait", type=Duration(), default="60s", show_default=True, help="For the outcome, so long."
 )
 @click.option(
     "--remains",

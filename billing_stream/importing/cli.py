@@ -10,32 +10,16 @@ from typing import Any
 
 import click
 
-from billing_stream.durations import parse_duration
 from billing_stream.importing import rejects
 from billing_stream.importing.report import Report
 from billing_stream.importing.run import Asked, Import
 from billing_stream.importing.shadow import shadow as look
 from billing_stream.importing.shops import read_shops
+from billing_stream.options import Duration
 from billing_stream.settings import Settings
 
 EXIT_DIFFERS = 1
 EXIT_STOPPED = 130
-
-
-class Duration(click.ParamType):
-    """`14d`, `24h`, `30m`, `90s`, `500ms`."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Read it, or say what is wrong with it."""
-        try:
-            duration: timedelta = parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return duration
 
 
 FROM = click.option(
