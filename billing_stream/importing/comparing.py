@@ -138,7 +138,7 @@ class Comparison:
 
     def _purchase(self, merchant: str, old: OldPurchase) -> None:
         status = self._status(PurchaseStatus(old.status), old.expires_at)
-        self.there[PURCHASES].add(*_purchase_of_command(merchant, old, status))
+        self.there[PURCHASES].add(*_purchase(merchant, old, status))
         raw = self._here.purchases.pop(old.id, None)
         if raw is None:
             self._unexplained[merchant] += old.credits if old.status == "completed" else 0
@@ -161,7 +161,7 @@ class Comparison:
 
     def _count(self, row: Purchase) -> None:
         status = self._status(row.status, row.expires_at)
-        self.here[PURCHASES].add(*_purchase_of_row(row, status))
+        self.here[PURCHASES].add(*_purchase(row.merchant_id, row, status))
 
     def _status(self, status: PurchaseStatus, expires_at: datetime) -> PurchaseStatus:
         """A pending purchase whose time is over is as good as expired, told or not."""
@@ -231,32 +231,19 @@ def _merchant_of_row(row: Merchant) -> Iterator[object]:
     yield row.created_at
 
 
-def _purchase_of_command(
-    merchant: str, old: OldPurchase, status: PurchaseStatus
+def _purchase(
+    merchant: str, one: OldPurchase | Purchase, status: PurchaseStatus
 ) -> Iterator[object]:
-    yield old.id
+    yield one.id
     yield merchant
-    yield old.credits
-    yield Decimal(old.amount)
+    yield one.credits
+    yield Decimal(one.amount)
     yield status
-    yield old.platform
-    yield old.platform_charge_id
-    yield old.created_at
-    yield old.completed_at
-    yield old.expires_at
-
-
-def _purchase_of_row(row: Purchase, status: PurchaseStatus) -> Iterator[object]:
-    yield row.id
-    yield row.merchant_id
-    yield row.credits
-    yield Decimal(row.amount)
-    yield status
-    yield row.platform
-    yield row.platform_charge_id
-    yield row.created_at
-    yield row.completed_at
-    yield row.expires_at
+    yield one.platform
+    yield one.platform_charge_id
+    yield one.created_at
+    yield one.completed_at
+    yield one.expires_at
 
 
 def _text(value: object) -> str:
