@@ -1,12 +1,12 @@
 """Topics read to their ends, without a group, and what is committed only."""
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from billing_stream.dead_letters.cluster import Cluster
+from billing_stream.engine.reading import NothingComes, read_between
 from billing_stream.errors import DeadLettersError
 
 Progress = Callable[[int, int], None]
@@ -36,8 +36,12 @@ async def read(
         tps = await _partitions(consumer, cluster, topic, partitions)
         begins = await consumer.beginning_offsets(tps)
         ends = await _ends(cluster, tps) if whole else await consumer.end_offsets(tps)
-        async for batch in _batches(consumer, begins, ends, progress):
+        async for batch in read_between(
+            consumer, begins, ends, seconds_max=STALLED_SECONDS, progress=progress
+        ):
             yield batch
+    except NothingComes as error:
+        raise DeadLettersError(str(error)) from None
     finally:
         await consumer.stop()
 
@@ -98,34 +102,3 @@ async def _ends(cluster: Cluster, tps: list[TopicPartition]) -> Mapping[TopicPar
         return ends
     finally:
         await watcher.stop()
-
-
-async def _batches(
-    consumer: Any,
-    begins: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
-    progress: Progress | None,
-) -> AsyncIterator[list[Any]]:
-    left = {tp for tp, end in ends.items() if end > begins[tp]}
-    total = sum(ends[tp] - begins[tp] for tp in left)
-    done = {tp: begins[tp] for tp in left}
-    consumer.assign(sorted(left))
-    for tp in left:
-        consumer.seek(tp, begins[tp])
-    last = time.monotonic()
-    while left:
-        found = await consumer.getmany(*left, timeout_ms=100, max_records=5_000)
-        for tp, records in found.items():
-            yield [record for record in records if record.offset < ends[tp]]
-        # Positions, not offsets of records: the log may end in control records.
-        for tp in list(left):
-            position = await consumer.position(tp)
-            if position != done[tp]:
-                done[tp], last = position, time.monotonic()
-            if position >= ends[tp]:
-                left.discard(tp)
-        if progress is not None:
-            progress(sum(min(at, ends[tp]) - begins[tp] for tp, at in done.items()), total)
-        if time.monotonic() - last > STALLED_SECONDS:
-            stuck = ", ".join(f"{tp.topic}[{tp.partition}]@{done[tp]}" for tp in sorted(left))
-            raise DeadLettersError(f"nothing more comes of {stuck}; is a transaction open there?")

@@ -1,18 +1,18 @@
 """Where the recorded log is read from: a Kafka cluster, and nothing is ever written to it."""
 
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 
+from billing_stream.engine.reading import NothingComes, read_between
 from billing_stream.errors import BillingError
 from billing_stream.schemas import InputRecord
 
 # An open transaction of a worker that died is ended within this time by the broker.
 STALLED_SECONDS = 60.0
-RECORDS_PER_READ = 10_000
 FETCH_BYTES = 4 << 20
 
 Progress = Callable[[str, int, int], None]
@@ -103,40 +103,12 @@ class KafkaSource:
                 f"{late[0].topic}[{partition}] has lost its oldest records: without the whole "
                 "history nothing can be replayed"
             )
-        async for records in self._batches(starts, ends):
-            yield records
-
-    async def _batches(
-        self, starts: Mapping[Any, int], ends: Mapping[Any, int]
-    ) -> AsyncIterator[Sequence[InputRecord]]:
-        consumer = self._consumer
-        left = {tp for tp, end in ends.items() if end > starts[tp]}
-        done = dict(starts)
         self._reached.update({tp: max(ends[tp], starts[tp]) for tp in ends})
-        if not left:
-            return
-        total = sum(ends[tp] - starts[tp] for tp in left)
-        consumer.assign(sorted(left))
-        for tp in left:
-            consumer.seek(tp, starts[tp])
-        last = time.monotonic()
-        while left:
-            found = await consumer.getmany(*left, timeout_ms=200, max_records=RECORDS_PER_READ)
-            for tp, records in found.items():
-                yield [record for record in records if record.offset < ends[tp]]
-            for tp in list(left):
-                position = await consumer.position(tp)
-                if position != done[tp]:
-                    done[tp], last = position, time.monotonic()
-                if position >= ends[tp]:
-                    left.discard(tp)
-                    consumer.pause(tp)
-            if self._progress is not None:
-                read = sum(min(done[tp], ends[tp]) - starts[tp] for tp in done)
-                self._progress("read", read, total)
-            if time.monotonic() - last > STALLED_SECONDS:
-                tp = min(left)
-                raise ReplayError(
-                    f"nothing more comes of {tp.topic}[{tp.partition}]@{done[tp]}: is a "
-                    "transaction open there?"
-                )
+        progress = partial(self._progress, "read") if self._progress is not None else None
+        try:
+            async for records in read_between(
+                self._consumer, starts, ends, seconds_max=STALLED_SECONDS, progress=progress
+            ):
+                yield records
+        except NothingComes as error:
+            raise ReplayError(str(error)) from None
