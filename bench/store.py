@@ -28,7 +28,7 @@ from billing_stream.schemas import encode
 from billing_stream.topics import Topics
 from billing_stream.worker import tame_garbage_collection
 from tables.rocks.store import in_rocksdb
-from tables.store import in_memory
+from tables.store import NewStore, in_memory
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PER_COMMIT = 1_000
@@ -101,9 +101,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     tame_garbage_collection()
     process = psutil.Process()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        new_store = in_memory
+        new_store: NewStore = in_memory
         if arguments.one == "rocksdb":
-            new_store = in_rocksdb(Path(folder), arguments.cache_mb)  # type: ignore[assignment]
+            new_store = in_rocksdb(Path(folder), arguments.cache_mb)
         processor = BillingProcessor(
             0,
             partitions=1,

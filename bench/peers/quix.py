@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+
+# Installed in an environment of its own, which mypy does not see.
 from quixstreams import Application, State, message_context  # type: ignore[import-not-found]
 from quixstreams.models import SerializationContext, Serializer  # type: ignore[import-not-found]
 from quixstreams.state.memory import MemoryStore  # type: ignore[import-not-found]
