@@ -184,6 +184,10 @@ class KafkaLog:
         ]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
+            # Known from the start: in its first transaction a producer would ask for one topic
+            # after the other, while records wait.
+            topics = {topic for topic, _ in self._written(partition)}
+            await asyncio.gather(*(p.partitions_for(t) for p in producers for t in topics))
             await asyncio.gather(
                 *(
                     mark_the_last(producer, states.get(transactional_id), self._written(partition))

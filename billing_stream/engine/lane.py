@@ -82,7 +82,10 @@ def utc_now() -> datetime:
 
 
 class Lane:
-    """The one writer of a partition. `die` must not return to a lane that failed."""
+    """The one writer of a partition. `die` must not return to a lane that failed.
+
+    `slots` bounds the transactions that the lanes of a worker have open at once.
+    """
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class Lane:
         die: Die,
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
+        slots: asyncio.Semaphore | None = None,
         reach: Reach = pass_by,
         poison: PoisonLimits | None = None,
     ) -> None:
@@ -122,6 +126,7 @@ class Lane:
         self._time = asyncio.get_running_loop().time
         self._began = 0.0
         self._commit_interval = commit_interval
+        self._slots = slots or asyncio.Semaphore(1)
         self._reach = reach
         self._poison = Poison(poison or PoisonLimits())
         self.halted: str | None = None
@@ -228,18 +233,8 @@ class Lane:
                 self._wake.clear()
                 while self._has_work() and self._open.is_set():
                     await self._gather_some()
-                    if not self._open.is_set():
-                        break
-                    self._idle.clear()
-                    self._began = self._time()
-                    try:
-                        await self._commit()
-                    except TooManyBadRecords as error:
-                        # Before anything was written: the inputs wait, until someone has
-                        # looked. Requests and timers go on.
-                        self.halted = str(error)
-                        logger.critical("partition %s stops: %s", self.partition, error)
-                    self._idle.set()
+                    async with self._slots:
+                        await self._commit_one()
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
             raise
@@ -247,6 +242,21 @@ class Lane:
             self._die(f"partition {self.partition} has another owner", error)
         except BaseException as error:
             self._die(f"partition {self.partition} cannot commit", error)
+
+    async def _commit_one(self) -> None:
+        # It may have been paused while it waited.
+        if not self._open.is_set():
+            return
+        self._idle.clear()
+        self._began = self._time()
+        try:
+            await self._commit()
+        except TooManyBadRecords as error:
+            # Before anything was written: the inputs wait, until someone has looked.
+            # Requests and timers go on.
+            self.halted = str(error)
+            logger.critical("partition %s stops: %s", self.partition, error)
+        self._idle.set()
 
     def _has_work(self) -> bool:
         batches = self._batches and self.halted is None

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 NewProcessor = Callable[[int], Processor]
 DRAIN_SECONDS = 3.0
+# Transactions of one worker at a time. More only wait for one another's turn at the broker and
+# the processor; meanwhile records gather for fewer and larger ones.
+COMMITS_AT_ONCE = 2
 
 
 def _die(why: str, error: BaseException | None) -> None:
@@ -42,6 +45,7 @@ class Lanes(Mapping[int, Lane]):
         positions_topic: str,
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
+        commits_at_once: int = COMMITS_AT_ONCE,
         on_failure: Die = _die,
         reach: Reach = pass_by,
         poison: PoisonLimits | None = None,
@@ -58,6 +62,7 @@ class Lanes(Mapping[int, Lane]):
         self._lease = lease
         self.activity = 0
         self._lanes: dict[int, Lane] = {}
+        self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
         self.epoch = 0
 
@@ -178,6 +183,7 @@ class Lanes(Mapping[int, Lane]):
             die=self._on_failure,
             clock=self._clock,
             commit_interval=self._commit_interval,
+            slots=self._slots,
             reach=self._reach,
             poison=self._poison,
         )
