@@ -32,6 +32,7 @@ from billing_stream.engine.timers import run_timers
 from billing_stream.engine.transport import EngineConsumer, new_transport
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import SettingsError
+from billing_stream.faust_credentials import credentials
 from billing_stream.kafka_options import client_options
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.settings import Settings, StoreKind
@@ -106,6 +107,7 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
     return faust.App(
         group,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
+        broker_credentials=credentials(settings),
         datadir=str(settings.data_dir / "worker"),
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
