@@ -12,38 +12,6 @@ from billing_stream.settings import Settings
 
 TRY_SECONDS = 5.0
 
-REFUSALS = (
-    kafka.TopicAuthorizationFailedError,
-    kafka.GroupAuthorizationFailedError,
-    kafka.ClusterAuthorizationFailedError,
-    kafka.TransactionalIdAuthorizationFailed,
-)
-"""The broker knows us, and does not let us."""
-
-_ACLS = "`billing-stream topics acls` prints what each process must be allowed to do"
-
-
-def refusal(error: BaseException | None) -> str | None:
-    """What a broker does not allow, when that is the error or what it came from."""
-    while error is not None:
-        if isinstance(error, REFUSALS):
-            what = " ".join(str(part) for part in error.args) or "no name given"
-            return f"Kafka does not allow it: {_KINDS[type(error)]} {what}: {_ACLS}"
-        if isinstance(error, BaseExceptionGroup):
-            found = (refusal(one) for one in error.exceptions)
-            return next((text for text in found if text), None)
-        error = error.__cause__ or error.__context__
-    return None
-
-
-_KINDS = {
-    kafka.TopicAuthorizationFailedError: "topic",
-    kafka.GroupAuthorizationFailedError: "group",
-    kafka.ClusterAuthorizationFailedError: "cluster",
-    kafka.TransactionalIdAuthorizationFailed: "transactional id",
-}
-
-
 def is_connection_failure(error: BaseException | None) -> bool:
     """Whether the error, or what it came from, is that no broker could be reached."""
     while error is not None:
@@ -78,9 +46,9 @@ async def _trouble(settings: Settings, server: str) -> str | None:
         return f"no TLS came about ({_reason(error)}): {_PORT}"
     except kafka.UnsupportedSaslMechanismError:
         return f"it does not offer KAFKA_SASL_MECHANISM={settings.kafka_sasl_mechanism}"
-    except (kafka.SaslAuthenticationFailed, kafka.AuthenticationFailedError):
+    except kafka.SaslAuthenticationFailed:
         return "it refuses KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
-    except kafka.IllegalSaslState:
+    except kafka.IllegalSaslStateError:
         return f"it asks for no password there: {_PORT}"
     except TimeoutError:
         return f"no answer within {TRY_SECONDS:g} s: is it there, and {_PORT}"
