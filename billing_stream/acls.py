@@ -53,7 +53,7 @@ class Acl(Struct, frozen=True):
 
 
 def acls(process: Process, topics: Topics, projector_group: str | None = None) -> list[Acl]:
-    """All rules of a process, for the topics and groups of this app. Read and Write imply Describe."""
+    """All rules of a process, for the topics and groups of this app."""
     return {
         Process.WORKER: _worker,
         Process.PROJECTOR: lambda t: _projector(t, projector_group),

@@ -39,7 +39,7 @@ class Effective(Struct, frozen=True):
 
 
 def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Effective]:
-    """Every setting in force, as `settings_table.fields` has them; `in_file`: what the file says."""
+    """Every setting in force, in their order; `in_file`: what the file says."""
     outside = {name.upper() for name, value in os.environ.items() if value}
     inside = {name.upper() for name, value in in_file.items() if value}
     found = []

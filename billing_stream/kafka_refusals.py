@@ -10,15 +10,15 @@ REFUSALS = (
 )
 """The broker knows us, and does not let us."""
 
-_ACLS = "`billing-stream topics acls` prints what each process must be allowed to do"
+ACLS = "`billing-stream topics acls` prints what each process must be allowed to do"
 
 
 def refusal(error: BaseException | None) -> str | None:
     """What a broker does not allow, when that is the error or what it came from."""
     while error is not None:
         if isinstance(error, REFUSALS):
-            what = " ".join(str(part) for part in error.args) or "no name given"
-            return f"Kafka does not allow it: {_KINDS[type(error)]} {what}: {_ACLS}"
+            what = " ".join([_KINDS[type(error)], *(str(part) for part in error.args)])
+            return f"Kafka does not allow it: {what}: {ACLS}"
         if isinstance(error, BaseExceptionGroup):
             found = (refusal(one) for one in error.exceptions)
             return next((text for text in found if text), None)

@@ -12,6 +12,7 @@ from billing_stream.settings import Settings
 
 TRY_SECONDS = 5.0
 
+
 def is_connection_failure(error: BaseException | None) -> bool:
     """Whether the error, or what it came from, is that no broker could be reached."""
     while error is not None:
@@ -75,4 +76,4 @@ def _closed(settings: Settings) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error.args[-1])
+    return str(getattr(error, "reason", None) or error or "it was closed")

@@ -312,6 +312,7 @@ class Settings(WireSettings, LogSettings):
         "for tests of the engine: end the process at this point, e.g. sent or sent:3",
         default=None,
     )
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems = []

@@ -15,7 +15,7 @@ def _env(name: str, description: str, **kwargs: Any) -> Any:
 class WireSettings(BaseSettings):
     """The security of every connection to Kafka; `wire_problems` checks it as a whole.
 
-    PostgreSQL has its own in DATABASE_URL (sslmode, sslrootcert, sslcert, sslkey), as libpq names them.
+    PostgreSQL has its own in DATABASE_URL, as libpq names them: sslmode, sslrootcert, ...
     """
 
     kafka_security_protocol: str = _env(

@@ -39,6 +39,15 @@ Written = Callable[[int], Sequence[tuple[str, int]]]
 """All (topic, partition) in which the lane of a partition may write."""
 
 
+def transactional_ids(app_id: str, partition: int) -> list[str]:
+    """The ids with which a partition is written.
+
+    They belong to the partition, never to the process: with ids of their own, an old and a new
+    owner could both commit.
+    """
+    return [f"{app_id}-{partition}-{turn}" for turn in range(PRODUCERS_PER_LANE)]
+
+
 class KafkaWriter:
     """Writes one partition's transactions, under ids that belong to the partition."""
 
@@ -165,9 +174,7 @@ class KafkaLog:
 
     async def fence(self, partition: int) -> KafkaWriter:
         """Take the partition's transactional ids: ends and fences whoever had them."""
-        # The ids belong to the partition, never to the process: with ids of their own,
-        # an old and a new owner could both commit.
-        ids = [f"{self._app_id}-{partition}-{turn}" for turn in range(PRODUCERS_PER_LANE)]
+        ids = transactional_ids(self._app_id, partition)
         states = await last_states(self._options, ids)
         producers = [
             AIOKafkaProducer(

@@ -1,24 +1,25 @@
 """Real workers at a real secured broker: what they are allowed is what the table says."""
 
 import asyncio
-import dataclasses
-import time
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from billing_stream.acls import Process, Resource, acls
+from billing_stream.acls import Process
 from billing_stream.topics import Topics
 from tests.support.audit import Audit
+from tests.support.projection import projector
 from tests.support.secured import PASSWORD, SecuredKafka
 from tests.support.shop import create_merchants, shop
-from tests.support.worker import Worker, create_topics, environment, run, worker
+from tests.support.worker import create_topics, environment, run, worker
 
+COMMAND_SECONDS_MAX = 25
 MERCHANT = "11111111-1111-4111-8111-111111111111"
 
 
-async def carried_through(secured: SecuredKafka, prefix: str, env: dict[str, str], folder: Path) -> None:
+async def carried_through(
+    secured: SecuredKafka, prefix: str, env: dict[str, str], folder: Path
+) -> None:
     """A merchant is created, starts a trial over HTTP, and the event is there."""
     await create_merchants(secured.plain, prefix, {MERCHANT: "anna.example"})
     async with worker(env, folder) as running, shop("anna.example", running) as anna:
@@ -51,3 +52,33 @@ async def test_a_worker_with_a_certificate_and_just_its_rights_carries_a_merchan
     await secured.allow_process(Process.WORKER, prefix)
 
     await carried_through(secured, prefix, env, folder)
+
+
+async def test_projector_and_tools_run_with_just_their_rights(
+    secured: SecuredKafka, prefix: str, folder: Path, postgres_url: str
+) -> None:
+    for process in (Process.TOPICS, Process.WORKER, Process.PROJECTOR, Process.OPERATOR):
+        await secured.allow_process(process, prefix)
+
+    def env_of(user: str) -> dict[str, str]:
+        return environment("", prefix, DATABASE_URL=postgres_url, **secured.sasl_environment(user))
+
+    code, output = await run(env_of("topics"), "topics", "create")
+    assert code == 0, output
+    await carried_through(secured, prefix, env_of("worker"), folder)
+    async with projector(env_of("projector"), folder) as process:
+        await process.ready()
+        assert await process.stop() == 0
+    async with worker(env_of("worker"), folder):
+        for command in (
+            ["verify"],
+            ["explain", MERCHANT],
+            ["dlq", "list"],
+            ["replay"],
+            ["forget", MERCHANT, "--yes", "--remains"],
+            ["dev", "clock", MERCHANT, "+1d"],
+        ):
+            print(command)
+            async with asyncio.timeout(COMMAND_SECONDS_MAX):
+                code, output = await run(env_of("operator"), *command)
+            assert code == 0, (command, output)
