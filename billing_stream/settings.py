@@ -348,6 +348,11 @@ class Settings(WireSettings, LogSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file}: cannot be read: {error}") from None
 
+    def secret_values(self) -> list[str]:
+        """Every secret, for what must keep them out of sight."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+
     @property
     def bootstrap_servers(self) -> list[str]:
         """The brokers, each host:port."""

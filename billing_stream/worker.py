@@ -90,7 +90,7 @@ def run_worker(settings: Settings) -> None:
 
     Raises SettingsError or TopicsError before anything is started.
     """
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     check_extensions()
     uvloop.install()
     asyncio.run(check_before_start(settings))

@@ -100,5 +100,4 @@ def test_what_the_client_repeats_is_told_seldom_and_counted() -> None:
 
     assert told == [0, 10, 20]
     assert sparing.filter(last)
-    assert last.getMessage() == "no broker (4 more like it were not told)"
-    assert all(sparing.filter(record("billing_stream.x", 1.0)) for _ in range(5))
+    assert last.__dict__["not_told"] == 4
