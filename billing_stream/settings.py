@@ -13,7 +13,7 @@ from billing_stream.durations import Duration
 from billing_stream.env_file import env_file
 from billing_stream.errors import SettingsError
 from billing_stream.settings_logs import LogSettings
-from billing_stream.settings_wire import WireSettings
+from billing_stream.settings_wire import WireSettings, postgres_problems
 
 
 class AppEnv(StrEnum):
@@ -327,6 +327,8 @@ class Settings(WireSettings, LogSettings):
                 if not getattr(self, name):
                     problems.append(f"{name.upper()} is needed when APP_ENV is {self.app_env}")
         problems += self.wire_problems()
+        if self.database_url is not None:
+            problems += postgres_problems("DATABASE_URL", self.database_url.get_secret_value())
         if problems:
             raise ValueError("; ".join(problems))
         return self

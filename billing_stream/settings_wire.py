@@ -3,6 +3,7 @@
 import ssl
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
@@ -10,6 +11,9 @@ from pydantic_settings import BaseSettings
 
 def _env(name: str, description: str, **kwargs: Any) -> Any:
     return Field(validation_alias=name, description=description, **kwargs)
+
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 class WireSettings(BaseSettings):
@@ -143,6 +147,31 @@ class WireSettings(BaseSettings):
         return problems
 
 
+def postgres_problems(variable: str, url: str) -> list[str]:
+    """What is wrong with the TLS part of a PostgreSQL address: its mode and files. No values."""
+    try:
+        query = {name: values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
+    except ValueError:
+        # Whoever connects says what is wrong with the address itself.
+        return []
+    mode = query.get("sslmode")
+    if mode is not None and mode not in _SSL_MODES:
+        return [f"{variable}: sslmode must be one of {', '.join(_SSL_MODES)}"]
+    files = {n: Path(query[n]) for n in ("sslrootcert", "sslcert", "sslkey") if n in query}
+    problems = [
+        problem
+        for name, path in files.items()
+        if (problem := _unreadable(f"{variable}: {name}", path))
+    ]
+    default = Path.home() / ".postgresql" / "root.crt"
+    if mode in ("verify-ca", "verify-full") and "sslrootcert" not in query:
+        if not default.exists():
+            problems.append(f"{variable}: sslmode={mode} needs sslrootcert, or {default}")
+    elif files and mode in ("disable", None):
+        problems.append(f"{variable}: with {', '.join(files)} it needs sslmode=verify-full")
+    return problems
+
+
 def _unreadable(name: str, path: Path) -> str | None:
     try:
         with path.open("rb"):
@@ -163,7 +192,7 @@ def _load_own(context: ssl.SSLContext, cert: Path, key: Path | None, password: s
         where = "KAFKA_SSL_CERTFILE" if key is None else "KAFKA_SSL_KEYFILE"
         if "MISMATCH" in reason.upper():
             why = "the key is not that of the certificate"
-        elif "DECRYPT" in reason.upper() or "PASSWORD" in reason.upper():
+        elif b"ENCRYPTED" in (key or cert).read_bytes():
             why = "KAFKA_SSL_KEY_PASSWORD does not open the key"
         else:
             why = f"there is no key and certificate in PEM in the files ({reason})"
