@@ -143,7 +143,7 @@ class SecuredKafka:
         await self.allow(user or str(process), acls(process, Topics("billing-stream", prefix)))
 
 
-class CreateAclsResponse_v1(Response):
+class CreateAclsResponse_v1(Response):  # type: ignore[misc]
     API_KEY = 30
     API_VERSION = 1
     SCHEMA = Schema(
@@ -152,7 +152,7 @@ class CreateAclsResponse_v1(Response):
     )
 
 
-class CreateAclsRequest_v1(RequestStruct):
+class CreateAclsRequest_v1(RequestStruct):  # type: ignore[misc]
     API_KEY = 30
     API_VERSION = 1
     RESPONSE_TYPE = CreateAclsResponse_v1
@@ -172,7 +172,7 @@ class CreateAclsRequest_v1(RequestStruct):
     )
 
 
-class CreateAclsRequest(Request[CreateAclsRequest_v1]):
+class CreateAclsRequest(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
     API_KEY = 30
     ALLOW_UNKNOWN_API_VERSION = True
 
