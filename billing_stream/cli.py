@@ -268,8 +268,6 @@ def main() -> None:
     """The console script: errors of ours are one clear message, not a traceback."""
     from aiokafka.errors import KafkaError
 
-    from billing_stream.complaints import complaint
-
     if os.getpid() == 1:
         # In a container: process 1 has no default action, and could not be ended by SIGTERM
         # until a worker has set its own.
@@ -277,6 +275,8 @@ def main() -> None:
     try:
         cli()
     except (BillingError, KafkaError) as error:
+        from billing_stream.complaints import complaint
+
         lines = complaint(error)
         if lines is None:
             raise
