@@ -75,7 +75,6 @@ async def test_projector_and_tools_run_with_just_their_rights(
             ["explain", MERCHANT],
             ["dlq", "list"],
             ["forget", MERCHANT, "--yes", "--remains"],
-            ["dev", "clock", MERCHANT, "+1d"],
         ):
             async with asyncio.timeout(COMMAND_SECONDS_MAX):
                 code, output = await run(env_of("operator"), *command)
