@@ -22,7 +22,7 @@ import tables.shops
 import web.server
 from billing_stream import topics as names
 from billing_stream.engine.fatal import die
-from billing_stream.engine.kafka_log import KafkaLog
+from billing_stream.engine.kafka_log import KafkaLog, transactional_ids
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.points import crash_at, pass_by
@@ -32,8 +32,10 @@ from billing_stream.engine.timers import run_timers
 from billing_stream.engine.transport import EngineConsumer, new_transport
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import SettingsError
+from billing_stream.faust_credentials import credentials
 from billing_stream.kafka_options import client_options
 from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.rights import require_rights
 from billing_stream.settings import Settings, StoreKind
 from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
@@ -106,6 +108,7 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
     return faust.App(
         group,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
+        broker_credentials=credentials(settings),
         datadir=str(settings.data_dir / "worker"),
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
@@ -207,3 +210,10 @@ async def check_before_start(settings: Settings) -> None:
         partitions=settings.partitions,
         replication=settings.replication_factor,
     )
+
+
+async def check_rights(settings: Settings) -> None:
+    """Refuse to start where the brokers do not let this user be a worker. Raises NotAllowed."""
+    group = settings.topic_prefix + settings.app_id
+    ids = transactional_ids(group, 0)
+    await require_rights(client_options(settings), group, ids)

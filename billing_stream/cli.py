@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
+from billing_stream.acls_cli import print_acls
 from billing_stream.errors import BillingError
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
@@ -253,6 +254,9 @@ def check() -> None:
     _check(Settings.from_env())
 
 
+topics.add_command(print_acls)
+
+
 def _check(settings: Settings) -> None:
     from billing_stream.app import check_before_start
 
@@ -262,7 +266,7 @@ def _check(settings: Settings) -> None:
 
 def main() -> None:
     """The console script: errors of ours are one clear message, not a traceback."""
-    from aiokafka.errors import KafkaConnectionError
+    from aiokafka.errors import KafkaError
 
     if os.getpid() == 1:
         # In a container: process 1 has no default action, and could not be ended by SIGTERM
@@ -270,11 +274,13 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         cli()
-    except BillingError as error:
-        click.echo(f"billing-stream: {error}", err=True)
-        sys.exit(EXIT_USAGE)
-    except KafkaConnectionError as error:
-        click.echo(f"billing-stream: no Kafka broker answers: {error}", err=True)
+    except (BillingError, KafkaError) as error:
+        from billing_stream.complaints import complaint
+
+        lines = complaint(error)
+        if lines is None:
+            raise
+        click.echo(f"billing-stream: {lines}", err=True)
         sys.exit(EXIT_USAGE)
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from billing_stream.env_file import ENV_FILE, env_file
 from billing_stream.manual import manual
 from billing_stream.settings import Settings
-from billing_stream.settings_table import as_text
+from billing_stream.settings_table import as_text, fields
 
 MASK = "********"
 # Ours, but read before there are settings, or by development only.
@@ -39,11 +39,11 @@ class Effective(Struct, frozen=True):
 
 
 def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Effective]:
-    """Every setting in force, in the order of the class; `in_file`: what the file says."""
+    """Every setting in force, in their order; `in_file`: what the file says."""
     outside = {name.upper() for name, value in os.environ.items() if value}
     inside = {name.upper() for name, value in in_file.items() if value}
     found = []
-    for attribute, field in Settings.model_fields.items():
+    for attribute, field in fields().items():
         variable = str(field.validation_alias)
         value = getattr(settings, attribute)
         source = Source.DEFAULT

@@ -3,6 +3,7 @@
 BillingError
 ├── SettingsError     the environment is missing something or has it malformed
 ├── TopicsError       topics are missing or not as they must be
+├── NotAllowed        the brokers know us, and do not let us do our work
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
 ├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
@@ -24,6 +25,10 @@ class SettingsError(BillingError):
 
 class TopicsError(BillingError):
     """Topics are missing or not as they must be; says each and what is wrong."""
+
+
+class NotAllowed(BillingError):
+    """The brokers know us, and do not let us do our work; says what, and how it is allowed."""
 
 
 class InvalidRecord(BillingError):

@@ -1,6 +1,22 @@
-"""Logging of a process of ours."""
+"""Logging of a process of ours: one form for our lines and those of the libraries.
+
+`logs_text` takes out what is for nobody's log, `logs_sparing` holds back what repeats.
+"""
 
 import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from billing_stream.logs_sparing import NOT_TOLD, Sparing
+from billing_stream.logs_text import Scrubber
+from billing_stream.settings import Settings
+from billing_stream.settings_logs import LogFormat
 
 QUIET = (
     "faust",
@@ -17,6 +33,8 @@ QUIET = (
     "billing_stream.engine.transport",
     "billing_stream.engine.tables",
 )
+FIELDS = ("partition", "correlation_id", "request_id", "route", "status", NOT_TOLD)
+"""What a line can have beside timestamp, level, logger and event."""
 
 
 def _matters(record: logging.LogRecord) -> bool:
@@ -24,43 +42,71 @@ def _matters(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("OffsetCommit failed")
 
 
-class Sparing(logging.Filter):
-    """Lets each message of the Kafka client through once in so many seconds.
-
-    While a broker is away it says the same hundreds of times a second.
-    """
-
-    def __init__(self, seconds: float = 10.0) -> None:
-        super().__init__()
-        self._seconds = seconds
-        self._told: dict[tuple[str, int], tuple[float, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is told; the number of those kept back goes with the next one."""
-        if not record.name.startswith("aiokafka"):
-            return True
-        place = (record.pathname, record.lineno)
-        told, kept_back = self._told.get(place, (-self._seconds, 0))
-        if record.created - told < self._seconds:
-            self._told[place] = (told, kept_back + 1)
-            return False
-        self._told[place] = (record.created, 0)
-        if kept_back:
-            record.msg = f"{record.msg} ({kept_back} more like it were not told)"
-        return True
+def _loud(_: Any, __: str, event: EventDict) -> EventDict:
+    event["level"] = str(event.get("level", "")).upper()
+    return event
 
 
-def set_up_logging(level: str) -> None:
-    """Ours at `level`; the libraries' debug records cost time even when nobody reads them."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+def formatter(form: LogFormat, *, colours: bool, secrets: Sequence[str]) -> logging.Formatter:
+    """Writes any record of `logging` in the form; colours are for a terminal only."""
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        Scrubber(secrets),
+    ]
+    if form is LogFormat.JSON:
+        last.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+    else:
+        last += [_loud, _console(colours)]
+    return structlog.stdlib.ProcessorFormatter(
+        processors=last,
+        foreign_pre_chain=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            # What the task is about: set by the lanes and by the web server, for all below them.
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.ExtraAdder(FIELDS),
+        ],
+        use_get_message=True,
     )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Sparing())
+
+
+def _console(colours: bool) -> Processor:
+    styles = structlog.dev.ConsoleRenderer.get_default_level_styles(colours)
+    loud = {level.upper(): style for level, style in styles.items()}
+    return structlog.dev.ConsoleRenderer(colors=colours, level_styles=loud, pad_event_to=0)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Ours at the level that is set; the libraries' debug records cost time even unread."""
+    stream = sys.stderr
+    handler = logging.StreamHandler(stream)
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(
+        formatter(settings.log_format, colours=colours, secrets=settings.secret_values())
+    )
+    handler.addFilter(Sparing())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
     for ours in ("billing_stream", "agents", "tables", "web"):
-        logging.getLogger(ours).setLevel(level)
+        logging.getLogger(ours).setLevel(settings.log_level)
     for theirs in QUIET:
         logging.getLogger(theirs).setLevel(logging.WARNING)
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
     coordinator.addFilter(_matters)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """What ends the process is a line of the log, too; Ctrl-C is nobody's fault."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    logging.getLogger("billing_stream").critical(
+        "the process ends: nothing caught this", exc_info=(kind, error, traceback)
+    )

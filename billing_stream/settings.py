@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from billing_stream.domain.model import Policy
 from billing_stream.durations import Duration
 from billing_stream.env_file import env_file
 from billing_stream.errors import SettingsError
+from billing_stream.settings_logs import LogSettings
+from billing_stream.settings_wire import WireSettings, postgres_problems
 
 
 class AppEnv(StrEnum):
@@ -34,7 +36,7 @@ class StoreKind(StrEnum):
     ROCKSDB = "rocksdb"
 
 
-class Settings(BaseSettings):
+class Settings(WireSettings, LogSettings):
     """The settings of every process; the variable of each is its alias."""
 
     model_config = SettingsConfigDict(
@@ -263,12 +265,6 @@ class Settings(BaseSettings):
         ge=1024,
         le=1_000_000,
     )
-    log_level: str = _env(
-        "BILLING_LOG_LEVEL",
-        "DEBUG, INFO, WARNING or ERROR",
-        default="INFO",
-        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
-    )
     stuck_not_ready_after: Duration = _env(
         "BILLING_STUCK_NOT_READY_AFTER",
         "a worker that has work and does not get on is not ready after this",
@@ -316,27 +312,6 @@ class Settings(BaseSettings):
         "for tests of the engine: end the process at this point, e.g. sent or sent:3",
         default=None,
     )
-    kafka_security_protocol: str = _env(
-        "KAFKA_SECURITY_PROTOCOL",
-        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
-        default="PLAINTEXT",
-        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
-    )
-    kafka_sasl_mechanism: str | None = _env(
-        "KAFKA_SASL_MECHANISM",
-        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-        default=None,
-        pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
-    )
-    kafka_sasl_username: str | None = _env(
-        "KAFKA_SASL_USERNAME", "user name at the brokers", default=None
-    )
-    kafka_sasl_password: SecretStr | None = _env(
-        "KAFKA_SASL_PASSWORD", "password at the brokers", default=None
-    )
-    kafka_ssl_cafile: Path | None = _env(
-        "KAFKA_SSL_CAFILE", "certificates that vouch for the brokers", default=None
-    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -351,14 +326,9 @@ class Settings(BaseSettings):
             ):
                 if not getattr(self, name):
                     problems.append(f"{name.upper()} is needed when APP_ENV is {self.app_env}")
-        if self.kafka_security_protocol.startswith("SASL"):
-            for name in (
-                "kafka_sasl_mechanism",
-                "kafka_sasl_username",
-                "kafka_sasl_password",
-            ):
-                if not getattr(self, name):
-                    problems.append(f"{name.upper()} is needed with SASL")
+        problems += self.wire_problems()
+        if self.database_url is not None:
+            problems += postgres_problems("DATABASE_URL", self.database_url.get_secret_value())
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -379,6 +349,11 @@ class Settings(BaseSettings):
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file}: cannot be read: {error}") from None
+
+    def secret_values(self) -> list[str]:
+        """Every secret, for what must keep them out of sight."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
 
     @property
     def bootstrap_servers(self) -> list[str]:

@@ -5,6 +5,8 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from billing_stream.settings import Settings
 
 HEADER = """\
@@ -31,11 +33,17 @@ ENV_HEADER = """\
 """
 
 
+def fields() -> dict[str, FieldInfo]:
+    """All settings by attribute, as they are read: those of the service, then logs and security."""
+    found = Settings.model_fields
+    return {name: found[name] for name in {**Settings.__annotations__, **found} if name in found}
+
+
 def markdown() -> str:
     """The page."""
     lines = [
         f"| `{field.validation_alias}` | {field.description} | {_default(field)} |\n"
-        for field in Settings.model_fields.values()
+        for field in fields().values()
     ]
     return HEADER + "".join(lines)
 
@@ -43,7 +51,7 @@ def markdown() -> str:
 def env_example() -> str:
     """A `.env` to begin with: what must be set, and the defaults of the rest as comments."""
     blocks = []
-    for field in Settings.model_fields.values():
+    for field in fields().values():
         required = field.is_required()
         value = "" if required else as_text(field.default)
         comment = f"# {field.description}{'; required' if required else ''}"

@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from billing_stream.errors import TopicsError
+from billing_stream.kafka_refusals import ACLS
 from billing_stream.topics import Topic
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ async def require_topics(
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
         hint = "missing topics are made by: billing-stream topics create"
+        if options["security_protocol"] != "PLAINTEXT":
+            hint += f"\nwhat this user may not see is missing, too: {ACLS}"
         raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
 
 
@@ -97,7 +100,9 @@ async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str]] = {}
     for response in await client.describe_configs(resources):
-        for _code, _message, _kind, name, entries in response.resources:
+        for code, _message, _kind, name, entries in response.resources:
+            if code:
+                raise for_code(code)(f"{name} (DescribeConfigs)")
             found[name] = {entry[0]: entry[1] for entry in entries}
     return found
 

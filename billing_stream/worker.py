@@ -10,7 +10,7 @@ from typing import Any
 import faust
 import uvloop
 
-from billing_stream.app import BillingApp, build, check_before_start
+from billing_stream.app import BillingApp, build, check_before_start, check_rights
 from billing_stream.engine.fatal import die
 from billing_stream.errors import SettingsError
 from billing_stream.logs import set_up_logging
@@ -90,10 +90,11 @@ def run_worker(settings: Settings) -> None:
 
     Raises SettingsError or TopicsError before anything is started.
     """
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     check_extensions()
     uvloop.install()
     asyncio.run(check_before_start(settings))
+    asyncio.run(check_rights(settings))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -188,7 +188,7 @@ class Worker:
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 20_000))
             lines = file.read().decode(errors="replace").splitlines()
-        marks = (" CRITICAL ", "billing-stream: ", "Error: ")
+        marks = ("[CRITICAL", "billing-stream: ", "Error: ")
         found = [n for n, line in enumerate(lines) if any(mark in line for mark in marks)]
         if not found:
             return lines[-1][:200] if lines else ""

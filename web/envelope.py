@@ -14,6 +14,7 @@ from aiohttp import web
 from faust.web.exceptions import WebError
 from msgspec import UNSET, Struct, UnsetType
 from multidict import CIMultiDict
+from structlog.contextvars import bind_contextvars
 
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
@@ -165,8 +166,14 @@ def ids_of(request: web.BaseRequest) -> Ids:
     if ids is None:
         request_id = _safe(request, REQUEST_ID) or str(uuid.uuid4())
         ids = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
-        request[_IDS] = ids
+        _keep(request, ids)
     return ids
+
+
+def _keep(request: web.BaseRequest, ids: Ids) -> None:
+    request[_IDS] = ids
+    # For every line that is logged on behalf of the request.
+    bind_contextvars(correlation_id=ids.correlation_id, request_id=ids.request_id)
 
 
 def name_after_key(request: web.BaseRequest, shop: str, key: str) -> None:
@@ -177,7 +184,7 @@ def name_after_key(request: web.BaseRequest, shop: str, key: str) -> None:
     request_id = _safe(request, REQUEST_ID) or derived_id(
         "request", shop, request.path.rstrip("/"), key
     )
-    request[_IDS] = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
+    _keep(request, Ids(request_id, _safe(request, CORRELATION_ID) or request_id))
 
 
 def _safe(request: web.BaseRequest, header: str) -> str | None:

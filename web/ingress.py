@@ -66,7 +66,10 @@ class KafkaIngress:
             "timestamp": datetime.now(UTC),
             "data": record.data,
         }
-        headers = [("platform", record.platform.encode())]
+        headers = [
+            ("platform", record.platform.encode()),
+            ("correlation_id", record.correlation_id.encode()),
+        ]
         if record.delivery_id is not None:
             headers.append(("delivery", record.delivery_id.encode("utf-8", "replace")))
         try:

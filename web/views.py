@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 import faust
@@ -11,13 +12,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from faust.web.exceptions import WebError
 from faust.web.views import View
+from structlog.contextvars import clear_contextvars
 
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.platforms import base
 from web.checkouts import Checkouts
 from web.commands import Commands
-from web.envelope import ApiError, Code, WebCode, not_ready, respond_error
+from web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
 from web.ingress import Ingress
 from web.limits import Gate, RateLimit, ShopsInWork
 from web.owners import Owners
@@ -75,6 +77,19 @@ _CODES: dict[int, tuple[Code, str]] = {
 @web.middleware
 async def envelope_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Our envelope for what no view answers: unknown paths, wrong methods, our own faults."""
+    # A connection that is kept has one context for all its requests.
+    clear_contextvars()
+    ids_of(request)
+    response = await _answer(request, handler)
+    level = logging.INFO if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
+    if logger.isEnabledFor(level):
+        route, status = _route(request), response.status
+        fields = {"route": route, "status": status}
+        logger.log(level, "%s %s: %s", request.method, route, status, extra=fields)
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
@@ -107,9 +107,23 @@ def wait_transactional(
 
 
 class Kafka:
-    """One broker; `folder` has its data and settings, `log` its output."""
+    """One broker; `folder` has its data and settings, `log` its output.
 
-    def __init__(self, folder: Path, log: Path, port: int, controller_port: int) -> None:
+    `properties` go after ours, and `format_options` to the formatting of its storage.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        port: int,
+        controller_port: int,
+        *,
+        properties: str = "",
+        format_options: Sequence[str] = (),
+    ) -> None:
+        self._properties = properties
+        self._format_options = format_options
         self.folder = folder
         self.port = port
         self.controller_port = controller_port
@@ -170,6 +184,7 @@ class Kafka:
         (self.folder / "log4j2.properties").write_text(_LOG4J)
         Path(self._config).write_text(
             _PROPERTIES.format(port=self.port, controller_port=self.controller_port, data=data)
+            + self._properties
         )
         if formatted.exists() and (data / "meta.properties").exists():
             return
@@ -177,6 +192,7 @@ class Kafka:
         shutil.rmtree(data, ignore_errors=True)
         command = [*self._java("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", "format"]
         command += ["--cluster-id", new_cluster_id(), "--config", self._config]
+        command += self._format_options
         with step("formatting Kafka's storage"):
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=FORMAT_SECONDS_MAX

@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 
+from billing_stream.kafka_refusals import refusal
+
 EXIT_FATAL = 70
 EXIT_FENCED = 75
 
@@ -15,6 +17,9 @@ def die(why: str, error: BaseException | None = None, code: int = EXIT_FATAL) ->
 
     No clean-up: a graceful stop would acknowledge what was never committed.
     """
+    refused = refusal(error)
+    if refused is not None:
+        why, error = f"{why}: {refused}", None
     logger.critical("stopping hard: %s", why, exc_info=error)
     logging.shutdown()
     sys.stderr.flush()

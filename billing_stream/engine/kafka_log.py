@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, InvalidTxnState, ProducerFenced
 
 from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
 from billing_stream.engine.log import Fenced, OnRow
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
+from billing_stream.kafka_refusals import REFUSALS
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,15 @@ ClientOptions = Mapping[str, Any]
 
 Written = Callable[[int], Sequence[tuple[str, int]]]
 """All (topic, partition) in which the lane of a partition may write."""
+
+
+def transactional_ids(app_id: str, partition: int) -> list[str]:
+    """The ids with which a partition is written.
+
+    They belong to the partition, never to the process: with ids of their own, an old and a new
+    owner could both commit.
+    """
+    return [f"{app_id}-{partition}-{turn}" for turn in range(PRODUCERS_PER_LANE)]
 
 
 class KafkaWriter:
@@ -65,6 +75,12 @@ class KafkaWriter:
             # What a batch sent before it was told makes the next call illegal.
             if await _any_fenced(sent) or isinstance(error, FENCED):
                 raise Fenced(str(error)) from error
+            raise
+        except InvalidTxnState as error:
+            # Where one topic is refused, what went to the others fails of it, in other words.
+            refused = await _first_refused(sent)
+            if refused is not None:
+                raise refused from error
             raise
 
     async def _send(
@@ -125,14 +141,21 @@ async def mark_the_last(
 
 
 async def _any_fenced(sent: "list[asyncio.Future[Any]]") -> bool:
+    return any(isinstance(error, FENCED) for error in await _errors(sent))
+
+
+async def _first_refused(sent: "list[asyncio.Future[Any]]") -> BaseException | None:
+    return next((e for e in await _errors(sent) if isinstance(e, REFUSALS)), None)
+
+
+async def _errors(sent: "list[asyncio.Future[Any]]") -> list[BaseException | None]:
     if not sent:
-        return False
+        return []
     done, waiting = await asyncio.wait(sent, timeout=FENCED_SECONDS_MAX)
     for future in waiting:
         future.cancel()
     # Each is asked, and not only until one says so: one never asked complains when collected.
-    errors = [future.exception() for future in done]
-    return any(isinstance(error, FENCED) for error in errors)
+    return [future.exception() for future in done if not future.cancelled()]
 
 
 def _append(batch: Any, record: Outgoing) -> bool:
@@ -165,9 +188,7 @@ class KafkaLog:
 
     async def fence(self, partition: int) -> KafkaWriter:
         """Take the partition's transactional ids: ends and fences whoever had them."""
-        # The ids belong to the partition, never to the process: with ids of their own,
-        # an old and a new owner could both commit.
-        ids = [f"{self._app_id}-{partition}-{turn}" for turn in range(PRODUCERS_PER_LANE)]
+        ids = transactional_ids(self._app_id, partition)
         states = await last_states(self._options, ids)
         producers = [
             AIOKafkaProducer(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
+
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
@@ -226,6 +228,8 @@ class Lane:
     # -- the loop
 
     async def _run(self) -> None:
+        # Of every line that is logged in this task, once, and not for each record.
+        bind_contextvars(partition=self.partition)
         try:
             while True:
                 await self._wake.wait()

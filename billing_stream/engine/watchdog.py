@@ -102,7 +102,12 @@ class Watchdog:
                         self._die(f"{what} for {watched.seconds:.0f} s", None)
                 for partition, lane in self.lanes.items():
                     if lane.halted is not None:
-                        logger.error("partition %s is stopped: %s", partition, lane.halted)
+                        logger.error(
+                            "partition %s is stopped: %s",
+                            partition,
+                            lane.halted,
+                            extra={"partition": partition},
+                        )
                 await asyncio.sleep(LOOK_SECONDS)
 
     def _marks(self) -> dict[str, Hashable]:

@@ -33,7 +33,7 @@ def projector(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     settings = Settings.from_env()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     try:
         # Not on uvloop: there, tasks of aiokafka end for good when they write to a connection
         # that was just reset. A worker ends then; this is to outlive a broker.
@@ -67,7 +67,7 @@ def rebuild() -> None:
     leaves the schema <name>_next behind, which the next rebuild removes.
     """
     settings = Settings.from_env()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     try:
         asyncio.run(rebuild_schema(settings))
     except KafkaError as error:

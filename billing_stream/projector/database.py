@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and the schema that they work in."""
 
+import ssl
 from typing import Any
 
 import asyncpg
@@ -45,6 +46,9 @@ class Database(Struct, frozen=True):
                 command_timeout=statement_seconds,
                 server_settings={**SETTINGS, "search_path": self.schema},
             )
+        except ssl.SSLError:
+            # A ValueError too, when a certificate is not trusted; the address is good.
+            raise
         except ValueError:
             # Its text may have the address, and so the password, in it.
             raise ProjectionError(

@@ -1,5 +1,7 @@
 """What keeps the projection from being made."""
 
+import ssl
+
 import asyncpg
 
 from billing_stream.errors import BillingError
@@ -15,12 +17,14 @@ DATABASE_AWAY = (
 """PostgreSQL is away, slow, restarting, or cut us off: to be tried again, for ever."""
 
 REFUSED = (
+    ssl.SSLCertVerificationError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedObjectError,
 )
-"""What no waiting mends: a wrong password, no such database, no right to make tables."""
+"""What no waiting mends: a wrong password, no such database, no right to make tables, a server
+that is not the one that we trust."""
 
 UNFIT = (
     asyncpg.DataError,

@@ -15,6 +15,7 @@ from billing_stream.projector.projector import Projector
 from billing_stream.projector.reading import Reader
 from billing_stream.projector.records import Records
 from billing_stream.projector.web import serving
+from billing_stream.rights import require_rights
 from billing_stream.settings import Settings
 from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
@@ -53,10 +54,12 @@ async def run(settings: Settings) -> None:
     topics = Topics(settings.app_id, settings.topic_prefix)
     records, metrics = Records(topics), Metrics()
     await require_readable(settings, records, topics)
+    group = settings.projector_group or f"{settings.topic_prefix}{settings.app_id}-projector"
+    await require_rights(client_options(settings), group)
     reader = Reader.of_group(
         client_options(settings),
         records.topics,
-        settings.projector_group or f"{settings.topic_prefix}{settings.app_id}-projector",
+        group,
         int(settings.session_timeout.total_seconds() * 1000),
     )
     projector = Projector(database, reader, records, metrics)

@@ -1,0 +1,30 @@
+"""What a command says when it ends with an error: one clear message, not a traceback."""
+
+import asyncio
+import logging
+
+from billing_stream.errors import BillingError, SettingsError
+from billing_stream.kafka_refusals import refusal
+from billing_stream.kafka_trouble import connection_trouble, is_connection_failure
+from billing_stream.settings import Settings
+
+
+def complaint(error: Exception) -> str | None:
+    """The message for people, with why Kafka does not answer; None for what is a fault of ours."""
+    refused = refusal(error)
+    if refused is not None:
+        return f"{error}\n{refused}" if isinstance(error, BillingError) else refused
+    if is_connection_failure(error):
+        said = str(error) if isinstance(error, BillingError) else "no Kafka broker answers"
+        return "\n".join([f"{said}:", *(f"  {line}" for line in _trouble())])
+    return str(error) if isinstance(error, BillingError) else None
+
+
+def _trouble() -> list[str]:
+    try:
+        settings = Settings.from_env()
+    except SettingsError:
+        return []
+    # The client says the same, in its own words.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    return asyncio.run(connection_trouble(settings)) or ["now it answers: try again"]

@@ -1,0 +1,30 @@
+"""Refuses to start where the brokers would not let us do our work later on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+
+from billing_stream.errors import NotAllowed
+from billing_stream.kafka_refusals import ACLS, REFUSALS
+
+
+async def require_rights(
+    options: Mapping[str, Any], group: str, transactional_ids: Sequence[str] = ()
+) -> None:
+    """Raise NotAllowed when the group or a transactional id is not ours to use.
+
+    Later, Faust would wait for its group without a word. Raises KafkaError when no broker answers.
+    """
+    client: Any = AIOKafkaClient(**options)
+    await client.bootstrap()
+    wanted = [(CoordinationType.GROUP, "group", group)]
+    wanted += [(CoordinationType.TRANSACTION, "transactional id", i) for i in transactional_ids]
+    try:
+        for kind, what, name in wanted:
+            try:
+                await client.coordinator_lookup(kind, name)
+            except REFUSALS:
+                raise NotAllowed(f"Kafka does not allow it: {what} {name}: {ACLS}") from None
+    finally:
+        await client.close()

@@ -1,0 +1,81 @@
+"""Real workers at a real secured broker: what they are allowed is what the table says."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from billing_stream.acls import Process
+from billing_stream.topics import Topics
+from tests.support.audit import Audit
+from tests.support.projection import projector
+from tests.support.secured import PASSWORD, SecuredKafka
+from tests.support.shop import create_merchants, shop
+from tests.support.worker import create_topics, environment, run, worker
+
+COMMAND_SECONDS_MAX = 25
+MERCHANT = "11111111-1111-4111-8111-111111111111"
+
+
+async def carried_through(
+    secured: SecuredKafka, prefix: str, env: dict[str, str], folder: Path
+) -> None:
+    """A merchant is created, starts a trial over HTTP, and the event is there."""
+    await create_merchants(secured.plain, prefix, {MERCHANT: "anna.example"})
+    async with worker(env, folder) as running, shop("anna.example", running) as anna:
+        reply = await anna.insist("POST", "/api/billing/trials")
+        assert reply.status == 201
+        (event,) = (await Audit(secured.plain, Topics("billing-stream", prefix)).events())[
+            "trial.started"
+        ]
+        assert event["data"]["merchant_id"] == MERCHANT
+        assert await running.stop() == 0
+        assert PASSWORD not in running.log.read_text()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_a_worker_with_a_password_and_just_its_rights_carries_a_merchant_through(
+    secured: SecuredKafka, prefix: str, folder: Path, mechanism: str
+) -> None:
+    env = environment("", prefix, **secured.sasl_environment("worker", mechanism))
+    await create_topics(environment(secured.plain, prefix))
+    await secured.allow_process(Process.WORKER, prefix)
+
+    await carried_through(secured, prefix, env, folder)
+
+
+async def test_a_worker_with_a_certificate_and_just_its_rights_carries_a_merchant_through(
+    secured: SecuredKafka, prefix: str, folder: Path
+) -> None:
+    env = environment("", prefix, **secured.mutual_environment("worker"))
+    await create_topics(environment(secured.plain, prefix))
+    await secured.allow_process(Process.WORKER, prefix)
+
+    await carried_through(secured, prefix, env, folder)
+
+
+async def test_projector_and_tools_run_with_just_their_rights(
+    secured: SecuredKafka, prefix: str, folder: Path, postgres_url: str
+) -> None:
+    for process in (Process.TOPICS, Process.WORKER, Process.PROJECTOR, Process.OPERATOR):
+        await secured.allow_process(process, prefix)
+
+    def env_of(user: str) -> dict[str, str]:
+        return environment("", prefix, DATABASE_URL=postgres_url, **secured.sasl_environment(user))
+
+    code, output = await run(env_of("topics"), "topics", "create")
+    assert code == 0, output
+    await carried_through(secured, prefix, env_of("worker"), folder)
+    async with projector(env_of("projector"), folder) as projecting:
+        await projecting.ready()
+        assert await projecting.stop() == 0
+    async with worker(env_of("worker"), folder):
+        for command in (
+            ["verify"],
+            ["explain", MERCHANT],
+            ["dlq", "list"],
+            ["forget", MERCHANT, "--yes", "--remains"],
+        ):
+            async with asyncio.timeout(COMMAND_SECONDS_MAX):
+                code, output = await run(env_of("operator"), *command)
+            assert code == 0, (command, output)
