@@ -34,6 +34,9 @@ from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import SettingsError
 from billing_stream.faust_credentials import credentials
 from billing_stream.kafka_options import client_options
+from billing_stream.metrics.state import Lags, WorkerState
+from billing_stream.metrics.transactions import TransactionMetrics
+from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.rights import require_rights
 from billing_stream.settings import Settings, StoreKind
@@ -56,6 +59,7 @@ class BillingApp:
     faust: faust.App
     tables: dict[str, Any]
     context: Context
+    metrics: WorkerMetrics
 
 
 def build(settings: Settings) -> BillingApp:
@@ -71,6 +75,7 @@ def build(settings: Settings) -> BillingApp:
         written=partial(topics.written_by, partitions=settings.partitions),
         reach=reach,
     )
+    metrics = WorkerMetrics()
     lease = Lease(settings.session_timeout.total_seconds())
     lanes = Lanes(
         log,
@@ -85,10 +90,11 @@ def build(settings: Settings) -> BillingApp:
         reach=reach,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
         lease=lease,
+        observer=TransactionMetrics(metrics, topics),
     )
     app = _new_faust_app(settings, group, lanes)
     app.transport = new_transport(app, lanes, lease, options, frozenset(topics.inputs()))
-    return _register(app, lanes, topics, settings)
+    return _register(app, lanes, topics, settings, metrics)
 
 
 def static_member(settings: Settings) -> str | None:
@@ -142,7 +148,9 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
     )
 
 
-def _register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) -> BillingApp:
+def _register(
+    app: faust.App, lanes: Lanes, topics: Topics, settings: Settings, metrics: WorkerMetrics
+) -> BillingApp:
     for module in (agents.merchants, agents.webhooks, agents.commands, agents.shops):
         module.register(app, lanes, topics)
     defined = {}
@@ -164,8 +172,18 @@ def _register(app: faust.App, lanes: Lanes, topics: Topics, settings: Settings) 
         die=die,
     )
     app.task(watchdog.watch)
-    context = web.server.register(app, watchdog, topics, settings)
-    return BillingApp(settings, topics, lanes, app, defined, context)
+    metrics.registry.register(
+        WorkerState(watchdog, partitions=settings.partitions, ask_lags=partial(_lags, app, topics))
+    )
+    context = web.server.register(app, watchdog, topics, settings, metrics=metrics)
+    return BillingApp(settings, topics, lanes, app, defined, context, metrics)
+
+
+def _lags(app: faust.App, topics: Topics) -> Lags:
+    """The latest sample; asked for when there is no consumer yet, none."""
+    consumer = cast(EngineConsumer, app.consumer)
+    records = {(topics.base(tp.topic), tp.partition): n for tp, n in consumer.lags.items()}
+    return Lags(records, consumer.lags_at)
 
 
 def _new_store(settings: Settings, group: str) -> NewStore:

@@ -1,6 +1,6 @@
 """The billing of one partition, as the engine drives it: record in, decision, records out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,9 @@ from tables.store import NewStore, in_memory
 
 # Due merchants in one transaction; the rest follows in the next.
 DUE_PER_COMMIT_MAX = 1_000
+# Why a record became a dead letter, where it is no refusal (`ErrorCode`) by the rules.
+NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
+UNCLAIMED = "UNCLAIMED"
 # Restored rows that a store may have to hold in memory until it commits them.
 RESTORED_PER_COMMIT = 2_000
 
@@ -132,6 +135,23 @@ class BillingStage:
         self._rows = StagedRows(processor.rows)
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
+        self._refused: list[tuple[str, str]] = []
+        self._forwarded: list[str] = []
+
+    @property
+    def refused(self) -> Sequence[tuple[str, str]]:
+        """Of each dead letter the input topic (its full name) and a code that says why."""
+        return self._refused
+
+    @property
+    def forwarded(self) -> Sequence[str]:
+        """Of each record that another partition is to decide, the input topic (without prefix)."""
+        return self._forwarded
+
+    @property
+    def looked_at(self) -> Collection[str]:
+        """Merchants for which time was let pass, because something fell due."""
+        return self._looked_at
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
@@ -139,7 +159,7 @@ class BillingStage:
         try:
             incoming = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
-            self._divert(record, str(error))
+            self._divert(record, NOT_UNDERSTOOD, str(error))
             return False
         said = incoming.said
         if isinstance(said, ShopRegistered):
@@ -157,7 +177,7 @@ class BillingStage:
             said.command_id,
         )
         if isinstance(reply, Rejected):
-            self._divert(record, f"{reply.code}: {reply.message}")
+            self._divert(record, reply.code, f"{reply.code}: {reply.message}")
         elif incoming.letter is not None:
             self._rows.redriven[incoming.letter] = said.command_id
         return True
@@ -235,7 +255,7 @@ class BillingStage:
             self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
             letter = schemas.dead_letter_of_unclaimed(unclaimed, self._processor.names)
-            self._add_dead_letter(letter)
+            self._add_dead_letter(letter, UNCLAIMED)
 
     def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
         entry = schemas.JournalEntry(
@@ -265,6 +285,7 @@ class BillingStage:
         return partition_of(merchant_id, processor.partitions) == processor.partition
 
     def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
+        self._forwarded.append(base)
         came_from = schemas.place(record.topic, record.partition, record.offset)
         kept = [(k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")]
         topic = base if base != topics.COMMANDS else self._forwarded_before(record)
@@ -291,13 +312,15 @@ class BillingStage:
         """Whether a copy of this dead letter was carried out: then this one must not be."""
         done = self._rows.redriven_as(letter)
         if done is not None:
-            self._divert(record, f"{schemas.ALREADY_REDRIVEN}: {letter} was carried out as {done}")
+            why = f"{schemas.ALREADY_REDRIVEN}: {letter} was carried out as {done}"
+            self._divert(record, schemas.ALREADY_REDRIVEN, why)
         return done is not None
 
-    def _divert(self, record: InputRecord, reason: str) -> None:
-        self._add_dead_letter(schemas.dead_letter(record, reason))
+    def _divert(self, record: InputRecord, code: str, reason: str) -> None:
+        self._add_dead_letter(schemas.dead_letter(record, reason), code)
 
-    def _add_dead_letter(self, letter: schemas.DeadLetter) -> None:
+    def _add_dead_letter(self, letter: schemas.DeadLetter, code: str) -> None:
+        self._refused.append((letter.topic, code))
         topic = self._processor.names.name(topics.DEAD_LETTERS)
         self._out.append(Outgoing(topic, letter.key, encode(letter)))
 

@@ -102,5 +102,8 @@ class Schedule(Protocol):
     def first(self) -> datetime | None:
         """The earliest deadline, or None."""
 
+    def count(self, now: datetime, limit: int) -> int:
+        """How many keys are due at or before `now`; `limit` at most, which bounds the work."""
+
     def take(self, now: datetime, limit: int) -> Iterable[str]:
         """Take the keys due at or before `now`, earliest first, `limit` at most."""

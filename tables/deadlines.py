@@ -29,6 +29,19 @@ class Deadlines:
             heappop(heap)
         return heap[0][0] if heap else None
 
+    def count(self, now: datetime, limit: int) -> int:
+        """How many keys are due at or before `now`; `limit` at most, which bounds the work."""
+        heap, live = self._heap, self._live
+        found, places = 0, [0]
+        # Down the heap, and past what is not due: all below it is later still.
+        while places and found < limit:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] <= now:
+                due, key = heap[place]
+                found += live.get(key) == due
+                places += (2 * place + 1, 2 * place + 2)
+        return found
+
     def take(self, now: datetime, limit: int) -> Iterator[str]:
         """Take the keys due at or before `now`, earliest first, `limit` at most."""
         for _ in range(limit):

@@ -16,6 +16,8 @@ from billing_stream import topics as names
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.kafka_options import client_options
+from billing_stream.metrics.platforms import Measured
+from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local
@@ -29,6 +31,7 @@ from web.commands import COMMANDS_PATH, Commands
 from web.ingress import Ingress, KafkaIngress
 from web.internal import CarryOut, Queries
 from web.limits import Gate, RateLimit, ShopsInWork
+from web.measured import METRICS_PATH, Metrics, measuring_middleware
 from web.owners import QUERIES_PATH, Owners
 from web.peers import Peers
 from web.projection import Projection
@@ -46,6 +49,7 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (WEBHOOKS_PATH, Webhooks),
     (health.HEALTH_PATH, health.Health),
     (health.READY_PATH, health.Ready),
+    (METRICS_PATH, Metrics),
     (operators.ADJUSTMENTS_PATH, operators.Adjustments),
     (QUERIES_PATH, Queries),
     (COMMANDS_PATH, CarryOut),
@@ -54,7 +58,7 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
 # Nobody's time is moved in production.
 TEST_PAGES: tuple[tuple[str, type[ApiView]], ...] = ((operators.CLOCK_PATH, operators.Clock),)
 # They must be answered whatever else there is to do.
-UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH})
+UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH, METRICS_PATH})
 RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType({"access_log": None, "auto_decompress": False})
 
 
@@ -69,6 +73,7 @@ def register(
     topics: Topics,
     settings: Settings,
     *,
+    metrics: WorkerMetrics,
     platforms: Mapping[Platform, base.Platform] | None = None,
     ingress: Ingress | None = None,
 ) -> Context:
@@ -80,6 +85,8 @@ def register(
     internal_secret = settings.internal_jwt_secret.get_secret_value()
     if platforms is None:
         platforms = new_platforms(settings, partial(internal_headers, internal_secret))
+    has_local = any(isinstance(platform, Local) for platform in platforms.values())
+    platforms = {name: Measured(name, each, metrics) for name, each in platforms.items()}
     changelog = topics.changelog(names.BILLING_RECORDS)
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret)
     owners = Owners(watchdog.lanes, peers, partitions=settings.partitions)
@@ -96,12 +103,13 @@ def register(
         gate=Gate(settings.requests_waiting_max),
         shops_in_work=ShopsInWork(settings.shop_requests_waiting_max),
         watchdog=watchdog,
+        metrics=metrics,
         client_secret=client_secret,
         internal_secret=internal_secret,
     )
     for path, view in (*PAGES, *(TEST_PAGES if settings.policy.test_clock else ())):
         add_page(app, path, view, context)
-    if any(isinstance(platform, Local) for platform in platforms.values()):
+    if has_local:
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
     seconds = settings.request_deadline.total_seconds()
     _set_up_server(cast(driver.Web, app.web), context, seconds)
@@ -118,6 +126,7 @@ def _set_up_server(server: driver.Web, context: Context, seconds: float) -> None
     server.blueprints = BlueprintManager()
     # Unpacked before anything is verified, a body of a megabyte could be one of gigabytes.
     server._runner = web.AppRunner(server.web_app, **RUNNER_OPTIONS)
+    server.web_app.middlewares.append(measuring_middleware(context.metrics))
     server.web_app.middlewares.append(envelope_middleware)
     server.web_app.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
 

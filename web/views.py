@@ -16,6 +16,7 @@ from structlog.contextvars import clear_contextvars
 
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
+from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.platforms import base
 from web.checkouts import Checkouts
 from web.commands import Commands
@@ -44,6 +45,7 @@ class Context:
     gate: Gate
     shops_in_work: ShopsInWork
     watchdog: Watchdog
+    metrics: WorkerMetrics
     client_secret: str
     internal_secret: str
 
@@ -83,7 +85,7 @@ async def envelope_middleware(request: web.Request, handler: Handler) -> web.Str
     response = await _answer(request, handler)
     level = logging.INFO if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
     if logger.isEnabledFor(level):
-        route, status = _route(request), response.status
+        route, status = route_of(request), response.status
         fields = {"route": route, "status": status}
         logger.log(level, "%s %s: %s", request.method, route, status, extra=fields)
     return response
@@ -101,7 +103,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Allow"] = error.headers["Allow"]
         return response
     except Exception:
-        logger.exception("a request to %s failed", _route(request))
+        logger.exception("a request to %s failed", route_of(request))
         fault = ApiError(WebCode.INTERNAL_ERROR, "the fault is ours, and it is logged")
         return respond_error(request, fault)
 
@@ -127,7 +129,7 @@ def gate_middleware(gate: Gate, seconds: float, ungated: frozenset[str]) -> Midd
     return pass_gate
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str:
     """The path as registered: what callers put into it is not for the log."""
     resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "an unknown path"
+    return (resource.canonical.rstrip("/") or "/") if resource is not None else "an unknown path"

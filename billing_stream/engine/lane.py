@@ -15,6 +15,7 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
+from billing_stream.engine.observer import NO_OBSERVER, Observer, Took, Transaction
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
 from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
@@ -103,6 +104,7 @@ class Lane:
         slots: asyncio.Semaphore | None = None,
         reach: Reach = pass_by,
         poison: PoisonLimits | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.partition = partition
         self.processor = processor
@@ -130,6 +132,7 @@ class Lane:
         self._commit_interval = commit_interval
         self._slots = slots or asyncio.Semaphore(1)
         self._reach = reach
+        self._observer = observer
         self._poison = Poison(poison or PoisonLimits())
         self.halted: str | None = None
 
@@ -212,6 +215,11 @@ class Lane:
         """Whether nothing waits that can be done, and nothing is being committed."""
         batches = self._batches and self.halted is None
         return self._idle.is_set() and not batches and not self._requests
+
+    @property
+    def records_waiting(self) -> int:
+        """Records that were fetched and are in no transaction yet."""
+        return self._records_waiting
 
     async def _wait_drained(self) -> None:
         while not self.is_idle:
@@ -313,6 +321,12 @@ class Lane:
         # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
         for batch in batches:
             batch.done()
+        took = [Took(batch.topic, len(batch.records)) for batch in batches]
+        asked = [entry.request for entry in waiting]
+        seconds = self._time() - self._began
+        self._observer.committed(
+            Transaction(self.partition, took, asked, replies, records, stage, seconds)
+        )
 
     def _take_batches(self) -> list[Batch]:
         taken: list[Batch] = []

@@ -17,6 +17,7 @@ from billing_stream.engine.log import (
     Log,
     Writer,
 )
+from billing_stream.engine.observer import NO_OBSERVER, Observer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.processor import Processor
@@ -50,6 +51,7 @@ class Lanes(Mapping[int, Lane]):
         reach: Reach = pass_by,
         poison: PoisonLimits | None = None,
         lease: Lease | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._log = log
         self._new_processor = new_processor
@@ -60,6 +62,7 @@ class Lanes(Mapping[int, Lane]):
         self._reach = reach
         self._poison = poison
         self._lease = lease
+        self._observer = observer
         self.activity = 0
         self._lanes: dict[int, Lane] = {}
         self._slots = asyncio.Semaphore(commits_at_once)
@@ -81,9 +84,14 @@ class Lanes(Mapping[int, Lane]):
         return self._open.is_set()
 
     @property
+    def lease_held(self) -> bool:
+        """Whether nobody else can own our partitions yet."""
+        return self._lease is None or self._lease.held
+
+    @property
     def ready(self) -> bool:
         """Whether recovery is over, the lanes commit, and nobody else can own them yet."""
-        return self._open.is_set() and (self._lease is None or self._lease.held)
+        return self._open.is_set() and self.lease_held
 
     async def pause(self) -> None:
         """Finish what is being committed and begin nothing new, until `resume`."""
@@ -144,6 +152,7 @@ class Lanes(Mapping[int, Lane]):
                 count,
                 time.monotonic() - began,
             )
+            self._observer.restored(wanted, count, time.monotonic() - began)
         return {p: self._lane(p, processors[p], writers[p], positions[p]) for p in wanted}
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
@@ -186,6 +195,7 @@ class Lanes(Mapping[int, Lane]):
             slots=self._slots,
             reach=self._reach,
             poison=self._poison,
+            observer=self._observer,
         )
 
 

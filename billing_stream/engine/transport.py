@@ -7,6 +7,7 @@ group's own offsets are committed for display only: nothing here depends on them
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar, cast
 
@@ -19,7 +20,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
-from billing_stream.engine.lane import Batch
+from billing_stream.engine.lane import Batch, Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.lease import Lease
 
@@ -107,18 +108,18 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(asked)
         return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
 
-    async def behind(self, tps: list[TP]) -> dict[TP, int]:
-        """Those with records to fetch, and where the client stands in each."""
-        found: dict[TP, int] = await self.call_thread(self._find_behind, tps)
+    async def places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        """Where the client stands in each, and where its records end."""
+        found: dict[TP, tuple[int, int]] = await self.call_thread(self._find_places, tps)
         return found
 
-    async def _find_behind(self, tps: list[TP]) -> dict[TP, int]:
+    async def _find_places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
         consumer = self._ensure_consumer()
         asked = [TopicPartition(*tp) for tp in tps]
         asked = [tp for tp in asked if tp in consumer.assignment()]
         ends = await consumer.end_offsets(asked)
         positions = {tp: await consumer.position(tp) for tp in asked}
-        return {TP(*tp): positions[tp] for tp in asked if positions[tp] < ends[tp]}
+        return {TP(*tp): (positions[tp], ends[tp]) for tp in asked}
 
     async def hold(self, tps: list[TP]) -> None:
         """Do not fetch these partitions: Faust's own pause fetches and keeps."""
@@ -159,6 +160,8 @@ class EngineConsumer(driver.Consumer):
         self._fetching = asyncio.Lock()
         self._next: dict[TP, int] = {}
         self._shown: dict[TP, int | None] = {}
+        self.lags: Mapping[TP, int] = {}
+        self.lags_at = 0.0
 
     def _new_consumer_thread(self) -> EngineConsumerThread:
         return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -261,8 +264,8 @@ class EngineConsumer(driver.Consumer):
             if tp.topic not in self.input_topics or lane is None:
                 continue
             reached = lane.positions.get(tp.topic, 0)
-            # Read up and idle: the client stands behind the last control record too.
-            caught_up = lane.is_idle and self._next.get(tp, reached) <= reached
+            # The client stands behind the last control record too.
+            caught_up = self._is_read_up(tp, lane)
             offsets[tp] = None if caught_up and self.lanes.ready else reached
         changed = {tp: o for tp, o in offsets.items() if o is None or self._shown.get(tp) != o}
         if not changed:
@@ -278,10 +281,23 @@ class EngineConsumer(driver.Consumer):
         if not self._thread_started:
             return {}
         inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
-        return {
-            (tp.topic, tp.partition): at
-            for tp, at in (await self._engine_thread.behind(inputs)).items()
-        }
+        places = await self._engine_thread.places(inputs)
+        self.lags = {tp: self._lag(tp, at, end) for tp, (at, end) in places.items()}
+        self.lags_at = time.time()
+        return {(tp.topic, tp.partition): at for tp, (at, end) in places.items() if at < end}
+
+    def _lag(self, tp: TP, at: int, end: int) -> int:
+        """Offsets before the end that no transaction has taken, markers among them or not."""
+        lane = self.lanes.get(tp.partition)
+        # Nothing of it waits here, so what the client has passed by were markers.
+        if lane is None or self._is_read_up(tp, lane):
+            return max(0, end - at)
+        return max(0, end - lane.positions.get(tp.topic, at))
+
+    def _is_read_up(self, tp: TP, lane: Lane) -> bool:
+        """Whether all that was fetched of it is committed, and the lane is idle."""
+        reached = lane.positions.get(tp.topic, 0)
+        return lane.is_idle and self._next.get(tp, reached) <= reached
 
     async def _add_gap(self, *args: Any) -> None:
         """Gaps between batches are control records, or the lane finds them."""

@@ -44,6 +44,16 @@ class RocksDeadlines:
             self._first = min(chain((first,), self._set.values()))
         return None if self._first == NEVER else keys.moment(self._first)
 
+    def count(self, now: datetime, limit: int) -> int:
+        """How many keys are due at or before `now`; `limit` at most, which bounds the work."""
+        until = keys.micros(now)
+        found = sum(1 for when in self._set.values() if when <= until)
+        for stored in self._stored():
+            if found >= limit or keys.number_of(stored, 1) > until:
+                break
+            found += 1
+        return min(found, limit)
+
     def take(self, now: datetime, limit: int) -> Iterator[str]:
         """Take the keys due at or before `now`, earliest first, `limit` at most."""
         until = keys.micros(now)

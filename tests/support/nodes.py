@@ -29,6 +29,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Request
 from billing_stream.engine.watchdog import Watchdog
+from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.processor import new_processors
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
@@ -115,6 +116,7 @@ class Node:
             Watchdog(self.lanes, die=lambda *_: None),
             TOPICS,
             found,
+            metrics=WorkerMetrics(),
             platforms={Platform.SHOPIFY: platform, Platform.STRIPE: platform},
             ingress=self.ingress,
         )

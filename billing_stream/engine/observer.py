@@ -1,0 +1,57 @@
+"""What the engine tells an observer: once per transaction and per restore, never per record.
+
+An observer must not raise and must not wait: it is called by the lane, after the commit.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from billing_stream.engine.processor import Outgoing, Request, Stage
+
+
+class Took(Struct, frozen=True, gc=False):
+    """How many records of an input topic a transaction took."""
+
+    topic: str
+    records: int
+
+
+class Transaction(Struct, frozen=True, gc=False):
+    """What one transaction of a lane was. `seconds` is from its first decision to its last row.
+
+    `replies` are those to `requests`, in their order; `written` are the records in it, which
+    may be none when nothing changed and nobody asked.
+    """
+
+    partition: int
+    took: Sequence[Took]
+    requests: Sequence[Request]
+    replies: Sequence[Any]
+    written: Sequence[Outgoing]
+    stage: Stage
+    seconds: float
+
+
+class Observer(Protocol):
+    """Told what happened; it changes nothing."""
+
+    def committed(self, transaction: Transaction) -> None:
+        """A lane has committed and applied a transaction."""
+
+    def restored(self, partitions: Sequence[int], records: int, seconds: float) -> None:
+        """These partitions were fenced and restored from so many changelog records."""
+
+
+class NoObserver:
+    """Does nothing."""
+
+    def committed(self, transaction: Transaction) -> None:
+        """See `Observer`."""
+
+    def restored(self, partitions: Sequence[int], records: int, seconds: float) -> None:
+        """See `Observer`."""
+
+
+NO_OBSERVER = NoObserver()

@@ -1,0 +1,137 @@
+"""What is looked at when Prometheus asks: lanes, lag, lease, what is due."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import cast
+
+from msgspec import Struct
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from billing_stream.engine.lane import Lane, utc_now
+from billing_stream.engine.watchdog import Watchdog
+from billing_stream.processor import BillingProcessor
+
+# Counting goes on to this many: after a long pause a million may be due.
+DUE_COUNTED_MAX = 10_000
+
+
+class Lags(Struct, frozen=True):
+    """How many records wait in Kafka, by (topic, partition), and when that was asked.
+
+    `at` is in seconds since the epoch, 0 for never.
+    """
+
+    records: Mapping[tuple[str, int], int]
+    at: float
+
+
+class WorkerState(Collector):
+    """Gauges of a worker's lanes. `ask_lags` gives the latest sample and asks nobody."""
+
+    def __init__(
+        self,
+        watchdog: Watchdog,
+        *,
+        partitions: int,
+        ask_lags: Callable[[], Lags],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._watchdog = watchdog
+        self._lanes = watchdog.lanes
+        self._partitions = partitions
+        self._ask_lags = ask_lags
+        self._clock = clock
+
+    def describe(self) -> Iterable[Metric]:
+        """The families, so that a registry can check names without collecting."""
+        return self.collect()
+
+    def collect(self) -> Iterable[Metric]:
+        """All gauges as they are now."""
+        yield from self._of_the_worker()
+        yield from self._of_partitions()
+        yield from self._of_inputs()
+
+    def _of_the_worker(self) -> Iterable[Metric]:
+        lanes = self._lanes
+        yield _gauge(
+            "billing_partitions", "Partitions that there are, whoever owns them", self._partitions
+        )
+        yield _gauge("billing_lanes_owned", "Partitions that this worker owns", len(lanes))
+        yield _gauge(
+            "billing_lease_held", "1 while nobody else can own our partitions", lanes.lease_held
+        )
+        yield _gauge(
+            "billing_recovery_in_progress",
+            "1 while partitions are moving, restored or sought",
+            not lanes.recovered,
+        )
+        yield _gauge(
+            "billing_worker_ready",
+            "1 when /ready says so, but for a stop",
+            not self._watchdog.problems(),
+        )
+
+    def _of_partitions(self) -> Iterable[Metric]:
+        owned = _family("billing_partition_owned", "1 for each partition owned here")
+        stopped = _family(
+            "billing_partition_stopped",
+            "1 when the inputs of the partition were stopped: most make no sense",
+        )
+        waiting = _family(
+            "billing_partition_waiting_records",
+            "Records that were fetched and wait for a transaction",
+        )
+        overdue = _family(
+            "billing_due_overdue_merchants",
+            f"Merchants of which something is due, {DUE_COUNTED_MAX} at most",
+        )
+        late = _family(
+            "billing_due_overdue_seconds",
+            "For how long the oldest of what is due has been; 0 when nothing is",
+        )
+        now = self._clock()
+        for partition, lane in sorted(self._lanes.items()):
+            labels = [str(partition)]
+            owned.add_metric(labels, 1)
+            stopped.add_metric(labels, lane.halted is not None)
+            waiting.add_metric(labels, lane.records_waiting)
+            count, seconds = _due(lane, now)
+            overdue.add_metric(labels, count)
+            late.add_metric(labels, seconds)
+        yield from (owned, stopped, waiting, overdue, late)
+
+    def _of_inputs(self) -> Iterable[Metric]:
+        lags = self._ask_lags()
+        lag = GaugeMetricFamily(
+            "billing_lag_records",
+            "Records of an input that no transaction has taken yet, as of the last sample",
+            labels=["topic", "partition"],
+        )
+        for (topic, partition), count in sorted(lags.records.items()):
+            if partition in self._lanes:
+                lag.add_metric([topic, str(partition)], count)
+        yield lag
+        yield _gauge(
+            "billing_lag_sampled_timestamp_seconds",
+            "When Kafka was asked for the lag, last",
+            lags.at,
+        )
+
+
+def _due(lane: Lane, now: datetime) -> tuple[int, float]:
+    """How many merchants are overdue, and the first of them for how many seconds."""
+    first = lane.processor.next_due()
+    if first is None or first > now:
+        return 0, 0.0
+    deadlines = cast(BillingProcessor, lane.processor).deadlines
+    return deadlines.count(now, DUE_COUNTED_MAX), (now - first).total_seconds()
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _family(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=["partition"])
