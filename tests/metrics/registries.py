@@ -1,0 +1,27 @@
+"""All metrics that there are: of a worker that is built and not started, and of a projector."""
+
+from prometheus_client.core import Metric
+
+from billing_stream.app import build
+from billing_stream.projector.metrics import Metrics
+from billing_stream.settings import Settings
+
+# How the names of a type's samples end.
+ENDINGS = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+}
+
+
+def families() -> list[Metric]:
+    """The families of a worker, made from the environment, and of a projector."""
+    worker = build(Settings.from_env()).metrics.registry
+    return [*worker.collect(), *Metrics().registry.collect()]
+
+
+def sample_names() -> set[str]:
+    """Names as they stand in expressions."""
+    return {
+        family.name + ending for family in families() for ending in ENDINGS.get(family.type, ("",))
+    }

@@ -1,0 +1,121 @@
+"""Alert rules and dashboard are what Prometheus takes, and of metrics that there are."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.metrics.registries import families, sample_names
+from tests.support.promtool import promtool
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "deploy/prometheus"
+RULES: list[dict[str, Any]] = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0][
+    "rules"
+]
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/billing.json").read_text())
+PANEL_EXPRESSIONS = [t["expr"] for panel in DASHBOARD["panels"] for t in panel["targets"]]
+NAME = re.compile(r"\b(?:billing|process)_\w+")
+
+
+def run(*arguments: str, cwd: Path = PROMETHEUS) -> str:
+    done = subprocess.run([promtool(), *arguments], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_prometheus_takes_the_rules_and_its_settings() -> None:
+    assert f"SUCCESS: {len(RULES)} rules found" in run("check", "rules", "alerts.yml")
+    assert "SUCCESS" in run("check", "config", "prometheus.yml")
+
+
+def test_prometheus_takes_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    rules = [{"record": f"panel:{n}", "expr": e} for n, e in enumerate(PANEL_EXPRESSIONS)]
+    (tmp_path / "panels.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "p", "rules": rules}]})
+    )
+    assert f"{len(rules)} rules found" in run("check", "rules", "panels.yml", cwd=tmp_path)
+
+
+@pytest.mark.usefixtures("environ")
+async def test_alerts_and_panels_are_of_metrics_that_there_are() -> None:
+    there = sample_names()
+    for expression in [rule["expr"] for rule in RULES] + PANEL_EXPRESSIONS:
+        assert set(NAME.findall(expression)) <= there, expression
+
+
+@pytest.mark.usefixtures("environ")
+async def test_the_reference_has_every_metric_of_ours_with_its_help() -> None:
+    text = (ROOT / "docs/metrics.md").read_text()
+    for family in families():
+        if family.name.startswith("billing_"):
+            ending = "_total" if family.type == "counter" else ""
+            assert f"`{family.name}{ending}` | {family.type} |" in text
+            assert family.documentation in text
+
+
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
+    names = [rule["alert"] for rule in RULES]
+    text = (ROOT / "docs/runbooks.md").read_text()
+    assert re.findall(r"^## (\w+)", text, re.MULTILINE) == names
+    for part in text.split("\n## ")[1:]:
+        assert "**Means**" in part
+        assert "**Look at**:" in part
+        assert "**Do**:" in part
+    for rule in RULES:
+        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def fires(tmp_path: Path, alert: str, series: dict[str, str], at: str, labels: str | None) -> None:
+    """Whether `alert` fires at a time of these series, with these labels; None for not at all."""
+    expected = [] if labels is None else [{"exp_labels": yaml.safe_load(labels)}]
+    for one in expected:
+        one["exp_annotations"] = {}
+    rules = [{**rule, "annotations": {}} for rule in RULES if rule["alert"] == alert]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
+    test = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [{"series": s, "values": v} for s, v in series.items()],
+                "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": expected}],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    run("test", "rules", "test.yml", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(("owned", "labels"), [("1x40", None), ("1x4 0x36", "severity: critical")])
+def test_a_partition_without_owner_is_told(tmp_path: Path, owned: str, labels: str | None) -> None:
+    series = {
+        'billing_partitions{instance="a"}': "2x40",
+        'billing_partition_owned{instance="a",partition="0"}': "1x40",
+        'billing_partition_owned{instance="b",partition="1"}': owned,
+    }
+    fires(tmp_path, "BillingPartitionWithoutOwner", series, "8m", labels)
+
+
+@pytest.mark.parametrize("values", ["_x20 1x40", "3x20 4x40"])
+def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
+    tmp_path: Path, values: str
+) -> None:
+    series = {'billing_dead_letters_total{topic="t",reason="r"}': values}
+    labels = "{severity: warning, topic: t, reason: r}"
+    fires(tmp_path, "BillingDeadLetters", series, "7m", labels)
+    fires(tmp_path, "BillingDeadLetters", {**series}, "4m", None if "_" in values else labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"), [("20000-10x80", None), ("20000+10x80", "{severity: warning, topic: t}")]
+)
+def test_lag_that_shrinks_is_not_told(tmp_path: Path, values: str, labels: str | None) -> None:
+    series = {'billing_lag_records{topic="t",partition="0"}': values}
+    fires(tmp_path, "BillingLagGrows", series, "18m", labels)
