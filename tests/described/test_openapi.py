@@ -32,9 +32,9 @@ from web.bodies import BuyBody, StartTrialBody
 from web.commands import COMMANDS_PATH
 from web.described import PAGES
 from web.envelope import STATUS
+from web.measured import METRICS_PATH
 from web.operations import templates
 from web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
-from web.measured import METRICS_PATH
 from web.owners import QUERIES_PATH
 
 M1 = "11111111-1111-4111-8111-111111111111"
