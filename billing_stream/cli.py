@@ -59,6 +59,11 @@ class LazyGroup(click.Group):
             "projector",
             "Project the log into PostgreSQL, for reports.",
         ),
+        "doctor": (
+            "billing_stream.doctor.cli",
+            "doctor",
+            "Look at all that a worker needs, and say what to do. Read-only.",
+        ),
         "demo": ("billing_stream.demo.cli", "demo", "The main job as a story, on a real Kafka."),
         "replay": (
             "billing_stream.replaying.cli",

@@ -1,0 +1,8 @@
+"""`billing-stream doctor`: is everything there that a worker needs, and what to do where not.
+
+finding.py   what a check found
+machine.py   this machine and its settings
+cluster.py   the brokers, topics, rights, workers
+database.py  PostgreSQL, when there is one
+cli.py       runs them all, and tells
+"""

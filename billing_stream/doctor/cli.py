@@ -1,0 +1,121 @@
+"""`billing-stream doctor`."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import click
+import msgspec
+from aiokafka.errors import KafkaError
+from dotenv import dotenv_values
+
+from billing_stream.doctor import cluster, database, machine
+from billing_stream.doctor.finding import Finding, Verdict, fail
+from billing_stream.env_file import env_file
+from billing_stream.errors import BillingError
+from billing_stream.manual import SETTINGS, manual
+from billing_stream.settings import Settings
+
+COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+Check = Callable[[Settings], AsyncIterator[Finding]]
+# What the brokers' checks need is that they answer.
+OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
+    ("topics", cluster.check_every_topic),
+    ("rights", cluster.check_rights),
+    ("workers", cluster.check_workers),
+)
+
+
+async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
+    """Every finding, one after the other; no check takes longer than `seconds`."""
+    for finding in machine.check_settings(settings, _names()):
+        yield finding
+    for finding in machine.check_disk(settings):
+        yield finding
+    answers = True
+    for finding in await _within(seconds, "brokers", cluster.check_brokers, settings):
+        answers = finding.verdict is not Verdict.FAIL
+        yield finding
+    for name, check in OF_THE_CLUSTER if answers else ():
+        for finding in await _within(seconds, name, check, settings):
+            yield finding
+    for finding in await _within(seconds, "postgresql", database.check_database, settings):
+        yield finding
+
+
+async def _within(seconds: float, name: str, check: Check, settings: Settings) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        async with asyncio.timeout(seconds):
+            async for finding in check(settings):
+                found.append(finding)
+    except TimeoutError:
+        found.append(
+            fail(name, f"no answer within {seconds:g} s", "look at the network, or wait --timeout")
+        )
+    except (KafkaError, BillingError, asyncpg.PostgresError, OSError) as error:
+        # One check that breaks down must not keep the others from telling.
+        text = str(error) or type(error).__name__
+        found.append(fail(name, f"could not be looked at: {text}", "mend this first"))
+    return found
+
+
+def _names() -> list[str]:
+    file = env_file()
+    return [*os.environ, *(dotenv_values(file) if file is not None and file.is_file() else {})]
+
+
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "nothing fails; there may be warnings",
+            1: "something fails",
+            2: "the settings are not right, or wrong usage",
+        },
+        examples=[
+            "billing-stream doctor",
+            "billing-stream doctor --json | jq '.[] | select(.verdict != \"OK\")'",
+        ],
+    )
+)
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds that each check may take.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON list.")
+def doctor(seconds: float, as_json: bool) -> None:
+    """Look at everything that a worker needs, and say what to do where it is not right.
+
+    Settings, the data folder, brokers, topics, what this user may do, the workers that run,
+    PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    """
+    # What the client has to say of a broker that is away is a finding.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    sys.exit(asyncio.run(_run(Settings.from_env(), seconds, as_json)))
+
+
+async def _run(settings: Settings, seconds: float, as_json: bool) -> int:
+    found = []
+    async for finding in examine(settings, seconds):
+        found.append(finding)
+        if not as_json:
+            _tell(finding)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
+    return int(any(finding.verdict is Verdict.FAIL for finding in found))
+
+
+def _tell(finding: Finding) -> None:
+    verdict = click.style(f"{finding.verdict:4}", fg=COLOURS[finding.verdict])
+    click.echo(f"{verdict}  {finding.check}: {finding.said}")
+    if finding.todo:
+        click.echo(f"      -> {finding.todo}")

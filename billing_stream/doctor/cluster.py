@@ -1,0 +1,107 @@
+"""The brokers, the topics, what this user may do, and the group of the workers."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from billing_stream.doctor.finding import Finding, fail, ok, warn
+from billing_stream.engine.kafka_log import transactional_ids
+from billing_stream.errors import NotAllowed
+from billing_stream.kafka_options import client_options
+from billing_stream.rights import require_rights
+from billing_stream.settings import Settings
+from billing_stream.topic_admin import check_topics
+from billing_stream.topics import Topics
+
+# Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
+STATE, MEMBERS = 2, 5
+
+
+async def check_brokers(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether they answer, and are as many as there must be replicas."""
+    check = "brokers"
+    try:
+        brokers = (await _ask(settings, AIOKafkaAdminClient.describe_cluster))["brokers"]
+    except (KafkaError, OSError) as error:
+        yield fail(
+            check,
+            f"{settings.kafka_bootstrap_servers} does not answer: {_words(error)}",
+            "start it, or mend KAFKA_BOOTSTRAP_SERVERS and the KAFKA_ settings of security",
+        )
+        return
+    said = f"{len(brokers)} at {settings.kafka_bootstrap_servers}"
+    if len(brokers) < settings.replication_factor:
+        yield fail(
+            check,
+            f"{said}, fewer than the {settings.replication_factor} replicas of each topic",
+            "start the other brokers, or lower BILLING_REPLICATION_FACTOR",
+        )
+    else:
+        yield ok(check, said)
+
+
+async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
+    """Each one is there, and as it must be."""
+    wanted = Topics(settings.app_id, settings.topic_prefix).all()
+    wrong = await check_topics(
+        client_options(settings),
+        wanted,
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+    )
+    for line in wrong:
+        todo = (
+            "billing-stream topics create"
+            if line.endswith("is missing")
+            else "partitions cannot be changed later: BILLING_PARTITIONS must say what there is"
+            if "partitions" in line
+            else "mend it with kafka-configs or kafka-reassign-partitions"
+        )
+        yield fail("topics", line, todo)
+    if not wrong:
+        yield ok("topics", f"all {len(wanted)} are as they must be")
+
+
+async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether this user may use the group and each transactional id."""
+    group = settings.topic_prefix + settings.app_id
+    ids = [i for p in range(settings.partitions) for i in transactional_ids(group, p)]
+    try:
+        await require_rights(client_options(settings), group, ids)
+    except NotAllowed as error:
+        yield fail("rights", str(error), "billing-stream topics acls worker --user ... | sh")
+    else:
+        yield ok("rights", f"the group {group} and {len(ids)} transactional ids may be used")
+
+
+async def check_workers(settings: Settings) -> AsyncIterator[Finding]:
+    """How many workers are in the group."""
+    group = settings.topic_prefix + settings.app_id
+
+    async def describe(client: AIOKafkaAdminClient) -> Any:
+        return await client.describe_consumer_groups([group])
+
+    (answer,) = await _ask(settings, describe)
+    (found,) = answer.groups
+    state, members = found[STATE], found[MEMBERS]
+    if not members:
+        yield warn("workers", "none runs: records wait", "billing-stream worker")
+    elif state != "Stable":
+        yield warn("workers", f"{len(members)}, partitions move ({state})", "ask again in a minute")
+    else:
+        yield ok("workers", f"{len(members)} in the group {group}")
+
+
+async def _ask(settings: Settings, question: Any) -> Any:
+    client = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await client.start()
+        return await question(client)
+    finally:
+        await client.close()
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

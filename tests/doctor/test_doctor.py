@@ -1,0 +1,137 @@
+"""The doctor finds what is wrong, says what to do, and changes nothing."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from billing_stream import topics as names
+from billing_stream.doctor.database import of_version, skew
+from billing_stream.doctor.finding import Verdict
+from billing_stream.projector.migrate import VERSIONS_TABLE, migrate
+from tests.support.worker import create_topics, environment, run, worker
+
+
+async def findings(env: dict[str, str], *options: str) -> tuple[int, list[dict[str, Any]]]:
+    code, output = await run(env, "doctor", "--json", *options)
+    return code, json.loads(output)
+
+
+def of(found: list[dict[str, Any]], check: str) -> list[dict[str, Any]]:
+    return [one for one in found if one["check"] == check]
+
+
+def failing(found: list[dict[str, Any]]) -> list[str]:
+    return [one["check"] for one in found if one["verdict"] == "FAIL"]
+
+
+async def test_where_all_is_well_it_says_so(
+    kafka: str, prefix: str, folder: Path, postgres_url: str
+) -> None:
+    env = environment(kafka, prefix, DATABASE_URL=postgres_url)
+    await create_topics(env)
+    await migrate(postgres_url)
+    code, before = await findings(env)
+    assert (code, failing(before)) == (0, [])
+    assert of(before, "workers")[0]["todo"] == "billing-stream worker"
+    async with worker(env, folder):
+        code, found = await findings(env)
+    assert code == 0
+    assert {one["verdict"] for one in found} == {"OK"}
+    assert {one["check"] for one in found} == {
+        *("settings", "data folder", "brokers", "topics", "rights", "workers"),
+        *("projection", "clock"),
+    }
+
+
+async def test_what_is_wrong_with_the_topics_is_said_with_what_to_do(
+    kafka: str, prefix: str
+) -> None:
+    env = environment(kafka, prefix)
+    code, found = await findings(env)
+    missing = of(found, "topics")
+    assert code == 1
+    assert all(one["todo"] == "billing-stream topics create" for one in missing)
+    _, again = await findings(env)
+    assert again == found, "nothing was changed"
+
+    await create_topics(env)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_partitions({prefix + names.COMMANDS: NewPartitions(total_count=5)})
+    await admin.alter_configs(
+        [
+            ConfigResource(
+                ConfigResourceType.TOPIC,
+                prefix + names.MERCHANT_CREATED,
+                configs={"retention.ms": "1000"},
+            )
+        ]
+    )
+    await admin.close()
+    code, found = await findings(env)
+    said = {one["said"]: one["todo"] for one in of(found, "topics")}
+    assert code == 1
+    (partitions,) = [todo for text, todo in said.items() if "has 5 partitions" in text]
+    assert "BILLING_PARTITIONS" in partitions
+    assert [text for text in said if "retention" in text and names.MERCHANT_CREATED in text]
+
+
+async def test_brokers_and_a_database_that_are_away_do_not_make_it_hang() -> None:
+    env = environment("127.0.0.1:9", "x.", DATABASE_URL="postgresql://u:hidden@127.0.0.1:9/d")
+    code, found = await findings(env, "--timeout", "5")
+    assert code == 1
+    assert failing(found) == ["brokers", "postgresql"]
+    assert "hidden" not in json.dumps(found)
+
+
+async def test_a_schema_of_another_version_is_told(
+    kafka: str, prefix: str, postgres_url: str
+) -> None:
+    env = environment(kafka, prefix, DATABASE_URL=postgres_url)
+    _, found = await findings(env)
+    assert of(found, "projection")[0]["verdict"] == "WARN"
+    await migrate(postgres_url)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(f"UPDATE {VERSIONS_TABLE} SET version_num = 'of-the-future'")
+    await connection.close()
+    _, found = await findings(env)
+    (told,) = of(found, "projection")
+    assert told["verdict"] == "FAIL"
+    assert "projector rebuild" in told["todo"]
+
+
+def test_a_schema_that_waits_for_its_upgrade_is_told() -> None:
+    behind = of_version("public", "0001", ["0002", "0001"])
+    assert behind.verdict is Verdict.FAIL
+    assert "upgrades the schema" in behind.todo
+
+
+async def test_it_warns_of_what_is_hardly_meant(kafka: str, prefix: str) -> None:
+    secret = "the-same-secret-for-both-0123456789"
+    env = environment(
+        kafka,
+        prefix,
+        CLIENT_JWT_SECRET=secret,
+        INTERNAL_JWT_SECRET=secret,
+        BILLING_PARTITION="4",
+        BILLING_DATA_DIR="/dev/null/nowhere",
+    )
+    code, output = await run(env, "doctor")
+    assert code == 1
+    assert "BILLING_PARTITION is no setting\n      -> did you mean BILLING_PARTITIONS?" in output
+    assert "clients can sign as operators" in output
+    assert "FAIL  data folder: /dev/null is no folder" in output
+    assert secret not in output
+    assert "\x1b" not in output
+
+
+def test_clocks_that_are_apart_are_told() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert skew(now, now + timedelta(seconds=1)).verdict is Verdict.OK
+    apart = skew(now, now + timedelta(seconds=90))
+    assert (apart.verdict, "90.0 s behind" in apart.said) == (Verdict.WARN, True)
