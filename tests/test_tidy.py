@@ -1,7 +1,6 @@
 """What review would otherwise have to look for."""
 
 import ast
-import gc
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from billing_stream import __version__
 from billing_stream.settings_table import markdown
+from tests.support.parsed import parsed
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("billing_stream", "agents", "tables", "web")
@@ -24,17 +24,7 @@ FUNCTION_LINES_MAX = 70
 
 def trees(files: list[Path] = FILES) -> Iterator[tuple[Path, ast.Module]]:
     for path in files:
-        yield path, _parsed(path)
-
-
-def _parsed(path: Path) -> ast.Module:
-    # Python 3.11 fails when, in the middle of it, a collected object warns and pytest makes a
-    # traceback of that, which parses as well (python/cpython#106905).
-    gc.disable()
-    try:
-        return ast.parse(path.read_text())
-    finally:
-        gc.enable()
+        yield path, parsed(path)
 
 
 def test_files_and_functions_are_small() -> None:

@@ -18,28 +18,53 @@ from billing_stream.dead_letters.ledger import State
 from billing_stream.dead_letters.options import FILTERS, filtering, filters_of, progress_bar
 from billing_stream.dead_letters.options import acting as acting_options
 from billing_stream.engine.points import Reach, crash_at, pass_by
+from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
 
 EXIT_NOT_ALL = 1
 SHOWN_MAX = 50
 
 
-@click.group()
+@click.group(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "good",
+            1: "some letters were left alone",
+            2: EXIT_WRONG,
+        },
+        examples=[
+            "billing-stream dlq list --since 2h",
+            "billing-stream dlq show 3@17",
+            'billing-stream dlq redrive 3@17 --because "the shop is known now"',
+        ],
+    )
+)
 def dlq() -> None:
     """Dead letters: records that made no sense, refused commands, webhooks nobody claimed.
 
     A letter is named by its place, dlq.billing.v1[3]@17, or in short 3@17. What is sent again is
     processed once; who sent what, and why, is kept in a ledger.
-
-    Ends with 0; 1 when some letters were left alone; 2 on wrong usage or settings, or when Kafka
-    could not be read or written.
     """
     # What it says of errors comes to people as one message of ours.
     for name in ("aiokafka", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-@dlq.command("list")
+@dlq.command(
+    "list",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "listed, also when there are none",
+            2: EXIT_WRONG,
+        },
+        examples=[
+            "billing-stream dlq list",
+            "billing-stream dlq list --state all --since 3d --json | jq .reason",
+        ],
+    ),
+)
 @filtering
 @click.option(
     "--state",
@@ -69,7 +94,19 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
     _echo(showing.summary(found))
 
 
-@dlq.command()
+@dlq.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "shown",
+            2: "there is none, or wrong usage or settings",
+        },
+        examples=[
+            "billing-stream dlq show 3@17",
+            "billing-stream dlq show 3@17 --value-to letter.json",
+        ],
+    )
+)
 @click.argument("letter")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 @click.option(
@@ -93,7 +130,20 @@ def show(letter: str, as_json: bool, value_to: Path | None) -> None:
         _echo(showing.whole(found, following))
 
 
-@dlq.command()
+@dlq.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "all were sent, or nothing was to be done",
+            1: "some were left alone",
+            2: "wrong usage or settings, or Kafka could not be read or written",
+        },
+        examples=[
+            'billing-stream dlq redrive --reason NOT_FOUND --because "installed late"',
+            'billing-stream dlq redrive 3@17 --edit it.json --because "amount corrected"',
+        ],
+    )
+)
 @click.argument("letters", nargs=-1)
 @filtering
 @acting_options
@@ -134,7 +184,19 @@ def redrive(
     _tell(outcomes, len(chosen), stopped, "were sent again", given["dry_run"])
 
 
-@dlq.command()
+@dlq.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "noted",
+            1: "some were left alone",
+            2: "wrong usage or settings, or Kafka could not be read or written",
+        },
+        examples=[
+            'billing-stream dlq discard 3@17 --because "a test of the producer"',
+        ],
+    )
+)
 @click.argument("letters", nargs=-1)
 @filtering
 @acting_options

@@ -8,11 +8,24 @@ import click
 
 from billing_stream.dev.client import operator_token
 from billing_stream.dev.try_out import development_settings
+from billing_stream.manual import SETTINGS, manual
 
 SECONDS_MAX = 20
 
 
-@click.command("operator-token")
+@click.command(
+    "operator-token",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "printed",
+            2: "staging or production, or wrong usage or settings",
+        },
+        examples=[
+            "OPERATOR=$(billing-stream dev operator-token ada)",
+        ],
+    ),
+)
 @click.argument("name", default="me")
 def operator_token_command(name: str) -> None:
     """Print a bearer token of the operator NAME, good for an hour. Development and test only.
@@ -22,7 +35,18 @@ def operator_token_command(name: str) -> None:
     click.echo(operator_token(name, _secret()))
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "the time is moved",
+            2: "staging or production, no worker answers, or it refuses",
+        },
+        examples=[
+            "billing-stream dev clock 11111111-1111-4111-8111-111111111111 +14d",
+        ],
+    )
+)
 @click.argument("merchant")
 @click.argument("forward")
 @click.option(

@@ -16,6 +16,7 @@ from billing_stream.explain.account import Explanation
 from billing_stream.explain.account import explain as explained
 from billing_stream.explain.text import lines
 from billing_stream.kafka_options import client_options
+from billing_stream.manual import SETTINGS, manual
 from billing_stream.replaying.cli import Moment, check_partitions
 from billing_stream.replaying.code import own_numbers
 from billing_stream.replaying.core.records import Job
@@ -32,7 +33,21 @@ EXIT_DOES_NOT_ADD_UP = 1
 ATTEMPTS = 5
 
 
-@click.command("explain")
+@click.command(
+    "explain",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "the credits add up to the balance",
+            1: "they do not",
+            2: "it cannot tell, or wrong usage or settings",
+        },
+        examples=[
+            "billing-stream explain 11111111-1111-4111-8111-111111111111",
+            "billing-stream explain shopify:one.myshopify.com --at 2026-01-31T12:00:00Z",
+        ],
+    ),
+)
 @click.argument("merchant")
 @click.option("--at", type=Moment(), help="At this time, e.g. 2026-01-31T12:00:00Z; now, without.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
@@ -40,8 +55,7 @@ def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
     """A merchant at a time, all that had happened, and where each credit came from.
 
     MERCHANT is its id, or its shop as platform:domain. Kafka alone is asked. Each credit names
-    the record that caused it. Ends with 0 when the credits add up to the balance, 1 when they
-    do not, 2 when it cannot tell.
+    the record that caused it.
     """
     settings = Settings.from_env()
     with bar() as progress:

@@ -13,6 +13,7 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.forgetting import asking, remains
 from billing_stream.forgetting.asking import Fate, Outcome
 from billing_stream.kafka_options import client_options
+from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.options import Duration
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
@@ -34,7 +35,20 @@ class Merchant(click.ParamType):
         return str(value).lower()
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "it is done, or was before",
+            1: "it was refused, or not carried out in time",
+            2: EXIT_WRONG,
+        },
+        examples=[
+            "billing-stream forget 11111111-1111-4111-8111-111111111111",
+            "billing-stream forget 11111111-1111-4111-8111-111111111111 --yes --remains",
+        ],
+    )
+)
 @click.argument("merchant", type=Merchant())
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
@@ -53,8 +67,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
     checkouts, stored answers. Kept: credits, purchases, amounts, charges, adjustments, events.
     It cannot be undone; a merchant that installs the app again is known again, its trial used.
 
-    Goes to billing.commands.v1, so a worker must run. Ends with 0 when it is done or was before,
-    1 when it was refused or not carried out in time, 2 when Kafka or the settings are wrong.
+    Goes to billing.commands.v1, so a worker must run.
     """
     settings = Settings.from_env()
     if not yes:

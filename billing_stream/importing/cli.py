@@ -15,6 +15,7 @@ from billing_stream.importing.report import Report
 from billing_stream.importing.run import Asked, Import
 from billing_stream.importing.shadow import shadow as look
 from billing_stream.importing.shops import read_shops
+from billing_stream.manual import SETTINGS, manual
 from billing_stream.options import Duration
 from billing_stream.settings import Settings
 
@@ -36,7 +37,22 @@ JSON = click.option(
 SHOW = click.option("--show", default=20, show_default=True, help="Differences shown at most.")
 
 
-@click.group("import", invoke_without_command=True)
+@click.group(
+    "import",
+    invoke_without_command=True,
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "everything is here",
+            1: "rows were rejected, or differ",
+            2: "it could not be done, or wrong usage or settings",
+        },
+        examples=[
+            "billing-stream import --from postgresql://reader@old/billing --dry-run",
+            "OLD_DATABASE_URL=... billing-stream import --shops shops.csv",
+        ],
+    ),
+)
 @FROM
 @click.option("--dry-run", is_flag=True, help="Read and report; nothing is sent.")
 @click.option(
@@ -69,9 +85,6 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
     Sends commands to billing.commands.v1, waits until workers have processed them, and compares
     both sides. It can be stopped at any time and run again: nothing counts twice. Reads one
     snapshot of the old database, and writes nothing there.
-
-    Ends with 0 when everything is here, 1 when rows were rejected or differ, 2 when it could
-    not be done.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -93,7 +106,20 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
         sys.exit(EXIT_DIFFERS)
 
 
-@import_command.command("shadow")
+@import_command.command(
+    "shadow",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "nothing differs",
+            1: "something does, in every look",
+            2: "one side could not be read",
+        },
+        examples=[
+            "OLD_DATABASE_URL=... billing-stream import shadow --looks 3 --grace 1m",
+        ],
+    ),
+)
 @FROM
 @JSON
 @SHOW
@@ -110,8 +136,7 @@ def shadow_command(
 ) -> None:
     """Compare the old service with this one while both are fed. Only reads.
 
-    Looks more than once, and reports what differs in every look. Ends with 0 when nothing does,
-    1 when something does, 2 when one side could not be read.
+    Looks more than once, and reports what differs in every look.
     """
     settings = Settings.from_env()
     address = _require(url)

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from billing_stream.errors import BillingError
 from billing_stream.logs import set_up_logging
+from billing_stream.manual import SETTINGS, manual
 from billing_stream.projector import service
 from billing_stream.projector.errors import DATABASE_AWAY, ProjectionError
 from billing_stream.projector.migrate import migrate as migrate_schema
@@ -20,15 +21,27 @@ logger = logging.getLogger("billing_stream.projector")
 EXIT_FATAL = 70
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "stopped by a signal",
+            2: "wrong settings, topics or tables",
+            70: "a fatal error",
+        },
+        examples=[
+            "DATABASE_URL=postgresql://billing@db/billing billing-stream projector",
+            "billing-stream projector rebuild",
+        ],
+    ),
+)
 @click.pass_context
 def projector(context: click.Context) -> None:
     """Project what is committed in Kafka into PostgreSQL (DATABASE_URL), for reports.
 
     Without a subcommand it runs until SIGTERM or SIGINT, and waits for a PostgreSQL that is
     away. Start several to share the partitions. Metrics: BILLING_PROJECTOR_PORT/metrics.
-
-    Ends with 0 when stopped, 2 on wrong settings, topics or tables, 70 after a fatal error.
     """
     if context.invoked_subcommand is not None:
         return
@@ -45,7 +58,18 @@ def projector(context: click.Context) -> None:
         sys.exit(EXIT_FATAL)
 
 
-@projector.command()
+@projector.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "done",
+            2: "wrong settings or tables, or PostgreSQL does not answer",
+        },
+        examples=[
+            "billing-stream projector migrate",
+        ],
+    )
+)
 def migrate() -> None:
     """Make or upgrade the tables, without starting anything. The projector does so itself."""
     settings = Settings.from_env()
@@ -59,7 +83,18 @@ def migrate() -> None:
     click.echo(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
 
-@projector.command()
+@projector.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "done",
+            2: "wrong settings or tables, or PostgreSQL does not answer",
+        },
+        examples=[
+            "billing-stream projector rebuild",
+        ],
+    )
+)
 def rebuild() -> None:
     """Make all tables anew from the log beside the live ones, then swap them in.
 

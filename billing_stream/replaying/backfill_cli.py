@@ -16,6 +16,7 @@ from billing_stream import topics as known
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka_options import client_options
+from billing_stream.manual import SETTINGS, manual
 from billing_stream.replaying.cli import check_partitions, replay_cluster
 from billing_stream.replaying.code import WORKING_TREE
 from billing_stream.replaying.corrections import (
@@ -40,7 +41,21 @@ ORIGIN = "billing-origin"
 SHOWN_MAX = 50
 
 
-@click.command()
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "nothing is left to correct",
+            1: "something is, as after --dry-run",
+            2: "it cannot tell, or wrong usage or settings",
+        },
+        examples=[
+            "billing-stream backfill --dry-run",
+            "billing-stream backfill --from report.json   # of replay --json",
+            "billing-stream backfill --code HEAD~3 --yes",
+        ],
+    )
+)
 @click.option(
     "--from",
     "report_file",
@@ -65,8 +80,7 @@ def backfill(
 
     For each event that would have granted other credits, an adjustment by the difference is sent
     to billing.commands.v1; workers carry it out and publish it as an event of its own. Done
-    twice, it corrects once. Ends with 0 when nothing is left to correct, 1 when something is
-    (as after --dry-run), 2 when it cannot tell.
+    twice, it corrects once.
     """
     settings = Settings.from_env()
     report = run(_report(settings, report_file, revision, merchant))

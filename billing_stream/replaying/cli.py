@@ -11,6 +11,7 @@ import click
 
 from billing_stream import topics as known
 from billing_stream.kafka_options import client_options
+from billing_stream.manual import SETTINGS, manual
 from billing_stream.replaying.code import WORKING_TREE, code_of, own_numbers
 from billing_stream.replaying.progress import bar
 from billing_stream.replaying.replay import Scope, replay
@@ -57,7 +58,22 @@ class Partitions(click.ParamType):
         return sorted(found)
 
 
-@click.command("replay")
+@click.command(
+    "replay",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "nothing would be otherwise",
+            1: "something would",
+            2: "it cannot tell, or wrong usage or settings",
+        },
+        examples=[
+            "billing-stream replay                      # does this code decide the same?",
+            "billing-stream replay --code HEAD~3 --partitions 0-3",
+            "billing-stream replay --since 2026-01-31T00:00:00Z --json report.json",
+        ],
+    ),
+)
 @click.option(
     "--code",
     "revision",
@@ -99,7 +115,7 @@ def replay_command(
 
     Every merchant's history is decided from its beginning by the rules of --code and under the
     settings of this environment; every event, dead letter and row that differs from what was
-    recorded is reported. Ends with 0 when none does, 1 when one does, 2 when it cannot tell.
+    recorded is reported.
     """
     settings = Settings.from_env()
     names = Topics(settings.app_id, settings.topic_prefix)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import billing_stream.verify
+from tests.support.parsed import parsed
 
 FOLDER = Path(billing_stream.verify.__file__).parent
 ALLOWED = {
@@ -23,7 +24,7 @@ OURS = ("billing_stream", "agents", "tables", "web")
 
 def imported(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
