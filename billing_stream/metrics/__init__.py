@@ -4,5 +4,4 @@ worker.py        every metric that something counts, by name
 transactions.py  counts what the engine observes
 state.py         what is looked at when Prometheus asks
 platforms.py     counts and times calls of payment platforms
-reference.py     the reference of all metrics, from the registry
 """

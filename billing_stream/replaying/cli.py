@@ -1,7 +1,7 @@
 """`billing-stream replay`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from billing_stream import topics as known
+from billing_stream.domain.model import Policy
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import SETTINGS, manual
 from billing_stream.replaying.code import WORKING_TREE, code_of, own_numbers
@@ -85,8 +86,8 @@ class Partitions(click.ParamType):
 @click.option(
     "--recorded-by",
     metavar="REV",
-    help="The code that decided it first: it knows the order of records where that is not "
-    "written down. By default the code that is here, when --code is another one.",
+    help="The code that decided it first, under the settings of here or the usual ones: it knows "
+    "the order of records where that is not written down. By default the code that is here.",
 )
 @click.option(
     "--topics",
@@ -143,10 +144,10 @@ async def replay_cluster(
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(bar())
         code = await stack.enter_async_context(code_of(revision, policy, most))
-        recorder = None
-        if recorded_by is not None or revision != WORKING_TREE:
-            first = code_of(recorded_by or WORKING_TREE, policy, most)
-            recorder = await stack.enter_async_context(first)
+        recorders = [
+            await stack.enter_async_context(code_of(by, numbers, most))
+            for by, numbers in _recorders(revision, recorded_by or WORKING_TREE, policy)
+        ]
         source = KafkaSource(client_options(settings), progress)
         await stack.enter_async_context(source)
         check_partitions(source, names, settings.partitions)
@@ -158,11 +159,19 @@ async def replay_cluster(
             scope,
             own_numbers(policy),
             progress,
-            recorder,
+            recorders,
         )
     if scope.merchant is not None and not report.merchants and not report.moving:
         raise ReplayError(f"nothing is recorded of merchant {scope.merchant}")
     return report
+
+
+def _recorders(revision: str, by: str, policy: Policy) -> Iterator[tuple[str, Policy]]:
+    """What may have decided it first: under the settings of here, or the usual ones."""
+    if by != revision:
+        yield by, policy
+    if own_numbers(policy):
+        yield by, Policy()
 
 
 def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> None:

@@ -40,12 +40,12 @@ async def replay(
     scope: Scope,
     policy: dict[str, object],
     progress: Progress | None = None,
-    recorder: Code | None = None,
+    recorders: Sequence[Code] = (),
 ) -> Report:
     """Decide everything again and report every difference. Raises ReplayError.
 
-    `recorder` is the code that decided it first: where the order of records is not certain, it
-    may know the one in which nothing differs.
+    `recorders` may be the code and the numbers that decided it first: where something differs,
+    one of them may know the order of records in which it did not.
     """
     began = time.monotonic()
     report = Report(code=code.name, policy=policy, began_at=datetime.now(UTC))
@@ -54,7 +54,7 @@ async def replay(
         wanted = [partition_of(scope.merchant, partitions)]
     for partition in wanted:
         history = await read_partition(source, names, partition, partitions, scope.merchant)
-        decide = partial(_outcome, code, recorder)
+        decide = partial(_outcome, code, recorders)
         await _replay_partition(history, names, decide, scope, report, progress)
     report.seconds = time.monotonic() - began
     return report
@@ -90,15 +90,15 @@ async def _replay_partition(
         progress(f"partition {history.partition}", count, count)
 
 
-async def _outcome(code: Code, recorder: Code | None, recorded: Recorded) -> Outcome:
+async def _outcome(code: Code, recorders: Sequence[Code], recorded: Recorded) -> Outcome:
     outcome = await code.replay(recorded)
-    if outcome.certain or recorder is None:
-        return outcome
-    first = await recorder.replay(recorded)
-    if first.differences:
-        return outcome
-    recorded.order = first.order
-    return await code.replay(recorded)
+    if outcome.differences:
+        for recorder in recorders:
+            first = await recorder.replay(recorded)
+            if not first.differences:
+                recorded.order = first.order
+                return await code.replay(recorded)
+    return outcome
 
 
 def _nameless(history: History) -> list[Difference]:

@@ -103,6 +103,46 @@ def test_a_partition_without_owner_is_told(tmp_path: Path, owned: str, labels: s
     fires(tmp_path, "BillingPartitionWithoutOwner", series, "8m", labels)
 
 
+def test_no_owner_of_any_partition_is_told(tmp_path: Path) -> None:
+    series = {
+        'billing_partitions{instance="a"}': "2x40",
+        'billing_partition_owned{instance="a",partition="0"}': "0x40",
+        'billing_partition_owned{instance="a",partition="1"}': "0x40",
+    }
+    fires(tmp_path, "BillingPartitionWithoutOwner", series, "8m", "severity: critical")
+
+
+@pytest.mark.parametrize(
+    ("held", "labels"), [("1x40", None), ("1x8 0x32", "{instance: a, severity: warning}")]
+)
+def test_a_lost_lease_is_told(tmp_path: Path, held: str, labels: str | None) -> None:
+    series = {
+        'billing_lease_held{instance="a"}': held,
+        'billing_lanes_owned{instance="a"}': "2x40",
+    }
+    fires(tmp_path, "BillingLeaseLost", series, "8m", labels)
+
+
+@pytest.mark.parametrize(
+    ("started", "labels"),
+    [
+        ("100x40", None),
+        ("100x8 200x8 300x8 400x16", "{instance: a, job: billing-worker, severity: warning}"),
+    ],
+)
+def test_a_process_that_ends_again_and_again_is_told(
+    tmp_path: Path, started: str, labels: str | None
+) -> None:
+    series = {'process_start_time_seconds{instance="a",job="billing-worker"}': started}
+    fires(tmp_path, "BillingProcessRestarts", series, "8m", labels)
+
+
+@pytest.mark.parametrize(("up", "labels"), [("1x60", None), ("1x4 0x56", "severity: warning")])
+def test_no_projector_is_told(tmp_path: Path, up: str, labels: str | None) -> None:
+    series = {'up{instance="a",job="billing-projector"}': up}
+    fires(tmp_path, "BillingProjectorAbsent", series, "12m", labels)
+
+
 @pytest.mark.parametrize("values", ["_x20 1x40", "3x20 4x40"])
 def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
     tmp_path: Path, values: str

@@ -40,12 +40,24 @@ async def replayed(
 
 
 async def replay_source(
-    source: Source, names: Topics, partitions: int, policy: Policy, scope: Scope | None = None
+    source: Source,
+    names: Topics,
+    partitions: int,
+    policy: Policy,
+    scope: Scope | None = None,
+    recorded_under: Policy | None = None,
 ) -> Report:
     """The replay of any log, under the code that is here."""
-    code = WorkingTree(Job(root="", policy=own_numbers(policy), max_record_bytes=100_000))
+    recorders = [working_tree(recorded_under)] if recorded_under is not None else []
     wanted = scope or Scope(range(partitions))
-    return await replay(source, names, partitions, code, wanted, {})
+    return await replay(
+        source, names, partitions, working_tree(policy), wanted, {}, recorders=recorders
+    )
+
+
+def working_tree(policy: Policy) -> WorkingTree:
+    """The code that is here, under these numbers."""
+    return WorkingTree(Job(root="", policy=own_numbers(policy), max_record_bytes=100_000))
 
 
 def kinds(report: Report) -> set[tuple[str, str, str | None]]:

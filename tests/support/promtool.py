@@ -1,10 +1,14 @@
 """Prometheus' own checker of rules and settings, from Debian's package: nothing is installed."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from billing_stream.dev.cache import cached
+
+# Debian's own, wherever else the PATH looks.
+SYSTEM = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 def promtool() -> Path:
@@ -15,7 +19,7 @@ def promtool() -> Path:
 
 def _fetch(folder: Path) -> None:
     download = ["apt-get", "--quiet", "download", "prometheus"]
-    if subprocess.run(download, cwd=folder, capture_output=True).returncode:
+    if _done(download, folder).returncode:
         _run(["apt-get", "--quiet", "update"], folder)
         _run(download, folder)
     (package,) = folder.glob("prometheus_*.deb")
@@ -23,6 +27,15 @@ def _fetch(folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = _done(command, folder)
     if done.returncode:
         raise RuntimeError(f"promtool is fetched with {' '.join(command)}: {done.stderr}")
+
+
+def _done(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    program = shutil.which(command[0], path=SYSTEM["PATH"])
+    if program is None:
+        raise RuntimeError(f"there is no {command[0]}: install promtool and put it on the PATH")
+    return subprocess.run(
+        [program, *command[1:]], cwd=folder, env=SYSTEM, capture_output=True, text=True
+    )
