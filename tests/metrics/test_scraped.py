@@ -106,7 +106,9 @@ async def test_the_metrics_add_up_to_what_was_sent_and_name_nobody(
     reference = (ROOT / "docs/metrics.md").read_text()
     for family in text_string_to_metric_families(text):
         labelled = {name for sample in family.samples for name in sample.labels} - {"le"}
-        ours = family.name.startswith("billing_") and not family.name.endswith(("_info", "_created"))
+        ours = family.name.startswith("billing_") and not family.name.endswith(
+            ("_info", "_created")
+        )
         if labelled and ours:
             (named,) = re.findall(rf"`{family.name}(?:_total)?` \| \w+ \| ([^|]*) \|", reference)
             assert set(named.split(", ")) == labelled
