@@ -15,7 +15,7 @@ EMBEDDED := billing_stream/dev/locks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup install demo test lint format bench bench-compare peers simulate chaos soak \
-	poison import-trial lock audit docs sbom rehearse clean
+	poison samples import-trial lock audit docs sbom rehearse clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ chaos: setup ## Hurt real workers and a real broker for MINUTES=n, then verify.
 
 soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
 	@$(BIN)/python -m chaos soak --minutes $(MINUTES) $(ARGS)
+
+samples: setup ## Keep a sample of the log that this program writes (before a release).
+	@$(BIN)/python -m tests.upgrades.samples
 
 poison: setup ## 100,000 fuzzed records among a million good ones.
 	@BILLING_POISON_RECORDS=100000 $(BIN)/python -m pytest tests/engine/test_poison_on_kafka.py

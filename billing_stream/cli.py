@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
 from billing_stream.acls_cli import print_acls
-from billing_stream.errors import BillingError
+from billing_stream.errors import EXIT_NEWER_STATE, BillingError, NewerState
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
 
@@ -132,6 +132,7 @@ class LazyGroup(click.Group):
             0: "good",
             1: "a difference or fault was found",
             2: EXIT_WRONG,
+            65: "the rows are of a newer release",
             70: "a fatal error; 75: another process has taken over",
         },
         examples=[
@@ -166,6 +167,7 @@ def cli(context: click.Context) -> None:
         exits={
             0: "stopped by SIGTERM or SIGINT",
             2: "wrong settings or topics, or no broker answers",
+            65: "the rows are of a newer release: run that one",
             70: "a fatal error; the log says which. Nothing is lost: start it again",
             75: "another worker has taken its partitions over: start it again",
         },
@@ -286,7 +288,7 @@ def main() -> None:
         if lines is None:
             raise
         click.echo(f"billing-stream: {lines}", err=True)
-        sys.exit(EXIT_USAGE)
+        sys.exit(EXIT_NEWER_STATE if isinstance(error, NewerState) else EXIT_USAGE)
 
 
 if __name__ == "__main__":

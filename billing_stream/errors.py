@@ -4,6 +4,7 @@ BillingError
 ├── SettingsError     the environment is missing something or has it malformed
 ├── TopicsError       topics are missing or not as they must be
 ├── NotAllowed        the brokers know us, and do not let us do our work
+├── NewerState        rows of a newer release: this program cannot know what they mean
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
 ├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
@@ -13,6 +14,9 @@ BillingError
 A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatever else is
 raised while a transaction is made is fatal: one log line, then the process ends at once.
 """
+
+EXIT_NEWER_STATE = 65
+"""Of a process that found rows of a newer release, so that a process manager can tell."""
 
 
 class BillingError(Exception):
@@ -29,6 +33,10 @@ class TopicsError(BillingError):
 
 class NotAllowed(BillingError):
     """The brokers know us, and do not let us do our work; says what, and how it is allowed."""
+
+
+class NewerState(BillingError):
+    """A row that a newer release wrote; says where, and what to do."""
 
 
 class InvalidRecord(BillingError):

@@ -17,6 +17,7 @@ from billing_stream.engine.processor import Outgoing, Request
 from billing_stream.errors import InvalidRecord
 from billing_stream.schemas import InputRecord, encode
 from billing_stream.topics import Topics
+from billing_stream.upcasting.versions import WRITTEN
 from tables import codecs
 from tables.rows import StagedRows
 from tables.store import NewStore, in_memory
@@ -337,23 +338,24 @@ class BillingStage:
         rows = self._rows
         topic = changelog(topics.BILLING_RECORDS)
         for merchant_id, merchant in rows.merchants.items():
-            yield Outgoing(topic, merchant_id.encode(), encode(merchant))
+            yield Outgoing(topic, merchant_id.encode(), encode(merchant), WRITTEN)
         for letter, done in rows.redriven.items():
-            yield Outgoing(topic, MARK_PREFIX + letter.encode(), done.encode())
+            yield Outgoing(topic, MARK_PREFIX + letter.encode(), done.encode(), WRITTEN)
         topic = changelog(topics.CREDIT_PURCHASES)
         for purchase_id, purchase in rows.purchases.items():
-            yield Outgoing(topic, purchase_id.encode(), encode(purchase))
+            yield Outgoing(topic, purchase_id.encode(), encode(purchase), WRITTEN)
         topic = changelog(topics.CREDIT_ADJUSTMENTS)
         for adjustment_id, adjustment in rows.adjustments.items():
-            yield Outgoing(topic, adjustment_id.encode(), encode(adjustment))
+            yield Outgoing(topic, adjustment_id.encode(), encode(adjustment), WRITTEN)
         topic = changelog(topics.IDEMPOTENCY_KEYS)
         for merchant_id, answers in rows.answers_changed.items():
             for key, answer in answers.items():
                 name = codecs.answer_key(merchant_id, key).encode()
-                yield Outgoing(topic, name, None if answer is None else encode(answer))
+                yield Outgoing(topic, name, None if answer is None else encode(answer), WRITTEN)
         topic = changelog(topics.SHOPS_TABLE)
         for shop, owner in rows.shops.items():
-            yield Outgoing(topic, shop.encode(), None if owner is None else owner.encode())
+            value = None if owner is None else owner.encode()
+            yield Outgoing(topic, shop.encode(), value, WRITTEN)
 
 
 def new_processors(

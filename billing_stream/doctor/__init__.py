@@ -3,6 +3,7 @@
 finding.py   what a check found
 machine.py   this machine and its settings
 cluster.py   the brokers, topics, rights, workers
+state.py     the versions of the newest rows
 database.py  PostgreSQL, when there is one
 cli.py       runs them all, and tells
 """

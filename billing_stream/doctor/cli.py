@@ -13,7 +13,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from dotenv import dotenv_values
 
-from billing_stream.doctor import cluster, database, machine
+from billing_stream.doctor import cluster, database, machine, state
 from billing_stream.doctor.finding import Finding, Verdict, fail
 from billing_stream.env_file import env_file
 from billing_stream.errors import BillingError
@@ -27,6 +27,7 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("topics", cluster.check_every_topic),
     ("rights", cluster.check_rights),
     ("workers", cluster.check_workers),
+    ("state", state.check_state),
 )
 
 
@@ -40,8 +41,13 @@ async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
     for finding in await _within(seconds, "brokers", cluster.check_brokers, settings):
         answers = finding.verdict is not Verdict.FAIL
         yield finding
+    wrong: set[str] = set()
     for name, check in OF_THE_CLUSTER if answers else ():
+        if name == "state" and "topics" in wrong:
+            continue
         for finding in await _within(seconds, name, check, settings):
+            if finding.verdict is Verdict.FAIL:
+                wrong.add(name)
             yield finding
     for finding in await _within(seconds, "postgresql", database.check_database, settings):
         yield finding
@@ -95,8 +101,8 @@ def _names() -> list[str]:
 def doctor(seconds: float, as_json: bool) -> None:
     """Look at everything that a worker needs, and say what to do where it is not right.
 
-    Settings, the data folder, brokers, topics, what this user may do, the workers that run,
-    PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    Settings, the data folder, brokers, topics, what this user may do, the workers that run, the
+    version of the rows, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
     """
     # What the client has to say of a broker that is away is a finding.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

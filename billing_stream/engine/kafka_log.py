@@ -15,6 +15,7 @@ from billing_stream.engine.log import Fenced, OnRow
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
 from billing_stream.kafka_refusals import REFUSALS
+from billing_stream.upcasting.versions import WRITTEN, present
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,9 @@ RESTORE_RECORDS_PER_READ = 5_000
 PROGRESS_SECONDS = 2.0
 FENCED = (ProducerFenced, InvalidProducerEpoch)
 FENCED_SECONDS_MAX = 2.0
+# The client wants lists; most records have one of these.
 NO_HEADERS: list[tuple[str, bytes]] = []
+OF_ROWS: list[tuple[str, bytes]] = list(WRITTEN)
 
 ClientOptions = Mapping[str, Any]
 """Options that every aiokafka client of ours is made with: servers and security."""
@@ -160,7 +163,10 @@ async def _errors(sent: "list[asyncio.Future[Any]]") -> list[BaseException | Non
 
 def _append(batch: Any, record: Outgoing) -> bool:
     """Add a record; False when the batch is full. An empty batch takes a record of any size."""
-    headers = list(record.headers) if record.headers else NO_HEADERS
+    if record.headers is WRITTEN:
+        headers = OF_ROWS
+    else:
+        headers = list(record.headers) if record.headers else NO_HEADERS
     added = batch.append(key=record.key, value=record.value, timestamp=None, headers=headers)
     return added is not None
 
@@ -223,7 +229,8 @@ class KafkaLog:
     async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
         """Read the changelogs of these partitions to their ends, aborted records left out.
 
-        The partitions must be fenced. Waits until all that was written before is decided.
+        The partitions must be fenced. Waits until all that was written before is decided. Raises
+        NewerState.
         """
         if not partitions:
             return 0
@@ -259,7 +266,9 @@ class KafkaLog:
             for tp, records in read.items():
                 table, partition = self._tables[tp.topic], tp.partition
                 for record in records:
-                    on_row(partition, table, record.key, record.value)
+                    own = record.headers == WRITTEN
+                    value = record.value if own else present(table, record)
+                    on_row(partition, table, record.key, value)
                 count += len(records)
             # Positions, not offsets of records: the log may end in control records.
             for tp in list(left):

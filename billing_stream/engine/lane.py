@@ -20,6 +20,7 @@ from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
 from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
 from billing_stream.schemas import InputRecord
+from billing_stream.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
 
@@ -300,7 +301,7 @@ class Lane:
         if waiting and not records:
             # What changes nothing is written too, or a worker that has lost the partition and
             # does not know it yet would answer from old rows.
-            records = [Outgoing(self._positions_topic, OWNER_KEY, b"")]
+            records = [Outgoing(self._positions_topic, OWNER_KEY, b"", WRITTEN)]
         self._reach(Point.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
@@ -372,7 +373,7 @@ class Lane:
     def _position_records(self, positions: dict[str, int]) -> list[Outgoing]:
         topic = self._positions_topic
         return [
-            Outgoing(topic, position_key(name), str(position).encode())
+            Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)
             for name, position in positions.items()
         ]
 

@@ -52,5 +52,6 @@ class Log(Protocol):
     async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
         """Read all changelogs of these partitions to their ends; how many records it were.
 
-        To be called after `fence`: what the old owner committed until then is read.
+        To be called after `fence`: what the old owner committed until then is read. Rows of
+        older releases come as if the present one had written them. Raises NewerState.
         """

@@ -11,6 +11,7 @@ from billing_stream import topics as names
 from billing_stream.engine.log import RESERVED_PREFIX, position_key
 from billing_stream.importing.sending import Ends
 from billing_stream.topics import Topics
+from billing_stream.upcasting.versions import present
 from billing_stream.verify.source import KafkaSource, Progress
 
 _POLL_MS = 300
@@ -26,23 +27,21 @@ class Here(Struct):
 async def read_here(
     options: Mapping[str, Any], topics: Topics, partitions: int, progress: Progress | None = None
 ) -> Here:
-    """All committed rows. Raises VerifyError when a changelog cannot be read."""
+    """All committed rows. Raises VerifyError when a changelog cannot be read, and NewerState."""
     found = Here()
-    tables = {
-        topics.changelog(names.BILLING_RECORDS): found.merchants,
-        topics.changelog(names.CREDIT_PURCHASES): found.purchases,
-    }
+    tables = {names.BILLING_RECORDS: found.merchants, names.CREDIT_PURCHASES: found.purchases}
     source = KafkaSource(options, partitions, progress)
-    for topic, rows in tables.items():
-        async for records in source.read([topic]):
+    for table, rows in tables.items():
+        async for records in source.read([topics.changelog(table)]):
             for record in records:
                 key = record.key or b""
                 if key.startswith(RESERVED_PREFIX):
                     continue
-                if record.value is None:
+                value = present(table, record)
+                if value is None:
                     rows.pop(key.decode(), None)
                 else:
-                    rows[key.decode()] = record.value
+                    rows[key.decode()] = value
     return found
 
 

@@ -28,6 +28,7 @@ EXIT_FATAL = 70
         exits={
             0: "stopped by a signal",
             2: "wrong settings, topics or tables",
+            65: "the rows are of a newer release: run that one",
             70: "a fatal error",
         },
         examples=[

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from billing_stream import topics as names
 from billing_stream.domain.model import Instant
 from billing_stream.topics import Topics
+from billing_stream.upcasting.versions import present
 
 # Keys of the engine's own records in a changelog, which are no rows.
 RESERVED = b"\x00"
@@ -144,7 +145,10 @@ class Records:
         return names.CREDIT_PURCHASES if topic == self._purchases else "billing_events"
 
     def decode(self, record: Record) -> Row | Gone | None:
-        """What the record says; None when it is no row. Raises Unfit."""
+        """What the record says; None when it is no row.
+
+        Raises Unfit, and NewerState, for which nothing may be put aside or left out.
+        """
         try:
             sign = self._signs.get(record.topic)
             if sign is None:
@@ -154,7 +158,8 @@ class Records:
             raise Unfit(str(error) or type(error).__name__) from error
 
     def _row(self, record: Record) -> MerchantRow | PurchaseRow | Gone | None:
-        key, value = record.key, record.value
+        key = record.key
+        value = present(self.table(record.topic), record)
         if key is None:
             raise Unfit("the key is null")
         if key.startswith(RESERVED):

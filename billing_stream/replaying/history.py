@@ -19,6 +19,7 @@ from billing_stream.replaying.core.run import told
 from billing_stream.replaying.source import ReplayError, Source
 from billing_stream.schemas import InputRecord
 from billing_stream.topics import Topics
+from billing_stream.upcasting.versions import present
 
 # Rows of a merchant lie in its partition, but for the shops, which have keys of their own.
 TABLES = tuple(table for table in topics.TABLES if table != topics.SHOPS_TABLE)
@@ -113,7 +114,7 @@ class _Reader:
                 self._take_position(key, record.value)
                 continue
             table = self._tables[record.topic]
-            value = msgspec.json.decode(record.value) if record.value is not None else None
+            value = _row(table, record)
             merchant_id = _owner(table, key.decode(), value)
             if merchant_id is not None and self._wanted(merchant_id):
                 self._of(merchant_id).rows.append(Row(table, key.decode(), value))
@@ -125,8 +126,8 @@ class _Reader:
             if key.startswith(RESERVED_PREFIX):
                 self._take_position(key, record.value)
                 continue
-            value = msgspec.json.decode(record.value) if record.value is not None else None
-            owner = _owner(self._tables[record.topic], key.decode(), value)
+            table = self._tables[record.topic]
+            owner = _owner(table, key.decode(), _row(table, record))
             if owner is not None:
                 self._history.moving.add(owner)
 
@@ -266,6 +267,11 @@ def event_of(record: InputRecord) -> Told:
     place = schemas.place(record.topic, record.partition, record.offset)
     sequence = int(headers.get("sequence", b"0"))
     return told(record.value or b"", sequence, headers.get("cause", b"").decode(), place)
+
+
+def _row(table: str, record: InputRecord) -> dict[str, Any] | None:
+    value = present(table, record)
+    return None if value is None else msgspec.json.decode(value)
 
 
 def _owner(table: str, key: str, value: dict[str, Any] | None) -> str | None:

@@ -18,6 +18,7 @@ from billing_stream.verify.facts import Action, Entry, Event, History, Input, Le
 from billing_stream.verify.inputs import Bad, Said, Shop
 from billing_stream.verify.records import Place, Record, micros, parse_place, place_text
 from billing_stream.verify.state import Rules, Told
+from billing_stream.verify.stored import purchase_of, require_known
 
 POSITION = "\0position/"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
@@ -257,6 +258,7 @@ class Reader:
 
     def _merchant_row(self, record: Record) -> None:
         key = (record.key or b"").decode()
+        require_known(record)
         if key.startswith("\0"):
             self._position(key, record)
             return
@@ -289,11 +291,11 @@ class Reader:
         positions[topic] = position
 
     def _purchase_row(self, record: Record) -> None:
-        key = (record.key or b"").decode()
+        key, state = (record.key or b"").decode(), require_known(record)
         if record.value is None:
             self._trouble("versions", f"the row of purchase {key} was deleted", record)
             return
-        row = _decode(record.value)
+        row = purchase_of(_decode(record.value), state)
         merchant = row["merchant_id"]
         if self._skips(merchant):
             return
@@ -305,6 +307,7 @@ class Reader:
             facts.purchases[key] = row
 
     def _adjustment_row(self, record: Record) -> None:
+        require_known(record)
         key, row = (record.key or b"").decode(), _decode(record.value or b"")
         merchant = row["merchant_id"]
         if self._skips(merchant):
@@ -327,6 +330,7 @@ class Reader:
         self._versions[key] = (version, sequence)
 
     def _key_row(self, record: Record) -> None:
+        require_known(record)
         merchant, _, key = (record.key or b"").decode().partition("/")
         if self._skips(merchant):
             return
@@ -337,6 +341,7 @@ class Reader:
             keys.add(key)
 
     def _shop_row(self, record: Record) -> None:
+        require_known(record)
         shop = (record.key or b"").decode()
         if record.value is None:
             self.history.shops.pop(shop, None)

@@ -7,6 +7,7 @@ from typing import Any
 from billing_stream.verify.facts import Facts
 from billing_stream.verify.records import micros, moment_text
 from billing_stream.verify.state import FORGOTTEN, Bought, State
+from billing_stream.verify.stored import UNTOLD
 
 Row = Mapping[str, Any]
 
@@ -52,7 +53,10 @@ def differences(state: State, facts: Facts, *, allow_lag: bool) -> Iterator[str]
 
 
 def _compare(prefix: str, row: Row, fields: Any, model: Any) -> Iterator[str]:
+    untold = row.get(UNTOLD, ())
     for name, default, read, expected in fields:
+        if name in untold:
+            continue
         recorded, wanted = read(row.get(name, default)), expected(model)
         if recorded != wanted:
             yield f"{prefix}{name}: {_text(name, recorded)}, not {_text(name, wanted)}"

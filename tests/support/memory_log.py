@@ -1,13 +1,28 @@
 """A log in memory that obeys the same suite as Kafka: fencing, atomic commits, restore."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from billing_stream.engine.log import Fenced, OnRow
 from billing_stream.engine.processor import Outgoing
+from billing_stream.schemas import Headers
+from billing_stream.upcasting.versions import present
 
 
 class Crash(Exception):
     """The process would have ended here."""
+
+
+@dataclass
+class Read:
+    """A record as it is read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
 
 
 class MemoryWriter:
@@ -72,7 +87,9 @@ class MemoryLog:
             table = self._tables.get(topic)
             if table is None or partition not in partitions:
                 continue
-            for record in records:
-                on_row(partition, table, record.key or b"", record.value)
+            for offset, record in enumerate(records):
+                key = record.key or b""
+                read = Read(topic, partition, offset, key, record.value, record.headers)
+                on_row(partition, table, key, present(table, read))
                 count += 1
         return count

@@ -1,0 +1,26 @@
+"""What makes a row of one version a row of the next. Pure; a row is what its JSON says.
+
+A step fills in what is missing and leaves alone what is there: several releases may have written
+the same version, and a row that went through a step may be written by an older one again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+Row = dict[str, Any]
+Step = Callable[[Row], Row]
+
+
+def refunds_of_0_1(purchase: Row) -> Row:
+    """1 to 2, `credit_purchases`: a refunded purchase says how much was paid back.
+
+    0.1.0 knew refunds of the whole only, and wrote no amount: read as none paid back.
+
+    >>> refunds_of_0_1({"status": "refunded", "amount": "9.99", "credits": 100})
+    {'status': 'refunded', 'amount': '9.99', 'credits': 100, 'refunded_amount': '9.99', \
+'refunded_credits': 100}
+    """
+    if purchase["status"] != "refunded" or "refunded_amount" in purchase:
+        return purchase
+    back = {"refunded_amount": purchase["amount"], "refunded_credits": purchase["credits"]}
+    return {**purchase, **back}

@@ -1,0 +1,1 @@
+"""State that released versions wrote, read by the program of now."""

@@ -1,0 +1,292 @@
+"""Every release's rows are read as the present ones, and the present form does not drift."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from billing_stream import topics as names
+from billing_stream.domain.model import Policy, PurchaseStatus
+from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.engine.processor import Outgoing
+from billing_stream.errors import NewerState
+from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.projector.records import MerchantRow, PurchaseRow, Records
+from billing_stream.replaying.history import read_partition
+from billing_stream.upcasting.versions import STEPS, VERSION, WRITTEN, present
+from billing_stream.verify.state import Rules
+from billing_stream.verify.verifier import verify_source
+from tables.committed import CommittedRows
+from tests.support.memory_log import MemoryLog
+from tests.support.partition import Deaths
+from tests.support.stores import KINDS, stores
+from tests.upgrades.samples import (
+    FOLDER,
+    present_name,
+    released,
+    shape,
+    shape_file,
+    state_of,
+    stored,
+)
+from tests.upgrades.scenario import (
+    ANNA,
+    BERT,
+    CARL,
+    DORA,
+    EMIL,
+    FAYE,
+    PARTITIONS,
+    TOPICS,
+    Record,
+    play,
+    text,
+)
+from tests.verify.world import Copy, Stored
+
+SAMPLES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+DAY_US = 86_400_000_000
+RULES = Rules(14 * DAY_US, DAY_US, 262_144)
+LOST = "a sample of a release must stay: git has it"
+
+
+def memory_log(log: list[Record]) -> MemoryLog:
+    """The sample as a log of the tests' own."""
+    found = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
+    for record in log:
+        sent = Outgoing(record.topic, record.key, record.value, tuple(record.headers))
+        found.append(record.topic, record.partition, sent)
+    return found
+
+
+@asynccontextmanager
+async def taken_over(log: list[Record], kind: str = "memory") -> AsyncIterator[Lanes]:
+    """Lanes of this program that took over what the log says."""
+    with stores(kind) as made:
+        lanes = Lanes(
+            memory_log(log),
+            new_processors(
+                partitions=PARTITIONS,
+                policy=Policy(),
+                names=TOPICS,
+                max_record_bytes=100_000,
+                new_store=made.of_partition,
+            ),
+            positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            on_failure=Deaths(),
+        )
+        lanes.adopt(await lanes.restore(range(PARTITIONS)))
+        try:
+            yield lanes
+        finally:
+            await lanes.drop(list(lanes))
+
+
+def rows_of(lanes: Lanes, merchant: str) -> CommittedRows:
+    """The rows of the merchant's partition."""
+    return cast(BillingProcessor, lanes[partition_of(merchant, PARTITIONS)].processor).rows
+
+
+def copied(log: list[Record]) -> Copy:
+    """The sample as the verifier reads it."""
+    copy = Copy()
+    for record in log:
+        stored_one = Stored(**vars(record))
+        copy.logs.setdefault((record.topic, record.partition), []).append(stored_one)
+    return copy
+
+
+def newer(record: Record) -> Record:
+    """The record as a release to come would write it."""
+    return replace(record, headers=(("state", b"%d" % (VERSION + 1)),))
+
+
+def test_every_release_has_its_sample() -> None:
+    assert [version for version in released() if version not in SAMPLES] == [], LOST
+    assert all(state_of(version) == {1} for version in ("0.1.0", "0.2.0", "0.3.0", "0.4.0"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("version", SAMPLES)
+async def test_rows_of_every_release_mean_what_they_meant(version: str, kind: str) -> None:
+    async with taken_over(stored(version), kind) as lanes:
+        rows = rows_of(lanes, ANNA)
+        anna = rows.merchants[ANNA]
+        bought = {(p.status.value, p.credits): p for p in rows.purchases_of(ANNA)}
+        back = bought["refunded", 500]
+        assert (anna.total_credits_purchased, anna.balance) == (100, 100)
+        assert (anna.trial_available, anna.trial_expired, anna.sequence) == (False, True, 9)
+        assert len(rows.purchases_of(ANNA)) == 6
+        assert sorted(status for status, _ in bought) == [
+            *("completed", "expired", "failed", "refunded")
+        ]
+        assert (back.refunded_amount, back.refunded_credits) == ("39.99", 500)
+        assert back.platform_charge_id == "charge-back"
+        assert rows.purchase_of_charge(ANNA, "charge-paid") == bought["completed", 100]
+        assert {answer.key for answer in rows.answers(ANNA)} >= {"expires-without-checkout"}
+
+        bert = rows_of(lanes, BERT).merchants[BERT]
+        assert bert.created_at is None
+        assert [(p.charge_id, p.kind.value) for p in bert.parked] == [
+            ("charge-unknown", "complete"),
+            ("charge-unknown", "refund"),
+        ]
+        faye = rows_of(lanes, FAYE)
+        (pending,) = faye.purchases_of(FAYE)
+        assert (pending.status, pending.checkout_url) == (
+            PurchaseStatus.PENDING,
+            "https://pay.example/charge-faye",
+        )
+        assert faye.answer(FAYE, "faye-trial") is not None
+        shops = {shop: m for p in lanes.values() for shop, m in _shops(p.processor).items()}
+        assert shops["shopify:faye.example"] == FAYE
+        positions = {topic for lane in lanes.values() for topic in lane.positions}
+        assert positions >= {TOPICS.name(names.MERCHANT_CREATED), TOPICS.name(names.SHOPS)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("version", [one for one in SAMPLES if one > "0.2"])
+async def test_what_later_releases_added_is_read_too(version: str, kind: str) -> None:
+    async with taken_over(stored(version), kind) as lanes:
+        rows = rows_of(lanes, CARL)
+        (part,) = rows.purchases_of(CARL)
+        assert (part.status, part.refunded_amount) == (PurchaseStatus.COMPLETED, "10.00")
+        assert part.refunded_credits == 142
+        if version < "0.3":
+            return
+        assert rows.merchants[CARL].balance == 1000 - 142 + 25
+        assert [a.reason for a in rows.adjustments.values()] == ["with our apologies"]
+        assert rows.redriven.get("sample.billing.commands.v1[0]@17") is not None
+        assert rows_of(lanes, ANNA).merchants[ANNA].former_shops == ("shopify:anna.example",)
+        assert rows_of(lanes, DORA).merchants[DORA].forgotten_at is not None
+        assert rows_of(lanes, EMIL).merchants[EMIL].total_credits_purchased == 100
+
+
+async def test_a_refund_of_0_1_0_is_not_paid_back_again() -> None:
+    async with taken_over(stored("0.1.0")) as lanes:
+        processor = lanes[partition_of(ANNA, PARTITIONS)].processor
+        stage = processor.begin()
+        again = {"merchant_id": ANNA, "charge_id": "charge-back", "amount": "39.99"}
+        topic = TOPICS.name(names.PURCHASE_REFUNDED)
+        at = 1_790_000_000_000
+        stage.add_record(topic, Record(topic, 1, 9, at, b"", json.dumps(again).encode(), []))
+        told = [out for out in stage.outgoing() if "purchase.refunded" in out.topic]
+        assert told == []
+
+
+@pytest.mark.parametrize("version", SAMPLES)
+async def test_the_verifier_finds_no_fault_in_the_log_of_any_release(version: str) -> None:
+    report = await verify_source(copied(stored(version)), TOPICS, PARTITIONS, RULES)
+    assert report.ok, "\n".join(report.lines())
+    assert report.checks["tables"].counted > 8
+
+
+@pytest.mark.parametrize("version", SAMPLES)
+def test_the_projector_reads_the_rows_of_every_release(version: str) -> None:
+    records = Records(TOPICS)
+    log = [record for record in stored(version) if record.topic in records.topics]
+    found = [records.decode(record) for record in log]
+    merchants = {row.merchant_id: row for row in found if isinstance(row, MerchantRow)}
+    purchases = {row.id: row for row in found if isinstance(row, PurchaseRow)}
+    assert merchants[ANNA].total_credits_purchased == 100
+    assert BERT not in merchants
+    assert {p.status for p in purchases.values()} >= {"pending", "refunded", "expired", "failed"}
+
+
+def test_what_this_program_writes_is_as_it_was_kept() -> None:
+    written = [text(record) for record in play()]
+    kept = [text(record) for record in stored(present_name())]
+    assert state_of(present_name()) == {VERSION}, "every changelog record carries its version"
+    assert written == kept, (
+        "rows or events are written in another form. Is it meant? Then see docs/upgrade.md: raise "
+        "VERSION and add a step when rows changed, and run `make samples`"
+    )
+
+
+def test_a_row_gets_no_new_field_without_a_new_version() -> None:
+    assert json.loads(shape_file(VERSION).read_text()) == shape(), (
+        "an older worker drops a field that it does not know: raise VERSION in "
+        "upcasting/versions.py, add a step, and run `make samples` (docs/upgrade.md)"
+    )
+
+
+def test_there_is_a_step_from_every_version_to_the_next() -> None:
+    assert sorted(STEPS) == list(range(1, VERSION))
+    assert all(table in names.TABLES for steps in STEPS.values() for table in steps)
+
+
+@pytest.mark.parametrize("version", SAMPLES)
+def test_a_step_twice_is_a_step_once_and_leaves_its_row_alone(version: str) -> None:
+    tables = {TOPICS.changelog(table): table for table in names.TABLES}
+    changed = 0
+    for record in stored(version):
+        step = STEPS[1].get(tables.get(record.topic, ""))
+        if step is None or record.value is None:
+            continue
+        row = json.loads(record.value)
+        before = dict(row)
+        once = step(row)
+        assert (step(once), row) == (once, before)
+        changed += once != before
+    assert changed == (1 if version == "0.1.0" else 0)
+
+
+def test_a_row_of_this_version_is_read_as_it_is_and_a_mark_as_it_was() -> None:
+    refunded = b'{"status":"refunded","amount":"1","credits":5}'
+    old = Record("t", 0, 0, 0, b"k", refunded, ())
+    assert present(names.CREDIT_PURCHASES, replace(old, headers=WRITTEN)) is refunded
+    assert b"refunded_credits" in (present(names.CREDIT_PURCHASES, old) or b"")
+    assert present(names.CREDIT_PURCHASES, replace(old, key=b"\0mark/x", value=b"y")) == b"y"
+    assert present(names.CREDIT_PURCHASES, replace(old, value=None)) is None
+
+
+async def test_nobody_reads_the_rows_of_a_newer_release() -> None:
+    log = stored(present_name())
+    last = max(n for n, r in enumerate(log) if r.topic == TOPICS.changelog(names.CREDIT_PURCHASES))
+    place = f"{log[last].topic}[{log[last].partition}]@{log[last].offset}"
+    log[last] = newer(log[last])
+
+    with pytest.raises(NewerState, match="is of state version 3") as raised:
+        async with taken_over(log):
+            pass
+    assert str(raised.value).startswith(place)
+    with pytest.raises(NewerState, match="a newer release"):
+        Records(TOPICS).decode(log[last])
+    with pytest.raises(NewerState, match="verify with the release that runs"):
+        await verify_source(copied(log), TOPICS, PARTITIONS, RULES)
+    with pytest.raises(NewerState, match="a newer release"):
+        await read_partition(Read(log), TOPICS, log[last].partition, PARTITIONS)
+    strange = replace(log[last], headers=(("state", b"two"),))
+    with pytest.raises(NewerState):
+        present(names.CREDIT_PURCHASES, strange)
+
+
+class Read:
+    """A log as replay and explain read it."""
+
+    def __init__(self, log: list[Record]) -> None:
+        self._log = log
+        self._read: set[str] = set()
+
+    async def read(self, topics: Any, partition: int) -> AsyncIterator[list[Record]]:
+        """See `replaying.source.Source`."""
+        found = [r for r in self._log if r.topic in topics and r.partition == partition]
+        yield [record for record in found if record.topic not in self._read]
+        self._read.update(topics)
+
+
+@pytest.mark.parametrize("version", SAMPLES)
+async def test_replay_and_explain_read_the_rows_of_every_release(version: str) -> None:
+    partition = partition_of(ANNA, PARTITIONS)
+    history = await read_partition(Read(stored(version)), TOPICS, partition, PARTITIONS, ANNA)
+    rows = [r.value for r in history.merchants[ANNA].rows if r.table == names.CREDIT_PURCHASES]
+    refunded = [row for row in rows if row and row["status"] == "refunded"]
+    assert [row["refunded_credits"] for row in refunded] == [500]
+
+
+def _shops(processor: Any) -> dict[str, str]:
+    return dict(processor.rows.shops.items())
