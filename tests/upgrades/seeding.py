@@ -23,7 +23,7 @@ async def seed(kafka: str, prefix: str, log: Sequence[Record]) -> Topics:
     # The times of the inputs, which the broker would set, are a part of what was decided.
     timed = [altered(topic, config={**topic.config, TIME: "CreateTime"}) for topic in wanted]
     await topic_admin.create_topics(options, timed, partitions=PARTITIONS, replication=1)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=True)
     await producer.start()
     try:
         for record in log:
