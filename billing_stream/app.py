@@ -42,6 +42,9 @@ from billing_stream.rights import require_rights
 from billing_stream.settings import Settings, StoreKind
 from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
+from billing_stream.tracing.factory import new_tracing
+from billing_stream.tracing.spans import Tracing
+from billing_stream.tracing.stage import TracedStage
 from tables.committed import CommittedRows
 from tables.store import NewStore, in_memory
 from web.views import Context
@@ -75,7 +78,7 @@ def build(settings: Settings) -> BillingApp:
         written=partial(topics.written_by, partitions=settings.partitions),
         reach=reach,
     )
-    metrics = WorkerMetrics()
+    metrics, tracing = WorkerMetrics(), new_tracing(settings)
     lease = Lease(settings.session_timeout.total_seconds())
     lanes = Lanes(
         log,
@@ -85,6 +88,7 @@ def build(settings: Settings) -> BillingApp:
             names=topics,
             max_record_bytes=settings.max_record_bytes,
             new_store=_new_store(settings, group),
+            new_stage=None if tracing is None else partial(TracedStage, tracing=tracing),
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
         reach=reach,
@@ -94,7 +98,7 @@ def build(settings: Settings) -> BillingApp:
     )
     app = _new_faust_app(settings, group, lanes)
     app.transport = new_transport(app, lanes, lease, options, frozenset(topics.inputs()))
-    return _register(app, lanes, topics, settings, metrics)
+    return _register(app, lanes, topics, settings, metrics, tracing)
 
 
 def static_member(settings: Settings) -> str | None:
@@ -149,7 +153,12 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
 
 
 def _register(
-    app: faust.App, lanes: Lanes, topics: Topics, settings: Settings, metrics: WorkerMetrics
+    app: faust.App,
+    lanes: Lanes,
+    topics: Topics,
+    settings: Settings,
+    metrics: WorkerMetrics,
+    tracing: Tracing | None,
 ) -> BillingApp:
     for module in (agents.merchants, agents.webhooks, agents.commands, agents.shops):
         module.register(app, lanes, topics)
@@ -175,7 +184,7 @@ def _register(
     metrics.registry.register(
         WorkerState(watchdog, partitions=settings.partitions, ask_lags=partial(_lags, app, topics))
     )
-    context = web.server.register(app, watchdog, topics, settings, metrics=metrics)
+    context = web.server.register(app, watchdog, topics, settings, metrics=metrics, tracing=tracing)
     return BillingApp(settings, topics, lanes, app, defined, context, metrics)
 
 

@@ -176,6 +176,10 @@ _EVENT_HEADERS = {
             "description": "the record that caused it, `topic[partition]@offset`, "
             "or http, timer or cli",
         },
+        "traceparent": {
+            "type": "string",
+            "description": "of W3C Trace Context: the decision, when it was traced",
+        },
     },
     "required": ["sequence", "cause"],
 }

@@ -43,6 +43,7 @@ class BillingProcessor:
         names: Topics,
         max_record_bytes: int,
         new_store: NewStore = in_memory,
+        new_stage: "NewStage | None" = None,
     ) -> None:
         self.partition = partition
         self.partitions = partitions
@@ -50,6 +51,7 @@ class BillingProcessor:
         self.names = names
         self.max_record_bytes = max_record_bytes
         self.store = new_store(partition)
+        self._new_stage = new_stage or BillingStage
         self.rows = self.store.rows
         self.deadlines = self.store.deadlines
         self._restored = 0
@@ -88,7 +90,7 @@ class BillingProcessor:
 
     def begin(self) -> "BillingStage":
         """An empty stage over what was committed."""
-        return BillingStage(self)
+        return self._new_stage(self)
 
     def next_due(self) -> datetime | None:
         """When something falls due next, or None."""
@@ -358,6 +360,10 @@ class BillingStage:
             yield Outgoing(topic, shop.encode(), value, WRITTEN)
 
 
+NewStage = Callable[[BillingProcessor], BillingStage]
+"""Makes an empty stage over what a processor has."""
+
+
 def new_processors(
     *,
     partitions: int,
@@ -365,6 +371,7 @@ def new_processors(
     names: Topics,
     max_record_bytes: int,
     new_store: NewStore = in_memory,
+    new_stage: "NewStage | None" = None,
 ) -> Callable[[int], Any]:
     """Makes the processor of a partition, for the lanes."""
 
@@ -376,6 +383,7 @@ def new_processors(
             names=names,
             max_record_bytes=max_record_bytes,
             new_store=new_store,
+            new_stage=new_stage,
         )
 
     return new_processor

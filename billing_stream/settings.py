@@ -13,6 +13,7 @@ from billing_stream.durations import Duration
 from billing_stream.env_file import env_file
 from billing_stream.errors import SettingsError
 from billing_stream.settings_logs import LogSettings
+from billing_stream.settings_traces import TraceSettings
 from billing_stream.settings_wire import WireSettings, postgres_problems
 
 
@@ -36,7 +37,7 @@ class StoreKind(StrEnum):
     ROCKSDB = "rocksdb"
 
 
-class Settings(WireSettings, LogSettings):
+class Settings(WireSettings, LogSettings, TraceSettings):
     """The settings of every process; the variable of each is its alias."""
 
     model_config = SettingsConfigDict(

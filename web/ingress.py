@@ -13,6 +13,7 @@ from billing_stream.engine.kafka_log import ClientOptions
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.schemas import encode
 from billing_stream.topics import Topics
+from billing_stream.tracing.spans import TRACEPARENT, Tracing
 from web.envelope import not_ready
 
 SOURCE_SERVICE = "billing-webhooks"
@@ -50,15 +51,33 @@ class Ingress(Protocol):
 class KafkaIngress:
     """Writes webhooks to Kafka. It connects when the first one comes."""
 
-    def __init__(self, options: ClientOptions, topics: Topics, partitions: int) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        topics: Topics,
+        partitions: int,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._options = options
         self._topics = topics
         self._partitions = partitions
+        self._tracing = tracing
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
     async def put(self, record: WebhookRecord) -> None:
         """As `Ingress.put`; at most `ACK_SECONDS`."""
+        if self._tracing is None:
+            await self._put(record)
+            return
+        said = {
+            "messaging.system": "kafka",
+            "messaging.destination.name": self._topics.name(record.topic),
+        }
+        with self._tracing.sending(f"send {record.topic}", said) as traceparent:
+            await self._put(record, (TRACEPARENT, traceparent.encode()))
+
+    async def _put(self, record: WebhookRecord, *more: tuple[str, bytes]) -> None:
         value = {
             "event_type": record.topic,
             "correlation_id": record.correlation_id,
@@ -69,6 +88,7 @@ class KafkaIngress:
         headers = [
             ("platform", record.platform.encode()),
             ("correlation_id", record.correlation_id.encode()),
+            *more,
         ]
         if record.delivery_id is not None:
             headers.append(("delivery", record.delivery_id.encode("utf-8", "replace")))

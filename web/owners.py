@@ -14,6 +14,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Request
 from billing_stream.processor import BillingProcessor
+from billing_stream.tracing.spans import Tracing
 from tables.committed import CommittedRows
 from web.envelope import ApiError, Ids, not_ready
 from web.peers import Peers
@@ -55,10 +56,13 @@ class ShopCache:
 class Owners:
     """Answers queries from the rows of this worker, or from those of the key's owner."""
 
-    def __init__(self, lanes: Lanes, peers: Peers, *, partitions: int) -> None:
+    def __init__(
+        self, lanes: Lanes, peers: Peers, *, partitions: int, tracing: Tracing | None = None
+    ) -> None:
         self._lanes = lanes
         self._peers = peers
         self._partitions = partitions
+        self._tracing = tracing
         self._cache = ShopCache()
 
     async def merchant_of(self, shop: str, ids: Ids) -> str:
@@ -110,11 +114,19 @@ class Owners:
         lane = self.lane_here(partition)
         if lane is None:
             raise not_ready(f"partition {partition} is not on this worker")
+        request = Request(command, origin, correlation_id)
         try:
-            answered: Answered = await lane.ask(Request(command, origin, correlation_id))
+            return await self._asked(lane, request)
         except NotReady as error:
             raise not_ready(str(error)) from None
-        return answered
+
+    async def _asked(self, lane: Lane, request: Request) -> Answered:
+        if self._tracing is None:
+            return cast(Answered, await lane.ask(request))
+        tag = request.command.__struct_config__.tag
+        said = {"messaging.destination.partition.id": str(lane.partition)}
+        with self._tracing.sending(f"append {tag}", said) as traceparent:
+            return cast(Answered, await lane.ask(request._replace(traceparent=traceparent)))
 
     def partition_of(self, key: str) -> int:
         """The partition of a key: a merchant id or a shop."""

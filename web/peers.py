@@ -11,6 +11,7 @@ from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types.assignor import HostToPartitionMap
 from yarl import URL
 
+from billing_stream.tracing.spans import Tracing
 from web.auth import internal_headers
 from web.envelope import (
     CORRELATION_ID,
@@ -30,10 +31,18 @@ CONNECTIONS_MAX = 256
 class Peers:
     """Sends requests to the workers that own the partitions."""
 
-    def __init__(self, app: faust.App, *, changelog: str, internal_secret: str) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        *,
+        changelog: str,
+        internal_secret: str,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._app = app
         self._changelog = changelog
         self._secret = internal_secret
+        self._tracing = tracing
         # Apart, because commands may wait long, and must not keep queries waiting.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._assignment: HostToPartitionMap | None = None
@@ -68,6 +77,8 @@ class Peers:
         headers = internal_headers(self._secret)
         headers[REQUEST_ID] = ids.request_id
         headers[CORRELATION_ID] = ids.correlation_id
+        if self._tracing is not None:
+            headers.update(self._tracing.passed_on())
         try:
             async with self._client(method == "GET").request(
                 method,

@@ -1,5 +1,6 @@
 """The web part of a worker, put onto Faust's own web server."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -23,6 +24,7 @@ from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
+from billing_stream.tracing.spans import Tracing
 from web import billing, described, health, history, operators
 from web.auth import internal_headers
 from web.checkout_page import CHECKOUT_PATH, CheckoutPage
@@ -35,6 +37,7 @@ from web.measured import METRICS_PATH, Metrics, measuring_middleware
 from web.owners import QUERIES_PATH, Owners
 from web.peers import Peers
 from web.projection import Projection
+from web.traced import tracing_middleware
 from web.views import ApiView, Context, add_page, envelope_middleware, gate_middleware
 from web.webhooks import WEBHOOKS_PATH, Webhooks
 
@@ -76,6 +79,7 @@ def register(
     metrics: WorkerMetrics,
     platforms: Mapping[Platform, base.Platform] | None = None,
     ingress: Ingress | None = None,
+    tracing: Tracing | None = None,
 ) -> Context:
     """Add every page; whatever goes wrong, the answer has one shape.
 
@@ -88,8 +92,8 @@ def register(
     has_local = any(isinstance(platform, Local) for platform in platforms.values())
     platforms = {name: Measured(name, each, metrics) for name, each in platforms.items()}
     changelog = topics.changelog(names.BILLING_RECORDS)
-    peers = Peers(app, changelog=changelog, internal_secret=internal_secret)
-    owners = Owners(watchdog.lanes, peers, partitions=settings.partitions)
+    peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
+    owners = Owners(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     checkouts = Checkouts(owners, platforms, settings.currency)
     context = Context(
         owners=owners,
@@ -97,7 +101,8 @@ def register(
         commands=Commands(owners, peers, checkouts, settings.request_deadline),
         checkouts=checkouts,
         platforms=platforms,
-        ingress=ingress or KafkaIngress(client_options(settings), topics, settings.partitions),
+        ingress=ingress
+        or KafkaIngress(client_options(settings), topics, settings.partitions, tracing),
         projection=_projection(settings),
         rate_limit=RateLimit(settings.requests_per_minute),
         gate=Gate(settings.requests_waiting_max),
@@ -112,7 +117,7 @@ def register(
     if has_local:
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
     seconds = settings.request_deadline.total_seconds()
-    _set_up_server(cast(driver.Web, app.web), context, seconds)
+    _set_up_server(cast(driver.Web, app.web), context, seconds, tracing)
     return context
 
 
@@ -121,12 +126,16 @@ def _projection(settings: Settings) -> Projection:
     return Projection(url.get_secret_value() if url else None, settings.projection_schema)
 
 
-def _set_up_server(server: driver.Web, context: Context, seconds: float) -> None:
+def _set_up_server(
+    server: driver.Web, context: Context, seconds: float, tracing: Tracing | None
+) -> None:
     # Faust's own pages are not ours to show.
     server.blueprints = BlueprintManager()
     # Unpacked before anything is verified, a body of a megabyte could be one of gigabytes.
     server._runner = web.AppRunner(server.web_app, **RUNNER_OPTIONS)
     server.web_app.middlewares.append(measuring_middleware(context.metrics))
+    if tracing is not None:
+        server.web_app.middlewares.append(tracing_middleware(tracing, UNGATED))
     server.web_app.middlewares.append(envelope_middleware)
     server.web_app.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
 
@@ -135,6 +144,8 @@ def _set_up_server(server: driver.Web, context: Context, seconds: float) -> None
         await context.peers.close()
         await context.ingress.close()
         context.projection.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     server.web_app.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)

@@ -20,11 +20,15 @@ class Outgoing(Struct, frozen=True, gc=False):
 
 
 class Request(NamedTuple):
-    """A command that comes from no topic. `origin` is http, timer, cli or operator:<who>."""
+    """A command that comes from no topic. `origin` is http, timer, cli or operator:<who>.
+
+    `traceparent` (W3C) is that of whoever asks, when it is traced.
+    """
 
     command: Any
     origin: str
     correlation_id: str
+    traceparent: str | None = None
 
 
 class Stage(Protocol):

@@ -1,0 +1,24 @@
+"""Whether a worker tells a collector what it does."""
+
+from enum import StrEnum
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class Traces(StrEnum):
+    """Where traces go. With `otlp`, OTEL_EXPORTER_OTLP_ENDPOINT and its kin say where exactly."""
+
+    OFF = "off"
+    OTLP = "otlp"
+
+
+class TraceSettings(BaseSettings):
+    """The traces of a worker."""
+
+    traces: Traces = Field(
+        validation_alias="BILLING_TRACES",
+        description="off or otlp: traces to a collector of OpenTelemetry, by the usual OTEL_ "
+        "variables; needs `billing-stream[otel]`",
+        default=Traces.OFF,
+    )
