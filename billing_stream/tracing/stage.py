@@ -39,7 +39,7 @@ class TracedStage(BillingStage):
         parent = traceparent_of(record.headers)
         if parent is None:
             return super().add_record(topic, record)
-        said = {
+        said: Attributes = {
             "messaging.system": "kafka",
             "messaging.destination.name": record.topic,
             "messaging.destination.partition.id": str(record.partition),
