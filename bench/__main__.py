@@ -14,7 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import expiry, http, latency, live, profile, projector, scale, stock, throughput
+from bench import (
+    expiry,
+    http,
+    latency,
+    live,
+    profile,
+    projector,
+    scale,
+    stock,
+    stores,
+    throughput,
+)
 from bench.setting import Setting, busy_before, machine, say
 from bench.verified import verified
 from billing_stream.dev.cluster import Cluster
@@ -22,7 +33,17 @@ from billing_stream.dev.cluster import Cluster
 STAGES = "stages without a broker, us per record"
 LIVE = "a worker with a full queue, us of its CPU per record"
 AT_RATE = "a worker at 1,000 records/s"
-PARTS = ("throughput", "stock", "latency", "http", "profile", "scale", "expiry", "projector")
+PARTS = (
+    "throughput",
+    "stock",
+    "latency",
+    "http",
+    "profile",
+    "scale",
+    "expiry",
+    "projector",
+    "stores",
+)
 Row = tuple[str, str, str, bool | None]
 Measure = Callable[[Setting], Awaitable[dict[str, Any]]]
 
@@ -36,6 +57,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--match", default="", help="of scale: what has this in its name")
+    parser.add_argument("--merchants", type=int, default=200_000, help="of stores: how many")
     parser.add_argument(
         "--profile", dest="only", action="store_const", const="profile", help="where time goes"
     )
@@ -117,6 +139,15 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
         with projector.database() as url:
             measure = partial(projector.measure, database_url=url, purchases=100_000 // fewer)
             await part("projector", 8, measure, has_history=False)
+    if "stores" in wanted:
+        measure = partial(
+            stores.measure,
+            merchants=arguments.merchants // fewer,
+            purchases=2 * arguments.merchants // fewer,
+            records=100_000 // fewer,
+            rounds=2,
+        )
+        await part("stores", 8, measure, has_history=False)
     return found
 
 
@@ -157,7 +188,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
         table.append(
             (f"{name}, p99", f"{p99:.0f} ms", "150 ms" if goal else "", goal and p99 <= 150)
         )
-    return table + scale.rows(found) + expiry.rows(found)
+    return table + scale.rows(found) + expiry.rows(found) + stores.rows(found)
 
 
 def main() -> None:

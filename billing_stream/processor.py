@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from billing_stream import schemas, topics
@@ -15,6 +16,7 @@ from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Outgoing, Request
 from billing_stream.errors import InvalidRecord
+from billing_stream.foreseen import Foreseen
 from billing_stream.schemas import InputRecord, encode
 from billing_stream.topics import Topics
 from billing_stream.upcasting.versions import WRITTEN
@@ -136,6 +138,7 @@ class BillingStage:
         self._processor = processor
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
+        self._foreseen = Foreseen(processor.store)
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
@@ -156,11 +159,16 @@ class BillingStage:
         """Merchants for which time was let pass, because something fell due."""
         return self._looked_at
 
+    def expect(self, topic: str, records: Sequence[InputRecord]) -> None:
+        """Decode ahead, where it pays to fetch the rows of many records at once."""
+        if self._processor.store.fetches:
+            self._foreseen.add(topic, records, partial(self._decode, self._processor.bases[topic]))
+
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         base = self._processor.bases[topic]
         try:
-            incoming = schemas.decode(base, record, self._processor.max_record_bytes)
+            incoming = self._foreseen.take(topic, record) or self._decode(base, record)
         except InvalidRecord as error:
             self._divert(record, NOT_UNDERSTOOD, str(error))
             return False
@@ -221,6 +229,9 @@ class BillingStage:
         for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
         self._processor.store.commit()
+
+    def _decode(self, base: str, record: InputRecord) -> schemas.Incoming:
+        return schemas.decode(base, record, self._processor.max_record_bytes)
 
     def _decide(
         self,

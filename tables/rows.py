@@ -16,7 +16,8 @@ PENDING = PurchaseStatus.PENDING
 Deadline = tuple[datetime, str]
 
 
-def _charge_key(merchant_id: str, charge_id: str) -> str:
+def charge_key(merchant_id: str, charge_id: str) -> str:
+    """The key of a merchant's charge in the charge index."""
     return f"{merchant_id}/{charge_id}"
 
 
@@ -52,7 +53,7 @@ class PartitionRows:
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """The merchant's purchase that this charge is attached to."""
-        return self.purchase_at(_charge_key(merchant_id, charge_id))
+        return self.purchase_at(charge_key(merchant_id, charge_id))
 
     def purchase_at(self, charge_key: str) -> Purchase | None:
         """The purchase at a key of the charge index."""
@@ -138,7 +139,7 @@ class PartitionRows:
         if purchase.platform_charge_id is not None and (
             old is None or old.platform_charge_id is None
         ):
-            self._charges[_charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
+            self._charges[charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
         before, after = _waits(old), _waits(purchase)
         if before != after:
             if before is not None:
@@ -206,7 +207,7 @@ class StagedRows:
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """As `PartitionRows.purchase_of_charge`, with what is staged."""
-        key = _charge_key(merchant_id, charge_id)
+        key = charge_key(merchant_id, charge_id)
         found = self._charges.get(key)
         if found is not None:
             return self.purchases[found]
@@ -280,7 +281,7 @@ class StagedRows:
             self.purchases[purchase.id] = purchase
             charge = purchase.platform_charge_id
             if charge is not None and (committed is None or committed.platform_charge_id is None):
-                self._charges[_charge_key(merchant_id, charge)] = purchase.id
+                self._charges[charge_key(merchant_id, charge)] = purchase.id
         if decision.forgotten or decision.answers:
             changed = self.answers_changed.setdefault(merchant_id, {})
             for key in decision.forgotten:

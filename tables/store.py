@@ -1,6 +1,6 @@
 """A partition's committed rows and deadlines together: in memory, or in RocksDB."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from tables.committed import CommittedRows, Schedule
@@ -18,6 +18,15 @@ class Store(Protocol):
     @property
     def deadlines(self) -> Schedule:
         """What falls due when, by merchant."""
+
+    @property
+    def fetches(self) -> bool:
+        """Whether reads are dear enough to be told of before: see `expect`."""
+
+    def expect(
+        self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
+    ) -> None:
+        """These merchants, charges (`merchant/charge`) and purchases will be read soon."""
 
     def unscheduled(self) -> Iterable[str]:
         """While restoring: the merchants whose deadlines are to be set before `commit`."""
@@ -42,6 +51,16 @@ class MemoryStore:
     def __init__(self) -> None:
         self.rows = PartitionRows()
         self.deadlines = Deadlines()
+
+    @property
+    def fetches(self) -> bool:
+        """All is at hand."""
+        return False
+
+    def expect(
+        self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
+    ) -> None:
+        """Nothing to do."""
 
     def unscheduled(self) -> Iterable[str]:
         """None: each is scheduled once, when all rows are there."""

@@ -1,6 +1,6 @@
 """What the engine asks of the application: decide, collect, apply. It knows no Kafka."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -34,8 +34,12 @@ class Request(NamedTuple):
 class Stage(Protocol):
     """The changes of one transaction, not yet visible. Used once, by one lane.
 
-    Nothing here may do I/O, wait, or change what was committed, except `apply`.
+    Nothing here may do I/O, wait, or change what was committed, except `apply`; where rows are
+    on the disk they may be read from there.
     """
+
+    def expect(self, topic: str, records: Sequence[InputRecord]) -> None:
+        """These records of `topic` will be added soon: what they need may be fetched at once."""
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """Take an input record of `topic`; False when it makes no sense: a dead letter.

@@ -5,8 +5,7 @@ from struct import Struct as Layout
 import msgspec
 
 from billing_stream.domain.model import Merchant
-from billing_stream.schemas import encode
-from tables import codecs
+from tables.rocks import packed
 
 _LAYOUT = Layout(">qqQIII?")
 NEVER = (1 << 63) - 1
@@ -41,10 +40,10 @@ class Head(msgspec.Struct, gc=False):
             self.purchases,
             self.exact,
         )
-        return numbers if self.merchant is None else numbers + encode(self.merchant)
+        return numbers if self.merchant is None else numbers + packed.pack(self.merchant)
 
 
 def unpack(value: bytes) -> Head:
     """As it was stored."""
     row = value[_LAYOUT.size :]
-    return Head(codecs.merchant.decode(row) if row else None, *_LAYOUT.unpack_from(value))
+    return Head(packed.merchant(row) if row else None, *_LAYOUT.unpack_from(value))

@@ -2,18 +2,19 @@
 
 Everything can be found again in the changelogs, so nothing on the disk is trusted: a
 partition begins with an empty database and is filled by restore. What is put becomes
-readable at `commit`, all at once.
+readable at `commit`, all at once. Reads are dear when each is a call of its own: what a
+transaction will read is fetched before (`expect`), and what it puts is compared with what was
+there when all of it is known (`_settle`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Answer
-from billing_stream.schemas import encode
-from tables import codecs
-from tables.rocks import keys
+from tables.rocks import keys, packed
+from tables.rocks.ahead import Ahead
 from tables.rocks.database import Budget, Database
 from tables.rocks.head import NEVER, Head, unpack
 from tables.rocks.hot import Hot
@@ -34,8 +35,12 @@ class RocksRows:
 
     def __init__(self, path: Path, budget: Budget) -> None:
         self.db = Database(path, budget)
-        self._heads: Hot[Head] = Hot(budget.hot_rows)
-        self._hot_purchases: Hot[Purchase] = Hot(budget.hot_rows)
+        self.hot_merchants: Hot[Head] = Hot(budget.hot_rows)
+        self.hot_purchases: Hot[Purchase] = Hot(budget.hot_rows)
+        self._ahead = Ahead(self.db)
+        # What was put since the last commit, and has yet to find its places in the indexes.
+        self._unsettled_merchants: dict[str, Merchant] = {}
+        self._unsettled_purchases: dict[str, Purchase] = {}
         # What was changed since the last commit.
         self._changed: dict[str, Head] = {}
         self._put_purchases: dict[str, Purchase] = {}
@@ -50,38 +55,53 @@ class RocksRows:
 
     # -- read
 
+    def expect(
+        self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
+    ) -> None:
+        """Fetch what will be read before the next commit, and is not at hand."""
+        ahead, heads, hot = self._ahead, self.hot_merchants, self.hot_purchases
+        self._ahead.fetch(
+            [m for m in merchants if m not in ahead.heads and heads.get(m) is None],
+            [c for c in charges if c not in ahead.charges],
+            [p for p in purchases if p not in ahead.purchases and hot.get(p) is None],
+        )
+
     def head(self, merchant_id: str) -> Head | None:
         """What is stored for the merchant, or None."""
-        head = self._changed.get(merchant_id)
-        if head is not None:
-            return head
-        head = self._heads.get(merchant_id)
-        if head is not None:
+        if self._unsettled_purchases or self._unsettled_merchants:
+            self._settle()
+        ahead = self._ahead.heads
+        head = self._changed.get(merchant_id) or ahead.get(merchant_id)
+        if head is None:
+            head = self.hot_merchants.get(merchant_id)
+        if head is not None or merchant_id in ahead:
             return head
         value = self.db.get(keys.MERCHANT + merchant_id.encode())
         if value is None:
             return None
         head = unpack(value)
-        self._heads.put(merchant_id, head)
+        self.hot_merchants.put(merchant_id, head)
         return head
 
     def merchant(self, merchant_id: str) -> Merchant | None:
         """The merchant's row, or None when nothing was ever heard of it."""
-        head = self._heads.get(merchant_id) or self.head(merchant_id)
+        head = self._ahead.heads.get(merchant_id) or self.head(merchant_id)
         return None if head is None else head.merchant
 
     def purchase(self, purchase_id: str) -> Purchase | None:
         """The purchase with this id, whoever's it is."""
-        found = self._put_purchases.get(purchase_id) or self._hot_purchases.get(purchase_id)
+        found = self._put_purchases.get(purchase_id) or self.hot_purchases.get(purchase_id)
         if found is not None:
             return found
+        if purchase_id in self._ahead.purchases:
+            return self._ahead.purchases[purchase_id]
         value = self.db.get(keys.PURCHASE + purchase_id.encode())
         if value is not None and value.startswith(keys.ELSEWHERE):
             value = self.db.get(keys.CHARGE + value[1:])
         if value is None:
             return None
-        found = codecs.purchase.decode(value)
-        self._hot_purchases.put(purchase_id, found)
+        found = packed.purchase(value)
+        self.hot_purchases.put(purchase_id, found)
         return found
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
@@ -90,11 +110,13 @@ class RocksRows:
 
     def purchase_at(self, charge_key: str) -> Purchase | None:
         """The purchase at a key of the charge index."""
+        if charge_key in self._ahead.charges:
+            return self._ahead.charges[charge_key]
         value = self.db.get(keys.CHARGE + charge_key.encode())
         if value is None:
             return None
-        found = codecs.purchase.decode(value)
-        self._hot_purchases.put(found.id, found)
+        found = packed.purchase(value)
+        self.hot_purchases.put(found.id, found)
         return found
 
     def pending(self, merchant_id: str) -> list[tuple[datetime, str]]:
@@ -146,7 +168,7 @@ class RocksRows:
     def adjustment(self, adjustment_id: str) -> Adjustment | None:
         """The adjustment with this id."""
         value = self.db.get(keys.ADJUSTMENT + adjustment_id.encode())
-        return None if value is None else codecs.adjustment.decode(value)
+        return None if value is None else packed.adjustment(value)
 
     def every_answer(self) -> Iterator[Answer]:
         """All stored answers of the partition."""
@@ -194,10 +216,30 @@ class RocksRows:
 
     def put_merchant(self, merchant: Merchant) -> None:
         """Add or replace a merchant."""
-        self.change(merchant.merchant_id).merchant = merchant
+        self._unsettled_merchants[merchant.merchant_id] = merchant
 
     def put_purchase(self, purchase: Purchase) -> None:
         """Add or replace a purchase, and its places in the indexes."""
+        self._unsettled_purchases[purchase.id] = purchase
+
+    def _settle(self) -> None:
+        """Give all that was put its places in the indexes, whose changes are then put too."""
+        merchants, purchases = self._unsettled_merchants, self._unsettled_purchases
+        if not merchants and not purchases:
+            return
+        self._unsettled_merchants, self._unsettled_purchases = {}, {}
+        owners = {purchase.merchant_id for purchase in purchases.values()}
+        self.expect(
+            [m for m in owners.union(merchants) if m not in self._changed],
+            (),
+            [p for p in purchases if p not in self._put_purchases],
+        )
+        for merchant_id, merchant in merchants.items():
+            self.change(merchant_id).merchant = merchant
+        for purchase in purchases.values():
+            self._settle_purchase(purchase)
+
+    def _settle_purchase(self, purchase: Purchase) -> None:
         db, merchant_id = self.db, purchase.merchant_id
         old = self.purchase(purchase.id)
         head = self.change(merchant_id)
@@ -208,11 +250,11 @@ class RocksRows:
             db.put(keys.of_merchant(keys.BY_AGE, merchant_id) + created + name, b"")
         charge = purchase.platform_charge_id
         if charge is None:
-            db.put(keys.PURCHASE + name, encode(purchase))
+            db.put(keys.PURCHASE + name, packed.pack(purchase))
         else:
             # A charge belongs to one purchase, which keeps it.
             own = keys.of_merchant(keys.CHARGE, merchant_id) + charge.encode()
-            db.put(own, encode(purchase))
+            db.put(own, packed.pack(purchase))
             if old is None or old.platform_charge_id is None:
                 db.put(keys.PURCHASE + name, keys.ELSEWHERE + own[1:])
         before, after = _waits(old), _waits(purchase)
@@ -232,7 +274,7 @@ class RocksRows:
         turn, head.turn = head.turn, head.turn + 1
         key, place = answer.key.encode(), keys.ordered(turn)
         own = keys.of_merchant(keys.ANSWER, merchant_id) + key
-        self.db.put(own, place + encode(answer))
+        self.db.put(own, place + packed.pack(answer))
         self.db.put(keys.of_merchant(keys.IN_TURN, merchant_id) + place, key)
         self._put_answers[own] = turn, answer
 
@@ -249,7 +291,7 @@ class RocksRows:
 
     def put_adjustment(self, adjustment: Adjustment) -> None:
         """Add an adjustment; none ever changes."""
-        self.db.put(keys.ADJUSTMENT + adjustment.id.encode(), encode(adjustment))
+        self.db.put(keys.ADJUSTMENT + adjustment.id.encode(), packed.pack(adjustment))
 
     def put_shop(self, shop: str, merchant_id: str | None) -> None:
         """Say whose shop `platform:domain` is; None: nobody's."""
@@ -268,17 +310,19 @@ class RocksRows:
 
     def unscheduled(self) -> list[str]:
         """The merchants changed since the last commit: what is due of them may have changed."""
+        self._settle()
         return list(self._changed)
 
     def commit(self) -> None:
         """Make what was put readable, all of it at once."""
-        put, hot = self.db.put, self._heads
+        self._settle()
+        put = self.db.put
         for merchant_id, head in self._changed.items():
             put(keys.MERCHANT + merchant_id.encode(), head.pack())
-            hot.put(merchant_id, head)
         self.db.write()
-        for purchase_id, purchase in self._put_purchases.items():
-            self._hot_purchases.put(purchase_id, purchase)
+        self._ahead.clear()
+        self.hot_merchants.update(self._changed)
+        self.hot_purchases.update(self._put_purchases)
         self._changed = {}
         self._put_purchases = {}
         self._put_answers = {}
@@ -325,4 +369,4 @@ class RocksRows:
         value = self.db.get(own)
         if value is None:
             return None
-        return keys.number_of(value, 0), codecs.answer.decode(value[keys.TIME_BYTES :])
+        return keys.number_of(value, 0), packed.answer(value[keys.TIME_BYTES :])

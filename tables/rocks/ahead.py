@@ -1,0 +1,62 @@
+"""Committed rows that are about to be read, fetched at once: for one transaction, then gone."""
+
+from collections.abc import Collection
+
+from billing_stream.domain.model import Purchase
+from tables.rocks import keys, packed
+from tables.rocks.database import Database
+from tables.rocks.head import Head, unpack
+
+
+class Ahead:
+    """Rows by merchant, by `merchant/charge` and by purchase; None: there is no such row.
+
+    Nothing that is not committed comes here, and `clear` must follow each commit.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.heads: dict[str, Head | None] = {}
+        self.charges: dict[str, Purchase | None] = {}
+        self.purchases: dict[str, Purchase | None] = {}
+
+    def fetch(
+        self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
+    ) -> None:
+        """Read what is not here yet: one call, while other threads may run."""
+        wanted = [keys.MERCHANT + merchant.encode() for merchant in merchants]
+        wanted += [keys.CHARGE + charge.encode() for charge in charges]
+        wanted += [keys.PURCHASE + purchase.encode() for purchase in purchases]
+        if not wanted:
+            return
+        found = iter(self._db.get(wanted))
+        # `found` last: zip takes from the first before it sees that the second has ended.
+        for merchant, value in zip(merchants, found, strict=False):
+            self.heads[merchant] = None if value is None else unpack(value)
+        for charge, value in zip(charges, found, strict=False):
+            self._keep(charge, value)
+        elsewhere = []
+        for purchase, value in zip(purchases, found, strict=False):
+            if value is None:
+                self.purchases[purchase] = None
+            elif value.startswith(keys.ELSEWHERE):
+                elsewhere.append(value[1:])
+            else:
+                self.purchases[purchase] = packed.purchase(value)
+        if elsewhere:
+            values = self._db.get([keys.CHARGE + charge for charge in elsewhere])
+            for charge, value in zip(elsewhere, values, strict=True):
+                self._keep(charge.decode(), value)
+
+    def clear(self) -> None:
+        """Forget all of it: what is read next may have changed."""
+        self.heads.clear()
+        self.charges.clear()
+        self.purchases.clear()
+
+    def _keep(self, charge: str, value: bytes | None) -> None:
+        if value is None:
+            self.charges[charge] = None
+        else:
+            found = self.charges[charge] = packed.purchase(value)
+            self.purchases[found.id] = found
