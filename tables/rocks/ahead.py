@@ -29,7 +29,7 @@ class Ahead:
         wanted += [keys.PURCHASE + purchase.encode() for purchase in purchases]
         if not wanted:
             return
-        found = iter(self._db.get(wanted))
+        found = iter(self._db.get_many(wanted))
         # `found` last: zip takes from the first before it sees that the second has ended.
         for merchant, value in zip(merchants, found, strict=False):
             self.heads[merchant] = None if value is None else unpack(value)
@@ -44,7 +44,7 @@ class Ahead:
             else:
                 self.purchases[purchase] = packed.purchase(value)
         if elsewhere:
-            values = self._db.get([keys.CHARGE + charge for charge in elsewhere])
+            values = self._db.get_many([keys.CHARGE + charge for charge in elsewhere])
             for charge, value in zip(elsewhere, values, strict=True):
                 self._keep(charge.decode(), value)
 

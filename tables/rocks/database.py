@@ -92,9 +92,14 @@ class Database:
         self._db: Any = Rdict(str(path), _options(budget))
         self._no_log = _no_log()
         # Called for every row: the library's own, without a call of ours around them.
-        self.get = self._db.get
+        self.get: Callable[[bytes], bytes | None] = self._db.get
         self._begin()
         budget.databases += 1
+
+    def get_many(self, wanted: list[bytes]) -> list[bytes | None]:
+        """The value of each key in turn, in one call, while other threads may run."""
+        found: list[bytes | None] = self._db.get(wanted)
+        return found
 
     def write(self) -> None:
         """Write what was put and deleted since the last time, at once."""

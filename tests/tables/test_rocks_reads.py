@@ -11,7 +11,7 @@ from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, Pu
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.schemas import encode
 from billing_stream.topics import Topics
-from tables.rocks.database import MIB, Budget
+from tables.rocks.database import MIB, Budget, Database
 from tables.rocks.hot import Hot
 from tables.rocks.store import RocksStore
 from tables.store import MemoryStore, Store
@@ -19,18 +19,24 @@ from tests.support.partition import Record, record
 from tests.support.world import NOW, everything
 
 
-class Counted:
-    """A database's reads, counted."""
+class Reads:
+    """Counts what is asked of a database."""
 
-    def __init__(self, store: RocksStore) -> None:
+    def __init__(self, db: Database, patch: pytest.MonkeyPatch) -> None:
         self.calls = 0
-        self._get = store.rows.db.get
-        store.rows.db.get = self.get
+        self._get, self._get_many = db.get, db.get_many
+        patch.setattr(db, "get", self.get)
+        patch.setattr(db, "get_many", self.get_many)
 
-    def get(self, key: bytes | list[bytes]) -> object:
+    def get(self, key: bytes) -> bytes | None:
         """As it is, and counted."""
         self.calls += 1
         return self._get(key)
+
+    def get_many(self, wanted: list[bytes]) -> list[bytes | None]:
+        """As it is, and counted once."""
+        self.calls += 1
+        return self._get_many(wanted)
 
 
 def name(number: int) -> str:
@@ -154,12 +160,14 @@ def test_both_stores_decide_the_same_whatever_is_fetched_ahead(store: RocksStore
     assert one.deadlines.first() == other.deadlines.first()
 
 
-def test_a_transaction_reads_as_often_whatever_the_number_of_its_records(tmp_path: Path) -> None:
+def test_a_transaction_reads_as_often_whatever_the_number_of_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     for count in (10, 1_000):
         store = RocksStore(tmp_path / str(count), Budget(16))
         processor = filled(store, count)
-        reads = Counted(store)
+        reads = Reads(store.rows.db, monkeypatch)
         stage = staged(processor, range(count))
         list(stage.outgoing())
         stage.apply()
