@@ -25,7 +25,7 @@ class Ahead:
     ) -> None:
         """Read what is not here yet: one call, while other threads may run."""
         wanted = [keys.MERCHANT + merchant.encode() for merchant in merchants]
-        wanted += [keys.CHARGE + charge.encode() for charge in charges]
+        wanted += [keys.of_charge(charge) for charge in charges]
         wanted += [keys.PURCHASE + purchase.encode() for purchase in purchases]
         if not wanted:
             return
@@ -40,13 +40,13 @@ class Ahead:
             if value is None:
                 self.purchases[purchase] = None
             elif value.startswith(keys.ELSEWHERE):
-                elsewhere.append(value[1:])
+                elsewhere.append(value[1:].decode())
             else:
                 self.purchases[purchase] = packed.purchase(value)
         if elsewhere:
-            values = self._db.get_many([keys.CHARGE + charge for charge in elsewhere])
-            for charge, value in zip(elsewhere, values, strict=True):
-                self._keep(charge.decode(), value)
+            values = self._db.get_many([keys.of_charge(place) for place in elsewhere])
+            for place, value in zip(elsewhere, values, strict=True):
+                self._keep(place, value)
 
     def clear(self) -> None:
         """Forget all of it: what is read next may have changed."""

@@ -1,4 +1,8 @@
-"""The keys of a partition's database: one letter says what, ids are text, times sort as bytes."""
+"""The keys of a partition's database: one letter says what, ids are text, times sort as bytes.
+
+All of a merchant stands together, under its own key and what begins with it and a slash: a
+webhook finds the row of the merchant and that of the purchase in one block as a rule.
+"""
 
 from datetime import UTC, datetime, timedelta
 from struct import Struct
@@ -10,18 +14,19 @@ ELSEWHERE = b">"
 ADJUSTMENT = b"j"
 SHOP = b"s"
 REDRIVEN = b"r"
-CHARGE = b"c"
-"""merchant/charge -> row of the purchase: webhooks name the charge, and read one key."""
-BY_AGE = b"n"
-"""merchant/created, purchase: the purchases of a merchant, oldest first."""
-WAITING = b"w"
-"""merchant/expires, purchase: its pending purchases, soonest first."""
-ANSWER = b"a"
-"""merchant/key -> turn and row."""
-IN_TURN = b"t"
-"""merchant/turn -> key: its answers, oldest first."""
 DUE = b"d"
 """due, merchant: when something falls due."""
+
+CHARGE = b"c"
+"""Of a merchant: charge -> row of the purchase. Webhooks name the charge, and read one key."""
+BY_AGE = b"n"
+"""Of a merchant: created, purchase; its purchases, oldest first."""
+WAITING = b"w"
+"""Of a merchant: expires, purchase; its pending purchases, soonest first."""
+ANSWER = b"a"
+"""Of a merchant: key -> turn and row."""
+IN_TURN = b"t"
+"""Of a merchant: turn -> key; its answers, oldest first."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,7 +58,13 @@ def number_of(key: bytes, start: int) -> int:
 
 def of_merchant(kind: bytes, merchant_id: str) -> bytes:
     """What all keys of this kind and merchant begin with: no id has a slash."""
-    return kind + merchant_id.encode() + b"/"
+    return MERCHANT + merchant_id.encode() + b"/" + kind
+
+
+def of_charge(charge_key: str) -> bytes:
+    """The key of the purchase at `merchant/charge`."""
+    merchant_id, _, charge = charge_key.partition("/")
+    return of_merchant(CHARGE, merchant_id) + charge.encode()
 
 
 def after(prefix: bytes) -> bytes:

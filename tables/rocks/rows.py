@@ -97,7 +97,7 @@ class RocksRows:
             return self._ahead.purchases[purchase_id]
         value = self.db.get(keys.PURCHASE + purchase_id.encode())
         if value is not None and value.startswith(keys.ELSEWHERE):
-            value = self.db.get(keys.CHARGE + value[1:])
+            value = self.db.get(keys.of_charge(value[1:].decode()))
         if value is None:
             return None
         found = packed.purchase(value)
@@ -112,7 +112,7 @@ class RocksRows:
         """The purchase at a key of the charge index."""
         if charge_key in self._ahead.charges:
             return self._ahead.charges[charge_key]
-        value = self.db.get(keys.CHARGE + charge_key.encode())
+        value = self.db.get(keys.of_charge(charge_key))
         if value is None:
             return None
         found = packed.purchase(value)
@@ -256,7 +256,7 @@ class RocksRows:
             own = keys.of_merchant(keys.CHARGE, merchant_id) + charge.encode()
             db.put(own, packed.pack(purchase))
             if old is None or old.platform_charge_id is None:
-                db.put(keys.PURCHASE + name, keys.ELSEWHERE + own[1:])
+                db.put(keys.PURCHASE + name, keys.ELSEWHERE + f"{merchant_id}/{charge}".encode())
         before, after = _waits(old), _waits(purchase)
         if before != after:
             if before is not None:

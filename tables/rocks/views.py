@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import Answer
-from tables import codecs
 from tables.rocks import keys
 from tables.rocks.database import Database
 
@@ -42,6 +41,9 @@ class Merchants(_View[Merchant]):
         super().__init__(rows.db, keys.MERCHANT)
         self.get = rows.merchant  # type: ignore[assignment, method-assign]
 
+    def __iter__(self) -> Iterator[str]:
+        return (key[1:].decode() for key in self._db.keys(keys.MERCHANT) if b"/" not in key)
+
 
 class Purchases(_View[Purchase]):
     """Purchases by id."""
@@ -63,7 +65,7 @@ class AnswersByMerchant(_View[dict[str, Answer]]):
     """The stored answers of each merchant that has some, by key, oldest first."""
 
     def __init__(self, rows: "RocksRows") -> None:
-        super().__init__(rows.db, keys.ANSWER)
+        super().__init__(rows.db, keys.MERCHANT)
         self._rows = rows
 
     def get(self, merchant_id: str, default: Any = None) -> Any:
@@ -72,11 +74,11 @@ class AnswersByMerchant(_View[dict[str, Answer]]):
 
     def __iter__(self) -> Iterator[str]:
         last = None
-        for name in super().__iter__():
-            merchant_id, _ = codecs.split_answer_key(name)
-            if merchant_id != last:
-                yield merchant_id
-            last = merchant_id
+        for name in self._db.keys(keys.MERCHANT):
+            owner, _, kind = name[1:].partition(b"/")
+            if kind.startswith(keys.ANSWER) and owner != last:
+                yield owner.decode()
+                last = owner
 
 
 class Texts(_View[str]):
