@@ -8,10 +8,11 @@ import pytest
 
 from billing_stream import topics
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
+from billing_stream.errors import SettingsError
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.schemas import encode
 from billing_stream.topics import Topics
-from tables.rocks.database import MIB, Budget, Database
+from tables.rocks.database import MIB, Budget, Database, Folder
 from tables.rocks.hot import Hot
 from tables.rocks.store import RocksStore
 from tables.store import MemoryStore, Store
@@ -202,3 +203,11 @@ def test_rows_that_were_not_used_for_long_go() -> None:
 
     assert hot.get("1") is None
     assert hot.get("999") == 999
+
+
+def test_two_workers_do_not_share_a_folder(tmp_path: Path) -> None:
+    one, other = Folder(tmp_path), Folder(tmp_path)
+    assert one.partition(0) != one.partition(1)
+
+    with pytest.raises(SettingsError, match="in use by another worker"):
+        other.partition(0)
