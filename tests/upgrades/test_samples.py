@@ -51,7 +51,7 @@ from tests.verify.world import Copy, Stored
 SAMPLES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 DAY_US = 86_400_000_000
 RULES = Rules(14 * DAY_US, DAY_US, 262_144)
-LOST = "a sample of a release must stay: git has it"
+LOST = "`make samples` before a release; git has those of the others, and they stay"
 
 
 def memory_log(log: list[Record]) -> MemoryLog:
@@ -149,14 +149,14 @@ async def test_rows_of_every_release_mean_what_they_meant(version: str, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("version", [one for one in SAMPLES if one > "0.2"])
+@pytest.mark.parametrize("version", [one for one in SAMPLES if one != "0.1.0"])
 async def test_what_later_releases_added_is_read_too(version: str, kind: str) -> None:
     async with taken_over(stored(version), kind) as lanes:
         rows = rows_of(lanes, CARL)
         (part,) = rows.purchases_of(CARL)
         assert (part.status, part.refunded_amount) == (PurchaseStatus.COMPLETED, "10.00")
         assert part.refunded_credits == 142
-        if version < "0.3":
+        if version == "0.2.0":
             return
         assert rows.merchants[CARL].balance == 1000 - 142 + 25
         assert [a.reason for a in rows.adjustments.values()] == ["with our apologies"]
