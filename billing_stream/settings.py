@@ -52,9 +52,21 @@ class Settings(WireSettings, LogSettings):
     client_jwt_secret: SecretStr = _env(
         "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=32
     )
+    client_jwt_secret_old: SecretStr | None = _env(
+        "CLIENT_JWT_SECRET_OLD",
+        "the secret before, or the one to come, accepted too while it is being replaced",
+        default=None,
+        min_length=32,
+    )
     internal_jwt_secret: SecretStr = _env(
         "INTERNAL_JWT_SECRET",
         "signs the tokens between our own processes",
+        min_length=32,
+    )
+    internal_jwt_secret_old: SecretStr | None = _env(
+        "INTERNAL_JWT_SECRET_OLD",
+        "the secret before, or the one to come, accepted too while it is being replaced",
+        default=None,
         min_length=32,
     )
     database_url: SecretStr | None = _env(
@@ -345,7 +357,8 @@ class Settings(WireSettings, LogSettings):
         try:
             return cls(**options)
         except ValidationError as error:
-            lines = [f"  {_variable(e)}: {e['msg']}" for e in error.errors(include_input=False)]
+            lines = [f"  {_variable(e)}: {_said(e)}" for e in error.errors(include_input=False)]
+            lines.append("docs/settings.md has them all; .env.example is one to begin with")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file}: cannot be read: {error}") from None
@@ -354,6 +367,16 @@ class Settings(WireSettings, LogSettings):
         """Every secret, for what must keep them out of sight."""
         found = (getattr(self, name) for name in type(self).model_fields)
         return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+
+    @property
+    def client_jwt_secrets(self) -> tuple[str, ...]:
+        """What tokens of clients may be signed with; the first is what we sign with."""
+        return _those_set(self.client_jwt_secret, self.client_jwt_secret_old)
+
+    @property
+    def internal_jwt_secrets(self) -> tuple[str, ...]:
+        """The same between our own processes, and for operators."""
+        return _those_set(self.internal_jwt_secret, self.internal_jwt_secret_old)
 
     @property
     def bootstrap_servers(self) -> list[str]:
@@ -372,3 +395,19 @@ class Settings(WireSettings, LogSettings):
 
 def _variable(error: Any) -> str:
     return ".".join(str(part) for part in error["loc"]) or "together"
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "string_pattern_mismatch":
+        what = {str(f.validation_alias): f.description for f in Settings.model_fields.values()}
+        return f"is not of the right form: {what.get(_variable(error))}"
+    if error["type"] == "missing":
+        return "is not set"
+    if error["type"] == "too_short":
+        # Of a secret, whose "items" nobody would take for characters.
+        return f"must have {error['ctx']['min_length']} characters at least"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _those_set(*secrets: SecretStr | None) -> tuple[str, ...]:
+    return tuple(secret.get_secret_value() for secret in secrets if secret is not None)
