@@ -78,7 +78,8 @@ def migrate() -> None:
         done = asyncio.run(migrate_schema(database.url, database.schema))
     except DATABASE_AWAY as error:
         raise ProjectionError(
-            f"PostgreSQL cannot be used: {error or type(error).__name__}"
+            f"PostgreSQL cannot be used: {error or type(error).__name__}. Does it run, and is "
+            "DATABASE_URL right?"
         ) from None
     click.echo(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
