@@ -11,7 +11,7 @@ from billing_stream.cli import cli
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 NAMED = re.compile(
-    r"(?:^|`|\$ |/bin/)billing-stream ((?:[a-z][a-z-]*|--?[a-z][a-z-]*)[^`\n#|]*)", re.M
+    r"(?:^|`|\$ |/bin/)billing-stream ((?:[a-z][a-z-]*|--?[a-z][a-z-]*)[^`\n#|>]*)", re.M
 )
 
 
