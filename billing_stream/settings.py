@@ -14,6 +14,7 @@ from billing_stream.env_file import env_file
 from billing_stream.errors import SettingsError
 from billing_stream.settings_logs import LogSettings
 from billing_stream.settings_wire import WireSettings, postgres_problems
+from billing_stream.settings_words import complaints_of
 
 
 class AppEnv(StrEnum):
@@ -357,7 +358,7 @@ class Settings(WireSettings, LogSettings):
         try:
             return cls(**options)
         except ValidationError as error:
-            lines = [f"  {_variable(e)}: {_said(e)}" for e in error.errors(include_input=False)]
+            lines = [f"  {line}" for line in complaints_of(error, cls)]
             lines.append("docs/settings.md has them all; .env.example is one to begin with")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
@@ -391,22 +392,6 @@ class Settings(WireSettings, LogSettings):
             purchase_expiry=self.pending_purchase_expiry,
             test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
         )
-
-
-def _variable(error: Any) -> str:
-    return ".".join(str(part) for part in error["loc"]) or "together"
-
-
-def _said(error: Any) -> str:
-    if error["type"] == "string_pattern_mismatch":
-        what = {str(f.validation_alias): f.description for f in Settings.model_fields.values()}
-        return f"is not of the right form: {what.get(_variable(error))}"
-    if error["type"] == "missing":
-        return "is not set"
-    if error["type"] == "too_short":
-        # Of a secret, whose "items" nobody would take for characters.
-        return f"must have {error['ctx']['min_length']} characters at least"
-    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _those_set(*secrets: SecretStr | None) -> tuple[str, ...]:
