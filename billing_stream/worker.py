@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import os
 import socket
 from signal import Signals
 from typing import Any
@@ -49,8 +50,8 @@ def check_machine(settings: Settings) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise SettingsError(
-            f"port {port} of {host} cannot be listened on ({error.strerror}): does another worker "
-            "run here? Give each a BILLING_API_EXTERNAL_PORT of its own"
+            f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): does "
+            "another worker run here? Give each a BILLING_API_EXTERNAL_PORT of its own"
         ) from None
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
