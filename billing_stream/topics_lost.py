@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 
 from billing_stream import topics as names
 from billing_stream.errors import TopicsError
@@ -19,20 +20,26 @@ async def require_none_lost(options: Mapping[str, Any], topics: Topics) -> None:
 
     Workers would begin from nothing: no credits, and every input carried out again.
     """
+    client = AIOKafkaClient(**options)
+    try:
+        await client.bootstrap()
+        existing = await client.fetch_all_metadata()
+    finally:
+        await client.close()
+    there = existing.topics()
+    lost = [name for name in map(topics.changelog, _ALWAYS_THERE) if name not in there]
+    written = [
+        TopicPartition(topic.name, partition)
+        for topic in topics.all()
+        if topic.role in _WRITTEN_BY_LANES
+        for partition in existing.partitions_for_topic(topic.name) or ()
+    ]
+    if not lost or not written:
+        return
     consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
     await consumer.start()
     try:
-        existing = await consumer.topics()
-        lost = [name for name in map(topics.changelog, _ALWAYS_THERE) if name not in existing]
-        if not lost:
-            return
-        written = [
-            TopicPartition(topic.name, partition)
-            for topic in topics.all()
-            if topic.role in _WRITTEN_BY_LANES and topic.name in existing
-            for partition in consumer.partitions_for_topic(topic.name) or ()
-        ]
-        ends = await consumer.end_offsets(written) if written else {}
+        ends = await consumer.end_offsets(written)
     finally:
         await consumer.stop()
     told = sorted({tp.topic for tp, end in ends.items() if end > 0})

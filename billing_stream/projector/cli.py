@@ -106,5 +106,7 @@ def rebuild() -> None:
     set_up_logging(settings)
     try:
         asyncio.run(rebuild_schema(settings))
+    except KafkaConnectionError:
+        raise
     except KafkaError as error:
         raise ProjectionError(f"Kafka cannot be read ({error}); try again") from None
