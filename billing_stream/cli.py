@@ -2,10 +2,12 @@
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import sys
-from typing import ClassVar
+import traceback
+from typing import ClassVar, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -13,10 +15,11 @@ from click.shell_completion import CompletionItem
 from billing_stream import __version__
 from billing_stream.acls_cli import print_acls
 from billing_stream.errors import EXIT_NEWER_STATE, BillingError, NewerState
-from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
+from billing_stream.manual import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
 
 EXIT_USAGE = 2
+EXIT_FATAL = 70
 
 
 class LazyGroup(click.Group):
@@ -133,7 +136,9 @@ class LazyGroup(click.Group):
             1: "a difference or fault was found",
             2: EXIT_WRONG,
             65: "the rows are of a newer release",
-            70: "a fatal error; 75: another process has taken over",
+            70: "a fatal error: the log, or the traceback, says which",
+            75: "another worker has taken over",
+            130: "stopped by Ctrl-C",
         },
         examples=[
             'eval "$(billing-stream dev up)"     # Kafka and PostgreSQL of this machine',
@@ -152,6 +157,10 @@ def cli(context: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
+    # What they say of an error comes to people as one message of ours. Workers and projectors
+    # have a log, where they go on being heard.
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 @cli.command(
@@ -213,7 +222,7 @@ def topics() -> None:
         },
         exits={
             0: "all topics are there and as they must be",
-            2: "one that was there is not as it must be, or no broker answers",
+            2: "one is not as it must be, or was lost, or no broker answers",
         },
         examples=[
             "billing-stream topics create",
@@ -224,22 +233,27 @@ def topics() -> None:
 def create() -> None:
     """Create the topics that are missing. What exists is checked, not changed.
 
-    It may be run again at any time, and by several at once.
+    It may be run again at any time, and by several at once. A changelog that was there before
+    and is lost is not made anew: see docs/restore.md.
     """
     from billing_stream import topic_admin as admin
     from billing_stream.kafka_options import client_options
+    from billing_stream.progress import waiting
     from billing_stream.topics import Topics
+    from billing_stream.topics_lost import require_none_lost
 
     settings = Settings.from_env()
-    wanted = Topics(settings.app_id, settings.topic_prefix).all()
-    created = asyncio.run(
-        admin.create_topics(
-            client_options(settings),
-            wanted,
-            partitions=settings.partitions,
-            replication=settings.replication_factor,
-        )
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    wanted = topics.all()
+    asyncio.run(require_none_lost(client_options(settings), topics))
+    work = admin.create_topics(
+        client_options(settings),
+        wanted,
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
     )
+    with waiting("creating topics"):
+        created = asyncio.run(work)
     for name in created:
         click.echo(f"created {name}")
     click.echo(f"{len(created)} created, {len(wanted) - len(created)} were there")
@@ -272,7 +286,7 @@ def _check(settings: Settings) -> None:
 
 
 def main() -> None:
-    """The console script: errors of ours are one clear message, not a traceback."""
+    """The console script: errors of ours are one clear message, exit codes as in docs."""
     from aiokafka.errors import KafkaError
 
     if os.getpid() == 1:
@@ -286,9 +300,27 @@ def main() -> None:
 
         lines = complaint(error)
         if lines is None:
-            raise
+            _fatal()
         click.echo(f"billing-stream: {lines}", err=True)
         sys.exit(EXIT_NEWER_STATE if isinstance(error, NewerState) else EXIT_USAGE)
+    except SystemExit as end:
+        # click says 1 then, as for a difference that was found.
+        if _interrupted(end.__context__):
+            sys.exit(EXIT_INTERRUPTED)
+        raise
+    except Exception:  # noqa: BLE001 - whatever it is, it is told and the process ends
+        _fatal()
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    return isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt)
+
+
+def _fatal() -> NoReturn:
+    """Not with 1, as Python does: that is a difference or fault that a command has found."""
+    traceback.print_exc()
+    click.echo("billing-stream: this should not happen; what stands above says where", err=True)
+    sys.exit(EXIT_FATAL)
 
 
 if __name__ == "__main__":

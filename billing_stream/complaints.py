@@ -3,10 +3,21 @@
 import asyncio
 import logging
 
+from aiokafka.errors import (
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+)
+
 from billing_stream.errors import BillingError, SettingsError
 from billing_stream.kafka_refusals import refusal
 from billing_stream.kafka_trouble import connection_trouble, is_connection_failure
 from billing_stream.settings import Settings
+
+_WHERE = (
+    "KAFKA_BOOTSTRAP_SERVERS says where it is looked for; `billing-stream dev up` starts one here"
+)
 
 
 def complaint(error: Exception) -> str | None:
@@ -17,7 +28,13 @@ def complaint(error: Exception) -> str | None:
     if is_connection_failure(error):
         said = str(error) if isinstance(error, BillingError) else "no Kafka broker answers"
         return "\n".join([f"{said}:", *(f"  {line}" for line in _trouble())])
-    return str(error) if isinstance(error, BillingError) else None
+    if isinstance(error, BillingError):
+        return str(error)
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return "a topic is not there: `billing-stream topics check` says which"
+    if isinstance(error, KafkaTimeoutError | RequestTimedOutError | NodeNotReadyError):
+        return f"Kafka does not answer in time ({error}): `billing-stream doctor` looks at it"
+    return None
 
 
 def _trouble() -> list[str]:
@@ -27,4 +44,5 @@ def _trouble() -> list[str]:
         return []
     # The client says the same, in its own words.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    return asyncio.run(connection_trouble(settings)) or ["now it answers: try again"]
+    trouble = asyncio.run(connection_trouble(settings))
+    return [*trouble, _WHERE] if trouble else ["now it answers: try again"]

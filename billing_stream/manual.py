@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 SETTINGS = {"(all others)": "`billing-stream config`, docs/settings.md"}
 """For commands that read the settings of the whole service."""
 
+EXIT_INTERRUPTED = 130
+"""As a shell has it of what SIGINT ended."""
+
 EXIT_WRONG = "wrong usage or settings, or no broker answers"
 
 

@@ -15,6 +15,7 @@ from billing_stream.errors import SettingsError
 from billing_stream.settings_logs import LogSettings
 from billing_stream.settings_traces import TraceSettings
 from billing_stream.settings_wire import WireSettings, postgres_problems
+from billing_stream.settings_words import complaints_of
 
 
 class AppEnv(StrEnum):
@@ -53,9 +54,21 @@ class Settings(WireSettings, LogSettings, TraceSettings):
     client_jwt_secret: SecretStr = _env(
         "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=32
     )
+    client_jwt_secret_old: SecretStr | None = _env(
+        "CLIENT_JWT_SECRET_OLD",
+        "the secret before, or the one to come, accepted too while it is being replaced",
+        default=None,
+        min_length=32,
+    )
     internal_jwt_secret: SecretStr = _env(
         "INTERNAL_JWT_SECRET",
         "signs the tokens between our own processes",
+        min_length=32,
+    )
+    internal_jwt_secret_old: SecretStr | None = _env(
+        "INTERNAL_JWT_SECRET_OLD",
+        "the secret before, or the one to come, accepted too while it is being replaced",
+        default=None,
         min_length=32,
     )
     database_url: SecretStr | None = _env(
@@ -346,7 +359,8 @@ class Settings(WireSettings, LogSettings, TraceSettings):
         try:
             return cls(**options)
         except ValidationError as error:
-            lines = [f"  {_variable(e)}: {e['msg']}" for e in error.errors(include_input=False)]
+            lines = [f"  {line}" for line in complaints_of(error, cls)]
+            lines.append("docs/settings.md has them all; .env.example is one to begin with")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file}: cannot be read: {error}") from None
@@ -355,6 +369,16 @@ class Settings(WireSettings, LogSettings, TraceSettings):
         """Every secret, for what must keep them out of sight."""
         found = (getattr(self, name) for name in type(self).model_fields)
         return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+
+    @property
+    def client_jwt_secrets(self) -> tuple[str, ...]:
+        """What tokens of clients may be signed with; the first is what we sign with."""
+        return _those_set(self.client_jwt_secret, self.client_jwt_secret_old)
+
+    @property
+    def internal_jwt_secrets(self) -> tuple[str, ...]:
+        """The same between our own processes, and for operators."""
+        return _those_set(self.internal_jwt_secret, self.internal_jwt_secret_old)
 
     @property
     def bootstrap_servers(self) -> list[str]:
@@ -371,5 +395,5 @@ class Settings(WireSettings, LogSettings, TraceSettings):
         )
 
 
-def _variable(error: Any) -> str:
-    return ".".join(str(part) for part in error["loc"]) or "together"
+def _those_set(*secrets: SecretStr | None) -> tuple[str, ...]:
+    return tuple(secret.get_secret_value() for secret in secrets if secret is not None)

@@ -16,6 +16,18 @@ from billing_stream.topics import Topic
 logger = logging.getLogger(__name__)
 
 
+IN_SYNC = "min.insync.replicas"
+
+
+def config_of(topic: Topic, replication: int) -> dict[str, str]:
+    """The settings that a topic with so many replicas is made with.
+
+    With three, two must have a record before it counts as written: else one broker alone can
+    acknowledge it, and take it with it. With two, nothing could be written while one is away.
+    """
+    return {**topic.config, IN_SYNC: "2"} if replication >= 3 else dict(topic.config)
+
+
 @asynccontextmanager
 async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(**options, request_timeout_ms=20_000)
@@ -42,7 +54,15 @@ async def create_topics(
         missing = [topic for topic in topics if topic.name not in existing]
         if not missing:
             return []
-        new = [NewTopic(t.name, partitions, replication, topic_configs=t.config) for t in missing]
+        new = [
+            NewTopic(
+                topic.name,
+                partitions,
+                replication,
+                topic_configs=config_of(topic, replication),
+            )
+            for topic in missing
+        ]
         response = await client.create_topics(new, timeout_ms=20_000)
         refused = []
         for name, code, *message in response.topic_errors:
@@ -79,6 +99,15 @@ async def check_topics(
         return wrong
 
 
+async def weakly_kept(options: Mapping[str, Any], topics: list[Topic]) -> list[str]:
+    """The names of those that are there, and of whose records one broker can be the last."""
+    async with _admin(options) as client:
+        existing = set(await client.list_topics())
+        present = [topic.name for topic in topics if topic.name in existing]
+        configs = await _configs(client, present) if present else {}
+        return [name for name in present if int(configs[name].get(IN_SYNC, "1")) < 2]
+
+
 async def require_topics(
     options: Mapping[str, Any],
     topics: list[Topic],
@@ -90,10 +119,21 @@ async def require_topics(
     wrong = await check_topics(options, topics, partitions=partitions, replication=replication)
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
-        hint = "missing topics are made by: billing-stream topics create"
+        hint = _what_to_do(wrong)
         if options["security_protocol"] != "PLAINTEXT":
             hint += f"\nwhat this user may not see is missing, too: {ACLS}"
         raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
+
+
+def _what_to_do(wrong: list[str]) -> str:
+    hints = []
+    if any(line.endswith("is missing") for line in wrong):
+        hints.append("missing topics are made by: billing-stream topics create")
+    if any("partitions, must have" in line for line in wrong):
+        hints.append("partitions cannot be changed: BILLING_PARTITIONS must say what there is")
+    if not hints:
+        hints.append("mend them with kafka-configs or kafka-reassign-partitions (docs/restore.md)")
+    return "\n".join(hints)
 
 
 async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:

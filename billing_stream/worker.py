@@ -4,6 +4,8 @@ import asyncio
 import gc
 import importlib
 import logging
+import os
+import socket
 from signal import Signals
 from typing import Any
 
@@ -38,6 +40,26 @@ def check_extensions() -> None:
             raise SettingsError(
                 f"the compiled module {name} is missing: install wheels, not sources"
             ) from error
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise SettingsError when the port is taken, or the folder cannot be made."""
+    host, port = settings.api_bind, settings.api_external_port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise SettingsError(
+            f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): does "
+            "another worker run here? Give each a BILLING_API_EXTERNAL_PORT of its own"
+        ) from None
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{settings.data_dir} cannot be made ({error.strerror}): BILLING_DATA_DIR must be a "
+            "folder that this user can write"
+        ) from None
 
 
 def tame_garbage_collection() -> None:
@@ -95,7 +117,7 @@ def run_worker(settings: Settings) -> None:
     uvloop.install()
     asyncio.run(check_before_start(settings))
     asyncio.run(check_rights(settings))
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    check_machine(settings)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     billing = build(settings)

@@ -5,7 +5,9 @@ Nothing here is ever logged, and no refusal repeats what it refused.
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import jwt
@@ -41,13 +43,13 @@ class Client(Struct, frozen=True):
         return shop_key(self.platform, self.domain)
 
 
-def authenticate(headers: Mapping[str, str], secret: str) -> Client:
-    """The shop that a client's token and headers speak for.
+def authenticate(headers: Mapping[str, str], *secrets: str) -> Client:
+    """The shop that a client's token and headers speak for; one of `secrets` has signed it.
 
     Raises ApiError: UNAUTHORIZED when the token or a header is missing, malformed, forged
     or expired; FORBIDDEN when the token is good but not for this.
     """
-    claims = _claims(headers, secret, ["exp", "sub"])
+    claims = _claims(headers, secrets, ["exp", "sub"])
     if SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {SCOPE}")
     platform = _header(headers, "X-Shop-Platform", _PLATFORM)
@@ -67,18 +69,18 @@ def internal_headers(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def authenticate_internal(headers: Mapping[str, str], secret: str) -> None:
+def authenticate_internal(headers: Mapping[str, str], *secrets: str) -> None:
     """Raises ApiError (UNAUTHORIZED) unless another worker of ours asks."""
-    _claims(headers, secret, ["exp", "aud"], INTERNAL_AUDIENCE)
+    _claims(headers, secrets, ["exp", "aud"], INTERNAL_AUDIENCE)
 
 
-def authenticate_operator(headers: Mapping[str, str], secret: str) -> str:
-    """The operator that a token speaks for, signed with the secret of the workers.
+def authenticate_operator(headers: Mapping[str, str], *secrets: str) -> str:
+    """The operator that a token speaks for, signed with one of the secrets of the workers.
 
     Raises ApiError: UNAUTHORIZED when it is missing, malformed, forged or expired; FORBIDDEN
     when it is good but not for this.
     """
-    claims = _claims(headers, secret, ["exp", "aud", "sub"], OPERATOR_AUDIENCE)
+    claims = _claims(headers, secrets, ["exp", "aud", "sub"], OPERATOR_AUDIENCE)
     if OPERATOR_SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {OPERATOR_SCOPE}")
     operator = str(claims["sub"])
@@ -89,27 +91,39 @@ def authenticate_operator(headers: Mapping[str, str], secret: str) -> str:
 
 def _claims(
     headers: Mapping[str, str],
-    secret: str,
+    secrets: Sequence[str],
     required: list[str],
     audience: str | None = None,
 ) -> dict[str, Any]:
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise ApiError(WebCode.UNAUTHORIZED, "a bearer token is needed")
+    decode = partial(
+        jwt.decode,
+        token.strip(),
+        algorithms=ALGORITHMS,
+        leeway=LEEWAY_SECONDS,
+        audience=audience,
+        options={"require": required, "verify_aud": audience is not None},
+    )
     try:
-        return jwt.decode(
-            token.strip(),
-            secret,
-            algorithms=ALGORITHMS,
-            leeway=LEEWAY_SECONDS,
-            audience=audience,
-            options={"require": required, "verify_aud": audience is not None},
-        )
+        return _by_the_first(decode, secrets)
     except jwt.ExpiredSignatureError:
         raise ApiError(WebCode.UNAUTHORIZED, "the token has expired") from None
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
         # PyJWT lets some of the latter through, for tokens made to be odd.
         raise ApiError(WebCode.UNAUTHORIZED, "the token is not valid") from None
+
+
+def _by_the_first(
+    decode: Callable[[str], dict[str, Any]], secrets: Sequence[str]
+) -> dict[str, Any]:
+    """What `decode` makes of the token with the first secret that has signed it."""
+    *others, last = secrets
+    for secret in others:
+        with suppress(jwt.InvalidSignatureError):
+            return decode(secret)
+    return decode(last)
 
 
 def _scopes(claim: Any) -> list[str]:

@@ -56,7 +56,7 @@ class MerchantView(ApiView):
 
     def client_of(self, request: web.Request) -> Client:
         """The client that asks. Raises ApiError when it may not, or asks too often."""
-        client = authenticate(request.headers, self.context.client_secret)
+        client = authenticate(request.headers, *self.context.client_secrets)
         # By what the token says: the platform is only a header.
         self.context.rate_limit.hit(client.domain)
         return client

@@ -79,7 +79,7 @@ Charge {escape(checkout.charge_id)}</small></p>"""
 
     def _checkout(self, token: str) -> LocalCheckout:
         try:
-            return read_token(token, self.context.internal_secret)
+            return read_token(token, self.context.internal_secrets[0])
         except PlatformError as error:
             raise ApiError(WebCode.NOT_FOUND, str(error)) from None
 

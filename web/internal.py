@@ -16,7 +16,7 @@ class Queries(ApiView):
 
     async def get(self, request: web.Request) -> web.Response:
         """Answer a query from the rows of this worker, or say that they are not here."""
-        authenticate_internal(request.headers, self.context.internal_secret)
+        authenticate_internal(request.headers, *self.context.internal_secrets)
         try:
             query = parse_query(request.query.get("q", ""))
         except msgspec.DecodeError:
@@ -30,7 +30,7 @@ class CarryOut(ApiView):
 
     async def post(self, request: web.Request) -> web.Response:
         """Carry out what a client asked another worker for, or say that it is not for here."""
-        authenticate_internal(request.headers, self.context.internal_secret)
+        authenticate_internal(request.headers, *self.context.internal_secrets)
         try:
             asked = parse_asked(await read_body(request))
         except msgspec.DecodeError:

@@ -85,7 +85,7 @@ class OperatorView(ApiView):
 
     def operator_of(self, request: web.Request) -> str:
         """Who asks. Raises ApiError when he may not."""
-        return authenticate_operator(request.headers, self.context.internal_secret)
+        return authenticate_operator(request.headers, *self.context.internal_secrets)
 
     async def carry_out(
         self,

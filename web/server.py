@@ -85,8 +85,7 @@ def register(
 
     `platforms` and `ingress` are those of the settings, unless others are given.
     """
-    client_secret = settings.client_jwt_secret.get_secret_value()
-    internal_secret = settings.internal_jwt_secret.get_secret_value()
+    internal_secret = settings.internal_jwt_secrets[0]
     if platforms is None:
         platforms = new_platforms(settings, partial(internal_headers, internal_secret))
     has_local = any(isinstance(platform, Local) for platform in platforms.values())
@@ -109,8 +108,8 @@ def register(
         shops_in_work=ShopsInWork(settings.shop_requests_waiting_max),
         watchdog=watchdog,
         metrics=metrics,
-        client_secret=client_secret,
-        internal_secret=internal_secret,
+        client_secrets=settings.client_jwt_secrets,
+        internal_secrets=settings.internal_jwt_secrets,
     )
     for path, view in (*PAGES, *(TEST_PAGES if settings.policy.test_clock else ())):
         add_page(app, path, view, context)

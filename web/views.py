@@ -46,8 +46,8 @@ class Context:
     shops_in_work: ShopsInWork
     watchdog: Watchdog
     metrics: WorkerMetrics
-    client_secret: str
-    internal_secret: str
+    client_secrets: tuple[str, ...]
+    internal_secrets: tuple[str, ...]
 
 
 class ApiView(View):

@@ -19,6 +19,7 @@ from billing_stream.dead_letters.options import FILTERS, filtering, filters_of, 
 from billing_stream.dead_letters.options import acting as acting_options
 from billing_stream.engine.points import Reach, crash_at, pass_by
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
+from billing_stream.options import NewFile
 from billing_stream.settings import Settings
 
 EXIT_NOT_ALL = 1
@@ -111,7 +112,7 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 @click.option(
     "--value-to",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     help="Write the value here, e.g. to correct it for `redrive --edit`.",
 )
 def show(letter: str, as_json: bool, value_to: Path | None) -> None:

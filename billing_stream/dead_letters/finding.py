@@ -48,12 +48,16 @@ async def find_one(cluster: Cluster, name: str) -> Found:
     """The letter at a place. Raises DeadLettersError when there is none, or `name` is no place."""
     try:
         partition, offset = parse_name(cluster, name)
-    except ValueError as error:
-        raise DeadLettersError(f"{error}; `billing-stream dlq list` shows places") from None
+    except ValueError:
+        raise DeadLettersError(
+            f"{name!r} is no place, as 3@17 is; `billing-stream dlq list` shows places"
+        ) from None
     record = await read_one(cluster, cluster.letters, partition, offset)
     if record is None:
         place = schemas.place(cluster.letters, partition, offset)
-        raise DeadLettersError(f"there is no dead letter {place}")
+        raise DeadLettersError(
+            f"there is no dead letter {place}; `billing-stream dlq list --state all` shows all"
+        )
     return _found(letter_of(record), await read_ledger(cluster))
 
 

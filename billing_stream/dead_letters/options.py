@@ -4,8 +4,6 @@ import getpass
 import os
 import re
 import socket
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,8 +15,8 @@ from billing_stream.dead_letters.filters import Filters
 from billing_stream.dead_letters.ledger import State
 from billing_stream.dead_letters.reading import Progress
 from billing_stream.durations import parse_duration
+from billing_stream.progress import progress
 
-BAR_AFTER_SECONDS = 1.0
 Command = Callable[..., Any]
 
 
@@ -108,24 +106,7 @@ def whoami() -> str:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Progress | None]:
-    """A bar on a terminal for what takes longer than a moment; None where nobody looks."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    began = time.monotonic()
-    bar: Any = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None and time.monotonic() - began > BAR_AFTER_SECONDS:
-            bar = click.progressbar(length=total, label=label, file=sys.stderr)
-            bar.__enter__()
-        if bar is not None:
-            bar.update(done - bar.pos)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.__exit__(None, None, None)
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Told how much is done, and of how much; shows it of what takes longer than a moment."""
+    with progress() as show:
+        yield lambda done, total: show(label, done, total)

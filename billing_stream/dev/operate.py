@@ -19,7 +19,8 @@ SECONDS_MAX = 20
         environment=SETTINGS,
         exits={
             0: "printed",
-            2: "staging or production, or wrong usage or settings",
+            1: "not in staging or production",
+            2: "wrong usage or settings",
         },
         examples=[
             "OPERATOR=$(billing-stream dev operator-token ada)",
@@ -40,7 +41,8 @@ def operator_token_command(name: str) -> None:
         environment=SETTINGS,
         exits={
             0: "the time is moved",
-            2: "staging or production, no worker answers, or it refuses",
+            1: "no worker answers, it refuses, or staging or production",
+            2: "wrong usage or settings",
         },
         examples=[
             "billing-stream dev clock 11111111-1111-4111-8111-111111111111 +14d",

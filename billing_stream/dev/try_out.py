@@ -13,6 +13,8 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import AppEnv, Settings
+from billing_stream.topic_admin import require_topics
+from billing_stream.topics import Topics
 
 
 def development_settings() -> Settings:
@@ -69,6 +71,13 @@ async def _tell(settings: Settings, merchant_id: str, domain: str, platform: str
         "email": f"owner@{domain}",
         "installed_at": datetime.now(UTC).isoformat(),
     }
+    topics = Topics(settings.app_id, settings.topic_prefix).all()
+    await require_topics(
+        client_options(settings),
+        [topic for topic in topics if topic.name == settings.topic_prefix + names.MERCHANT_CREATED],
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+    )
     producer = AIOKafkaProducer(**client_options(settings), acks="all")
     await producer.start()
     try:

@@ -12,7 +12,7 @@ from billing_stream.errors import NotAllowed
 from billing_stream.kafka_options import client_options
 from billing_stream.rights import require_rights
 from billing_stream.settings import Settings
-from billing_stream.topic_admin import check_topics
+from billing_stream.topic_admin import IN_SYNC, check_topics, weakly_kept
 from billing_stream.topics import Topics
 
 # Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
@@ -62,6 +62,15 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         yield fail("topics", line, todo)
     if not wrong:
         yield ok("topics", f"all {len(wanted)} are as they must be")
+    if settings.replication_factor >= 3:
+        weak = await weakly_kept(client_options(settings), wanted)
+        if weak:
+            yield warn(
+                "topics",
+                f"{len(weak)} have {IN_SYNC} below 2, {weak[0]} among them: one broker can "
+                "acknowledge a record alone, and be lost with it",
+                f"set {IN_SYNC}=2 with kafka-configs: see docs/restore.md",
+            )
 
 
 async def check_rights(settings: Settings) -> AsyncIterator[Finding]:

@@ -21,7 +21,7 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
         todo = f"did you mean {meant}?" if meant else "remove it: see billing-stream config"
         yield warn(check, f"{name} is no setting", todo)
     real = settings.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION)
-    if settings.client_jwt_secret == settings.internal_jwt_secret:
+    if set(settings.client_jwt_secrets) & set(settings.internal_jwt_secrets):
         yield (fail if real else warn)(
             check,
             "CLIENT_JWT_SECRET and INTERNAL_JWT_SECRET are the same: clients can sign as operators",

@@ -17,14 +17,15 @@ from billing_stream.explain.account import explain as explained
 from billing_stream.explain.text import lines
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import SETTINGS, manual
+from billing_stream.options import NewFile
+from billing_stream.progress import Progress, progress
 from billing_stream.replaying.cli import Moment, check_partitions
 from billing_stream.replaying.code import own_numbers
 from billing_stream.replaying.core.records import Job
 from billing_stream.replaying.core.replay import replayer
 from billing_stream.replaying.history import History, read_partition
-from billing_stream.replaying.progress import bar
 from billing_stream.replaying.running import run
-from billing_stream.replaying.source import KafkaSource, Progress, ReplayError
+from billing_stream.replaying.source import KafkaSource, ReplayError
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
 
@@ -50,7 +51,7 @@ ATTEMPTS = 5
 )
 @click.argument("merchant")
 @click.option("--at", type=Moment(), help="At this time, e.g. 2026-01-31T12:00:00Z; now, without.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
+@click.option("--json", "json_file", type=NewFile(), help="Write all of it here.")
 def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
     """A merchant at a time, all that had happened, and where each credit came from.
 
@@ -58,8 +59,8 @@ def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
     the record that caused it.
     """
     settings = Settings.from_env()
-    with bar() as progress:
-        found = run(explain_merchant(settings, merchant, at, progress))
+    with progress() as show:
+        found = run(explain_merchant(settings, merchant, at, show))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     for line in lines(found):
@@ -69,17 +70,17 @@ def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
 
 
 async def explain_merchant(
-    settings: Settings, merchant: str, at: datetime | None, progress: Progress | None = None
+    settings: Settings, merchant: str, at: datetime | None, show: Progress | None = None
 ) -> Explanation:
     """The explanation, from the cluster of these settings. Raises ReplayError."""
     names = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
-    async with KafkaSource(options, progress) as source:
+    async with KafkaSource(options, show) as source:
         check_partitions(source, names, settings.partitions)
         merchant_id = await _merchant_id(source, names, settings.partitions, merchant)
     partition = partition_of(merchant_id, settings.partitions)
     for _ in range(ATTEMPTS):
-        async with KafkaSource(options, progress) as source:
+        async with KafkaSource(options, show) as source:
             history = await read_partition(
                 source, names, partition, settings.partitions, merchant_id
             )
@@ -93,7 +94,10 @@ def _explained(settings: Settings, history: History, merchant_id: str, at: datet
         raise ReplayError(f"merchant {merchant_id} changes as it is read: try again")
     recorded = history.merchants.get(merchant_id)
     if recorded is None:
-        raise ReplayError(f"nothing is recorded of merchant {merchant_id}")
+        raise ReplayError(
+            f"nothing is recorded of merchant {merchant_id}: is that its id? It can be named by "
+            "its shop, too, as platform:domain"
+        )
     job = Job(
         root="",
         policy=own_numbers(settings.policy),
@@ -117,5 +121,8 @@ async def _merchant_id(source: KafkaSource, names: Topics, partitions: int, merc
                 said = msgspec.json.decode(record.value, type=ShopRegistered)
                 owner = said.merchant_id if not getattr(said, "gone", False) else None
     if owner is None:
-        raise ReplayError(f"the shop {shop} is nobody's")
+        raise ReplayError(
+            f"the shop {shop} is nobody's: is that its platform and domain, as in "
+            "shopify:anna.example? A forgotten merchant is found by its id only"
+        )
     return owner

@@ -15,9 +15,11 @@ from billing_stream.forgetting.asking import Fate, Outcome
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.options import Duration
+from billing_stream.progress import progress, waiting
 from billing_stream.settings import Settings
+from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
-from billing_stream.verify.source import KafkaSource, Progress
+from billing_stream.verify.source import KafkaSource
 
 EXIT_NOT_FORGOTTEN = 1
 SHOWN_MAX = 5
@@ -76,17 +78,28 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
         click.confirm(f"remove what is personal of merchant {merchant}, for good?", abort=True)
     topics = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
-    outcome = asyncio.run(
-        asking.forget(
-            options, topics, settings.partitions, merchant, seconds_max=wait.total_seconds()
+    # On other partitions than the topics have, no worker would find it.
+    asyncio.run(
+        require_topics(
+            options,
+            topics.all(),
+            partitions=settings.partitions,
+            replication=settings.replication_factor,
         )
     )
+    asked = asking.forget(
+        options, topics, settings.partitions, merchant, seconds_max=wait.total_seconds()
+    )
+    with waiting("waiting for a worker to carry it out"):
+        outcome = asyncio.run(asked)
     click.echo(_told(outcome, merchant))
     if outcome.fate in (Fate.REFUSED, Fate.WAITING):
         sys.exit(EXIT_NOT_FORGOTTEN)
     if look:
-        source = KafkaSource(options, settings.partitions, _progress())
-        _show(asyncio.run(remains.find(source, topics, merchant)))
+        with progress() as show:
+            source = KafkaSource(options, settings.partitions, show)
+            found = asyncio.run(remains.find(source, topics, merchant))
+        _show(found)
 
 
 def _told(outcome: Outcome, merchant: str) -> str:
@@ -114,15 +127,3 @@ def _show(found: Iterable[remains.Remains]) -> None:
         places = ", ".join(f"@{offset}" for offset in one.offsets[:SHOWN_MAX])
         more = f" and {len(one.offsets) - SHOWN_MAX} more" if len(one.offsets) > SHOWN_MAX else ""
         click.echo(f"  {one.topic}[{one.partition}]{places}{more}: {', '.join(one.what)}")
-
-
-def _progress() -> Progress | None:
-    if not sys.stderr.isatty():
-        return None
-
-    def show(what: str, done: int, total: int) -> None:
-        click.echo(f"\r\033[K{what} {done:,} of {total:,} records", nl=False, err=True)
-        if done >= total:
-            click.echo("\r\033[K", nl=False, err=True)
-
-    return show

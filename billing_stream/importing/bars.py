@@ -1,10 +1,9 @@
-"""Progress bars on standard error, for a terminal only."""
+"""Progress of what is counted one by one."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
+from billing_stream.progress import progress
 
 Advance = Callable[[int], None]
 """Told how many more are done."""
@@ -13,18 +12,12 @@ Advance = Callable[[int], None]
 @contextmanager
 def bar(label: str, length: int) -> Iterator[Advance]:
     """Shows how far something is that has `length` steps."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with click.progressbar(
-        length=length,
-        label=f"{label:<22}",
-        file=sys.stderr,
-        show_pos=True,
-        update_min_steps=max(1, length // 200),
-    ) as shown:
+    done = 0
+    with progress() as show:
 
         def advance(count: int) -> None:
-            shown.update(count)
+            nonlocal done
+            done += count
+            show(label, done, length)
 
         yield advance

@@ -15,12 +15,11 @@ from billing_stream.importing.report import Report
 from billing_stream.importing.run import Asked, Import
 from billing_stream.importing.shadow import shadow as look
 from billing_stream.importing.shops import read_shops
-from billing_stream.manual import SETTINGS, manual
-from billing_stream.options import Duration
+from billing_stream.manual import EXIT_INTERRUPTED, SETTINGS, manual
+from billing_stream.options import Duration, NewFile
 from billing_stream.settings import Settings
 
 EXIT_DIFFERS = 1
-EXIT_STOPPED = 130
 
 
 FROM = click.option(
@@ -31,9 +30,7 @@ FROM = click.option(
     metavar="DATABASE_URL",
     help="The old service's PostgreSQL. A role that can only read is enough.",
 )
-JSON = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the whole report here."
-)
+JSON = click.option("--json", "json_file", type=NewFile(), help="Write the whole report here.")
 SHOW = click.option("--show", default=20, show_default=True, help="Differences shown at most.")
 
 
@@ -46,6 +43,7 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
             0: "everything is here",
             1: "rows were rejected, or differ",
             2: "it could not be done, or wrong usage or settings",
+            130: "stopped by SIGINT or SIGTERM; run again, it goes on",
         },
         examples=[
             "billing-stream import --from postgresql://reader@old/billing --dry-run",
@@ -64,7 +62,7 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
 @click.option(
     "--rejects",
     "rejects_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     help="Write rejected rows here, JSON, one a line.",
 )
 @JSON
@@ -114,6 +112,7 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
             0: "nothing differs",
             1: "something does, in every look",
             2: "one side could not be read",
+            130: "stopped by SIGINT or SIGTERM",
         },
         examples=[
             "OLD_DATABASE_URL=... billing-stream import shadow --looks 3 --grace 1m",
@@ -164,7 +163,7 @@ def _run(work: Coroutine[Any, Any, Report]) -> Report:
         return asyncio.run(_stoppable(work))
     except asyncio.CancelledError:
         click.echo("stopped; run the same again, it goes on where it was", err=True)
-        sys.exit(EXIT_STOPPED)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 async def _stoppable(work: Coroutine[Any, Any, Report]) -> Report:

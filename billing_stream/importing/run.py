@@ -22,6 +22,7 @@ from billing_stream.importing.old_database import PURCHASES, RECORDS, OldDatabas
 from billing_stream.importing.report import Report
 from billing_stream.importing.sending import Block, Ends, Sender, records_of, sending
 from billing_stream.kafka_options import client_options
+from billing_stream.progress import progress
 from billing_stream.settings import Settings
 from billing_stream.topic_admin import require_topics
 from billing_stream.topics import COMMANDS, Topics
@@ -139,7 +140,8 @@ class Import:
 
     async def _compare(self, old: OldDatabase) -> None:
         """Once more through the same snapshot: what was sent against what is here."""
-        here = await read_here(self._kafka, self._topics, self._settings.partitions)
+        with progress() as show:
+            here = await read_here(self._kafka, self._topics, self._settings.partitions, show)
         comparison = Comparison(here, datetime.now(UTC))
         async for command in merchants(old, self._settings.policy, Findings(), "comparing"):
             comparison.take(command)

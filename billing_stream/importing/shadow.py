@@ -13,6 +13,7 @@ from billing_stream.importing.merchants import merchants, note_columns
 from billing_stream.importing.old_database import PURCHASES, RECORDS, reading
 from billing_stream.importing.report import Report
 from billing_stream.kafka_options import client_options
+from billing_stream.progress import progress, waiting
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
 
@@ -31,7 +32,8 @@ async def shadow(
         if number > 1:
             if not found[-1]:
                 break
-            await asyncio.sleep(grace.total_seconds())
+            with waiting(f"waiting {grace} for look {number}"):
+                await asyncio.sleep(grace.total_seconds())
         report, differences = await _look(settings, url, f"look {number}")
         found.append(differences)
     report.differences = in_all(found)
@@ -47,7 +49,8 @@ async def _look(settings: Settings, url: str, label: str) -> tuple[Report, list[
     options: Mapping[str, Any] = client_options(settings)
     async with reading(url) as old:
         await note_columns(old, report.findings)
-        here = await read_here(options, topics, settings.partitions)
+        with progress() as show:
+            here = await read_here(options, topics, settings.partitions, show)
         comparison = Comparison(here, datetime.now(UTC))
         async for command in merchants(old, settings.policy, report.findings, label):
             report.expected[RECORDS] += 1

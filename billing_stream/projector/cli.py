@@ -79,7 +79,8 @@ def migrate() -> None:
         done = asyncio.run(migrate_schema(database.url, database.schema))
     except DATABASE_AWAY as error:
         raise ProjectionError(
-            f"PostgreSQL cannot be used: {error or type(error).__name__}"
+            f"PostgreSQL cannot be used: {error or type(error).__name__}. Does it run, and is "
+            "DATABASE_URL right?"
         ) from None
     click.echo(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
@@ -106,5 +107,7 @@ def rebuild() -> None:
     set_up_logging(settings)
     try:
         asyncio.run(rebuild_schema(settings))
+    except KafkaConnectionError:
+        raise
     except KafkaError as error:
         raise ProjectionError(f"Kafka cannot be read ({error}); try again") from None

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from billing_stream.kafka_options import client_options
+from billing_stream.progress import progress
 from billing_stream.projector.batch import Place
 from billing_stream.projector.database import Database, close
 from billing_stream.projector.errors import DATABASE_AWAY, ProjectionError
@@ -60,8 +60,8 @@ async def rebuild(settings: Settings) -> None:
             await swap(connection, live.schema, fresh.schema)
     except DATABASE_AWAY as error:
         raise ProjectionError(
-            f"PostgreSQL cannot be used ({error or type(error).__name__}); the live tables are as "
-            "they were: try again"
+            f"PostgreSQL cannot be used ({error or type(error).__name__}). Does it run, and is "
+            "DATABASE_URL right? The live tables are as they were: try again"
         ) from None
     read = metrics.registry.get_sample_value("billing_projector_records_total") or 0
     click.echo(
@@ -95,12 +95,9 @@ def _reached(reader: Reader, ends: dict[Place, int]) -> bool:
 
 
 async def _show(reader: Reader, ends: dict[Place, int], total: int) -> None:
-    with click.progressbar(length=total, label="projecting", file=sys.stderr) as bar:
-        done = 0
+    with progress() as show:
         while True:
-            now_done = total - sum(reader.lag(ends).values())
-            bar.update(now_done - done)
-            done = now_done
+            show("projecting", total - sum(reader.lag(ends).values()), total)
             await asyncio.sleep(PROGRESS_SECONDS)
 
 

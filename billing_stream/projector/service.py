@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 
 from aiokafka.errors import KafkaError
 
@@ -23,6 +24,7 @@ from billing_stream.topics import Topics
 logger = logging.getLogger(__name__)
 
 LAG_SECONDS = 2.0
+TOLD_SECONDS = 10.0
 STOP_SECONDS_MAX = 10.0
 
 
@@ -103,13 +105,24 @@ async def _until_stopped(projector: Projector, stopping: asyncio.Event) -> None:
 
 
 async def _watch(reader: Reader, projector: Projector, metrics: Metrics) -> None:
-    """Measure the lag, and tell the group where we are."""
+    """Measure the lag, and tell the group where we are, and the log how it catches up."""
+    began = told = time.monotonic()
+    caught_up = False
     while True:
         try:
             ends = await reader.ends(reader.assigned())
         except KafkaError as error:
             logger.debug("the lag is not known: %r", error)
         else:
-            metrics.lags(reader.lag(ends), complete=projector.ready)
+            lags = reader.lag(ends)
+            metrics.lags(lags, complete=projector.ready)
+            left = sum(lags.values())
+            now = time.monotonic()
+            if not caught_up and projector.ready and left == 0:
+                caught_up = True
+                logger.info("up to date, %.0f s after the start", now - began)
+            elif not caught_up and now - told >= TOLD_SECONDS:
+                told = now
+                logger.info("catching up: %s records are left", left)
             await reader.tell_group()
         await asyncio.sleep(LAG_SECONDS)

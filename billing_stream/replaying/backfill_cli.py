@@ -17,6 +17,7 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import SETTINGS, manual
+from billing_stream.progress import progress, waiting
 from billing_stream.replaying.cli import check_partitions, replay_cluster
 from billing_stream.replaying.code import WORKING_TREE
 from billing_stream.replaying.corrections import (
@@ -26,7 +27,6 @@ from billing_stream.replaying.corrections import (
     plan,
     uncorrected,
 )
-from billing_stream.replaying.progress import bar
 from billing_stream.replaying.replay import Scope
 from billing_stream.replaying.report import Report, read_report
 from billing_stream.replaying.running import run
@@ -89,8 +89,11 @@ def backfill(
         click.echo(line)
     if todo.corrections and not dry_run:
         if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError("nobody can be asked here: say --yes, or --dry-run")
             click.confirm(f"Send {len(todo.corrections)} adjustments?", abort=True)
-        run(_send(settings, todo.corrections))
+        with waiting("sending adjustments"):
+            run(_send(settings, todo.corrections))
         click.echo(f"{len(todo.corrections)} adjustments sent; workers carry them out")
     if todo.left or (dry_run and todo.corrections):
         sys.exit(EXIT_LEFT)
@@ -112,8 +115,8 @@ async def _plan(settings: Settings, report: Report, merchant: str | None) -> Pla
     count = settings.partitions
     concerned = {partition_of(merchant_id, count) for merchant_id in report.differing}
     names = Topics(settings.app_id, settings.topic_prefix)
-    with bar() as progress:
-        async with KafkaSource(client_options(settings), progress) as source:
+    with progress() as show:
+        async with KafkaSource(client_options(settings), show) as source:
             check_partitions(source, names, count)
             made = await corrections_made(source, names, sorted(concerned))
     return plan(report, made)

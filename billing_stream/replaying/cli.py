@@ -13,8 +13,9 @@ from billing_stream import topics as known
 from billing_stream.domain.model import Policy
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import SETTINGS, manual
+from billing_stream.options import NewFile
+from billing_stream.progress import progress
 from billing_stream.replaying.code import WORKING_TREE, code_of, own_numbers
-from billing_stream.replaying.progress import bar
 from billing_stream.replaying.replay import Scope, replay
 from billing_stream.replaying.report import Report
 from billing_stream.replaying.running import run
@@ -98,7 +99,7 @@ class Partitions(click.ParamType):
 @click.option("--partitions", type=Partitions(), help="Only these partitions, e.g. 0,3,5-7.")
 @click.option("--merchant", metavar="ID", help="Only this merchant.")
 @click.option("--since", type=Moment(), help="Differences in what happened from then on.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
+@click.option("--json", "json_file", type=NewFile(), help="Write all of it here.")
 @click.option(
     "--max-examples", default=3, show_default=True, help="Shown of each kind of difference."
 )
@@ -142,13 +143,13 @@ async def replay_cluster(
     names = Topics(settings.app_id, settings.topic_prefix)
     policy, most = settings.policy, settings.max_record_bytes
     async with AsyncExitStack() as stack:
-        progress = stack.enter_context(bar())
+        show = stack.enter_context(progress())
         code = await stack.enter_async_context(code_of(revision, policy, most))
         recorders = [
             await stack.enter_async_context(code_of(by, numbers, most))
             for by, numbers in _recorders(revision, recorded_by or WORKING_TREE, policy)
         ]
-        source = KafkaSource(client_options(settings), progress)
+        source = KafkaSource(client_options(settings), show)
         await stack.enter_async_context(source)
         check_partitions(source, names, settings.partitions)
         report = await replay(
@@ -158,11 +159,11 @@ async def replay_cluster(
             code,
             scope,
             own_numbers(policy),
-            progress,
+            show,
             recorders,
         )
     if scope.merchant is not None and not report.merchants and not report.moving:
-        raise ReplayError(f"nothing is recorded of merchant {scope.merchant}")
+        raise ReplayError(f"nothing is recorded of merchant {scope.merchant}: is it an id?")
     return report
 
 
@@ -181,11 +182,12 @@ def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> Non
     if not found:
         raise ReplayError(
             f"topic {journal} is not there; BILLING_TOPIC_PREFIX and KAFKA_BOOTSTRAP_SERVERS "
-            "say where it is looked for"
+            "say where it is looked for, and `billing-stream topics create` makes it"
         )
     if found != partitions:
         raise ReplayError(
-            f"topic {journal} has {found} partitions, and BILLING_PARTITIONS says {partitions}"
+            f"topic {journal} has {found} partitions, and BILLING_PARTITIONS says {partitions}: "
+            "set it to what there is"
         )
 
 

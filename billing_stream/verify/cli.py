@@ -8,13 +8,13 @@ import click
 
 from billing_stream.kafka_options import client_options
 from billing_stream.manual import SETTINGS, manual
+from billing_stream.options import NewFile
+from billing_stream.progress import progress
 from billing_stream.settings import AppEnv, Settings
 from billing_stream.topics import Topics
-from billing_stream.verify.source import Progress
 from billing_stream.verify.verifier import verify as verify_log
 
 EXIT_FAULTS = 1
-BAR_WIDTH = 30
 
 
 @click.command(
@@ -32,7 +32,7 @@ BAR_WIDTH = 30
         ],
     )
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here.")
+@click.option("--json", "json_file", type=NewFile(), help="Write the report here.")
 @click.option("--max-examples", default=10, show_default=True, help="Faults shown per check.")
 @click.option("--allow-lag", is_flag=True, help="Workers run: judge what they have read by now.")
 @click.option("--merchant", metavar="ID", help="Only this merchant, and show its history.")
@@ -46,39 +46,26 @@ def verify(
     """
     settings = Settings.from_env()
     url = settings.database_url
-    report = asyncio.run(
-        verify_log(
-            client_options(settings),
-            Topics(settings.app_id, settings.topic_prefix),
-            settings.partitions,
-            allow_lag=allow_lag,
-            trial_duration=settings.trial_duration,
-            purchase_expiry=settings.pending_purchase_expiry,
-            max_record_bytes=settings.max_record_bytes,
-            test_clock=settings.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
-            database_url=url.get_secret_value() if url is not None else None,
-            merchant=merchant,
-            max_examples=max_examples,
-            progress=_progress(),
+    with progress() as show:
+        report = asyncio.run(
+            verify_log(
+                client_options(settings),
+                Topics(settings.app_id, settings.topic_prefix),
+                settings.partitions,
+                allow_lag=allow_lag,
+                trial_duration=settings.trial_duration,
+                purchase_expiry=settings.pending_purchase_expiry,
+                max_record_bytes=settings.max_record_bytes,
+                test_clock=settings.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
+                database_url=url.get_secret_value() if url is not None else None,
+                merchant=merchant,
+                max_examples=max_examples,
+                progress=show,
+            )
         )
-    )
     if json_file is not None:
         json_file.write_text(report.as_json())
     for line in report.lines():
         click.echo(line)
     if not report.ok:
         sys.exit(EXIT_FAULTS)
-
-
-def _progress() -> Progress | None:
-    if not sys.stderr.isatty():
-        return None
-
-    def show(what: str, done: int, total: int) -> None:
-        filled = BAR_WIDTH * done // max(total, 1)
-        bar = "#" * filled + "." * (BAR_WIDTH - filled)
-        click.echo(f"\r{what:>8} [{bar}] {done:,} of {total:,}", nl=False, err=True)
-        if done >= total:
-            click.echo("\r\033[K", nl=False, err=True)
-
-    return show

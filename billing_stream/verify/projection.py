@@ -114,7 +114,10 @@ async def _reading(database_url: str) -> AsyncIterator[Any]:
             await connection.close()
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
         # The text of some of these has the address, and so the password, in it.
-        raise VerifyError(f"PostgreSQL cannot be read: {type(error).__name__}") from None
+        raise VerifyError(
+            f"PostgreSQL cannot be read ({type(error).__name__}): mend DATABASE_URL, or make it "
+            "empty to verify Kafka alone"
+        ) from None
 
 
 async def _rows(connection: Any, table: str, only: str | None) -> AsyncIterator[Mapping[str, Any]]:

@@ -99,7 +99,10 @@ class KafkaSource:
             else:
                 found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
         if problems:
-            wanted = f"(expected: {self._partitions} partitions each)"
+            wanted = (
+                f"BILLING_PARTITIONS says {self._partitions} each; `billing-stream topics check` "
+                "says all that is wrong"
+            )
             raise VerifyError("; ".join([*problems[:5], wanted]))
         return found
 

@@ -87,7 +87,7 @@ async def verify_source(
     reader.finish()
     _note_what_is_gone(source, history, report)
     if only is not None and only not in history.merchants:
-        raise VerifyError(f"the log knows nothing of merchant {only}")
+        raise VerifyError(f"the log knows nothing of merchant {only}: is that its id, a uuid?")
     check_all(history, rules, report)
     await _replay_all(history, rules, report, progress)
     _note_overdue(history, report)

@@ -11,7 +11,7 @@ from billing_stream.cli import cli
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 NAMED = re.compile(
-    r"(?:^|`|\$ |/bin/)billing-stream ((?:[a-z][a-z-]*|--?[a-z][a-z-]*)[^`\n#|]*)", re.M
+    r"(?:^|`|\$ |/bin/)billing-stream ((?:[a-z][a-z-]*|--?[a-z][a-z-]*)[^`\n#|>]*)", re.M
 )
 
 
@@ -42,3 +42,14 @@ def test_every_command_of_the_documents_is_there(document: Path) -> None:
         if (word := unknown(line.split())) is not None
     }
     assert wrong == {}
+
+
+MADE = re.compile(r"(?:^|`)make ([a-z][a-z-]*)", re.M)
+
+
+def test_all_that_can_be_made_by_the_documents_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {one for document in DOCUMENTS for one in MADE.findall(document.read_text())}
+
+    assert named - targets == set()
+    assert {"demo", "test", "chaos"} <= named

@@ -8,10 +8,21 @@ import jwt
 import pytest
 
 from tests.support.nodes import Cluster, get
-from tests.support.tokens import client_headers, client_token, segment, unsigned_token
+from tests.support.tokens import (
+    client_headers,
+    client_token,
+    operator_token,
+    segment,
+    unsigned_token,
+)
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 from tests.web.conftest import M1, M2
-from web.auth import authenticate, authenticate_internal, internal_headers
+from web.auth import (
+    authenticate,
+    authenticate_internal,
+    authenticate_operator,
+    internal_headers,
+)
 from web.envelope import ApiError, WebCode
 
 SHOP = "one.example"
@@ -188,6 +199,29 @@ def test_a_token_between_workers_is_short_lived() -> None:
     old = jwt.encode({**claims, "exp": time.time() - 40}, INTERNAL_SECRET, algorithm="HS256")
     with pytest.raises(ApiError):
         authenticate_internal({"Authorization": f"Bearer {old}"}, INTERNAL_SECRET)
+
+
+OLD, NEW, OTHER = ("old-" * 10, "new-" * 10, "other-" * 10)
+
+
+@pytest.mark.parametrize("order", [(OLD, NEW), (NEW, OLD)])
+def test_while_a_secret_is_replaced_either_signs(order: tuple[str, str]) -> None:
+    for secret in (OLD, NEW):
+        headers = with_token(client_token(SHOP, secret=secret))
+        assert authenticate(headers, *order).domain == SHOP
+        authenticate_internal(internal_headers(secret), *order)
+        operator = {"Authorization": f"Bearer {operator_token('olga', secret=secret)}"}
+        assert authenticate_operator(operator, *order) == "olga"
+
+
+def test_a_third_secret_signs_nothing_and_two_do_not_make_an_expired_token_good() -> None:
+    forged = with_token(client_token(SHOP, secret=OTHER))
+    expired = with_token(client_token(SHOP, secret=OLD, exp=int(time.time()) - 60))
+
+    for headers, words in ((forged, "not valid"), (expired, "has expired")):
+        with pytest.raises(ApiError, match=words) as refused:
+            authenticate(headers, NEW, OLD)
+        assert refused.value.error_code is WebCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("path", ["", "/trials", "/purchases", f"/purchases/{M1}"])

@@ -1,0 +1,121 @@
+"""How far something is that takes more than two seconds: a bar on a terminal, elsewhere a line
+now and then. All of it on standard error; standard output is for results."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+QUIET_SECONDS = 2.0
+REDRAW_SECONDS = 0.1
+LINE_SECONDS = 10.0
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at standard error, on something that can draw a line anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Shows what it is told. What is over within two seconds shows nothing."""
+    shown: _Bars | _Lines = _Bars() if on_terminal() else _Lines()
+    try:
+        yield shown.show
+    finally:
+        shown.end()
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says that it waits, and for how long already, where there is nothing to be counted."""
+    over = threading.Event()
+    began = time.monotonic()
+    terminal = on_terminal()
+
+    def tell() -> None:
+        if over.wait(QUIET_SECONDS if terminal else LINE_SECONDS):
+            return
+        while True:
+            text = f"{what}, {time.monotonic() - began:.0f} s"
+            click.echo(f"\r\033[K{text}" if terminal else text, nl=not terminal, err=True)
+            if over.wait(1.0 if terminal else LINE_SECONDS):
+                break
+        if terminal:
+            click.echo("\r\033[K", nl=False, err=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class _Bars:
+    """A bar for each thing that is being done, one after the other; wiped when it is over."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._since = self._began
+        self._drawn = 0.0
+        self._what = ""
+        self._bar: Any = None
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Draw it, at most so often."""
+        now = time.monotonic()
+        if what != self._what:
+            self.end()
+            self._what, self._since = what, now
+        if now - self._began < QUIET_SECONDS:
+            return
+        if self._bar is not None and done < total and now - self._drawn < REDRAW_SECONDS:
+            return
+        if self._bar is None:
+            self._bar = click.progressbar(
+                length=max(total, 1), label=what, file=sys.stderr, show_pos=True
+            )
+            # It would reckon the time that is left from its first drawing.
+            self._bar.start += self._since - now
+        self._drawn, bar = now, self._bar
+        bar.length = max(total, 1)
+        step = min(done, bar.length) - bar.pos
+        if step > 0:
+            bar.update(step)
+        else:
+            # What is done may become less: a topic is read anew, or there is more of it now.
+            bar.pos += step
+            bar.render_progress()
+
+    def end(self) -> None:
+        """Wipe it: what stays on the terminal is the result."""
+        if self._bar is not None:
+            self._bar = None
+            click.echo("\r\033[K\033[?25h", nl=False, err=True)
+
+
+class _Lines:
+    """A line in ten seconds, for a log."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Say it, when it was not said for a while."""
+        now = time.monotonic()
+        if now - self._told >= LINE_SECONDS:
+            self._told = now
+            click.echo(f"{what}: {done:,} of {total:,}", err=True)
+
+    def end(self) -> None:
+        """Nothing is open."""

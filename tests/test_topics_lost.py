@@ -1,0 +1,86 @@
+"""A changelog that was lost is never made anew: workers would begin from nothing."""
+
+import asyncio
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from billing_stream import topics as names
+from billing_stream.topic_admin import IN_SYNC, config_of
+from billing_stream.topics import Topics
+from tests.support.worker import create_topics, environment, run
+
+
+async def delete(kafka: str, topic: str) -> None:
+    """Delete a topic, and wait until the broker does not list it any more."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        async with asyncio.timeout(20):
+            while topic in await admin.list_topics():  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+async def write(kafka: str, topic: str) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, b"{}", partition=1)
+    finally:
+        await producer.stop()
+
+
+async def test_where_events_were_written_a_missing_changelog_is_not_made(
+    kafka: str, prefix: str
+) -> None:
+    env = environment(kafka, prefix)
+    topics = Topics("billing-stream", prefix)
+    rows = topics.changelog(names.BILLING_RECORDS)
+    await create_topics(env)
+    await write(kafka, topics.name(names.JOURNAL))
+    await delete(kafka, rows)
+
+    code, output = await run(env, "topics", "create")
+    checked, wrong = await run(env, "topics", "check")
+
+    assert (code, checked) == (2, 2)
+    assert f"{rows} is not there, and {topics.name(names.JOURNAL)} has records" in output
+    assert "docs/restore.md" in output
+    assert "Traceback" not in output
+    assert f"{rows}: is missing" in wrong, "it was not made"
+
+
+async def test_where_nothing_was_written_yet_it_is_made(kafka: str, prefix: str) -> None:
+    env = environment(kafka, prefix)
+    topics = Topics("billing-stream", prefix)
+    await create_topics(env)
+    # An input alone says nothing: upstream may have begun before us.
+    await write(kafka, topics.name(names.PURCHASE_UPDATED))
+    await delete(kafka, topics.changelog(names.BILLING_RECORDS))
+
+    code, output = await run(env, "topics", "create")
+
+    assert code == 0, output
+    assert "1 created" in output
+
+
+async def test_a_table_that_a_new_version_brings_is_made(kafka: str, prefix: str) -> None:
+    env = environment(kafka, prefix)
+    topics = Topics("billing-stream", prefix)
+    await create_topics(env)
+    await write(kafka, topics.name(names.JOURNAL))
+    await delete(kafka, topics.changelog(names.CREDIT_ADJUSTMENTS))
+
+    code, output = await run(env, "topics", "create")
+
+    assert code == 0, output
+
+
+def test_with_three_replicas_two_must_have_a_record() -> None:
+    for topic in Topics("billing-stream").all():
+        assert IN_SYNC not in topic.config
+        assert config_of(topic, 1) == config_of(topic, 2) == topic.config
+        assert config_of(topic, 3) == {**topic.config, IN_SYNC: "2"}
