@@ -19,8 +19,9 @@ from tests.dead_letters.stage import Stage
 from tests.support.browser import DESK, browser
 from tests.support.projection import fetch, projector
 from tests.support.tokens import operator_token
-from tests.support.worker import create_topics, environment, worker
+from tests.support.worker import INTERNAL_SECRET, create_topics, environment, worker
 from tests.support.world import M1, M2
+from web.ops.session import COOKIE, COOKIE_PATH, begin
 
 DOMAIN = f"{M1[:13]}.example"
 WAIT_SECONDS = 30.0
@@ -61,8 +62,8 @@ class Board:
         return f"{self.early.letter.partition}@{self.early.letter.offset}"
 
     def path(self, name: str) -> str:
-        """The address of a page of `PAGES`."""
-        return self.url + PAGES[name].format(letter=self.letter)
+        """The path of a page of `PAGES`."""
+        return PAGES[name].format(letter=self.letter)
 
     async def fill(self) -> None:
         """Make the world."""
@@ -110,14 +111,15 @@ class Board:
             await context.close()
 
     @asynccontextmanager
-    async def logged_in(self, **options: Any) -> AsyncIterator[Page]:
-        """A page of an operator who just logged in, as the form has it."""
+    async def logged_in(self, path: str = "/ops", **options: Any) -> AsyncIterator[Page]:
+        """A page of an operator, with the cookie that the form for logging in gives."""
+        cookie, _ = begin(operator_token("olga"), INTERNAL_SECRET)
         async with self.window(**options) as window:
+            await window.add_cookies(
+                [{"name": COOKIE, "value": cookie, "domain": "127.0.0.1", "path": COOKIE_PATH}]
+            )
             page = await window.new_page()
-            await page.goto(self.url + "/ops")
-            await page.fill("#token", operator_token("olga"))
-            await page.click("button")
-            await page.wait_for_url("**/ops")
+            await page.goto(self.url + path)
             yield page
 
 

@@ -20,8 +20,16 @@ from web.ops.session import AUDIENCE, COOKIE
 
 M1 = "11111111-1111-4111-8111-111111111111"
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
-READ = ("/ops", "/ops/workers", "/ops/dead-letters", "/ops/dead-letters/0@1", "/ops/merchants")
-READ += ("/ops/dead-letters/0@1/redrive", f"/ops/merchants/{M1}", f"/ops/merchants/{M1}/adjust")
+READ = (
+    "/ops",
+    "/ops/workers",
+    "/ops/dead-letters",
+    "/ops/dead-letters/0@1",
+    "/ops/dead-letters/0@1/redrive",
+    "/ops/merchants",
+    f"/ops/merchants/{M1}",
+    f"/ops/merchants/{M1}/adjust",
+)
 ACT = ("/ops/dead-letters/0@1/redrive", f"/ops/merchants/{M1}/adjust", "/ops/logout")
 GIFT = {"credits": "25", "reason": "a gift", "confirmed": "yes", "key": f"ops/{M1}"}
 

@@ -86,9 +86,7 @@ async def test_the_overview_says_what_is_so(at: Board) -> None:
 
 
 async def test_every_partition_has_its_owner_lag_and_last_commit(at: Board) -> None:
-    async with at.logged_in() as page:
-        await page.goto(at.path("workers"))
-
+    async with at.logged_in(at.path("workers")) as page:
         for number in range(4):
             cells = await row(page, "Partitions", f"Partition {number}")
             assert cells[1:3] == ["running", at.url]
@@ -111,29 +109,35 @@ async def test_figures_come_anew_by_themselves(at: Board) -> None:
 
 
 async def test_who_pauses_keeps_what_is_shown_and_an_answer_that_fails_is_told(at: Board) -> None:
-    asked: list[str] = []
     async with at.logged_in() as page:
-        await page.goto(at.path("workers"))
-        page.on("request", lambda request: asked.append(request.url))
-        await expect(page.get_by_label("Live")).to_be_checked()
-        await until(lambda: _as_coroutine(asked))
-
+        # Time is passed here, and not waited for.
+        await page.clock.install()
+        await page.goto(at.url + at.path("workers"))
         silent = page.get_by_text("This worker does not answer")
         await page.context.set_offline(True)
+        await turn(page)
         await expect(silent).to_be_visible(timeout=WAIT_MS)
         await page.context.set_offline(False)
+        await turn(page)
         await expect(silent).to_be_hidden(timeout=WAIT_MS)
 
         await page.get_by_label("Live").uncheck()
-        swallowed = page.evaluate(
-            "new Promise(done => document.addEventListener('htmx:beforeRequest', "
-            "event => done(event.defaultPrevented)))"
-        )
-        assert await swallowed is True
+        assert await page.evaluate(ASKS) is True
+        await turn(page)
+        assert await page.evaluate("window.asked") is False
+        await page.get_by_label("Live").check()
+        await turn(page)
+        assert await page.evaluate("window.asked") is True
 
 
-async def _as_coroutine(found: list[str]) -> list[str]:
-    return found
+# Notes whether the next request of htmx is let through.
+ASKS = """document.addEventListener("htmx:beforeRequest",
+    event => { window.asked = !event.defaultPrevented }) || true"""
+
+
+async def turn(page: Page) -> None:
+    """Let so much time pass that the page asks for its figures once more."""
+    await page.clock.fast_forward(6_000)
 
 
 async def test_all_of_it_is_read_without_javascript(at: Board) -> None:
@@ -152,7 +156,7 @@ async def test_all_of_it_is_read_without_javascript(at: Board) -> None:
     }
     async with at.logged_in(java_script_enabled=False) as page:
         for name in PAGES:
-            await page.goto(at.path(name))
+            await page.goto(at.url + at.path(name))
             await expect(page.locator("main")).to_contain_text(wanted[name])
             await expect(page.get_by_label("Live")).to_be_hidden()
 
@@ -179,9 +183,9 @@ async def tour(at: Board) -> dict[str, Visit]:
         found["refused"] = await visit(page, "refused")
     async with at.logged_in() as page:
         for name in PAGES:
-            said = await go(page, at.path(name))
+            said = await go(page, at.url + at.path(name))
             found[name] = msgspec.structs.replace(await visit(page, name), said=said)
-        await page.goto(at.path("adjust"))
+        await page.goto(at.url + at.path("adjust"))
         await page.fill("#credits", "5")
         await page.fill("#reason", "a look")
         await page.get_by_role("button", name="Go on").click()
@@ -195,7 +199,7 @@ async def visit(page: Page, name: str) -> Visit:
     found = await findings(page)
     await screenshot(page, f"{name}-light")
     await page.emulate_media(color_scheme="dark")
-    found += await findings(page)
+    found += await findings(page, "color-contrast")
     await page.set_viewport_size(PHONE)
     await screenshot(page, f"{name}-phone-dark")
     wider = await sideways(page)
@@ -256,7 +260,7 @@ def _brightness(colour: str) -> float:
 async def test_the_keyboard_is_enough(at: Board) -> None:
     async with at.window() as window:
         page = await window.new_page()
-        await page.goto(at.path("dead-letters"))
+        await page.goto(at.url + at.path("dead-letters"))
         assert await focused_after_tab(page) == "Skip to the content"
         await page.keyboard.press("Tab")
         await page.keyboard.press("Tab")
@@ -299,14 +303,16 @@ async def focused_after_tab(page: Page) -> str:
 
 async def test_a_link_keeps_the_focus_when_the_figures_come_anew(at: Board) -> None:
     async with at.logged_in() as page:
-        await page.goto(at.path("dead-letters"))
+        await page.clock.install()
+        await page.goto(at.url + at.path("dead-letters"))
         await page.locator("#state-all").focus()
+        old = await page.query_selector("#live")
+        assert old is not None
 
-        await page.evaluate(
-            "new Promise(done => document.addEventListener('htmx:afterSettle', done, {once: true}))"
-        )
+        await turn(page)
+        await page.wait_for_function("old => !old.isConnected", arg=old, timeout=WAIT_MS)
 
-        assert await page.evaluate("document.activeElement.id") == "state-all"
+        await page.wait_for_function("document.activeElement.id === 'state-all'", timeout=WAIT_MS)
 
 
 async def test_a_merchant_is_found_and_each_credit_has_its_record(at: Board) -> None:
@@ -316,8 +322,7 @@ async def test_a_merchant_is_found_and_each_credit_has_its_record(at: Board) -> 
     place = dict(told.headers)["cause"].decode()
     found = re.fullmatch(r"(.+)\[(\d+)\]@(\d+)", place)
     assert found is not None
-    async with at.logged_in() as page:
-        await page.goto(at.path("merchants"))
+    async with at.logged_in(at.path("merchants")) as page:
         await page.get_by_label("Merchant id, or domain").fill(DOMAIN)
         await page.keyboard.press("Enter")
         await page.wait_for_url(f"**/ops/merchants/{M1}")
@@ -330,8 +335,7 @@ async def test_a_merchant_is_found_and_each_credit_has_its_record(at: Board) -> 
 
 
 async def test_an_adjustment_is_made_once_however_often_its_form_is_sent(at: Board) -> None:
-    async with at.logged_in(java_script_enabled=False) as page:
-        await page.goto(at.path("merchant"))
+    async with at.logged_in(at.path("merchant"), java_script_enabled=False) as page:
         before = int((await figure(page, "Balance")).split()[0])
         await page.get_by_role("link", name="Adjust credits").click()
         await page.fill("#credits", "-7")
@@ -365,8 +369,7 @@ async def test_an_adjustment_is_made_once_however_often_its_form_is_sent(at: Boa
 
 
 async def test_more_than_there_is_cannot_be_taken(at: Board) -> None:
-    async with at.logged_in() as page:
-        await page.goto(at.path("adjust"))
+    async with at.logged_in(at.path("adjust")) as page:
         await page.fill("#credits", "-1000000")
         await page.fill("#reason", "a mistake")
         await page.get_by_role("button", name="Go on").click()
@@ -379,8 +382,7 @@ async def test_more_than_there_is_cannot_be_taken(at: Board) -> None:
 
 
 async def test_a_dead_letter_is_sent_again_once(at: Board) -> None:
-    async with at.logged_in() as page:
-        await page.goto(at.path("dead-letters"))
+    async with at.logged_in(at.path("dead-letters")) as page:
         await page.get_by_role("link", name=at.letter, exact=True).click()
         await page.get_by_role("link", name="Send it again").click()
         await expect(page.get_by_text(f"start_trial of merchant {M2}")).to_be_visible()
@@ -389,10 +391,10 @@ async def test_a_dead_letter_is_sent_again_once(at: Board) -> None:
         path, cookie = page.url, await page.context.cookies()
         assert await at.stage.copies() == []
         twice = await asyncio.gather(*(post(path, form, cookie) for _ in range(2)))
-        await page.goto(at.path("dead-letter"))
+        await page.goto(at.url + at.path("dead-letter"))
         await expect(page.get_by_text("redriven").first).to_be_visible()
         cells = await row(page, "What was done with it", "redriven")
-        await page.goto(at.path("dead-letters"))
+        await page.goto(at.url + at.path("dead-letters"))
         await expect(page.get_by_role("link", name=at.letter, exact=True)).to_have_count(0)
 
     assert sorted(twice) == [303, 409]
@@ -408,9 +410,7 @@ async def test_a_dead_letter_is_sent_again_once(at: Board) -> None:
 
 async def test_what_would_be_dead_again_is_not_offered(at: Board) -> None:
     name = f"{at.bad.letter.partition}@{at.bad.letter.offset}"
-    async with at.logged_in() as page:
-        await page.goto(f"{at.url}/ops/dead-letters/{name}/redrive")
-
+    async with at.logged_in(f"/ops/dead-letters/{name}/redrive") as page:
         await expect(page.get_by_text("would be a dead letter again")).to_be_visible()
         await expect(page.get_by_role("button", name="Send it again")).to_have_count(0)
 

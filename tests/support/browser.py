@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESK: ViewportSize = {"width": 1280, "height": 900}
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APT_GET = "/usr/bin/apt-get"
@@ -82,9 +82,14 @@ async def sideways(page: Page) -> int:
     return int(await page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
 
 
-async def findings(page: Page) -> list[str]:
-    """What axe-core finds to be serious or critical: each rule, and where it is broken."""
-    found: dict[str, Any] = (await Axe().run(page)).response
+async def findings(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds to be serious or critical: each rule, and where it is broken.
+
+    Of all its rules, unless some are named.
+    """
+    only: dict[str, Any] = {"runOnly": list(rules)} if rules else {}
+    options = {"resultTypes": ["violations"], **only}
+    found: dict[str, Any] = (await Axe().run(page, options=options)).response
     return [
         f"{page.url}: {one['id']}: {one['help']}: {node['html'][:200]}"
         for one in found["violations"]

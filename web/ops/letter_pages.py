@@ -164,6 +164,7 @@ class Redrive(LetterView):
             whole=whole,
             refused=refused,
             what=what,
+            topic=self.dashboard.letter_cluster.commands,
             error=error,
             reason=reason,
         )

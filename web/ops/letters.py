@@ -89,7 +89,7 @@ class Letters:
 
     def _forget_older(self) -> None:
         for partition, letters in self._letters.items():
-            oldest = max(letters) - self._newest
+            oldest = max(letters) - self._newest + 1
             for offset in [offset for offset in letters if offset < oldest]:
                 del letters[offset]
             acts = self._acts.get(partition, {})
@@ -104,7 +104,7 @@ class Letters:
             # `billing-stream dlq` says so in its log.
             return
         # Also of a letter that came after we read the letters, and not of those long forgotten.
-        if offset >= max(self._letters.get(partition, (0,))) - self._newest:
+        if offset > max(self._letters.get(partition, (0,))) - self._newest:
             self._acts.setdefault(partition, {})[offset] = action.action
 
     def _all(self) -> LettersSeen:
