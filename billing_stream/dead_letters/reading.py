@@ -37,8 +37,8 @@ async def read(
     DeadLettersError when the topic is not there or nothing comes of it any more.
     """
     consumer = _consumer(cluster)
-    await consumer.start()
     try:
+        await consumer.start()
         tps = await _partitions(consumer, cluster, topic, partitions)
         begins = await consumer.beginning_offsets(tps)
         ends = await _ends(cluster, tps) if whole else await consumer.end_offsets(tps)
@@ -63,8 +63,8 @@ async def read(
 async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
     """The record at a place, or None when there is none (any more)."""
     consumer = _consumer(cluster)
-    await consumer.start()
     try:
+        await consumer.start()
         (tp,) = await _partitions(consumer, cluster, topic, [partition])
         begin = (await consumer.beginning_offsets([tp]))[tp]
         if not begin <= offset < (await consumer.end_offsets([tp]))[tp]:

@@ -1,6 +1,7 @@
 """What the pages work with: one per app, nothing of it global."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ from web.ops.shared import Shared
 from web.peers import Peers
 from web.projection import Projection
 
+logger = logging.getLogger(__name__)
+
 ROWS_PATH = "/internal/ops/rows"
 CLUSTER_SECONDS = 1.0
 BUSINESS_SECONDS = 3.0
@@ -36,6 +39,8 @@ BUSINESS_SECONDS = 3.0
 ROWS_SECONDS = 30.0
 ASK_ROWS_SECONDS = 8.0
 LETTERS_SECONDS = 2.0
+# A page is for seeing what is wrong: it does not wait for what does not answer.
+WAIT_SECONDS = 3.0
 ACT_SECONDS = 8.0
 
 _rows = msgspec.json.Decoder(Business | None)
@@ -95,7 +100,7 @@ class Dashboard:
         self._business = Shared(self._sum, BUSINESS_SECONDS)
         self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
         self._acting = asyncio.Lock()
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def cluster(self) -> ClusterSeen:
         """All workers and partitions."""
@@ -107,12 +112,19 @@ class Dashboard:
 
     async def business(self) -> Sum:
         """Trials, purchases and revenue, of all merchants."""
-        return await self._business.get()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._business.get()
+        except TimeoutError:
+            return Sum(None, False, "This takes longer than usual, and is still being counted.")
 
     async def letters(self) -> LettersTold:
         """The newest dead letters."""
         try:
-            return LettersTold(await self._letters.get(), None)
+            async with asyncio.timeout(WAIT_SECONDS):
+                return LettersTold(await self._letters.get(), None)
+        except TimeoutError:
+            return LettersTold(None, "Kafka has not answered yet.")
         except (DeadLettersError, KafkaError) as error:
             return LettersTold(None, why_not(error))
 
@@ -148,11 +160,17 @@ class Dashboard:
         """What is begun is done, even when nobody waits for it any more."""
         task = asyncio.ensure_future(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._ended)
         done, _ = await asyncio.wait([task], timeout=ACT_SECONDS)
         if not done:
             raise NotYet
         return task.result()
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._under_way.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.warning("a dead letter was not sent again: %s", error)
 
     async def _sum(self) -> Sum:
         why = "There is no projection: DATABASE_URL is not set."

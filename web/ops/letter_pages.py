@@ -1,5 +1,6 @@
 """Dead letters: the newest of them, one of them whole, and sending it again."""
 
+import asyncio
 from http import HTTPStatus
 
 from aiohttp import web
@@ -22,6 +23,7 @@ LETTER_PATH = "/ops/dead-letters/{letter:[0-9]{1,4}@[0-9]{1,18}}"
 REDRIVE_PATH = LETTER_PATH + "/redrive"
 LIMIT = 25
 REASON_MAX = 255
+FIND_SECONDS = 5.0
 _STATES = ("open", "redriven", "discarded", "all")
 
 
@@ -69,7 +71,10 @@ class LetterView(OpsView):
     async def find(self, name: str) -> Found:
         """The letter. Raises ApiError: NOT_FOUND, or NOT_READY when it cannot be read."""
         try:
-            return await find_one(self.dashboard.letter_cluster, name)
+            async with asyncio.timeout(FIND_SECONDS):
+                return await find_one(self.dashboard.letter_cluster, name)
+        except TimeoutError:
+            raise ApiError(WebCode.NOT_READY, "Kafka has not answered in time") from None
         except DeadLettersError as error:
             raise ApiError(WebCode.NOT_FOUND, str(error)) from None
         except KafkaError as error:

@@ -28,6 +28,8 @@ class Shared(Generic[Found]):
         task = self._task
         if task is None or (task.done() and (self._failed(task) or self._clock() >= self._until)):
             task = self._task = asyncio.create_task(self._asked())
+            # Also where nobody waits any more, so that nothing is said of it at the end.
+            task.add_done_callback(self._failed)
         # Who waits may give up; the others go on waiting.
         return await asyncio.shield(task)
 
