@@ -51,12 +51,14 @@ def duration(seconds: float | None) -> str:
 
 def ago(seconds: float | None) -> str:
     """
-    >>> ago(0.3), ago(75), ago(None)
-    ('just now', '75 s ago', 'none yet')
+    >>> ago(0.3), ago(2.7), ago(300), ago(None)
+    ('just now', '2 s ago', '5 min ago', 'none yet')
     """
     if seconds is None:
         return "none yet"
-    return "just now" if seconds < 1 else f"{duration(float(int(seconds)))} ago"
+    if seconds < 1:
+        return "just now"
+    return f"{int(seconds)} s ago" if seconds < 90 else f"{duration(seconds)} ago"
 
 
 def moment(at: datetime | None) -> str:
