@@ -7,7 +7,7 @@ from bench.fill import Filled
 from bench.setting import Setting, say
 from billing_stream.domain.model import Policy
 from billing_stream.engine.lanes import Lanes
-from billing_stream.engine.log import OnRow
+from billing_stream.engine.log import OnRow, OnTotal
 from billing_stream.engine.processor import Outgoing
 from billing_stream.processor import new_processors
 from billing_stream.topics import Topics
@@ -36,7 +36,9 @@ class _FilledLog:
         """There is no other owner."""
         return _NoWriter()
 
-    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+    async def restore(
+        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+    ) -> int:
         """Give all rows."""
         count = 0
         for table, partition, key, value in self._filled.rows():

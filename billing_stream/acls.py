@@ -68,6 +68,9 @@ def _worker(topics: Topics) -> list[Acl]:
     written = {topic for topic, _ in topics.written_by(0, 1)}
     # The webhooks that came over HTTP.
     written |= {topics.name(names.PURCHASE_UPDATED), topics.name(names.PURCHASE_REFUNDED)}
+    # Dead letters are looked at and sent again on the dashboard.
+    read |= {topics.name(names.DEAD_LETTERS), topics.name(names.DEAD_LETTER_ACTIONS)}
+    written |= {topics.name(names.DEAD_LETTER_ACTIONS)}
     every = [topic.name for topic in topics.all()]
     return [
         *_on_topics(every, read, written),

@@ -181,10 +181,19 @@ def _register(
         die=die,
     )
     app.task(watchdog.watch)
+    ask_lags = partial(_lags, app, topics)
     metrics.registry.register(
-        WorkerState(watchdog, partitions=settings.partitions, ask_lags=partial(_lags, app, topics))
+        WorkerState(watchdog, partitions=settings.partitions, ask_lags=ask_lags)
     )
-    context = web.server.register(app, watchdog, topics, settings, metrics=metrics, tracing=tracing)
+    context = web.server.register(
+        app,
+        watchdog,
+        topics,
+        settings,
+        metrics=metrics,
+        tracing=tracing,
+        ask_lags=ask_lags,
+    )
     return BillingApp(settings, topics, lanes, app, defined, context, metrics)
 
 

@@ -49,9 +49,19 @@ class Peers:
         self._urls: Mapping[int, str] = {}
         self._noted: set[str] = set()
 
+    @property
+    def own_url(self) -> str:
+        """Where others reach this worker."""
+        return str(self._app.conf.canonical_url)
+
+    def assigned(self) -> dict[str, list[int]]:
+        """The workers and their partitions, by the latest assignment that we know."""
+        found = self._distribution()
+        return {url: list(topics.get(self._changelog, ())) for url, topics in found.items()}
+
     def url_of(self, partition: int) -> str | None:
         """The worker that owns the partition, by the latest assignment that we know."""
-        assignment = cast(PartitionAssignor, self._app.assignor).changelog_distribution
+        assignment = self._distribution()
         if assignment is not self._assignment:
             self._urls = {
                 partition: url
@@ -72,18 +82,13 @@ class Peers:
         GET was sent and not answered.
         """
         url = self.url_of(partition)
-        if url is None or url == str(self._app.conf.canonical_url):
+        if url is None or url == self.own_url:
             raise not_ready(f"partition {partition} is recovering")
-        headers = internal_headers(self._secret)
-        headers[REQUEST_ID] = ids.request_id
-        headers[CORRELATION_ID] = ids.correlation_id
-        if self._tracing is not None:
-            headers.update(self._tracing.passed_on())
         try:
             async with self._client(method == "GET").request(
                 method,
                 URL(url) / path[1:],
-                headers=headers,
+                headers=self._headers(ids),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
                 **options,
@@ -106,6 +111,26 @@ class Peers:
                 raise outcome_unknown("the worker that was asked has not done it")
         raise not_ready(f"the owner of partition {partition} is not ready")
 
+    async def ask_at(self, url: str, path: str, ids: Ids, seconds: float) -> bytes:
+        """The body of the good answer of one worker, whatever it owns, to a GET.
+
+        Raises ApiError (NOT_READY).
+        """
+        try:
+            async with self._client(True).get(
+                URL(url) / path[1:],
+                headers=self._headers(ids),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
+            ) as response:
+                body = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise not_ready(f"{url} does not answer: {type(error).__name__}") from None
+        if status != HTTPStatus.OK:
+            raise not_ready(f"{url} answers with {status}")
+        return body
+
     def not_understood(self, partition: int, error: Exception) -> ApiError:
         """What is said when the answer of an owner makes no sense; logged once."""
         self.note(logging.ERROR, self.url_of(partition) or "?", f"is not understood: {error}")
@@ -116,6 +141,17 @@ class Peers:
         if url not in self._noted:
             self._noted.add(url)
             logger.log(level, "the worker at %s %s", url, why)
+
+    def _distribution(self) -> HostToPartitionMap:
+        return cast(PartitionAssignor, self._app.assignor).changelog_distribution
+
+    def _headers(self, ids: Ids) -> dict[str, str]:
+        headers = internal_headers(self._secret)
+        headers[REQUEST_ID] = ids.request_id
+        headers[CORRELATION_ID] = ids.correlation_id
+        if self._tracing is not None:
+            headers.update(self._tracing.passed_on())
+        return headers
 
     def _client(self, reads: bool) -> aiohttp.ClientSession:
         if reads not in self._sessions:

@@ -82,35 +82,44 @@ class Projection:
         self._opening = asyncio.Lock()
         self._away_until = 0.0
 
+    @property
+    def there(self) -> bool:
+        """Whether there is one by the settings; it may be away all the same."""
+        return self._url is not None
+
     async def page(self, merchant_id: str, page: Page) -> tuple[list[HistoryBody], int]:
         """A page of what happened, newest first, and how much there is in all.
 
         Raises ApiError (NOT_READY) when there is no projection or it does not answer.
         """
+        rows = await self.rows(_PAGE, merchant_id, page.limit, page.skip)
+        return [_body(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
+
+    async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
+        """The rows of a query that reads. Raises ApiError (NOT_READY) as `page` does."""
         if self._url is None:
             raise _not_ready("there is no projection here: DATABASE_URL is not set")
         if time.monotonic() < self._away_until:
             raise _not_ready("the projection does not answer")
         try:
-            rows = await self._fetch(self._url, merchant_id, page)
+            return await self._fetch(self._url, query, arguments)
         except asyncpg.UndefinedTableError:
             raise _not_ready("there is no projection yet: no projector has run") from None
         except (*_AWAY, ValueError):
             # No more of the error: its text may have the address, and so the password, in it.
             self._away_until = time.monotonic() + AWAY_SECONDS
             raise _not_ready("the projection does not answer") from None
-        return [_body(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
 
     def close(self) -> None:
         """Let the connections go, with queries that run."""
         if self._pool is not None:
             self._pool.terminate()
 
-    async def _fetch(self, url: str, merchant_id: str, page: Page) -> Sequence[Any]:
+    async def _fetch(self, url: str, query: str, arguments: Sequence[Any]) -> Sequence[Any]:
         pool = await self._opened(url)
         connection = await pool.acquire(timeout=CONNECT_SECONDS + ACQUIRE_SECONDS)
         try:
-            rows: Sequence[Any] = await connection.fetch(_PAGE, merchant_id, page.limit, page.skip)
+            rows: Sequence[Any] = await connection.fetch(query, *arguments)
             return rows
         finally:
             await pool.release(connection)

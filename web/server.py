@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -18,6 +18,7 @@ from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.kafka_options import client_options
 from billing_stream.metrics.platforms import Measured
+from billing_stream.metrics.state import Lags
 from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.platforms.factory import new_platforms
@@ -34,6 +35,9 @@ from web.ingress import Ingress, KafkaIngress
 from web.internal import CarryOut, Queries
 from web.limits import Gate, RateLimit, ShopsInWork
 from web.measured import METRICS_PATH, Metrics, measuring_middleware
+from web.ops import paths as ops
+from web.ops.dashboard import Dashboard
+from web.ops.figures import not_sampled
 from web.owners import QUERIES_PATH, Owners
 from web.peers import Peers
 from web.projection import Projection
@@ -57,6 +61,7 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (QUERIES_PATH, Queries),
     (COMMANDS_PATH, CarryOut),
     *described.PAGES,
+    *ops.PAGES,
 )
 # Nobody's time is moved in production.
 TEST_PAGES: tuple[tuple[str, type[ApiView]], ...] = ((operators.CLOCK_PATH, operators.Clock),)
@@ -80,10 +85,12 @@ def register(
     platforms: Mapping[Platform, base.Platform] | None = None,
     ingress: Ingress | None = None,
     tracing: Tracing | None = None,
+    ask_lags: Callable[[], Lags] = not_sampled,
 ) -> Context:
     """Add every page; whatever goes wrong, the answer has one shape.
 
-    `platforms` and `ingress` are those of the settings, unless others are given.
+    `platforms` and `ingress` are those of the settings, unless others are given. `ask_lags`
+    gives the latest sample of how many records wait in Kafka.
     """
     internal_secret = settings.internal_jwt_secrets[0]
     if platforms is None:
@@ -103,6 +110,7 @@ def register(
         ingress=ingress
         or KafkaIngress(client_options(settings), topics, settings.partitions, tracing),
         projection=_projection(settings),
+        dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
         rate_limit=RateLimit(settings.requests_per_minute),
         gate=Gate(settings.requests_waiting_max),
         shops_in_work=ShopsInWork(settings.shop_requests_waiting_max),
@@ -139,6 +147,7 @@ def _set_up_server(
     server.web_app.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
 
     async def close(_: web.Application) -> None:
+        await context.dashboard.close()
         await context.checkouts.close()
         await context.peers.close()
         await context.ingress.close()
@@ -146,6 +155,7 @@ def _set_up_server(
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
+    server.web_app.cleanup_ctx.append(context.dashboard.recorder.watch)
     server.web_app.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)
 

@@ -23,6 +23,7 @@ from web.commands import Commands
 from web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
 from web.ingress import Ingress
 from web.limits import Gate, RateLimit, ShopsInWork
+from web.ops.dashboard import Dashboard
 from web.owners import Owners
 from web.peers import Peers, outcome_unknown
 from web.projection import Projection
@@ -41,6 +42,7 @@ class Context:
     platforms: Mapping[Platform, base.Platform]
     ingress: Ingress
     projection: Projection
+    dashboard: Dashboard
     rate_limit: RateLimit
     gate: Gate
     shops_in_work: ShopsInWork

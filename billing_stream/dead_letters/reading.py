@@ -1,6 +1,7 @@
 """Topics read to their ends, without a group, and what is committed only."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,6 +14,7 @@ Progress = Callable[[int, int], None]
 """Told how many records are read, and of how many."""
 
 FETCH_BYTES = 4 << 20
+NOWHERE: Mapping[int, int] = MappingProxyType({})
 # An open transaction of a process that died ends within the broker's time limit of a minute.
 STALLED_SECONDS = 90.0
 
@@ -23,21 +25,33 @@ async def read(
     *,
     partitions: Iterable[int] | None = None,
     whole: bool = False,
+    since: Mapping[int, int] = NOWHERE,
+    newest: int | None = None,
     progress: Progress | None = None,
 ) -> AsyncIterator[list[Any]]:
     """All records of a topic, partition by partition in batches, up to its end at this moment.
 
-    What a transaction that is open now writes is left out, or with `whole` waited for. Raises
+    `since` are offsets by partition before which nothing is read; `newest` is of how many
+    offsets before the end, at most. What a transaction that is open now writes is left out, or
+    with `whole` waited for. Raises
     DeadLettersError when the topic is not there or nothing comes of it any more.
     """
     consumer = _consumer(cluster)
-    await consumer.start()
     try:
+        await consumer.start()
         tps = await _partitions(consumer, cluster, topic, partitions)
         begins = await consumer.beginning_offsets(tps)
         ends = await _ends(cluster, tps) if whole else await consumer.end_offsets(tps)
+        starts = {
+            tp: max(
+                begin,
+                min(since.get(tp.partition, begin), ends[tp]),
+                begin if newest is None else ends[tp] - newest,
+            )
+            for tp, begin in begins.items()
+        }
         async for batch in read_between(
-            consumer, begins, ends, seconds_max=STALLED_SECONDS, progress=progress
+            consumer, starts, ends, seconds_max=STALLED_SECONDS, progress=progress
         ):
             yield batch
     except NothingComes as error:
@@ -49,8 +63,8 @@ async def read(
 async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
     """The record at a place, or None when there is none (any more)."""
     consumer = _consumer(cluster)
-    await consumer.start()
     try:
+        await consumer.start()
         (tp,) = await _partitions(consumer, cluster, topic, [partition])
         begin = (await consumer.beginning_offsets([tp]))[tp]
         if not begin <= offset < (await consumer.end_offsets([tp]))[tp]:

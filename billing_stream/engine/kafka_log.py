@@ -11,7 +11,7 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, InvalidTxnSt
 
 from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
-from billing_stream.engine.log import Fenced, OnRow
+from billing_stream.engine.log import Fenced, OnRow, OnTotal
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
 from billing_stream.kafka_refusals import REFUSALS
@@ -226,7 +226,9 @@ class KafkaLog:
             raise
         return KafkaWriter(partition, producers, self._reach)
 
-    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+    async def restore(
+        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+    ) -> int:
         """Read the changelogs of these partitions to their ends, aborted records left out.
 
         The partitions must be fenced. Waits until all that was written before is decided. Raises
@@ -244,12 +246,16 @@ class KafkaLog:
         )
         await consumer.start()
         try:
-            return await self._read_to_end(consumer, partitions, on_row)
+            return await self._read_to_end(consumer, partitions, on_row, on_total)
         finally:
             await consumer.stop()
 
     async def _read_to_end(
-        self, consumer: AIOKafkaConsumer, partitions: Sequence[int], on_row: OnRow
+        self,
+        consumer: AIOKafkaConsumer,
+        partitions: Sequence[int],
+        on_row: OnRow,
+        on_total: OnTotal | None,
     ) -> int:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
@@ -259,6 +265,8 @@ class KafkaLog:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}
         total = sum(ends[tp] - begins[tp] for tp in left)
+        if on_total is not None:
+            on_total(total)
         count = 0
         told = time.monotonic()
         while left:

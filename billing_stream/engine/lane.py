@@ -222,6 +222,12 @@ class Lane:
         """Records that were fetched and are in no transaction yet."""
         return self._records_waiting
 
+    @property
+    def seconds_since_commit(self) -> float | None:
+        """How long ago the last transaction was, None when there was none."""
+        last = self.stats.last_commit
+        return self._time() - last if last else None
+
     async def _wait_drained(self) -> None:
         while not self.is_idle:
             await self._idle.wait()

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from msgspec import Struct
+
 from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
@@ -29,6 +31,18 @@ DRAIN_SECONDS = 3.0
 # Transactions of one worker at a time. More only wait for one another's turn at the broker and
 # the processor; meanwhile records gather for fewer and larger ones.
 COMMITS_AT_ONCE = 2
+
+
+class Restoring(Struct, frozen=True):
+    """A restore under way: changelog records read so far, and how many there are at most.
+
+    `at_most` is None until it is known.
+    """
+
+    partitions: tuple[int, ...]
+    records: int
+    at_most: int | None
+    seconds: float
 
 
 def _die(why: str, error: BaseException | None) -> None:
@@ -64,6 +78,9 @@ class Lanes(Mapping[int, Lane]):
         self._lease = lease
         self._observer = observer
         self.activity = 0
+        # Since when these partitions are restored, and what `activity` was then.
+        self._restores: tuple[tuple[int, ...], float, int] | None = None
+        self._at_most: int | None = None
         self._lanes: dict[int, Lane] = {}
         self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
@@ -93,6 +110,15 @@ class Lanes(Mapping[int, Lane]):
         """Whether recovery is over, the lanes commit, and nobody else can own them yet."""
         return self._open.is_set() and self.lease_held
 
+    @property
+    def restoring(self) -> Restoring | None:
+        """The restore under way, or None."""
+        if self._restores is None:
+            return None
+        partitions, began, before = self._restores
+        seconds = time.monotonic() - began
+        return Restoring(partitions, self.activity - before, self._at_most, seconds)
+
     async def pause(self) -> None:
         """Finish what is being committed and begin nothing new, until `resume`."""
         self.activity += 1
@@ -112,6 +138,8 @@ class Lanes(Mapping[int, Lane]):
         wanted = sorted(partitions)
         self.activity += 1
         began = time.monotonic()
+        self._at_most = None
+        self._restores = (tuple(wanted), began, self.activity) if wanted else None
         writers: dict[int, Writer] = {}
         processors: dict[int, Processor] = {}
         try:
@@ -133,7 +161,7 @@ class Lanes(Mapping[int, Lane]):
                 elif not key.startswith(RESERVED_PREFIX):
                     processors[partition].restore(table, key, value)
 
-            count = await self._log.restore(wanted, on_row)
+            count = await self._log.restore(wanted, on_row, self._expect)
             self._reach(Point.RECOVERING)
             for processor in processors.values():
                 processor.restored()
@@ -145,6 +173,8 @@ class Lanes(Mapping[int, Lane]):
                 processor.close()
             await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
             raise
+        finally:
+            self._restores = None
         if wanted:
             logger.info(
                 "restored partitions %s: %s records in %.2f s",
@@ -172,6 +202,9 @@ class Lanes(Mapping[int, Lane]):
         for lane in self._lanes.values():
             lane.start()
         self._open.set()
+
+    def _expect(self, records: int) -> None:
+        self._at_most = records
 
     async def _fence(self, partition: int, writers: dict[int, Writer]) -> None:
         writers[partition] = await self._log.fence(partition)

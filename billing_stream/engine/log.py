@@ -16,6 +16,9 @@ OWNER_KEY = RESERVED_PREFIX + b"owner"
 OnRow = Callable[[int, str, bytes, bytes | None], None]
 """Takes (partition, table, key, value) of a changelog record."""
 
+OnTotal = Callable[[int], None]
+"""Takes how many changelog records there are to read, at most."""
+
 
 def position_key(topic: str) -> bytes:
     """The changelog key under which a lane keeps how far it has read `topic`."""
@@ -49,9 +52,12 @@ class Log(Protocol):
         An open transaction of the old owner has ended when this returns.
         """
 
-    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+    async def restore(
+        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+    ) -> int:
         """Read all changelogs of these partitions to their ends; how many records it were.
 
+        `on_total` is called before the first row, where that is known.
         To be called after `fence`: what the old owner committed until then is read. Rows of
         older releases come as if the present one had written them. Raises NewerState.
         """

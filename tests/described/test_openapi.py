@@ -35,6 +35,7 @@ from web.envelope import STATUS
 from web.measured import METRICS_PATH
 from web.operations import templates
 from web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
+from web.ops.views import OPS_PATH
 from web.owners import QUERIES_PATH
 
 M1 = "11111111-1111-4111-8111-111111111111"
@@ -46,8 +47,8 @@ PURCHASES = "/api/billing/purchases"
 PURCHASE = "/api/billing/purchases/{purchase_id}"
 WEBHOOK = "/webhooks/shopify"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://shop.example/back"}
-# Between our processes, for development, and for Prometheus.
-NOT_DESCRIBED = (QUERIES_PATH, COMMANDS_PATH, "/dev/", METRICS_PATH)
+# Between our processes, for development, for Prometheus, and pages for people.
+NOT_DESCRIBED = (QUERIES_PATH, COMMANDS_PATH, "/internal/ops/", "/dev/", METRICS_PATH, OPS_PATH)
 
 
 @pytest_asyncio.fixture

@@ -1,6 +1,13 @@
 """What the lanes of a worker promise around a rebalance."""
 
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
 from billing_stream import topics as names
+from billing_stream.engine.log import OnRow, OnTotal
+from billing_stream.processor import BillingProcessor
 from tests.support.partition import Partition, record
 from tests.support.world import M1
 
@@ -43,3 +50,36 @@ async def test_a_kept_partition_is_not_read_again() -> None:
 
     assert restored == {}
     assert partition.lanes[0] is kept
+
+
+async def test_how_far_a_restore_is_can_be_seen_while_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partition = await Partition().restart()
+    lanes, read, go = partition.lanes, asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None) -> int:
+        assert on_total is not None
+        on_total(3)
+        on_row(0, names.SHOPS_TABLE, b"shopify:a.example", M1.encode())
+        on_row(0, names.SHOPS_TABLE, b"shopify:b.example", M1.encode())
+        read.set()
+        await go.wait()
+        return 2
+
+    monkeypatch.setattr(partition.log, "restore", slowly)
+    assert lanes.restoring is None
+
+    restore = asyncio.ensure_future(lanes.restore([0]))
+    await read.wait()
+    seen = lanes.restoring
+
+    assert seen is not None
+    assert (seen.partitions, seen.records, seen.at_most) == ((0,), 2, 3)
+    assert seen.seconds >= 0
+    go.set()
+    restored = await restore
+    assert lanes.restoring is None
+    processor = restored[0].processor
+    assert isinstance(processor, BillingProcessor)
+    assert len(processor.rows.shops) == 2

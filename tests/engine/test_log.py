@@ -210,9 +210,18 @@ async def test_a_table_of_200_000_keys_is_restored_whole(kafka: str, prefix: str
     await asyncio.gather(*(writer.close() for writer in writers))
 
     rows: dict[bytes, bytes | None] = {}
-    count = await log.restore([0, 1, 2, 3], lambda _p, _t, key, value: rows.__setitem__(key, value))
+    told: list[tuple[int, int]] = []
+    count = await log.restore(
+        [0, 1, 2, 3],
+        lambda _p, _t, key, value: rows.__setitem__(key, value),
+        lambda total: told.append((total, len(rows))),
+    )
 
     assert count == 200_000
+    # How many there are at most, markers among them, and before the first of them.
+    ((total, before),) = told
+    assert 200_000 < total < 201_000
+    assert before == 0
     assert rows == {
         b"%d-%d" % (partition, n): b"value of %d" % n
         for partition in range(4)

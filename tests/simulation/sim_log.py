@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from billing_stream.engine.log import Fenced, OnRow
+from billing_stream.engine.log import Fenced, OnRow, OnTotal
 from billing_stream.engine.points import Point
 from billing_stream.engine.processor import Outgoing
 from tests.simulation.process import Process
@@ -221,7 +221,9 @@ class SimClient:
         generation = self._log.fence(partition)
         return SimWriter(self._log, self._process, partition, generation)
 
-    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+    async def restore(
+        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+    ) -> int:
         """Read all changelogs of these partitions to their ends."""
         await self._process.gate(Point.FENCED)
         count = 0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from billing_stream.engine.log import Fenced, OnRow
+from billing_stream.engine.log import Fenced, OnRow, OnTotal
 from billing_stream.engine.processor import Outgoing
 from billing_stream.schemas import Headers
 from billing_stream.upcasting.versions import present
@@ -80,7 +80,9 @@ class MemoryLog:
         self.generations[partition] = generation
         return MemoryWriter(self, partition, generation)
 
-    async def restore(self, partitions: Sequence[int], on_row: OnRow) -> int:
+    async def restore(
+        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+    ) -> int:
         """Read all changelogs of these partitions."""
         count = 0
         for (topic, partition), records in self.topics.items():

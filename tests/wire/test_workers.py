@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.acls import Process
+from billing_stream import topics as names
+from billing_stream.acls import Acl, Process, Resource, acls
 from billing_stream.topics import Topics
 from tests.support.audit import Audit
+from tests.support.nodes import get
 from tests.support.projection import projector
 from tests.support.secured import PASSWORD, SecuredKafka
 from tests.support.shop import create_merchants, shop
+from tests.support.tokens import operator_headers
 from tests.support.worker import create_topics, environment, run, worker
 
 COMMAND_SECONDS_MAX = 25
@@ -79,3 +82,25 @@ async def test_projector_and_tools_run_with_just_their_rights(
             async with asyncio.timeout(COMMAND_SECONDS_MAX):
                 code, output = await run(env_of("operator"), *command)
             assert code == 0, (command, output)
+
+
+@pytest.mark.parametrize("may", [True, False])
+async def test_dead_letters_are_on_the_dashboard_of_a_worker_that_may_read_them(
+    secured: SecuredKafka, prefix: str, folder: Path, may: bool
+) -> None:
+    topics = Topics("billing-stream", prefix)
+    ledger = topics.name(names.DEAD_LETTER_ACTIONS)
+    rules = [
+        rule
+        for rule in acls(Process.WORKER, topics)
+        if may or rule.name != ledger or rule.resource is not Resource.TOPIC
+    ]
+    rules += [Acl(Resource.TOPIC, ledger, ("Describe", "DescribeConfigs"))]
+    env = environment("", prefix, **secured.sasl_environment("worker"))
+    await create_topics(environment(secured.plain, prefix))
+    await secured.allow("worker", rules)
+    async with worker(env, folder) as running:
+        page = await get(running.url, "/ops/dead-letters", operator_headers())
+
+    assert (b"every record made sense" in page.raw) is may
+    assert (b"billing-stream topics acls worker" in page.raw) is not may

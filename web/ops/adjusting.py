@@ -1,0 +1,140 @@
+"""Credits given or taken on a merchant's page: asked for, confirmed, and then once."""
+
+import re
+import uuid
+from http import HTTPStatus
+
+from aiohttp import web
+from msgspec import Struct
+
+from billing_stream.domain.commands import AdjustCredits
+from billing_stream.domain.model import Merchant
+from billing_stream.domain.outcomes import AdjustmentMade, Rejected
+from web.billing import expect, known, new_command_id
+from web.commands import Asked
+from web.envelope import ApiError, WebCode, ids_of
+from web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
+from web.ops.session import Session
+from web.ops.views import OpsView, see
+from web.queries import ReadMerchant
+
+ADJUST_PATH = MERCHANT_PATH + "/adjust"
+CREDITS_MAX = 1_000_000
+REASON_MAX = 255
+_CREDITS = re.compile(r"[+-]?[0-9]{1,7}", re.ASCII)
+_KEY = re.compile(r"ops/[0-9a-f-]{36}", re.ASCII)
+
+
+class Wanted(Struct, frozen=True):
+    """An adjustment as a form has it; `credits` is None when they are none."""
+
+    credits: int | None
+    reason: str
+    key: str
+
+    def wrong(self) -> str | None:
+        """What is wrong with it, for people."""
+        if not self.credits or abs(self.credits) > CREDITS_MAX:
+            return f"Credits are a whole number up to {CREDITS_MAX:,}, up or down, and not 0."
+        if not 0 < len(self.reason) <= REASON_MAX or not self.reason.isprintable():
+            return f"Say why, in 1 to {REASON_MAX} characters: it is published and kept."
+        return None
+
+
+class Adjust(OpsView):
+    """`/ops/merchants/{merchant_id}/adjust`"""
+
+    async def get(self, request: web.Request, merchant_id: str) -> web.Response:
+        """The form."""
+        session = self.session(request)
+        merchant = await self._merchant(request, merchant_id)
+        return self._form(request, session, merchant, Wanted(None, "", ""))
+
+    async def post(self, request: web.Request, merchant_id: str) -> web.Response:
+        """First what it will be, to be confirmed; then do it: once per form, however often sent."""
+        session = self.session(request)
+        form = await self.form_of(request, session)
+        wanted = _wanted(form)
+        wrong = wanted.wrong()
+        if wrong is not None or form.get("confirmed") != "yes":
+            merchant = await self._merchant(request, merchant_id)
+            if wrong is not None:
+                status = HTTPStatus.UNPROCESSABLE_ENTITY
+                return self._form(request, session, merchant, wanted, status, wrong)
+            return self._confirm(request, session, merchant, wanted)
+        try:
+            made = await self._carry_out(request, session, merchant_id.lower(), wanted)
+        except ApiError as error:
+            merchant = await self._merchant(request, merchant_id)
+            unknown = error.error_code in (WebCode.OUTCOME_UNKNOWN, WebCode.NOT_READY)
+            again = self._confirm if unknown else self._form
+            return again(request, session, merchant, wanted, error.code, error.message)
+        return see(
+            f"{MERCHANTS_PATH}/{merchant_id.lower()}", done="adjusted", credits=str(made.credits)
+        )
+
+    async def _carry_out(
+        self, request: web.Request, session: Session, merchant_id: str, wanted: Wanted
+    ) -> AdjustmentMade:
+        ids = ids_of(request)
+        command = AdjustCredits(
+            merchant_id, wanted.credits or 0, wanted.reason, wanted.key, new_command_id()
+        )
+        asked = Asked(command, "", ids.correlation_id, f"operator:{session.operator}")
+        reply = (await self.context.commands.carry_out(asked, ids)).reply
+        if isinstance(reply, Rejected):
+            raise ApiError(reply.code, reply.message)
+        return expect(reply, AdjustmentMade)
+
+    async def _merchant(self, request: web.Request, merchant_id: str) -> Merchant:
+        query = ReadMerchant(merchant_id.lower())
+        return known((await self.context.owners.read(query, ids_of(request))).merchant)
+
+    def _form(
+        self,
+        request: web.Request,
+        session: Session,
+        merchant: Merchant,
+        wanted: Wanted,
+        status: int = HTTPStatus.OK,
+        error: str | None = None,
+    ) -> web.Response:
+        return self.page(
+            request,
+            "adjust.html",
+            session,
+            status=status,
+            merchant=merchant,
+            wanted=wanted,
+            error=error,
+        )
+
+    def _confirm(
+        self,
+        request: web.Request,
+        session: Session,
+        merchant: Merchant,
+        wanted: Wanted,
+        status: int = HTTPStatus.OK,
+        error: str | None = None,
+    ) -> web.Response:
+        return self.page(
+            request,
+            "adjust_confirm.html",
+            session,
+            status=status,
+            merchant=merchant,
+            wanted=wanted,
+            after=merchant.balance + (wanted.credits or 0),
+            error=error,
+        )
+
+
+def _wanted(form: dict[str, str]) -> Wanted:
+    credits, key = form.get("credits", ""), form.get("key", "")
+    return Wanted(
+        int(credits) if _CREDITS.fullmatch(credits) else None,
+        form.get("reason", ""),
+        # Of our own making, and the same as long as this form lives.
+        key if _KEY.fullmatch(key) else f"ops/{uuid.uuid4()}",
+    )

@@ -1,0 +1,161 @@
+"""The overview, and the page of workers and partitions."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from billing_stream.domain.model import Platform, PurchaseStatus
+from billing_stream.metrics.worker import HTTP_SECONDS, TRANSACTION_SECONDS
+from web.auth import authenticate_internal
+from web.ops.cluster import ClusterSeen
+from web.ops.dashboard import Sum
+from web.ops.recorder import MINUTES, Counts, Minute, quantile
+from web.ops.views import OpsView
+from web.views import ApiView
+
+WORKERS_PATH = "/ops/workers"
+
+
+MINUTES_SHOWN_MIN = 10
+
+
+class Course(Struct, frozen=True):
+    """A figure over the last hour, minute by minute from the oldest; None: nobody told."""
+
+    records: list[float | None]
+    requests: list[float | None]
+    commit_p50: list[float | None]
+    commit_p99: list[float | None]
+    answer_p50: list[float | None]
+    answer_p99: list[float | None]
+
+
+class Latency(Struct, frozen=True):
+    """Half of them take less than `p50` seconds, 99 of 100 less than `p99`."""
+
+    p50: float | None
+    p99: float | None
+
+
+class Cell(Struct, frozen=True):
+    """Purchases of a status and platform."""
+
+    count: int = 0
+    amount: str = "0"
+
+
+class Overview(OpsView):
+    """`/ops`"""
+
+    async def get(self, request: web.Request) -> web.Response:
+        """How all of it is, on one page."""
+        session = self.session(request)
+        cluster, business, letters = await asyncio.gather(
+            self.dashboard.cluster(), self.dashboard.business(), self.dashboard.letters()
+        )
+        now, table = cluster.now(), _table(business)
+        return self.page(
+            request,
+            "overview.html",
+            session,
+            cluster=cluster,
+            problems=list(problems(cluster)),
+            now_counts=now,
+            commits=_latency(now.commits, TRANSACTION_SECONDS),
+            answers=_latency(now.answers, HTTP_SECONDS),
+            course=course(cluster.minutes()),
+            hour=cluster.hour(),
+            sum=business,
+            table=table,
+            statuses=list(PurchaseStatus),
+            platforms=[one for one in Platform if any(p == one for _, p in table)],
+            letters=letters,
+        )
+
+
+class Workers(OpsView):
+    """`/ops/workers`"""
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Every worker and every partition."""
+        session = self.session(request)
+        cluster = await self.dashboard.cluster()
+        return self.page(
+            request,
+            "workers.html",
+            session,
+            cluster=cluster,
+            problems=list(problems(cluster)),
+        )
+
+
+class OwnFigures(ApiView):
+    """`/internal/ops/figures`: what this worker tells another."""
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Its figures."""
+        authenticate_internal(request.headers, *self.context.internal_secrets)
+        return _json(self.context.dashboard.figures.read())
+
+
+class OwnRowsCounted(ApiView):
+    """`/internal/ops/rows`: what this worker tells another of its rows."""
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Trials, purchases and revenue, or null."""
+        authenticate_internal(request.headers, *self.context.internal_secrets)
+        return _json(await self.context.dashboard.own_rows())
+
+
+def problems(cluster: ClusterSeen) -> Iterator[str]:
+    """What is wrong, as sentences; nothing when all is well."""
+    for worker in cluster.workers:
+        if worker.figures is None:
+            yield f"The worker at {worker.url} does not answer."
+        elif worker.figures.restoring is not None:
+            yield f"The worker at {worker.url} is restoring partitions."
+        else:
+            yield from (f"{worker.url}: {problem}." for problem in worker.figures.problems)
+    lost = [str(p.number) for p in cluster.partitions if p.url is None]
+    if lost:
+        yield f"Nobody owns partition {', '.join(lost)}."
+
+
+def course(minutes: Sequence[Minute]) -> Course:
+    """The hour up to the last whole minute, in rates per second and in seconds."""
+    by_minute = {minute.at: minute.counts for minute in minutes}
+    last = max(by_minute, default=0)
+    # Of a cluster that is new not an hour of nothing.
+    known = min(MINUTES, max(MINUTES_SHOWN_MIN, last - min(by_minute, default=last)))
+    hour: list[Counts | None] = [by_minute.get(last - back) for back in range(known, 0, -1)]
+
+    def over(part: float, name: str, buckets: Sequence[float]) -> list[float | None]:
+        return [
+            None if one is None else quantile(part, buckets, getattr(one, name)) for one in hour
+        ]
+
+    return Course(
+        records=[None if one is None else one.records / 60 for one in hour],
+        requests=[None if one is None else one.requests / 60 for one in hour],
+        commit_p50=over(0.5, "commits", TRANSACTION_SECONDS),
+        commit_p99=over(0.99, "commits", TRANSACTION_SECONDS),
+        answer_p50=over(0.5, "answers", HTTP_SECONDS),
+        answer_p99=over(0.99, "answers", HTTP_SECONDS),
+    )
+
+
+def _latency(counts: Sequence[int], buckets: Sequence[float]) -> Latency:
+    return Latency(quantile(0.5, buckets, counts), quantile(0.99, buckets, counts))
+
+
+def _table(found: Sum) -> dict[tuple[str, str], Cell]:
+    if found.business is None:
+        return {}
+    return {(p.status, p.platform): Cell(p.count, p.amount) for p in found.business.purchases}
+
+
+def _json(found: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(found), content_type="application/json")

@@ -1,0 +1,134 @@
+"""All workers and partitions: each worker tells of itself, asked by whichever makes the page."""
+
+import asyncio
+
+import msgspec
+from msgspec import Struct
+
+from web.envelope import ApiError, Ids
+from web.ops.figures import Figures, PartitionFigures, RestoringFigures, WorkerFigures
+from web.ops.recorder import Counts, Minute, together
+from web.peers import Peers
+
+FIGURES_PATH = "/internal/ops/figures"
+ASK_SECONDS = 1.5
+
+_figures = msgspec.json.Decoder(WorkerFigures)
+
+
+class WorkerSeen(Struct, frozen=True):
+    """A worker at an address, with the partitions that it was assigned.
+
+    `figures` is None when it does not answer. `here`: it is the one that was asked.
+    """
+
+    url: str
+    assigned: list[int]
+    figures: WorkerFigures | None
+    here: bool
+
+    @property
+    def lag(self) -> int | None:
+        """Records that wait for it, None when that is not known."""
+        known = [p.lag for p in self.partitions if p.lag is not None]
+        return sum(known) if known else None
+
+    @property
+    def partitions(self) -> list[PartitionFigures]:
+        """Those that it has, as far as it says."""
+        return self.figures.partitions if self.figures is not None else []
+
+
+class PartitionSeen(Struct, frozen=True):
+    """A partition, whoever has it; `url` is None when nobody does.
+
+    `figures` is None while nobody says that it has it: it is restored, or its worker is silent.
+    """
+
+    number: int
+    url: str | None
+    figures: PartitionFigures | None
+    restoring: RestoringFigures | None
+    silent: bool
+
+
+class ClusterSeen(Struct, frozen=True):
+    """All workers and partitions at one moment."""
+
+    workers: list[WorkerSeen]
+    partitions: list[PartitionSeen]
+
+    @property
+    def told(self) -> list[WorkerFigures]:
+        """What the workers said that answered."""
+        return [worker.figures for worker in self.workers if worker.figures is not None]
+
+    @property
+    def lag(self) -> int | None:
+        """Records that wait, None when nobody knows."""
+        known = [worker.lag for worker in self.workers if worker.lag is not None]
+        return sum(known) if known else None
+
+    def per_second(self, name: str) -> float:
+        """How many a second there are now of one of the numbers in `Counts`."""
+        spans = [one.now for one in self.told if one.now.seconds > 0]
+        return float(sum(getattr(span.counts, name) / span.seconds for span in spans))
+
+    def now(self) -> Counts:
+        """The latest few seconds."""
+        return together(one.now.counts for one in self.told)
+
+    def minutes(self) -> list[Minute]:
+        """The minutes of the last hour, oldest first, in which any of them ran."""
+        by_minute: dict[int, list[Counts]] = {}
+        for one in self.told:
+            for minute in one.minutes:
+                by_minute.setdefault(minute.at, []).append(minute.counts)
+        return [Minute(at, together(counts)) for at, counts in sorted(by_minute.items())]
+
+    def hour(self) -> Counts:
+        """The last hour."""
+        return together(minute.counts for minute in self.minutes())
+
+
+class ClusterFigures:
+    """Asks all workers at once."""
+
+    def __init__(self, figures: Figures, peers: Peers, partitions: int) -> None:
+        self._figures = figures
+        self._peers = peers
+        self._partitions = partitions
+
+    async def look(self, ids: Ids) -> ClusterSeen:
+        """All of them as they are now; who does not answer in time is shown as such."""
+        assigned = {url: sorted(numbers) for url, numbers in self._peers.assigned().items()}
+        own = self._peers.own_url
+        assigned.setdefault(own, [])
+        told = await asyncio.gather(*(self._ask(url, ids) for url in assigned))
+        workers = [
+            WorkerSeen(url, numbers, figures, url == own)
+            for (url, numbers), figures in zip(assigned.items(), told, strict=True)
+        ]
+        workers.sort(key=lambda worker: worker.url)
+        return ClusterSeen(workers, [_partition(n, workers) for n in range(self._partitions)])
+
+    async def _ask(self, url: str, ids: Ids) -> WorkerFigures | None:
+        if url == self._peers.own_url:
+            return self._figures.read()
+        try:
+            return _figures.decode(await self._peers.ask_at(url, FIGURES_PATH, ids, ASK_SECONDS))
+        except (ApiError, msgspec.DecodeError):
+            return None
+
+
+def _partition(number: int, workers: list[WorkerSeen]) -> PartitionSeen:
+    for worker in workers:
+        for figures in worker.partitions:
+            if figures.partition == number:
+                return PartitionSeen(number, worker.url, figures, None, False)
+    for worker in workers:
+        if number in worker.assigned:
+            restoring = worker.figures.restoring if worker.figures is not None else None
+            ours = restoring if restoring and number in restoring.partitions else None
+            return PartitionSeen(number, worker.url, None, ours, worker.figures is None)
+    return PartitionSeen(number, None, None, None, False)

@@ -1,0 +1,209 @@
+"""What the pages work with: one per app, nothing of it global."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from aiokafka.errors import KafkaError
+from jinja2 import Environment
+from msgspec import Struct
+
+from billing_stream.dead_letters import Cluster, Letter, Outcome, redrive
+from billing_stream.engine.watchdog import Watchdog
+from billing_stream.errors import DeadLettersError
+from billing_stream.kafka_refusals import REFUSALS
+from billing_stream.metrics.state import Lags
+from billing_stream.metrics.worker import WorkerMetrics
+from billing_stream.settings import Settings
+from web.envelope import ApiError, Ids
+from web.ops.business import Business, put_together
+from web.ops.cluster import ClusterFigures, ClusterSeen
+from web.ops.figures import Figures
+from web.ops.letters import Letters, LettersSeen
+from web.ops.projected import Projected
+from web.ops.recorder import Recorder
+from web.ops.rendering import new_environment
+from web.ops.rows import OwnRows
+from web.ops.shared import Shared
+from web.peers import Peers
+from web.projection import Projection
+
+logger = logging.getLogger(__name__)
+
+ROWS_PATH = "/internal/ops/rows"
+CLUSTER_SECONDS = 1.0
+BUSINESS_SECONDS = 3.0
+# A walk over all rows takes a second of processor time per some million.
+ROWS_SECONDS = 30.0
+ASK_ROWS_SECONDS = 8.0
+LETTERS_SECONDS = 2.0
+# A page is for seeing what is wrong: it does not wait for what does not answer.
+WAIT_SECONDS = 3.0
+ACT_SECONDS = 8.0
+
+_rows = msgspec.json.Decoder(Business | None)
+Done = TypeVar("Done")
+
+
+class Sum(Struct, frozen=True):
+    """Trials, purchases and revenue, and where that is from.
+
+    `business` is None when it is not known. `why` says what it is not, for people.
+    """
+
+    business: Business | None
+    projected: bool
+    why: str | None
+
+
+class LettersTold(Struct, frozen=True):
+    """The newest dead letters; or why they cannot be read."""
+
+    seen: LettersSeen | None
+    why: str | None
+
+
+class NotYet(Exception):
+    """What was begun is not done yet, and goes on."""
+
+
+class Dashboard:
+    """Figures of all workers, dead letters, the projection; and what can be done."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        watchdog: Watchdog,
+        peers: Peers,
+        metrics: WorkerMetrics,
+        ask_lags: Callable[[], Lags],
+    ) -> None:
+        self.environment: Environment = new_environment()
+        self.currency = settings.currency
+        self.recorder = Recorder(metrics, watchdog.lanes)
+        self.figures = Figures(watchdog, self.recorder, ask_lags)
+        self.letter_cluster = Cluster.of(settings)
+        url = settings.database_url
+        # Apart from the merchants' own: a slow question here must not be an answer to them.
+        self._projection = Projection(
+            url.get_secret_value() if url else None, settings.projection_schema
+        )
+        self.projected = Projected(self._projection)
+        self._peers = peers
+        self._cluster = ClusterFigures(self.figures, peers, settings.partitions)
+        self._rows = OwnRows(watchdog.lanes)
+        self._ids = Ids("ops", "ops")
+        self._seen = Shared(lambda: self._cluster.look(self._ids), CLUSTER_SECONDS)
+        self._own = Shared(self._rows.count, ROWS_SECONDS)
+        self._business = Shared(self._sum, BUSINESS_SECONDS)
+        self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
+        self._acting = asyncio.Lock()
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    async def cluster(self) -> ClusterSeen:
+        """All workers and partitions."""
+        return await self._seen.get()
+
+    async def own_rows(self) -> Business | None:
+        """What the rows of this worker say, or None where they are not in memory."""
+        return await self._own.get()
+
+    async def business(self) -> Sum:
+        """Trials, purchases and revenue, of all merchants."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._business.get()
+        except TimeoutError:
+            return Sum(None, False, "This takes longer than usual, and is still being counted.")
+
+    async def letters(self) -> LettersTold:
+        """The newest dead letters."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return LettersTold(await self._letters.get(), None)
+        except TimeoutError:
+            return LettersTold(None, "Kafka has not answered yet.")
+        except (DeadLettersError, KafkaError) as error:
+            return LettersTold(None, why_not(error))
+
+    async def redrive(self, letter: Letter, operator: str, reason: str) -> Outcome:
+        """Send a dead letter again, once. Raises NotYet, DeadLettersError, KafkaError."""
+
+        async def act() -> Outcome:
+            # One after the other: whoever comes second is told what the first has done.
+            async with self._acting:
+                (outcome,) = await redrive(
+                    self.letter_cluster, [letter], by=operator, reason=reason
+                )
+                self._letters.forget()
+                return outcome
+
+        return await self._finish(act())
+
+    async def rehearse(self, letter: Letter) -> Outcome:
+        """What sending it again would do. Raises DeadLettersError, KafkaError."""
+        (outcome,) = await redrive(
+            self.letter_cluster, [letter], by="nobody", reason="a look", dry_run=True
+        )
+        return outcome
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        for shared in (self._seen, self._own, self._business, self._letters):
+            await shared.close()
+        self._projection.close()
+
+    async def _finish(self, work: Awaitable[Done]) -> Done:
+        """What is begun is done, even when nobody waits for it any more."""
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait([task], timeout=ACT_SECONDS)
+        if not done:
+            raise NotYet
+        return task.result()
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._under_way.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.warning("a dead letter was not sent again: %s", error)
+
+    async def _sum(self) -> Sum:
+        why = "There is no projection: DATABASE_URL is not set."
+        if self.projected.there:
+            try:
+                return Sum(await self.projected.business(), True, None)
+            except ApiError:
+                why = "The projection does not answer."
+        cluster = await self.cluster()
+        told = await asyncio.gather(*(self._rows_of(worker.url) for worker in cluster.workers))
+        parts = [part for part in told if part is not None]
+        if len(parts) < len(told):
+            return Sum(None, False, why)
+        return Sum(put_together(parts), False, why)
+
+    async def _rows_of(self, url: str) -> Business | None:
+        if url == self._peers.own_url:
+            return await self.own_rows()
+        try:
+            body = await self._peers.ask_at(url, ROWS_PATH, self._ids, ASK_ROWS_SECONDS)
+            found: Business | None = _rows.decode(body)
+            return found
+        except (ApiError, msgspec.DecodeError):
+            return None
+
+
+def why_not(error: Exception) -> str:
+    """Why dead letters cannot be read or sent, for people."""
+    if isinstance(error, REFUSALS):
+        return (
+            "The brokers do not let this worker: its rights are printed by "
+            "`billing-stream topics acls worker`."
+        )
+    if isinstance(error, DeadLettersError):
+        return str(error)
+    return f"Kafka does not answer ({type(error).__name__})."

@@ -1,0 +1,96 @@
+"""What a worker tells of itself: to whom asks it for a page, and to other workers of ours."""
+
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from billing_stream import __version__
+from billing_stream.engine.lane import Lane
+from billing_stream.engine.watchdog import Watchdog
+from billing_stream.metrics.state import Lags
+from web.ops.recorder import Minute, Now, Rate, Recorder
+
+
+class PartitionFigures(Struct, frozen=True):
+    """A partition that is owned here.
+
+    `lag` are records that no transaction has taken yet, None when Kafka was not asked yet;
+    `last_commit` is so many seconds ago, None when there was none since the partition came here.
+    `stopped` is why its inputs were stopped.
+    """
+
+    partition: int
+    stopped: str | None
+    lag: int | None
+    waiting: int
+    last_commit: float | None
+    rate: Rate
+
+
+class RestoringFigures(Struct, frozen=True):
+    """A restore under way; `at_most` is how many records there are, None when not yet known."""
+
+    partitions: list[int]
+    records: int
+    at_most: int | None
+    seconds: float
+
+
+class WorkerFigures(Struct, frozen=True):
+    """One worker. `up` is for how many seconds it has run."""
+
+    version: str
+    up: float
+    problems: list[str]
+    restoring: RestoringFigures | None
+    partitions: list[PartitionFigures]
+    now: Now
+    minutes: list[Minute]
+
+
+class Figures:
+    """The figures of this worker. `ask_lags` gives the latest sample and asks nobody."""
+
+    def __init__(
+        self, watchdog: Watchdog, recorder: Recorder, ask_lags: Callable[[], Lags]
+    ) -> None:
+        self._watchdog = watchdog
+        self._recorder = recorder
+        self._ask_lags = ask_lags
+        self._began = time.monotonic()
+
+    def read(self) -> WorkerFigures:
+        """All of them, as they are now."""
+        lags = self._ask_lags()
+        lanes = self._watchdog.lanes
+        restoring = lanes.restoring
+        return WorkerFigures(
+            version=__version__,
+            up=time.monotonic() - self._began,
+            problems=self._watchdog.problems(),
+            restoring=None
+            if restoring is None
+            else RestoringFigures(
+                list(restoring.partitions), restoring.records, restoring.at_most, restoring.seconds
+            ),
+            partitions=[self._partition(p, lane, lags) for p, lane in sorted(lanes.items())],
+            now=self._recorder.now(),
+            minutes=self._recorder.minutes(),
+        )
+
+    def _partition(self, partition: int, lane: Lane, lags: Lags) -> PartitionFigures:
+        known = [count for (_, number), count in lags.records.items() if number == partition]
+        return PartitionFigures(
+            partition=partition,
+            stopped=lane.halted,
+            lag=sum(known) if known else None,
+            waiting=lane.records_waiting,
+            last_commit=lane.seconds_since_commit,
+            rate=self._recorder.rate(partition),
+        )
+
+
+def not_sampled() -> Lags:
+    """Where nobody samples."""
+    return Lags({}, 0.0)

@@ -1,0 +1,183 @@
+"""Dead letters: the newest of them, one of them whole, and sending it again."""
+
+import asyncio
+from http import HTTPStatus
+
+from aiohttp import web
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+
+from billing_stream.dead_letters import Found, Letter, State, find_one
+from billing_stream.dead_letters.finding import find_next
+from billing_stream.dead_letters.showing import clean, value_lines
+from billing_stream.errors import DeadLettersError
+from web.envelope import ApiError, WebCode
+from web.ops.dashboard import NotYet, why_not
+from web.ops.letters import LetterSeen
+from web.ops.session import Session
+from web.ops.views import OpsView, see
+from web.pagination import Page, parse_page
+
+LETTERS_PATH = "/ops/dead-letters"
+LETTER_PATH = "/ops/dead-letters/{letter:[0-9]{1,4}@[0-9]{1,18}}"
+REDRIVE_PATH = LETTER_PATH + "/redrive"
+LIMIT = 25
+REASON_MAX = 255
+FIND_SECONDS = 5.0
+_STATES = ("open", "redriven", "discarded", "all")
+
+
+class Whole(Struct, frozen=True):
+    """A letter as its page shows it; texts of others have nothing in them that hides."""
+
+    found: Found
+    name: str
+    reason: str
+    key: str | None
+    headers: list[tuple[str, str]]
+    value: list[str]
+    size: int | None
+    following: list[Letter]
+
+
+class LettersPage(OpsView):
+    """`/ops/dead-letters`"""
+
+    async def get(self, request: web.Request) -> web.Response:
+        """The newest, by what became of them and why they are dead."""
+        session = self.session(request)
+        told = await self.dashboard.letters()
+        state, reason = request.query.get("state", "open"), request.query.get("reason", "")
+        page = parse_page({"page": request.query.get("page", "1")})
+        page = Page(page.number, LIMIT)
+        seen = told.seen.letters if told.seen else []
+        wanted = [one for one in seen if _matches(one, state, reason)]
+        return self.page(
+            request,
+            "letters.html",
+            session,
+            told=told,
+            state=state if state in _STATES else "all",
+            states=_STATES,
+            reason=reason,
+            letters=wanted[page.skip : page.skip + page.limit],
+            pages=page.of(len(wanted)),
+        )
+
+
+class LetterView(OpsView):
+    """A page about one letter."""
+
+    async def find(self, name: str) -> Found:
+        """The letter. Raises ApiError: NOT_FOUND, or NOT_READY when it cannot be read."""
+        try:
+            async with asyncio.timeout(FIND_SECONDS):
+                return await find_one(self.dashboard.letter_cluster, name)
+        except TimeoutError:
+            raise ApiError(WebCode.NOT_READY, "Kafka has not answered in time") from None
+        except DeadLettersError as error:
+            raise ApiError(WebCode.NOT_FOUND, str(error)) from None
+        except KafkaError as error:
+            raise ApiError(WebCode.NOT_READY, why_not(error)) from None
+
+    async def whole(self, name: str) -> Whole:
+        """All of a letter. Raises ApiError as `find` does."""
+        found = await self.find(name)
+        record = found.letter.record
+        return Whole(
+            found=found,
+            name=name,
+            reason=clean(record.reason),
+            key=_text(record.key),
+            headers=[(clean(name), _text(held) or "") for name, held in record.headers],
+            value=list(value_lines(record.value)),
+            size=None if record.value is None else len(record.value),
+            following=await find_next(self.dashboard.letter_cluster, found),
+        )
+
+
+class LetterPage(LetterView):
+    """`/ops/dead-letters/{letter}`"""
+
+    async def get(self, request: web.Request, letter: str) -> web.Response:
+        """All of it, why it is dead, and what was done with it."""
+        session = self.session(request)
+        return self.page(
+            request,
+            "letter.html",
+            session,
+            whole=await self.whole(letter),
+            done=request.query.get("done"),
+        )
+
+
+class Redrive(LetterView):
+    """`/ops/dead-letters/{letter}/redrive`"""
+
+    async def get(self, request: web.Request, letter: str) -> web.Response:
+        """What sending it again would do, and the button."""
+        session = self.session(request)
+        return await self._form(request, session, letter)
+
+    async def post(self, request: web.Request, letter: str) -> web.Response:
+        """Send it again: once, however often the form is sent."""
+        session = self.session(request)
+        form = await self.form_of(request, session)
+        reason = form.get("reason", "")
+        if not 0 < len(reason) <= REASON_MAX or not reason.isprintable():
+            error = f"Say why, in 1 to {REASON_MAX} characters: it is kept with the letter."
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+            return await self._form(request, session, letter, status, error, reason)
+        found = await self.find(letter)
+        try:
+            outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
+        except NotYet:
+            error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
+            return await self._form(
+                request, session, letter, HTTPStatus.GATEWAY_TIMEOUT, error, reason
+            )
+        except (DeadLettersError, KafkaError) as failed:
+            error, status = why_not(failed), HTTPStatus.SERVICE_UNAVAILABLE
+            return await self._form(request, session, letter, status, error, reason)
+        if outcome.refused is not None:
+            error = f"Nothing was done: it {outcome.refused}."
+            return await self._form(request, session, letter, HTTPStatus.CONFLICT, error, reason)
+        return see(f"{LETTERS_PATH}/{letter}", done="redriven")
+
+    async def _form(
+        self,
+        request: web.Request,
+        session: Session,
+        letter: str,
+        status: int = HTTPStatus.OK,
+        error: str | None = None,
+        reason: str = "",
+    ) -> web.Response:
+        whole = await self.whole(letter)
+        refused, what = None, ""
+        if whole.found.state is State.OPEN:
+            try:
+                outcome = await self.dashboard.rehearse(whole.found.letter)
+                refused, what = outcome.refused, outcome.what
+            except (DeadLettersError, KafkaError) as failed:
+                refused = why_not(failed)
+        return self.page(
+            request,
+            "redrive.html",
+            session,
+            status=status,
+            whole=whole,
+            refused=refused,
+            what=what,
+            topic=self.dashboard.letter_cluster.commands,
+            error=error,
+            reason=reason,
+        )
+
+
+def _matches(letter: LetterSeen, state: str, reason: str) -> bool:
+    return (state not in list(State) or letter.state == state) and reason in ("", letter.kind)
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else clean(raw.decode("utf-8", "replace"))

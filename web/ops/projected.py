@@ -1,0 +1,124 @@
+"""What the projection in PostgreSQL says: of all merchants together, and of one."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain.model import Instant
+from web.ops.business import Business, PurchasesOf, Today, Trials
+from web.pagination import Page
+from web.projection import Projection
+
+# Each is one walk over a table of one row per merchant or purchase; asked for once, whoever looks.
+_TRIALS = """
+SELECT count(*) AS merchants,
+    count(trial_started_at) AS started,
+    count(*) FILTER (WHERE trial_ends_at > now()) AS running,
+    count(*) FILTER (WHERE last_purchase_at >= trial_started_at) AS converted,
+    count(*) FILTER (WHERE trial_ends_at > now() AND trial_ends_at <= now() + interval '1 day')
+        AS ending_day,
+    count(*) FILTER (WHERE trial_ends_at > now() AND trial_ends_at <= now() + interval '7 days')
+        AS ending_week
+FROM billing_records
+"""
+_PURCHASES = """
+SELECT status, platform, count(*) AS count, sum(amount)::text AS amount
+FROM credit_purchases GROUP BY 1, 2 ORDER BY 1, 2
+"""
+# By the index on (event_type, at).
+_TODAY = """
+SELECT count(*) FILTER (WHERE bought) AS purchases,
+    COALESCE(sum(amount) FILTER (WHERE bought), 0)::text AS revenue,
+    count(*) FILTER (WHERE NOT bought) AS refunds,
+    COALESCE(sum(amount) FILTER (WHERE NOT bought), 0)::text AS refunded
+FROM (
+    SELECT event_type = 'evt.billing.credits.purchased.v1' AS bought,
+        (data->>'amount')::numeric AS amount
+    FROM billing_events
+    WHERE event_type IN ('evt.billing.credits.purchased.v1', 'evt.billing.purchase.refunded.v1')
+        AND at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+) told
+"""
+# One row at least, so that the total is known of a page beyond the end, too.
+_TIMELINE = """
+SELECT counted.total, page.*
+FROM (SELECT count(*) AS total FROM billing_events
+      WHERE merchant_id = $1 AND ($4 OR credits_delta <> 0)) counted
+LEFT JOIN (
+    SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
+        correlation_id, place, data
+    FROM billing_history WHERE merchant_id = $1
+        AND ($4 OR credits_delta <> 0)
+    ORDER BY sequence DESC LIMIT $2 OFFSET $3
+) page ON true
+ORDER BY page.sequence DESC
+"""
+
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class Happened(Struct, frozen=True):
+    """One thing that happened to a merchant.
+
+    `cause` is the record that caused it, or what came from none (http, timer, operator:...);
+    `place` is where the event itself stands.
+    """
+
+    event_id: str
+    sequence: int
+    type: str
+    at: Instant
+    credits: int
+    balance: int
+    cause: str
+    correlation_id: str
+    place: str
+    data: dict[str, Any]
+
+
+class Projected:
+    """Asks the projection; raises ApiError (NOT_READY) as it does."""
+
+    def __init__(self, projection: Projection) -> None:
+        self._projection = projection
+
+    @property
+    def there(self) -> bool:
+        """Whether there is one by the settings."""
+        return self._projection.there
+
+    async def business(self) -> Business:
+        """Trials, purchases and revenue of all merchants."""
+        ask = self._projection.rows
+        (trials,), (today,) = await ask(_TRIALS), await ask(_TODAY)
+        return Business(
+            merchants=trials["merchants"],
+            trials=Trials(*(trials[name] for name in Trials.__struct_fields__)),
+            purchases=[PurchasesOf(*row.values()) for row in await ask(_PURCHASES)],
+            today=Today(*(today[name] for name in Today.__struct_fields__)),
+        )
+
+    async def timeline(
+        self, merchant_id: str, page: Page, *, credits_only: bool
+    ) -> tuple[list[Happened], int]:
+        """A page of what happened to a merchant, newest first, and how much there is in all."""
+        rows = await self._projection.rows(
+            _TIMELINE, merchant_id, page.limit, page.skip, not credits_only
+        )
+        return [_happened(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
+
+
+def _happened(row: Any) -> Happened:
+    return Happened(
+        event_id=str(row["event_id"]),
+        sequence=row["sequence"],
+        type=row["event_type"],
+        at=row["at"],
+        credits=row["credits_delta"],
+        balance=row["balance_after"],
+        cause=row["cause"] or "",
+        correlation_id=row["correlation_id"] or "",
+        place=row["place"],
+        data=_object.decode(row["data"]),
+    )

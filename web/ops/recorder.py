@@ -1,0 +1,247 @@
+"""The last hour of this worker, by minutes: what its metrics counted meanwhile.
+
+Memory is bounded: sixty minutes, and the latest few looks at the counters.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from aiohttp import web
+from msgspec import Struct
+from prometheus_client.metrics import MetricWrapperBase
+
+from billing_stream.engine.lanes import Lanes
+from billing_stream.metrics.worker import HTTP_SECONDS, TRANSACTION_SECONDS, WorkerMetrics
+
+LOOK_SECONDS = 5.0
+MINUTES = 60
+# "Now" is between the latest look and the one so many before.
+LOOKS_NOW = 2
+# Requests of merchants and platforms: what the dashboard or Prometheus asks is not load.
+ROUTES = ("/api/", "/webhooks/")
+
+
+class Counts(Struct, frozen=True):
+    """What happened in some time.
+
+    `commits` and `answers` are how many transactions and HTTP requests took how long: one
+    number per bucket of the histograms, the last for what was longer than all of them.
+    `failures` are answers of 500 and above; `events` are those published, by kind.
+    """
+
+    records: int = 0
+    transactions: int = 0
+    requests: int = 0
+    failures: int = 0
+    letters: int = 0
+    commits: tuple[int, ...] = (0,) * (len(TRANSACTION_SECONDS) + 1)
+    answers: tuple[int, ...] = (0,) * (len(HTTP_SECONDS) + 1)
+    events: dict[str, int] = {}
+
+
+class Minute(Struct, frozen=True):
+    """What happened in a minute; `at` counts minutes since the epoch."""
+
+    at: int
+    counts: Counts
+
+
+class Now(Struct, frozen=True):
+    """What happened in the latest few seconds."""
+
+    seconds: float
+    counts: Counts
+
+
+class Rate(Struct, frozen=True):
+    """Of one partition, per second."""
+
+    records: float = 0.0
+    transactions: float = 0.0
+
+
+class _Look(Struct, frozen=True):
+    at: float
+    counts: Counts
+    lanes: dict[int, tuple[int, int]]
+
+
+class Recorder:
+    """Looks at the counters of one worker. `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self, metrics: WorkerMetrics, lanes: Lanes, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._metrics = metrics
+        self._lanes = lanes
+        self._clock = clock
+        self._looks: deque[_Look] = deque([self._taken()], LOOKS_NOW + 1)
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES)
+
+    async def watch(self, _: web.Application) -> AsyncIterator[None]:
+        """Look, as long as the application lives."""
+        task = asyncio.create_task(self._watch(), name="ops-recorder")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def look(self) -> None:
+        """See what was counted since the last look."""
+        before, now = self._looks[-1], self._taken()
+        self._looks.append(now)
+        minute, done = int(now.at // 60), less(now.counts, before.counts)
+        if self._minutes and self._minutes[-1].at == minute:
+            self._minutes[-1] = Minute(minute, together([self._minutes[-1].counts, done]))
+        else:
+            self._minutes.append(Minute(minute, done))
+
+    def minutes(self) -> list[Minute]:
+        """The last hour; a minute in which this worker did not run is not there."""
+        oldest = int(self._clock() // 60) - MINUTES
+        return [minute for minute in self._minutes if minute.at > oldest]
+
+    def now(self) -> Now:
+        """The latest few seconds."""
+        first, last = self._looks[0], self._looks[-1]
+        return Now(last.at - first.at, less(last.counts, first.counts))
+
+    def rate(self, partition: int) -> Rate:
+        """The rate of a partition in the latest few seconds."""
+        first, last = self._looks[0], self._looks[-1]
+        seconds = last.at - first.at
+        records, transactions = last.lanes.get(partition, (0, 0))
+        if seconds <= 0 or partition not in last.lanes:
+            return Rate()
+        before = first.lanes.get(partition, (0, 0))
+        # It came anew meanwhile, and counts from nothing.
+        if before[0] > records or before[1] > transactions:
+            before = (0, 0)
+        return Rate((records - before[0]) / seconds, (transactions - before[1]) / seconds)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.look()
+
+    def _taken(self) -> _Look:
+        lanes = {
+            p: (lane.stats.records, lane.stats.transactions) for p, lane in self._lanes.items()
+        }
+        return _Look(self._clock(), counted(self._metrics), lanes)
+
+
+def counted(metrics: WorkerMetrics) -> Counts:
+    """All that was counted since the worker began."""
+    transactions = _buckets(metrics.transaction_seconds)
+    answers = _buckets(metrics.http_seconds, ROUTES)
+    return Counts(
+        records=sum(_by(metrics.records, "topic").values()),
+        transactions=sum(transactions),
+        requests=sum(answers),
+        failures=sum(
+            count
+            for code, count in _by(metrics.http_requests, "code", ROUTES).items()
+            if code.startswith("5")
+        ),
+        letters=sum(_by(metrics.dead_letters, "reason").values()),
+        commits=transactions,
+        answers=answers,
+        events=_by(metrics.events, "event"),
+    )
+
+
+def together(some: Iterable[Counts]) -> Counts:
+    """All of them added up."""
+    found = list(some)
+    kinds = {kind for one in found for kind in one.events}
+    return Counts(
+        records=sum(one.records for one in found),
+        transactions=sum(one.transactions for one in found),
+        requests=sum(one.requests for one in found),
+        failures=sum(one.failures for one in found),
+        letters=sum(one.letters for one in found),
+        commits=_added([one.commits for one in found], len(TRANSACTION_SECONDS)),
+        answers=_added([one.answers for one in found], len(HTTP_SECONDS)),
+        events={kind: sum(one.events.get(kind, 0) for one in found) for kind in sorted(kinds)},
+    )
+
+
+def less(counts: Counts, before: Counts) -> Counts:
+    """What came since `before`."""
+    events = {k: n - before.events.get(k, 0) for k, n in counts.events.items()}
+    return Counts(
+        records=counts.records - before.records,
+        transactions=counts.transactions - before.transactions,
+        requests=counts.requests - before.requests,
+        failures=counts.failures - before.failures,
+        letters=counts.letters - before.letters,
+        commits=tuple(a - b for a, b in zip(counts.commits, before.commits, strict=True)),
+        answers=tuple(a - b for a, b in zip(counts.answers, before.answers, strict=True)),
+        events={kind: count for kind, count in events.items() if count},
+    )
+
+
+def quantile(part: float, buckets: Sequence[float], counts: Sequence[int]) -> float | None:
+    """Below how many seconds `part` of them lie, as Prometheus reckons; None when there are none.
+
+    >>> quantile(0.5, (1, 2), (2, 2, 0)), quantile(0.99, (1, 2), (0, 0, 1))
+    (1.0, 2.0)
+    >>> quantile(0.5, (1, 2), (0, 0, 0)) is None
+    True
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    wanted, lower, seen = part * total, 0.0, 0
+    for upper, count in zip(buckets, counts, strict=False):
+        if count and seen + count >= wanted:
+            return float(lower + (upper - lower) * (wanted - seen) / count)
+        seen += count
+        lower = upper
+    return float(buckets[-1])
+
+
+def _by(
+    metric: MetricWrapperBase, label: str, routes: tuple[str, ...] | None = None
+) -> dict[str, int]:
+    """The values of a counter by one of its labels."""
+    found: dict[str, int] = {}
+    for sample in _samples(metric, "_total", routes):
+        name = sample.labels[label]
+        found[name] = found.get(name, 0) + int(sample.value)
+    return found
+
+
+def _buckets(metric: MetricWrapperBase, routes: tuple[str, ...] | None = None) -> tuple[int, ...]:
+    """How many were in each bucket of a histogram, all its labels together."""
+    upto: dict[float, int] = {}
+    for sample in _samples(metric, "_bucket", routes):
+        bound = float(sample.labels["le"])
+        upto[bound] = upto.get(bound, 0) + int(sample.value)
+    bounds = sorted(upto)
+    if not bounds:
+        return (0,) * (len(HTTP_SECONDS) + 1)
+    return (upto[bounds[0]], *(upto[b] - upto[a] for a, b in pairwise(bounds)))
+
+
+def _samples(
+    metric: MetricWrapperBase, suffix: str, routes: tuple[str, ...] | None
+) -> Iterable["_Sample"]:
+    for family in metric.collect():
+        for sample in family.samples:
+            if sample.name.endswith(suffix) and (
+                routes is None or sample.labels["route"].startswith(routes)
+            ):
+                yield _Sample(sample.labels, sample.value)
+
+
+class _Sample(Struct, frozen=True):
+    labels: Mapping[str, str]
+    value: float
+
+
+def _added(some: Sequence[Sequence[int]], bounds: int) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*some, strict=True))) if some else (0,) * (bounds + 1)

@@ -1,0 +1,50 @@
+"""From templates to pages: nothing of others is markup, and no browser runs what is not ours."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from web.ops import text
+
+# Scripts and styles are files of this service; nothing may show these pages in a frame.
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "same-origin",
+        "Server": "billing-stream",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+)
+
+
+def new_environment() -> Environment:
+    """The templates, with what they write numbers and times with."""
+    made = Environment(
+        loader=PackageLoader("web.ops"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {
+        "number": text.number,
+        "rate": text.rate,
+        "duration": text.duration,
+        "ago": text.ago,
+        "moment": text.moment,
+        "money": text.money,
+        "signed": text.signed,
+        "event": text.event,
+        "place": text.place,
+    }
+    made.filters.update(filters)
+    made.globals["line"] = text.line
+    made.globals["DASH"] = text.DASH
+    return made
