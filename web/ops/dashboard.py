@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 ROWS_PATH = "/internal/ops/rows"
 CLUSTER_SECONDS = 1.0
-BUSINESS_SECONDS = 3.0
+BUSINESS_SECONDS = 5.0
 # A walk over all rows takes a second of processor time per some million.
 ROWS_SECONDS = 30.0
 ASK_ROWS_SECONDS = 8.0
