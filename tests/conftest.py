@@ -1,12 +1,16 @@
-"""One broker for the whole run, started when the first test asks for it; own topics per test."""
+"""One broker for the whole run, started when the first test asks for it; own topics per test.
+
+With several processes (`-n 2`) it is started before them.
+"""
 
 import logging
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -17,9 +21,7 @@ import hypothesis as hypothesis
 import pytest
 import pytest_asyncio
 
-from billing_stream.dev.cluster import Cluster
-from billing_stream.dev.kafka import wait_transactional
-from tests.support.containers import kafka_container
+from tests.support.servers import broker, database
 
 OURS = ("billing_stream", "agents", "tables", "web")
 
@@ -35,6 +37,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+SERVERS = pytest.StashKey[tuple[ExitStack, dict[str, str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Several processes share the servers of the one that has started them, and end with it."""
+    if not config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        return
+    kind, stack = config.getoption("--kafka"), ExitStack()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="billing-stream-test-")))
+    servers = {
+        "kafka": stack.enter_context(broker(kind, folder)),
+        "postgres": stack.enter_context(database(kind)),
+    }
+    config.stash[SERVERS] = (stack, servers)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process where the servers are."""
+    node.workerinput.update(node.config.stash[SERVERS][1])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the shared servers."""
+    if SERVERS in config.stash:
+        config.stash[SERVERS][0].close()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_env_file() -> Iterator[None]:
     """A developer's own `.env` is none of the tests' business."""
@@ -48,35 +78,23 @@ def kafka(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The bootstrap servers of a real broker."""
-    kind = request.config.getoption("--kafka")
-    if kind == "env":
-        servers = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
-        wait_transactional(servers)
+    shared: dict[str, str] = getattr(request.config, "workerinput", {})
+    if "kafka" in shared:
+        yield shared["kafka"]
+        return
+    with broker(request.config.getoption("--kafka"), tmp_path_factory.mktemp("kafka")) as servers:
         yield servers
-    elif kind == "docker":
-        with kafka_container() as servers:
-            wait_transactional(servers)
-            yield servers
-    else:
-        with Cluster(tmp_path_factory.mktemp("kafka"), kafka=True) as cluster:
-            yield cluster.bootstrap_servers
 
 
 @pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """The DATABASE_URL of a real PostgreSQL; that of the environment with --kafka=env."""
-    url = os.environ.get("DATABASE_URL")
-    if request.config.getoption("--kafka") == "env" and url:
-        yield url
+    shared: dict[str, str] = getattr(request.config, "workerinput", {})
+    if "postgres" in shared:
+        yield shared["postgres"]
         return
-    # Not under pytest's folder: root's cannot be entered by the user PostgreSQL runs under.
-    folder = Path(tempfile.mkdtemp(prefix="billing-stream-test-"))
-    folder.chmod(0o755)
-    try:
-        with Cluster(folder, kafka=False, postgres=True, delete=True) as cluster:
-            yield cluster.database_url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with database(request.config.getoption("--kafka")) as url:
+        yield url
 
 
 @pytest_asyncio.fixture

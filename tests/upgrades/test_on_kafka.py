@@ -12,7 +12,8 @@ from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.topics import Role, Topics
 from billing_stream.upcasting.versions import VERSION, version_of
-from tests.support.audit import read_committed
+from tests.support.audit import Audit, read_committed
+from tests.support.projection import until
 from tests.support.shop import Shop, shop
 from tests.support.worker import Worker, environment, run, worker
 from tests.upgrades.samples import present_name, stored
@@ -81,6 +82,12 @@ async def test_a_worker_goes_on_where_a_release_stopped(
         domain = "anna.example" if version < "0.3" else "anna-moved.example"
         async with shop(domain, running) as anna:
             assert await credits(anna) == 100
+
+        async def taken() -> bool:
+            told_again = (topics.name(back), partition_of(ANNA, PARTITIONS))
+            return (await Audit(kafka, topics).lag()).get(told_again) == 0
+
+        await until(taken, 60, "the refund that was told again")
 
     code, report = await run(env, "verify")
     assert (code, "no fault" in report) == (0, True), report
