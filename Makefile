@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SEEDS ?= 10000
-PROCESSES ?= 2
+PROCESSES ?= 1
 MINUTES ?= 10
 EMBEDDED := billing_stream/dev/locks
 
@@ -41,7 +41,7 @@ demo: setup ## Run the main job as a story, on a real Kafka.
 	@$(BIN)/billing-stream demo
 
 test: setup ## Run all tests, on a real Kafka and a real PostgreSQL.
-	@$(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal $(ARGS)
+	@$(BIN)/python -m pytest $(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=worksteal) $(ARGS)
 
 lint: setup ## Check format, style, types and the direction of imports.
 	@$(BIN)/ruff format --check .

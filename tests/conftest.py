@@ -5,6 +5,7 @@ With several processes (`-n 2`) it is started before them.
 
 import logging
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -42,6 +43,13 @@ SERVERS = pytest.StashKey[tuple[ExitStack, dict[str, str]]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Several processes share the servers of the one that has started them, and end with it."""
+    # Whoever starts us in the background has us ignore these, and so all that we start.
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if not config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
         return
     kind, stack = config.getoption("--kafka"), ExitStack()

@@ -1,7 +1,8 @@
 """What makes a row of one version a row of the next. Pure; a row is what its JSON says.
 
 A step fills in what is missing and leaves alone what is there: several releases may have written
-the same version, and a row that went through a step may be written by an older one again.
+the same version, and a row that went through a step may be written by an older one again. It
+judges nothing: a row that lacks more than that is for the reader to refuse.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ def refunds_of_0_1(purchase: Row) -> Row:
     {'status': 'refunded', 'amount': '9.99', 'credits': 100, 'refunded_amount': '9.99', \
 'refunded_credits': 100}
     """
-    if purchase["status"] != "refunded" or "refunded_amount" in purchase:
+    if purchase.get("status") != "refunded" or "refunded_amount" in purchase:
         return purchase
-    back = {"refunded_amount": purchase["amount"], "refunded_credits": purchase["credits"]}
+    back = {"refunded_amount": purchase.get("amount"), "refunded_credits": purchase.get("credits")}
     return {**purchase, **back}

@@ -48,7 +48,8 @@ class Changed(Protocol):
 def present(table: str, record: Changed) -> bytes | None:
     """The value of a changelog record as this program would have written it.
 
-    Raises NewerState when a newer program wrote it: what that means is not known here.
+    Raises NewerState when a newer program wrote it: what that means is not known here;
+    msgspec.DecodeError when an older row is no JSON object.
     """
     if record.headers == WRITTEN:
         return record.value
@@ -63,7 +64,7 @@ def present(table: str, record: Changed) -> bytes | None:
     value = record.value
     if not steps or value is None or (record.key or b"").startswith(_RESERVED):
         return value
-    row: Row = msgspec.json.decode(value)
+    row: Row = msgspec.json.decode(value, type=Row)
     for step in steps:
         row = step(row)
     return msgspec.json.encode(row)

@@ -171,7 +171,7 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
         (["list", "--partition", "99"], "has 4 partitions"),
         (["show", "0@7"], "there is no dead letter"),
         (["show", "nonsense"], "`billing-stream dlq list` shows places"),
-        (["show", "billing.commands.v1[0]@1"], "is no place of a dead letter"),
+        (["show", "billing.commands.v1[0]@1"], "is no place, as 3@17 is"),
         (["redrive", "--all", *WHY], "nobody can be asked here"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",

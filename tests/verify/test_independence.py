@@ -16,8 +16,10 @@ ALLOWED = {
     # Only for the command line, to know where the brokers are.
     "billing_stream.settings",
     "billing_stream.kafka_options",
-    # The text of its --help.
+    # The text of its --help, the types of its options, and its bar.
     "billing_stream.manual",
+    "billing_stream.options",
+    "billing_stream.progress",
 }
 OURS = ("billing_stream", "agents", "tables", "web")
 
