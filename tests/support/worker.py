@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -103,12 +103,19 @@ class Worker:
 
     async def ready(self, seconds: float = 40.0) -> None:
         """Wait until `/ready` says so; an error with the log when it does not in time."""
+        await self._answering(seconds, lambda status: status == 200)
+
+    async def answers(self, seconds: float = 40.0) -> None:
+        """Wait until it answers at all, and so has its handlers of signals; else as `ready`."""
+        await self._answering(seconds, lambda status: True)
+
+    async def _answering(self, seconds: float, good: Callable[[int], bool]) -> None:
         end = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < end and self.running:
                 try:
                     async with session.get(f"{self.url}/ready", timeout=_SHORT) as response:
-                        if response.status == 200:
+                        if good(response.status):
                             return
                 except (aiohttp.ClientError, TimeoutError):
                     pass
