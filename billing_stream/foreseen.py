@@ -1,15 +1,13 @@
 """Records of a transaction decoded ahead, so that a store on the disk reads their rows at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from billing_stream import schemas
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.schemas import Incoming, InputRecord
 from tables.rows import charge_key
 from tables.store import Store
-
-Decode = Callable[[InputRecord], Incoming]
-"""Raises InvalidRecord."""
 
 
 class Foreseen:
@@ -19,15 +17,18 @@ class Foreseen:
         self._store = store
         self._found: dict[tuple[str, int], Incoming] = {}
 
-    def add(self, topic: str, records: Sequence[InputRecord], decode: Decode) -> None:
+    def add(
+        self, topic: str, base: str, records: Sequence[InputRecord], max_record_bytes: int
+    ) -> None:
         """Decode records of `topic` and have the store fetch the rows that they name.
 
-        What makes no sense is left: it is decoded again by whoever writes its dead letter.
+        `base` is the topic without its prefix. What makes no sense is left: it is decoded again
+        by whoever writes its dead letter.
         """
         merchants, charges, purchases = set(), set(), set()
         for record in records:
             try:
-                incoming = decode(record)
+                incoming = schemas.decode(base, record, max_record_bytes)
             except InvalidRecord:
                 continue
             self._found[topic, record.offset] = incoming

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from billing_stream import schemas, topics
@@ -138,7 +137,7 @@ class BillingStage:
         self._processor = processor
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
-        self._foreseen = Foreseen(processor.store)
+        self._foreseen = Foreseen(processor.store) if processor.store.fetches else None
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
@@ -161,14 +160,17 @@ class BillingStage:
 
     def expect(self, topic: str, records: Sequence[InputRecord]) -> None:
         """Decode ahead, where it pays to fetch the rows of many records at once."""
-        if self._processor.store.fetches:
-            self._foreseen.add(topic, records, partial(self._decode, self._processor.bases[topic]))
+        if self._foreseen is not None:
+            processor = self._processor
+            self._foreseen.add(topic, processor.bases[topic], records, processor.max_record_bytes)
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         base = self._processor.bases[topic]
         try:
-            incoming = self._foreseen.take(topic, record) or self._decode(base, record)
+            incoming = self._foreseen.take(topic, record) if self._foreseen else None
+            if incoming is None:
+                incoming = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
             self._divert(record, NOT_UNDERSTOOD, str(error))
             return False
@@ -229,9 +231,6 @@ class BillingStage:
         for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
         self._processor.store.commit()
-
-    def _decode(self, base: str, record: InputRecord) -> schemas.Incoming:
-        return schemas.decode(base, record, self._processor.max_record_bytes)
 
     def _decide(
         self,

@@ -7,7 +7,7 @@ commits whatever is waiting at once, and only then shows it to anyone.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -349,7 +349,7 @@ class Lane:
             self._room.set()
         return taken
 
-    def _stage_batches(self, stage: Stage, batches: Iterable[Batch]) -> dict[str, int]:
+    def _stage_batches(self, stage: Stage, batches: Sequence[Batch]) -> dict[str, int]:
         reached: dict[str, int] = {}
         add, note = stage.add_record, self._poison.note
         for batch in batches:

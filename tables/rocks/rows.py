@@ -19,6 +19,7 @@ from tables.rocks.database import Budget, Database
 from tables.rocks.head import NEVER, Head, unpack
 from tables.rocks.hot import Hot
 from tables.rocks.views import Adjustments, AnswersByMerchant, Merchants, Purchases, Texts
+from tables.rows import charge_key
 
 PENDING = PurchaseStatus.PENDING
 
@@ -60,7 +61,7 @@ class RocksRows:
     ) -> None:
         """Fetch what will be read before the next commit, and is not at hand."""
         ahead, heads, hot = self._ahead, self.hot_merchants, self.hot_purchases
-        self._ahead.fetch(
+        ahead.fetch(
             [m for m in merchants if m not in ahead.heads and heads.get(m) is None],
             [c for c in charges if c not in ahead.charges],
             [p for p in purchases if p not in ahead.purchases and hot.get(p) is None],
@@ -106,7 +107,7 @@ class RocksRows:
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """The merchant's purchase that this charge is attached to."""
-        return self.purchase_at(f"{merchant_id}/{charge_id}")
+        return self.purchase_at(charge_key(merchant_id, charge_id))
 
     def purchase_at(self, charge_key: str) -> Purchase | None:
         """The purchase at a key of the charge index."""
@@ -253,10 +254,10 @@ class RocksRows:
             db.put(keys.PURCHASE + name, packed.pack(purchase))
         else:
             # A charge belongs to one purchase, which keeps it.
-            own = keys.of_merchant(keys.CHARGE, merchant_id) + charge.encode()
-            db.put(own, packed.pack(purchase))
+            place = charge_key(merchant_id, charge)
+            db.put(keys.of_charge(place), packed.pack(purchase))
             if old is None or old.platform_charge_id is None:
-                db.put(keys.PURCHASE + name, keys.ELSEWHERE + f"{merchant_id}/{charge}".encode())
+                db.put(keys.PURCHASE + name, keys.ELSEWHERE + place.encode())
         before, after = _waits(old), _waits(purchase)
         if before != after:
             if before is not None:
