@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -120,26 +120,26 @@ async def test_what_is_refused_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    ("made", "status"),
+    # Made when the test runs: what is made when it is collected may have expired by then.
     [
-        ({}, 401),
-        (internal_headers(INTERNAL_SECRET), 401),
-        (client_headers(SHOP), 401),
-        (operator_headers(secret=CLIENT_SECRET), 401),
-        (operator_headers(exp=1), 401),
-        (operator_headers(exp=None), 401),
-        (operator_headers(aud="billing-stream/internal"), 401),
-        (operator_headers(sub=None), 401),
-        (operator_headers("o\nlga"), 401),
-        # Made when the tests are collected, long before this one runs.
-        (operator_headers(scope="bff:api:access", exp=4_000_000_000), 403),
+        (dict, 401),
+        (lambda: internal_headers(INTERNAL_SECRET), 401),
+        (lambda: client_headers(SHOP), 401),
+        (lambda: operator_headers(secret=CLIENT_SECRET), 401),
+        (lambda: operator_headers(exp=1), 401),
+        (lambda: operator_headers(exp=None), 401),
+        (lambda: operator_headers(aud="billing-stream/internal"), 401),
+        (lambda: operator_headers(sub=None), 401),
+        (lambda: operator_headers("o\nlga"), 401),
+        (lambda: operator_headers(scope="bff:api:access"), 403),
     ],
 )
 @pytest.mark.parametrize("path", [ADJUSTMENTS, CLOCK])
 async def test_nobody_but_an_operator_is_let_in(
-    shop: Cluster, path: str, headers: dict[str, str], status: int
+    shop: Cluster, path: str, made: Callable[[], dict[str, str]], status: int
 ) -> None:
-    reply = await get(shop.nodes[0].url, path, headers, method="POST", json=GIFT)
+    reply = await get(shop.nodes[0].url, path, made(), method="POST", json=GIFT)
 
     assert reply.status == status
     assert shop.events("credits.adjusted") == []
