@@ -28,7 +28,7 @@ from bench import (
 )
 from bench.setting import Setting, busy_before, machine, say
 from bench.verified import verified
-from billing_stream.dev.cluster import Cluster
+from billing_stream.dev.cluster import Cluster, postgres_alone
 
 STAGES = "stages without a broker, us per record"
 LIVE = "a worker with a full queue, us of its CPU per record"
@@ -136,7 +136,8 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
     if "expiry" in wanted:
         await part("expiry", 8, expiry.part(quick=arguments.quick), has_history=False)
     if "projector" in wanted:
-        with projector.database() as url:
+        with postgres_alone() as postgres:
+            url = postgres.database_url
             measure = partial(projector.measure, database_url=url, purchases=100_000 // fewer)
             await part("projector", 8, measure, has_history=False)
     if "stores" in wanted:

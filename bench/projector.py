@@ -1,13 +1,8 @@
 """Rows per second that one projector process brings from Kafka into PostgreSQL."""
 
 import asyncio
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,7 +11,6 @@ import psutil
 
 from bench.committed import ROWS_PER_PURCHASE, CommittedLog
 from bench.setting import Setting, say
-from billing_stream.dev.cluster import Cluster
 from billing_stream.dev.server import free_port
 
 RUN_SECONDS_MAX = 300.0
@@ -28,19 +22,6 @@ SELECT (SELECT count(*) FROM billing_events) AS events,
     (SELECT sum(total_credits_purchased) FROM billing_records) AS credits,
     (SELECT count(*) FROM projection_rejects) AS rejects
 """
-
-
-@contextmanager
-def database() -> Iterator[str]:
-    """The DATABASE_URL of a PostgreSQL of this run."""
-    folder = Path(tempfile.mkdtemp(prefix="billing-stream-bench-"))
-    # Not under the other folder: only its owner can enter that one.
-    folder.chmod(0o755)
-    try:
-        with Cluster(folder, kafka=False, postgres=True, delete=True) as cluster:
-            yield cluster.database_url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def measure(setting: Setting, *, database_url: str, purchases: int) -> dict[str, float]:

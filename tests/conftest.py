@@ -12,9 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import asyncpg
 
 # Imported late, by its own plugin at the end of the run, it can crash CPython 3.11: a garbage
 # collection while it is compiled (python/cpython#106905).
@@ -22,7 +19,7 @@ import hypothesis as hypothesis
 import pytest
 import pytest_asyncio
 
-from tests.support.servers import broker, database
+from tests.support.servers import broker, database, empty_database
 
 OURS = ("billing_stream", "agents", "tables", "web")
 
@@ -108,14 +105,8 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest_asyncio.fixture
 async def postgres_url(postgres: str) -> AsyncIterator[str]:
     """The DATABASE_URL of an empty database of this test alone."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    admin = await asyncpg.connect(postgres)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}")
-        yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+    async with empty_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

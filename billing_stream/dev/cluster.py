@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,6 +262,19 @@ class Cluster:
         # Not empty: something of others is in it.
         with contextlib.suppress(OSError):
             self.data_dir.rmdir()
+
+
+@contextmanager
+def postgres_alone() -> Iterator[Cluster]:
+    """PostgreSQL alone, as long as the block; its data go with it."""
+    folder = Path(tempfile.mkdtemp(prefix="billing-stream-postgres-"))
+    # Started by root it runs under another user, who must be able to enter.
+    folder.chmod(0o755)
+    try:
+        with Cluster(folder, kafka=False, postgres=True, delete=True) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _process(recorded: list[float] | None) -> ProcessId | None:

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import asyncpg
 from playwright.async_api import Browser, BrowserContext, Page
 
 from billing_stream import topics as names
@@ -18,6 +16,7 @@ from billing_stream.dead_letters import Found
 from tests.dead_letters.stage import Stage
 from tests.support.browser import DESK, browser
 from tests.support.projection import fetch, projector
+from tests.support.servers import empty_database
 from tests.support.tokens import operator_token
 from tests.support.worker import INTERNAL_SECRET, create_topics, environment, worker
 from tests.support.world import M1, M2
@@ -138,7 +137,7 @@ async def until(look: Callable[[], Awaitable[Any]]) -> Any:
 async def board(kafka: str, postgres: str, folder: Path) -> AsyncIterator[Board]:
     """All of it, started and filled."""
     prefix = f"t{uuid.uuid4().hex[:10]}."
-    async with database(postgres) as url:
+    async with empty_database(postgres) as url:
         env = environment(kafka, prefix, DATABASE_URL=url)
         await create_topics(env)
         stage = Stage(kafka, prefix, env)
@@ -155,19 +154,6 @@ async def board(kafka: str, postgres: str, folder: Path) -> AsyncIterator[Board]
                 yield found
         finally:
             await stage.stop()
-
-
-@asynccontextmanager
-async def database(postgres: str) -> AsyncIterator[str]:
-    """The DATABASE_URL of an empty database."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    admin = await asyncpg.connect(postgres)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}")
-        yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
 
 
 def journalled(records: list[Any], kind: str) -> list[dict[str, Any]]:

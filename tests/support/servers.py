@@ -1,13 +1,15 @@
 """The broker and the database of a run of tests: started here, a container, or given."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from billing_stream.dev.cluster import Cluster
+import asyncpg
+
+from billing_stream.dev.cluster import Cluster, postgres_alone
 from billing_stream.dev.kafka import wait_transactional
 from tests.support.containers import kafka_container
 
@@ -35,11 +37,18 @@ def database(kind: str) -> Iterator[str]:
     if kind == "env" and url:
         yield url
         return
-    # Not under pytest's folder: root's cannot be entered by the user PostgreSQL runs under.
-    folder = Path(tempfile.mkdtemp(prefix="billing-stream-test-"))
-    folder.chmod(0o755)
+    with postgres_alone() as cluster:
+        yield cluster.database_url
+
+
+@asynccontextmanager
+async def empty_database(postgres: str) -> AsyncIterator[str]:
+    """The DATABASE_URL of a database of its own, on the server of this one."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    admin = await asyncpg.connect(postgres)
     try:
-        with Cluster(folder, kafka=False, postgres=True, delete=True) as cluster:
-            yield cluster.database_url
+        await admin.execute(f"CREATE DATABASE {name}")
+        yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        await admin.close()

@@ -3,15 +3,13 @@
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 
-from billing_stream.dev.cluster import Cluster
+from billing_stream.dev.cluster import postgres_alone
 from billing_stream.dev.postgres import Postgres
 from tests.support.certificates import Certificates
 
@@ -31,15 +29,10 @@ class TlsPostgres:
 @contextmanager
 def tls_postgres() -> Iterator[TlsPostgres]:
     """A server that asks for TLS and a client's certificate; ended with the block."""
-    folder = Path(tempfile.mkdtemp(prefix="billing-stream-test-"))
-    folder.chmod(0o755)
-    try:
-        with Cluster(folder, kafka=False, postgres=True, delete=True) as cluster:
-            certificates = Certificates(folder / "certificates")
-            asyncio.run(_secure(cluster.postgres, certificates))
-            yield TlsPostgres(cluster.database_url, certificates)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres_alone() as cluster:
+        certificates = Certificates(cluster.data_dir / "certificates")
+        asyncio.run(_secure(cluster.postgres, certificates))
+        yield TlsPostgres(cluster.database_url, certificates)
 
 
 async def _secure(postgres: Postgres, certificates: Certificates) -> None:
