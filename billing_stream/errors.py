@@ -15,6 +15,9 @@ A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatev
 raised while a transaction is made is fatal: one log line, then the process ends at once.
 """
 
+EXIT_FATAL = 70
+"""Of a process that ended by an error that is none of those below; its log says which."""
+
 EXIT_NEWER_STATE = 65
 """Of a process that found rows of a newer release, so that a process manager can tell."""
 

@@ -11,6 +11,11 @@ from web.queries import parse_query
 from web.views import ApiView
 
 
+def told(found: object) -> web.Response:
+    """What one worker tells another."""
+    return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
+
 class Queries(ApiView):
     """`/internal/queries`"""
 
@@ -22,7 +27,7 @@ class Queries(ApiView):
         except msgspec.DecodeError:
             raise ApiError(WebCode.VALIDATION_ERROR, "no query is understood") from None
         found = self.context.owners.read_here(query)
-        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+        return told(found)
 
 
 class CarryOut(ApiView):
@@ -36,4 +41,4 @@ class CarryOut(ApiView):
         except msgspec.DecodeError:
             raise ApiError(WebCode.VALIDATION_ERROR, "no command is understood") from None
         answered = await self.context.commands.carry_out_here(asked)
-        return web.Response(body=msgspec.json.encode(answered), content_type="application/json")
+        return told(answered)

@@ -70,17 +70,21 @@ class Owners:
 
         Raises ApiError: MERCHANT_NOT_FOUND, or NOT_READY as `read` does.
         """
+        merchant_id = await self.find_merchant(shop, ids)
+        if merchant_id is None:
+            raise ApiError(ErrorCode.MERCHANT_NOT_FOUND, "this shop has no billing record")
+        return merchant_id
+
+    async def find_merchant(self, shop: str, ids: Ids) -> str | None:
+        """The merchant whose shop it is, or None: nobody's. Raises ApiError as `read` does."""
         query = FindShop(shop)
         rows = self._rows_here(self.partition_of(query.key))
         if rows is not None:
-            merchant_id = query.read(rows).merchant_id
-        else:
-            merchant_id = self._cache.get(shop)
-            if merchant_id is None:
-                merchant_id = (await self._forward(query, ids)).merchant_id
-                self._cache.put(shop, merchant_id)
+            return query.read(rows).merchant_id
+        merchant_id = self._cache.get(shop)
         if merchant_id is None:
-            raise ApiError(ErrorCode.MERCHANT_NOT_FOUND, "this shop has no billing record")
+            merchant_id = (await self._forward(query, ids)).merchant_id
+            self._cache.put(shop, merchant_id)
         return merchant_id
 
     async def read(self, query: Query[Found], ids: Ids) -> Found:

@@ -85,17 +85,8 @@ class Peers:
         if url is None or url == self.own_url:
             raise not_ready(f"partition {partition} is recovering")
         try:
-            async with self._client(method == "GET").request(
-                method,
-                URL(url) / path[1:],
-                headers=self._headers(ids),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
-                **options,
-            ) as response:
-                body = await response.read()
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            status, body = await self._exchange(method, url, path, ids, seconds, **options)
+        except _AWAY as error:
             # Not the error itself: some show the headers of the request, and so a token.
             self.note(logging.WARNING, url, f"does not answer: {type(error).__name__}")
             if method == "GET" or isinstance(error, _NEVER_SENT):
@@ -117,15 +108,8 @@ class Peers:
         Raises ApiError (NOT_READY).
         """
         try:
-            async with self._client(True).get(
-                URL(url) / path[1:],
-                headers=self._headers(ids),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
-            ) as response:
-                body = await response.read()
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            status, body = await self._exchange("GET", url, path, ids, seconds)
+        except _AWAY as error:
             raise not_ready(f"{url} does not answer: {type(error).__name__}") from None
         if status != HTTPStatus.OK:
             raise not_ready(f"{url} answers with {status}")
@@ -141,6 +125,20 @@ class Peers:
         if url not in self._noted:
             self._noted.add(url)
             logger.log(level, "the worker at %s %s", url, why)
+
+    async def _exchange(
+        self, method: str, url: str, path: str, ids: Ids, seconds: float, **options: Any
+    ) -> tuple[int, bytes]:
+        """The status and body of an answer. Raises what is in `_AWAY`."""
+        async with self._client(method == "GET").request(
+            method,
+            URL(url) / path[1:],
+            headers=self._headers(ids),
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
+            **options,
+        ) as response:
+            return response.status, await response.read()
 
     def _distribution(self) -> HostToPartitionMap:
         return cast(PartitionAssignor, self._app.assignor).changelog_distribution
@@ -167,6 +165,7 @@ class Peers:
             await self._sessions.popitem()[1].close()
 
 
+_AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 

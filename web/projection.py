@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Instant
 from billing_stream.schemas import parse_place
+from billing_stream.settings import Settings
 from web.envelope import ApiError, WebCode
 from web.pagination import Page
 
@@ -81,6 +82,12 @@ class Projection:
         self._pool: Any = None
         self._opening = asyncio.Lock()
         self._away_until = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Projection":
+        """That of the settings, with connections of its own."""
+        url = settings.database_url
+        return cls(url.get_secret_value() if url else None, settings.projection_schema)
 
     @property
     def there(self) -> bool:

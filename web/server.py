@@ -109,7 +109,7 @@ def register(
         platforms=platforms,
         ingress=ingress
         or KafkaIngress(client_options(settings), topics, settings.partitions, tracing),
-        projection=_projection(settings),
+        projection=Projection.of(settings),
         dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
         rate_limit=RateLimit(settings.requests_per_minute),
         gate=Gate(settings.requests_waiting_max),
@@ -126,11 +126,6 @@ def register(
     seconds = settings.request_deadline.total_seconds()
     _set_up_server(cast(driver.Web, app.web), context, seconds, tracing)
     return context
-
-
-def _projection(settings: Settings) -> Projection:
-    url = settings.database_url
-    return Projection(url.get_secret_value() if url else None, settings.projection_schema)
 
 
 def _set_up_server(

@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from billing_stream import topics as names
 from billing_stream.domain.model import Platform
-from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.errors import WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import Told, ToldKind
 from tables.codecs import shop_key
@@ -77,7 +76,7 @@ class Webhooks(ApiView):
         merchant_id = told.merchant_id
         shop = shop_key(platform, told.shop_domain or "")
         if merchant_id is None:
-            merchant_id = await self._merchant_of(shop, ids)
+            merchant_id = await self.context.owners.find_merchant(shop, ids)
         data: dict[str, Any] = {"merchant_id": merchant_id, "charge_id": told.charge_id}
         if told.kind is ToldKind.UPDATED:
             data["status"] = told.status
@@ -97,14 +96,6 @@ class Webhooks(ApiView):
             platform=platform,
             delivery_id=told.delivery_id,
         )
-
-    async def _merchant_of(self, shop: str, ids: Ids) -> str | None:
-        try:
-            return await self.context.owners.merchant_of(shop, ids)
-        except ApiError as error:
-            if error.error_code is ErrorCode.MERCHANT_NOT_FOUND:
-                return None
-            raise
 
 
 def not_understood(platform: Platform, body: bytes, reason: str, ids: Ids) -> WebhookRecord:

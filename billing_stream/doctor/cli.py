@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 
 import asyncpg
 import click
@@ -29,6 +30,8 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("workers", cluster.check_workers),
     ("state", state.check_state),
 )
+# Whose failure leaves nothing to look at.
+NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics"})
 
 
 async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
@@ -43,7 +46,7 @@ async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
         yield finding
     wrong: set[str] = set()
     for name, check in OF_THE_CLUSTER if answers else ():
-        if name == "state" and "topics" in wrong:
+        if NEEDED.get(name) in wrong:
             continue
         for finding in await _within(seconds, name, check, settings):
             if finding.verdict is Verdict.FAIL:

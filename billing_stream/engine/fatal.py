@@ -4,9 +4,9 @@ import logging
 import os
 import sys
 
+from billing_stream.errors import EXIT_FATAL as EXIT_FATAL
 from billing_stream.kafka_refusals import refusal
 
-EXIT_FATAL = 70
 EXIT_FENCED = 75
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import sys
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from billing_stream.errors import BillingError
+from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.logs import set_up_logging
 from billing_stream.manual import SETTINGS, manual
 from billing_stream.projector import service
@@ -17,8 +17,6 @@ from billing_stream.projector.rebuild import rebuild as rebuild_schema
 from billing_stream.settings import Settings
 
 logger = logging.getLogger("billing_stream.projector")
-
-EXIT_FATAL = 70
 
 
 @click.group(

@@ -15,12 +15,11 @@ from web.commands import Asked
 from web.envelope import ApiError, WebCode, ids_of
 from web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
 from web.ops.session import Session
-from web.ops.views import OpsView, see
+from web.ops.views import OpsView, see, wrong_reason
 from web.queries import ReadMerchant
 
 ADJUST_PATH = MERCHANT_PATH + "/adjust"
 CREDITS_MAX = 1_000_000
-REASON_MAX = 255
 _CREDITS = re.compile(r"[+-]?[0-9]{1,7}", re.ASCII)
 _KEY = re.compile(r"ops/[0-9a-f-]{36}", re.ASCII)
 
@@ -36,9 +35,7 @@ class Wanted(Struct, frozen=True):
         """What is wrong with it, for people."""
         if not self.credits or abs(self.credits) > CREDITS_MAX:
             return f"Credits are a whole number up to {CREDITS_MAX:,}, up or down, and not 0."
-        if not 0 < len(self.reason) <= REASON_MAX or not self.reason.isprintable():
-            return f"Say why, in 1 to {REASON_MAX} characters: it is published and kept."
-        return None
+        return wrong_reason(self.reason, "it is published and kept")
 
 
 class Adjust(OpsView):
@@ -48,7 +45,7 @@ class Adjust(OpsView):
         """The form."""
         session = self.session(request)
         merchant = await self._merchant(request, merchant_id)
-        return self._form(request, session, merchant, Wanted(None, "", ""))
+        return self._show(request, session, merchant, Wanted(None, "", ""))
 
     async def post(self, request: web.Request, merchant_id: str) -> web.Response:
         """First what it will be, to be confirmed; then do it: once per form, however often sent."""
@@ -60,15 +57,22 @@ class Adjust(OpsView):
             merchant = await self._merchant(request, merchant_id)
             if wrong is not None:
                 status = HTTPStatus.UNPROCESSABLE_ENTITY
-                return self._form(request, session, merchant, wanted, status, wrong)
-            return self._confirm(request, session, merchant, wanted)
+                return self._show(request, session, merchant, wanted, status=status, error=wrong)
+            return self._show(request, session, merchant, wanted, confirm=True)
         try:
             made = await self._carry_out(request, session, merchant_id.lower(), wanted)
         except ApiError as error:
             merchant = await self._merchant(request, merchant_id)
             unknown = error.error_code in (WebCode.OUTCOME_UNKNOWN, WebCode.NOT_READY)
-            again = self._confirm if unknown else self._form
-            return again(request, session, merchant, wanted, error.code, error.message)
+            return self._show(
+                request,
+                session,
+                merchant,
+                wanted,
+                confirm=unknown,
+                status=error.code,
+                error=error.message,
+            )
         return see(
             f"{MERCHANTS_PATH}/{merchant_id.lower()}", done="adjusted", credits=str(made.credits)
         )
@@ -90,37 +94,21 @@ class Adjust(OpsView):
         query = ReadMerchant(merchant_id.lower())
         return known((await self.context.owners.read(query, ids_of(request))).merchant)
 
-    def _form(
+    def _show(
         self,
         request: web.Request,
         session: Session,
         merchant: Merchant,
         wanted: Wanted,
+        *,
+        confirm: bool = False,
         status: int = HTTPStatus.OK,
         error: str | None = None,
     ) -> web.Response:
+        """The form, or with `confirm` what it comes to and the button."""
         return self.page(
             request,
-            "adjust.html",
-            session,
-            status=status,
-            merchant=merchant,
-            wanted=wanted,
-            error=error,
-        )
-
-    def _confirm(
-        self,
-        request: web.Request,
-        session: Session,
-        merchant: Merchant,
-        wanted: Wanted,
-        status: int = HTTPStatus.OK,
-        error: str | None = None,
-    ) -> web.Response:
-        return self.page(
-            request,
-            "adjust_confirm.html",
+            "adjust_confirm.html" if confirm else "adjust.html",
             session,
             status=status,
             merchant=merchant,

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 
-import msgspec
 from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.metrics.worker import HTTP_SECONDS, TRANSACTION_SECONDS
 from web.auth import authenticate_internal
+from web.internal import told
 from web.ops.cluster import ClusterSeen
 from web.ops.dashboard import Sum
 from web.ops.recorder import MINUTES, Counts, Minute, quantile
@@ -17,8 +17,6 @@ from web.ops.views import OpsView
 from web.views import ApiView
 
 WORKERS_PATH = "/ops/workers"
-
-
 MINUTES_SHOWN_MIN = 10
 
 
@@ -98,7 +96,7 @@ class OwnFigures(ApiView):
     async def get(self, request: web.Request) -> web.Response:
         """Its figures."""
         authenticate_internal(request.headers, *self.context.internal_secrets)
-        return _json(self.context.dashboard.figures.read())
+        return told(self.context.dashboard.figures.read())
 
 
 class OwnRowsCounted(ApiView):
@@ -107,7 +105,7 @@ class OwnRowsCounted(ApiView):
     async def get(self, request: web.Request) -> web.Response:
         """Trials, purchases and revenue, or null."""
         authenticate_internal(request.headers, *self.context.internal_secrets)
-        return _json(await self.context.dashboard.own_rows())
+        return told(await self.context.dashboard.own_rows())
 
 
 def problems(cluster: ClusterSeen) -> Iterator[str]:
@@ -155,7 +153,3 @@ def _table(found: Sum) -> dict[tuple[str, str], Cell]:
     if found.business is None:
         return {}
     return {(p.status, p.platform): Cell(p.count, p.amount) for p in found.business.purchases}
-
-
-def _json(found: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(found), content_type="application/json")

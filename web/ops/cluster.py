@@ -5,8 +5,9 @@ import asyncio
 import msgspec
 from msgspec import Struct
 
+from billing_stream.engine.lanes import Restoring
 from web.envelope import ApiError, Ids
-from web.ops.figures import Figures, PartitionFigures, RestoringFigures, WorkerFigures
+from web.ops.figures import Figures, PartitionFigures, WorkerFigures
 from web.ops.recorder import Counts, Minute, together
 from web.peers import Peers
 
@@ -48,7 +49,7 @@ class PartitionSeen(Struct, frozen=True):
     number: int
     url: str | None
     figures: PartitionFigures | None
-    restoring: RestoringFigures | None
+    restoring: Restoring | None
     silent: bool
 
 

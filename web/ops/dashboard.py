@@ -85,11 +85,8 @@ class Dashboard:
         self.recorder = Recorder(metrics, watchdog.lanes)
         self.figures = Figures(watchdog, self.recorder, ask_lags)
         self.letter_cluster = Cluster.of(settings)
-        url = settings.database_url
         # Apart from the merchants' own: a slow question here must not be an answer to them.
-        self._projection = Projection(
-            url.get_secret_value() if url else None, settings.projection_schema
-        )
+        self._projection = Projection.of(settings)
         self.projected = Projected(self._projection)
         self._peers = peers
         self._cluster = ClusterFigures(self.figures, peers, settings.partitions)

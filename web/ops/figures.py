@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from billing_stream import __version__
 from billing_stream.engine.lane import Lane
+from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.metrics.state import Lags
 from web.ops.recorder import Minute, Now, Rate, Recorder
@@ -28,22 +29,13 @@ class PartitionFigures(Struct, frozen=True):
     rate: Rate
 
 
-class RestoringFigures(Struct, frozen=True):
-    """A restore under way; `at_most` is how many records there are, None when not yet known."""
-
-    partitions: list[int]
-    records: int
-    at_most: int | None
-    seconds: float
-
-
 class WorkerFigures(Struct, frozen=True):
     """One worker. `up` is for how many seconds it has run."""
 
     version: str
     up: float
     problems: list[str]
-    restoring: RestoringFigures | None
+    restoring: Restoring | None
     partitions: list[PartitionFigures]
     now: Now
     minutes: list[Minute]
@@ -64,16 +56,11 @@ class Figures:
         """All of them, as they are now."""
         lags = self._ask_lags()
         lanes = self._watchdog.lanes
-        restoring = lanes.restoring
         return WorkerFigures(
             version=__version__,
             up=time.monotonic() - self._began,
             problems=self._watchdog.problems(),
-            restoring=None
-            if restoring is None
-            else RestoringFigures(
-                list(restoring.partitions), restoring.records, restoring.at_most, restoring.seconds
-            ),
+            restoring=lanes.restoring,
             partitions=[self._partition(p, lane, lags) for p, lane in sorted(lanes.items())],
             now=self._recorder.now(),
             minutes=self._recorder.minutes(),

@@ -15,14 +15,12 @@ from web.envelope import ApiError, WebCode
 from web.ops.dashboard import NotYet, why_not
 from web.ops.letters import LetterSeen
 from web.ops.session import Session
-from web.ops.views import OpsView, see
-from web.pagination import Page, parse_page
+from web.ops.views import OpsView, page_of, see, wrong_reason
 
 LETTERS_PATH = "/ops/dead-letters"
 LETTER_PATH = "/ops/dead-letters/{letter:[0-9]{1,4}@[0-9]{1,18}}"
 REDRIVE_PATH = LETTER_PATH + "/redrive"
 LIMIT = 25
-REASON_MAX = 255
 FIND_SECONDS = 5.0
 _STATES = ("open", "redriven", "discarded", "all")
 
@@ -48,8 +46,7 @@ class LettersPage(OpsView):
         session = self.session(request)
         told = await self.dashboard.letters()
         state, reason = request.query.get("state", "open"), request.query.get("reason", "")
-        page = parse_page({"page": request.query.get("page", "1")})
-        page = Page(page.number, LIMIT)
+        page = page_of(request, LIMIT)
         seen = told.seen.letters if told.seen else []
         wanted = [one for one in seen if _matches(one, state, reason)]
         return self.page(
@@ -124,10 +121,10 @@ class Redrive(LetterView):
         session = self.session(request)
         form = await self.form_of(request, session)
         reason = form.get("reason", "")
-        if not 0 < len(reason) <= REASON_MAX or not reason.isprintable():
-            error = f"Say why, in 1 to {REASON_MAX} characters: it is kept with the letter."
+        wrong = wrong_reason(reason, "it is kept with the letter")
+        if wrong is not None:
             status = HTTPStatus.UNPROCESSABLE_ENTITY
-            return await self._form(request, session, letter, status, error, reason)
+            return await self._form(request, session, letter, status, wrong, reason)
         found = await self.find(letter)
         try:
             outcome = await self.dashboard.redrive(found.letter, session.operator, reason)

@@ -9,13 +9,12 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.model import Merchant, Platform
-from billing_stream.domain.outcomes import ErrorCode
 from tables.codecs import shop_key
 from web.billing import known
 from web.envelope import ApiError, Ids, Pagination, ids_of
 from web.ops.projected import Happened
-from web.ops.views import OpsView, see
-from web.pagination import Page, parse_page
+from web.ops.views import OpsView, page_of, see
+from web.pagination import Page
 from web.queries import MerchantFound, ReadMerchant
 
 MERCHANTS_PATH = "/ops/merchants"
@@ -57,16 +56,9 @@ class MerchantsPage(OpsView):
             return asked.lower() if found.merchant is not None else None
         platform, colon, domain = asked.lower().partition(":")
         shops = [shop_key(platform, domain)] if colon else _shops(asked.lower())
-        told = await asyncio.gather(*(self._owner(shop, ids) for shop in shops))
+        owners = self.context.owners
+        told = await asyncio.gather(*(owners.find_merchant(shop, ids) for shop in shops))
         return next((merchant_id for merchant_id in told if merchant_id is not None), None)
-
-    async def _owner(self, shop: str, ids: Ids) -> str | None:
-        try:
-            return await self.context.owners.merchant_of(shop, ids)
-        except ApiError as error:
-            if error.error_code is ErrorCode.MERCHANT_NOT_FOUND:
-                return None
-            raise
 
 
 class MerchantPage(OpsView):
@@ -76,8 +68,7 @@ class MerchantPage(OpsView):
         """Status, purchases, what happened and what each credit came from."""
         session = self.session(request)
         merchant_id = merchant_id.lower()
-        page = Page(parse_page({"page": request.query.get("page", "1")}).number, LIMIT)
-        bought = parse_page({"page": request.query.get("bought", "1")})
+        page, bought = page_of(request, LIMIT), page_of(request, PURCHASES, "bought")
         credits_only = request.query.get("only") == "credits"
         found, timeline = await asyncio.gather(
             self._read(merchant_id, bought, ids_of(request)),
@@ -101,7 +92,7 @@ class MerchantPage(OpsView):
         )
 
     async def _read(self, merchant_id: str, bought: Page, ids: Ids) -> MerchantFound:
-        query = ReadMerchant(merchant_id, bought.skip, PURCHASES)
+        query = ReadMerchant(merchant_id, bought.skip, bought.limit)
         return await self.context.owners.read(query, ids)
 
     async def _timeline(self, merchant_id: str, page: Page, credits_only: bool) -> Timeline:

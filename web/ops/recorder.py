@@ -6,12 +6,13 @@ Memory is bounded: sixty minutes, and the latest few looks at the counters.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import pairwise
 
 from aiohttp import web
 from msgspec import Struct
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.samples import Sample
 
 from billing_stream.engine.lanes import Lanes
 from billing_stream.metrics.worker import HTTP_SECONDS, TRANSACTION_SECONDS, WorkerMetrics
@@ -229,18 +230,13 @@ def _buckets(metric: MetricWrapperBase, routes: tuple[str, ...] | None = None) -
 
 def _samples(
     metric: MetricWrapperBase, suffix: str, routes: tuple[str, ...] | None
-) -> Iterable["_Sample"]:
+) -> Iterable[Sample]:
     for family in metric.collect():
         for sample in family.samples:
             if sample.name.endswith(suffix) and (
                 routes is None or sample.labels["route"].startswith(routes)
             ):
-                yield _Sample(sample.labels, sample.value)
-
-
-class _Sample(Struct, frozen=True):
-    labels: Mapping[str, str]
-    value: float
+                yield sample
 
 
 def _added(some: Sequence[Sequence[int]], bounds: int) -> tuple[int, ...]:

@@ -69,13 +69,7 @@ class OwnRows:
                 await asyncio.sleep(0)
         return Business(
             merchants=trials.merchants,
-            trials=Trials(
-                trials.started,
-                trials.running,
-                trials.converted,
-                trials.ending_day,
-                trials.ending_week,
-            ),
+            trials=Trials(*(getattr(trials, name) for name in Trials.__struct_fields__)),
             purchases=list(_by_status(purchases)),
             today=Today(today.total(), str(_sum(today.items()))),
         )

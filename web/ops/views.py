@@ -11,15 +11,17 @@ from faust.web.exceptions import WebError
 
 from billing_stream import __version__
 from web.bodies import read_body
-from web.envelope import CODE_HEADERS, ApiError, WebCode, ids_of
+from web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode, ids_of
 from web.ops.dashboard import Dashboard
 from web.ops.rendering import HEADERS
 from web.ops.session import Session, require_ours, session_of
+from web.pagination import Page, parse_page
 from web.views import ApiView
 
 OPS_PATH = "/ops"
 LOGIN_PATH = "/ops/login"
 FIELDS_MAX = 16
+REASON_MAX = 255
 
 
 class OpsView(ApiView):
@@ -63,7 +65,7 @@ class OpsView(ApiView):
         return web.Response(
             text=body,
             status=status,
-            headers={**HEADERS, **(headers or {}), "X-Request-ID": ids_of(request).request_id},
+            headers={**HEADERS, **(headers or {}), REQUEST_ID: ids_of(request).request_id},
             content_type="text/html",
         )
 
@@ -87,6 +89,18 @@ class OpsView(ApiView):
             message=exc.message,
             request_id=ids_of(request).request_id,
         )
+
+
+def page_of(request: web.Request, limit: int, name: str = "page") -> Page:
+    """The page of so many that is asked for by a parameter. Raises ApiError (VALIDATION_ERROR)."""
+    return Page(parse_page({"page": request.query.get(name, "1")}).number, limit)
+
+
+def wrong_reason(reason: str, why: str) -> str | None:
+    """What is wrong with the reason for an act, for people; None when nothing is."""
+    if 0 < len(reason) <= REASON_MAX and reason.isprintable():
+        return None
+    return f"Say why, in 1 to {REASON_MAX} characters: {why}."
 
 
 def see(location: str, **query: str) -> web.Response:
