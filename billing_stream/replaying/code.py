@@ -122,7 +122,9 @@ class Revision:
             raise self._failed("it has no package billing_stream")
         archive = _git(repository, "archive", "--format=tar", commit, *packages)
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
-            tar.extractall(folder, filter="data")
+            # Python 3.11.3 and older have no filters.
+            safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            tar.extractall(folder, **safely)
         shutil.copytree(CORE, folder / COPIED_CORE, ignore=shutil.ignore_patterns("__pycache__"))
 
     async def _start(self, folder: Path) -> None:
