@@ -4,7 +4,7 @@ from typing import Any
 
 import faust
 
-from billing_stream.engine.lane import Batch
+from billing_stream.engine.batch import Batch
 from billing_stream.engine.lanes import Lanes
 
 

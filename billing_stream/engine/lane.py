@@ -14,12 +14,12 @@ from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
+from billing_stream.engine.batch import Batch
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
 from billing_stream.engine.observer import NO_OBSERVER, Observer, Took, Transaction
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
 from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
-from billing_stream.schemas import InputRecord
 from billing_stream.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
@@ -38,27 +38,6 @@ RECORDS_AT_ONCE = 200
 
 class NotReady(Exception):
     """The lane takes no commands now: it is leaving this worker, or is full."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Records of one input partition, in order.
-
-    `start` is the position from which they were read: a batch whose start lies beyond
-    what the lane has seen would leave a gap. `epoch` counts seeks: what was delivered
-    before the last seek is delivered again after it.
-    """
-
-    topic: str
-    records: list[InputRecord]
-    start: int
-    epoch: int
-    done: Callable[[], object] = lambda: None
-
-    @property
-    def end(self) -> int:
-        """The position after the last record."""
-        return self.records[-1].offset + 1
 
 
 @dataclass(slots=True)
@@ -148,7 +127,7 @@ class Lane:
         """Queue a batch; waits while the lane is full."""
         await self._room.wait()
         if batch.epoch != self.epoch:
-            batch.done()
+            batch.acknowledge()
             return
         self._batches.append(batch)
         self._records_waiting += len(batch.records)
@@ -235,7 +214,7 @@ class Lane:
 
     def _forget_batches(self) -> None:
         for batch in self._batches:
-            batch.done()
+            batch.acknowledge()
         self._batches.clear()
         self._records_waiting = 0
         self._room.set()
@@ -327,7 +306,7 @@ class Lane:
                 entry.answer.set_result(reply)
         # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
         for batch in batches:
-            batch.done()
+            batch.acknowledge()
         took = [Took(batch.topic, len(batch.records)) for batch in batches]
         asked = [entry.request for entry in waiting]
         seconds = self._time() - self._began

@@ -20,7 +20,8 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
-from billing_stream.engine.lane import Batch, Lane
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.lease import Lease
 

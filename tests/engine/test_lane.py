@@ -1,6 +1,8 @@
 """What a lane promises, on a log in memory."""
 
 import asyncio
+import gc
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from billing_stream import topics as names
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.outcomes import TrialGranted
-from billing_stream.engine.lane import Batch, GapInInput, NotReady
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.lane import GapInInput, NotReady
 from billing_stream.engine.log import Fenced
 from billing_stream.engine.processor import Request
 from tests.support.memory_log import Crash, MemoryWriter
@@ -34,6 +37,17 @@ def trial(offset: int, merchant: str = M1) -> Record:
 
 def request(merchant: str = M1) -> Request:
     return Request(StartTrial(merchant, command_id="http/1"), "http", "c-1")
+
+
+class Message:
+    """Holds its batch, as what an agent acknowledges does."""
+
+    def __init__(self) -> None:
+        self.value: Batch | None = None
+        self.acked = asyncio.Event()
+
+    def ack(self) -> None:
+        self.acked.set()
 
 
 def writer(partition: Partition) -> MemoryWriter:
@@ -272,6 +286,24 @@ async def test_the_rows_of_a_new_owner_equal_those_of_the_old_one() -> None:
     await partition.restart()
 
     assert partition.rows() == live
+
+
+async def test_a_committed_batch_is_let_go_of_at_once_though_what_is_told_of_it_holds_it() -> None:
+    partition = await Partition().restart()
+    message = Message()
+    batch = Batch(names.MERCHANT_CREATED, [created(0)], 0, partition.lanes.epoch, message.ack)
+    message.value = batch
+    held, acked = weakref.ref(message), message.acked
+    gc.disable()
+    try:
+        await partition.lane.put(batch)
+        del batch, message
+        await acked.wait()
+        await asyncio.sleep(0)
+
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_paused_lane_commits_nothing_until_it_is_resumed() -> None:

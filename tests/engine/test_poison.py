@@ -6,7 +6,7 @@ import pytest
 
 from billing_stream import topics as names
 from billing_stream.domain.commands import StartTrial
-from billing_stream.engine.lane import Batch
+from billing_stream.engine.batch import Batch
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
 from billing_stream.engine.processor import Request
 from tests.support.partition import Partition, Record, record

@@ -11,7 +11,8 @@ from msgspec import Struct
 from billing_stream import topics as names
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Answered
-from billing_stream.engine.lane import Batch, Lane
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import Fenced
 from billing_stream.engine.points import Point

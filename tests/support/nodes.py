@@ -24,7 +24,7 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
-from billing_stream.engine.lane import Batch
+from billing_stream.engine.batch import Batch
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Request

@@ -9,7 +9,8 @@ from typing import Any
 
 from billing_stream import topics as names
 from billing_stream.domain.model import Policy
-from billing_stream.engine.lane import Batch, Lane
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingProcessor, new_processors

@@ -11,7 +11,8 @@ from typing import Any
 from billing_stream import topics as names
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Policy
-from billing_stream.engine.lane import Batch, Lane
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Outgoing, Request

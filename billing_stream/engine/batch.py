@@ -1,0 +1,38 @@
+"""Records on their way from the input to a lane."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from billing_stream.schemas import InputRecord
+
+
+def _nothing() -> None:
+    """What is done where nobody waits."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of one input partition, in order.
+
+    `start` is the position from which they were read: a batch whose start lies beyond
+    what the lane has seen would leave a gap. `epoch` counts seeks: what was delivered
+    before the last seek is delivered again after it.
+    """
+
+    topic: str
+    records: list[InputRecord]
+    start: int
+    epoch: int
+    done: Callable[[], object] = _nothing
+
+    @property
+    def end(self) -> int:
+        """The position after the last record."""
+        return self.records[-1].offset + 1
+
+    def acknowledge(self) -> None:
+        """Say that nobody needs it any more, once."""
+        # What is told holds the batch: a cycle, which the collector would find seconds later,
+        # with all records of those seconds in it.
+        done, self.done = self.done, _nothing
+        done()
