@@ -56,7 +56,7 @@ format: setup ## Format the code and mend what can be mended.
 bench: setup ## Measure throughput, recovery and latency against the goals.
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-compare: setup ## Measure another revision and the worker of now, in turn (REV=HEAD~3).
+bench-compare: setup ## Measure other revisions and the worker of now, in turn (REV="HEAD~3 …").
 	@test -n "$(REV)" || { echo "which revision? make bench-compare REV=HEAD~3"; exit 2; }
 	@$(BIN)/python -m bench.compare $(REV) $(ARGS)
 

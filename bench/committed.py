@@ -16,6 +16,7 @@ from billing_stream.engine.log import position_key
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.schemas import encode, encode_event
 from billing_stream.topics import Topics
+from billing_stream.upcasting.versions import WRITTEN
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CREDITS = 100
@@ -91,9 +92,9 @@ class CommittedLog:
             ("sequence", b"%d" % version),
             ("cause", f"{names.PURCHASE_UPDATED}[0]@{number}".encode()),
         ]
-        yield self._topics.changelog(names.BILLING_RECORDS), key, encode(merchant), []
+        yield self._topics.changelog(names.BILLING_RECORDS), key, encode(merchant), list(WRITTEN)
         rows = self._topics.changelog(names.CREDIT_PURCHASES)
-        yield rows, purchase_id.encode(), encode(purchase), []
+        yield rows, purchase_id.encode(), encode(purchase), list(WRITTEN)
         yield self._topics.name(kind), key, encode_event(event, kind, f"c-{number}"), headers
 
     async def _write(self, partition: int, records: list[Written]) -> None:
@@ -115,7 +116,8 @@ class CommittedLog:
         # As lanes do: how far they read stands among the rows.
         changelog = self._topics.changelog(names.BILLING_RECORDS)
         position = position_key(self._topics.name(names.PURCHASE_UPDATED))
-        by_topic: dict[str, list[Written]] = {changelog: [(changelog, position, b"1", [])]}
+        reached = (changelog, position, b"1", list(WRITTEN))
+        by_topic: dict[str, list[Written]] = {changelog: [reached]}
         for record in records:
             by_topic.setdefault(record[0], []).append(record)
         for topic, group in by_topic.items():

@@ -1,6 +1,6 @@
-"""`make bench-compare REV=...`: the worker of another revision and ours of now, in turn.
+"""`make bench-compare REV=...`: the workers of other revisions and ours of now, in turn.
 
-The other revision runs from a git worktree of its own, on the same broker, under the bench
+Each other revision runs from a git worktree of its own, on the same broker, under the bench
 code of now: only what the worker does may differ.
 """
 
@@ -9,18 +9,19 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import latency, throughput
 from bench.__main__ import broker, fresh
-from bench.setting import Setting, WorkerProcess, machine, say
+from bench.setting import Setting, machine, say
 from bench.verified import verified
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,8 @@ START = (
     "runpy.run_module('billing_stream.cli', run_name='__main__', alter_sys=True)"
 )
 
+VERSION = re.compile(r'__version__ = "(.+)"')
+
 Figures = dict[str, float]
 Part = Callable[[Setting, list[str], argparse.Namespace], Awaitable[Figures]]
 
@@ -39,7 +42,9 @@ Part = Callable[[Setting, list[str], argparse.Namespace], Awaitable[Figures]]
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
-    parser.add_argument("revision", metavar="REV", help="what git calls it: HEAD~3, a tag, …")
+    parser.add_argument(
+        "revisions", nargs="+", metavar="REV", help="what git calls it: HEAD~3, a tag, …"
+    )
     parser.add_argument("--only", choices=sorted(PARTS), help="one part")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     parser.add_argument("--records", type=int, default=200_000, help="webhooks a run")
@@ -52,9 +57,9 @@ def options() -> argparse.Namespace:
 async def _throughput(
     setting: Setting, command: list[str], arguments: argparse.Namespace
 ) -> Figures:
-    async with WorkerProcess(setting, command) as worker:
-        records = arguments.records
-        return await throughput.run(setting, worker, max(1, records // 10), records)
+    records = arguments.records
+    figures = await throughput.measure(setting, max(1, records // 10), records, command)
+    return {what: figure for what, figure in figures.items() if what != "restored"}
 
 
 async def _latency(setting: Setting, command: list[str], arguments: argparse.Namespace) -> Figures:
@@ -67,7 +72,7 @@ PARTS: dict[str, Part] = {"throughput": _throughput, "latency": _latency}
 
 @contextmanager
 def worktree(revision: str) -> Iterator[tuple[str, Path]]:
-    """The revision checked out in a folder of its own: its short name and the folder.
+    """The revision checked out in a folder of its own: its version and short name, the folder.
 
     Raises RuntimeError when git knows no such revision.
     """
@@ -75,10 +80,15 @@ def worktree(revision: str) -> Iterator[tuple[str, Path]]:
     folder = Path(tempfile.mkdtemp(prefix="billing-stream-compare-"))
     try:
         _git("worktree", "add", "--detach", str(folder / name), name)
-        yield name, folder / name
+        yield f"{_version(folder / name)} ({name})", folder / name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _git("worktree", "prune")
+
+
+def _version(sources: Path) -> str:
+    found = VERSION.search((sources / "billing_stream" / "__init__.py").read_text())
+    return found[1] if found else "?"
 
 
 def _git(*words: str) -> str:
@@ -114,14 +124,15 @@ async def run(
 
 
 def print_table(found: dict[str, dict[str, list[float]]]) -> None:
-    """Medians, least and most, and the ratio of the second to the first."""
+    """Medians, least and most, and the ratio of now to then."""
     for what, by_name in found.items():
-        print(f"\n{what}")
+        print(f"\n{what:60} now / then")
+        now = statistics.median(by_name[NOW])
         for name, figures in by_name.items():
-            span = f"{_told(min(figures))} to {_told(max(figures))}"
-            print(f"  {name:20} {_told(statistics.median(figures)):>9} ({span})")
-        old, new = (statistics.median(figures) for figures in by_name.values())
-        print(f"  {'now / then':20} {new / old:>9.2f}")
+            then = statistics.median(figures)
+            span = f"({_told(min(figures))} to {_told(max(figures))})"
+            ratio = "" if name == NOW else f"{now / then:.2f}"
+            print(f"  {name:20} {_told(then):>9} {span:28} {ratio:>9}")
 
 
 def _told(figure: float) -> str:
@@ -135,10 +146,12 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="billing-stream-bench-"))
     try:
         with (
-            worktree(arguments.revision) as (name, sources),
+            ExitStack() as worktrees,
             broker(arguments.kafka, folder) as kafka,
         ):
-            commands = {name: command_of(sources), NOW: command_of(ROOT)}
+            then = [worktrees.enter_context(worktree(each)) for each in arguments.revisions]
+            commands = {name: command_of(sources) for name, sources in then}
+            commands[NOW] = command_of(ROOT)
             found = asyncio.run(run(arguments, kafka, folder, commands))
     except RuntimeError as error:
         print(f"bench.compare: {error}", file=sys.stderr)

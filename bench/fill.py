@@ -29,6 +29,8 @@ from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.domain.state import State
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.schemas import Headers
+from billing_stream.upcasting.versions import WRITTEN
 from tables import codecs
 from tables.rows import PartitionRows, StagedRows
 
@@ -60,16 +62,19 @@ class Batches:
         self._open: dict[tuple[str, int], Any] = {}
         self._sent: list[Any] = []
 
-    async def add(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    async def add(
+        self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()
+    ) -> None:
         """Add a record; sends the batch that is full."""
+        record = {"key": key, "value": value, "timestamp": None, "headers": list(headers)}
         place = (topic, partition)
         batch = self._open.get(place)
         if batch is None:
             batch = self._open[place] = self._producer.create_batch()
-        if batch.append(key=key, value=value, timestamp=None) is None:
+        if batch.append(**record) is None:
             await self._send(place)
             batch = self._open[place] = self._producer.create_batch()
-            batch.append(key=key, value=value, timestamp=None)
+            batch.append(**record)
 
     async def flush(self) -> None:
         """Send the rest, and wait until the broker has all."""
@@ -108,7 +113,7 @@ class Filled:
             batches = Batches(producer)
             for table, partition, key, value in self._told(self.rows()):
                 self.value_bytes += len(value)
-                await batches.add(changelog(table), partition, key, value)
+                await batches.add(changelog(table), partition, key, value, WRITTEN)
             await batches.flush()
 
     async def send_webhooks(self, numbers: Iterable[int]) -> None:

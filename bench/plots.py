@@ -1,7 +1,7 @@
 """`python -m bench.plots FILE ...`: plots of measured figures, as SVG in docs/plots/.
 
-The files are what `python -m bench.peers --json` and `python -m bench --json` wrote; what
-they do not hold is not drawn.
+The files are what `python -m bench`, `bench.peers` and `bench.compare` wrote with `--json`;
+what they do not hold is not drawn.
 """
 
 import argparse
@@ -20,6 +20,8 @@ WIDTH = 720
 RECOVERY_GOAL = 100_000
 
 Point = tuple[float, float]
+Draw = Callable[[dict[str, Any]], str | None]
+"""Draws what a file has of it: SVG, or None."""
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", size: int = 13) -> str:
@@ -202,12 +204,30 @@ def scale(found: dict[str, Any]) -> str | None:
     return bars("Microseconds of the worker's CPU per webhook record", rows) if rows else None
 
 
-PLOTS: dict[str, Callable[[dict[str, Any]], str | None]] = {
+def _releases(what: str, title: str, goal: float | None = None) -> Draw:
+    """Bars of one figure of each revision that was compared."""
+
+    def draw(found: dict[str, Any]) -> str | None:
+        # A file of bench.compare has figures by what was measured, then by revision.
+        by_name = found.get(what, {})
+        rows = [(name, each, OURS if name == "now" else OTHER) for name, each in by_name.items()]
+        return bars(f"{title}, release beside release", rows, goal) if rows else None
+
+    return draw
+
+
+PLOTS: dict[str, Draw] = {
     "throughput": throughput,
     "latency": latency,
     "commit-intervals": commit_intervals,
     "recovery": recovery,
     "scale": scale,
+    "releases": _releases("records_per_s", "Webhook records per second"),
+    "releases-recovery": _releases(
+        "restored_per_s", "Recovery, changelog records per second", RECOVERY_GOAL
+    ),
+    "releases-p50": _releases("p50_ms", "From a webhook record to its event, p50 in ms"),
+    "releases-p99": _releases("p99_ms", "From a webhook record to its event, p99 in ms"),
 }
 
 

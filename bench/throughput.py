@@ -17,9 +17,11 @@ PREPARE_SECONDS_MAX = 300.0
 RUN_SECONDS_MAX = 300.0
 
 
-async def measure(setting: Setting, merchants: int, records: int) -> dict[str, float]:
+async def measure(
+    setting: Setting, merchants: int, records: int, command: list[str] | None = None
+) -> dict[str, float]:
     """Records per second, and changelog records per second of a restart after it."""
-    async with WorkerProcess(setting) as worker:
+    async with WorkerProcess(setting, command) as worker:
         figures = await run(setting, worker, merchants, records)
         say("restarting the worker to measure its recovery")
         await worker.start()

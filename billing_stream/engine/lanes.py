@@ -153,13 +153,13 @@ class Lanes(Mapping[int, Lane]):
 
             def on_row(partition: int, table: str, key: bytes, value: bytes | None) -> None:
                 self.activity += 1
-                if key.startswith(POSITION_PREFIX):
+                if not key.startswith(RESERVED_PREFIX):
+                    processors[partition].restore(table, key, value)
+                elif key.startswith(POSITION_PREFIX):
                     topic = key[len(POSITION_PREFIX) :].decode()
                     positions[partition][topic] = int(value or 0)
                 elif key.startswith(MARK_PREFIX):
                     processors[partition].restore_mark(key[len(MARK_PREFIX) :], value)
-                elif not key.startswith(RESERVED_PREFIX):
-                    processors[partition].restore(table, key, value)
 
             count = await self._log.restore(wanted, on_row, self._expect)
             self._reach(Point.RECOVERING)
