@@ -58,7 +58,7 @@ def svg(title: str, height: float, parts: Iterable[str]) -> str:
 
 def bars(title: str, rows: list[tuple[str, list[float], str]], goal: float | None = None) -> str:
     """A bar for each row's median, with its least and greatest; (label, figures, colour)."""
-    left, right, step = 260.0, WIDTH - 90.0, 34.0
+    left, right, step = 300.0, WIDTH - 90.0, 34.0
     most = max(max(figures) for _, figures, _ in rows)
     most = max(most, goal or 0.0)
 
