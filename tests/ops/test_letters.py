@@ -2,9 +2,13 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from billing_stream import schemas
 from billing_stream import topics as names
@@ -13,6 +17,8 @@ from billing_stream.schemas import DeadLetter
 from billing_stream.topics import Topics
 from tests.support.worker import create_topics, environment
 from tests.support.world import M1
+from web.envelope import ApiError, WebCode
+from web.ops.letter_pages import Redrive
 from web.ops.letters import Letters
 
 PARTITIONS = 4
@@ -101,3 +107,29 @@ async def test_of_each_partition_only_the_newest_are_kept(lane: Writer) -> None:
         "2@5": State.OPEN,
         "2@6": State.OPEN,
     }
+
+
+class Unanswered(Redrive):
+    """The page of an open letter, while Kafka does not answer."""
+
+    @property
+    def dashboard(self) -> Any:
+        async def rehearse(letter: object) -> None:
+            raise KafkaConnectionError("gone")
+
+        return SimpleNamespace(rehearse=rehearse)
+
+    async def whole(self, name: str) -> Any:
+        return SimpleNamespace(found=SimpleNamespace(state=State.OPEN, letter=None))
+
+
+async def test_where_kafka_does_not_answer_the_page_says_so_and_not_that_the_letter_is_bad() -> (
+    None
+):
+    view = object.__new__(Unanswered)
+    request: Any = None
+
+    with pytest.raises(ApiError, match="Kafka does not answer") as caught:
+        await view._form(request, request, "0@1")
+
+    assert caught.value.error_code is WebCode.NOT_READY

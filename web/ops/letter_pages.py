@@ -157,7 +157,9 @@ class Redrive(LetterView):
                 outcome = await self.dashboard.rehearse(whole.found.letter)
                 refused, what = outcome.refused, outcome.what
             except (DeadLettersError, KafkaError) as failed:
-                refused = why_not(failed)
+                # The form that says what went wrong before is worth more than this.
+                if error is None:
+                    raise ApiError(WebCode.NOT_READY, why_not(failed)) from None
         return self.page(
             request,
             "redrive.html",
