@@ -1,3 +1,3 @@
 """billing-stream: free trials and credit packs for merchants, exactly once, on Kafka."""
 
-__version__ = "0.5.0"
+__version__ = "0.5.1"
