@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 
-from bench.load import Record
+from bench.load import Record, number_of
 from bench.setting import Setting
 from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
@@ -28,24 +27,19 @@ WARM_UP_SECONDS = 12
 Figures = dict[str, float]
 
 
-class _Event(msgspec.Struct):
-    correlation_id: str
-
-
 class Arrivals:
-    """`per_second` records a second; those of the first `skipped_seconds` are warm-up."""
+    """`per_second` records a second; those of the first `WARM_UP_SECONDS` do not count."""
 
-    def __init__(self, per_second: int, skipped_seconds: int = WARM_UP_SECONDS) -> None:
+    def __init__(self, per_second: int) -> None:
         self._rate = per_second
-        self._skipped = per_second * skipped_seconds
+        self._skipped = per_second * WARM_UP_SECONDS
         self._start = 0.0
         self._late: list[float] = []
         self._took: list[float] = []
-        self._decode = msgspec.json.Decoder(_Event).decode
 
     def __call__(self, value: bytes, now: float) -> None:
         """Take an event that was read at `now`."""
-        number = int(self._decode(value).correlation_id.rpartition("-")[2])
+        number = number_of(value)
         if number >= self._skipped:
             self._took.append((now - self._start - number / self._rate) * 1000)
 
@@ -87,8 +81,8 @@ class Arrivals:
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """The value below which this share of them lies."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+    """The value below which this share of them lies; 0 when there are none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import CreditsPurchased, Event
+from billing_stream.engine.kafka_log import OF_ROWS
 from billing_stream.engine.log import position_key
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.schemas import encode, encode_event
 from billing_stream.topics import Topics
-from billing_stream.upcasting.versions import WRITTEN
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CREDITS = 100
@@ -92,9 +92,9 @@ class CommittedLog:
             ("sequence", b"%d" % version),
             ("cause", f"{names.PURCHASE_UPDATED}[0]@{number}".encode()),
         ]
-        yield self._topics.changelog(names.BILLING_RECORDS), key, encode(merchant), list(WRITTEN)
+        yield self._topics.changelog(names.BILLING_RECORDS), key, encode(merchant), OF_ROWS
         rows = self._topics.changelog(names.CREDIT_PURCHASES)
-        yield rows, purchase_id.encode(), encode(purchase), list(WRITTEN)
+        yield rows, purchase_id.encode(), encode(purchase), OF_ROWS
         yield self._topics.name(kind), key, encode_event(event, kind, f"c-{number}"), headers
 
     async def _write(self, partition: int, records: list[Written]) -> None:
@@ -116,7 +116,7 @@ class CommittedLog:
         # As lanes do: how far they read stands among the rows.
         changelog = self._topics.changelog(names.BILLING_RECORDS)
         position = position_key(self._topics.name(names.PURCHASE_UPDATED))
-        reached = (changelog, position, b"1", list(WRITTEN))
+        reached = (changelog, position, b"1", OF_ROWS)
         by_topic: dict[str, list[Written]] = {changelog: [reached]}
         for record in records:
             by_topic.setdefault(record[0], []).append(record)

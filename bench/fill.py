@@ -28,9 +28,9 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.domain.state import State
+from billing_stream.engine.kafka_log import NO_HEADERS, OF_ROWS
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.schemas import Headers
-from billing_stream.upcasting.versions import WRITTEN
 from tables import codecs
 from tables.rows import PartitionRows, StagedRows
 
@@ -63,10 +63,10 @@ class Batches:
         self._sent: list[Any] = []
 
     async def add(
-        self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()
+        self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = NO_HEADERS
     ) -> None:
         """Add a record; sends the batch that is full."""
-        record = {"key": key, "value": value, "timestamp": None, "headers": list(headers)}
+        record = {"key": key, "value": value, "timestamp": None, "headers": headers}
         place = (topic, partition)
         batch = self._open.get(place)
         if batch is None:
@@ -113,7 +113,7 @@ class Filled:
             batches = Batches(producer)
             for table, partition, key, value in self._told(self.rows()):
                 self.value_bytes += len(value)
-                await batches.add(changelog(table), partition, key, value, WRITTEN)
+                await batches.add(changelog(table), partition, key, value, OF_ROWS)
             await batches.flush()
 
     async def send_webhooks(self, numbers: Iterable[int]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import latency, throughput
+from bench.arrivals import percentile
 from bench.setting import Setting, WorkerProcess
 from bench.timed_worker import FETCH, OUTPUT, STAGES
 
@@ -37,8 +38,8 @@ async def under_load(setting: Setting, merchants: int, records: int) -> dict[str
         ALL: main + others,
         "of it the timing itself, about": found["metering"] / count * 1e6,
         "elapsed": found["elapsed"] / count * 1e6,
-        "commit wait p50, ms": _percentile(waits, 0.50),
-        "commit wait p99, ms": _percentile(waits, 0.99),
+        "commit wait p50, ms": percentile(waits, 0.50),
+        "commit wait p99, ms": percentile(waits, 0.99),
         "commit wait, % of a lane's time": sum(waits)
         / (found["elapsed"] * 1000 * setting.partitions)
         * 100,
@@ -55,9 +56,9 @@ async def at_rate(setting: Setting, per_second: int, seconds: int) -> dict[str, 
     transactions = found["counts"]["transactions"]
     cpu = found["main_thread_cpu"] + found["other_threads_cpu"]
     return {
-        "commit p50, ms": _percentile(found["commit_ms"], 0.50),
-        "commit p99, ms": _percentile(found["commit_ms"], 0.99),
-        "commit wait p50, ms": _percentile(found["wait_ms"], 0.50),
+        "commit p50, ms": percentile(found["commit_ms"], 0.50),
+        "commit p99, ms": percentile(found["commit_ms"], 0.99),
+        "commit wait p50, ms": percentile(found["wait_ms"], 0.50),
         "transactions": float(transactions),
         "records read per transaction": found["counts"]["records"] / transactions,
         "worker's CPU, ms per transaction": cpu / transactions * 1000,
@@ -73,10 +74,6 @@ def print_table(figures: dict[str, Any]) -> None:
     for what, figure in figures.items():
         if not isinstance(figure, dict | bool):
             print(f"  {what:46} {figure:>9.1f}")
-
-
-def _percentile(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 class _Timed:

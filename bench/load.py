@@ -147,6 +147,18 @@ class Load:
                 out[index] = f"{topic}[{partition}]@{base + offset}"
 
 
+class _Event(msgspec.Struct):
+    correlation_id: str
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+def number_of(event: bytes) -> int:
+    """The number of the purchase that this event is about, from its webhook's correlation id."""
+    return int(_decode(event).correlation_id.rpartition("-")[2])
+
+
 def charge(number: int) -> str:
     """The charge of the purchase with this number."""
     return f"gid://shopify/AppPurchaseOneTime/{number}"

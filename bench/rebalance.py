@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 
 from bench.events import Purchases
 from bench.fill import Filled
+from bench.load import number_of
 from bench.setting import Setting, WorkerProcess, say, until
 from bench.verified import sums
 from billing_stream import topics as names
@@ -21,10 +21,6 @@ from billing_stream import topics as names
 START_SECONDS_MAX = 300.0
 STEP_SECONDS = 0.05
 CALM_SECONDS = 3.0
-
-
-class _Event(msgspec.Struct):
-    correlation_id: str
 
 
 class _Probe:
@@ -45,7 +41,6 @@ class _Probes:
         self._setting = setting
         self._filled = filled
         self._probes: dict[int, _Probe] = {}
-        self._decode = msgspec.json.Decoder(_Event).decode
         events.on_event = self._on_event
         self._stopping = False
         self._task = asyncio.create_task(self._send())
@@ -77,8 +72,7 @@ class _Probes:
         return max(waits), max((p.told or 0.0) - since for p in slowest.values())
 
     def _on_event(self, value: bytes, now: float) -> None:
-        number = int(self._decode(value).correlation_id.rpartition("-")[2])
-        self._probes[number].told = now
+        self._probes[number_of(value)].told = now
 
     async def _send(self) -> None:
         topic = self._setting.topics.name(names.PURCHASE_UPDATED)
