@@ -45,6 +45,10 @@ class Restoring(Struct, frozen=True):
     seconds: float
 
 
+class RebalancedAgain(Exception):
+    """The assignment changed while we restored."""
+
+
 def _die(why: str, error: BaseException | None) -> None:
     die(why, error, EXIT_FENCED if isinstance(error, Fenced) else EXIT_FATAL)
 
@@ -81,6 +85,7 @@ class Lanes(Mapping[int, Lane]):
         # Since when these partitions are restored, and what `activity` was then.
         self._restores: tuple[tuple[int, ...], float, int] | None = None
         self._at_most: int | None = None
+        self._restore: asyncio.Task[dict[int, Lane]] | None = None
         self._lanes: dict[int, Lane] = {}
         self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
@@ -120,10 +125,20 @@ class Lanes(Mapping[int, Lane]):
         return Restoring(partitions, self.activity - before, self._at_most, seconds)
 
     async def pause(self) -> None:
-        """Finish what is being committed and begin nothing new, until `resume`."""
+        """Finish what is being committed and begin nothing new, until `resume`.
+
+        A restore under way is broken off: if it fenced on, it would end whoever owns the partition
+        next.
+        """
         self.activity += 1
         self._open.clear()
-        await asyncio.gather(*(lane.pause(DRAIN_SECONDS) for lane in self._lanes.values()))
+        pauses = [lane.pause(DRAIN_SECONDS) for lane in self._lanes.values()]
+        await asyncio.gather(self._break_off_restore(), *pauses)
+
+    async def _break_off_restore(self) -> None:
+        if self._restore is not None:
+            self._restore.cancel()
+            await asyncio.wait({self._restore}, timeout=DRAIN_SECONDS)
 
     async def drop(self, partitions: Iterable[int]) -> None:
         """Forget lanes whose partitions belong to someone else now."""
@@ -133,9 +148,21 @@ class Lanes(Mapping[int, Lane]):
     async def restore(self, partitions: Iterable[int]) -> dict[int, Lane]:
         """Fence, then read: new lanes for these partitions, not started.
 
-        Fencing after the read would miss what the old owner committed in between.
+        Fencing after the read would miss what the old owner committed in between. Raises
+        RebalancedAgain when the lanes are paused meanwhile.
         """
-        wanted = sorted(partitions)
+        self._restore = asyncio.ensure_future(self._fence_and_read(sorted(partitions)))
+        try:
+            return await self._restore
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            raise RebalancedAgain from None
+        finally:
+            self._restore = None
+
+    async def _fence_and_read(self, wanted: list[int]) -> dict[int, Lane]:
         self.activity += 1
         began = time.monotonic()
         self._at_most = None

@@ -14,15 +14,11 @@ from faust.types import TP
 from mode import Service
 
 from billing_stream.engine.fatal import die
-from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.errors import EXIT_NEWER_STATE, NewerState
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.recovery")
-
-
-class RebalancedAgain(Exception):
-    """The assignment changed while we restored."""
 
 
 class LaneRecovery(Recovery):

@@ -126,7 +126,7 @@ async def test_a_worker_killed_under_load_and_taken_over_by_the_other(
         await found.workers[0].kill()
         await asyncio.sleep(SESSION_SECONDS + 2)
 
-        assert found.workers[1].running
+        assert found.workers[1].running, "\n".join(worker.tail() for worker in found.workers)
         await found.settle()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from billing_stream import topics as names
-from billing_stream.engine.log import OnRow, OnTotal
+from billing_stream.engine.lanes import RebalancedAgain
+from billing_stream.engine.log import OnRow, OnTotal, Writer
 from billing_stream.processor import BillingProcessor
 from tests.support.partition import Partition, record
 from tests.support.world import M1
@@ -83,3 +84,48 @@ async def test_how_far_a_restore_is_can_be_seen_while_it_goes_on(
     processor = restored[0].processor
     assert isinstance(processor, BillingProcessor)
     assert len(processor.rows.shops) == 2
+
+
+async def test_a_restore_fences_nothing_more_once_the_partitions_are_revoked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partition = await Partition().restart()
+    lanes, fence, began = partition.lanes, partition.log.fence, asyncio.Event()
+    fenced: list[int] = []
+
+    async def slowly(number: int) -> Writer:
+        began.set()
+        await asyncio.sleep(0.05)
+        fenced.append(number)
+        return await fence(number)
+
+    monkeypatch.setattr(partition.log, "fence", slowly)
+    restore = asyncio.ensure_future(lanes.restore([0, 1]))
+    await began.wait()
+
+    await lanes.pause()
+    await asyncio.sleep(0.1)
+
+    assert fenced == []
+    with pytest.raises(RebalancedAgain):
+        await restore
+    assert lanes.restoring is None
+
+
+async def test_a_restore_that_is_cancelled_is_no_rebalance(monkeypatch: pytest.MonkeyPatch) -> None:
+    partition = await Partition().restart()
+    began = asyncio.Event()
+
+    async def never(_: int) -> Writer:
+        began.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(partition.log, "fence", never)
+    restore = asyncio.ensure_future(partition.lanes.restore([0]))
+    await began.wait()
+
+    restore.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await restore

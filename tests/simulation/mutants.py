@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(
         "restores before it fences",
         Lanes,
-        "restore",
+        "_fence_and_read",
         [
             (FENCE, "pass"),
             ("self._reach(Point.RECOVERING)", f"{FENCE}\n        self._reach(Point.RECOVERING)"),
