@@ -7,7 +7,7 @@ from bench.fill import Filled
 from bench.setting import Setting, say
 from billing_stream.domain.model import Policy
 from billing_stream.engine.lanes import Lanes
-from billing_stream.engine.log import OnRow, OnTotal
+from billing_stream.engine.log import OnRows, OnTotal
 from billing_stream.engine.processor import Outgoing
 from billing_stream.processor import new_processors
 from billing_stream.topics import Topics
@@ -37,12 +37,12 @@ class _FilledLog:
         return _NoWriter()
 
     async def restore(
-        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+        self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None
     ) -> int:
         """Give all rows."""
         count = 0
         for table, partition, key, value in self._filled.rows():
-            on_row(partition, table, key, value)
+            on_rows(partition, table, [(key, value)])
             count += 1
         return count
 

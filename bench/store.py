@@ -149,8 +149,7 @@ def _restore(processor: BillingProcessor, rows: Iterator[Row]) -> tuple[int, flo
     spent = 0.0
     while chunk := list(islice(rows, PER_READ)):
         began = time.thread_time()
-        for row in chunk:
-            processor.restore(*row)
+        processor.restore(chunk[0][0], [(key, value) for _, key, value in chunk])
         spent += time.thread_time() - began
         count += len(chunk)
         size += sum(len(value) for _, _, value in chunk)

@@ -13,13 +13,14 @@ from billing_stream.domain.outcomes import Answered, Decision, Rejected, Reply, 
 from billing_stream.domain.state import State
 from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Outgoing, Request
+from billing_stream.engine.processor import ChangelogRows, Outgoing, Request
 from billing_stream.errors import InvalidRecord
 from billing_stream.foreseen import Foreseen
 from billing_stream.schemas import InputRecord, encode
 from billing_stream.topics import Topics
 from billing_stream.upcasting.versions import WRITTEN
 from tables import codecs
+from tables.restoring import restorers
 from tables.rows import StagedRows
 from tables.store import NewStore, in_memory
 
@@ -61,19 +62,14 @@ class BillingProcessor:
             for kind in topics.EVENT_TYPES
         }
         self.bases = {names.name(topic): topic for topic in topics.INPUTS}
-        self._restorers: dict[str, Callable[[bytes, bytes | None], None]] = {
-            topics.BILLING_RECORDS: self._restore_merchant,
-            topics.CREDIT_PURCHASES: self._restore_purchase,
-            topics.CREDIT_ADJUSTMENTS: self._restore_adjustment,
-            topics.IDEMPOTENCY_KEYS: self._restore_answer,
-            topics.SHOPS_TABLE: self._restore_shop,
-        }
+        self._restorers = restorers(self.rows)
 
-    def restore(self, table: str, key: bytes, value: bytes | None) -> None:
-        """Take a row from a changelog."""
-        self._restorers[table](key, value)
-        self._restored += 1
-        if not self._restored % RESTORED_PER_COMMIT:
+    def restore(self, table: str, rows: ChangelogRows) -> None:
+        """Take rows from a changelog."""
+        self._restorers[table](rows)
+        self._restored += len(rows)
+        if self._restored >= RESTORED_PER_COMMIT:
+            self._restored = 0
             self._commit_restored(self.store.unscheduled())
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
@@ -107,27 +103,6 @@ class BillingProcessor:
         for merchant_id in merchant_ids:
             self.schedule(merchant_id)
         self.store.commit()
-
-    def _restore_merchant(self, key: bytes, value: bytes | None) -> None:
-        if value is not None:
-            self.rows.put_merchant(codecs.merchant.decode(value))
-
-    def _restore_purchase(self, key: bytes, value: bytes | None) -> None:
-        if value is not None:
-            self.rows.put_purchase(codecs.purchase.decode(value))
-
-    def _restore_adjustment(self, key: bytes, value: bytes | None) -> None:
-        if value is not None:
-            self.rows.put_adjustment(codecs.adjustment.decode(value))
-
-    def _restore_answer(self, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            self.rows.drop_answer(*codecs.split_answer_key(key.decode()))
-        else:
-            self.rows.put_answer(codecs.answer.decode(value))
-
-    def _restore_shop(self, key: bytes, value: bytes | None) -> None:
-        self.rows.put_shop(key.decode(), None if value is None else value.decode())
 
 
 class BillingStage:

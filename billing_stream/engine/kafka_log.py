@@ -11,7 +11,7 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, InvalidTxnSt
 
 from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
-from billing_stream.engine.log import Fenced, OnRow, OnTotal
+from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
 from billing_stream.kafka_refusals import REFUSALS
@@ -227,7 +227,7 @@ class KafkaLog:
         return KafkaWriter(partition, producers, self._reach)
 
     async def restore(
-        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+        self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None
     ) -> int:
         """Read the changelogs of these partitions to their ends, aborted records left out.
 
@@ -246,7 +246,7 @@ class KafkaLog:
         )
         await consumer.start()
         try:
-            return await self._read_to_end(consumer, partitions, on_row, on_total)
+            return await self._read_to_end(consumer, partitions, on_rows, on_total)
         finally:
             await consumer.stop()
 
@@ -254,7 +254,7 @@ class KafkaLog:
         self,
         consumer: AIOKafkaConsumer,
         partitions: Sequence[int],
-        on_row: OnRow,
+        on_rows: OnRows,
         on_total: OnTotal | None,
     ) -> int:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
@@ -273,10 +273,10 @@ class KafkaLog:
             read = await consumer.getmany(timeout_ms=50, max_records=RESTORE_RECORDS_PER_READ)
             for tp, records in read.items():
                 table, partition = self._tables[tp.topic], tp.partition
-                for record in records:
-                    own = record.headers == WRITTEN
-                    value = record.value if own else present(table, record)
-                    on_row(partition, table, record.key, value)
+                rows = [
+                    (r.key, r.value if r.headers == WRITTEN else present(table, r)) for r in records
+                ]
+                on_rows(partition, table, rows)
                 count += len(records)
             # Positions, not offsets of records: the log may end in control records.
             for tp in list(left):

@@ -22,7 +22,7 @@ from billing_stream.engine.log import (
 from billing_stream.engine.observer import NO_OBSERVER, Observer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.poison import PoisonLimits
-from billing_stream.engine.processor import Processor
+from billing_stream.engine.processor import ChangelogRows, Processor
 
 logger = logging.getLogger(__name__)
 
@@ -178,21 +178,25 @@ class Lanes(Mapping[int, Lane]):
                 processors[partition] = self._new_processor(partition)
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
 
-            def on_row(partition: int, table: str, key: bytes, value: bytes | None) -> None:
-                self.activity += 1
-                if not key.startswith(RESERVED_PREFIX):
-                    processors[partition].restore(table, key, value)
-                elif key.startswith(POSITION_PREFIX):
-                    topic = key[len(POSITION_PREFIX) :].decode()
-                    positions[partition][topic] = int(value or 0)
-                elif key.startswith(MARK_PREFIX):
-                    processors[partition].restore_mark(key[len(MARK_PREFIX) :], value)
+            def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
+                self.activity += len(rows)
+                processor = processors[partition]
+                ours = [row for row in rows if row[0].startswith(RESERVED_PREFIX)]
+                if ours:
+                    rows = [row for row in rows if not row[0].startswith(RESERVED_PREFIX)]
+                processor.restore(table, rows)
+                for key, value in ours:
+                    if key.startswith(POSITION_PREFIX):
+                        topic = key[len(POSITION_PREFIX) :].decode()
+                        positions[partition][topic] = int(value or 0)
+                    elif key.startswith(MARK_PREFIX):
+                        processor.restore_mark(key[len(MARK_PREFIX) :], value)
 
-            count = await self._log.restore(wanted, on_row, self._expect)
+            count = await self._log.restore(wanted, on_rows, self._expect)
             self._reach(Point.RECOVERING)
             for processor in processors.values():
                 processor.restored()
-            # Rows live long: the garbage collector need not walk them again and again.
+            # ChangelogRows live long: the garbage collector need not walk them again and again.
             gc.freeze()
         except BaseException:
             # Nothing was begun: whoever comes next fences these ids again.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.processor import ChangelogRows, Outgoing
 
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
@@ -13,8 +13,8 @@ MARK_PREFIX = RESERVED_PREFIX + b"mark/"
 # Written where nothing else is, because only the owner can write.
 OWNER_KEY = RESERVED_PREFIX + b"owner"
 
-OnRow = Callable[[int, str, bytes, bytes | None], None]
-"""Takes (partition, table, key, value) of a changelog record."""
+OnRows = Callable[[int, str, ChangelogRows], None]
+"""Takes partition, table and rows of a changelog, in their order."""
 
 OnTotal = Callable[[int], None]
 """Takes how many changelog records there are to read, at most."""
@@ -53,7 +53,7 @@ class Log(Protocol):
         """
 
     async def restore(
-        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+        self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None
     ) -> int:
         """Read all changelogs of these partitions to their ends; how many records it were.
 

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from billing_stream.schemas import Headers, InputRecord
 
+ChangelogRows = Sequence[tuple[bytes, bytes | None]]
+"""Keys and values of a changelog; None deletes."""
+
 
 class Outgoing(Struct, frozen=True, gc=False):
     """A record to be written. `partition` None: the lane's own."""
@@ -63,8 +66,8 @@ class Stage(Protocol):
 class Processor(Protocol):
     """The application's state and rules of one partition."""
 
-    def restore(self, table: str, key: bytes, value: bytes | None) -> None:
-        """Take a row from a changelog; later ones replace earlier ones, None deletes."""
+    def restore(self, table: str, rows: ChangelogRows) -> None:
+        """Take rows from a changelog; later ones replace earlier ones."""
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
         """Take a mark: what was written under `MARK_PREFIX` and this key."""

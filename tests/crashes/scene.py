@@ -324,7 +324,7 @@ class Scene:
         for topic, table in self.log.tables.items():
             for entry in self.log.visible((topic, partition)):
                 if not (entry.key or b"").startswith(b"\0"):
-                    processor.restore(table, entry.key or b"", entry.value)
+                    processor.restore(table, [(entry.key or b"", entry.value)])
         return processor
 
     def _read(self, topic: str) -> list[tuple[int, bytes | None, list[Any]]]:

@@ -65,7 +65,7 @@ async def ends(servers: str) -> tuple[int, int]:
 
 async def rows(log: KafkaLog) -> dict[bytes, bytes | None]:
     found: dict[bytes, bytes | None] = {}
-    await log.restore([0], lambda _p, _t, key, value: found.__setitem__(key, value))
+    await log.restore([0], lambda _p, _t, read: found.update(read))
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from billing_stream import topics as names
 from billing_stream.engine.lanes import RebalancedAgain
-from billing_stream.engine.log import OnRow, OnTotal, Writer
+from billing_stream.engine.log import OnRows, OnTotal, Writer
 from billing_stream.processor import BillingProcessor
 from tests.support.partition import Partition, record
 from tests.support.world import M1
@@ -59,11 +59,11 @@ async def test_how_far_a_restore_is_can_be_seen_while_it_goes_on(
     partition = await Partition().restart()
     lanes, read, go = partition.lanes, asyncio.Event(), asyncio.Event()
 
-    async def slowly(_: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None) -> int:
+    async def slowly(_: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None) -> int:
         assert on_total is not None
         on_total(3)
-        on_row(0, names.SHOPS_TABLE, b"shopify:a.example", M1.encode())
-        on_row(0, names.SHOPS_TABLE, b"shopify:b.example", M1.encode())
+        on_rows(0, names.SHOPS_TABLE, [(b"shopify:a.example", M1.encode())])
+        on_rows(0, names.SHOPS_TABLE, [(b"shopify:b.example", M1.encode())])
         read.set()
         await go.wait()
         return 2

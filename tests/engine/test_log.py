@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from billing_stream import topic_admin
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.log import Fenced, Log
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.processor import ChangelogRows, Outgoing
 from billing_stream.topics import Role, Topic
 from tests.support.audit import read_committed
 from tests.support.memory_log import MemoryLog
@@ -33,11 +33,12 @@ class Subject:
         """The table as a restore sees it."""
         found: dict[str, str | None] = {}
 
-        def on_row(_partition: int, table: str, key: bytes, value: bytes | None) -> None:
+        def on_rows(_partition: int, table: str, read: ChangelogRows) -> None:
             assert table == "rows"
-            found[key.decode()] = None if value is None else value.decode()
+            for key, value in read:
+                found[key.decode()] = None if value is None else value.decode()
 
-        await self.log.restore([partition], on_row)
+        await self.log.restore([partition], on_rows)
         return found
 
 
@@ -147,9 +148,7 @@ async def test_a_transaction_left_half_way_is_ended_by_the_next_owner(
     writer = await log.fence(0)
 
     rows: dict[bytes, bytes | None] = {}
-    await asyncio.wait_for(
-        log.restore([0], lambda _p, _t, key, value: rows.__setitem__(key, value)), 10
-    )
+    await asyncio.wait_for(log.restore([0], lambda _p, _t, read: rows.update(read)), 10)
     assert rows == {b"a": b"committed"}
     await writer.commit([Outgoing(topic, b"a", b"next")])
     assert [r.value for r in await read_committed(kafka, [topic])] == [b"committed", b"next"]
@@ -166,22 +165,13 @@ async def test_a_compacted_changelog_restores_to_its_end(kafka: str, prefix: str
         await writer.commit([Outgoing(topic, b"k%d" % n, b"%d" % turn) for n in range(50)])
         await asyncio.sleep(0.01)
 
+    rows: dict[bytes, bytes | None] = {}
     count = 2000
     for _ in range(60):
         await asyncio.sleep(0.5)
         await writer.commit([Outgoing(topic, b"last", b"1")])
-        rows: dict[bytes, bytes | None] = {}
-
-        def on_row(
-            _p: int,
-            _t: str,
-            key: bytes,
-            value: bytes | None,
-            into: dict[bytes, bytes | None] = rows,
-        ) -> None:
-            into[key] = value
-
-        count = await log.restore([0], on_row)
+        rows.clear()
+        count = await log.restore([0], lambda _p, _t, read: rows.update(read))
         if count < 200:
             break
 
@@ -213,7 +203,7 @@ async def test_a_table_of_200_000_keys_is_restored_whole(kafka: str, prefix: str
     told: list[tuple[int, int]] = []
     count = await log.restore(
         [0, 1, 2, 3],
-        lambda _p, _t, key, value: rows.__setitem__(key, value),
+        lambda _p, _t, read: rows.update(read),
         lambda total: told.append((total, len(rows))),
     )
 

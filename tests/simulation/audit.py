@@ -473,7 +473,7 @@ def _restored(world: World, node: Node, partition: int) -> BillingProcessor:
     for topic, table in world.log.tables.items():
         for entry in world.log.visible((topic, partition)):
             if not (entry.key or b"").startswith(RESERVED_PREFIX):
-                processor.restore(table, entry.key or b"", entry.value)
+                processor.restore(table, [(entry.key or b"", entry.value)])
     processor.restored()
     return processor
 

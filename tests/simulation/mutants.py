@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from billing_stream import processor
 from billing_stream.domain import trials
 from billing_stream.domain.draft import Draft
 from billing_stream.engine.lane import Lane
@@ -168,9 +169,9 @@ MUTANTS = (
     ),
     Mutant(
         "answers are lost in a restart",
-        BillingProcessor,
-        "_restore_answer",
-        [("self.rows.put_answer", "str")],
+        processor,
+        "restorers",
+        [("into.put_answer", "str")],
     ),
     Mutant("requests are not journalled", BillingStage, "_journal", [("self._out.append", "str")]),
     Mutant(

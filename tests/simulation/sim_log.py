@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from billing_stream.engine.log import Fenced, OnRow, OnTotal
+from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.points import Point
 from billing_stream.engine.processor import Outgoing
 from tests.simulation.process import Process
@@ -222,7 +222,7 @@ class SimClient:
         return SimWriter(self._log, self._process, partition, generation)
 
     async def restore(
-        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+        self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None
     ) -> int:
         """Read all changelogs of these partitions to their ends."""
         await self._process.gate(Point.FENCED)
@@ -230,7 +230,7 @@ class SimClient:
         for topic, table in self._log.tables.items():
             for partition in partitions:
                 for entry in self._log.visible((topic, partition)):
-                    on_row(partition, table, entry.key or b"", entry.value)
+                    on_rows(partition, table, [(entry.key or b"", entry.value)])
                     count += 1
         await self._process.gate(Point.RECOVERING)
         return count

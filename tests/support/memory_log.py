@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from billing_stream.engine.log import Fenced, OnRow, OnTotal
+from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.processor import Outgoing
 from billing_stream.schemas import Headers
 from billing_stream.upcasting.versions import present
@@ -81,7 +81,7 @@ class MemoryLog:
         return MemoryWriter(self, partition, generation)
 
     async def restore(
-        self, partitions: Sequence[int], on_row: OnRow, on_total: OnTotal | None = None
+        self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None
     ) -> int:
         """Read all changelogs of these partitions."""
         count = 0
@@ -92,6 +92,6 @@ class MemoryLog:
             for offset, record in enumerate(records):
                 key = record.key or b""
                 read = Read(topic, partition, offset, key, record.value, record.headers)
-                on_row(partition, table, key, present(table, read))
+                on_rows(partition, table, [(key, present(table, read))])
                 count += 1
         return count

@@ -77,8 +77,8 @@ def filled(store: Store, count: int) -> BillingProcessor:
             expires_at=NOW + timedelta(hours=24),
             platform_charge_id=f"c{number}",
         )
-        processor.restore(topics.BILLING_RECORDS, name(number).encode(), encode(merchant))
-        processor.restore(topics.CREDIT_PURCHASES, purchase.id.encode(), encode(purchase))
+        processor.restore(topics.BILLING_RECORDS, [(name(number).encode(), encode(merchant))])
+        processor.restore(topics.CREDIT_PURCHASES, [(purchase.id.encode(), encode(purchase))])
     processor.restored()
     return processor
 
