@@ -9,6 +9,8 @@ from aiokafka.errors import KafkaError
 
 SECONDS_MAX = 20.0
 RETRY_SECONDS = 0.02
+# Of the client: it meets one topic that it does not know after the other, and waits at each.
+BACKOFF_MS = 10
 
 
 async def decided_ends(
@@ -24,7 +26,7 @@ async def decided_ends(
     record that has none yet: whoever stopped there would miss rows that count. Raises KafkaError
     when a transaction stays open.
     """
-    async with AIOKafkaConsumer(**options) as everything:
+    async with AIOKafkaConsumer(**options, retry_backoff_ms=BACKOFF_MS) as everything:
         end = asyncio.get_running_loop().time() + seconds
         while True:
             ends: dict[TopicPartition, int] = await everything.end_offsets(list(tps))
