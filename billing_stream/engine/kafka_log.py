@@ -28,7 +28,8 @@ BATCH_BYTES_MAX = 1 << 20
 # Above the largest dead letter: the whole of the largest record, in base64.
 REQUEST_BYTES_MAX = 8 << 20
 FETCH_BYTES = 4 << 20
-RESTORE_RECORDS_PER_READ = 5_000
+# More at once do not stay in the cache of the processor.
+RESTORE_RECORDS_PER_READ = 1_000
 PROGRESS_SECONDS = 2.0
 FENCED = (ProducerFenced, InvalidProducerEpoch)
 FENCED_SECONDS_MAX = 2.0

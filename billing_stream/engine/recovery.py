@@ -138,6 +138,11 @@ def new_table_manager(lanes: Lanes) -> type[TableManager]:
     BoundRecovery.lanes = lanes
 
     class BoundTableManager(TableManager):
+        async def on_start(self) -> None:
+            # Not Faust's, which waits a second for tables: ours are all there since the build.
+            await self._update_channels()
+            await self.recovery.start()
+
         @property
         def recovery(self) -> Recovery:
             if self._recovery is None:

@@ -24,11 +24,7 @@ async def read_committed(kafka: str, topics: Iterable[str]) -> list[Any]:
     )
     await consumer.start()
     try:
-        tps = []
-        for topic in topics:
-            await consumer._client._wait_on_metadata(topic)
-            found = consumer.partitions_for_topic(topic) or set()
-            tps += [TopicPartition(topic, partition) for partition in found]
+        tps = await _partitions(consumer, topics)
         consumer.assign(tps)
         begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         for tp in tps:
@@ -42,6 +38,15 @@ async def read_committed(kafka: str, topics: Iterable[str]) -> list[Any]:
         return records
     finally:
         await consumer.stop()
+
+
+async def _partitions(consumer: Any, topics: Iterable[str]) -> list[TopicPartition]:
+    tps = []
+    for topic in topics:
+        await consumer._client._wait_on_metadata(topic)
+        found = consumer.partitions_for_topic(topic) or set()
+        tps += [TopicPartition(topic, partition) for partition in found]
+    return tps
 
 
 class Audit:
@@ -89,7 +94,10 @@ class Audit:
             await asyncio.sleep(0.5)
 
     async def lag(self) -> dict[tuple[str, int], int]:
-        """Lag of the consumer group as ordinary tools compute it: end minus committed."""
+        """Lag of the consumer group as ordinary tools compute it: end minus committed.
+
+        Where nothing is committed yet, all there is: such a partition is not read up.
+        """
         admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
         consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka)
         await admin.start()
@@ -97,8 +105,10 @@ class Audit:
         try:
             group = self._topics.prefix + self._topics.app_id
             committed = await admin.list_consumer_group_offsets(group)
-            ends = await consumer.end_offsets(list(committed)) if committed else {}
-            return {tuple(tp): ends[tp] - at.offset for tp, at in committed.items()}
+            tps = await _partitions(consumer, [self._topics.name(name) for name in names.INPUTS])
+            ends = await consumer.end_offsets(tps)
+            read = {tp: at.offset for tp, at in committed.items()}
+            return {tuple(tp): ends[tp] - read.get(tp, 0) for tp in tps}
         finally:
             await consumer.stop()
             await admin.close()
