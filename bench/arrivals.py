@@ -15,14 +15,16 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from bench.load import Record, number_of
-from bench.setting import Setting
+from bench.events import Purchases
+from bench.load import Load, Record, number_of
+from bench.setting import Setting, WorkerProcess, say
 from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
 
 STEP_SECONDS = 0.005
 # A broker just started compiles its code for so long: p50 is twice as high meanwhile.
 WARM_UP_SECONDS = 12
+WAIT_SECONDS_MAX = 60.0
 
 Figures = dict[str, float]
 
@@ -78,6 +80,19 @@ class Arrivals:
             "generator_late_p99_ms": percentile(late, 0.99),
             "generator_late_max_ms": late[-1],
         }
+
+
+async def latencies(
+    setting: Setting, load: Load, worker: WorkerProcess, per_second: int, total: int
+) -> Figures:
+    """Send the first `total` webhooks of a prepared load, each when due, until all are told."""
+    arrivals = Arrivals(per_second)
+    async with Purchases(setting) as events:
+        events.on_event = arrivals
+        say(f"sending {per_second}/s for {total / per_second:.0f} s")
+        await arrivals.send(setting, load.webhooks(range(total)))
+        await events.wait_for(total, WAIT_SECONDS_MAX, worker)
+    return arrivals.figures()
 
 
 def percentile(ordered: list[float], share: float) -> float:

@@ -1,7 +1,6 @@
 """From a webhook record to its committed event, at a fixed schedule of arrivals."""
 
-from bench.arrivals import WARM_UP_SECONDS, Arrivals, Figures
-from bench.events import Purchases
+from bench.arrivals import WARM_UP_SECONDS, Figures, latencies
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say
 from bench.throughput import caught_up
@@ -21,10 +20,4 @@ async def measure(
         await load.prepare()
         await worker.start()
         await caught_up(setting, worker, total)
-        arrivals = Arrivals(per_second)
-        async with Purchases(setting) as events:
-            events.on_event = arrivals
-            say(f"sending {per_second}/s for {seconds + WARM_UP_SECONDS} s")
-            await arrivals.send(setting, load.webhooks(range(total)))
-            await events.wait_for(total, 60, worker)
-    return arrivals.figures()
+        return await latencies(setting, load, worker, per_second, total)

@@ -1,7 +1,6 @@
 """Latency at a fixed schedule of arrivals: against Quix Streams, and over the load."""
 
-from bench.arrivals import WARM_UP_SECONDS, Arrivals, Figures
-from bench.events import Purchases
+from bench.arrivals import WARM_UP_SECONDS, Figures, latencies
 from bench.peers.catalog import OURS, Peer, quix
 from bench.peers.runs import Where, fresh, require_verified
 from bench.setting import Setting, WorkerProcess, say
@@ -9,7 +8,6 @@ from bench.setting import Setting, WorkerProcess, say
 RATE = 1_000
 COMMIT_INTERVALS = ("0.05", "0.1", "0.5", "1.0")
 LOADS_PERCENT = (1, 5, 10, 25, 50, 75, 90)
-WAIT_SECONDS_MAX = 60.0
 
 
 async def against_quix(where: Where, rounds: int, seconds: int) -> dict[str, list[Figures]]:
@@ -58,12 +56,7 @@ async def _measure(setting: Setting, peer: Peer, rate: int, seconds: int) -> Fig
         await worker.start(wait=peer is OURS)
         if peer.prepared:
             await peer.prepared(setting, worker, total)
-        arrivals = Arrivals(rate)
-        async with Purchases(setting) as events:
-            events.on_event = arrivals
-            await arrivals.send(setting, load.webhooks(range(total)))
-            await events.wait_for(total, WAIT_SECONDS_MAX, worker)
-    return arrivals.figures()
+        return await latencies(setting, load, worker, rate, total)
 
 
 def print_table(part: str, found: dict[str, list[Figures]]) -> None:
