@@ -85,7 +85,7 @@ class Lanes(Mapping[int, Lane]):
         # Since when these partitions are restored, and what `activity` was then.
         self._restores: tuple[tuple[int, ...], float, int] | None = None
         self._at_most: int | None = None
-        self._restore: asyncio.Task[dict[int, Lane]] | None = None
+        self._restore_task: asyncio.Task[dict[int, Lane]] | None = None
         self._lanes: dict[int, Lane] = {}
         self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
@@ -136,9 +136,9 @@ class Lanes(Mapping[int, Lane]):
         await asyncio.gather(self._break_off_restore(), *pauses)
 
     async def _break_off_restore(self) -> None:
-        if self._restore is not None:
-            self._restore.cancel()
-            await asyncio.wait({self._restore}, timeout=DRAIN_SECONDS)
+        if self._restore_task is not None:
+            self._restore_task.cancel()
+            await asyncio.wait({self._restore_task}, timeout=DRAIN_SECONDS)
 
     async def drop(self, partitions: Iterable[int]) -> None:
         """Forget lanes whose partitions belong to someone else now."""
@@ -151,16 +151,16 @@ class Lanes(Mapping[int, Lane]):
         Fencing after the read would miss what the old owner committed in between. Raises
         RebalancedAgain when the lanes are paused meanwhile.
         """
-        self._restore = asyncio.ensure_future(self._fence_and_read(sorted(partitions)))
+        self._restore_task = asyncio.ensure_future(self._fence_and_read(sorted(partitions)))
         try:
-            return await self._restore
+            return await self._restore_task
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if caller is None or caller.cancelling():
                 raise
             raise RebalancedAgain from None
         finally:
-            self._restore = None
+            self._restore_task = None
 
     async def _fence_and_read(self, wanted: list[int]) -> dict[int, Lane]:
         self.activity += 1
@@ -196,7 +196,7 @@ class Lanes(Mapping[int, Lane]):
             self._reach(Point.RECOVERING)
             for processor in processors.values():
                 processor.restored()
-            # ChangelogRows live long: the garbage collector need not walk them again and again.
+            # Rows live long: the garbage collector need not walk them again and again.
             gc.freeze()
         except BaseException:
             # Nothing was begun: whoever comes next fences these ids again.
