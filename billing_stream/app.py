@@ -40,7 +40,6 @@ from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.rights import require_rights
 from billing_stream.settings import Settings, StoreKind
-from billing_stream.topic_admin import require_topics
 from billing_stream.topics import Topics
 from billing_stream.tracing.factory import new_tracing
 from billing_stream.tracing.spans import Tracing
@@ -236,16 +235,6 @@ def _register_timers(app: faust.App, lanes: Lanes) -> None:
             die("the timers failed", error)
 
     app.task(timers)
-
-
-async def check_before_start(settings: Settings) -> None:
-    """Refuse to start on topics that are not as they must be. Raises TopicsError."""
-    await require_topics(
-        client_options(settings),
-        Topics(settings.app_id, settings.topic_prefix).all(),
-        partitions=settings.partitions,
-        replication=settings.replication_factor,
-    )
 
 
 async def check_rights(settings: Settings) -> None:

@@ -278,7 +278,7 @@ topics.add_command(print_acls)
 
 
 def _check(settings: Settings) -> None:
-    from billing_stream.app import check_before_start
+    from billing_stream.topic_admin import check_before_start
 
     asyncio.run(check_before_start(settings))
     click.echo("all topics are as they must be")

@@ -10,8 +10,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from billing_stream.errors import TopicsError
+from billing_stream.kafka_options import client_options
 from billing_stream.kafka_refusals import ACLS
-from billing_stream.topics import Topic
+from billing_stream.settings import Settings
+from billing_stream.topics import Topic, Topics
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,16 @@ async def require_topics(
         if options["security_protocol"] != "PLAINTEXT":
             hint += f"\nwhat this user may not see is missing, too: {ACLS}"
         raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
+
+
+async def check_before_start(settings: Settings) -> None:
+    """Refuse to start with topics that do not match the settings. Raises TopicsError."""
+    await require_topics(
+        client_options(settings),
+        Topics(settings.app_id, settings.topic_prefix).all(),
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+    )
 
 
 def _what_to_do(wrong: list[str]) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 import faust
 import uvloop
 
-from billing_stream.app import BillingApp, build, check_before_start, check_rights
+from billing_stream.app import BillingApp, build, check_rights
 from billing_stream.engine.fatal import die
 from billing_stream.errors import SettingsError
 from billing_stream.logs import set_up_logging
 from billing_stream.settings import Settings
+from billing_stream.topic_admin import check_before_start
 
 logger = logging.getLogger(__name__)
 
