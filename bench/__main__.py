@@ -70,7 +70,7 @@ def broker(given: str | None, folder: Path) -> Iterator[str]:
     if given:
         yield given
         return
-    with Cluster(folder, kafka=True) as cluster:
+    with Cluster(folder, kafka=True, jvm="steady") as cluster:
         yield cluster.bootstrap_servers
 
 

@@ -10,7 +10,7 @@ import re
 import time
 from pathlib import Path
 
-from billing_stream.dev.kafka import Kafka
+from billing_stream.dev.kafka import Jvm, Kafka
 from chaos.ports import new_port
 
 UP_SECONDS_MAX = 120.0
@@ -24,9 +24,14 @@ class ListeningKafka(Kafka):
     """Kafka that also listens on the first of each (port, advertised port)."""
 
     def __init__(
-        self, folder: Path, log: Path, ports: tuple[int, int], extra: list[tuple[int, int]]
+        self,
+        folder: Path,
+        log: Path,
+        ports: tuple[int, int],
+        extra: list[tuple[int, int]],
+        jvm: Jvm,
     ) -> None:
-        super().__init__(folder, log, *ports)
+        super().__init__(folder, log, *ports, jvm=jvm)
         self._extra = extra
 
     def _prepare(self) -> None:
@@ -52,11 +57,11 @@ class ListeningKafka(Kafka):
 class Broker:
     """Starts, stops and kills it without holding up the event loop."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, jvm: Jvm = "quick") -> None:
         self.listeners = [(new_port(), new_port()) for _ in range(workers)]
         ports = (new_port(), new_port())
         log = folder / "kafka.log"
-        self._kafka = ListeningKafka(folder / "kafka", log, ports, self.listeners)
+        self._kafka = ListeningKafka(folder / "kafka", log, ports, self.listeners, jvm)
         self.up = False
 
     @property

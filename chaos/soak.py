@@ -150,7 +150,7 @@ async def _ready(workers: list[Worker]) -> None:
 
 async def soak(arguments: argparse.Namespace, folder: Path) -> int:
     """The whole soak; the exit code."""
-    broker = Broker(folder, 0)
+    broker = Broker(folder, 0, jvm="steady")
     stage = Stage(broker.direct, folder, prefix="soak.")
     files = [folder / f"tasks-{n}" for n in range(WORKERS)]
     workers = [

@@ -58,7 +58,7 @@ def servers(arguments: argparse.Namespace, folder: Path) -> Iterator[Where]:
     if not kafka and not postgres:
         yield Where(arguments.kafka, arguments.database or "", folder)
         return
-    with Cluster(folder, kafka=kafka, postgres=postgres) as cluster:
+    with Cluster(folder, kafka=kafka, postgres=postgres, jvm="steady") as cluster:
         yield Where(
             arguments.kafka or cluster.bootstrap_servers,
             cluster.database_url if postgres else arguments.database or "",

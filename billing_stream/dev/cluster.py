@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from billing_stream.dev.cache import DevError, locked
-from billing_stream.dev.kafka import Kafka
+from billing_stream.dev.kafka import Jvm, Kafka
 from billing_stream.dev.postgres import Postgres
 from billing_stream.dev.server import ProcessId, free_port, is_free
 from billing_stream.dev.supervise import ORPHAN_STOP_SECONDS_MAX
@@ -43,11 +43,13 @@ class Cluster:
         kafka: bool = True,
         postgres: bool = False,
         delete: bool = False,
+        jvm: Jvm = "quick",
     ) -> None:
-        """`delete`: delete the data at the end of the block."""
+        """`delete`: delete the data at the end of the block. `jvm`: of the broker."""
         self.data_dir = (data_dir or default_data_dir()).absolute()
         self._wanted = [n for n, w in (("kafka", kafka), ("postgres", postgres)) if w]
         self._delete = delete
+        self._jvm: Jvm = jvm
         self._state_file = self.data_dir / "cluster.json"
         self._lock_file = self.data_dir / ".lock"
         self._load()
@@ -58,7 +60,11 @@ class Cluster:
         ports = self._ports()
         logs = self.data_dir / "logs"
         self.kafka = Kafka(
-            self.data_dir / "kafka", logs / "kafka.log", ports["kafka"], ports["controller"]
+            self.data_dir / "kafka",
+            logs / "kafka.log",
+            ports["kafka"],
+            ports["controller"],
+            jvm=self._jvm,
         )
         self.postgres = Postgres(
             self.data_dir / "postgres", logs / "postgres.log", ports["postgres"]
