@@ -1,25 +1,21 @@
-"""One broker for the whole run, started when the first test asks for it; own topics per test.
+"""One broker and one PostgreSQL for the whole run; topics and databases per test.
 
-With several processes (`-n 2`) it is started before them.
+With several processes (`make test`) the one that distributes the tests starts the servers while
+the others collect; without, the first test that asks for one starts it.
 """
 
 import logging
 import os
 import signal
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-# Imported late, by its own plugin at the end of the run, it can crash CPython 3.11: a garbage
-# collection while it is compiled (python/cpython#106905).
-import hypothesis as hypothesis
 import pytest
 import pytest_asyncio
 
-from tests.support.servers import broker, database, empty_database
+from tests.support.servers import SharedServers, broker, database, empty_database
 
 OURS = ("billing_stream", "agents", "tables", "web")
 
@@ -35,39 +31,56 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-SERVERS = pytest.StashKey[tuple[ExitStack, dict[str, str]]]()
+SERVERS = pytest.StashKey[SharedServers]()
+FOLDER = "billing_stream_servers"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Several processes share the servers of the one that has started them, and end with it."""
-    # Whoever starts us in the background has us ignore these, and so all that we start.
+    """Start the servers that several processes share."""
+    # A process started in the background ignores these, and so would all that it starts.
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
-    if not config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
-        return
-    kind, stack = config.getoption("--kafka"), ExitStack()
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="billing-stream-test-")))
-    servers = {
-        "kafka": stack.enter_context(broker(kind, folder)),
-        "postgres": stack.enter_context(database(kind)),
-    }
-    config.stash[SERVERS] = (stack, servers)
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        config.stash[SERVERS] = SharedServers(config.getoption("--kafka"))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a process where the servers are."""
-    node.workerinput.update(node.config.stash[SERVERS][1])
+    """Pass the folder with the servers' addresses to a process."""
+    node.workerinput[FOLDER] = str(node.config.stash[SERVERS].folder)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Distribute tests over the processes: slow ones first, a shared fixture only once."""
+    for item in items:
+        scope = _shared_scope(item)
+        if scope is not None:
+            item.add_marker(pytest.mark.xdist_group(scope))
+    items.sort(key=lambda item: not _needs_a_server(item))
+
+
+def _shared_scope(item: pytest.Item) -> str | None:
+    """The module or package whose fixture this test shares with others, if any."""
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - private
+    ours = {found[-1].scope: found[-1].baseid for found in definitions if found[-1].baseid}
+    if "package" in ours:
+        return str(ours["package"])
+    return item.nodeid.partition("::")[0] if "module" in ours else None
+
+
+def _needs_a_server(item: pytest.Item) -> bool:
+    return not {"kafka", "postgres", "secured"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the shared servers."""
     if SERVERS in config.stash:
-        config.stash[SERVERS][0].close()
+        config.stash[SERVERS].close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,8 +97,8 @@ def kafka(
 ) -> Iterator[str]:
     """The bootstrap servers of a real broker."""
     shared: dict[str, str] = getattr(request.config, "workerinput", {})
-    if "kafka" in shared:
-        yield shared["kafka"]
+    if FOLDER in shared:
+        yield SharedServers.address(shared[FOLDER], "kafka")
         return
     with broker(request.config.getoption("--kafka"), tmp_path_factory.mktemp("kafka")) as servers:
         yield servers
@@ -95,8 +108,8 @@ def kafka(
 def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """The DATABASE_URL of a real PostgreSQL; that of the environment with --kafka=env."""
     shared: dict[str, str] = getattr(request.config, "workerinput", {})
-    if "postgres" in shared:
-        yield shared["postgres"]
+    if FOLDER in shared:
+        yield SharedServers.address(shared[FOLDER], "postgres")
         return
     with database(request.config.getoption("--kafka")) as url:
         yield url

@@ -18,26 +18,11 @@ from billing_stream.topics import Topics
 from billing_stream.verify.report import Report
 from billing_stream.verify.verifier import verify
 from tests.support.audit import Audit, read_committed
-from tests.support.worker import BIN, Worker, create_topics, environment, worker
+from tests.support.worker import Worker, create_topics, environment, run, worker
 
 PARTITIONS = 4
 EXPIRY = timedelta(seconds=5)
 WAIT_SECONDS = 60.0
-
-
-async def run_dlq(env: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run `billing-stream dlq` where nobody can be asked: exit code and output."""
-    process = await asyncio.create_subprocess_exec(
-        str(BIN),
-        "dlq",
-        *arguments,
-        env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
 
 
 class Stage:
@@ -138,7 +123,7 @@ class Stage:
 
     async def dlq(self, *arguments: str, **env: str) -> tuple[int, str]:
         """Run the command: exit code and output."""
-        return await run_dlq({**self.env, **env}, *arguments)
+        return await run({**self.env, **env}, "dlq", *arguments)
 
     async def ledger(self) -> list[dict[str, Any]]:
         """What stands in it."""

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaProducer
 from billing_stream import topics as names
 from billing_stream.dead_letters import Filters, State, find
 from billing_stream.topics import Topic
-from tests.dead_letters.stage import run_dlq, stage
+from tests.dead_letters.stage import stage
 from tests.support.audit import read_committed
-from tests.support.worker import create_topics, environment
+from tests.support.worker import create_topics, environment, run
 from tests.support.world import M1, M2
 
 pytestmark = pytest.mark.timeout(240)
@@ -179,7 +179,7 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
 async def test_wrong_usage_says_what_is_wrong(
     usage: dict[str, str], arguments: list[str], said: str
 ) -> None:
-    code, output = await run_dlq(usage, *arguments)
+    code, output = await run(usage, "dlq", *arguments)
 
     assert code == 2, output
     assert said in output

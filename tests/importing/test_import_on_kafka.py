@@ -20,7 +20,8 @@ from billing_stream.topics import Topics
 from billing_stream.verify.verifier import verify
 from tests.importing.old_service import EVERY, REJECTS, REPAIRS, TOTALS_DIFFER, fill
 from tests.support.audit import Audit, read_committed
-from tests.support.worker import BIN, create_topics, environment, run, worker
+from tests.support.process import Process, start
+from tests.support.worker import create_topics, environment, run, worker
 
 MERCHANTS = int(os.environ.get("BILLING_IMPORT_MERCHANTS", "4000"))
 SECONDS_MAX = 120 + MERCHANTS / 100
@@ -47,15 +48,7 @@ async def bring_in(
     return code, json.loads(file.read_text()) if file.exists() else {}, output
 
 
-async def start(env: Mapping[str, str], log: Path, *options: str) -> asyncio.subprocess.Process:
-    """Begin an import."""
-    with log.open("wb") as output:
-        return await asyncio.create_subprocess_exec(
-            str(BIN), "import", *options, env=dict(env), stdout=output, stderr=output
-        )
-
-
-async def acknowledged(folder: Path, process: asyncio.subprocess.Process, blocks: int) -> int:
+async def acknowledged(folder: Path, process: Process, blocks: int) -> int:
     """Wait until so many blocks are; how many there are then."""
     while process.returncode is None:
         lines = [path.read_bytes().count(b"\n") for path in (folder / "data").glob("import-*")]
@@ -87,7 +80,7 @@ async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_tw
     assert await read_committed(kafka, [topics.name(names.COMMANDS)]) == []
 
     # SIGKILL in the middle.
-    process = await start(env, folder / "killed.log")
+    process = start(("import",), env, folder / "killed.log")
     done = await acknowledged(folder, process, 1)
     process.kill()
     assert await process.wait() == -signal.SIGKILL
@@ -206,7 +199,7 @@ async def test_an_import_that_is_asked_to_stop_stops_and_goes_on_later(
     await create_topics(env)
 
     # No worker runs: it waits for one.
-    process = await start(env, folder / "stopped.log", "--wait", "5m")
+    process = start(("import", "--wait", "5m"), env, folder / "stopped.log")
     await acknowledged(folder, process, 1)
     process.send_signal(signal.SIGTERM)
     code = await process.wait()

@@ -1,30 +1,12 @@
-"""The commands in processes of their own, and a repository with a changed rule."""
+"""A repository with a changed rule."""
 
-import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-
-from tests.support.worker import BIN
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("billing_stream", "agents", "tables", "web")
-
-
-async def run_in(folder: Path, env: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run `billing-stream` in a folder: exit code and output."""
-    process = await asyncio.create_subprocess_exec(
-        str(BIN),
-        *arguments,
-        cwd=folder,
-        env=dict(env),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
 
 
 class Repository:

@@ -10,7 +10,7 @@ import pytest
 
 from billing_stream import topics as names
 from billing_stream.topics import Topics
-from tests.replaying.commands import Repository, run_in
+from tests.replaying.commands import Repository
 from tests.support.audit import Audit, read_committed
 from tests.support.shop import create_merchants, shop
 from tests.support.traffic import Traffic
@@ -75,7 +75,7 @@ async def test_a_correction_is_made_once_and_is_an_event_of_its_own(
         report = folder / "report.json"
 
         def at(*arguments: str) -> Any:
-            return run_in(repository.folder, env, *arguments)
+            return run(env, *arguments, folder=repository.folder)
 
         same = await at("replay", "--code", "as-it-is")
         other = await at("replay", "--code", "generous", "--json", str(report))

@@ -1,17 +1,73 @@
 """The broker and the database of a run of tests: started here, a container, or given."""
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from billing_stream.dev.cluster import Cluster, postgres_alone
 from billing_stream.dev.kafka import wait_transactional
 from tests.support.containers import kafka_container
+
+START_SECONDS_MAX = 180.0
+
+
+class SharedServers:
+    """A broker and a PostgreSQL for several processes, started in the background.
+
+    `folder` gets a file per server that is ready, with its address. `kind` as for `broker`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="billing-stream-test-"))
+        self._stack = ExitStack()
+        self._pool = ThreadPoolExecutor(2)
+        self._pool.submit(self._start, "kafka", broker(kind, self.folder / "servers"))
+        self._pool.submit(self._start, "postgres", database(kind))
+
+    def _start(self, name: str, server: AbstractContextManager[str]) -> None:
+        try:
+            text = f"={self._stack.enter_context(server)}"
+        except Exception as error:
+            text = f"!{error!r}"
+        unfinished = self.folder / f"{name}.unfinished"
+        unfinished.write_text(text)
+        unfinished.rename(self.folder / name)
+
+    @staticmethod
+    def address(folder: str, name: str) -> str:
+        """Where `kafka` or `postgres` listens; waits until it is ready.
+
+        Raises RuntimeError when it could not be started, FileNotFoundError after 180 s.
+        """
+        text = _read_when_there(Path(folder) / name)
+        if text[0] != "=":
+            raise RuntimeError(f"{name} could not be started: {text[1:]}")
+        return text[1:]
+
+    def close(self) -> None:
+        """Stop the servers and delete their data."""
+        self._pool.shutdown(wait=True)
+        self._stack.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@retry(
+    retry=retry_if_exception_type(FileNotFoundError),
+    stop=stop_after_delay(START_SECONDS_MAX),
+    wait=wait_fixed(0.1),
+    reraise=True,
+)
+def _read_when_there(file: Path) -> str:
+    return file.read_text()
 
 
 @contextmanager

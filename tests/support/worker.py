@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from billing_stream.dev.server import free_port
 from billing_stream.kafka_options import client_options
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
+from tests.support.process import Process, start
 
 CLIENT_SECRET = "client-secret-for-tests-0123456789"
 INTERNAL_SECRET = "internal-secret-for-tests-0123456789"
@@ -42,17 +44,13 @@ def environment(kafka: str, prefix: str, **extra: str) -> dict[str, str]:
     }
 
 
-async def run(env: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run `billing-stream` to its end: exit code and output."""
-    process = await asyncio.create_subprocess_exec(
-        str(BIN),
-        *arguments,
-        env=dict(env),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+async def run(
+    env: Mapping[str, str], *arguments: str, folder: Path | None = None
+) -> tuple[int, str]:
+    """Run `billing-stream` without a terminal, in `folder`: exit code and output."""
+    with tempfile.NamedTemporaryFile(prefix="billing-stream-output-") as output:
+        code = await start(arguments, env, Path(output.name), folder).wait()
+        return code, output.read().decode()
 
 
 async def create_topics(env: Mapping[str, str]) -> None:
@@ -82,7 +80,7 @@ class Worker:
             "BILLING_API_BIND": "127.0.0.1",
             "BILLING_DATA_DIR": str(folder / f"data-{self.port}"),
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Process | None = None
 
     @property
     def pid(self) -> int:
@@ -90,7 +88,7 @@ class Worker:
         return self.process.pid
 
     @property
-    def process(self) -> asyncio.subprocess.Process:
+    def process(self) -> asyncio.subprocess.Process | Process:
         """The process; an error when it was never started."""
         if self._process is None:
             raise RuntimeError("the worker was not started")
@@ -103,6 +101,9 @@ class Worker:
 
     async def start(self) -> None:
         """Start the process, in a group of its own."""
+        if self.command[0] == str(BIN):
+            self._process = start(self.command[1:], self._env, self.log)
+            return
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,

@@ -2,16 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from billing_stream.dev.server import free_port
+from tests.support.projection import projector
 from tests.support.shop import create_merchants, shop
-from tests.support.worker import BIN, create_topics, environment, worker
+from tests.support.worker import create_topics, environment, worker
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -19,25 +17,6 @@ M1 = "11111111-1111-4111-8111-111111111111"
 DOMAIN = "one.example"
 PATH = "/api/billing/history"
 PACK = {"pack": "small", "platform": "shopify", "return_url": "https://one.example/thanks"}
-
-
-@asynccontextmanager
-async def projector(env: Mapping[str, str], folder: Path) -> AsyncIterator[None]:
-    """A projector; ended at the end, whatever happened."""
-    with (folder / "projector.log").open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            str(BIN),
-            "projector",
-            env={**env, "BILLING_PROJECTOR_PORT": str(free_port())},
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def test_a_purchase_that_was_paid_stands_in_the_history_with_its_cause(
