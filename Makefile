@@ -10,12 +10,15 @@ UV_VERSION := 0.13.9
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SEEDS ?= 10000
-PROCESSES ?= 1
+PROCESSES ?= 4
 MINUTES ?= 10
 EMBEDDED := billing_stream/dev/locks
+# Byte code is wanted: without, each process would compile all tests again.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
+	$(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=loadgroup --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test lint format bench bench-compare peers simulate chaos soak \
+.PHONY: help setup install demo test test-all test-full lint format bench bench-compare peers simulate chaos soak \
 	poison samples import-trial lock audit docs sbom rehearse clean
 
 help: ## Show what can be made.
@@ -40,8 +43,14 @@ install:
 demo: setup ## Run the main job as a story, on a real Kafka.
 	@$(BIN)/billing-stream demo
 
-test: setup ## Run all tests, on a real Kafka and a real PostgreSQL.
-	@$(BIN)/python -m pytest $(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=worksteal) $(ARGS)
+test: setup ## Run the tests of every promise, on a real Kafka and PostgreSQL (minutes).
+	@$(PYTEST) -m "not full" $(ARGS)
+
+test-all: setup ## Run every test: also slow ones, and those with servers of their own.
+	@$(PYTEST) $(ARGS)
+
+test-full: setup ## Run only what test-all adds to test.
+	@$(PYTEST) -m full $(ARGS)
 
 lint: setup ## Check format, style, types and the direction of imports.
 	@$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ the others collect; without, the first test that asks for one starts it.
 
 import logging
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.servers import SharedServers, broker, database, empty_database
+from tests.support.worker import DATA
 
 OURS = ("billing_stream", "agents", "tables", "web")
 
@@ -78,7 +80,8 @@ def _needs_a_server(item: pytest.Item) -> bool:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the shared servers."""
+    """Stop the shared servers; delete what processes without a folder of their own wrote."""
+    shutil.rmtree(DATA, ignore_errors=True)
     if SERVERS in config.stash:
         config.stash[SERVERS].close()
 

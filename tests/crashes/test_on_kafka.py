@@ -31,7 +31,7 @@ PURCHASES = "/api/billing/purchases"
 TRIALS = "/api/billing/trials"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from tests.crashes.workers import check_lag, until
 
 ROCKSDB = {"BILLING_STORE": "rocksdb", "BILLING_STORE_CACHE_MB": "32"}
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 
 
 def databases(folder: Path) -> list[Path]:

@@ -71,6 +71,7 @@ def command(name: str, **fields: str) -> dict[str, str]:
     return {"command": name, "merchant_id": M1, "platform": "shopify", **fields}
 
 
+@pytest.mark.full
 async def test_what_nobody_claimed_is_sent_again_with_all_that_it_said(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -105,6 +106,7 @@ async def test_what_nobody_claimed_is_sent_again_with_all_that_it_said(
     assert report.ok, "\n".join(report.lines())
 
 
+@pytest.mark.full
 async def test_a_payment_that_is_sent_again_after_the_purchase_expired_is_honoured(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -130,6 +132,7 @@ async def expired(at: Stage) -> bool:
     return bool((await at.audit.events())["purchase.expired"])
 
 
+@pytest.mark.full
 async def test_a_copy_that_is_refused_again_is_a_letter_that_knows_the_first(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -165,6 +168,7 @@ async def test_a_copy_that_is_refused_again_is_a_letter_that_knows_the_first(
     assert report.ok, "\n".join(report.lines())
 
 
+@pytest.mark.full
 async def test_an_older_letter_of_an_unclaimed_refund_is_mended_from_its_record(
     kafka: str, prefix: str, folder: Path
 ) -> None:

@@ -58,6 +58,7 @@ async def check_once(at: Stage) -> None:
 
 
 @pytest.mark.parametrize("point", [Point.HALF_SENT, Point.SENT, Point.COMMITTED])
+@pytest.mark.full
 async def test_a_redrive_that_is_killed_is_run_again(
     kafka: str, prefix: str, folder: Path, point: Point
 ) -> None:
@@ -73,6 +74,7 @@ async def test_a_redrive_that_is_killed_is_run_again(
         await check_once(at)
 
 
+@pytest.mark.full
 async def test_a_redrive_that_is_killed_at_any_moment_is_run_again(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -88,6 +90,7 @@ async def test_a_redrive_that_is_killed_at_any_moment_is_run_again(
         await check_once(at)
 
 
+@pytest.mark.full
 async def test_an_interrupted_redrive_says_how_far_it_came(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -126,6 +129,7 @@ async def signalled(at: Stage, number: signal.Signals) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
+@pytest.mark.full
 async def test_of_two_who_begin_at_once_each_letter_is_sent_by_one(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -170,6 +174,7 @@ async def test_who_was_overtaken_can_commit_nothing_and_is_told_so(
         assert len(await at.copies()) == len(letters) - 1
 
 
+@pytest.mark.full
 async def test_what_was_done_meanwhile_is_left_alone(kafka: str, prefix: str, folder: Path) -> None:
     async with stage(kafka, prefix, folder) as at:
         letters = await refused_purchases(at)
@@ -188,6 +193,7 @@ async def test_what_was_done_meanwhile_is_left_alone(kafka: str, prefix: str, fo
         assert (await at.verify()).ok
 
 
+@pytest.mark.full
 async def test_a_stop_ends_after_the_transaction_under_way(
     kafka: str, prefix: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The audit fails on what is known, and says so when it could not ask."""
+"""The audit names what is known and what could not be asked, and fails when strict."""
 
 import json
 from pathlib import Path
@@ -25,9 +25,14 @@ def silent(lock: Path) -> tuple[str, str]:
     return "", "Traceback\nrequests.exceptions.ConnectionError: no name of the service\n"
 
 
-def test_a_weakness_fails_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([], saying(WEAK, GOOD, SKIPPED)) == EXIT_FOUND
-    assert "jinja2 2.4.1: PYSEC-1, mended in 2.11" in capsys.readouterr().out
+def test_vulnerability_is_named_and_fails_only_when_strict(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([], saying(WEAK, GOOD, SKIPPED)) == 0
+    output = capsys.readouterr().out
+    assert "jinja2 2.4.1: PYSEC-1, mended in 2.11" in output
+    assert "WARNING" in output
+    assert main(["--strict"], saying(WEAK, GOOD, SKIPPED)) == EXIT_FOUND
 
 
 def test_nothing_known_is_good() -> None:
@@ -49,6 +54,7 @@ def test_a_lock_that_is_not_there_is_wrong_usage() -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.full
 def test_pip_audit_itself_reads_our_locks_as_they_are(tmp_path: Path) -> None:
     """Whatever the service says: every package is told of, or it is said why not."""
     lock = tmp_path / "one.txt"

@@ -16,6 +16,8 @@ from shipping.confined import confine, python_needs
 from shipping.running import Confined
 from tests.support.worker import BIN, environment
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def data() -> Iterator[Path]:

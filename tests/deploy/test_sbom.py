@@ -12,6 +12,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from billing_stream import __version__
 from shipping.sbom import ROOT, sbom
 
+pytestmark = pytest.mark.full
+
 LOCK = ROOT / "requirements" / "base.txt"
 
 

@@ -21,7 +21,7 @@ DOMAIN = "one.example"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SECONDS_MAX = 120
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
 
 
 @pytest_asyncio.fixture

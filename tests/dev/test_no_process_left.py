@@ -8,6 +8,8 @@ import pytest
 
 from tests.support import dev_cli
 
+pytestmark = pytest.mark.full
+
 
 def after(number: signal.Signals, folder: Path, *, kafka: bool, postgres: bool) -> bool:
     """Whether nothing is left once the owner of a cluster got a signal."""

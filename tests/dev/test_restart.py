@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from billing_stream.dev.cluster import Cluster
+
+pytestmark = pytest.mark.full
 
 
 async def write(servers: str) -> None:

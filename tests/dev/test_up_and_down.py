@@ -14,6 +14,8 @@ import pytest
 
 from tests.support import dev_cli
 
+pytestmark = pytest.mark.full
+
 CLIENT = """
 import asyncio, os, sys, asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition

@@ -4,6 +4,8 @@ import pytest
 
 from tests.documents.tutorial import PAGE, blocks, lasting, reader
 
+pytestmark = pytest.mark.full
+
 # The service goes through all of it as one story: half-way there is nothing to look at.
 BLOCKS = blocks(PAGE.read_text())
 

@@ -103,6 +103,7 @@ async def scene(kafka: str, prefix: str, folder: Path) -> AsyncIterator[Scene]:
             await asyncio.gather(*(worker.kill() for worker in found.workers))
 
 
+@pytest.mark.full
 async def test_workers_killed_under_load_and_started_again(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -151,6 +152,7 @@ async def test_a_zombie_that_wakes_up_is_fenced_and_writes_nothing(
         await found.settle()
 
 
+@pytest.mark.full
 async def test_workers_that_join_and_leave_under_load(
     kafka: str, prefix: str, folder: Path
 ) -> None:

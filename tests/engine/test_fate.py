@@ -23,7 +23,7 @@ SHARED = "shared"
 # With it the broker would not take what we do here to stand for its own mistake.
 VERIFICATION = {"transaction.partition.verification.enable": "false"}
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(90)]
 
 
 @pytest_asyncio.fixture

@@ -29,7 +29,7 @@ GOOD_PER_BAD = 10
 SECONDS_MAX = 60 + BAD / 50
 M1 = "11111111-1111-4111-8111-111111111111"
 
-pytestmark = pytest.mark.timeout(SECONDS_MAX * 2 + 60)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(SECONDS_MAX * 2 + 60)]
 
 Fuzz = Callable[[random.Random], bytes | None]
 

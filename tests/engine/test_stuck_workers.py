@@ -24,7 +24,7 @@ M1 = "11111111-1111-4111-8111-111111111111"
 DOMAIN = "one.example"
 SOON = {"BILLING_STUCK_NOT_READY_AFTER": "2s", "BILLING_STUCK_EXIT_AFTER": "6s"}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

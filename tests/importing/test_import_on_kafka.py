@@ -58,6 +58,7 @@ async def acknowledged(folder: Path, process: Process, blocks: int) -> int:
     raise AssertionError("the import ended before")
 
 
+@pytest.mark.full
 async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_twice(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:

@@ -21,6 +21,7 @@ from tests.support.tokens import operator_token
 from tests.support.world import M1, M2
 
 pytestmark = [
+    pytest.mark.full,
     pytest.mark.asyncio(loop_scope="module"),
     # Another module's fixtures begin in the first of these.
     pytest.mark.timeout(240),

@@ -49,6 +49,7 @@ async def proxied(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
         await proxy.close()
 
 
+@pytest.mark.full
 async def test_postgres_that_is_killed_leaves_no_gap(
     kafka: str, prefix: str, folder: Path, own_postgres: Postgres
 ) -> None:
@@ -101,6 +102,7 @@ async def test_connections_that_are_reset_in_the_middle_leave_no_gap(
         pytest.param(Proxy.half_open, id="cut off without a word"),
     ],
 )
+@pytest.mark.full
 async def test_a_postgres_that_is_slow_or_silent_for_a_while(
     kafka: str, prefix: str, folder: Path, postgres_url: str, hurt: Callable[[Proxy], None]
 ) -> None:
@@ -123,6 +125,7 @@ async def test_a_postgres_that_is_slow_or_silent_for_a_while(
         assert await process.stop() == 0
 
 
+@pytest.mark.full
 async def test_billing_goes_on_while_postgres_is_away_and_the_projection_converges(
     kafka: str, prefix: str, folder: Path, own_postgres: Postgres
 ) -> None:

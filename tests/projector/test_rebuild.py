@@ -27,6 +27,7 @@ pytestmark = pytest.mark.timeout(240)
 SECONDS_MAX = 120.0
 
 
+@pytest.mark.full
 async def test_a_rebuild_mends_the_tables_while_projectors_go_on(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:
@@ -57,6 +58,7 @@ async def test_a_rebuild_mends_the_tables_while_projectors_go_on(
     assert left == []
 
 
+@pytest.mark.full
 async def test_a_rebuild_that_is_killed_leaves_the_live_tables_and_can_be_done_again(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:

@@ -22,6 +22,7 @@ M1 = "11111111-1111-4111-8111-111111111111"
 MODEL = "billing_stream/domain/model.py"
 
 
+@pytest.mark.full
 async def test_after_kills_the_same_code_decides_the_same_and_a_changed_rule_does_not(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -61,6 +62,7 @@ async def test_after_kills_the_same_code_decides_the_same_and_a_changed_rule_doe
     assert "3 differences of 1 of 1 merchants" in one[1]
 
 
+@pytest.mark.full
 async def test_a_correction_is_made_once_and_is_an_event_of_its_own(
     kafka: str, prefix: str, folder: Path
 ) -> None:

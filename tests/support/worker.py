@@ -23,6 +23,8 @@ from tests.support.process import Process, start
 CLIENT_SECRET = "client-secret-for-tests-0123456789"
 INTERNAL_SECRET = "internal-secret-for-tests-0123456789"
 BIN = Path(sys.executable).parent / "billing-stream"
+DATA = Path(tempfile.gettempdir()) / f"billing-stream-test-data-{os.getpid()}"
+"""Where processes without a folder of their own may write; deleted after the run."""
 
 
 def environment(kafka: str, prefix: str, **extra: str) -> dict[str, str]:
@@ -38,6 +40,10 @@ def environment(kafka: str, prefix: str, **extra: str) -> dict[str, str]:
         "BILLING_PARTITIONS": "4",
         "BILLING_SESSION_TIMEOUT": "3s",
         "BILLING_DRAIN_DELAY": "50ms",
+        # Defaults are fixed, and belong to whatever else runs on this machine.
+        "BILLING_API_EXTERNAL_PORT": str(free_port()),
+        "BILLING_PROJECTOR_PORT": str(free_port()),
+        "BILLING_DATA_DIR": str(DATA / prefix),
         # A developer's own .env is none of the tests' business.
         "BILLING_ENV_FILE": "",
         **extra,

@@ -20,7 +20,7 @@ from tests.upgrades.samples import present_name, stored
 from tests.upgrades.scenario import ANNA, FAYE, PARTITIONS
 from tests.upgrades.seeding import seed
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
 
 
 async def send(kafka: str, topic: str, **data: Any) -> None:

@@ -61,6 +61,7 @@ async def test_one_answer_across_workers_copies_crashes_and_restarts(
     assert len(events["trial.started"]) == 1
 
 
+@pytest.mark.full
 async def test_what_was_asked_while_the_owner_died_has_one_true_answer(
     kafka: str, prefix: str, folder: Path
 ) -> None:
@@ -190,6 +191,7 @@ async def test_the_checkout_page_of_development_pays_and_declines(
         assert billing["credits_purchased"] == 100
 
 
+@pytest.mark.full
 async def test_a_webhook_is_refused_in_time_while_kafka_is_away_and_taken_when_it_is_back(
     prefix: str, folder: Path
 ) -> None:

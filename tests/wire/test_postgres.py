@@ -18,6 +18,8 @@ from web.envelope import ApiError
 from web.pagination import Page
 from web.projection import Projection
 
+pytestmark = pytest.mark.full
+
 MERCHANT = "11111111-1111-4111-8111-111111111111"
 
 

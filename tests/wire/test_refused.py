@@ -16,6 +16,8 @@ from tests.support.secured import PASSWORD, SecuredKafka
 from tests.support.shop import create_merchants, shop
 from tests.support.worker import create_topics, environment, run, worker
 
+pytestmark = pytest.mark.full
+
 ENDS_WITHIN_SECONDS = 30
 MERCHANT = "11111111-1111-4111-8111-111111111111"
 READ_ONLY = ("Describe", "DescribeConfigs")

@@ -15,6 +15,8 @@ from tests.support.shop import create_merchants, shop
 from tests.support.tokens import operator_headers
 from tests.support.worker import create_topics, environment, run, worker
 
+pytestmark = pytest.mark.full
+
 COMMAND_SECONDS_MAX = 25
 MERCHANT = "11111111-1111-4111-8111-111111111111"
 
