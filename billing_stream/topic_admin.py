@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
+from tenacity import retry, retry_if_result, stop_after_delay, wait_exponential
 
 from billing_stream.errors import TopicsError
 from billing_stream.kafka_options import client_options
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 IN_SYNC = "min.insync.replicas"
+LISTED_SECONDS_MAX = 30.0
 
 
 def config_of(topic: Topic, replication: int) -> dict[str, str]:
@@ -74,7 +76,19 @@ async def create_topics(
                 refused.append(f"  {name}: {error.__name__} {message[0] if message else ''}")
         if refused:
             raise TopicsError("the broker refused to create topics:\n" + "\n".join(refused))
+        await _wait_until_listed(client, {topic.name for topic in missing})
         return [topic.name for topic in missing]
+
+
+@retry(
+    retry=retry_if_result(bool),
+    stop=stop_after_delay(LISTED_SECONDS_MAX),
+    wait=wait_exponential(0.01, max=0.5),
+    retry_error_callback=lambda _: None,
+)
+async def _wait_until_listed(client: AIOKafkaAdminClient, names: set[str]) -> set[str]:
+    """The names that a broker does not list yet: it learns of them after the controller."""
+    return names - set(await client.list_topics())
 
 
 async def check_topics(

@@ -54,7 +54,7 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.cleaner.backoff.ms=2000
 # A killed broker may only come back when its session has ended: 9 s by default.
-broker.session.timeout.ms=3000
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 # The default, 128 MB, would be a quarter of the heap.
 log.cleaner.dedupe.buffer.size=33554432
