@@ -1,5 +1,6 @@
 """The doctor finds what is wrong, says what to do, and changes nothing."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -18,15 +18,20 @@ SUBJECT = {"trial.started": "merchant_id", "trial.expired": "merchant_id"}
 
 
 async def read_committed(kafka: str, topics: Iterable[str]) -> list[Any]:
-    """All committed records of the topics, from their beginnings to their ends."""
+    """All committed records of the topics, from their beginnings to their ends.
+
+    The ends are those of all records: a commit is answered before its markers are written, and
+    until then a committed reader's end is before it.
+    """
+    everything = AIOKafkaConsumer(bootstrap_servers=kafka)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka, isolation_level="read_committed", fetch_max_wait_ms=50
     )
-    await consumer.start()
+    await asyncio.gather(everything.start(), consumer.start())
     try:
         tps = await _partitions(consumer, topics)
         consumer.assign(tps)
-        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        begins, ends = await consumer.beginning_offsets(tps), await everything.end_offsets(tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}
@@ -37,7 +42,7 @@ async def read_committed(kafka: str, topics: Iterable[str]) -> list[Any]:
             left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
         return records
     finally:
-        await consumer.stop()
+        await asyncio.gather(everything.stop(), consumer.stop())
 
 
 async def _partitions(consumer: Any, topics: Iterable[str]) -> list[TopicPartition]:
