@@ -4,6 +4,7 @@ With several processes (`make test`) the one that distributes the tests starts t
 the others collect; without, the first test that asks for one starts it.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -77,6 +78,16 @@ def _shared_scope(item: pytest.Item) -> str | None:
 
 def _needs_a_server(item: pytest.Item) -> bool:
     return not {"kafka", "postgres", "secured"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Let plugins import what they need for their reports without a garbage collection.
+
+    One while a module's source is parsed can end CPython 3.11 with SystemError, after all tests
+    have passed (python/cpython#106905).
+    """
+    gc.disable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
