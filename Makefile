@@ -52,11 +52,12 @@ test-all: setup ## Run every test: also slow ones, and those with servers of the
 test-full: setup ## Run only what test-all adds to test.
 	@$(PYTEST) -m full $(ARGS)
 
-lint: setup ## Check format, style, types and the direction of imports.
+lint: setup ## Check format, style, types, the direction of imports and the wording.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m shipping.prose
 
 format: setup ## Format the code and mend what can be mended.
 	@$(BIN)/ruff check --fix .
