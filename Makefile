@@ -33,7 +33,7 @@ install:
 		{ echo "Python 3.11 or newer is needed, and there is no $(PYTHON)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
-	@echo "setting up $(VENV) (once; about half a minute)"
+	@echo "setting up $(VENV) (once; a minute or more)"
 	@rm -f $(STAMP)
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --require-hashes -r requirements/dev.txt

@@ -31,7 +31,7 @@ BANNED = {  # A word or phrase, whatever its case: what to use instead.
     r"nobody|whoever|whose": "name the actor",
     r"(?:what|who) is(?! new| this)": "a noun",
     r"is none": "is missing",
-    r"(?:is|are|was|were) no(?! more| longer| way| need| reason)": "is not a",
+    r"(?<!there\s)(?:is|are|was|were) no(?! more| longer| way| need| reason)": "is not a",
     r"of ours|ours": "name the owner",
     r"anew": "again, re-",
     r"meanwhile": "during ...",

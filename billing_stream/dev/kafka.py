@@ -30,7 +30,7 @@ FORMAT_SECONDS_MAX = 120.0
 
 Jvm = Literal["quick", "steady"]
 """How the broker's JVM compiles. quick: half the processor time of the first minutes, for a
-broker that lives shortly; steady: the compiler's full effort, for whoever measures."""
+broker that lives shortly; steady: the compiler's full effort, for measurements."""
 _QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 _PROPERTIES = """\

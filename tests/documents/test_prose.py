@@ -108,6 +108,7 @@ def test_a_new_hit_fails_and_its_place_is_named(
     [
         ("README.md", 'The field `told` and\n\n```json\n{"told": 1}\n```\n'),
         ("README.md", "[The page](docs/told.md) <!-- told -->\n"),
+        ("README.md", "There is no shop. It is no longer known.\n"),
         ("README.md", "The merchant said no. <!-- prose: ok -->\n"),
         ("CHANGELOG.md", "## Unreleased\n\n- New.\n\n## 0.1.0 - 2026-11-24\n\n- Mended.\n"),
         ("docs/settings.md", "Records of ours.\n"),

@@ -95,6 +95,7 @@ class Shell:
     """One bash for all blocks, as a reader has one terminal."""
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
         self.port = str(free_port())
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
