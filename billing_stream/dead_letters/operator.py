@@ -6,7 +6,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec.structs import replace
 
@@ -16,13 +15,11 @@ from billing_stream.dead_letters.copies import Copy
 from billing_stream.dead_letters.ledger import Ledger, read_ledger
 from billing_stream.dead_letters.letters import Letter
 from billing_stream.engine.fate import last_states
-from billing_stream.engine.kafka_log import FENCED, REQUEST_BYTES_MAX, mark_the_last
+from billing_stream.engine.kafka_log import FENCED, mark_the_last, new_producer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.errors import DeadLettersError
 from billing_stream.schemas import DeadLetterAction
 
-# Where a process dies in the middle, the lanes wait for no longer than this.
-TRANSACTION_TIMEOUT_MS = 10_000
 SECONDS_MAX = 20.0
 EXPECTED = (KafkaError, IllegalOperation, TimeoutError)
 
@@ -47,14 +44,7 @@ class Operator:
         cluster, name = self._cluster, self._cluster.transactional_id
         # First of all: a topic that is missing is said to be so, and not made by a producer.
         await read_ledger(cluster)
-        self._producer = AIOKafkaProducer(
-            **cluster.options,
-            transactional_id=name,
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            request_timeout_ms=int(SECONDS_MAX * 1000),
-            acks="all",
-            max_request_size=REQUEST_BYTES_MAX,
-        )
+        self._producer = new_producer(cluster.options, name)
         try:
             # Asked before the fence, which resets it.
             states = await last_states(cluster.options, [name])

@@ -6,14 +6,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, InvalidTxnState, ProducerFenced
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    IllegalOperation,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerFenced,
+)
 
 from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.transaction_protocol import TransactionalProducer
 from billing_stream.kafka_refusals import REFUSALS
 from billing_stream.upcasting.versions import WRITTEN, present
 
@@ -31,7 +39,8 @@ FETCH_BYTES = 4 << 20
 # More at once do not stay in the cache of the processor.
 RESTORE_RECORDS_PER_READ = 1_000
 PROGRESS_SECONDS = 2.0
-FENCED = (ProducerFenced, InvalidProducerEpoch)
+# A new owner's epochs can have used up the producer id, or the id expired after idle days.
+FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 FENCED_SECONDS_MAX = 2.0
 # The client wants lists; most records have one of these.
 NO_HEADERS: list[tuple[str, bytes]] = []
@@ -53,11 +62,26 @@ def transactional_ids(app_id: str, partition: int) -> list[str]:
     return [f"{app_id}-{partition}-{turn}" for turn in range(PRODUCERS_PER_LANE)]
 
 
+def new_producer(
+    options: ClientOptions, transactional_id: str, **more: Any
+) -> TransactionalProducer:
+    """A producer of transactions under this id, not started. `more` goes to aiokafka."""
+    return TransactionalProducer(
+        **options,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        retry_backoff_ms=10,
+        max_request_size=REQUEST_BYTES_MAX,
+        **more,
+    )
+
+
 class KafkaWriter:
     """Writes one partition's transactions, under ids that belong to the partition."""
 
     def __init__(
-        self, partition: int, producers: Sequence[AIOKafkaProducer], reach: Reach = pass_by
+        self, partition: int, producers: Sequence[TransactionalProducer], reach: Reach = pass_by
     ) -> None:
         self._partition = partition
         self._reach = reach
@@ -75,21 +99,21 @@ class KafkaWriter:
             await asyncio.gather(*sent)
             self._reach(Point.SENT)
             await producer.commit_transaction()
-        except (*FENCED, IllegalOperation) as error:
-            # What a batch sent before it was told makes the next call illegal.
-            if await _any_fenced(sent) or isinstance(error, FENCED):
-                raise Fenced(str(error)) from error
-            raise
         except InvalidTxnState as error:
             # Where one topic is refused, what went to the others fails of it, in other words.
             refused = await _first_refused(sent)
             if refused is not None:
                 raise refused from error
             raise
+        except (KafkaError, IllegalOperation) as error:
+            # The producer wraps what ends it, and makes the call after a fenced batch illegal.
+            if await _any_fenced(sent) or isinstance(error.__cause__ or error, FENCED):
+                raise Fenced(str(error.__cause__ or error)) from error
+            raise
 
     async def _send(
         self,
-        producer: AIOKafkaProducer,
+        producer: TransactionalProducer,
         records: Sequence[Outgoing],
         sent: "list[asyncio.Future[Any]]",
     ) -> None:
@@ -120,7 +144,7 @@ class KafkaWriter:
 
 
 async def mark_the_last(
-    producer: Any, state: str | None, written: Sequence[tuple[str, int]]
+    producer: TransactionalProducer, state: str | None, written: Sequence[tuple[str, int]]
 ) -> None:
     """End the last transaction again, everywhere it can have been, in the same way.
 
@@ -131,13 +155,9 @@ async def mark_the_last(
     """
     if state not in COMMITTED and state not in ABORTED:
         return
-    manager = producer._txn_manager
     await producer.begin_transaction()
-    for topic, number in written:
-        manager.maybe_add_partition_to_txn(TopicPartition(topic, number))
     async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-        while manager.partitions_to_add():  # noqa: ASYNC110 - it has no event to wait for
-            await asyncio.sleep(0.002)
+        await producer.add_partitions(TopicPartition(*written_in) for written_in in written)
     if state in COMMITTED:
         await producer.commit_transaction()
     else:
@@ -198,17 +218,7 @@ class KafkaLog:
         ids = transactional_ids(self._app_id, partition)
         states = await last_states(self._options, ids)
         producers = [
-            AIOKafkaProducer(
-                **self._options,
-                transactional_id=transactional_id,
-                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
-                retry_backoff_ms=10,
-                acks="all",
-                max_batch_size=BATCH_BYTES_MAX,
-                max_request_size=REQUEST_BYTES_MAX,
-            )
-            for transactional_id in ids
+            new_producer(self._options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids
         ]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
