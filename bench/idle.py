@@ -29,6 +29,8 @@ class _NoWriter:
 class _FilledLog:
     """A log that has the rows of `filled` in its changelogs."""
 
+    protocol = 0
+
     def __init__(self, filled: Filled) -> None:
         self._filled = filled
 

@@ -9,7 +9,7 @@ import msgspec
 
 from billing_stream.domain.commands import Command
 from billing_stream.domain.outcomes import Answered, ErrorCode
-from billing_stream.engine.lane import Lane, NotReady
+from billing_stream.engine.lane import Lane, NotReady, OutcomeUnknown
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.processor import Request
@@ -17,7 +17,7 @@ from billing_stream.processor import BillingProcessor
 from billing_stream.tracing.spans import Tracing
 from tables.committed import CommittedRows
 from web.envelope import ApiError, Ids, not_ready
-from web.peers import Peers
+from web.peers import Peers, outcome_unknown
 from web.queries import FindShop, Query
 
 QUERIES_PATH = "/internal/queries"
@@ -111,8 +111,8 @@ class Owners:
     ) -> Answered:
         """The answer to a command, when its transaction has committed.
 
-        Raises ApiError (NOT_READY) when the merchant is not owned here, or its lane takes no
-        commands; then nothing was done.
+        Raises ApiError: NOT_READY when the merchant is not owned here, or its lane takes no
+        commands (nothing was done then); OUTCOME_UNKNOWN when the partition was lost meanwhile.
         """
         partition = self.partition_of(command.merchant_id)
         lane = self.lane_here(partition)
@@ -123,6 +123,8 @@ class Owners:
             return await self._asked(lane, request)
         except NotReady as error:
             raise not_ready(str(error)) from None
+        except OutcomeUnknown as error:
+            raise outcome_unknown(str(error)) from None
 
     async def _asked(self, lane: Lane, request: Request) -> Answered:
         if self._tracing is None:

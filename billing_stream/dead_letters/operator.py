@@ -44,7 +44,11 @@ class Operator:
         cluster, name = self._cluster, self._cluster.transactional_id
         # First of all: a topic that is missing is said to be so, and not made by a producer.
         await read_ledger(cluster)
-        self._producer = new_producer(cluster.options, name)
+        # `commit` gives up after so long. When the process dies in the middle, the lanes wait
+        # for no longer than this either.
+        self._producer = new_producer(
+            cluster.options, name, transaction_timeout_ms=int(SECONDS_MAX * 1000)
+        )
         try:
             # Asked before the fence, which resets it.
             states = await last_states(cluster.options, [name])

@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 
 from billing_stream.doctor import cluster, database, machine, state
 from billing_stream.doctor.finding import Finding, Verdict, fail
+from billing_stream.doctor.transactions import check_transactions
 from billing_stream.env_file import env_file
 from billing_stream.errors import BillingError
 from billing_stream.manual import SETTINGS, manual
@@ -27,6 +28,7 @@ Check = Callable[[Settings], AsyncIterator[Finding]]
 OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("topics", cluster.check_every_topic),
     ("rights", cluster.check_rights),
+    ("transactions", check_transactions),
     ("workers", cluster.check_workers),
     ("state", state.check_state),
 )

@@ -7,7 +7,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-SECONDS_MAX = 20.0
+# Through the failover of a broker, which writes the markers of the last transactions then.
+SECONDS_MAX = 60.0
 RETRY_SECONDS = 0.02
 # Of the client: it meets one topic that it does not know after the other, and waits at each.
 BACKOFF_MS = 10

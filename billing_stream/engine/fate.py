@@ -10,7 +10,11 @@ from aiokafka.errors import KafkaError, for_code
 from billing_stream.engine.transaction_requests import DescribeTransactionsRequest
 
 NOT_KNOWN = 105
-SECONDS_MAX = 20.0
+# Through the failover of a broker: a process that ended before would only begin again.
+SECONDS_MAX = 60.0
+# Of one request. Below the group's session (8 s), so that one to a broker that hangs is given
+# up, and its new leader asked, while this worker still owns its partitions.
+REQUEST_TIMEOUT_MS = 6_000
 RETRY_SECONDS = 0.1
 
 COMMITTED = frozenset({"PrepareCommit", "CompleteCommit"})
@@ -24,7 +28,7 @@ async def last_states(
 
     Raises KafkaError when there is no answer in time.
     """
-    client = AIOKafkaClient(**options)
+    client = AIOKafkaClient(**options, request_timeout_ms=REQUEST_TIMEOUT_MS)
     await client.bootstrap()
     try:
         found = {}

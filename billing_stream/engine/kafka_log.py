@@ -17,7 +17,13 @@ from aiokafka.errors import (
 )
 
 from billing_stream.engine.ends import decided_ends
-from billing_stream.engine.fate import ABORTED, COMMITTED, last_states
+from billing_stream.engine.fate import (
+    ABORTED,
+    COMMITTED,
+    REQUEST_TIMEOUT_MS,
+    SECONDS_MAX,
+    last_states,
+)
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
@@ -30,8 +36,10 @@ logger = logging.getLogger(__name__)
 # Two in turn: while the broker still marks the end of one transaction, the next of the
 # same producer would have to wait and ask again.
 PRODUCERS_PER_LANE = 2
-TRANSACTION_TIMEOUT_MS = 10_000
-REQUEST_TIMEOUT_MS = 20_000
+# How long a transaction may stay open, as in Kafka's own clients. It must outlast the failover
+# to another broker (9 s until it is noticed, and an election); a new owner ends an open
+# transaction at once, and without one readers wait for so long.
+TRANSACTION_TIMEOUT_MS = 60_000
 BATCH_BYTES_MAX = 1 << 20
 # Above the largest dead letter: the whole of the largest record, in base64.
 REQUEST_BYTES_MAX = 8 << 20
@@ -63,13 +71,17 @@ def transactional_ids(app_id: str, partition: int) -> list[str]:
 
 
 def new_producer(
-    options: ClientOptions, transactional_id: str, **more: Any
+    options: ClientOptions,
+    transactional_id: str,
+    *,
+    transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
+    **more: Any,
 ) -> TransactionalProducer:
     """A producer of transactions under this id, not started. `more` goes to aiokafka."""
     return TransactionalProducer(
         **options,
         transactional_id=transactional_id,
-        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        transaction_timeout_ms=transaction_timeout_ms,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         retry_backoff_ms=10,
         max_request_size=REQUEST_BYTES_MAX,
@@ -156,7 +168,7 @@ async def mark_the_last(
     if state not in COMMITTED and state not in ABORTED:
         return
     await producer.begin_transaction()
-    async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+    async with asyncio.timeout(SECONDS_MAX):
         await producer.add_partitions(TopicPartition(*written_in) for written_in in written)
     if state in COMMITTED:
         await producer.commit_transaction()
@@ -212,6 +224,7 @@ class KafkaLog:
         self._app_id = app_id
         self._reach = reach
         self._tables = {topic: table for table, topic in changelogs.items()}
+        self.protocol = 0
 
     async def fence(self, partition: int) -> KafkaWriter:
         """Take the partition's transactional ids: ends and fences whoever had them."""
@@ -222,6 +235,7 @@ class KafkaLog:
         ]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
+            self._note_protocol(producers[0].protocol)
             # Known from the start: in its first transaction a producer would ask for one topic
             # after the other, while records wait.
             topics = {topic for topic, _ in self._written(partition)}
@@ -236,6 +250,11 @@ class KafkaLog:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
             raise
         return KafkaWriter(partition, producers, self._reach)
+
+    def _note_protocol(self, version: int) -> None:
+        if version != self.protocol:
+            self.protocol = version
+            logger.info("Kafka's transaction protocol: version %s", version)
 
     async def restore(
         self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None

@@ -34,10 +34,15 @@ REQUESTS_WAITING_MAX = 1_000
 # processor time, however small it is.
 COMMIT_INTERVAL_SECONDS = 0.02
 RECORDS_AT_ONCE = 200
+NO_EPOCH = -1
 
 
 class NotReady(Exception):
     """The lane takes no commands now: it is leaving this worker, or is full."""
+
+
+class OutcomeUnknown(Exception):
+    """The lane lost its partition while the command's transaction was under way."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,7 @@ class LaneStats:
 
 Clock = Callable[[], datetime]
 Die = Callable[[str, BaseException | None], object]
+Lose = Callable[[int, Fenced], object]
 
 
 def utc_now() -> datetime:
@@ -67,7 +73,9 @@ def utc_now() -> datetime:
 class Lane:
     """The one writer of a partition. `die` must not return to a lane that failed.
 
-    `slots` bounds the transactions that the lanes of a worker have open at once.
+    `lose` is called when the partition's transactional ids were taken: the lane commits nothing
+    any more, its rows may be old, and only `stop` is left. `slots` bounds the transactions that
+    the lanes of a worker have open at once.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Lane:
         positions: dict[str, int],
         positions_topic: str,
         die: Die,
+        lose: Lose,
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         slots: asyncio.Semaphore | None = None,
@@ -94,8 +103,10 @@ class Lane:
         self._writer = writer
         self._positions_topic = positions_topic
         self._die = die
+        self._lose = lose
         self._clock = clock
         self._batches: deque[Batch] = deque()
+        self._under_way: tuple[Sequence[Batch], Sequence[_Waiting]] = (), ()
         self._records_waiting = 0
         self._requests: deque[_Waiting] = deque()
         self._due = False
@@ -178,6 +189,8 @@ class Lane:
     async def stop(self) -> None:
         """End the lane. Commands that wait were not carried out, and are told so."""
         self._open.clear()
+        # What waits in `put` for room, and what comes later, is not for this lane any more.
+        self.epoch = NO_EPOCH
         await self._idle.wait()
         if self._task is not None:
             self._task.cancel()
@@ -237,9 +250,21 @@ class Lane:
         except asyncio.CancelledError:
             raise
         except Fenced as error:
-            self._die(f"partition {self.partition} has another owner", error)
+            self._give_up()
+            self._lose(self.partition, error)
         except BaseException as error:
             self._die(f"partition {self.partition} cannot commit", error)
+
+    def _give_up(self) -> None:
+        self._open.clear()
+        self._idle.set()
+        batches, waiting = self._under_way
+        for batch in batches:
+            batch.acknowledge()
+        # The commit may have been carried out, and only its answer was lost.
+        for entry in waiting:
+            if not entry.answer.done():
+                entry.answer.set_exception(OutcomeUnknown(f"partition {self.partition} was lost"))
 
     async def _commit_one(self) -> None:
         # It may have been paused while it waited.
@@ -290,6 +315,7 @@ class Lane:
         self._reach(Point.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
+        self._under_way = batches, waiting
         if records:
             await self._writer.commit(records)
         self._reach(Point.COMMITTED)

@@ -27,10 +27,18 @@ from billing_stream.engine.processor import ChangelogRows, Processor
 logger = logging.getLogger(__name__)
 
 NewProcessor = Callable[[int], Processor]
+LOST = (
+    "lost its transactions: another worker took it over, or one stayed open for longer than "
+    "Kafka allows, because a broker was away"
+)
 DRAIN_SECONDS = 3.0
 # Transactions of one worker at a time. More only wait for one another's turn at the broker and
 # the processor; meanwhile records gather for fewer and larger ones.
 COMMITS_AT_ONCE = 2
+# A partition that is lost more often within so long has another owner that takes it, too.
+LOSSES_MAX = 3
+LOSSES_SECONDS = 300.0
+CONFIRM_POLL_SECONDS = 0.02
 
 
 class Restoring(Struct, frozen=True):
@@ -51,6 +59,21 @@ class RebalancedAgain(Exception):
 
 def _die(why: str, error: BaseException | None) -> None:
     die(why, error, EXIT_FENCED if isinstance(error, Fenced) else EXIT_FATAL)
+
+
+class Losses:
+    """How often partitions were lost lately, to tell a fault from a second owner that stays."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: dict[int, list[float]] = {}
+
+    def too_many(self, partition: int) -> bool:
+        """Count a loss of this partition; whether it happens again and again."""
+        now = self._clock()
+        recent = [at for at in self._times.get(partition, ()) if now - at < LOSSES_SECONDS]
+        self._times[partition] = [*recent, now]
+        return len(recent) >= LOSSES_MAX
 
 
 class Lanes(Mapping[int, Lane]):
@@ -89,6 +112,9 @@ class Lanes(Mapping[int, Lane]):
         self._lanes: dict[int, Lane] = {}
         self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
+        self._lost: list[Lane] = []
+        self._losses = Losses()
+        self.on_loss: Callable[[], bool] = lambda: False
         self.epoch = 0
 
     def __getitem__(self, partition: int) -> Lane:
@@ -116,6 +142,11 @@ class Lanes(Mapping[int, Lane]):
         return self._open.is_set() and self.lease_held
 
     @property
+    def protocol(self) -> int:
+        """The version of Kafka's transaction protocol; 0 until a partition was restored."""
+        return self._log.protocol
+
+    @property
     def restoring(self) -> Restoring | None:
         """The restore under way, or None."""
         if self._restores is None:
@@ -141,9 +172,45 @@ class Lanes(Mapping[int, Lane]):
             await asyncio.wait({self._restore_task}, timeout=DRAIN_SECONDS)
 
     async def drop(self, partitions: Iterable[int]) -> None:
-        """Forget lanes whose partitions belong to someone else now."""
+        """Forget lanes whose partitions belong to someone else now, and those that were lost."""
         dropped = [self._lanes.pop(p) for p in list(partitions) if p in self._lanes]
+        dropped += self._lost
+        self._lost = []
         await asyncio.gather(*(lane.stop() for lane in dropped))
+
+    async def confirm_membership(self) -> None:
+        """Wait for the answer to a heartbeat that is sent after now: partitions are still ours.
+
+        The process ends with EXIT_FENCED when there is none while the lease lasts.
+        """
+        lease = self._lease
+        if lease is None:
+            return
+        asked = lease.now()
+        while lease.confirmed <= asked:
+            if not lease.held:
+                self._on_failure(f"partitions {_ranges(sorted(self.lost))} {LOST}", Fenced(LOST))
+                return
+            await asyncio.sleep(CONFIRM_POLL_SECONDS)
+
+    @property
+    def lost(self) -> list[int]:
+        """Partitions whose lanes were lost and are not dropped yet."""
+        return [lane.partition for lane in self._lost]
+
+    def _lose(self, partition: int, error: Fenced) -> None:
+        """Give up a lane that can commit no more; restored again if it is still ours.
+
+        From here on nobody is answered from its rows. The process ends with EXIT_FENCED when the
+        group may have given the partition away, or when this happens again and again.
+        """
+        lane = self._lanes.pop(partition)
+        again = self._losses.too_many(partition)
+        if again or not self.lease_held or not self.on_loss():
+            self._on_failure(f"partition {partition} {LOST}", error)
+            return
+        self._lost.append(lane)
+        logger.warning("partition %s %s", partition, LOST, extra={"partition": partition})
 
     async def restore(self, partitions: Iterable[int]) -> dict[int, Lane]:
         """Fence, then read: new lanes for these partitions, not started.
@@ -254,6 +321,7 @@ class Lanes(Mapping[int, Lane]):
             positions=positions,
             positions_topic=self._positions_topic,
             die=self._on_failure,
+            lose=self._lose,
             clock=self._clock,
             commit_interval=self._commit_interval,
             slots=self._slots,

@@ -6,6 +6,7 @@ that was answered had been sent, a session cannot be over earlier here than ther
 """
 
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 
 
@@ -16,6 +17,8 @@ class Lease:
         self._seconds = seconds
         self._clock = clock
         self._until = clock()
+        # When the latest heartbeat that was answered had been sent.
+        self.confirmed = -inf
 
     @property
     def held(self) -> bool:
@@ -29,3 +32,4 @@ class Lease:
     def renew(self, sent: float) -> None:
         """A heartbeat sent then was answered."""
         self._until = max(self._until, sent + self._seconds)
+        self.confirmed = max(self.confirmed, sent)

@@ -44,7 +44,12 @@ class Writer(Protocol):
 
 
 class Log(Protocol):
-    """Where changelogs are read from and transactions are written to."""
+    """Where changelogs are read from and transactions are written to.
+
+    `protocol` is the version of Kafka's transaction protocol that is spoken; 0 until that is known.
+    """
+
+    protocol: int
 
     async def fence(self, partition: int) -> Writer:
         """Become the owner: whoever was it before can commit nothing from here on.

@@ -1,7 +1,8 @@
 """Faust's recovery, replaced: fence, restore, seek, start.
 
 Faust's own delivery of changelogs stays paused for ever. Each rebalance that Faust
-reports leads to one pass of `_recover`; a further one in between begins it again.
+reports leads to one pass of `_recover`; a further one in between begins it again. So does the
+loss of a partition that the group has not given away: it is fenced and restored again.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class LaneRecovery(Recovery):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._generation_seen = -1
+        self.lanes.on_loss = self._on_loss
 
     async def on_rebalance(
         self,
@@ -46,6 +48,15 @@ class LaneRecovery(Recovery):
         await self.lanes.drop(set(self.lanes) - owned)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
+    def _on_loss(self) -> bool:
+        """Restore lost partitions again; whether anything will come of that."""
+        if self.should_stop:
+            return False
+        # A rebalance under way ends in a pass of its own.
+        if not self.app.rebalancing:
+            self.signal_recovery_start.set()
+        return True
+
     async def on_stop(self) -> None:
         """The worker stops: let the lanes go, and their connections with them."""
         await super().on_stop()
@@ -59,9 +70,11 @@ class LaneRecovery(Recovery):
                     return
                 self.signal_recovery_start.clear()
                 try:
+                    if self.lanes.lost and not self.app.rebalancing:
+                        await self._hold_all()
                     await self._recover(self._generation_id)
                 except RebalancedAgain:
-                    logger.info("the assignment changed again: restoring anew")
+                    logger.info("the assignment changed again, or a partition was lost")
         except asyncio.CancelledError:
             raise
         except NewerState as error:
@@ -71,6 +84,26 @@ class LaneRecovery(Recovery):
             # Ended silently, recovery would leave a worker that lives and does nothing.
             if not self.should_stop:
                 die("recovery failed", error)
+
+    async def _hold_all(self) -> None:
+        """Come to rest as for a revocation, to restore a partition that was lost.
+
+        Not before the group has confirmed that it is still ours: to fence it would only end
+        its new owner. Raises RebalancedAgain when the group begins to move partitions instead.
+        """
+        await self._unless_rebalanced(self.lanes.confirm_membership())
+        self._require_no_rebalance()
+        consumer, app = self.app.consumer, self.app
+        consumer.stop_flow()
+        app.flow_control.suspend()
+        consumer.pause_partitions(consumer.assignment())
+        app.flow_control.clear()
+        await self._unless_rebalanced(self.lanes.pause())
+        self._require_no_rebalance()
+
+    def _require_no_rebalance(self) -> None:
+        if self.app.rebalancing:
+            raise RebalancedAgain
 
     async def _recover(self, generation: int) -> None:
         consumer = self.app.consumer
@@ -102,7 +135,10 @@ class LaneRecovery(Recovery):
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
-        self.app.on_rebalance_end()
+        if self.app.rebalancing:
+            self.app.on_rebalance_end()
+        if self.lanes.lost:
+            self.signal_recovery_start.set()
         logger.info("ready with %s partitions, generation %s", len(self.lanes), generation)
 
     async def _unless_rebalanced(self, work: Any) -> Any:

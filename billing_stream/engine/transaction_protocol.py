@@ -43,7 +43,8 @@ from billing_stream.engine.transaction_requests import (
     finalized_level,
 )
 
-VERSION_SECONDS_MAX = 20.0
+PROTOCOL_2_LEVEL = 2
+VERSION_SECONDS_MAX = 60.0
 RETRY_SECONDS = 0.1
 ADDED_POLL_SECONDS = 0.002
 
@@ -117,7 +118,8 @@ class TransactionalProducer(AIOKafkaProducer):
     async def start(self) -> None:
         """Connect, choose the version and take the transactional id."""
         await self.client.bootstrap()
-        self._txn_manager.protocol = 2 if await transaction_version(self.client) >= 2 else 1
+        level = await transaction_version(self.client)
+        self._txn_manager.protocol = 2 if level >= PROTOCOL_2_LEVEL else 1
         await self._sender.start()
 
     async def add_partitions(self, partitions: Iterable[TopicPartition]) -> None:

@@ -68,6 +68,12 @@ class WorkerState(Collector):
             not lanes.recovered,
         )
         yield _gauge(
+            "billing_transaction_protocol_version",
+            "Version of Kafka's transaction protocol: 2 where the cluster has finalized "
+            "transaction.version 2, else 1; 0 before the first restore",
+            lanes.protocol,
+        )
+        yield _gauge(
             "billing_worker_ready",
             "1 when /ready says so, but for a stop",
             not self._watchdog.problems(),

@@ -211,6 +211,8 @@ class SimWriter:
 class SimClient:
     """The log as one process reaches it. See `engine.log.Log`."""
 
+    protocol = 0
+
     def __init__(self, log: SimLog, process: Process) -> None:
         self._log = log
         self._process = process

@@ -43,7 +43,7 @@ def test_the_seeds_meet_every_kind_of_bad_luck() -> None:
         "stands still at committed",
         "loses its connection at sent",
         "loses its connection at committed",
-        "has another owner",
+        "lost its transactions",
         "reads (",
         "deliver what",
         "times out",

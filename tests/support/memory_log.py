@@ -54,6 +54,8 @@ class MemoryWriter:
 class MemoryLog:
     """Topics as lists. `changelogs` maps each table to its changelog topic."""
 
+    protocol = 0
+
     def __init__(self, changelogs: Mapping[str, str]) -> None:
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.topics: dict[tuple[str, int], list[Outgoing]] = {}
