@@ -34,6 +34,7 @@ from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import SettingsError
 from billing_stream.faust_credentials import credentials
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.metrics.state import Lags, WorkerState
 from billing_stream.metrics.transactions import TransactionMetrics
 from billing_stream.metrics.worker import WorkerMetrics
@@ -76,6 +77,7 @@ def build(settings: Settings) -> BillingApp:
         changelogs={table: topics.changelog(table) for table in names.TABLES},
         written=partial(topics.written_by, partitions=settings.partitions),
         reach=reach,
+        start_seconds=settings.start_deadline.total_seconds(),
     )
     metrics, tracing = WorkerMetrics(), new_tracing(settings)
     lease = Lease(settings.session_timeout.total_seconds())
@@ -237,8 +239,8 @@ def _register_timers(app: faust.App, lanes: Lanes) -> None:
     app.task(timers)
 
 
-async def check_rights(settings: Settings) -> None:
+async def check_rights(settings: Settings, deadline: StartDeadline) -> None:
     """Refuse to start where the brokers do not let this user be a worker. Raises NotAllowed."""
     group = settings.topic_prefix + settings.app_id
     ids = transactional_ids(group, 0)
-    await require_rights(client_options(settings), group, ids)
+    await require_rights(client_options(settings), group, ids, deadline=deadline)

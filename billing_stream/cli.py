@@ -14,11 +14,15 @@ from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
 from billing_stream.acls_cli import print_acls
-from billing_stream.errors import EXIT_FATAL, EXIT_NEWER_STATE, BillingError, NewerState
+from billing_stream.errors import (
+    EXIT_FATAL,
+    EXIT_NEWER_STATE,
+    EXIT_USAGE,
+    BillingError,
+    NewerState,
+)
 from billing_stream.manual import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
-
-EXIT_USAGE = 2
 
 
 class LazyGroup(click.Group):

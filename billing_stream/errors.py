@@ -4,6 +4,7 @@ BillingError
 ├── SettingsError     the environment is missing something or has it malformed
 ├── TopicsError       topics are missing or not as they must be
 ├── NotAllowed        the brokers know us, and do not let us do our work
+├── KafkaNotReady     Kafka answers, but not what a start needs, until the deadline
 ├── NewerState        rows of a newer release: this program cannot know what they mean
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
@@ -17,6 +18,9 @@ raised while a transaction is made is fatal: one log line, then the process ends
 
 EXIT_FATAL = 70
 """Of a process that ended by an error that is none of those below; its log says which."""
+
+EXIT_USAGE = 2
+"""Of a process that did nothing: wrong usage, settings or topics, or a server does not answer."""
 
 EXIT_NEWER_STATE = 65
 """Of a process that found rows of a newer release, so that a process manager can tell."""
@@ -36,6 +40,22 @@ class TopicsError(BillingError):
 
 class NotAllowed(BillingError):
     """The brokers know us, and do not let us do our work; says what, and how it is allowed."""
+
+
+class KafkaNotReady(BillingError):
+    """Kafka answers, but what was awaited did not become available in `seconds`.
+
+    `last` is the last error, None where the request had no answer at all.
+    """
+
+    def __init__(self, awaited: str, seconds: float, last: BaseException | None) -> None:
+        self.awaited = awaited
+        self.seconds = seconds
+        self.reason = "no answer" if last is None else str(last)
+        super().__init__(
+            f"Kafka answers, but {awaited} is not available after {seconds:g} s ({self.reason}).\n"
+            "BILLING_START_DEADLINE is how long a start waits; `billing-stream doctor` says more"
+        )
 
 
 class NewerState(BillingError):

@@ -7,23 +7,30 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 
 from billing_stream.errors import NotAllowed
 from billing_stream.kafka_refusals import ACLS, REFUSALS
+from billing_stream.kafka_start import StartDeadline
 
 
 async def require_rights(
-    options: Mapping[str, Any], group: str, transactional_ids: Sequence[str] = ()
+    options: Mapping[str, Any],
+    group: str,
+    transactional_ids: Sequence[str] = (),
+    *,
+    deadline: StartDeadline,
 ) -> None:
     """Raise NotAllowed when the group or a transactional id is not ours to use.
 
-    Later, Faust would wait for its group without a word. Raises KafkaError when no broker answers.
+    Waits for their coordinators, which a new cluster makes when they are first asked for. Later,
+    Faust would wait for its group without a word. Raises KafkaNotReady at the deadline, and
+    KafkaError when no broker answers.
     """
     client: Any = AIOKafkaClient(**options)
-    await client.bootstrap()
+    await deadline.retry("a broker", client.bootstrap)
     wanted = [(CoordinationType.GROUP, "group", group)]
     wanted += [(CoordinationType.TRANSACTION, "transactional id", i) for i in transactional_ids]
     try:
         for kind, what, name in wanted:
             try:
-                await client.coordinator_lookup(kind, name)
+                await deadline.coordinator(client, kind, name)
             except REFUSALS:
                 raise NotAllowed(f"Kafka does not allow it: {what} {name}: {ACLS}") from None
     finally:

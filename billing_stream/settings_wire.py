@@ -1,12 +1,15 @@
-"""How connections are secured: TLS and who we are at the brokers."""
+"""How we connect to Kafka: TLS, who we are at the brokers, and how long a start waits."""
 
 import ssl
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
+
+from billing_stream.durations import Duration
 
 
 def _env(name: str, description: str, **kwargs: Any) -> Any:
@@ -17,7 +20,7 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 
 
 class WireSettings(BaseSettings):
-    """The security of every connection to Kafka; `wire_problems` checks it as a whole.
+    """The connections to Kafka; `wire_problems` checks their security as a whole.
 
     PostgreSQL has its own in DATABASE_URL, as libpq names them: sslmode, sslrootcert, ...
     """
@@ -57,6 +60,12 @@ class WireSettings(BaseSettings):
     )
     kafka_ssl_key_password: SecretStr | None = _env(
         "KAFKA_SSL_KEY_PASSWORD", "opens the key, where it is encrypted", default=None
+    )
+    start_deadline: Duration = _env(
+        "BILLING_START_DEADLINE",
+        "at the start, wait so long for coordinators and leaders of a Kafka that answers; then "
+        "end with 2",
+        default=timedelta(seconds=60),
     )
 
     @property

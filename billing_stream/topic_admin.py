@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -13,6 +14,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_exponential
 from billing_stream.errors import TopicsError
 from billing_stream.kafka_options import client_options
 from billing_stream.kafka_refusals import ACLS
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.settings import Settings
 from billing_stream.topics import Topic, Topics
 
@@ -130,9 +132,16 @@ async def require_topics(
     *,
     partitions: int,
     replication: int,
+    deadline: StartDeadline,
 ) -> None:
-    """Raise TopicsError, saying everything that is wrong, unless all is as it must be."""
-    wrong = await check_topics(options, topics, partitions=partitions, replication=replication)
+    """Raise TopicsError, saying everything that is wrong, unless all is as it must be.
+
+    Raises KafkaNotReady at the deadline, and KafkaError when no broker answers.
+    """
+    wrong = await deadline.retry(
+        "the list of topics",
+        partial(check_topics, options, topics, partitions=partitions, replication=replication),
+    )
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
         hint = _what_to_do(wrong)
@@ -141,13 +150,14 @@ async def require_topics(
         raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
 
 
-async def check_before_start(settings: Settings) -> None:
-    """Refuse to start with topics that do not match the settings. Raises TopicsError."""
+async def check_before_start(settings: Settings, deadline: StartDeadline | None = None) -> None:
+    """Refuse to start with topics that do not match the settings. Raises as `require_topics`."""
     await require_topics(
         client_options(settings),
         Topics(settings.app_id, settings.topic_prefix).all(),
         partitions=settings.partitions,
         replication=settings.replication_factor,
+        deadline=deadline or StartDeadline.of(settings),
     )
 
 

@@ -15,6 +15,7 @@ import uvloop
 from billing_stream.app import BillingApp, build, check_rights
 from billing_stream.engine.fatal import die
 from billing_stream.errors import SettingsError
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.logs import set_up_logging
 from billing_stream.settings import Settings
 from billing_stream.topic_admin import check_before_start
@@ -108,16 +109,21 @@ class DrainingWorker(faust.Worker):
         super()._schedule_shutdown(signal)
 
 
+async def _check_kafka(settings: Settings) -> None:
+    deadline = StartDeadline.of(settings)
+    await check_before_start(settings, deadline)
+    await check_rights(settings, deadline)
+
+
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; does not return.
 
-    Raises SettingsError or TopicsError before anything is started.
+    Raises SettingsError, TopicsError, NotAllowed or KafkaNotReady before anything is started.
     """
     set_up_logging(settings)
     check_extensions()
     uvloop.install()
-    asyncio.run(check_before_start(settings))
-    asyncio.run(check_rights(settings))
+    asyncio.run(_check_kafka(settings))
     check_machine(settings)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

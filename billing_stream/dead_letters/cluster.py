@@ -18,6 +18,7 @@ class Cluster(Struct, frozen=True):
     topics: Topics
     partitions: int
     max_record_bytes: int = 262_144
+    start_seconds: float = 60.0
 
     @classmethod
     def of(cls, settings: Settings) -> "Cluster":
@@ -27,6 +28,7 @@ class Cluster(Struct, frozen=True):
             Topics(settings.app_id, settings.topic_prefix),
             settings.partitions,
             settings.max_record_bytes,
+            settings.start_deadline.total_seconds(),
         )
 
     @property

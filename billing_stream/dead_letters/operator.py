@@ -18,6 +18,7 @@ from billing_stream.engine.fate import last_states
 from billing_stream.engine.kafka_log import FENCED, mark_the_last, new_producer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.errors import DeadLettersError
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.schemas import DeadLetterAction
 
 SECONDS_MAX = 20.0
@@ -51,8 +52,11 @@ class Operator:
         )
         try:
             # Asked before the fence, which resets it.
-            states = await last_states(cluster.options, [name])
-            await self._producer.start()
+            deadline = StartDeadline(cluster.start_seconds, answered=True)
+            states = await last_states(cluster.options, [name], deadline)
+            await deadline.retry(
+                f"the coordinator of transactional id {name}", self._producer.start
+            )
             await mark_the_last(self._producer, states.get(name), cluster.written())
             self.ledger = await read_ledger(cluster, whole=True)
         except EXPECTED as error:

@@ -11,6 +11,7 @@ from billing_stream import topics as names
 from billing_stream.dev.client import client_token
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import AppEnv, Settings
 from billing_stream.topic_admin import require_topics
@@ -77,6 +78,7 @@ async def _tell(settings: Settings, merchant_id: str, domain: str, platform: str
         [topic for topic in topics if topic.name == settings.topic_prefix + names.MERCHANT_CREATED],
         partitions=settings.partitions,
         replication=settings.replication_factor,
+        deadline=StartDeadline.of(settings),
     )
     producer = AIOKafkaProducer(**client_options(settings), acks="all")
     await producer.start()

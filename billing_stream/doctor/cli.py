@@ -109,8 +109,9 @@ def doctor(seconds: float, as_json: bool) -> None:
     Settings, the data folder, brokers, topics, what this user may do, the workers that run, the
     version of the rows, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
     """
-    # What the client has to say of a broker that is away is a finding.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # What is logged of a broker that is away, or not ready, is a finding.
+    for name in ("aiokafka", "billing_stream.kafka_start"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.exit(asyncio.run(_run(Settings.from_env(), seconds, as_json)))
 
 

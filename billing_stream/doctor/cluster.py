@@ -4,19 +4,21 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
 
 from billing_stream.doctor.finding import Finding, fail, ok, warn
 from billing_stream.engine.kafka_log import transactional_ids
-from billing_stream.errors import NotAllowed
+from billing_stream.errors import KafkaNotReady, NotAllowed
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.rights import require_rights
 from billing_stream.settings import Settings
 from billing_stream.topic_admin import IN_SYNC, check_topics, weakly_kept
 from billing_stream.topics import Topics
 
 # Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
-STATE, MEMBERS = 2, 5
+ERROR, STATE, MEMBERS = 0, 2, 5
+WAIT_SECONDS = 3.0
 
 
 async def check_brokers(settings: Settings) -> AsyncIterator[Finding]:
@@ -74,13 +76,20 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether this user may use the group and each transactional id."""
+    """Whether this user may use the group and each transactional id.
+
+    A new cluster has no coordinators yet: they are waited for, WAIT_SECONDS at most.
+    """
     group = settings.topic_prefix + settings.app_id
     ids = [i for p in range(settings.partitions) for i in transactional_ids(group, p)]
     try:
-        await require_rights(client_options(settings), group, ids)
+        await require_rights(
+            client_options(settings), group, ids, deadline=StartDeadline(WAIT_SECONDS)
+        )
     except NotAllowed as error:
         yield fail("rights", str(error), "billing-stream topics acls worker --user ... | sh")
+    except KafkaNotReady as error:
+        yield _not_yet("rights", error)
     else:
         yield ok("rights", f"the group {group} and {len(ids)} transactional ids may be used")
 
@@ -90,10 +99,19 @@ async def check_workers(settings: Settings) -> AsyncIterator[Finding]:
     group = settings.topic_prefix + settings.app_id
 
     async def describe(client: AIOKafkaAdminClient) -> Any:
-        return await client.describe_consumer_groups([group])
+        (answer,) = await client.describe_consumer_groups([group])
+        (found,) = answer.groups
+        if found[ERROR]:
+            raise for_code(found[ERROR])(group)
+        return found
 
-    (answer,) = await _ask(settings, describe)
-    (found,) = answer.groups
+    try:
+        found = await StartDeadline(WAIT_SECONDS).retry(
+            f"the coordinator of group {group}", lambda: _ask(settings, describe)
+        )
+    except KafkaNotReady as error:
+        yield _not_yet("workers", error)
+        return
     state, members = found[STATE], found[MEMBERS]
     if not members:
         yield warn("workers", "none runs: records wait", "billing-stream worker")
@@ -110,6 +128,16 @@ async def _ask(settings: Settings, question: Any) -> Any:
         return await question(client)
     finally:
         await client.close()
+
+
+def _not_yet(check: str, error: KafkaNotReady) -> Finding:
+    return fail(
+        check,
+        f"coordinator not available yet: {error.awaited} ({error.reason})",
+        "run it again in a moment: a new cluster creates its coordinators on first use, and "
+        "workers wait BILLING_START_DEADLINE for them. If it stays so, see the brokers' logs: "
+        "__consumer_offsets and __transaction_state need as many brokers as they have replicas",
+    )
 
 
 def _words(error: BaseException) -> str:

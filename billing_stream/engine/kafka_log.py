@@ -29,6 +29,7 @@ from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
 from billing_stream.engine.transaction_protocol import TransactionalProducer
 from billing_stream.kafka_refusals import REFUSALS
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.upcasting.versions import WRITTEN, present
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,8 @@ def _append(batch: Any, record: Outgoing) -> bool:
 class KafkaLog:
     """Changelogs and transactions of one app on a Kafka cluster.
 
-    `changelogs` maps each table to its changelog topic.
+    `changelogs` maps each table to its changelog topic. `start_seconds`: so long `fence` waits for
+    coordinators.
     """
 
     def __init__(
@@ -218,23 +220,34 @@ class KafkaLog:
         changelogs: Mapping[str, str],
         written: Written | None = None,
         reach: Reach = pass_by,
+        start_seconds: float = 60.0,
     ) -> None:
         self._options = options
         self._written = written or (lambda p: [(topic, p) for topic in changelogs.values()])
         self._app_id = app_id
         self._reach = reach
+        self._start_seconds = start_seconds
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.protocol = 0
 
     async def fence(self, partition: int) -> KafkaWriter:
-        """Take the partition's transactional ids: ends and fences whoever had them."""
+        """Take the partition's transactional ids: ends and fences whoever had them.
+
+        Raises KafkaNotReady when their coordinators are not available in time.
+        """
+        deadline = StartDeadline(self._start_seconds, answered=True)
         ids = transactional_ids(self._app_id, partition)
-        states = await last_states(self._options, ids)
+        states = await last_states(self._options, ids, deadline)
         producers = [
             new_producer(self._options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids
         ]
         try:
-            await asyncio.gather(*(producer.start() for producer in producers))
+            await asyncio.gather(
+                *(
+                    deadline.retry(f"the coordinator of transactional id {name}", producer.start)
+                    for producer, name in zip(producers, ids, strict=True)
+                )
+            )
             self._note_protocol(producers[0].protocol)
             # Known from the start: in its first transaction a producer would ask for one topic
             # after the other, while records wait.

@@ -13,6 +13,7 @@ from billing_stream import topics as names
 from billing_stream.domain.outcomes import MerchantForgotten
 from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.schemas import place
 from billing_stream.topics import Topics
 
@@ -43,6 +44,7 @@ async def forget(
     merchant_id: str,
     *,
     seconds_max: float,
+    deadline: StartDeadline,
 ) -> Outcome:
     """Ask for it, and wait for what comes of it.
 
@@ -63,7 +65,7 @@ async def forget(
         consumer.assign(watch.read)
         for tp, end in (await consumer.end_offsets(watch.read)).items():
             consumer.seek(tp, end)
-        watch.offset = await _send(options, watch.commands, merchant_id)
+        watch.offset = await _send(options, watch.commands, merchant_id, deadline)
         try:
             async with asyncio.timeout(seconds_max):
                 return await watch.outcome(consumer, options)
@@ -73,10 +75,12 @@ async def forget(
         await consumer.stop()
 
 
-async def _send(options: Mapping[str, Any], to: TopicPartition, merchant_id: str) -> int:
+async def _send(
+    options: Mapping[str, Any], to: TopicPartition, merchant_id: str, deadline: StartDeadline
+) -> int:
     producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
-    await producer.start()
     try:
+        await deadline.retry("a producer id", producer.start)
         command = {"command": "forget_merchant", "merchant_id": merchant_id}
         sent = await producer.send_and_wait(
             to.topic,

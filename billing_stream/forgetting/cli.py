@@ -13,6 +13,7 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.forgetting import asking, remains
 from billing_stream.forgetting.asking import Fate, Outcome
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
 from billing_stream.options import Duration
 from billing_stream.progress import progress, waiting
@@ -78,6 +79,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
         click.confirm(f"remove what is personal of merchant {merchant}, for good?", abort=True)
     topics = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
+    deadline = StartDeadline.of(settings)
     # On other partitions than the topics have, no worker would find it.
     asyncio.run(
         require_topics(
@@ -85,10 +87,16 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
             topics.all(),
             partitions=settings.partitions,
             replication=settings.replication_factor,
+            deadline=deadline,
         )
     )
     asked = asking.forget(
-        options, topics, settings.partitions, merchant, seconds_max=wait.total_seconds()
+        options,
+        topics,
+        settings.partitions,
+        merchant,
+        seconds_max=wait.total_seconds(),
+        deadline=deadline,
     )
     with waiting("waiting for a worker to carry it out"):
         outcome = asyncio.run(asked)

@@ -22,6 +22,7 @@ from billing_stream.importing.old_database import PURCHASES, RECORDS, OldDatabas
 from billing_stream.importing.report import Report
 from billing_stream.importing.sending import Block, Ends, Sender, records_of, sending
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.progress import progress
 from billing_stream.settings import Settings
 from billing_stream.topic_admin import require_topics
@@ -78,7 +79,8 @@ class Import:
         checkpoint = Checkpoint.of(self._settings.data_dir, await old.identity(), *target)
         if self._asked.fresh:
             checkpoint.clear()
-        async with sending(self._kafka, target[0], self._settings.partitions) as sender:
+        deadline = StartDeadline.of(self._settings)
+        async with sending(self._kafka, target[0], self._settings.partitions, deadline) as sender:
             await self._send(old, sender, checkpoint)
         if self._asked.compare and self._ends:
             wait = self._asked.wait.total_seconds()
@@ -168,6 +170,7 @@ class Import:
             [topic for topic in self._topics.all() if topic.name in wanted],
             partitions=self._settings.partitions,
             replication=self._settings.replication_factor,
+            deadline=StartDeadline.of(self._settings),
         )
 
     async def _cluster(self) -> str:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from billing_stream.domain.commands import OLD_PURCHASES_MAX, ImportMerchant
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.importing.errors import ImportFailed
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.schemas import encode
 
 Ends = dict[int, int]
@@ -90,7 +91,9 @@ class Sender:
 
 
 @asynccontextmanager
-async def sending(options: Mapping[str, Any], topic: str, partitions: int) -> AsyncIterator[Sender]:
+async def sending(
+    options: Mapping[str, Any], topic: str, partitions: int, deadline: StartDeadline
+) -> AsyncIterator[Sender]:
     """A producer that repeats what was not acknowledged, and doubles nothing by it."""
     producer = AIOKafkaProducer(
         **options,
@@ -99,8 +102,8 @@ async def sending(options: Mapping[str, Any], topic: str, partitions: int) -> As
         linger_ms=_LINGER_MS,
         max_batch_size=_BATCH_BYTES,
     )
-    await producer.start()
     try:
+        await deadline.retry("a producer id", producer.start)
         yield Sender(producer, topic, partitions)
     except KafkaError as error:
         raise ImportFailed(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.progress import progress
 from billing_stream.projector.batch import Place
 from billing_stream.projector.database import Database, close
@@ -38,7 +39,7 @@ async def rebuild(settings: Settings) -> None:
     fresh = live.beside("next")
     topics = Topics(settings.app_id, settings.topic_prefix)
     records = Records(topics)
-    await require_readable(settings, records, topics)
+    await require_readable(settings, records, topics, StartDeadline.of(settings))
     places = [(topic, number) for topic in records.topics for number in range(settings.partitions)]
     began = time.monotonic()
     try:

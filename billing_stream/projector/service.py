@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from billing_stream.errors import SettingsError
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.projector.database import Database
 from billing_stream.projector.metrics import Metrics
 from billing_stream.projector.projector import Projector
@@ -36,7 +37,9 @@ def database_of(settings: Settings) -> Database:
     return Database(url, settings.projection_schema)
 
 
-async def require_readable(settings: Settings, records: Records, topics: Topics) -> None:
+async def require_readable(
+    settings: Settings, records: Records, topics: Topics, deadline: StartDeadline
+) -> None:
     """Raise TopicsError unless all topics that we read are there as they must be."""
     wanted = [topic for topic in topics.all() if topic.name in set(records.topics)]
     await require_topics(
@@ -44,6 +47,7 @@ async def require_readable(settings: Settings, records: Records, topics: Topics)
         wanted,
         partitions=settings.partitions,
         replication=settings.replication_factor,
+        deadline=deadline,
     )
 
 
@@ -55,9 +59,10 @@ async def run(settings: Settings) -> None:
     database = database_of(settings)
     topics = Topics(settings.app_id, settings.topic_prefix)
     records, metrics = Records(topics), Metrics()
-    await require_readable(settings, records, topics)
+    deadline = StartDeadline.of(settings)
+    await require_readable(settings, records, topics, deadline)
     group = settings.projector_group or f"{settings.topic_prefix}{settings.app_id}-projector"
-    await require_rights(client_options(settings), group)
+    await require_rights(client_options(settings), group, deadline=deadline)
     reader = Reader.of_group(
         client_options(settings),
         records.topics,

@@ -16,6 +16,7 @@ from billing_stream import topics as known
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_start import StartDeadline
 from billing_stream.manual import SETTINGS, manual
 from billing_stream.progress import progress, waiting
 from billing_stream.replaying.cli import check_partitions, replay_cluster
@@ -144,8 +145,8 @@ async def _send(settings: Settings, corrections: Sequence[Correction]) -> None:
     producer = AIOKafkaProducer(
         **client_options(settings), acks="all", enable_idempotence=True, linger_ms=5
     )
-    await producer.start()
     try:
+        await StartDeadline.of(settings).retry("a producer id", producer.start)
         sent = [
             await producer.send(
                 topic,

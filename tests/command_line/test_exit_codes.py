@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.cli import EXIT_USAGE
 from billing_stream.dev.cli import EXIT_DOWN
 from billing_stream.engine import fatal
 from billing_stream.engine.points import EXIT_CRASHED
-from billing_stream.errors import EXIT_FATAL
+from billing_stream.errors import EXIT_FATAL, EXIT_USAGE
 from billing_stream.manual import EXIT_INTERRUPTED
 from tests.command_line.test_help import EVERY, help_of
 from tests.support.worker import environment, run

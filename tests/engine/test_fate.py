@@ -17,6 +17,7 @@ from billing_stream.engine.ends import decided_ends
 from billing_stream.engine.fate import last_states
 from billing_stream.engine.kafka_log import KafkaLog, KafkaWriter
 from billing_stream.engine.processor import Outgoing
+from billing_stream.kafka_start import StartDeadline
 
 CHANGELOG = "app-rows-changelog"
 SHARED = "shared"
@@ -142,6 +143,6 @@ async def test_an_id_never_used_has_no_state(kafka_of_our_own: str) -> None:
     options = {"bootstrap_servers": kafka_of_our_own}
     writer = await log_on(kafka_of_our_own).fence(0)
 
-    assert await last_states(options, ["nobody"]) == {}
-    assert await last_states(options, ["app-0-0"]) == {"app-0-0": "Empty"}
+    assert await last_states(options, ["nobody"], StartDeadline(20)) == {}
+    assert await last_states(options, ["app-0-0"], StartDeadline(20)) == {"app-0-0": "Empty"}
     await writer.close()
