@@ -16,10 +16,8 @@ from billing_stream import __version__
 from billing_stream.acls_cli import print_acls
 from billing_stream.errors import (
     EXIT_FATAL,
-    EXIT_NEWER_STATE,
     EXIT_USAGE,
     BillingError,
-    NewerState,
 )
 from billing_stream.manual import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
@@ -141,6 +139,7 @@ class LazyGroup(click.Group):
             65: "the rows are of a newer release",
             70: "a fatal error: the log, or the traceback, says which",
             75: "another worker has taken over",
+            78: "the consumer group does not accept it",
             130: "stopped by Ctrl-C",
         },
         examples=[
@@ -182,6 +181,7 @@ def cli(context: click.Context) -> None:
             65: "the rows are of a newer release: run that one",
             70: "a fatal error; the log says which. Nothing is lost: start it again",
             75: "another worker has taken its partitions over: start it again",
+            78: "the consumer group does not accept it; the log says why",
         },
         examples=[
             "billing-stream worker",
@@ -305,7 +305,7 @@ def main() -> None:
         if lines is None:
             _fatal()
         click.echo(f"billing-stream: {lines}", err=True)
-        sys.exit(EXIT_NEWER_STATE if isinstance(error, NewerState) else EXIT_USAGE)
+        sys.exit(error.exit_code if isinstance(error, BillingError) else EXIT_USAGE)
     except SystemExit as end:
         # click says 1 then, as for a difference that was found.
         if _interrupted(end.__context__):

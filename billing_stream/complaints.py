@@ -3,10 +3,10 @@
 import asyncio
 import logging
 
-from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from billing_stream.errors import BillingError, SettingsError
-from billing_stream.kafka_errors import is_retriable
+from billing_stream.kafka_errors import ErrorClass, class_of
 from billing_stream.kafka_refusals import refusal
 from billing_stream.kafka_trouble import connection_trouble, is_connection_failure
 from billing_stream.settings import Settings
@@ -28,7 +28,7 @@ def complaint(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, UnknownTopicOrPartitionError):
         return "a topic is not there: `billing-stream topics check` says which"
-    if isinstance(error, KafkaTimeoutError) or is_retriable(error):
+    if class_of(error) is ErrorClass.RETRIABLE:
         return f"Kafka does not answer in time ({error}): `billing-stream doctor` looks at it"
     return None
 

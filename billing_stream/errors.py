@@ -5,6 +5,7 @@ BillingError
 ├── TopicsError       topics are missing or not as they must be
 ├── NotAllowed        the brokers know us, and do not let us do our work
 ├── KafkaNotReady     Kafka answers, but not what a start needs, until the deadline
+├── GroupRefused      the consumer group does not accept this process as a member
 ├── NewerState        rows of a newer release: this program cannot know what they mean
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
@@ -16,18 +17,25 @@ A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatev
 raised while a transaction is made is fatal: one log line, then the process ends at once.
 """
 
+from typing import ClassVar
+
 EXIT_FATAL = 70
 """Of a process that ended by an error that is none of those below; its log says which."""
 
 EXIT_USAGE = 2
 """Of a process that did nothing: wrong usage, settings or topics, or a server does not answer."""
 
+EXIT_GROUP = 78
+"""Of a process that its consumer group does not accept: settings, or rights, must change."""
+
 EXIT_NEWER_STATE = 65
 """Of a process that found rows of a newer release, so that a process manager can tell."""
 
 
 class BillingError(Exception):
-    """What we raise on purpose; its text is for people."""
+    """What we raise on purpose; its text is for people. A process that it ends has `exit_code`."""
+
+    exit_code: ClassVar[int] = EXIT_USAGE
 
 
 class SettingsError(BillingError):
@@ -58,8 +66,16 @@ class KafkaNotReady(BillingError):
         )
 
 
+class GroupRefused(BillingError):
+    """The consumer group does not accept this process; says why, and what to change."""
+
+    exit_code = EXIT_GROUP
+
+
 class NewerState(BillingError):
     """A row that a newer release wrote; says where, and what to do."""
+
+    exit_code = EXIT_NEWER_STATE
 
 
 class InvalidRecord(BillingError):

@@ -1,19 +1,51 @@
-"""What an error of Kafka means: whether the same request can succeed later."""
+"""What can be done after an error of Kafka; docs/kafka-errors.md has each code with the reason."""
+
+from enum import StrEnum
 
 from aiokafka import errors as kafka
 
 
-def is_retriable(error: BaseException | None) -> bool:
-    """Whether the error, or the one that it wraps, can pass when the request is repeated.
+class ErrorClass(StrEnum):
+    """What can be done after an error.
 
-    A topic that does not exist is not waited for, although Kafka counts it among these.
+    RETRIABLE: the same request again. ABORTABLE: the transaction cannot commit, the next one can.
+    FENCED: another owner has taken over. FATAL: nothing, until somebody changes something.
     """
+
+    RETRIABLE = "retriable"
+    ABORTABLE = "abortable"
+    FENCED = "fenced"
+    FATAL = "fatal"
+
+
+# By the numbers of the protocol: the client has no names for those from 80 on.
+_RETRIABLE = frozenset({3, 5, 6, 7, 9, 14, 15, 16, 19, 20, 22, 25, 27, 41, 46, 51, 55, 56, 79})
+_ABORTABLE = frozenset({2, 10, 17, 18, 29, 32, 45, 59, 87, 120})
+_FENCED = frozenset({47, 49, 82, 90})
+
+
+def class_of_code(code: int) -> ErrorClass:
+    """The class of an error code of the protocol; one that is not known is fatal."""
+    if code in _RETRIABLE:
+        return ErrorClass.RETRIABLE
+    if code in _ABORTABLE:
+        return ErrorClass.ABORTABLE
+    return ErrorClass.FENCED if code in _FENCED else ErrorClass.FATAL
+
+
+def class_of(error: BaseException | None) -> ErrorClass:
+    """The class of an error of the client, or of the one that it has wrapped in it."""
     while error is not None:
-        if isinstance(error, kafka.UnknownTopicOrPartitionError):
-            return False
-        if isinstance(error, kafka.ConcurrentTransactions):
-            return True
-        if isinstance(error, kafka.KafkaError) and error.retriable:
-            return True
+        match error:
+            case kafka.BrokerResponseError():
+                return class_of_code(error.errno)
+            case kafka.ProducerFenced():
+                return ErrorClass.FENCED
+            case kafka.RecordTooLargeError():
+                return ErrorClass.ABORTABLE
+            case kafka.KafkaError() if error.retriable or isinstance(
+                error, kafka.KafkaTimeoutError
+            ):
+                return ErrorClass.RETRIABLE
         error = error.__cause__
-    return False
+    return ErrorClass.FATAL

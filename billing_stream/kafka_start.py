@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from aiokafka.client import CoordinationType
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from billing_stream.errors import KafkaNotReady
-from billing_stream.kafka_errors import is_retriable
+from billing_stream.kafka_errors import ErrorClass, class_of
 from billing_stream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,9 @@ class StartDeadline:
     def _can_pass(self, error: BaseException) -> bool:
         if isinstance(error, KafkaConnectionError) and not self._answered:
             return False
-        return is_retriable(error)
+        # Kafka counts a missing topic among what can pass; it has to be created.
+        missing = isinstance(error, UnknownTopicOrPartitionError)
+        return not missing and class_of(error) is ErrorClass.RETRIABLE
 
 
 async def find_coordinator(client: Any, kind: CoordinationType, name: str) -> int:

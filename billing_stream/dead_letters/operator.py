@@ -15,9 +15,10 @@ from billing_stream.dead_letters.copies import Copy
 from billing_stream.dead_letters.ledger import Ledger, read_ledger
 from billing_stream.dead_letters.letters import Letter
 from billing_stream.engine.fate import last_states
-from billing_stream.engine.kafka_log import FENCED, mark_the_last, new_producer
+from billing_stream.engine.kafka_log import mark_the_last, new_producer
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.errors import DeadLettersError
+from billing_stream.kafka_errors import ErrorClass, class_of
 from billing_stream.kafka_start import StartDeadline
 from billing_stream.schemas import DeadLetterAction
 
@@ -147,7 +148,7 @@ class Operator:
 def _told(error: BaseException) -> DeadLettersError:
     """The error, as it is told to people."""
     # The client wraps what it did not expect in the middle of a transaction.
-    if isinstance(error, IllegalOperation) or isinstance(error.__cause__ or error, FENCED):
+    if isinstance(error, IllegalOperation) or class_of(error) is ErrorClass.FENCED:
         return DeadLettersError(
             "someone else began to act on dead letters, and one does at a time. What was done is "
             "in the ledger: run it again, and what was done is left out"

@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 
-from billing_stream.errors import EXIT_FATAL as EXIT_FATAL
+from billing_stream.engine.log import Fenced
+from billing_stream.errors import EXIT_FATAL, GroupRefused, KafkaNotReady, NewerState
+from billing_stream.kafka_errors import ErrorClass, class_of
 from billing_stream.kafka_refusals import refusal
 
 EXIT_FENCED = 75
@@ -12,11 +14,23 @@ EXIT_FENCED = 75
 logger = logging.getLogger(__name__)
 
 
-def die(why: str, error: BaseException | None = None, code: int = EXIT_FATAL) -> None:
+def exit_code_of(error: BaseException | None) -> int:
+    """The exit code of a worker that this error ends."""
+    if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
+        return error.exit_code
+    if isinstance(error, Fenced) or class_of(error) is ErrorClass.FENCED:
+        return EXIT_FENCED
+    return EXIT_FATAL
+
+
+def die(why: str, error: BaseException | None = None) -> None:
     """Log one line with the cause and end at once; the log has the truth, memory may not.
 
     No clean-up: a graceful stop would acknowledge what was never committed.
     """
+    code = exit_code_of(error)
+    if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
+        why, error = str(error), None
     refused = refusal(error)
     if refused is not None:
         why, error = f"{why}: {refused}", None

@@ -7,27 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import (
-    IllegalOperation,
-    InvalidProducerEpoch,
-    InvalidProducerIdMapping,
-    InvalidTxnState,
-    KafkaError,
-    ProducerFenced,
-)
+from aiokafka.errors import IllegalOperation, KafkaError
 
 from billing_stream.engine.ends import decided_ends
-from billing_stream.engine.fate import (
-    ABORTED,
-    COMMITTED,
-    REQUEST_TIMEOUT_MS,
-    SECONDS_MAX,
-    last_states,
-)
+from billing_stream.engine.fate import ABORTED, COMMITTED, REQUEST_TIMEOUT_MS, last_states
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.points import Point, Reach, pass_by
 from billing_stream.engine.processor import Outgoing
 from billing_stream.engine.transaction_protocol import TransactionalProducer
+from billing_stream.kafka_errors import ErrorClass, class_of
 from billing_stream.kafka_refusals import REFUSALS
 from billing_stream.kafka_start import StartDeadline
 from billing_stream.upcasting.versions import WRITTEN, present
@@ -48,9 +36,9 @@ FETCH_BYTES = 4 << 20
 # More at once do not stay in the cache of the processor.
 RESTORE_RECORDS_PER_READ = 1_000
 PROGRESS_SECONDS = 2.0
-# A new owner's epochs can have used up the producer id, or the id expired after idle days.
-FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 FENCED_SECONDS_MAX = 2.0
+# A process that ended before the failover of a broker would only begin again.
+FAILOVER_SECONDS_MAX = 60.0
 # The client wants lists; most records have one of these.
 NO_HEADERS: list[tuple[str, bytes]] = []
 OF_ROWS: list[tuple[str, bytes]] = list(WRITTEN)
@@ -112,17 +100,15 @@ class KafkaWriter:
             await asyncio.gather(*sent)
             self._reach(Point.SENT)
             await producer.commit_transaction()
-        except InvalidTxnState as error:
-            # Where one topic is refused, what went to the others fails of it, in other words.
-            refused = await _first_refused(sent)
-            if refused is not None:
-                raise refused from error
-            raise
         except (KafkaError, IllegalOperation) as error:
-            # The producer wraps what ends it, and makes the call after a fenced batch illegal.
-            if await _any_fenced(sent) or isinstance(error.__cause__ or error, FENCED):
+            # What ended the transaction can be in a batch; all that follows fails in other words.
+            errors = [error, *await _errors(sent)]
+            if any(class_of(one) is ErrorClass.FENCED for one in errors):
                 raise Fenced(str(error.__cause__ or error)) from error
-            raise
+            refused = next((one for one in errors if isinstance(one, REFUSALS)), None)
+            if refused is None or refused is error:
+                raise
+            raise refused from error
 
     async def _send(
         self,
@@ -169,20 +155,12 @@ async def mark_the_last(
     if state not in COMMITTED and state not in ABORTED:
         return
     await producer.begin_transaction()
-    async with asyncio.timeout(SECONDS_MAX):
+    async with asyncio.timeout(FAILOVER_SECONDS_MAX):
         await producer.add_partitions(TopicPartition(*written_in) for written_in in written)
     if state in COMMITTED:
         await producer.commit_transaction()
     else:
         await producer.abort_transaction()
-
-
-async def _any_fenced(sent: "list[asyncio.Future[Any]]") -> bool:
-    return any(isinstance(error, FENCED) for error in await _errors(sent))
-
-
-async def _first_refused(sent: "list[asyncio.Future[Any]]") -> BaseException | None:
-    return next((e for e in await _errors(sent) if isinstance(e, REFUSALS)), None)
 
 
 async def _errors(sent: "list[asyncio.Future[Any]]") -> list[BaseException | None]:

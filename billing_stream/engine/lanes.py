@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from billing_stream.engine.fatal import EXIT_FATAL, EXIT_FENCED, die
+from billing_stream.engine.fatal import die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
@@ -57,10 +57,6 @@ class RebalancedAgain(Exception):
     """The assignment changed while we restored."""
 
 
-def _die(why: str, error: BaseException | None) -> None:
-    die(why, error, EXIT_FENCED if isinstance(error, Fenced) else EXIT_FATAL)
-
-
 class Losses:
     """How often partitions were lost lately, to tell a fault from a second owner that stays."""
 
@@ -88,7 +84,7 @@ class Lanes(Mapping[int, Lane]):
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         commits_at_once: int = COMMITS_AT_ONCE,
-        on_failure: Die = _die,
+        on_failure: Die = die,
         reach: Reach = pass_by,
         poison: PoisonLimits | None = None,
         lease: Lease | None = None,

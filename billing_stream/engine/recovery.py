@@ -16,7 +16,6 @@ from mode import Service
 
 from billing_stream.engine.fatal import die
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
-from billing_stream.errors import EXIT_NEWER_STATE, EXIT_USAGE, KafkaNotReady, NewerState
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.recovery")
@@ -77,11 +76,6 @@ class LaneRecovery(Recovery):
                     logger.info("the assignment changed again, or a partition was lost")
         except asyncio.CancelledError:
             raise
-        except NewerState as error:
-            # Before anything of ours was written: only the newer release may go on here.
-            die(str(error), code=EXIT_NEWER_STATE)
-        except KafkaNotReady as error:
-            die(str(error), code=EXIT_USAGE)
         except BaseException as error:
             # Ended silently, recovery would leave a worker that lives and does nothing.
             if not self.should_stop:

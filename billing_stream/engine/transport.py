@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import aiokafka
@@ -21,9 +22,11 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.fatal import die
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.lease import Lease
+from billing_stream.group_membership import OnLost, watch_membership
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.transport")
@@ -33,20 +36,27 @@ FETCH_WAIT_MS = 50
 GETMANY_SECONDS_MAX = 0.25
 
 
+LOST = "the membership in the consumer group has ended"
+
+
 class PositionLost(Exception):
     """An input no longer has the records to go on from: it was cut short, or made anew."""
 
 
 class LeasedConsumer(aiokafka.AIOKafkaConsumer):
-    """Renews the lease with each heartbeat that is answered."""
+    """Renews the lease with each heartbeat that is answered; without a group the process ends."""
 
-    def __init__(self, *args: Any, lease: Lease, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, lease: Lease, on_lost: OnLost | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._lease = lease
+        self._on_lost = on_lost or partial(die, LOST)
 
     async def start(self) -> None:
         """Connect, and have an eye on the heartbeats from then on."""
         await super().start()
+        watch_membership(self, self._on_lost)
         coordinator, lease = self._coordinator, self._lease
         beat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
 

@@ -28,6 +28,7 @@ logger = logging.getLogger("billing_stream.projector")
             2: "wrong settings, topics or tables",
             65: "the rows are of a newer release: run that one",
             70: "a fatal error",
+            78: "the consumer group does not accept it; the log says why",
         },
         examples=[
             "DATABASE_URL=postgresql://billing@db/billing billing-stream projector",

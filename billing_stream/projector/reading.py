@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from billing_stream.group_membership import refusal_of, watch_membership
 from billing_stream.projector.batch import Place
 from billing_stream.projector.errors import ProjectionError
 from billing_stream.projector.records import Record
@@ -28,8 +29,11 @@ IDLE_MS_MAX = 2**31 - 1
 class Reader:
     """Partitions, each either placed at a position or waiting to be."""
 
-    def __init__(self, consumer: Any) -> None:
+    def __init__(self, consumer: Any, group: str | None = None) -> None:
         self._consumer = consumer
+        self._group = group
+        # What ended the membership in the group.
+        self._lost: list[BaseException] = []
         # The next offset to be read of each.
         self.placed: dict[Place, int] = {}
         # Where the database stands, as far as we know; kept while it is away.
@@ -49,7 +53,7 @@ class Reader:
             heartbeat_interval_ms=session_ms // 4,
             max_poll_interval_ms=IDLE_MS_MAX,
         )
-        reader = cls(consumer)
+        reader = cls(consumer, group)
         consumer.subscribe(topics, listener=_Listener(reader))
         return reader
 
@@ -61,8 +65,13 @@ class Reader:
         return cls(consumer)
 
     async def start(self) -> None:
-        """Connect. Raises KafkaConnectionError when no broker answers."""
-        await self._consumer.start()
+        """Connect. Raises KafkaConnectionError when no broker answers, and GroupRefused."""
+        try:
+            await self._consumer.start()
+        except KafkaError as error:
+            raise (refusal_of(self._group, error) if self._group else None) or error from None
+        if self._group is not None:
+            watch_membership(self._consumer, self._lost.append)
 
     async def stop(self) -> None:
         """Leave the group and disconnect."""
@@ -98,8 +107,11 @@ class Reader:
     async def read(self, records_max: int) -> tuple[Records, dict[Place, int]]:
         """Committed records of placed partitions, and the offsets from which they were read.
 
-        Nothing when none came in a while. Raises ProjectionError when they come from before those.
+        Nothing when none came in a while. Raises ProjectionError when they come from before those,
+        and GroupRefused when this process can no longer be a member of the group.
         """
+        if self._lost:
+            raise self._lost[0]
         if not self.placed:
             # Without partitions given, the client would read all.
             await asyncio.sleep(READ_WAIT_MS / 1000)

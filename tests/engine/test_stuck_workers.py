@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.dev.cluster import Cluster
-from billing_stream.engine.fatal import EXIT_FATAL
+from billing_stream.errors import EXIT_FATAL
 from tests.engine import stalled_worker
 from tests.support.shop import create_merchants, shop
 from tests.support.worker import Worker, create_topics, environment, worker

@@ -1,0 +1,192 @@
+"""Every error code that a broker can answer has a class, and the engine acts accordingly."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaError, kafka_errors
+
+from billing_stream.engine.fatal import EXIT_FENCED, exit_code_of
+from billing_stream.engine.kafka_log import KafkaLog
+from billing_stream.engine.lease import Lease
+from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.transport import LeasedConsumer
+from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, GroupRefused
+from billing_stream.kafka_errors import ErrorClass, class_of, class_of_code
+from billing_stream.projector.reading import Reader
+from tests.support.stand_in import StandIn, stand_in
+
+PAGE = (Path(__file__).parents[2] / "docs" / "kafka-errors.md").read_text()
+ROW = re.compile(r"^\| (-?\d+) \| `([A-Z_]+)` \| (\w+) \| ([^|]+) \| [^|]+ \|$", re.M)
+OTHERS = re.compile(r"^\| (\d+)(?: to (\d+))? \|", re.M)
+ROWS = [
+    (int(code), name, ErrorClass(kind), requests.split(", "))
+    for code, name, kind, requests in ROW.findall(PAGE)
+]
+TOPIC = "app-rows-changelog"
+WRITING = {"FindCoordinator", "InitProducerId", "AddPartitionsToTxn", "Produce", "EndTxn"}
+JOINING = {"JoinGroup", "SyncGroup", "Heartbeat"}
+# The broker has them already: the client counts the batch as written.
+WRITTEN_BEFORE = 46
+
+
+def answers(to: set[str], *kinds: ErrorClass) -> list[Any]:
+    """The rows of the page for these requests, as parameters."""
+    return [
+        pytest.param(request, code, kind, id=f"{request}-{name}")
+        for code, name, kind, requests in ROWS
+        for request in requests
+        if request in to and (not kinds or kind in kinds)
+    ]
+
+
+def test_page_has_the_class_of_every_code_of_the_client() -> None:
+    assert {code: kind for code, _, kind, _ in ROWS} == {c: class_of_code(c) for c, *_ in ROWS}
+    others = {
+        code
+        for first, last in OTHERS.findall(PAGE.split("## Not answers to our requests")[1])
+        for code in range(int(first), int(last or first) + 1)
+    }
+    listed = {code for code, *_ in ROWS}
+    assert set(kafka_errors) - {0} - listed == others
+    assert {class_of_code(code) for code in others} == {ErrorClass.FATAL}
+    for code, name, _, _ in ROWS:
+        if code in kafka_errors:
+            known = {kafka_errors[code].message, kafka_errors[code].message + "_EXCEPTION"}
+            assert name in known or code in (-1, 2, 3, 5, 6, 7, 10), (name, known)
+
+
+async def write(broker: StandIn) -> None:
+    """A lane's first transaction."""
+    log = KafkaLog({"bootstrap_servers": broker.address}, app_id="app", changelogs={"rows": TOPIC})
+    writer = await log.fence(0)
+    try:
+        await writer.commit([Outgoing(TOPIC, b"key", b"row", partition=0)])
+    finally:
+        await writer.close()
+
+
+@pytest.mark.parametrize(("request_", "code", "kind"), answers(WRITING, ErrorClass.RETRIABLE))
+async def test_retriable_answer_is_followed_by_the_same_request(
+    request_: str, code: int, kind: ErrorClass
+) -> None:
+    async with stand_in(TOPIC) as broker:
+        await write(broker)
+        usual = broker.asked[request_]
+        broker.fail(request_, code)
+        await write(broker)
+
+    repeated = broker.asked[request_] - 2 * usual
+    assert repeated == (0 if code == WRITTEN_BEFORE else 1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "kind"),
+    answers(WRITING, ErrorClass.ABORTABLE, ErrorClass.FENCED, ErrorClass.FATAL),
+)
+async def test_other_answer_ends_the_worker_with_its_code(
+    request_: str, code: int, kind: ErrorClass
+) -> None:
+    async with stand_in(TOPIC) as broker:
+        broker.fail(request_, code, times=None)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - its class is what is tested
+            await write(broker)
+
+    expected = EXIT_FENCED if kind is ErrorClass.FENCED else EXIT_FATAL
+    assert exit_code_of(caught.value) == expected
+    if isinstance(caught.value, KafkaError) and code in kafka_errors:
+        assert class_of(caught.value) is kind
+
+
+class Member:
+    """A worker's consumer, in the group `app`."""
+
+    def __init__(self, broker: StandIn) -> None:
+        self.lost: list[BaseException] = []
+        self.consumer = LeasedConsumer(
+            bootstrap_servers=broker.address,
+            group_id="app",
+            lease=Lease(60),
+            on_lost=self.lost.append,
+            heartbeat_interval_ms=20,
+            retry_backoff_ms=10,
+        )
+
+    async def __aenter__(self) -> "Member":
+        await self.consumer.start()
+        self.consumer.subscribe([TOPIC])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.consumer.stop()
+
+
+async def until(done: Any) -> None:
+    async with asyncio.timeout(30):
+        while not done():  # noqa: ASYNC110 - the client has no event for it
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "kind"), answers(JOINING, ErrorClass.FATAL, ErrorClass.FENCED)
+)
+async def test_answer_that_ends_the_membership_ends_the_worker(
+    request_: str, code: int, kind: ErrorClass
+) -> None:
+    async with stand_in(TOPIC) as broker:
+        broker.fail(request_, code, times=None)
+        async with Member(broker) as member:
+            await until(lambda: member.lost)
+
+    error = member.lost[0]
+    assert isinstance(error, GroupRefused)
+    assert exit_code_of(error) == EXIT_GROUP
+    name = next(name for number, name, *_ in ROWS if number == code)
+    assert name in str(error) or code == -1
+
+
+@pytest.mark.parametrize(("request_", "code", "kind"), answers(JOINING, ErrorClass.RETRIABLE))
+async def test_member_goes_on_after_an_answer_that_can_pass(
+    request_: str, code: int, kind: ErrorClass
+) -> None:
+    async with stand_in(TOPIC) as broker, Member(broker) as member:
+        await until(lambda: broker.asked["Heartbeat"] > 2)
+        before = broker.asked.copy()
+        broker.fail(request_, code)
+        if request_ != "Heartbeat":
+            member.consumer._coordinator.request_rejoin()
+        await until(lambda: broker.asked[request_] > before[request_] + 1)
+        await until(lambda: broker.asked["Heartbeat"] > before["Heartbeat"] + 3)
+
+    assert member.lost == []
+
+
+async def read_on(reader: Reader) -> None:
+    while True:
+        await reader.read(1)
+
+
+async def test_projector_ends_when_its_membership_ends_later() -> None:
+    async with stand_in(TOPIC) as broker:
+        reader = Reader.of_group({"bootstrap_servers": broker.address}, [TOPIC], "app", 1_000)
+        await reader.start()
+        try:
+            await reader.read(1)
+            broker.fail("Heartbeat", 30, times=None)
+            with pytest.raises(GroupRefused, match="GROUP_AUTHORIZATION_FAILED"):
+                await asyncio.wait_for(read_on(reader), 30)
+        finally:
+            await reader.stop()
+
+
+async def test_projector_does_not_start_where_the_group_refuses_it() -> None:
+    async with stand_in(TOPIC) as broker:
+        broker.fail("JoinGroup", 26, times=None)
+        reader = Reader.of_group({"bootstrap_servers": broker.address}, [TOPIC], "app", 1_000)
+        try:
+            with pytest.raises(GroupRefused, match="INVALID_SESSION_TIMEOUT"):
+                await reader.start()
+        finally:
+            await reader.stop()

@@ -1,0 +1,223 @@
+"""A stand-in for a broker: speaks Kafka's protocol, and answers a request with any error code."""
+
+import asyncio
+import struct
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from io import BytesIO
+from itertools import cycle, repeat
+from typing import Any
+
+from aiokafka.protocol import admin, coordination, fetch, group, metadata, offset, produce
+from aiokafka.protocol import transaction as txn
+from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHeader_v1
+from aiokafka.protocol.types import Array, Boolean, Bytes, Schema, String, TaggedFields
+
+from billing_stream.engine import fate
+
+NODE, MEMBER = 1, "member"
+_REQUESTS: Mapping[int, type[Any]] = {
+    one.API_KEY: one
+    for one in (
+        admin.ApiVersionRequest,
+        metadata.MetadataRequest,
+        coordination.FindCoordinatorRequest,
+        fate.DescribeTransactionsRequest,
+        txn.InitProducerIdRequest,
+        txn.AddPartitionsToTxnRequest,
+        txn.EndTxnRequest,
+        produce.ProduceRequest,
+        fetch.FetchRequest,
+        offset.OffsetRequest,
+        group.JoinGroupRequest,
+        group.SyncGroupRequest,
+        group.HeartbeatRequest,
+        group.LeaveGroupRequest,
+    )
+}
+_FLEXIBLE = fate.DescribeTransactionsRequest.API_KEY
+_ASSIGNMENT = struct.pack(">hii", 0, 0, -1)
+
+
+def name_of(api: int) -> str:
+    """The name of a request as Kafka's documentation has it."""
+    return {"Offset": "ListOffsets", "ApiVersion": "ApiVersions"}.get(
+        short := _REQUESTS[api].__name__.removesuffix("Request"), short
+    )
+
+
+class StandIn:
+    """One broker, the leader of one partition of each topic and every coordinator.
+
+    `asked` counts requests by name. Records are taken and forgotten; there are none to read.
+    """
+
+    def __init__(self, topics: list[str]) -> None:
+        self.asked: Counter[str] = Counter()
+        self._topics = topics
+        self._codes: defaultdict[str, Any] = defaultdict(lambda: repeat(0))
+        self._server: asyncio.Server
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    @property
+    def address(self) -> str:
+        """Its bootstrap server."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port on which it listens."""
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def fail(self, request: str, code: int, *, times: int | None = 1) -> None:
+        """Answer the next `times` requests of this name with an error code; None: all."""
+        codes = deque([code] * (times or 1))
+        self._codes[request] = cycle(codes) if times is None else _then_none(codes)
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        self._server.close()
+        for writer in self._connections:
+            writer.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            while True:
+                (size,) = struct.unpack(">i", await reader.readexactly(4))
+                answer = self._answer(BytesIO(await reader.readexactly(size)))
+                writer.write(struct.pack(">i", len(answer)) + answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+    def _answer(self, data: BytesIO) -> bytes:
+        (api,) = struct.unpack(">h", data.getvalue()[:2])
+        header = RequestHeader_v2 if api == _FLEXIBLE else RequestHeader_v1
+        _, version, correlation, *_ = header.SCHEMA.decode(data)
+        kind = next(one for one in _REQUESTS[api]._CLASSES if version == one.API_VERSION)
+        request, name = kind.decode(data), name_of(api)
+        self.asked[name] += 1
+        values = getattr(self, f"_{name.lower()}")(request, next(self._codes[name]))
+        schema = kind.RESPONSE_TYPE.SCHEMA
+        head = struct.pack(">i", correlation)
+        if api == _FLEXIBLE:
+            head = ResponseHeader_v1.SCHEMA.encode((correlation, {}))
+        return bytes(head + schema.encode(_filled(schema, {"error_code": 0, **values})))
+
+    def _apiversions(self, request: Any, code: int) -> dict[str, Any]:
+        versions = {
+            key: [c.API_VERSION for c in one._CLASSES]
+            for key, one in _REQUESTS.items()
+            if key != _FLEXIBLE
+        }
+        return {
+            "api_versions": [
+                {"api_key": key, "min_version": min(found), "max_version": max(found)}
+                for key, found in versions.items()
+            ]
+        }
+
+    def _metadata(self, request: Any, code: int) -> dict[str, Any]:
+        partition = {"leader": NODE, "replicas": [NODE], "isr": [NODE]}
+        return {
+            "brokers": [{"node_id": NODE, "host": "127.0.0.1", "port": self.port}],
+            "controller_id": NODE,
+            "topics": [{"topic": name, "partitions": [partition]} for name in self._topics],
+        }
+
+    def _findcoordinator(self, request: Any, code: int) -> dict[str, Any]:
+        found = {"coordinator_id": NODE, "host": "127.0.0.1", "port": self.port}
+        return {"error_code": code, **({} if code else found)}
+
+    def _describetransactions(self, request: Any, code: int) -> dict[str, Any]:
+        return {"states": [{"error_code": code or fate.NOT_KNOWN}]}
+
+    def _initproducerid(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code, "producer_id": 7}
+
+    def _addpartitionstotxn(self, request: Any, code: int) -> dict[str, Any]:
+        return {
+            "errors": [
+                {
+                    "topic": topic,
+                    "partition_errors": [{"partition": n, "error_code": code} for n in numbers],
+                }
+                for topic, numbers in request.topics
+            ]
+        }
+
+    def _endtxn(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code}
+
+    def _produce(self, request: Any, code: int) -> dict[str, Any]:
+        return {
+            "topics": [
+                {
+                    "topic": topic,
+                    "partitions": [{"partition": n, "error_code": code} for n, _ in partitions],
+                }
+                for topic, partitions in request.topics
+            ]
+        }
+
+    def _joingroup(self, request: Any, code: int) -> dict[str, Any]:
+        protocol = request.group_protocols[0][0]
+        return {
+            "error_code": code,
+            "generation_id": 1,
+            "group_protocol": protocol,
+            "leader_id": "another",
+            "member_id": MEMBER,
+        }
+
+    def _syncgroup(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code, "member_assignment": _ASSIGNMENT}
+
+    def _heartbeat(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code}
+
+    def _leavegroup(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code}
+
+
+def _then_none(codes: "deque[int]") -> Any:
+    yield from codes
+    yield from repeat(0)
+
+
+def _filled(kind: Any, value: Any) -> Any:
+    """A value of a type of the protocol; what is left out is as empty as the type allows."""
+    if isinstance(kind, Schema):
+        value = value or {}
+        pairs = zip(kind.names, kind.fields, strict=True)
+        return tuple(_filled(field, value.get(name)) for name, field in pairs)
+    if isinstance(kind, Array):
+        return [_filled(kind.array_of, one) for one in value or ()]
+    if value is not None:
+        return value
+    if isinstance(kind, String):
+        return ""
+    if kind is TaggedFields:
+        return {}
+    return {Bytes: b"", Boolean: False}.get(kind, 0)
+
+
+@asynccontextmanager
+async def stand_in(*topics: str) -> AsyncIterator[StandIn]:
+    """A stand-in that listens; stopped with the block."""
+    broker = StandIn(list(topics))
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
