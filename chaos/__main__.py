@@ -1,4 +1,4 @@
-"""`python -m chaos run` and `python -m chaos soak`."""
+"""`python -m chaos run`, `python -m chaos late` and `python -m chaos soak`."""
 
 import argparse
 import asyncio
@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from chaos import late
+from chaos.late_report import VERSIONS
 from chaos.plan import KINDS
 from chaos.run import run
 from chaos.soak import soak
@@ -36,7 +38,16 @@ def options() -> argparse.Namespace:
     two.add_argument("--minutes", type=float, default=60.0)
     two.add_argument("--per-second", type=int, default=1000, help="records per second")
     two.add_argument("--http", type=float, default=10.0, help="requests per second")
-    for command in (one, two):
+    three = commands.add_parser("late", help="requests that arrive late, one at a time")
+    three.add_argument("--tries", type=int, default=17, help="for each cell")
+    three.add_argument("--brokers", type=int, default=1, help="of the cluster")
+    three.add_argument(
+        "--only", nargs="*", default=[], metavar="KIND[:MOMENT]", help="cells, e.g. end-txn:next"
+    )
+    three.add_argument(
+        "--versions", type=int, nargs="*", default=VERSIONS, help="transaction.version of clusters"
+    )
+    for command in (one, two, three):
         command.add_argument("--json", type=Path, help="write the figures to this file")
         command.add_argument("--folder", type=Path, help="keep data and logs there")
     return parser.parse_args()
@@ -53,7 +64,7 @@ def main() -> None:
         print(f"seed {arguments.seed}; logs of the workers in {folder}", flush=True)
     code = 1
     try:
-        work = run if arguments.command == "run" else soak
+        work = {"run": run, "soak": soak, "late": late.run}[arguments.command]
         code = asyncio.run(work(arguments, folder))
     finally:
         # What went wrong is in the logs.

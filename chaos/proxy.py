@@ -22,7 +22,7 @@ class Mode(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class _Connection:
+class Connection:
     """Both ends of a connection, and whether it was cut off silently."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
@@ -58,7 +58,7 @@ class Proxy:
         self._bytes_per_second = 0
         self._flows = asyncio.Event()
         self._flows.set()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -142,18 +142,25 @@ class Proxy:
             # The broker is down: refused, as it would be without us.
             abort(writer)
             return
-        connection = _Connection(writer, up_writer)
+        connection = Connection(writer, up_writer)
         self._connections.add(connection)
         try:
-            await asyncio.gather(
-                self._pump(connection, reader, up_writer), self._pump(connection, up_reader, writer)
-            )
+            await self._relay(connection, reader, up_reader)
         finally:
             self._connections.discard(connection)
             connection.reset()
 
+    async def _relay(
+        self, connection: Connection, requests: asyncio.StreamReader, answers: asyncio.StreamReader
+    ) -> None:
+        """Pass everything on, both ways, until the connection ends."""
+        await asyncio.gather(
+            self._pump(connection, requests, connection.server),
+            self._pump(connection, answers, connection.client),
+        )
+
     async def _pump(
-        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(CHUNKS_WAITING_MAX)
         passing = asyncio.create_task(self._pass(connection, waiting, writer))
@@ -171,7 +178,7 @@ class Proxy:
 
     async def _pass(
         self,
-        connection: _Connection,
+        connection: Connection,
         waiting: "asyncio.Queue[tuple[float, bytes]]",
         writer: asyncio.StreamWriter,
     ) -> None:

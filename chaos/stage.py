@@ -32,6 +32,8 @@ class Stage:
     expected: Expected = field(default_factory=Expected)
     problems: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    # Of each problem that is shown at once.
+    problem_characters: int = 2000
 
     @property
     def topics(self) -> Topics:
@@ -77,7 +79,7 @@ class Stage:
         """Something is wrong with the service: the run has failed."""
         self.problems.append(text)
         if len(self.problems) <= PROBLEMS_SHOWN_MAX:
-            self.say(f"FAULT FOUND: {text[:2000]}")
+            self.say(f"FAULT FOUND: {text[: self.problem_characters]}")
 
     def say(self, text: str) -> None:
         """A line of the story, with the time since the beginning."""

@@ -64,6 +64,12 @@ class Reader:
         self._at += length
         return self._data[self._at - length : self._at].decode()
 
+    def string(self) -> str:
+        """A string of the versions before the flexible ones; empty for null."""
+        length = max(0, self.number("h"))
+        self._at += length
+        return self._data[self._at - length : self._at].decode()
+
     def count(self) -> int:
         """The length of a compact array."""
         return max(0, self.varint() - 1)
