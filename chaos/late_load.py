@@ -1,5 +1,6 @@
 """Paid webhooks in one partition, in bulk; and what was committed of them, counted by itself."""
 
+import asyncio
 import json
 import time
 import uuid
@@ -21,6 +22,7 @@ PURCHASES_EACH = 4
 CHECKOUT_URL = "https://pay.example/".ljust(2048, "x")
 CORRELATION_ID = "c" * 255
 BATCH_BYTES_MAX = 1 << 20
+READ_SECONDS_MAX = 120.0
 
 
 class Load:
@@ -162,6 +164,14 @@ class Books:
                 return False
             await self.read()
         return True
+
+    async def read_all(self) -> None:
+        """Read to what is the end by now. Raises TimeoutError when it does not get there."""
+        ends = await self._consumer.end_offsets([self._rows, self._events])
+        async with asyncio.timeout(READ_SECONDS_MAX):
+            for partition, end in ends.items():
+                while await self._consumer.position(partition) < end:
+                    await self.read()
 
     async def read(self) -> None:
         """Read what has come, if anything has within a moment."""

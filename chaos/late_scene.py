@@ -156,7 +156,7 @@ class Scene:
         recovered = await self.books.until(lambda: self.books.has(paid), LAG_SECONDS)
         if not recovered:
             recovered = await self.settled()
-            await self.books.until(lambda: self.books.has(paid), LAG_SECONDS)
+            await self.books.read_all()
         found = Try(cell, held, recovered=recovered, paid=len(paid))
         found.completed = len(paid & self.books.completed)
         found.announced = len(paid & self.books.announced.keys())
