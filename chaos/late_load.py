@@ -154,7 +154,8 @@ class Books:
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        # On a busy machine the client fails of a fetch that it cancels itself.
+        await asyncio.gather(self._consumer.stop(), return_exceptions=True)
 
     async def until(self, done: Callable[[], bool], seconds: float) -> bool:
         """Read until it is so; whether it is, in time."""

@@ -25,7 +25,8 @@ from billing_stream.schemas import encode, instant
 from tables.committed import CommittedRows
 from tests.domain.reference_model import Expected, Model, Row
 from tests.simulation.node import TOPICS, Decided, Node, Took
-from tests.simulation.sim_log import Entry, Place, SimLog, State, Txn
+from tests.simulation.requests import Place, Txn
+from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
 from tests.simulation.world import POLICY, Attempt, World
 from tests.support.world import everything
@@ -400,7 +401,7 @@ class Audit:
 def check(world: World) -> None:
     """Raises Wrong when something in a finished world is not as it must be."""
     require(not world.problems, *world.problems)
-    require(not [t for t in world.log.open if t.state is State.OPEN], "a transaction is open")
+    require(not world.log.open, "a transaction is open")
     audit = Audit(world.log, world.partitions)
     committed = {
         done.request.command.command_id
@@ -421,6 +422,8 @@ def check(world: World) -> None:
     _check_attempts(world, audit)
     _check_rows(world, audit)
     _check_model(audit)
+    refused = [text for node in world.nodes for text in node.refused]
+    require(not refused, "a transaction was ended before its writer did:", *refused)
 
 
 def _check_attempts(world: World, audit: Audit) -> None:

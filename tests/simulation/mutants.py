@@ -20,7 +20,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor, BillingStage
 from tables.rows import StagedRows
 from tests.simulation.node import Node
-from tests.simulation.sim_log import SimLog
+from tests.simulation.sim_log import SimLog, SimWriter
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,50 @@ MUTANTS = (
     Mutant(
         "nobody is fenced",
         SimLog,
-        "fence",
-        [
-            ("self.generations[partition] = old + 1", "self.generations[partition] = 1"),
-            ("return old + 1", "return 1"),
-        ],
+        "_init",
+        [("return producer.next_epoch(epoch)", "return producer.epoch")],
+    ),
+    Mutant(
+        "a transaction begins under an epoch in which a request is under way",
+        SimWriter,
+        "commit",
+        [("self._unanswered and", "False and")],
+    ),
+    Mutant(
+        "a producer takes its next epoch without saying who it is",
+        SimWriter,
+        "_reinitialise",
+        [("InitProducerId(self._partition, self._epoch)", "InitProducerId(self._partition, None)")],
+    ),
+    Mutant(
+        "the epoch that the end of a transaction gives is not taken",
+        SimWriter,
+        "commit",
+        [("self._continue_with(self._ask(", "id(self._ask(")],
+    ),
+    Mutant(
+        "the end of a transaction gives no other epoch",
+        SimLog,
+        "_commit",
+        [("producer.next_epoch()", "pass"), ("producer.epoch - 1 if", "producer.epoch if")],
+    ),
+    Mutant(
+        "a producer may return from an epoch that is over",
+        SimLog,
+        "_init",
+        [("raise Fenced", "str")],
+    ),
+    Mutant(
+        "records that arrive again are appended again",
+        SimLog,
+        "_produce",
+        [("request.sequence < producer.sequences.get(request.place, 0)", "False")],
+    ),
+    Mutant(
+        "records are taken from an epoch that is over",
+        SimLog,
+        "_produce",
+        [("producer.require(request.epoch)", "pass")],
     ),
     Mutant("what was aborted is read", SimLog, "visible", [("and e.visible", "and not e.control")]),
     Mutant(

@@ -22,7 +22,8 @@ from billing_stream.schemas import InputRecord
 from billing_stream.topics import Topics
 from tables.store import NewStore, in_memory
 from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
-from tests.simulation.sim_log import Place, SimClient, SimLog
+from tests.simulation.requests import Place, Refused
+from tests.simulation.sim_log import SimClient, SimLog
 
 TOPICS = Topics("app")
 RECORD_BYTES_MAX = 2_000
@@ -127,6 +128,8 @@ class Node(Process):
         self.log = log
         self.phase = Phase.FRESH
         self.problems: list[str] = []
+        # Its transaction was ended by somebody else; what that did is for the audit.
+        self.refused: list[str] = []
         self.decided_at: dict[str, datetime] = {}
         self.next: dict[Place, int] = {}
         self.held: list[Batch] = []
@@ -187,7 +190,9 @@ class Node(Process):
     # -- the end
 
     def _on_failure(self, why: str, error: BaseException | None) -> None:
-        if not isinstance(error, Crashed | ConnectionLost | Fenced):
+        if isinstance(error, Refused):
+            self.refused.append(f"{self.name}: {why}: {error!r}")
+        elif not isinstance(error, Crashed | ConnectionLost | Fenced):
             self.problems.append(f"{self.name}: {why}: {error!r}")
         self.die(f"{why}: {error!r}")
 

@@ -17,11 +17,17 @@ class ConnectionLost(ConnectionError):
 
 
 class Fault(Enum):
-    """What happens at a gate."""
+    """What happens at a gate, or to a request.
+
+    `LATE`: it is repeated, and the first copy arrives some time; `REPEATED`: both arrive at once;
+    `LOST`: its sender gives up, and it may still arrive.
+    """
 
     NONE = "none"
     STALL = "stall"
     LOST = "lost"
+    LATE = "late"
+    REPEATED = "repeated"
 
 
 Decide = Callable[["Process", Point | None], Fault]

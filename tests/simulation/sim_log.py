@@ -4,43 +4,30 @@ A transaction's records stand in the log from the moment they are sent, are read
 committed, and take up offsets for ever also when it was aborted; so does each marker.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from typing import Any
 
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.points import Point
 from billing_stream.engine.processor import Outgoing
-from tests.simulation.process import Process
+from tests.simulation.process import ConnectionLost, Fault, Process
+from tests.simulation.requests import (
+    AddPartitions,
+    EndTxn,
+    InitProducerId,
+    Place,
+    Produce,
+    Producer,
+    Refused,
+    Request,
+    State,
+    Txn,
+)
 
-Place = tuple[str, int]
-"""A topic's partition."""
-
-
-class State(Enum):
-    """Where a transaction stands."""
-
-    OPEN = "open"
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-
-
-@dataclass(slots=True)
-class Txn:
-    """One transaction of one partition's writer; `done` is what it was made of."""
-
-    partition: int
-    generation: int
-    who: str
-    done: Sequence[Any]
-    # All that it is to hold, in the order of the decisions; sent is topic by topic.
-    wanted: Sequence[Outgoing] = ()
-    state: State = State.OPEN
-    # Among the committed: of all, and of this partition.
-    number: int = -1
-    records: list[tuple[Place, Outgoing]] = field(default_factory=list)
-    firsts: dict[Place, int] = field(default_factory=dict)
+Network = Callable[[Request], Fault]
+"""What happens to a request on its way."""
 
 
 @dataclass(slots=True)
@@ -66,14 +53,21 @@ class Entry:
 
 
 class SimLog:
-    """Topics as lists of entries. `clock` gives the broker's time in ms."""
+    """Topics as lists of entries. `clock` gives the broker's time in ms.
 
-    def __init__(self, changelogs: Mapping[str, str], clock: Callable[[], int]) -> None:
+    `version` is that of transactions, `late` what was sent and has not arrived yet.
+    """
+
+    def __init__(
+        self, changelogs: Mapping[str, str], clock: Callable[[], int], version: int = 2
+    ) -> None:
         self.tables = {topic: table for table, topic in changelogs.items()}
         self.topics: dict[Place, list[Entry]] = {}
         self.ends: dict[Place, int] = {}
-        self.generations: dict[int, int] = {}
-        self.open: list[Txn] = []
+        self.version = version
+        self.producers: defaultdict[int, Producer] = defaultdict(Producer)
+        self.late: list[Request] = []
+        self.network: Network = lambda _: Fault.NONE
         self.history: list[Txn] = []
         self.commits: dict[int, int] = {}
         self.rows: set[tuple[str, bytes | None, bytes | None]] = set()
@@ -84,49 +78,120 @@ class SimLog:
         """Write a record outside any transaction."""
         return self._append(place, value=value, **fields)
 
-    def begin(
-        self,
-        partition: int,
-        generation: int,
-        who: str,
-        done: Sequence[Any],
-        wanted: Sequence[Outgoing],
-    ) -> Txn:
-        """Open a transaction."""
-        self._require_owner(partition, generation)
-        txn = Txn(partition, generation, who, done, wanted)
-        self.open.append(txn)
-        return txn
+    @property
+    def open(self) -> list[Txn]:
+        """The transactions that have records and have not ended."""
+        every = (producer.txn for producer in self.producers.values())
+        return [txn for txn in every if txn is not None and txn.records]
 
-    def send(self, txn: Txn, records: Iterable[tuple[Place, Outgoing]]) -> None:
-        """Append records to an open transaction."""
-        self._require_open(txn)
-        for place, record in records:
+    # -- transactions
+
+    def ask(self, request: Request, fault: Fault) -> int:
+        """Send a request and repeat it until it is answered; the epoch to continue with.
+
+        Raises Fenced, Refused, and ConnectionLost when its sender gives up.
+        """
+        if fault in (Fault.LATE, Fault.LOST):
+            self.late.append(request)
+        if fault is Fault.LOST:
+            raise ConnectionLost(request)
+        if fault is Fault.REPEATED:
+            self.take(request)
+        return self.take(request)
+
+    def take(self, request: Request) -> int:
+        """A request has arrived; the epoch to continue with. Raises Fenced and Refused."""
+        producer = self.producers[request.partition]
+        match request:
+            case InitProducerId():
+                return self._init(producer, request)
+            case AddPartitions():
+                producer.require(request.epoch)
+                self._begin(producer, request)
+                producer.added |= request.places
+            case Produce():
+                self._produce(producer, request)
+            case EndTxn():
+                return self._commit(producer, request)
+        return producer.epoch
+
+    def time_out(self, partition: int) -> None:
+        """End a transaction that was open for too long, and fence its producer."""
+        self.take(InitProducerId(partition, None))
+
+    def _init(self, producer: Producer, request: InitProducerId) -> int:
+        epoch = request.epoch
+        if producer.txn is not None:
+            # Kafka does so before it looks at the epoch.
+            self._end(producer, State.ABORTED)
+            producer.next_epoch()
+        if epoch is not None and epoch != producer.epoch:
+            if epoch == producer.previous:
+                return producer.epoch
+            raise Fenced(f"epoch {epoch} is over, it is {producer.epoch}")
+        producer.last = None
+        return producer.next_epoch(epoch)
+
+    def _begin(self, producer: Producer, request: Request) -> Txn:
+        if producer.txn is None:
+            producer.txn = Txn(request.partition)
+        return producer.txn
+
+    def _produce(self, producer: Producer, request: Produce) -> None:
+        producer.require(request.epoch)
+        if self.version == 2:
+            self._begin(producer, request)
+            producer.added.add(request.place)
+        txn, plan = producer.txn, request.plan
+        if txn is None or request.place not in producer.added:
+            raise Refused(f"{request.place} is in no transaction of {request.partition}")
+        if request.sequence < producer.sequences.get(request.place, 0):
+            return
+        producer.sequences[request.place] = request.sequence + 1
+        if not txn.records:
+            txn.generation, txn.who = plan.generation, plan.who
+            txn.done, txn.wanted = plan.done, plan.wanted
+        self._send(txn, request.place, request.records)
+
+    def _send(self, txn: Txn, place: Place, records: Iterable[Outgoing]) -> None:
+        for record in records:
             entry = self._append(
                 place, key=record.key, value=record.value, headers=record.headers, txn=txn
             )
             txn.firsts.setdefault(place, entry.offset)
             txn.records.append((place, record))
 
-    def commit(self, txn: Txn) -> None:
-        """Make a transaction visible."""
-        self._require_open(txn)
-        txn.number = len(self.history)
-        self.history.append(txn)
-        self.commits[txn.partition] = self.commits.get(txn.partition, 0) + 1
+    def _commit(self, producer: Producer, request: EndTxn) -> int:
+        ended = producer.txn is None and producer.last is State.COMMITTED
+        if ended and request.epoch == (producer.epoch - 1 if self.version == 2 else producer.epoch):
+            return producer.epoch
+        producer.require(request.epoch)
+        txn = producer.txn
+        if txn is None:
+            raise Refused(f"partition {request.partition} has no transaction")
+        if txn.records:
+            txn.number = len(self.history)
+            self.history.append(txn)
+            self.commits[txn.partition] = self.commits.get(txn.partition, 0) + 1
         for (topic, _), record in txn.records:
             if topic in self.tables:
                 self.rows.add((topic, record.key, record.value))
-        self._end(txn, State.COMMITTED)
-        self.on_commit(txn)
+        self._end(producer, State.COMMITTED)
+        if self.version == 2:
+            producer.next_epoch()
+        if txn.records:
+            self.on_commit(txn)
+        return producer.epoch
 
-    def fence(self, partition: int) -> int:
-        """Begin a generation; what the one before left open is aborted."""
-        old = self.generations.get(partition, 0)
-        for txn in [txn for txn in self.open if txn.partition == partition]:
-            self._end(txn, State.ABORTED)
-        self.generations[partition] = old + 1
-        return old + 1
+    def _end(self, producer: Producer, state: State) -> None:
+        txn = producer.txn
+        producer.close(state)
+        if txn is not None:
+            txn.state = state
+            for place in txn.firsts:
+                self._append(place, control=True)
+
+    # -- reading
 
     def visible(self, place: Place, start: int = 0) -> list[Entry]:
         """The committed entries from `start` up to the first open transaction."""
@@ -155,50 +220,58 @@ class SimLog:
         self.topics.setdefault(place, []).append(entry)
         return entry
 
-    def _end(self, txn: Txn, state: State) -> None:
-        txn.state = state
-        self.open.remove(txn)
-        for place in txn.firsts:
-            self._append(place, control=True)
-
-    def _require_owner(self, partition: int, generation: int) -> None:
-        if self.generations.get(partition) != generation:
-            raise Fenced(f"generation {generation} of partition {partition} is over")
-
-    def _require_open(self, txn: Txn) -> None:
-        self._require_owner(txn.partition, txn.generation)
-        if txn.state is not State.OPEN:
-            raise Fenced("the transaction timed out")
-
 
 class SimWriter:
     """Writes one partition's transactions for a process that may stop anywhere in them."""
 
-    def __init__(self, log: SimLog, process: Process, partition: int, generation: int) -> None:
+    def __init__(self, log: SimLog, process: Process, partition: int, epoch: int) -> None:
         self._log = log
         self._process = process
         self._partition = partition
-        self.generation = generation
+        self._generation = self._epoch = epoch
+        self._sequences: dict[Place, int] = {}
+        # Whether a request had to be repeated, so that its first copy may still arrive.
+        self._unanswered = False
 
     async def commit(self, records: Sequence[Outgoing]) -> None:
         """Send the records, half of them first, and commit."""
-        process = self._process
-        done = process.staged
+        process, partition = self._process, self._partition
+        plan = Txn(partition, self._generation, process.name, process.staged, records)
         await process.gate(Point.STAGED)
-        txn = self._log.begin(self._partition, self.generation, process.name, done, records)
-        groups: dict[Place, list[tuple[Place, Outgoing]]] = {}
+        if self._unanswered and self._log.version == 1:
+            await self._reinitialise()
+        groups: dict[Place, list[Outgoing]] = {}
         for record in records:
-            partition = self._partition if record.partition is None else record.partition
-            place = (record.topic, partition)
-            groups.setdefault(place, []).append((place, record))
+            place = (record.topic, partition if record.partition is None else record.partition)
+            groups.setdefault(place, []).append(record)
+        if self._log.version == 1:
+            self._ask(AddPartitions(partition, self._epoch, frozenset(groups)))
         half = len(groups) // 2
-        for number, group in enumerate(groups.values()):
+        for number, (place, group) in enumerate(groups.items()):
             if number == half and number > 0:
                 await self._pass(Point.HALF_SENT)
-            self._log.send(txn, group)
+            sequence = self._sequences.get(place, 0)
+            self._ask(Produce(partition, self._epoch, place, group, sequence, plan))
+            self._sequences[place] = sequence + 1
         await self._pass(Point.SENT)
-        self._log.commit(txn)
+        self._continue_with(self._ask(EndTxn(partition, self._epoch)))
         await process.gate(Point.COMMITTED)
+
+    async def _reinitialise(self) -> None:
+        """Take another epoch, in which nothing that was sent before can do anything."""
+        await self._process.gate(None)
+        self._unanswered = False
+        self._continue_with(self._ask(InitProducerId(self._partition, self._epoch)))
+
+    def _ask(self, request: Request) -> int:
+        fault = self._log.network(request)
+        self._unanswered = self._unanswered or fault is not Fault.NONE
+        return self._log.ask(request, fault)
+
+    def _continue_with(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._sequences = {}
 
     async def _pass(self, point: Point) -> None:
         self._process.reach(point)
@@ -220,8 +293,9 @@ class SimClient:
     async def fence(self, partition: int) -> SimWriter:
         """Become the owner."""
         await self._process.gate(None)
-        generation = self._log.fence(partition)
-        return SimWriter(self._log, self._process, partition, generation)
+        request = InitProducerId(partition, None)
+        epoch = self._log.ask(request, self._log.network(request))
+        return SimWriter(self._log, self._process, partition, epoch)
 
     async def restore(
         self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None

@@ -52,6 +52,14 @@ def test_the_seeds_meet_every_kind_of_bad_luck() -> None:
         "the clock of",
         "refused http/",
         "answer http/",
+        "lost Produce",
+        "repeated EndTxn",
+        *(
+            f"a late {kind} of partition {partition} arrives {when}"
+            for kind in ("EndTxn", "Produce", "AddPartitions", "InitProducerId")
+            for partition in (0, 1)
+            for when in ("in an open transaction", "between transactions")
+        ),
     ):
         assert any(what in line for line in lines), f"never seen: {what}"
 

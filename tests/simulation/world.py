@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 
 from billing_stream import topics as names
-from billing_stream.domain.commands import Command, ReservePurchase, StartTrial
+from billing_stream.domain.commands import Command, PassTime, ReservePurchase, StartTrial
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Answered
 from billing_stream.engine.lane import NotReady
+from billing_stream.engine.log import Fenced
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.points import Point
 from billing_stream.engine.processor import Request
@@ -27,7 +28,9 @@ from tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
-from tests.simulation.sim_log import SimLog, Txn
+from tests.simulation.requests import EndTxn, Refused, Txn
+from tests.simulation.requests import Request as Sent
+from tests.simulation.sim_log import SimLog
 from tests.simulation.traffic import KINDS, Meaning, Traffic
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,6 +47,8 @@ POLICY = Policy(
 NODES_MAX = 3
 STALLS_MAX = 2
 ROUNDS_MAX = 400
+# How often something that is late arrives in the middle of a transaction.
+ARRIVALS = 0.4
 
 
 class Unsettled(Exception):
@@ -99,8 +104,10 @@ class World:
         self.skew: dict[str, timedelta] = {}
         self.trace: list[str] = []
         changelogs = {table: TOPICS.changelog(table) for table in names.TABLES}
-        self.log = log_class(changelogs, lambda: int(self.now.timestamp() * 1000))
+        version = self.random.choice((1, 2))
+        self.log = log_class(changelogs, lambda: int(self.now.timestamp() * 1000), version)
         self.log.on_commit = self._committed
+        self.log.network = self._network
         self.purchases: dict[str, list[str]] = {}
         merchants = self.random.randint(1, 5)
         self.traffic = Traffic(
@@ -116,6 +123,7 @@ class World:
         # How often a gate fails: some worlds are calm, some are not.
         self.stall_rate = self.random.choice((0.0, 0.03, 0.1))
         self.lost_rate = self.random.choice((0.0, 0.02, 0.05))
+        self.late_rate = self.random.choice((0.0, 0.02, 0.06))
 
     @property
     def alive(self) -> list[Node]:
@@ -153,6 +161,7 @@ class World:
             (2, self._time_out),
             (2, self._compact),
             (3, self._wait),
+            (4, self._arrive_late),
         ]
         weights = [weight for weight, _ in steps]
         for _ in range(self.steps):
@@ -324,6 +333,8 @@ class World:
         """What happens to a process at a gate."""
         if not self.faulty:
             return Fault.NONE
+        if point in (Point.HALF_SENT, Point.SENT) and self.random.random() < ARRIVALS:
+            self._arrive()
         luck = self.random.random()
         stalled = sum(len(node.stalled) for node in self.nodes if not node.dead)
         if luck < self.stall_rate and stalled < STALLS_MAX:
@@ -333,6 +344,41 @@ class World:
             self.say(f"{process.name} loses its connection at {point}")
             return Fault.LOST
         return Fault.NONE
+
+    def _network(self, request: Sent) -> Fault:
+        """What happens to a request on its way."""
+        if not self.faulty:
+            return Fault.NONE
+        luck = self.random.random() / (3 if isinstance(request, EndTxn) else 1)
+        fault = Fault.NONE
+        if luck < self.late_rate:
+            fault = Fault.LATE
+        elif luck < self.late_rate * 1.5:
+            fault = Fault.REPEATED
+        elif luck < self.late_rate * 1.5 + self.lost_rate / 10:
+            fault = Fault.LOST
+        if fault is not Fault.NONE:
+            self.say(f"{fault.value} {request.name} of partition {request.partition}")
+        return fault
+
+    async def _arrive_late(self) -> None:
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """Something that was sent some time ago arrives; its answer goes nowhere."""
+        if not self.log.late:
+            return
+        request = self.log.late.pop(self.random.randrange(len(self.log.late)))
+        running = any(txn.partition == request.partition for txn in self.log.open)
+        during = "in an open transaction" if running else "between transactions"
+        try:
+            self.log.take(request)
+            became = "taken"
+        except (Fenced, Refused) as error:
+            became = f"refused: {error}"
+        self.say(
+            f"a late {request.name} of partition {request.partition} arrives {during}: {became}"
+        )
 
     async def _arm(self) -> None:
         node = self.random.choice(self.alive)
@@ -384,7 +430,7 @@ class World:
         """The broker gives up a transaction that stays open too long, and fences its writer."""
         if self.log.open:
             partition = self.random.choice(self.log.open).partition
-            self.log.fence(partition)
+            self.log.time_out(partition)
             self.say(f"the open transaction of partition {partition} times out")
 
     async def _compact(self) -> None:
@@ -446,6 +492,8 @@ class World:
         for node in self.nodes:
             node.crash_at = None
             node.release()
+        while self.log.late:
+            self._arrive()
         # Longer than a lane may take to drain.
         await rest(10.0)
         self._mourn()
@@ -458,10 +506,27 @@ class World:
             self.say(f"now {self.now:%H:%M:%S}")
         # The last tick must come after every clock that was ever ahead.
         self.now += 10 * MINUTE
+        await self._settle()
+        await self._require_lasting_owners()
+        await self._settle()
+
+    async def _settle(self) -> None:
         for _ in range(ROUNDS_MAX):
             if not await self._move_on():
                 return
         raise Unsettled("there is no end to it")
+
+    async def _require_lasting_owners(self) -> None:
+        """Each owner commits several times, and nobody fences it any more."""
+        for _ in range(3):
+            for merchant in self.traffic.merchants:
+                client = Client(PassTime(merchant))
+                self.clients.append(client)
+                self._send(client)
+            await rest(0.1)
+        dead = [node.name for node in self.members if node.dead]
+        if dead:
+            raise Unsettled(f"{', '.join(dead)} died, though nothing happened to them")
 
     async def _move_on(self) -> bool:
         """One round of the healed world; whether anything was left to do."""

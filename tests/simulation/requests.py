@@ -1,0 +1,117 @@
+"""Requests of a transactional producer, and how a coordinator takes them, in both versions.
+
+The id of a transaction is the partition that it belongs to. In version 1 a producer adds
+partitions, and its epoch stays when a transaction ends; in version 2 (KIP-890) a produce request
+adds its own, and each end gives the next transaction another epoch. A request may arrive again,
+long after its repetition was answered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from billing_stream.engine.log import Fenced
+from billing_stream.engine.processor import Outgoing
+
+Place = tuple[str, int]
+"""A topic's partition."""
+
+
+class Refused(Exception):
+    """The coordinator knows no such transaction: as INVALID_TXN_STATE."""
+
+
+class State(Enum):
+    """What became of a transaction."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+@dataclass(slots=True, eq=False)
+class Txn:
+    """One transaction. From its first record on it is known whose it is, and what it is to hold."""
+
+    partition: int
+    generation: int = 0
+    who: str = ""
+    # What it was made of, and all that it is to hold, in the order of the decisions.
+    done: Sequence[Any] = ()
+    wanted: Sequence[Outgoing] = ()
+    state: State = State.OPEN
+    # Among the committed.
+    number: int = -1
+    records: list[tuple[Place, Outgoing]] = field(default_factory=list)
+    firsts: dict[Place, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A request of the producer of a partition."""
+
+    partition: int
+    epoch: int | None
+
+    @property
+    def name(self) -> str:
+        """Of its kind."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InitProducerId(Request):
+    """Become the owner; with an epoch: only from this one on (KIP-360)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AddPartitions(Request):
+    """Version 1: where the transaction will write."""
+
+    places: frozenset[Place]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Produce(Request):
+    """Records for one place. `plan` is the transaction as its producer means it."""
+
+    place: Place
+    records: Sequence[Outgoing]
+    sequence: int
+    plan: Txn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndTxn(Request):
+    """Commit."""
+
+
+@dataclass(slots=True)
+class Producer:
+    """What the brokers know of the producer of a partition."""
+
+    epoch: int = 0
+    # The epoch whose owner asked for the present one.
+    previous: int | None = None
+    txn: Txn | None = None
+    last: State | None = None
+    added: set[Place] = field(default_factory=set)
+    sequences: dict[Place, int] = field(default_factory=dict)
+
+    def require(self, epoch: int | None) -> None:
+        """Raise Fenced when this is not the present epoch."""
+        if epoch != self.epoch:
+            raise Fenced(f"epoch {epoch} is over, it is {self.epoch}")
+
+    def next_epoch(self, previous: int | None = None) -> int:
+        """Begin the next epoch, whose sequences start at 0, for the owner of `previous`."""
+        self.epoch += 1
+        self.previous = previous
+        self.sequences = {}
+        return self.epoch
+
+    def close(self, state: State | None) -> None:
+        """The transaction has ended, if there was one."""
+        self.txn, self.last = None, state
+        self.added = set()
