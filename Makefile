@@ -12,6 +12,9 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-vers
 SEEDS ?= 10000
 PROCESSES ?= 4
 MINUTES ?= 10
+FAULT ?=
+TRIES ?= 17
+BROKERS ?= 1
 EMBEDDED := billing_stream/dev/locks
 # Byte code is wanted: without, each process would compile all tests again.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
@@ -81,8 +84,8 @@ peers: setup ## Measure the same work on other systems, side by side.
 simulate: setup ## Run 10,000 seeds of the simulated log (SEEDS=n for others).
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-chaos: setup ## Hurt real workers and a real broker for MINUTES=n, then verify.
-	@$(BIN)/python -m chaos run --minutes $(MINUTES) $(ARGS)
+chaos: setup ## Hurt real workers and a real broker for MINUTES=n, then verify (or FAULT=late).
+	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES) --brokers $(BROKERS),run --minutes $(MINUTES)) $(ARGS)
 
 soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
 	@$(BIN)/python -m chaos soak --minutes $(MINUTES) $(ARGS)

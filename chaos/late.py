@@ -62,7 +62,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     wanted = [cell for cell in chosen(arguments.only) if cell.version in arguments.versions]
     rows: list[Row] = []
     for version in sorted({cell.version for cell in wanted}):
-        async with cluster(folder, arguments.brokers, version) as on:
+        with cluster(folder, arguments.brokers, version) as on:
             for cell in wanted:
                 if cell.version == version:
                     rows.append(await try_cell(on, cell, arguments.tries, _say))

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,13 @@ class Cluster:
         return ",".join(f"127.0.0.1:{port}" for port in self.ports)
 
 
-@asynccontextmanager
-async def cluster(folder: Path, brokers: int, version: int) -> AsyncIterator[Cluster]:
+@contextmanager
+def cluster(folder: Path, brokers: int, version: int) -> Iterator[Cluster]:
     """Start brokers with this finalized `transaction.version`."""
     if brokers != 1:
         raise NotImplementedError("one broker only")
     here = folder / f"v{version}"
+    here.mkdir(parents=True, exist_ok=True)
     kafka = Kafka(
         here / "kafka",
         here / "kafka.log",
@@ -61,12 +62,11 @@ async def cluster(folder: Path, brokers: int, version: int) -> AsyncIterator[Clu
         new_port(),
         format_options=["--feature", f"transaction.version={version}"],
     )
-    here.mkdir(parents=True, exist_ok=True)
-    await asyncio.to_thread(kafka.start)
+    kafka.start()
     try:
         yield Cluster(here, version, [kafka.port])
     finally:
-        await asyncio.to_thread(kafka.stop)
+        kafka.stop()
 
 
 class Scene:
