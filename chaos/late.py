@@ -20,7 +20,7 @@ INVALID_MAX = 3
 async def try_cell(
     on: Cluster, cell: Cell, tries: int, say: Callable[[str], object] = print
 ) -> Row:
-    """So many tries of a cell: on one log, as long as nothing is wrong with it."""
+    """That many valid tries of a cell, on one log as long as its worker recovers."""
     row = Row(cell)
     scene: Scene | None = None
     try:
@@ -31,7 +31,7 @@ async def try_cell(
             found = await scene.attempt(cell)
             row.tries.append(found)
             say(found.line)
-            if not found.good:
+            if not found.recovered:
                 done, scene = scene, None
                 await _finish(done, row)
     finally:

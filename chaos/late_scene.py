@@ -179,5 +179,5 @@ class Scene:
 
     async def verify(self) -> None:
         """Have the verifier read all of it; what it finds is a problem of the stage."""
-        await self.worker.leave()
+        await self.worker.close()
         await audit.verify(self.stage)

@@ -39,7 +39,7 @@ def encoded(request: RequestStruct, correlation_id: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("api", OF_KIND)
-def test_a_request_of_aiokafka_is_parsed(api: Api) -> None:
+def test_request_of_aiokafka_is_parsed(api: Api) -> None:
     found = parse_request(encoded(OF_KIND[api], 9))
 
     producer = (7, 3) if api in (Api.ADD_PARTITIONS, Api.END_TXN) else (-1, -1)
@@ -56,7 +56,7 @@ def test_a_request_of_aiokafka_is_parsed(api: Api) -> None:
         (Api.ADD_PARTITIONS, 3, struct.pack(">qh", 7, 3) + b"\1\0"),
     ],
 )
-def test_a_request_of_the_flexible_versions_is_parsed(api: Api, version: int, body: bytes) -> None:
+def test_request_of_a_flexible_version_is_parsed(api: Api, version: int, body: bytes) -> None:
     header = struct.pack(">hhih", api, version, 9, 6) + b"client" + b"\0"
 
     found = parse_request(header + compact("id") + body)
@@ -136,7 +136,7 @@ async def proxied() -> AsyncIterator[tuple[Broker, Late, Client]]:
 WHOLE = [Api.ADD_PARTITIONS, Api.PRODUCE, Api.PRODUCE, Api.END_TXN]
 
 
-async def test_addresses_of_brokers_become_those_of_their_proxies() -> None:
+async def test_broker_addresses_become_those_of_their_proxies() -> None:
     async with proxied() as (broker, _, client):
         answer = await client.ask(MetadataRequest_v1([]))
 
@@ -146,7 +146,7 @@ async def test_addresses_of_brokers_become_those_of_their_proxies() -> None:
 
 @pytest.mark.parametrize("api", [Api.ADD_PARTITIONS, Api.PRODUCE, Api.END_TXN])
 @pytest.mark.parametrize("after", [1, 3])
-async def test_a_held_request_arrives_after_the_first_produce_of_a_later_transaction(
+async def test_held_request_arrives_after_first_produce_of_later_transaction(
     api: Api, after: int
 ) -> None:
     async with proxied() as (broker, late, client):
@@ -166,7 +166,7 @@ async def test_a_held_request_arrives_after_the_first_produce_of_a_later_transac
         assert len({number for number, _ in broker.seen}) == 3
 
 
-async def test_a_held_request_arrives_before_the_end_of_a_transaction_of_one_produce() -> None:
+async def test_held_request_arrives_before_end_when_there_is_one_produce() -> None:
     async with proxied() as (broker, late, client):
         late.arm(Api.END_TXN, 1)
         await client.transaction(1)
@@ -176,7 +176,7 @@ async def test_a_held_request_arrives_before_the_end_of_a_transaction_of_one_pro
         assert broker.apis == [*one, *one[:2], Api.END_TXN, Api.END_TXN]
 
 
-async def test_a_held_start_of_a_producer_arrives_in_its_first_transaction() -> None:
+async def test_held_start_of_a_producer_arrives_in_its_first_transaction() -> None:
     async with proxied() as (broker, late, client):
         late.arm(Api.INIT_PRODUCER_ID, 1)
         await client.ask(INIT)
@@ -191,7 +191,7 @@ async def test_a_held_start_of_a_producer_arrives_in_its_first_transaction() -> 
         assert late.held.error == 0
 
 
-async def test_one_request_is_held_and_no_more() -> None:
+async def test_armed_proxy_holds_one_request_only() -> None:
     async with proxied() as (broker, late, client):
         late.arm(Api.END_TXN, 10)
         for _ in range(3):
