@@ -15,6 +15,7 @@ from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHe
 from aiokafka.protocol.types import Array, Boolean, Bytes, Schema, String, TaggedFields
 
 from billing_stream.engine import fate
+from billing_stream.engine.transaction_requests import DescribeTransactionsRequest
 
 NODE, MEMBER = 1, "member"
 _REQUESTS: Mapping[int, type[Any]] = {
@@ -23,7 +24,7 @@ _REQUESTS: Mapping[int, type[Any]] = {
         admin.ApiVersionRequest,
         metadata.MetadataRequest,
         coordination.FindCoordinatorRequest,
-        fate.DescribeTransactionsRequest,
+        DescribeTransactionsRequest,
         txn.InitProducerIdRequest,
         txn.AddPartitionsToTxnRequest,
         txn.EndTxnRequest,
@@ -36,7 +37,7 @@ _REQUESTS: Mapping[int, type[Any]] = {
         group.LeaveGroupRequest,
     )
 }
-_FLEXIBLE = fate.DescribeTransactionsRequest.API_KEY
+_FLEXIBLE = DescribeTransactionsRequest.API_KEY
 _ASSIGNMENT = struct.pack(">hii", 0, 0, -1)
 
 
