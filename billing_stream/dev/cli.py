@@ -6,7 +6,7 @@ import sys
 import click
 
 from billing_stream.dev.cache import DevError
-from billing_stream.dev.cluster import Cluster
+from billing_stream.dev.cluster import BROKERS, Cluster
 from billing_stream.dev.operate import clock, operator_token_command
 from billing_stream.dev.try_out import merchant, token
 from billing_stream.manual import manual
@@ -18,8 +18,8 @@ FOLDERS = {
 }
 
 
-def _cluster(only: str | None) -> Cluster:
-    return Cluster(kafka=only != "postgres", postgres=only != "kafka")
+def _cluster(only: str | None, brokers: int | None = None) -> Cluster:
+    return Cluster(kafka=only != "postgres", postgres=only != "kafka", brokers=brokers)
 
 
 _only = click.option(
@@ -56,16 +56,26 @@ def dev() -> None:
     epilog=manual(
         environment=FOLDERS,
         exits={0: "they are ready", 1: "one could not be started; its log is named"},
-        examples=['eval "$(billing-stream dev up)"', "billing-stream dev up --only kafka"],
+        examples=[
+            'eval "$(billing-stream dev up)"',
+            "billing-stream dev up --only kafka",
+            'eval "$(billing-stream dev up --brokers 3)"',
+        ],
     )
 )
 @_only
-def up(only: str | None) -> None:
+@click.option(
+    "--brokers",
+    type=click.Choice([str(count) for count in BROKERS]),
+    help="Brokers of Kafka; by default as many as the data is of, 1 for a new one.",
+)
+def up(only: str | None, brokers: str | None) -> None:
     """Start them and print the environment to use.
 
-    eval "$(billing-stream dev up)" sets it in a shell. What runs already is left alone.
+    eval "$(billing-stream dev up)" sets it in a shell. What runs already is left alone. With
+    three brokers topics have three replicas, as in production; it takes about 1 GB of memory.
     """
-    cluster = _cluster(only)
+    cluster = _cluster(only, int(brokers) if brokers else None)
     try:
         cluster.up()
     except DevError as error:
@@ -108,13 +118,12 @@ def status() -> None:
     """Say what runs, where, and whether it is ready."""
     cluster = _cluster(None)
     running = cluster.running()
-    where = {"kafka": cluster.bootstrap_servers, "postgres": cluster.database_url}
     good = bool(running)
     for name, pid in running.items():
         ready = cluster.is_ready(name)
         good = good and ready
         state = "ready" if ready else "not ready"
-        click.echo(f"{name:9} {state:9} pid {pid:<8} {where[name]}")
+        click.echo(f"{name:9} {state:9} pid {pid:<8} {cluster.address(name)}")
     for name in cluster.missing():
         good = False
         click.echo(f"{name:9} crashed   see {cluster.data_dir / 'logs' / name}.log")

@@ -6,22 +6,23 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from billing_stream.dev.brokers import Brokers
 from billing_stream.dev.cache import DevError, locked
 from billing_stream.dev.kafka import Jvm, Kafka
 from billing_stream.dev.postgres import Postgres
 from billing_stream.dev.server import ProcessId, free_port, is_free
 from billing_stream.dev.supervise import ORPHAN_STOP_SECONDS_MAX
 
-NAMES = ("kafka", "postgres")
 STATUS_SECONDS_MAX = 5.0
-# Whose server each port is.
-_PORTS = {"kafka": "kafka", "controller": "kafka", "postgres": "postgres"}
+# So many brokers can be started: one, or as many as a topic has replicas.
+BROKERS = (1, 3)
 
 
 def default_data_dir() -> Path:
@@ -44,10 +45,18 @@ class Cluster:
         postgres: bool = False,
         delete: bool = False,
         jvm: Jvm = "quick",
+        brokers: int | None = None,
+        properties: str = "",
     ) -> None:
-        """`delete`: delete the data at the end of the block. `jvm`: of the broker."""
+        """`delete`: delete the data at the end of the block.
+
+        `jvm` and `properties` are those of `Kafka`. `brokers` is one of BROKERS; None: as many
+        as the data is of, one when there is none.
+        """
         self.data_dir = (data_dir or default_data_dir()).absolute()
-        self._wanted = [n for n, w in (("kafka", kafka), ("postgres", postgres)) if w]
+        self._kafka, self._postgres = kafka, postgres
+        self._given = brokers
+        self._properties = properties
         self._delete = delete
         self._jvm: Jvm = jvm
         self._state_file = self.data_dir / "cluster.json"
@@ -57,25 +66,44 @@ class Cluster:
     def _load(self) -> None:
         """Take up what the state file says; called again under the lock, before any change."""
         self._state = self._read_state()
-        ports = self._ports()
+        count = self._given or self._state["brokers"] or 1
+        suffixes = [""] if count == 1 else [f"-{number}" for number in range(1, count + 1)]
+        # Whose server each port is.
+        self._owners = {"postgres": "postgres"}
+        for suffix in suffixes:
+            self._owners |= dict.fromkeys(
+                (f"kafka{suffix}", f"controller{suffix}"), f"kafka{suffix}"
+            )
+        ports = self._known_ports = self._ports()
         logs = self.data_dir / "logs"
-        self.kafka = Kafka(
+        self.brokers = Brokers(
             self.data_dir / "kafka",
-            logs / "kafka.log",
-            ports["kafka"],
-            ports["controller"],
+            logs,
+            [(ports[f"kafka{suffix}"], ports[f"controller{suffix}"]) for suffix in suffixes],
+            properties=self._properties,
             jvm=self._jvm,
         )
         self.postgres = Postgres(
             self.data_dir / "postgres", logs / "postgres.log", ports["postgres"]
         )
-        for name in NAMES:
-            self._server_of(name).server.process = self._recorded(name)
+        names = [f"kafka{suffix}" for suffix in suffixes]
+        self._servers: dict[str, Kafka | Postgres] = dict(
+            zip(names, self.brokers.nodes, strict=True)
+        )
+        self._servers["postgres"] = self.postgres
+        self._wanted = [*(names if self._kafka else ()), *["postgres"] * self._postgres]
+        for name, server in self._servers.items():
+            server.server.process = self._recorded(name)
+
+    @property
+    def kafka(self) -> Kafka:
+        """The broker, or the first of several."""
+        return self.brokers.nodes[0]
 
     @property
     def bootstrap_servers(self) -> str:
-        """The KAFKA_BOOTSTRAP_SERVERS of this cluster."""
-        return self.kafka.bootstrap_servers
+        """The KAFKA_BOOTSTRAP_SERVERS of this cluster: host:port of each broker."""
+        return self.brokers.bootstrap_servers
 
     @property
     def database_url(self) -> str:
@@ -122,8 +150,7 @@ class Cluster:
         with self._exclusive():
             self._refuse_owned()
             stopped = self.running()
-            for name in stopped:
-                self._server_of(name).stop()
+            self._stop_all(stopped)
             self._state.update(processes={}, owner=None)
             self._write_state()
             if delete:
@@ -132,8 +159,13 @@ class Cluster:
 
     def running(self) -> dict[str, int]:
         """The pid of each server that runs."""
-        servers = {name: self._server_of(name).server for name in NAMES}
+        servers = {name: server.server for name, server in self._servers.items()}
         return {n: s.process.pid for n, s in servers.items() if s.process and s.alive}
+
+    def address(self, name: str) -> str:
+        """Where the server of this name is: host:port, or the DATABASE_URL."""
+        server = self._servers[name]
+        return server.bootstrap_servers if isinstance(server, Kafka) else server.database_url
 
     def missing(self) -> list[str]:
         """The servers that were started, not stopped, and do not run: they crashed."""
@@ -144,8 +176,10 @@ class Cluster:
         """The variables that let a worker use what runs."""
         running = self.running()
         found = {}
-        if "kafka" in running:
+        if any(name in running for name in self._names_of_brokers()):
             found["KAFKA_BOOTSTRAP_SERVERS"] = self.bootstrap_servers
+            if len(self.brokers.nodes) > 1:
+                found["BILLING_REPLICATION_FACTOR"] = str(len(self.brokers.nodes))
         if "postgres" in running:
             found["DATABASE_URL"] = self.database_url
         return found
@@ -153,39 +187,59 @@ class Cluster:
     def is_ready(self, name: str) -> bool:
         """Whether the server carries out a transaction or a query now, within 5 seconds."""
         try:
-            self._server_of(name).wait_ready(STATUS_SECONDS_MAX)
+            self._servers[name].wait_ready(STATUS_SECONDS_MAX)
         except DevError:
             return False
         return True
 
-    def _server_of(self, name: str) -> Kafka | Postgres:
-        return self.kafka if name == "kafka" else self.postgres
+    def _names_of_brokers(self) -> list[str]:
+        return [name for name in self._servers if name != "postgres"]
 
     def _start(self, *, detached: bool) -> None:
         launched = []
+        if self._kafka:
+            self._refuse_other_count()
         try:
+            if self._kafka:
+                self.brokers.prepare()
             for name in self._wanted:
                 if name not in self.running():
                     launched.append(name)
-                    self._server_of(name).launch(detached=detached)
+                    self._servers[name].launch(detached=detached)
                     # At once: should we be killed now, the next `up` or `down` finds it.
                     self._record(name, detached=detached)
-            for name in self._wanted:
-                self._server_of(name).settle()
+            if self._kafka:
+                self.brokers.settle()
+            if self._postgres:
+                self.postgres.settle()
         except BaseException:
+            self._stop_all(launched)
             for name in launched:
-                self._server_of(name).stop()
                 self._state["processes"].pop(name, None)
             if launched:
                 self._write_state()
             raise
 
     def _stop(self) -> None:
-        for name in self._wanted:
-            self._server_of(name).stop()
+        self._stop_all(self._wanted)
         if self._state_file.exists():
             self._state.update(processes={}, owner=None)
             self._write_state()
+
+    def _stop_all(self, names: Iterable[str]) -> None:
+        servers = [self._servers[name] for name in names]
+        if servers:
+            with ThreadPoolExecutor(len(servers)) as threads:
+                list(threads.map(lambda server: server.stop(), servers))
+
+    def _refuse_other_count(self) -> None:
+        known = self._state["brokers"]
+        if known and known != len(self.brokers.nodes):
+            raise DevError(
+                f"the data in {self.data_dir} is of {known} broker{'s' * (known > 1)}, not of "
+                f"{len(self.brokers.nodes)}: `billing-stream dev down --delete` deletes it, or "
+                "use another BILLING_DATA_DIR"
+            )
 
     def _refuse_owned(self) -> None:
         owner = _process(self._state["owner"])
@@ -214,7 +268,7 @@ class Cluster:
     def _ports(self) -> dict[str, int]:
         """The ports of last time while they are free or ours, else new ones."""
         ports: dict[str, int] = {}
-        for name, owner in _PORTS.items():
+        for name, owner in self._owners.items():
             known = self._state["ports"].get(name)
             if known and (self._recorded(owner) is not None or is_free(known)):
                 ports[name] = known
@@ -223,12 +277,13 @@ class Cluster:
         return ports
 
     def _record(self, name: str, *, detached: bool) -> None:
-        process = self._server_of(name).server.process
+        process = self._servers[name].server.process
         if process is None:
             return
-        ports = (self.kafka.port, self.kafka.controller_port, self.postgres.port)
         me = ProcessId.of(os.getpid())
-        self._state["ports"] = dict(zip(_PORTS, ports, strict=True))
+        self._state["ports"] = self._known_ports
+        if name != "postgres":
+            self._state["brokers"] = len(self.brokers.nodes)
         self._state["processes"][name] = [process.pid, process.created]
         self._state["owner"] = None if detached or me is None else [me.pid, me.created]
         self._write_state()
@@ -238,7 +293,7 @@ class Cluster:
 
     def _read_state(self) -> dict[str, Any]:
         """The state file; empty when it was never written or is not one of ours."""
-        state: dict[str, Any] = {"ports": {}, "processes": {}, "owner": None}
+        state: dict[str, Any] = {"ports": {}, "processes": {}, "owner": None, "brokers": None}
         try:
             found = json.loads(self._state_file.read_text())
         except (FileNotFoundError, ValueError):

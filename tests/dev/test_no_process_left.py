@@ -38,9 +38,11 @@ def test_a_server_ends_with_its_supervisor(data: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         servers = dev_cli.servers_of(data)
-        for server in servers:
-            if any("supervise" in word for word in server.cmdline()):
-                server.kill()
+        # All are looked at before one is killed: the server of the first may be gone at once.
+        supervisors = [s for s in servers if any("supervise" in word for word in s.cmdline())]
+        assert supervisors
+        for supervisor in supervisors:
+            supervisor.kill()
         assert dev_cli.gone(servers)
 
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from billing_stream.dev.cluster import Cluster
-from billing_stream.dev.kafka import new_cluster_id
+from billing_stream.dev.kafka import new_id
 from billing_stream.dev.server import _PORTS, free_port
 from tests.support import dev_cli
 
@@ -33,6 +33,29 @@ def test_a_state_file_cut_short_is_as_none(text: str, data: Path) -> None:
     write_state(data, text)
 
     assert Cluster(data).running() == {}
+
+
+@pytest.mark.parametrize(("known", "asked"), [(3, 1), (1, 3)])
+def test_another_number_of_brokers_than_the_data_is_of_is_refused(
+    known: int, asked: int, data: Path
+) -> None:
+    write_state(data, f'{{"brokers": {known}}}')
+
+    done = dev_cli.run(data, "up", "--brokers", str(asked))
+
+    assert done.returncode == 1
+    assert f"is of {known} broker" in done.stderr
+    assert "dev down --delete" in done.stderr
+    assert [path.name for path in data.iterdir() if path.is_dir()] == []
+
+
+def test_without_a_number_as_many_brokers_as_the_data_is_of(data: Path) -> None:
+    assert len(Cluster(data).brokers.nodes) == 1
+    assert len(Cluster(data, brokers=3).brokers.nodes) == 3
+
+    write_state(data, '{"brokers": 3}')
+
+    assert len(Cluster(data).brokers.nodes) == 3
 
 
 def test_half_made_data_folders_are_made_again(data: Path) -> None:
@@ -63,7 +86,7 @@ def test_ports_are_outside_the_range_of_outgoing_connections() -> None:
 
 
 def test_no_cluster_id_looks_like_an_option() -> None:
-    assert not any(new_cluster_id().startswith("-") for _ in range(2_000))
+    assert not any(new_id().startswith("-") for _ in range(2_000))
 
 
 def test_making_a_cluster_starts_and_writes_nothing(data: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-UP_SECONDS_MAX = 90.0
+UP_SECONDS_MAX = 150.0
+EXPORTED = ("KAFKA_BOOTSTRAP_SERVERS", "BILLING_REPLICATION_FACTOR", "DATABASE_URL")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -40,11 +41,10 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def exported(out: str) -> dict[str, str]:
     """What a shell has set after it evaluated the output."""
-    script = f'{out}\necho "$KAFKA_BOOTSTRAP_SERVERS"\necho "$DATABASE_URL"\n'
     clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=clean)
-    kafka, postgres = done.stdout.splitlines()
-    return {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": postgres}
+    done = subprocess.run(["sh", "-c", f"{out}\nenv"], capture_output=True, text=True, env=clean)
+    found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    return {name: found[name] for name in EXPORTED if name in found}
 
 
 def servers_of(folder: Path) -> list[psutil.Process]:
