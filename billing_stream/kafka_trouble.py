@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors as kafka
@@ -22,22 +23,69 @@ def is_connection_failure(error: BaseException | None) -> bool:
     return False
 
 
+async def answering(options: Mapping[str, Any]) -> dict[str, Any]:
+    """These client options, with a broker that answers before the others.
+
+    A client asks one after the other, and waits for each that accepts and does not answer as
+    long as for any request. Raises KafkaConnectionError when none answers within 5 seconds.
+    """
+    servers = options["bootstrap_servers"]
+    names: list[str] = servers.split(",") if isinstance(servers, str) else list(servers)
+    first = await _first_of(names, options)
+    if first is None:
+        raise kafka.KafkaConnectionError(f"none of {', '.join(names)} answers")
+    return {**options, "bootstrap_servers": [first, *(n for n in names if n != first)]}
+
+
+async def _first_of(servers: Iterable[str], options: Mapping[str, Any]) -> str | None:
+    tries = {asyncio.create_task(_connected(server, options)): server for server in servers}
+    waiting = set(tries)
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                if one.exception() is None:
+                    return tries[one]
+        return None
+    finally:
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _connected(server: str, options: Mapping[str, Any]) -> None:
+    (await connect(server, options)).close()
+
+
+async def connect(server: str, options: Mapping[str, Any]) -> Any:
+    """A connection to the broker at host:port, by the security of these client options.
+
+    Raises what comes of it; TimeoutError after 5 seconds. An answer may take as long.
+    """
+    security = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    host, _, port = server.rpartition(":")
+    async with asyncio.timeout(TRY_SECONDS):
+        return await create_conn(
+            host, int(port), request_timeout_ms=int(TRY_SECONDS * 1000), **security
+        )
+
+
 async def connection_trouble(settings: Settings) -> list[str]:
     """What comes of connecting to each broker, a line for each that fails. No secrets."""
-    servers = settings.bootstrap_servers
-    told = await asyncio.gather(*(_trouble(settings, server) for server in servers))
-    return [f"{server}: {why}" for server, why in zip(servers, told, strict=True) if why]
+    told = await troubles(settings, settings.bootstrap_servers)
+    return [f"{server}: {why}" for server, why in told.items() if why]
+
+
+async def troubles(settings: Settings, servers: Iterable[str]) -> dict[str, str | None]:
+    """Of each server, host:port: why it cannot be reached, or None when it can."""
+    names = list(servers)
+    told = await asyncio.gather(*(_trouble(settings, server) for server in names))
+    return dict(zip(names, told, strict=True))
 
 
 async def _trouble(settings: Settings, server: str) -> str | None:
-    options = client_options(settings)
-    del options["bootstrap_servers"]
-    host, _, port = server.rpartition(":")
     try:
-        async with asyncio.timeout(TRY_SECONDS):
-            connection: Any = await create_conn(
-                host, int(port), request_timeout_ms=int(TRY_SECONDS * 1000), **options
-            )
+        connection = await connect(server, client_options(settings))
     except ssl.SSLCertVerificationError as error:
         return (
             f"its certificate is not trusted ({error.verify_message}): KAFKA_SSL_CAFILE must have "

@@ -15,6 +15,7 @@ from billing_stream.errors import TopicsError
 from billing_stream.kafka_options import client_options
 from billing_stream.kafka_refusals import ACLS
 from billing_stream.kafka_start import StartDeadline
+from billing_stream.kafka_trouble import answering
 from billing_stream.settings import Settings
 from billing_stream.topics import Topic, Topics
 
@@ -36,7 +37,7 @@ def config_of(topic: Topic, replication: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(**options, request_timeout_ms=20_000)
+    client = AIOKafkaAdminClient(**await answering(options), request_timeout_ms=20_000)
     await client.start()
     try:
         yield client
@@ -117,13 +118,13 @@ async def check_topics(
         return wrong
 
 
-async def weakly_kept(options: Mapping[str, Any], topics: list[Topic]) -> list[str]:
-    """The names of those that are there, and of whose records one broker can be the last."""
+async def in_sync_needed(options: Mapping[str, Any], names: list[str]) -> dict[str, int]:
+    """min.insync.replicas of each of these topics, which are there. Raises KafkaError."""
+    if not names:
+        return {}
     async with _admin(options) as client:
-        existing = set(await client.list_topics())
-        present = [topic.name for topic in topics if topic.name in existing]
-        configs = await _configs(client, present) if present else {}
-        return [name for name in present if int(configs[name].get(IN_SYNC, "1")) < 2]
+        configs = await _configs(client, names)
+        return {name: int(configs[name].get(IN_SYNC, "1")) for name in names}
 
 
 async def require_topics(

@@ -8,6 +8,7 @@ from aiokafka.client import AIOKafkaClient
 
 from billing_stream import topics as names
 from billing_stream.errors import TopicsError
+from billing_stream.kafka_trouble import answering
 from billing_stream.topics import Role, Topics
 
 # Those that every version had. Others may be missing because a new version brings them.
@@ -20,6 +21,7 @@ async def require_none_lost(options: Mapping[str, Any], topics: Topics) -> None:
 
     Workers would begin from nothing: no credits, and every input carried out again.
     """
+    options = await answering(options)
     client = AIOKafkaClient(**options)
     try:
         await client.bootstrap()

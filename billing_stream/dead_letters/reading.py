@@ -5,10 +5,12 @@ from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from msgspec.structs import replace
 
 from billing_stream.dead_letters.cluster import Cluster
 from billing_stream.engine.reading import NothingComes, read_between
 from billing_stream.errors import DeadLettersError
+from billing_stream.kafka_trouble import answering
 
 Progress = Callable[[int, int], None]
 """Told how many records are read, and of how many."""
@@ -36,6 +38,7 @@ async def read(
     with `whole` waited for. Raises
     DeadLettersError when the topic is not there or nothing comes of it any more.
     """
+    cluster = replace(cluster, options=await answering(cluster.options))
     consumer = _consumer(cluster)
     try:
         await consumer.start()
@@ -62,6 +65,7 @@ async def read(
 
 async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
     """The record at a place, or None when there is none (any more)."""
+    cluster = replace(cluster, options=await answering(cluster.options))
     consumer = _consumer(cluster)
     try:
         await consumer.start()

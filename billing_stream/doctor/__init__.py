@@ -2,7 +2,8 @@
 
 finding.py   what a check found
 machine.py   this machine and its settings
-cluster.py   the brokers, topics, rights, workers
+brokers.py   the brokers, and the replicas of partitions
+cluster.py   the topics, rights, workers
 state.py     the versions of the newest rows
 database.py  PostgreSQL, when there is one
 cli.py       runs them all, and tells

@@ -14,7 +14,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from dotenv import dotenv_values
 
-from billing_stream.doctor import cluster, database, machine, state
+from billing_stream.doctor import brokers, cluster, database, machine, state
 from billing_stream.doctor.finding import Finding, Verdict, fail
 from billing_stream.doctor.transactions import check_transactions
 from billing_stream.env_file import env_file
@@ -22,9 +22,10 @@ from billing_stream.errors import BillingError
 from billing_stream.manual import SETTINGS, manual
 from billing_stream.settings import Settings
 
+AGAIN_SECONDS = 0.5
 COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 Check = Callable[[Settings], AsyncIterator[Finding]]
-# What the brokers' checks need is that they answer.
+# What these need is that most of the brokers answer.
 OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("topics", cluster.check_every_topic),
     ("rights", cluster.check_rights),
@@ -42,12 +43,14 @@ async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
         yield finding
     for finding in machine.check_disk(settings):
         yield finding
-    answers = True
-    for finding in await _within(seconds, "brokers", cluster.check_brokers, settings):
-        answers = finding.verdict is not Verdict.FAIL
+    seen = brokers.Brokers()
+    for finding in await _within(seconds, "brokers", seen.check, settings):
         yield finding
+    if seen.seen.brokers:
+        for finding in await _within(seconds, "replicas", seen.check_replicas, settings):
+            yield finding
     wrong: set[str] = set()
-    for name, check in OF_THE_CLUSTER if answers else ():
+    for name, check in OF_THE_CLUSTER if seen.seen.most else ():
         if NEEDED.get(name) in wrong:
             continue
         for finding in await _within(seconds, name, check, settings):
@@ -60,14 +63,24 @@ async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
 
 async def _within(seconds: float, name: str, check: Check, settings: Settings) -> list[Finding]:
     found: list[Finding] = []
+    trouble = ""
     try:
         async with asyncio.timeout(seconds):
-            async for finding in check(settings):
-                found.append(finding)
+            while True:
+                try:
+                    async for finding in check(settings):
+                        found.append(finding)
+                    return found
+                except KafkaError as error:
+                    # Just after a broker was lost the others do not know yet who takes over.
+                    if not error.retriable:
+                        raise
+                    found.clear()
+                    trouble = f" ({error})"
+                await asyncio.sleep(AGAIN_SECONDS)
     except TimeoutError:
-        found.append(
-            fail(name, f"no answer within {seconds:g} s", "look at the network, or wait --timeout")
-        )
+        said = f"no answer within {seconds:g} s{trouble}"
+        found.append(fail(name, said, "look at the network, or wait --timeout"))
     except (KafkaError, BillingError, asyncpg.PostgresError, OSError) as error:
         # One check that breaks down must not keep the others from telling.
         text = str(error) or type(error).__name__

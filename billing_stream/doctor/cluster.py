@@ -1,47 +1,25 @@
-"""The brokers, the topics, what this user may do, and the group of the workers."""
+"""The topics, what this user may do, and the group of the workers."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import for_code
 
 from billing_stream.doctor.finding import Finding, fail, ok, warn
 from billing_stream.engine.kafka_log import transactional_ids
 from billing_stream.errors import KafkaNotReady, NotAllowed
 from billing_stream.kafka_options import client_options
 from billing_stream.kafka_start import StartDeadline
+from billing_stream.kafka_trouble import answering
 from billing_stream.rights import require_rights
 from billing_stream.settings import Settings
-from billing_stream.topic_admin import IN_SYNC, check_topics, weakly_kept
+from billing_stream.topic_admin import IN_SYNC, check_topics, in_sync_needed
 from billing_stream.topics import Topics
 
 # Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
 ERROR, STATE, MEMBERS = 0, 2, 5
 WAIT_SECONDS = 3.0
-
-
-async def check_brokers(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether they answer, and are as many as there must be replicas."""
-    check = "brokers"
-    try:
-        brokers = (await _ask(settings, AIOKafkaAdminClient.describe_cluster))["brokers"]
-    except (KafkaError, OSError) as error:
-        yield fail(
-            check,
-            f"{settings.kafka_bootstrap_servers} does not answer: {_words(error)}",
-            "start it, or mend KAFKA_BOOTSTRAP_SERVERS and the KAFKA_ settings of security",
-        )
-        return
-    said = f"{len(brokers)} at {settings.kafka_bootstrap_servers}"
-    if len(brokers) < settings.replication_factor:
-        yield fail(
-            check,
-            f"{said}, fewer than the {settings.replication_factor} replicas of each topic",
-            "start the other brokers, or lower BILLING_REPLICATION_FACTOR",
-        )
-    else:
-        yield ok(check, said)
 
 
 async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
@@ -65,7 +43,9 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
     if not wrong:
         yield ok("topics", f"all {len(wanted)} are as they must be")
     if settings.replication_factor >= 3:
-        weak = await weakly_kept(client_options(settings), wanted)
+        there = [t.name for t in wanted if f"{t.name}: is missing" not in wrong]
+        needed = await in_sync_needed(client_options(settings), there)
+        weak = [name for name, count in needed.items() if count < 2]
         if weak:
             yield warn(
                 "topics",
@@ -122,7 +102,7 @@ async def check_workers(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _ask(settings: Settings, question: Any) -> Any:
-    client = AIOKafkaAdminClient(**client_options(settings))
+    client = AIOKafkaAdminClient(**await answering(client_options(settings)))
     try:
         await client.start()
         return await question(client)

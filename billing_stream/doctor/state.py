@@ -11,6 +11,7 @@ from billing_stream import topics as names
 from billing_stream.doctor.finding import Finding, fail, ok, warn
 from billing_stream.engine.reading import read_between
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_trouble import answering
 from billing_stream.settings import Settings
 from billing_stream.topics import Topics
 from billing_stream.upcasting.versions import VERSION, version_of
@@ -32,7 +33,9 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
         for partition in range(settings.partitions)
     ]
     consumer = AIOKafkaConsumer(
-        **client_options(settings), enable_auto_commit=False, isolation_level="read_committed"
+        **await answering(client_options(settings)),
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

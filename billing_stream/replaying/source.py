@@ -9,6 +9,7 @@ from aiokafka.client import AIOKafkaClient
 
 from billing_stream.engine.reading import NothingComes, read_between
 from billing_stream.errors import BillingError
+from billing_stream.kafka_trouble import answering
 from billing_stream.schemas import InputRecord
 
 # An open transaction of a worker that died is ended within this time by the broker.
@@ -47,6 +48,7 @@ class KafkaSource:
 
     async def __aenter__(self) -> Self:
         # Asked for all topics, a broker creates none that is missing.
+        self._options = await answering(self._options)
         client = AIOKafkaClient(**self._options)
         try:
             await client.bootstrap()

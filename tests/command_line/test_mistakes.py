@@ -1,14 +1,19 @@
 """The usual mistakes end with a message that says what to do next, never with a traceback."""
 
+import asyncio
 import socket
 from pathlib import Path
 
 import pytest
 
 from billing_stream.dev.server import free_port
+from tests.support.silent import silent_server
 from tests.support.worker import create_topics, environment, run
 
 MERCHANT = "11111111-1111-4111-8111-111111111111"
+# Twice the five seconds for a connection, on a machine with much else to do; and not the two
+# minutes of three brokers in a row.
+SOON_SECONDS = 80.0
 NOBODY = "127.0.0.1:9"
 PASSWORD = "a-password-that-nobody-should-see"
 
@@ -49,6 +54,31 @@ async def test_no_broker(command: str) -> None:
     if command.split()[0] not in ("worker", "projector"):
         # Those have a log, in which the client has its say as well.
         assert len(output.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["topics create", "topics check", "verify", "dlq list"])
+async def test_brokers_that_never_answer_end_a_command_soon(command: str) -> None:
+    """A client would wait for one after the other, 40 seconds each."""
+    with silent_server() as first, silent_server() as second, silent_server() as third:
+        env = environment(",".join([first, second, third]), "p.")
+
+        async with asyncio.timeout(SOON_SECONDS):
+            output = await told(env, *command.split())
+
+    assert "no Kafka broker answers" in output
+    for server in (first, second, third):
+        assert f"{server}: no answer within 5 s" in output
+
+
+async def test_a_broker_that_never_answers_does_not_hold_up_those_that_do(
+    kafka: str, prefix: str
+) -> None:
+    with silent_server() as server:
+        env = environment(f"{server},{kafka}", prefix)
+        async with asyncio.timeout(SOON_SECONDS):
+            ended, output = await run(env, "topics", "create")
+
+    assert ended == 0, output
 
 
 @pytest.mark.parametrize(
