@@ -84,8 +84,8 @@ peers: setup ## Measure the same work on other systems, side by side.
 simulate: setup ## Run 10,000 seeds of the simulated log (SEEDS=n for others).
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-chaos: setup ## Hurt real workers and a real broker for MINUTES=n, then verify (or FAULT=late).
-	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES) --brokers $(BROKERS),run --minutes $(MINUTES)) $(ARGS)
+chaos: setup ## Hurt real workers and BROKERS=1 or 3 for MINUTES=n, then verify (or FAULT=late).
+	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES),run --minutes $(MINUTES)) --brokers $(BROKERS) $(ARGS)
 
 soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
 	@$(BIN)/python -m chaos soak --minutes $(MINUTES) $(ARGS)

@@ -39,6 +39,7 @@ from billing_stream.metrics.state import Lags, WorkerState
 from billing_stream.metrics.transactions import TransactionMetrics
 from billing_stream.metrics.worker import WorkerMetrics
 from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.replicas import ask_unwritable
 from billing_stream.rights import require_rights
 from billing_stream.settings import Settings, StoreKind
 from billing_stream.topics import Topics
@@ -177,6 +178,7 @@ def _register(
     watchdog = Watchdog(
         lanes,
         ask_behind=lambda: cast(EngineConsumer, app.consumer).behind(),
+        ask_unwritable=lambda: ask_unwritable(settings),
         not_ready_after=settings.stuck_not_ready_after.total_seconds(),
         exit_after=settings.stuck_exit_after.total_seconds(),
         die=die,

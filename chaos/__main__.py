@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos import late
 from chaos.late_report import VERSIONS
-from chaos.plan import KINDS
+from chaos.plan import KINDS, KINDS_OF_THREE
 from chaos.run import run
 from chaos.soak import soak
 from chaos.stage import quiet
@@ -18,9 +18,10 @@ from chaos.stage import quiet
 
 def _kinds(text: str) -> list[str]:
     found = [kind.strip() for kind in text.split(",") if kind.strip()]
-    unknown = set(found) - set(KINDS)
+    known = (*KINDS, *KINDS_OF_THREE)
+    unknown = set(found) - set(known)
     if unknown:
-        raise argparse.ArgumentTypeError(f"none of {', '.join(KINDS)}: {', '.join(unknown)}")
+        raise argparse.ArgumentTypeError(f"none of {', '.join(known)}: {', '.join(unknown)}")
     return found
 
 
@@ -31,9 +32,18 @@ def options() -> argparse.Namespace:
     one = commands.add_parser("run", help="faults under load, then verify")
     one.add_argument("--minutes", type=float, default=10.0)
     one.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    one.add_argument("--only", type=_kinds, default=[], help="a list of: " + ", ".join(KINDS))
-    one.add_argument("--load", type=float, default=100.0, help="records per second")
-    one.add_argument("--http", type=float, default=8.0, help="requests per second")
+    one.add_argument(
+        "--only",
+        type=_kinds,
+        default=[],
+        help=f"a list of: {', '.join(KINDS)}; with three brokers: {', '.join(KINDS_OF_THREE)}",
+    )
+    one.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    one.add_argument(
+        "--session-ms", type=int, help="broker.session.timeout.ms of three brokers (9000)"
+    )
+    one.add_argument("--load", type=float, help="records per second (100; three brokers: 30)")
+    one.add_argument("--http", type=float, help="requests per second (8; three brokers: 2)")
     two = commands.add_parser("soak", help="steady load for long; is anything growing?")
     two.add_argument("--minutes", type=float, default=60.0)
     two.add_argument("--per-second", type=int, default=1000, help="records per second")
@@ -50,7 +60,12 @@ def options() -> argparse.Namespace:
     for command in (one, two, three):
         command.add_argument("--json", type=Path, help="write the figures to this file")
         command.add_argument("--folder", type=Path, help="keep data and logs there")
-    return parser.parse_args()
+    found = parser.parse_args()
+    if found.command == "run":
+        load, http = (100.0, 8.0) if found.brokers == 1 else (30.0, 2.0)
+        found.load = load if found.load is None else found.load
+        found.http = http if found.http is None else found.http
+    return found
 
 
 def main() -> None:

@@ -54,8 +54,7 @@ async def lag(stage: Stage) -> int:
     await admin.start()
     await consumer.start()
     try:
-        group = stage.prefix + stage.topics.app_id
-        committed = await admin.list_consumer_group_offsets(group)
+        committed = await admin.list_consumer_group_offsets(stage.group)
         ends = await consumer.end_offsets(list(committed)) if committed else {}
         return sum(int(ends[tp] - at.offset) for tp, at in committed.items())
     finally:

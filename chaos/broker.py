@@ -1,78 +1,56 @@
-"""The broker of a run: embedded Kafka with one advertised listener, and proxy, per worker.
+"""The brokers of a run: embedded Kafka with one advertised listener, and proxy, per worker.
 
-A Kafka client goes where the broker says that it is. So each worker has a listener of its
-own, and what the broker advertises there is the port of that worker's proxy.
+A Kafka client goes where the brokers say that they are. So each worker has a listener of its
+own at each broker, and what the broker advertises there is the port of that worker's proxy.
 """
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import time
 from pathlib import Path
 
+from billing_stream.dev.brokers import Brokers as Embedded
 from billing_stream.dev.kafka import Jvm, Kafka
 from chaos.ports import new_port
 
 UP_SECONDS_MAX = 120.0
+# What `dev up` changes for convenience, as Kafka has it.
+DEFAULTS = """\
+group.initial.rebalance.delay.ms=3000
+broker.session.timeout.ms=9000
+"""
 _UNMARKED = re.compile(
     r"find leader endpoint for partitions \w+\((.*)\) while trying to send transaction markers "
     r"for ([^,]+), these partitions are likely deleted"
 )
 
 
-class ListeningKafka(Kafka):
-    """Kafka that also listens on the first of each (port, advertised port)."""
-
-    def __init__(
-        self,
-        folder: Path,
-        log: Path,
-        ports: tuple[int, int],
-        extra: list[tuple[int, int]],
-        jvm: Jvm,
-    ) -> None:
-        super().__init__(folder, log, *ports, jvm=jvm)
-        self._extra = extra
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        path = Path(self._config)
-        lines = [self._with_extra(line) for line in path.read_text().splitlines()]
-        lines.append("inter.broker.listener.name=PLAINTEXT")
-        path.write_text("\n".join(lines) + "\n")
-
-    def _with_extra(self, line: str) -> str:
-        name = line.split("=")[0]
-        if name == "listeners":
-            ends = [f"W{n}://127.0.0.1:{port}" for n, (port, _) in enumerate(self._extra)]
-        elif name == "advertised.listeners":
-            ends = [f"W{n}://127.0.0.1:{port}" for n, (_, port) in enumerate(self._extra)]
-        elif name == "listener.security.protocol.map":
-            ends = [f"W{n}:PLAINTEXT" for n in range(len(self._extra))]
-        else:
-            return line
-        return ",".join([line, *ends])
-
-
 class Broker:
-    """Starts, stops and kills it without holding up the event loop."""
+    """Starts, stops, freezes and kills one without holding up the event loop."""
 
-    def __init__(self, folder: Path, workers: int, jvm: Jvm = "quick") -> None:
-        self.listeners = [(new_port(), new_port()) for _ in range(workers)]
-        ports = (new_port(), new_port())
-        log = folder / "kafka.log"
-        self._kafka = ListeningKafka(folder / "kafka", log, ports, self.listeners, jvm)
+    def __init__(self, number: int, kafka: Kafka) -> None:
+        self.number = number
+        self._kafka = kafka
+        self._frozen = False
         self.up = False
+
+    @property
+    def id(self) -> int:
+        """Kafka's id of it."""
+        return self.number + 1
 
     @property
     def direct(self) -> str:
         """host:port without a proxy, for everyone but the workers."""
         return self._kafka.bootstrap_servers
 
-    async def start(self) -> None:
-        """Start it, and wait until a transaction went through."""
-        await asyncio.to_thread(self._kafka.start)
-        self.up = True
+    @property
+    def listeners(self) -> list[tuple[int, int]]:
+        """(port, port of the proxy) for each worker."""
+        return self._kafka.listeners
 
     async def back(self) -> None:
         """Start it, and wait only until it listens again."""
@@ -94,8 +72,24 @@ class Broker:
         self.up = False
         await asyncio.to_thread(self._kafka.stop)
 
+    def freeze(self) -> None:
+        """SIGSTOP: its connections stay, and nothing comes."""
+        self.up, self._frozen = False, True
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT, when it is frozen."""
+        if self._frozen:
+            self.up, self._frozen = True, False
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        process = self._kafka.server.process
+        if process is not None and process.alive:
+            os.killpg(process.pid, number)
+
     def unmarked(self, prefix: str) -> list[str]:
-        """Committed transactions, of ids that begin so, that the broker did not end everywhere.
+        """Committed transactions, of ids that begin so, that it did not end everywhere.
 
         That is from its own log. The last stable offset stands still there until the same
         transactional id ends another transaction there; and were that one aborted, so would
@@ -116,3 +110,64 @@ class Broker:
                 writer.close()
             return True
         return False
+
+
+class Brokers:
+    """All of them, with the listeners of `workers` workers.
+
+    One is as `dev up` has it. Several have Kafka's own defaults but for `session_ms`, the
+    broker.session.timeout.ms, when it is given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        count: int = 1,
+        *,
+        session_ms: int | None = None,
+        jvm: Jvm = "quick",
+    ) -> None:
+        properties = "" if count == 1 else DEFAULTS
+        if session_ms:
+            properties += f"broker.session.timeout.ms={session_ms}\n"
+        self._embedded = Embedded(
+            folder / "kafka",
+            folder,
+            [(new_port(), new_port()) for _ in range(count)],
+            properties=properties,
+            jvm=jvm,
+            listeners=[[(new_port(), new_port()) for _ in range(workers)] for _ in range(count)],
+        )
+        self.each = [Broker(number, kafka) for number, kafka in enumerate(self._embedded.nodes)]
+
+    @property
+    def direct(self) -> str:
+        """host:port of each without a proxy, with commas between."""
+        return self._embedded.bootstrap_servers
+
+    @property
+    def up(self) -> bool:
+        """Whether all are."""
+        return all(broker.up for broker in self.each)
+
+    def answering(self) -> list[str]:
+        """host:port without a proxy of those that are up."""
+        return [broker.direct for broker in self.each if broker.up]
+
+    async def start(self) -> None:
+        """Start them, and wait until a transaction went through."""
+        await asyncio.to_thread(self._embedded.start)
+        for broker in self.each:
+            broker.up = True
+
+    async def stop(self) -> None:
+        """A clean stop of all."""
+        for broker in self.each:
+            broker.resume()
+            broker.up = False
+        await asyncio.to_thread(self._embedded.stop)
+
+    def unmarked(self, prefix: str) -> list[str]:
+        """As each broker's."""
+        return [line for broker in self.each for line in broker.unmarked(prefix)]

@@ -6,10 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from chaos.broker import Broker
+from chaos.broker import Brokers
 from chaos.plan import Step
 from chaos.proxy import Mode, Proxy
-from chaos.stage import SESSION_SECONDS, Stage
+from chaos.stage import Stage
 from chaos.workers import Worker
 
 BURST_KILLS = 30
@@ -17,13 +17,16 @@ BURST_KILLS = 30
 
 @dataclass
 class Scene:
-    """What faults can be made with. `base` workers always run, `extras` come and go."""
+    """What faults can be made with. `base` workers always run, `extras` come and go.
+
+    `proxies[worker][broker]` is between the two.
+    """
 
     stage: Stage
-    broker: Broker
+    brokers: Brokers
     base: list[Worker]
     extras: list[Worker]
-    proxies: list[Proxy]
+    proxies: list[list[Proxy]]
     churn_seconds: float = 60.0
     outage_seconds: float = 300.0
 
@@ -38,21 +41,28 @@ class Scene:
 
     def heal(self) -> None:
         """Undo every fault that lasts."""
-        for proxy in self.proxies:
-            proxy.heal()
+        for proxies in self.proxies:
+            for proxy in proxies:
+                proxy.heal()
+        for broker in self.brokers.each:
+            broker.resume()
         for worker in self.workers:
             worker.resume()
 
 
 @dataclass
 class Hit:
-    """What a fault did. `over` is when it ended (monotonic), `struck` when it began (epoch)."""
+    """What a fault did. `over` is when it ended (monotonic), `struck` when it began (epoch).
+
+    `restore` undoes what still lasts, after the service has recovered from it.
+    """
 
     over: float
     struck: float
     text: str = ""
     # Why it was none: there was no process to kill, no data to hold up.
     missed: str = ""
+    restore: Callable[[], Awaitable[None]] | None = None
 
 
 Strike = Callable[[Scene, Step, Worker], Awaitable[Hit]]
@@ -72,7 +82,7 @@ async def term(scene: Scene, step: Step, victim: Worker) -> Hit:
 
 async def stop(scene: Scene, step: Step, victim: Worker) -> Hit:
     """SIGSTOP for 1.2 to 2 session timeouts: long enough to lose its partitions."""
-    seconds = SESSION_SECONDS * step.between(1.2, 2.0)
+    seconds = scene.stage.session_seconds * step.between(1.2, 2.0)
     struck, done = time.time(), victim.pause()
     await asyncio.sleep(seconds)
     victim.resume()
@@ -100,57 +110,63 @@ async def leave(scene: Scene, step: Step, victim: Worker) -> Hit:
 async def broker_kill(scene: Scene, step: Step, victim: Worker) -> Hit:
     """kill -9 of the broker, which is started again at once. Over when it listens again."""
     struck, began = time.time(), time.monotonic()
-    await scene.broker.kill()
-    await scene.broker.back()
+    [broker] = scene.brokers.each
+    await broker.kill()
+    await broker.back()
     return Hit(time.monotonic(), struck, f"away for {time.monotonic() - began:.1f} s")
 
 
 async def broker_bounce(scene: Scene, step: Step, victim: Worker) -> Hit:
     """A clean restart of the broker. Over when it listens again."""
     struck, began = time.time(), time.monotonic()
-    await scene.broker.stop()
-    await scene.broker.back()
+    [broker] = scene.brokers.each
+    await broker.stop()
+    await broker.back()
     return Hit(time.monotonic(), struck, f"away for {time.monotonic() - began:.1f} s")
 
 
 async def outage(scene: Scene, step: Step, victim: Worker) -> Hit:
     """No broker for long. Over when it listens again."""
     struck, began = time.time(), time.monotonic()
-    await scene.broker.stop()
+    [broker] = scene.brokers.each
+    await broker.stop()
     await asyncio.sleep(scene.outage_seconds)
-    await scene.broker.back()
+    await broker.back()
     return Hit(time.monotonic(), struck, f"away for {time.monotonic() - began:.1f} s")
 
 
 async def net_reset(scene: Scene, step: Step, victim: Worker) -> Hit:
     """All connections of a worker to the broker are reset."""
     struck = time.time()
-    cut = scene.proxies[victim.number].reset()
+    cut = sum(proxy.reset() for proxy in scene.proxies[victim.number])
     text = f"{cut} connections"
     return Hit(time.monotonic(), struck, text, "" if cut else "no connection")
 
 
 def _network(mode: Mode) -> Strike:
     async def strike(scene: Scene, step: Step, victim: Worker) -> Hit:
-        proxy = scene.proxies[victim.number]
+        proxies = scene.proxies[victim.number]
         seconds = 5 + random.Random(step.seed).random() * 15
         text = f"{seconds:.1f} s"
         struck = time.time()
-        if mode is Mode.BLACKHOLE:
-            proxy.blackhole()
-        elif mode is Mode.HALF_OPEN:
-            proxy.half_open()
-        elif mode is Mode.DELAY:
-            delay = step.between(0.2, 0.8)
-            proxy.delay(delay)
+        delay, rate = step.between(0.2, 0.8), int(step.between(4_000, 40_000))
+        for proxy in proxies:
+            if mode is Mode.BLACKHOLE:
+                proxy.blackhole()
+            elif mode is Mode.HALF_OPEN:
+                proxy.half_open()
+            elif mode is Mode.DELAY:
+                proxy.delay(delay)
+            else:
+                proxy.throttle(rate)
+        if mode is Mode.DELAY:
             text += f" of {delay * 1000:.0f} ms"
-        else:
-            rate = int(step.between(4_000, 40_000))
-            proxy.throttle(rate)
+        if mode is Mode.THROTTLE:
             text += f" of {rate / 1000:.0f} kB/s"
         await asyncio.sleep(seconds)
-        affected = proxy.affected
-        proxy.heal()
+        affected = sum(proxy.affected for proxy in proxies)
+        for proxy in proxies:
+            proxy.heal()
         text += f", {affected} hindered"
         return Hit(time.monotonic(), struck, text, "" if affected else "no data came")
 
@@ -216,3 +232,5 @@ STRIKES: dict[str, Strike] = {
 
 # They hit all workers at once.
 OF_ALL = ("broker-kill", "broker-bounce", "outage", "kill-storm", "churn-storm", "join")
+# They begin with one worker more.
+JOINS = ("join", "join-without")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from chaos.faults import OF_ALL, STRIKES, Hit, Scene
-from chaos.plan import Plan, Step
+from chaos.broker_faults import STRIKES_OF_THREE
+from chaos.faults import JOINS, OF_ALL, STRIKES, Hit, Scene
+from chaos.plan import KINDS_OF_THREE, Plan, Step
 from chaos.probes import Probes, Seen
+from chaos.service import Gaps, Service
 from chaos.workers import Readiness, Worker
 
 PROBE_EVERY_SECONDS = 0.5
@@ -37,6 +39,11 @@ class Fault:
     invalid: str
     in_flight: int
     exits: list[str]
+    # How many of these ends nobody had asked for.
+    unasked: int = 0
+    # Seconds without an answer to those who buy: of half of the partitions, and the longest.
+    service_p50: float = 0.0
+    service_max: float = 0.0
 
     @property
     def line(self) -> str:
@@ -45,10 +52,10 @@ class Fault:
         who = "all" if self.victim is None else f"worker {self.victim}"
         ended = f"  exits: {', '.join(self.exits)}" if self.exits else ""
         result = f"INVALID: {self.invalid}" if self.invalid else f"recovered in {took}"
-        return (
-            f"#{self.number:<3} {self.kind:13} {who:9} {result:22} "
-            f"{self.in_flight:3} in flight held up {self.held_up:5.1f} s  {self.text}{ended}"
-        )
+        held_up = f"{self.in_flight:3} in flight held up {self.held_up:5.1f} s"
+        if self.service_max:
+            held_up += f", no service for {self.service_p50:.1f} to {self.service_max:.1f} s"
+        return f"#{self.number:<3} {self.kind:17} {who:9} {result:22} {held_up}  {self.text}{ended}"
 
 
 class NotRecovered(Exception):
@@ -59,11 +66,18 @@ class Nemesis:
     """Carries out a plan."""
 
     def __init__(
-        self, scene: Scene, probes: Probes, session: aiohttp.ClientSession, seed: int
+        self,
+        scene: Scene,
+        probes: Probes,
+        session: aiohttp.ClientSession,
+        seed: int,
+        service: Service | None = None,
     ) -> None:
         self._scene = scene
         self._probes = probes
         self._session = session
+        self._service = service
+        self._strikes = {**STRIKES, **STRIKES_OF_THREE}
         self._random = random.Random(seed)
         self._all = frozenset(range(scene.stage.partitions))
         self.faults: list[Fault] = []
@@ -110,7 +124,8 @@ class Nemesis:
     async def _make(self, step: Step) -> Fault:
         scene = self._scene
         told, victim = await self._choose(step.kind)
-        of_all = step.kind in OF_ALL
+        of_three = step.kind in KINDS_OF_THREE
+        of_all = step.kind in OF_ALL or of_three
         partitions = self._all if of_all else told[victim].partitions
         at = time.monotonic() - scene.stage.began
         exits = {worker: len(worker.exits) for worker in scene.workers}
@@ -118,10 +133,20 @@ class Nemesis:
         acks, events = self._probes.send(partitions, PROBES_BEFORE_A_FAULT)
         # The first is acknowledged: the rest is on its way, to Kafka and through the lanes.
         await asyncio.wait(acks, timeout=ACK_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
-        hit = await STRIKES[step.kind](scene, step, victim)
+        hit = await self._strikes[step.kind](scene, step, victim)
         seconds = await self._recover(hit)
+        if hit.restore is not None:
+            await hit.restore()
+            again = await self._recover(Hit(time.monotonic(), time.time()))
+            seconds = None if seconds is None or again is None else max(seconds, again)
+        gaps = Gaps(0.0, 0.0)
+        if self._service is not None:
+            gaps = self._service.gaps(sent, time.monotonic())
         in_flight, last = await self._in_flight(events, hit)
-        missed = hit.missed or ("" if in_flight else "all work was done before")
+        # What three brokers go through takes long: there is always work meanwhile.
+        idle = not in_flight and not of_three
+        missed = hit.missed or ("all work was done before" if idle else "")
+        ended = [one for worker in scene.workers for one in worker.exits[exits[worker] :]]
         if step.kind == "leave":
             victim.want(victim in scene.base)
         return Fault(
@@ -134,17 +159,16 @@ class Nemesis:
             last - sent,
             missed,
             in_flight,
-            [
-                f"{one.worker}:{one.code}"
-                for worker in scene.workers
-                for one in worker.exits[exits[worker] :]
-            ],
+            [f"{one.worker}:{one.code}" for one in ended],
+            sum(not one.asked for one in ended),
+            gaps.p50,
+            gaps.longest,
         )
 
     async def _choose(self, kind: str) -> tuple[dict[Worker, Readiness], Worker]:
         """All workers, ready; and one with partitions. Extra ones leave first."""
         extras = [worker for worker in self._scene.extras if worker.wanted]
-        if kind == "join" and len(extras) == len(self._scene.extras):
+        if kind in JOINS and len(extras) == len(self._scene.extras):
             await extras.pop().leave()
         told = await self.settled()
         owners = [worker for worker, one in told.items() if one.partitions]

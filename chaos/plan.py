@@ -20,6 +20,32 @@ SINGLES = (
 )
 SPECIALS = ("outage", "kill-storm", "churn-storm")
 KINDS = SINGLES + SPECIALS
+# Of three brokers: one is away, or slow, or what it does moves to others.
+OF_ONE_BROKER = (
+    "kill-leader",
+    "kill-txn",
+    "kill-group",
+    "kill-controller",
+    "freeze-leader",
+    "freeze-txn",
+    "freeze-group",
+    "freeze-controller",
+    "stop-leader",
+    "cut-off",
+    "slow",
+    "rolling",
+    "reassign",
+    "elect",
+    "join-without",
+)
+TWO_AWAY = "two-away"
+KINDS_OF_THREE = (*OF_ONE_BROKER, TWO_AWAY)
+
+
+def kinds_with(brokers: int) -> tuple[str, ...]:
+    """The faults that can be made with so many brokers."""
+    return KINDS if brokers == 1 else KINDS_OF_THREE
+
 
 OUTAGE_SECONDS = 300.0
 OUTAGE_MINUTES_MIN = 20.0
@@ -45,22 +71,26 @@ class Step:
 class Plan:
     """Single faults, evenly over the kinds: each once, in a random order, and again.
 
-    The outage and the storms come at their times.
+    The outage and the storms come at their times; with three brokers there are none.
     """
 
-    def __init__(self, seed: int, seconds: float, only: Sequence[str] = ()) -> None:
-        unknown = set(only) - set(KINDS)
+    def __init__(
+        self, seed: int, seconds: float, only: Sequence[str] = (), brokers: int = 1
+    ) -> None:
+        kinds = kinds_with(brokers)
+        unknown = set(only) - set(kinds)
         if unknown:
             raise ValueError(f"no such faults: {', '.join(sorted(unknown))}")
         self._seconds = seconds
         self._random = random.Random(seed)
         self._special_random = random.Random(seed + 1)
-        self._singles = [kind for kind in SINGLES if not only or kind in only]
+        singles = SINGLES if brokers == 1 else KINDS_OF_THREE
+        self._singles = [kind for kind in singles if not only or kind in only]
         self._round: list[str] = []
         self._due = {
             kind: share * seconds
             for kind, share in SPECIALS_BEGIN.items()
-            if not only or kind in only
+            if kind in kinds and (not only or kind in only)
         }
         self._number = 0
 

@@ -12,9 +12,10 @@ import aiohttp
 from aiokafka.errors import KafkaError
 
 from chaos import audit
-from chaos.broker import Broker
+from chaos.broker import Brokers
 from chaos.clients import Clients
 from chaos.faults import Scene
+from chaos.goals import Goals
 from chaos.load import Load
 from chaos.nemesis import Nemesis, NotRecovered
 from chaos.plan import Plan
@@ -23,12 +24,15 @@ from chaos.proxy import Proxy
 from chaos.recovery import Recoveries
 from chaos.report import Report
 from chaos.sender import Sender
+from chaos.service import Service
 from chaos.stage import Stage
 from chaos.stuck import FINDING_SECONDS, StuckWatch
 from chaos.workers import Worker
 
-BASE_WORKERS = 3
-EXTRA_WORKERS = 2
+# (base, extra) by the number of brokers. Three of these need the machine themselves.
+WORKERS = {1: (3, 2), 3: (2, 1)}
+# Of the workers: as it is by default, since a broker's session is to be seen against it.
+SESSION_SECONDS_OF_THREE = 8.0
 WARM_UP_SECONDS = 3.0
 FINISH_SECONDS_MAX = 150.0
 DRAIN_SECONDS_MAX = 150.0
@@ -48,7 +52,7 @@ class Run:
         self.scene = scene
         self.seconds = arguments.minutes * 60
         seed: int = arguments.seed
-        self.plan = Plan(seed, self.seconds, arguments.only)
+        self.plan = Plan(seed, self.seconds, arguments.only, arguments.brokers)
         scene.outage_seconds = self.plan.outage_seconds
         scene.churn_seconds = min(CHURN_SECONDS_MAX, self.seconds * CHURN_SHARE)
         self.sender = Sender(stage)
@@ -56,9 +60,11 @@ class Run:
         self.load = Load(stage, self.sender, arguments.load, seed)
         self.clients = Clients(stage, self.sender, scene.wanted, arguments.http, seed + 1)
         self.probes = Probes(stage, self.sender, self.follower, seed + 2)
-        self.watch = StuckWatch(stage, lambda: scene.broker.up)
+        self.watch = StuckWatch(stage, lambda: scene.brokers.up)
         self.session = aiohttp.ClientSession()
-        self.nemesis = Nemesis(scene, self.probes, self.session, seed + 3)
+        several = arguments.brokers > 1
+        self.service = Service(stage, self.sender, scene.wanted, seed + 4) if several else None
+        self.nemesis = Nemesis(scene, self.probes, self.session, seed + 3, self.service)
         self.load_seconds = 0.0
 
     async def go(self) -> None:
@@ -74,6 +80,8 @@ class Run:
         began = time.monotonic()
         self.load.start()
         self.clients.start()
+        if self.service is not None:
+            await self.service.start()
         progress = asyncio.create_task(self._progress())
         try:
             await asyncio.sleep(WARM_UP_SECONDS)
@@ -101,9 +109,10 @@ class Run:
         for worker in scene.base:
             worker.want(True)
         await asyncio.gather(*(worker.leave() for worker in scene.extras))
-        await asyncio.gather(
-            self.load.stop(FINISH_SECONDS_MAX), self.clients.stop(FINISH_SECONDS_MAX)
-        )
+        stops = [self.load.stop(FINISH_SECONDS_MAX), self.clients.stop(FINISH_SECONDS_MAX)]
+        if self.service is not None:
+            stops.append(self.service.stop(FINISH_SECONDS_MAX))
+        await asyncio.gather(*stops)
         try:
             await self.nemesis.settled()
         except NotRecovered as error:
@@ -132,35 +141,45 @@ class Run:
 
 
 @asynccontextmanager
-async def scene(folder: Path) -> AsyncIterator[Scene]:
-    """A broker, a proxy for each worker, and workers that do not run yet."""
-    broker = Broker(folder, BASE_WORKERS + EXTRA_WORKERS)
-    stage = Stage(broker.direct, folder)
-    proxies = [Proxy(advertised, port) for port, advertised in broker.listeners]
-    workers = [
-        Worker(n, stage.environment(f"127.0.0.1:{proxy.port}"), folder)
-        for n, proxy in enumerate(proxies)
+async def scene(folder: Path, count: int, session_ms: int | None) -> AsyncIterator[Scene]:
+    """So many brokers, a proxy to each for each worker, and workers that do not run yet."""
+    base, extra = WORKERS[count]
+    brokers = Brokers(folder, base + extra, count, session_ms=session_ms)
+    stage = Stage(brokers.direct, folder, replication=count)
+    if count > 1:
+        stage.session_seconds = SESSION_SECONDS_OF_THREE
+    proxies = [
+        [Proxy(told, port) for port, told in (broker.listeners[n] for broker in brokers.each)]
+        for n in range(base + extra)
     ]
+    workers = [
+        Worker(n, stage.environment(",".join(f"127.0.0.1:{p.port}" for p in each)), folder)
+        for n, each in enumerate(proxies)
+    ]
+    every = [proxy for each in proxies for proxy in each]
     try:
-        await broker.start()
-        for proxy in proxies:
+        await brokers.start()
+        for proxy in every:
             await proxy.start()
         await stage.create_topics()
-        yield Scene(stage, broker, workers[:BASE_WORKERS], workers[BASE_WORKERS:], proxies)
+        yield Scene(stage, brokers, workers[:base], workers[base:], proxies)
     finally:
         await asyncio.gather(*(worker.close() for worker in workers))
-        await asyncio.gather(*(proxy.close() for proxy in proxies))
-        await broker.stop()
+        await asyncio.gather(*(proxy.close() for proxy in every))
+        await brokers.stop()
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
     """The whole run; the exit code."""
-    async with scene(folder) as made:
+    async with scene(folder, arguments.brokers, arguments.session_ms) as made:
         one, stage = Run(arguments, made), made.stage
         report = Report(
             arguments.seed, arguments.minutes, [], [], 0, 0, 0.0, one.clients.answers, [], []
         )
         report.tool = f"{arguments.load:g} records/s and {arguments.http:g} requests/s asked for"
+        if one.service is not None:
+            report.goals = Goals(arguments.session_ms)
+            report.bought = one.service.answers
         try:
             await one.go()
             stage.say("verifying")
@@ -177,7 +196,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
         report.load_seconds = one.load_seconds
         report.problems = stage.problems
         report.stuck = [s.text for s in one.watch.found if s.seconds > FINDING_SECONDS]
-        report.unmarked = made.broker.unmarked(stage.prefix)
+        report.unmarked = made.brokers.unmarked(stage.prefix)
         report.known = Recoveries.of(one.clients.known_seconds)
         report.uncertain = len(stage.expected.uncertain)
     print("\n".join(report.lines()))

@@ -5,16 +5,20 @@ Idempotent, and in no hurry: a record waits for the broker as long as the run ma
 
 import asyncio
 import json
+import time
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from billing_stream import topics as names
 from chaos.expected import Place
 from chaos.stage import Stage
 
-WAIT_MS_MAX = 1_200_000
+WAIT_SECONDS_MAX = 1_200
+# Of one request, where there are several brokers: one to a frozen broker must not wait until that
+# is back, when another has taken over. An idempotent producer sends the same again, however often.
+REQUEST_SECONDS_MAX = 5
 
 
 class Unsure(Exception):
@@ -34,13 +38,14 @@ class Sender:
 
     async def start(self) -> None:
         """Connect."""
+        alone = self._stage.replication == 1
         async with self._starting:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self._stage.kafka,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=5,
-                request_timeout_ms=WAIT_MS_MAX,
+                request_timeout_ms=(WAIT_SECONDS_MAX if alone else REQUEST_SECONDS_MAX) * 1000,
                 retry_backoff_ms=100,
             )
             await self._producer.start()
@@ -71,9 +76,7 @@ class Sender:
         self.waiting += 1
         producer = self._producer
         try:
-            sent = await producer.send(
-                self._stage.topics.name(topic), raw, key=key.encode(), partition=where
-            )
+            sent = await self._queue(producer, topic, raw, key.encode(), where)
             place = await sent
         except (KafkaError, AssertionError, asyncio.CancelledError) as error:
             self.lost += 1
@@ -86,6 +89,19 @@ class Sender:
             self.waiting -= 1
         self.acknowledged += 1
         return place.topic, place.partition, place.offset
+
+    async def _queue(
+        self, producer: Any, topic: str, raw: bytes, key: bytes, partition: int
+    ) -> Any:
+        """Hand it to the producer, which has no room while a broker is away."""
+        end = time.monotonic() + WAIT_SECONDS_MAX
+        while True:
+            try:
+                name = self._stage.topics.name(topic)
+                return await producer.send(name, raw, key=key, partition=partition)
+            except KafkaTimeoutError:
+                if time.monotonic() > end:
+                    raise
 
     async def _renew(self, failed: Any) -> None:
         """An idempotent producer that lost its sequence sends nothing any more."""

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from chaos.broker import Broker
+from chaos.broker import Brokers
 from chaos.counted_worker import OUTPUT
 from chaos.recovery import percentile, slope
 from chaos.soak_load import Latency, SoakLoad
@@ -150,17 +150,17 @@ async def _ready(workers: list[Worker]) -> None:
 
 async def soak(arguments: argparse.Namespace, folder: Path) -> int:
     """The whole soak; the exit code."""
-    broker = Broker(folder, 0, jvm="steady")
-    stage = Stage(broker.direct, folder, prefix="soak.")
+    brokers = Brokers(folder, 0, jvm="steady")
+    stage = Stage(brokers.direct, folder, prefix="soak.")
     files = [folder / f"tasks-{n}" for n in range(WORKERS)]
     workers = [
-        Worker(n, {**stage.environment(broker.direct), OUTPUT: str(file)}, folder, COMMAND_MODULE)
+        Worker(n, {**stage.environment(brokers.direct), OUTPUT: str(file)}, folder, COMMAND_MODULE)
         for n, file in enumerate(files)
     ]
     seconds = arguments.minutes * 60
     load = SoakLoad(stage, workers, arguments.per_second, arguments.http, seconds)
     try:
-        await broker.start()
+        await brokers.start()
         await stage.create_topics()
         for worker in workers:
             worker.want(True)
@@ -180,7 +180,7 @@ async def soak(arguments: argparse.Namespace, folder: Path) -> int:
         codes = await asyncio.gather(*(worker.leave() for worker in workers))
     finally:
         await asyncio.gather(*(worker.close() for worker in workers))
-        await broker.stop()
+        await brokers.stop()
     ends = Counter(one.code for worker in workers for one in worker.exits)
     restarts = sum(ends.values()) - len(workers)
     return _tell(arguments, load, samples, {"restarts": restarts, "exit codes": list(codes)})

@@ -21,12 +21,14 @@ PROBLEMS_SHOWN_MAX = 20
 
 @dataclass
 class Stage:
-    """One run. `kafka` is the broker without a proxy."""
+    """One run. `kafka` is the brokers without a proxy."""
 
     kafka: str
     folder: Path
     prefix: str = "chaos."
     partitions: int = PARTITIONS
+    replication: int = 1
+    session_seconds: float = SESSION_SECONDS
     client_secret: str = field(default_factory=lambda: secrets.token_hex(32))
     internal_secret: str = field(default_factory=lambda: secrets.token_hex(32))
     expected: Expected = field(default_factory=Expected)
@@ -39,6 +41,11 @@ class Stage:
     def topics(self) -> Topics:
         """The names of the topics."""
         return Topics("billing-stream", self.prefix)
+
+    @property
+    def group(self) -> str:
+        """The group of the workers."""
+        return self.prefix + self.topics.app_id
 
     def partition_of(self, key: str) -> int:
         """The partition of a merchant."""
@@ -61,7 +68,8 @@ class Stage:
             "BILLING_TOPIC_PREFIX": self.prefix,
             "BILLING_APP_ID": "billing-stream",
             "BILLING_PARTITIONS": str(self.partitions),
-            "BILLING_SESSION_TIMEOUT": f"{SESSION_SECONDS:.0f}s",
+            "BILLING_REPLICATION_FACTOR": str(self.replication),
+            "BILLING_SESSION_TIMEOUT": f"{self.session_seconds:.0f}s",
             "BILLING_DRAIN_DELAY": "100ms",
             "BILLING_REQUESTS_PER_MINUTE": "1000000",
         }
@@ -72,7 +80,7 @@ class Stage:
             {"bootstrap_servers": self.kafka},
             self.topics.all(),
             partitions=self.partitions,
-            replication=1,
+            replication=self.replication,
         )
 
     def problem(self, text: str) -> None:

@@ -135,9 +135,16 @@ class StuckWatch:
 
 async def describe(kafka: str, topic: str, partition: int) -> str:
     """The open transactions in a partition, and what their coordinators say of them."""
-    known = {t.producer_id: t for t in await wire.list_transactions(kafka)}
+    servers = kafka.split(",")
+    known: dict[int, wire.Transaction] = {}
+    producers: list[wire.Producer] = []
+    for server in servers:
+        # One that is away knows nothing now, and only the leader knows the producers.
+        with contextlib.suppress(OSError, TimeoutError, EOFError):
+            known |= {t.producer_id: t for t in await wire.list_transactions(server)}
+            producers = await wire.describe_producers(server, topic, partition) or producers
     told = []
-    for producer in await wire.describe_producers(kafka, topic, partition):
+    for producer in producers:
         if producer.start < 0:
             continue
         coordinator = known.get(producer.id)

@@ -1,16 +1,25 @@
-"""Two requests that aiokafka does not know: DescribeProducers and ListTransactions.
+"""Requests that aiokafka does not know.
 
-They tell whose transaction a partition waits for, which is all there is to know about a last
-stable offset that does not move.
+DescribeProducers and ListTransactions tell whose transaction a partition waits for, which is all
+there is to know about a last stable offset that does not move. DescribeQuorum tells which
+controller is the active one; the others move replicas and leaders.
 """
 
 import asyncio
 import struct
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+ELECT_LEADERS = 43
+ALTER_REASSIGNMENTS = 45
+DESCRIBE_QUORUM = 55
 DESCRIBE_PRODUCERS = 61
 LIST_TRANSACTIONS = 66
 SECONDS_MAX = 10.0
+METADATA = "__cluster_metadata"
+# What is asked for is so already: the preferred replica leads.
+ELECTION_NOT_NEEDED = 84
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,7 @@ async def describe_producers(kafka: str, topic: str, partition: int) -> list[Pro
         for _ in range(reader.count()):
             reader.number("i")
             error, message = reader.number("h"), reader.text()
-            if error:
-                raise OSError(f"the broker answers with error {error} {message}")
+            _accept(error, message)
             for _ in range(reader.count()):
                 found.append(Producer(*(reader.number(form) for form in "qiiqiq")))
                 reader.tags()
@@ -120,9 +128,7 @@ async def describe_producers(kafka: str, topic: str, partition: int) -> list[Pro
 async def list_transactions(kafka: str) -> list[Transaction]:
     """All transactional ids. Raises OSError, also when the broker refuses."""
     reader = await _ask(kafka, LIST_TRANSACTIONS, varint(1) + varint(1) + b"\0")
-    error = reader.number("h")
-    if error:
-        raise OSError(f"the broker answers with error {error}")
+    _accept(reader.number("h"))
     for _ in range(reader.count()):
         reader.text()
     found = []
@@ -132,14 +138,77 @@ async def list_transactions(kafka: str) -> list[Transaction]:
     return found
 
 
-async def _ask(kafka: str, api: int, body: bytes) -> Reader:
-    """One request of version 0 on a connection of its own; what follows the throttle time."""
+async def quorum_leader(kafka: str) -> int:
+    """The id of the active controller. Raises OSError, also when there is none."""
+    partition = varint(2) + struct.pack(">i", 0) + b"\0"
+    body = varint(2) + compact(METADATA) + partition + b"\0\0"
+    reader = await _ask(kafka, DESCRIBE_QUORUM, body, throttled=False)
+    _accept(reader.number("h"))
+    reader.count()
+    reader.text()
+    reader.count()
+    reader.number("i")
+    _accept(reader.number("h"))
+    return reader.number("i")
+
+
+async def reassign(kafka: str, moves: Mapping[tuple[str, int], Sequence[int]]) -> None:
+    """Have partitions moved to these replicas, by the ids of brokers. Raises OSError."""
+    by_topic: dict[str, list[bytes]] = defaultdict(list)
+    for (topic, partition), replicas in moves.items():
+        ids = b"".join(struct.pack(">i", one) for one in replicas)
+        moved = struct.pack(">i", partition) + varint(len(replicas) + 1) + ids + b"\0"
+        by_topic[topic].append(moved)
+    topics = b"".join(
+        compact(topic) + varint(len(moved) + 1) + b"".join(moved) + b"\0"
+        for topic, moved in by_topic.items()
+    )
+    body = _timeout() + varint(len(by_topic) + 1) + topics + b"\0"
+    reader = await _ask(kafka, ALTER_REASSIGNMENTS, body)
+    _accept(reader.number("h"), reader.text())
+    for _ in range(reader.count()):
+        reader.text()
+        for _ in range(reader.count()):
+            reader.number("i")
+            _accept(reader.number("h"), reader.text())
+            reader.tags()
+        reader.tags()
+
+
+async def elect_preferred(kafka: str) -> None:
+    """Have the first replica of every partition lead it. Raises OSError."""
+    # 0: the preferred ones; no list of partitions: all.
+    reader = await _ask(kafka, ELECT_LEADERS, b"\0" + b"\0" + _timeout() + b"\0", version=2)
+    _accept(reader.number("h"))
+    for _ in range(reader.count()):
+        reader.text()
+        for _ in range(reader.count()):
+            reader.number("i")
+            error, message = reader.number("h"), reader.text()
+            _accept(0 if error == ELECTION_NOT_NEEDED else error, message)
+            reader.tags()
+        reader.tags()
+
+
+def _timeout() -> bytes:
+    return struct.pack(">i", int(SECONDS_MAX * 1000))
+
+
+def _accept(error: int, message: str = "") -> None:
+    if error:
+        raise OSError(f"the broker answers with error {error} {message}")
+
+
+async def _ask(
+    kafka: str, api: int, body: bytes, *, version: int = 0, throttled: bool = True
+) -> Reader:
+    """One request on a connection of its own; what follows the throttle time, if there is one."""
     host, _, port = kafka.rpartition(":")
     async with asyncio.timeout(SECONDS_MAX):
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
             client = b"chaos"
-            header = struct.pack(">hhih", api, 0, 1, len(client)) + client + b"\0"
+            header = struct.pack(">hhih", api, version, 1, len(client)) + client + b"\0"
             request = header + body
             writer.write(struct.pack(">i", len(request)) + request)
             [length] = struct.unpack(">i", await reader.readexactly(4))
@@ -148,5 +217,6 @@ async def _ask(kafka: str, api: int, body: bytes) -> Reader:
             writer.close()
     answer.number("i")
     answer.tags()
-    answer.number("i")
+    if throttled:
+        answer.number("i")
     return answer

@@ -118,7 +118,3 @@ def _not_yet(check: str, error: KafkaNotReady) -> Finding:
         "workers wait BILLING_START_DEADLINE for them. If it stays so, see the brokers' logs: "
         "__consumer_offsets and __transaction_state need as many brokers as they have replicas",
     )
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

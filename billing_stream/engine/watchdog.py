@@ -2,7 +2,8 @@
 
 Three things are watched: that recovery goes on, that a lane with work waiting commits, and
 that records which wait in Kafka are fetched. Each is judged by whether anything moved, not by
-how long it takes.
+how long it takes. What stands still because brokers are away is no reason to end: the brokers
+would not come back by that.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 SAMPLE_SECONDS = 5.0
+# What has stood still for so long may stand because of brokers; to ask them takes so long.
+ASK_AFTER = 5.0
+ASK_SECONDS = 15.0
 # A process that was stopped for a while has not been stuck for that while.
 STEP_SECONDS_MAX = 2.0
 NOT_READY = "partitions are moving or recovering, or the group is out of reach"
@@ -27,6 +31,9 @@ NO_ANSWER = "Kafka has not answered"
 
 Behind = Mapping[tuple[str, int], int]
 """Inputs (topic, partition) in which records wait, and where their reader stands."""
+
+AskUnwritable = Callable[[], Awaitable[list[str]]]
+"""What no worker could write now, since brokers are away: a line each."""
 
 AskBehind = Callable[[], Awaitable[Behind]]
 
@@ -37,13 +44,18 @@ class _Watched(Struct):
 
 
 class Watchdog:
-    """`look` once a second. `ask_behind` asks Kafka, and raises when there is no answer."""
+    """`look` once a second.
+
+    `ask_behind` and `ask_unwritable` ask Kafka, and raise when there is no answer; the latter
+    only while something stands still.
+    """
 
     def __init__(
         self,
         lanes: Lanes,
         *,
         ask_behind: AskBehind | None = None,
+        ask_unwritable: AskUnwritable | None = None,
         not_ready_after: float = 30.0,
         exit_after: float = 120.0,
         die: Die,
@@ -51,6 +63,8 @@ class Watchdog:
     ) -> None:
         self.lanes = lanes
         self._ask_behind = ask_behind
+        self._ask_unwritable = ask_unwritable
+        self._unwritable: list[str] = []
         self._not_ready_after = not_ready_after
         self._exit_after = exit_after
         self._die = die
@@ -72,13 +86,14 @@ class Watchdog:
             watched = self._watched.get(what)
             if watched is None or watched.mark != mark:
                 self._watched[what] = _Watched(mark)
-            else:
+            elif not self._unwritable:
                 watched.seconds += step
 
     def problems(self) -> list[str]:
         """Why this worker should get no requests now; nothing when it should."""
         self.look()
         found = [] if self.lanes.ready else [NOT_READY]
+        found += self._unwritable
         found += [
             f"partition {partition} stopped: {lane.halted}"
             for partition, lane in self.lanes.items()
@@ -95,6 +110,7 @@ class Watchdog:
         """Look for ever, and end the process when it has been stuck for too long."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sample())
+            group.create_task(self._ask_brokers())
             while True:
                 self.look()
                 for what, watched in self._watched.items():
@@ -141,3 +157,20 @@ class Watchdog:
             else:
                 self._behind = {}
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _ask_brokers(self) -> None:
+        while self._ask_unwritable is not None:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            found: list[str] = []
+            if self._unwritable or any(w.seconds > ASK_AFTER for w in self._watched.values()):
+                try:
+                    async with asyncio.timeout(ASK_SECONDS):
+                        found = await self._ask_unwritable()
+                except Exception as error:
+                    # That nobody answers is watched already.
+                    logger.debug("brokers were asked what can be written: %r", error)
+            if found and not self._unwritable:
+                logger.warning("brokers are away, and work waits for them: %s", "; ".join(found))
+            if self._unwritable and not found:
+                logger.info("all partitions can be written again")
+            self._unwritable = found

@@ -2,8 +2,9 @@
 
 import pytest
 
-from billing_stream.doctor.brokers import Partition, Seen, of_brokers, of_partitions
+from billing_stream.doctor.brokers import of_brokers, of_partitions
 from billing_stream.doctor.finding import Finding, Verdict
+from billing_stream.replicas import Partition, Seen
 
 THREE = {1: "a:1", 2: "b:2", 3: "c:3"}
 NEEDED = {"billing.commands.v1": 2}

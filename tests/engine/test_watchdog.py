@@ -38,6 +38,10 @@ class Watch:
         self.behind: dict[tuple[str, int], int] = {}
         self.deaths: list[str] = []
         self.answers = True
+        self.unwritable: list[str] = []
+
+        async def ask_unwritable() -> list[str]:
+            return self.unwritable
 
         async def ask() -> Mapping[tuple[str, int], int]:
             if not self.answers:
@@ -47,6 +51,7 @@ class Watch:
         self.dog = Watchdog(
             partition.lanes,
             ask_behind=ask,
+            ask_unwritable=ask_unwritable,
             die=lambda why, _: self.deaths.append(why),
             clock=lambda: self.now,
         )
@@ -172,6 +177,28 @@ async def test_a_broker_that_does_not_answer_is_not_ready_and_no_reason_to_end(
     assert len(away) == 1
     assert away[0].startswith("Kafka has not answered for 19")
     assert back == watch.deaths == []
+
+
+async def test_lanes_wait_for_brokers_however_long_and_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partition = await Partition().restart()
+    watch = Watch(partition)
+    hang, feed = await feed_a_hanging_lane(partition)
+    watch.unwritable = ["8 partitions with fewer replicas in sync than min.insync.replicas"]
+
+    soon = await watch.passes(15, monkeypatch)
+    late = await watch.passes(600, monkeypatch)
+    watch.unwritable = []
+    back = await watch.passes(5, monkeypatch)
+
+    assert soon == late == ["8 partitions with fewer replicas in sync than min.insync.replicas"]
+    assert back == watch.deaths == []
+    # Nothing is in the way any more: a lane that still does not commit is stuck.
+    await watch.passes(125, monkeypatch)
+    assert watch.deaths
+    hang.let_go.set()
+    await asyncio.gather(feed, return_exceptions=True)
 
 
 async def test_a_process_that_was_paused_has_not_been_stuck(
