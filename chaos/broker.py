@@ -21,6 +21,7 @@ UP_SECONDS_MAX = 120.0
 DEFAULTS = """\
 group.initial.rebalance.delay.ms=3000
 broker.session.timeout.ms=9000
+broker.heartbeat.interval.ms=2000
 """
 _UNMARKED = re.compile(
     r"find leader endpoint for partitions \w+\((.*)\) while trying to send transaction markers "

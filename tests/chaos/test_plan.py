@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from chaos.broker_faults import STRIKES_OF_THREE
 from chaos.faults import OF_ALL, STRIKES
-from chaos.plan import KINDS, SINGLES, Plan, Step
+from chaos.plan import KINDS, KINDS_OF_THREE, SINGLES, Plan, Step
 
 
 def steps(seed: int, count: int = 40, only: tuple[str, ...] = ()) -> list[Step]:
@@ -44,6 +45,16 @@ def test_only_what_was_asked_for_comes() -> None:
     assert {step.kind for step in steps(3, only=("outage",))} == {"outage"}
     with pytest.raises(ValueError, match="no such faults: earthquake"):
         Plan(1, 600, ["earthquake"])
+
+
+def test_with_three_brokers_other_faults_come_each_as_often() -> None:
+    plan = Plan(3, 600, brokers=3)
+    found = Counter(step.kind for step in [plan.next(0) for _ in range(32)] if step is not None)
+
+    assert found == dict.fromkeys(KINDS_OF_THREE, 2)
+    assert set(STRIKES_OF_THREE) == set(KINDS_OF_THREE)
+    with pytest.raises(ValueError, match="no such faults: broker-kill"):
+        Plan(1, 600, ["broker-kill"], brokers=3)
 
 
 def test_every_kind_can_be_made() -> None:
