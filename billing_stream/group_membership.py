@@ -13,7 +13,7 @@ from billing_stream.kafka_errors import ErrorClass, class_of, class_of_code
 from billing_stream.kafka_refusals import ACLS
 
 OnLost = Callable[[BaseException], None]
-"""Takes the error that ended the membership: GroupRefused, or one that nobody expects."""
+"""Takes the error that ended the membership: GroupRefused, or an unexpected one."""
 
 _REQUESTS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
 _RETRY_SECONDS = 0.1
@@ -42,7 +42,7 @@ def refused(group: str, code: int) -> GroupRefused:
 
 
 def refusal_of(group: str, error: BaseException) -> GroupRefused | None:
-    """The same for an error of the client; None for one that is no answer, or can pass."""
+    """The same for an error of the client; None without an answer, or for one that can pass."""
     if isinstance(error, BrokerResponseError) and class_of(error) is not ErrorClass.RETRIABLE:
         return refused(group, error.errno)
     return None

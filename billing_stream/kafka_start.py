@@ -23,7 +23,7 @@ WAIT_SECONDS_MAX = 1.0
 
 
 class StartDeadline:
-    """Retries requests until so many seconds after it was made, all of them together.
+    """Retries requests until `seconds` after its creation, all of them together.
 
     `answered`: Kafka has answered before, so a refused connection is retried as well. Otherwise
     it is an error at once: probably the address is wrong.

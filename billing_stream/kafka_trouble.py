@@ -60,7 +60,7 @@ async def _connected(server: str, options: Mapping[str, Any]) -> None:
 async def connect(server: str, options: Mapping[str, Any]) -> Any:
     """A connection to the broker at host:port, by the security of these client options.
 
-    Raises what comes of it; TimeoutError after 5 seconds. An answer may take as long.
+    Raises the error of the connection; TimeoutError after 5 seconds. An answer may take as long.
     """
     security = {name: value for name, value in options.items() if name != "bootstrap_servers"}
     host, _, port = server.rpartition(":")
@@ -71,7 +71,7 @@ async def connect(server: str, options: Mapping[str, Any]) -> Any:
 
 
 async def connection_trouble(settings: Settings) -> list[str]:
-    """What comes of connecting to each broker, a line for each that fails. No secrets."""
+    """Connects to each broker: a line for each failure, without secrets."""
     told = await troubles(settings, settings.bootstrap_servers)
     return [f"{server}: {why}" for server, why in told.items() if why]
 

@@ -34,7 +34,7 @@ class Partition(Struct, frozen=True):
 
 
 class Seen(Struct):
-    """What a broker says of the cluster, and what came of connecting to each.
+    """The cluster as a broker describes it, and the result of connecting to each one.
 
     `brokers` are host:port by id, `away` why a host:port cannot be reached.
     """
@@ -51,7 +51,7 @@ class Seen(Struct):
     def live(self, partition: Partition) -> frozenset[int]:
         """The replicas that are in sync and can be reached.
 
-        Without a quorum the last broker goes on saying what was before.
+        Without a quorum the last broker still reports the earlier state.
         """
         return partition.in_sync & self.reached
 
@@ -67,7 +67,7 @@ class Seen(Struct):
 
     @property
     def count(self) -> int:
-        """How many brokers there are, away or not, as far as anything here tells."""
+        """How many brokers there are, away or not, as far as known."""
         # One that has left the cluster is known by its replicas, or by the settings, or by both.
         gone = max(len(self.absent), len(self.away.keys() - set(self.brokers.values())))
         return len(self.brokers) + gone

@@ -112,7 +112,7 @@ class Owners:
         """The answer to a command, when its transaction has committed.
 
         Raises ApiError: NOT_READY when the merchant is not owned here, or its lane takes no
-        commands (nothing was done then); OUTCOME_UNKNOWN when the partition was lost meanwhile.
+        commands (nothing was done then); OUTCOME_UNKNOWN when the partition was lost first.
         """
         partition = self.partition_of(command.merchant_id)
         lane = self.lane_here(partition)

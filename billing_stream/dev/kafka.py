@@ -134,7 +134,7 @@ class Kafka:
 
     `properties` go after ours, and `format_options` to the formatting of its storage.
     `jvm`: see `Jvm`. `node`: which one it is of several. `listeners` are (port, port that it
-    tells the clients of this listener), beside its own port.
+    advertises to the clients of this listener), besides its own port.
     """
 
     def __init__(

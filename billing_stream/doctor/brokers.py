@@ -66,7 +66,7 @@ def of_brokers(seen: Seen, replication: int) -> Finding:
 
 
 def of_partitions(seen: Seen, needed: Mapping[str, int]) -> Iterator[Finding]:
-    """What is wrong with leaders and replicas. `needed`: in-sync replicas to write, by topic."""
+    """Problems of leaders and replicas. `needed`: in-sync replicas to write, by topic."""
     check, count = "replicas", len(seen.partitions)
     stopped = list(unwritable(seen, needed))
     behind = [p for p in seen.partitions if seen.live(p) < p.replicas]

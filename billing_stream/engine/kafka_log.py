@@ -186,7 +186,7 @@ def _append(batch: Any, record: Outgoing) -> bool:
 class KafkaLog:
     """Changelogs and transactions of one app on a Kafka cluster.
 
-    `changelogs` maps each table to its changelog topic. `start_seconds`: so long `fence` waits for
+    `changelogs` maps each table to its changelog topic. `start_seconds`: how long `fence` waits for
     coordinators.
     """
 

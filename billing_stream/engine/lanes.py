@@ -58,7 +58,7 @@ class RebalancedAgain(Exception):
 
 
 class Losses:
-    """How often partitions were lost lately, to tell a fault from a second owner that stays."""
+    """Recent losses per partition: a fault happens once, a second owner causes them repeatedly."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -129,12 +129,12 @@ class Lanes(Mapping[int, Lane]):
 
     @property
     def lease_held(self) -> bool:
-        """Whether nobody else can own our partitions yet."""
+        """Whether no other worker can own these partitions yet."""
         return self._lease is None or self._lease.held
 
     @property
     def ready(self) -> bool:
-        """Whether recovery is over, the lanes commit, and nobody else can own them yet."""
+        """Whether recovery is over, the lanes commit, and no other worker can own them yet."""
         return self._open.is_set() and self.lease_held
 
     @property
@@ -168,16 +168,16 @@ class Lanes(Mapping[int, Lane]):
             await asyncio.wait({self._restore_task}, timeout=DRAIN_SECONDS)
 
     async def drop(self, partitions: Iterable[int]) -> None:
-        """Forget lanes whose partitions belong to someone else now, and those that were lost."""
+        """Forget the lanes of partitions that another worker owns now, and those that were lost."""
         dropped = [self._lanes.pop(p) for p in list(partitions) if p in self._lanes]
         dropped += self._lost
         self._lost = []
         await asyncio.gather(*(lane.stop() for lane in dropped))
 
     async def confirm_membership(self) -> None:
-        """Wait for the answer to a heartbeat that is sent after now: partitions are still ours.
+        """Wait for a heartbeat sent from now on to succeed: the partitions are still owned here.
 
-        The process ends with EXIT_FENCED when there is none while the lease lasts.
+        The process ends with EXIT_FENCED when none succeeds while the lease lasts.
         """
         lease = self._lease
         if lease is None:
@@ -191,14 +191,14 @@ class Lanes(Mapping[int, Lane]):
 
     @property
     def lost(self) -> list[int]:
-        """Partitions whose lanes were lost and are not dropped yet."""
+        """Partitions of lanes that were lost and are not dropped yet."""
         return [lane.partition for lane in self._lost]
 
     def _lose(self, partition: int, error: Fenced) -> None:
-        """Give up a lane that can commit no more; restored again if it is still ours.
+        """Give up a lane that can commit no more; it is restored if still owned here.
 
-        From here on nobody is answered from its rows. The process ends with EXIT_FENCED when the
-        group may have given the partition away, or when this happens again and again.
+        No request is answered from its rows any more. The process ends with EXIT_FENCED when
+        the group may have given the partition away, or when this happens again and again.
         """
         lane = self._lanes.pop(partition)
         again = self._losses.too_many(partition)

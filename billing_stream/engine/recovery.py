@@ -48,7 +48,7 @@ class LaneRecovery(Recovery):
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     def _on_loss(self) -> bool:
-        """Restore lost partitions again; whether anything will come of that."""
+        """Restore lost partitions again; whether a restore follows."""
         if self.should_stop:
             return False
         # A rebalance under way ends in a pass of its own.
@@ -84,7 +84,7 @@ class LaneRecovery(Recovery):
     async def _hold_all(self) -> None:
         """Come to rest as for a revocation, to restore a partition that was lost.
 
-        Not before the group has confirmed that it is still ours: to fence it would only end
+        Not before the group has confirmed the ownership: to fence it would only end
         its new owner. Raises RebalancedAgain when the group begins to move partitions instead.
         """
         await self._unless_rebalanced(self.lanes.confirm_membership())

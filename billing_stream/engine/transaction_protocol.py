@@ -53,7 +53,7 @@ _KNOWN_CODES: Mapping[int, int] = MappingProxyType({90: InvalidProducerEpoch.err
 
 
 async def transaction_version(client: Any) -> int:
-    """The finalized level of the feature `transaction.version`; 0 where there is none.
+    """The finalized level of the feature `transaction.version`; 0 where it is missing.
 
     `client` is a started AIOKafkaClient. Raises KafkaError when no broker answers in time.
     """
@@ -76,7 +76,7 @@ async def transaction_version(client: Any) -> int:
 
 
 class TransactionalProducer(AIOKafkaProducer):
-    """A producer whose late requests cannot touch a later transaction of its own.
+    """A producer: its late requests cannot affect a later transaction of its own.
 
     Every call that takes part in a transaction raises ProducerFenced when another producer has
     taken the transactional id.
@@ -171,7 +171,7 @@ class _Manager(TransactionManager):
             self._pid_waiter = create_future()
 
     def fatal_error(self, exc: BaseException) -> None:
-        """Fail whoever waits for this producer, now and later."""
+        """Fail every caller that waits for this producer, now and later."""
         super().fatal_error(exc)
         for waiter in (self._transaction_waiter, self._pid_waiter):
             if not waiter.done():
@@ -180,7 +180,7 @@ class _Manager(TransactionManager):
             waiter.exception()
 
     def maybe_add_partition_to_txn(self, tp: TopicPartition) -> None:
-        """Make it part of the transaction; in version 2 by what is sent to it."""
+        """Make it part of the transaction; in version 2 the records sent to it do that."""
         if self.protocol < 2:
             super().maybe_add_partition_to_txn(tp)
         else:
@@ -264,7 +264,7 @@ class _Describe(InitPIDHandler):
         return DescribeTransactionsRequest([self._sender._txn_manager.transactional_id])
 
     def handle_response(self, resp: Any) -> Any:
-        """None when done, else seconds until it is sent again. Raises KafkaError."""
+        """None when done, else seconds until the next attempt. Raises KafkaError."""
         manager = self._sender._txn_manager
         code, _, _, _, _, *owner, _, _ = resp.states[0]
         if code == 0:
@@ -288,7 +288,7 @@ class _Reinitialise(InitPIDHandler):
         )
 
     def handle_response(self, resp: Any) -> Any:
-        """None when done, else seconds until it is sent again. Raises KafkaError."""
+        """None when done, else seconds until the next attempt. Raises KafkaError."""
         if _known_code(resp.error_code) == InvalidProducerEpoch.errno:
             raise ProducerFenced()
         return super().handle_response(resp)
@@ -312,7 +312,7 @@ class _Produce(SendProduceReqHandler):
         return request
 
     def handle_response(self, response: Any) -> None:
-        """Resolve each batch, or have it sent again."""
+        """Resolve each batch, or queue it for another attempt."""
         # As version 8, the last that aiokafka reads: the same fields without tags.
         topics = [
             (topic, [(number, _known_code(code), *rest) for number, code, *rest, _ in partitions])
@@ -339,7 +339,7 @@ class _EndTxn(EndTxnHandler):
         )
 
     def handle_response(self, resp: Any) -> Any:
-        """None when done, else seconds until it is sent again. Raises KafkaError."""
+        """None when done, else seconds until the next attempt. Raises KafkaError."""
         code = _known_code(resp.error_code)
         if code == 0:
             self._sender._txn_manager.next_epoch(resp.producer_id, resp.producer_epoch)

@@ -240,7 +240,7 @@ class DescribeTransactionsRequest(Request[DescribeTransactionsRequest_v0]):
 
 
 def finalized_level(response: Any) -> int:
-    """The level of FEATURE that an ApiVersions response states; 0 where there is none."""
+    """The level of FEATURE that an ApiVersions response states; 0 where it is missing."""
     features = response.tags.get(FINALIZED_FEATURES_TAG, b"\x01")
     levels = {name: level for name, level, *_ in _FEATURES.decode(BytesIO(features)) or ()}
     return int(levels.get(FEATURE, 0))

@@ -2,7 +2,7 @@
 
 Three things are watched: that recovery goes on, that a lane with work waiting commits, and
 that records which wait in Kafka are fetched. Each is judged by whether anything moved, not by
-how long it takes. What stands still because brokers are away is no reason to end: the brokers
+how long it takes. A standstill because brokers are away is not a reason to end: the brokers
 would not come back by that.
 """
 
@@ -47,7 +47,7 @@ class Watchdog:
     """`look` once a second.
 
     `ask_behind` and `ask_unwritable` ask Kafka, and raise when there is no answer; the latter
-    only while something stands still.
+    only while something makes no progress.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import pytest
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 
 
-def test_a_rolling_restart_of_three_brokers_loses_nothing_and_ends_no_worker(
+def test_rolling_restart_of_three_brokers_ends_no_worker(
     tmp_path: Path,
 ) -> None:
     found = tmp_path / "found.json"
