@@ -138,6 +138,18 @@ MUTANTS = (
         [("self._lanes.pop(p)", "self._lanes[p]")],
     ),
     Mutant(
+        "a lost partition goes on being read",
+        Lanes,
+        "_lose",
+        [("self._lanes.pop(partition)", "self._lanes[partition]")],
+    ),
+    Mutant(
+        "a lost partition is dropped and not restored",
+        Node,
+        "_take_back",
+        [("lost = self.lanes.lost", "lost = []")],
+    ),
+    Mutant(
         "nobody is fenced",
         SimLog,
         "_init",

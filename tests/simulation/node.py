@@ -134,6 +134,7 @@ class Node(Process):
         self.next: dict[Place, int] = {}
         self.held: list[Batch] = []
         self.generation_seen = -1
+        self.taken_back = 0
         self.lanes = Lanes(
             SimClient(log, self),
             lambda p: RecordingProcessor(self, p, partitions, policy, new_store),
@@ -143,6 +144,7 @@ class Node(Process):
             on_failure=self._on_failure,
             reach=self.reach,
         )
+        self.lanes.on_loss = self._on_loss
         self._say = say
         self._task: asyncio.Task[None] | None = None
 
@@ -168,6 +170,36 @@ class Node(Process):
             self.phase = Phase.RECOVERING
             restored = await self.lanes.restore(owned - set(self.lanes))
             self.lanes.adopt(restored)
+            await self.gate(None)
+            self.seek()
+            await self.gate(Point.SOUGHT)
+            self.lanes.start()
+            self.phase = Phase.RUNNING
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._on_failure("recovery failed", innermost(error))
+
+    def _on_loss(self) -> bool:
+        # Not asked whether the group has given it away: to be wrong must not lose anything.
+        if self.phase is Phase.RUNNING:
+            before, self._task = self._task, None
+            self._task = asyncio.create_task(self._take_back(before))
+        return self.phase in (Phase.RUNNING, Phase.REVOKING)
+
+    async def _take_back(self, before: "asyncio.Task[None] | None") -> None:
+        """As `LaneRecovery` does when a partition was lost, and no others move."""
+        try:
+            if before is not None:
+                before.cancel()
+                await asyncio.gather(before, return_exceptions=True)
+            await self.lanes.pause()
+            lost = self.lanes.lost
+            self._say(f"{self.name} takes back {lost}")
+            self.taken_back += 1
+            await self.lanes.drop(())
+            self.phase = Phase.RECOVERING
+            self.lanes.adopt(await self.lanes.restore(lost))
             await self.gate(None)
             self.seek()
             await self.gate(Point.SOUGHT)

@@ -44,6 +44,7 @@ def test_the_seeds_meet_every_kind_of_bad_luck() -> None:
         "loses its connection at sent",
         "loses its connection at committed",
         "lost its transactions",
+        "takes back",
         "reads (",
         "deliver what",
         "times out",

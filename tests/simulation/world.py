@@ -530,7 +530,7 @@ class World:
 
     async def _move_on(self) -> bool:
         """One round of the healed world; whether anything was left to do."""
-        before = (len(self.log.history), self.log.open[:])
+        before = self._progress()
         moved = False
         for node in self.members:
             for place in list(node.next):
@@ -547,7 +547,12 @@ class World:
             self._rebalance()
             await rest(10.0)
             return True
-        return moved or before != (len(self.log.history), self.log.open)
+        return moved or before != self._progress()
+
+    def _progress(self) -> tuple[object, ...]:
+        """Something that changes while anything is left to do."""
+        taken_back = sum(node.taken_back for node in self.nodes)
+        return len(self.log.history), self.log.open[:], taken_back
 
     def owners(self) -> dict[int, Node]:
         """Who owns which partition."""
