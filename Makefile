@@ -21,7 +21,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 	$(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=loadgroup --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-all test-full lint format bench bench-compare peers simulate chaos soak \
+.PHONY: help setup install demo test test-all test-full lint format bench bench-compare peers simulate stops chaos soak \
 	poison samples import-trial lock audit docs sbom rehearse clean
 
 help: ## Show what can be made.
@@ -83,6 +83,9 @@ peers: setup ## Measure the same work on other systems, side by side.
 
 simulate: setup ## Run 10,000 seeds of the simulated log (SEEDS=n for others).
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+stops: setup ## Stop workers and projectors of 200 seeds at random moments (SEEDS=n for others).
+	@$(BIN)/python -m tests.stops --seeds $(if $(filter file,$(origin SEEDS)),200,$(SEEDS))
 
 chaos: setup ## Hurt real workers and BROKERS=1 or 3 for MINUTES=n, then verify (or FAULT=late).
 	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES),run --minutes $(MINUTES)) --brokers $(BROKERS) $(ARGS)

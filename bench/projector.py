@@ -44,7 +44,7 @@ async def measure(setting: Setting, *, database_url: str, purchases: int) -> dic
     file = setting.folder / "projector.log"
     with file.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "billing_stream.cli", "projector",
+            sys.executable, "-m", "billing_stream", "projector",
             env=env, stdout=output, stderr=output,
         )  # fmt: skip
     rows = purchases * ROWS_PER_PURCHASE

@@ -112,7 +112,7 @@ class WorkerProcess:
     def __init__(self, setting: Setting, command: list[str] | None = None) -> None:
         self._setting = setting
         self._port = free_port()
-        self._command = command or [sys.executable, "-m", "billing_stream.cli", "worker"]
+        self._command = command or [sys.executable, "-m", "billing_stream", "worker"]
         self.log = setting.folder / f"worker-{self._port}.log"
         self._process: asyncio.subprocess.Process | None = None
 

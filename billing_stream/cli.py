@@ -4,7 +4,6 @@ import asyncio
 import importlib
 import logging
 import os
-import signal
 import sys
 import traceback
 from typing import ClassVar, NoReturn
@@ -292,10 +291,6 @@ def main() -> None:
     """The console script: errors of ours are one clear message, exit codes as in docs."""
     from aiokafka.errors import KafkaError
 
-    if os.getpid() == 1:
-        # In a container: process 1 has no default action, and could not be ended by SIGTERM
-        # until a worker has set its own.
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         cli()
     except (BillingError, KafkaError) as error:

@@ -31,6 +31,7 @@ QUIET = (
     # Where mode logs the start and stop of services that we subclass.
     "billing_stream.engine.recovery",
     "billing_stream.engine.transport",
+    "billing_stream.engine.consumer_thread",
     "billing_stream.engine.tables",
 )
 FIELDS = ("partition", "correlation_id", "request_id", "route", "status", NOT_TOLD)

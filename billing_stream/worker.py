@@ -13,7 +13,7 @@ import faust
 import uvloop
 
 from billing_stream.app import BillingApp, build, check_rights
-from billing_stream.engine.fatal import die
+from billing_stream.engine.unfinished import end_hard_after
 from billing_stream.errors import SettingsError
 from billing_stream.kafka_start import StartDeadline
 from billing_stream.logs import set_up_logging
@@ -29,8 +29,14 @@ EXTENSIONS = (
     "aiokafka.record._crecords",
 )
 
-# A stop that needs a broker which is gone would never end.
-STOP_SECONDS_MAX = 15.0
+# To leave the group and close what is open, beyond the time that requests may take.
+STOP_SECONDS_MAX = 5.0
+
+
+def stop_seconds(settings: Settings) -> float:
+    """How long a worker takes at most from SIGTERM to its end; then it ends hard."""
+    serving = settings.drain_delay + settings.request_deadline
+    return serving.total_seconds() + STOP_SECONDS_MAX
 
 
 def check_extensions() -> None:
@@ -88,6 +94,7 @@ class DrainingWorker(faust.Worker):
 
     def _schedule_shutdown(self, signal: Signals) -> None:
         if self._draining is None:
+            end_hard_after(stop_seconds(self._billing.settings), self.loop, self)
             self._draining = asyncio.ensure_future(self._drain(signal), loop=self.loop)
         else:
             super()._schedule_shutdown(signal)
@@ -99,13 +106,14 @@ class DrainingWorker(faust.Worker):
         if ready:
             logger.info("stopping: for %s not ready, but serving", settings.drain_delay)
             await asyncio.sleep(settings.drain_delay.total_seconds())
-        seconds = settings.request_deadline.total_seconds()
-        left = await context.gate.close(seconds + 1)
+        # A request ends at its deadline with 504, which is written a little later.
+        seconds = settings.request_deadline.total_seconds() + 1
+        end = self.loop.time() + seconds
+        left = await context.gate.close(seconds)
         if left:
             logger.warning("stopping with %s requests in work", left)
         # Whose clients have given up: a platform's answer is kept all the same.
-        await context.checkouts.settle(seconds)
-        self.loop.call_later(STOP_SECONDS_MAX, die, "it does not stop")
+        await context.checkouts.settle(max(0.0, end - self.loop.time()))
         super()._schedule_shutdown(signal)
 
 

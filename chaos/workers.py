@@ -15,7 +15,7 @@ import aiohttp
 
 from chaos.ports import new_port
 
-MODULE = "billing_stream.cli"
+MODULE = "billing_stream"
 RESTART_SECONDS = 0.3
 RESTART_SECONDS_MAX = 4.0
 SHORT_LIFE_SECONDS = 5.0

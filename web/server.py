@@ -67,7 +67,10 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
 TEST_PAGES: tuple[tuple[str, type[ApiView]], ...] = ((operators.CLOCK_PATH, operators.Clock),)
 # They must be answered whatever else there is to do.
 UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH, METRICS_PATH})
-RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType({"access_log": None, "auto_decompress": False})
+# Who still has no whole answer then has been waited for: by the gate, until its deadline.
+RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {"access_log": None, "auto_decompress": False, "shutdown_timeout": 1.0}
+)
 
 
 def application_options(settings: Settings) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Worker:
 
     @staticmethod
     def _command(*arguments: str) -> list[str]:
-        return [sys.executable, "-m", "billing_stream.cli", *arguments]
+        return [sys.executable, "-m", "billing_stream", *arguments]
 
 
 class Stream:

@@ -21,6 +21,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
     InvalidProducerEpoch,
+    InvalidTxnState,
     KafkaError,
     ProducerFenced,
 )
@@ -343,6 +344,9 @@ class _EndTxn(EndTxnHandler):
         code = _known_code(resp.error_code)
         if code == 0:
             self._sender._txn_manager.next_epoch(resp.producer_id, resp.producer_epoch)
+        elif code == InvalidTxnState.errno:
+            # The coordinator has aborted the transaction itself: it was open for too long.
+            raise ProducerFenced()
         return super().handle_response(SimpleNamespace(error_code=code))
 
 

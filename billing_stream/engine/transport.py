@@ -9,12 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from typing import Any, ClassVar, cast
 
-import aiokafka
-from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -22,140 +19,20 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
 from billing_stream.engine.batch import Batch
-from billing_stream.engine.fatal import die
+from billing_stream.engine.consumer_thread import EngineConsumerThread
 from billing_stream.engine.lane import Lane
-from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
-from billing_stream.group_membership import OnLost, watch_membership
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.transport")
 
-FETCH_WAIT_MS = 50
 # How long a seek may have to wait for a fetch under way.
 GETMANY_SECONDS_MAX = 0.25
 
 
-LOST = "the membership in the consumer group has ended"
-
-
 class PositionLost(Exception):
     """An input no longer has the records to go on from: it was cut short, or made anew."""
-
-
-class LeasedConsumer(aiokafka.AIOKafkaConsumer):
-    """Renews the lease with each heartbeat that is answered; without a group the process ends."""
-
-    def __init__(
-        self, *args: Any, lease: Lease, on_lost: OnLost | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._lease = lease
-        self._on_lost = on_lost or partial(die, LOST)
-
-    async def start(self) -> None:
-        """Connect, and have an eye on the heartbeats from then on."""
-        await super().start()
-        watch_membership(self, self._on_lost)
-        coordinator, lease = self._coordinator, self._lease
-        beat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
-
-        async def do_heartbeat() -> bool:
-            sent = lease.now()
-            answered: bool = await beat()
-            if answered:
-                lease.renew(sent)
-            return answered
-
-        async def do_rejoin_group(subscription: Any) -> bool:
-            joined: bool = await rejoin(subscription)
-            if joined:
-                # Not only at the next turn: until then nothing could be answered.
-                await do_heartbeat()
-            return joined
-
-        coordinator._do_heartbeat = do_heartbeat
-        coordinator._do_rejoin_group = do_rejoin_group
-
-
-class EngineConsumerThread(driver.AIOKafkaConsumerThread):
-    """The consumer's thread; its client reads what was committed, and does not wait long."""
-
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        conf = self.app.conf
-        self._assignor = self.app.assignor
-        consumer: Any = self.consumer
-        options: Mapping[str, Any] = consumer.client_options
-        return LeasedConsumer(
-            **options,
-            lease=consumer.lease,
-            client_id=conf.broker_client_id,
-            group_id=conf.id,
-            group_instance_id=conf.consumer_group_instance_id,
-            partition_assignment_strategy=[self._assignor],
-            enable_auto_commit=False,
-            # Used before the first seek only: `perform_seek` checks that its target exists.
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_poll_records=conf.broker_max_poll_records,
-            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
-            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            session_timeout_ms=int(conf.broker_session_timeout * 1000),
-            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
-            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
-        )
-
-    async def ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
-        """The first and the end offset of each partition."""
-        found: dict[TP, tuple[int, int]] = await self.call_thread(self._ranges, tps)
-        return found
-
-    async def _ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
-        consumer = self._ensure_consumer()
-        asked = [TopicPartition(topic, partition) for topic, partition in tps]
-        begins = await consumer.beginning_offsets(asked)
-        ends = await consumer.end_offsets(asked)
-        return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
-
-    async def places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
-        """Where the client stands in each, and where its records end."""
-        found: dict[TP, tuple[int, int]] = await self.call_thread(self._find_places, tps)
-        return found
-
-    async def _find_places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
-        consumer = self._ensure_consumer()
-        asked = [TopicPartition(*tp) for tp in tps]
-        asked = [tp for tp in asked if tp in consumer.assignment()]
-        ends = await consumer.end_offsets(asked)
-        positions = {tp: await consumer.position(tp) for tp in asked}
-        return {TP(*tp): (positions[tp], ends[tp]) for tp in asked}
-
-    async def hold(self, tps: list[TP]) -> None:
-        """Do not fetch these partitions: Faust's own pause fetches and keeps."""
-        await self.call_thread(self._hold, tps)
-
-    async def _hold(self, tps: list[TP]) -> None:
-        consumer = self._ensure_consumer()
-        consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
-
-    async def show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
-        """Commit offsets to the group, for lag displays; None: wherever the client is."""
-        await self.call_thread(self._show_offsets, offsets)
-
-    async def _show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        shown = {}
-        for (topic, partition), offset in offsets.items():
-            tp = TopicPartition(topic, partition)
-            if tp not in assigned:
-                continue
-            at = await consumer.position(tp) if offset is None else offset
-            shown[tp] = OffsetAndMetadata(at, "")
-        if shown:
-            await consumer.commit(shown)
 
 
 class EngineConsumer(driver.Consumer):
@@ -200,7 +77,10 @@ class EngineConsumer(driver.Consumer):
             yield tp, message
 
     async def perform_seek(self) -> None:
-        """Go to where the lanes are; begins a new epoch of deliveries."""
+        """Go to where the lanes are; begins a new epoch of deliveries.
+
+        Raises PositionLost, and RebalancedAgain when the partitions were revoked.
+        """
         async with self._fetching:
             seeks = {}
             for tp in self.assignment():
@@ -229,7 +109,11 @@ class EngineConsumer(driver.Consumer):
                     f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, "
                     f"the next to read would be {targets[tp]}"
                 )
-        await self.seek_wait(targets)
+        try:
+            await self.seek_wait(targets)
+        except IllegalStateError as error:
+            # The next rebalance has begun; the signal of it is still to come.
+            raise RebalancedAgain from error
 
     @property
     def _thread_started(self) -> bool:
@@ -284,7 +168,7 @@ class EngineConsumer(driver.Consumer):
         self._shown.update(changed)
         try:
             await self._engine_thread.show_offsets(changed)
-        except (KafkaError, asyncio.TimeoutError) as error:
+        except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
             logger.debug("offsets for display not committed: %r", error)
 
     async def behind(self) -> dict[tuple[str, int], int]:

@@ -1,7 +1,6 @@
 """Reads committed records of the partitions that the group assigns, from the stored positions."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from billing_stream.engine.unfinished import finish
 from billing_stream.group_membership import refusal_of, watch_membership
 from billing_stream.projector.batch import Place
 from billing_stream.projector.errors import ProjectionError
@@ -76,8 +76,7 @@ class Reader:
     async def stop(self) -> None:
         """Leave the group and disconnect."""
         # Without a broker the group cannot be left; it will notice.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), STOP_SECONDS_MAX)
+        await finish(self._consumer.stop(), STOP_SECONDS_MAX, "leaving the group")
 
     def assigned(self) -> set[Place]:
         """The partitions we read."""

@@ -8,6 +8,7 @@ import time
 
 from aiokafka.errors import KafkaError
 
+from billing_stream.engine.unfinished import end_hard_after
 from billing_stream.errors import SettingsError
 from billing_stream.kafka_options import client_options
 from billing_stream.kafka_start import StartDeadline
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 LAG_SECONDS = 2.0
 TOLD_SECONDS = 10.0
 STOP_SECONDS_MAX = 10.0
+# From the signal to the end: a transaction, what the group is told, and to leave it.
+END_SECONDS_MAX = STOP_SECONDS_MAX + 10.0
 
 
 def database_of(settings: Settings) -> Database:
@@ -70,9 +73,15 @@ async def run(settings: Settings) -> None:
         int(settings.session_timeout.total_seconds() * 1000),
     )
     projector = Projector(database, reader, records, metrics)
-    stopping = asyncio.Event()
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not stopping.is_set():
+            end_hard_after(END_SECONDS_MAX, loop)
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     await reader.start()
     try:
         async with serving(

@@ -1,6 +1,5 @@
 """The files of a deployment, read as what reads them would."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import yaml
 from dotenv import dotenv_values
 
 from billing_stream.settings import Settings
-from billing_stream.worker import STOP_SECONDS_MAX
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -100,10 +98,3 @@ def settings_of(environment: Mapping) -> Settings:
     """The settings that a process with this environment has, and no other."""
     given = {**REQUIRED, **{n: str(v) for n, v in environment.items() if n in known_settings()}}
     return Settings.model_validate(given)
-
-
-def drain_seconds(settings: Settings) -> float:
-    """How long a worker takes to end at most, once it got SIGTERM: see worker._drain."""
-    serving = settings.drain_delay + settings.request_deadline + timedelta(seconds=1)
-    settling = settings.request_deadline
-    return (serving + settling).total_seconds() + STOP_SECONDS_MAX

@@ -10,11 +10,11 @@ from jsonschema import Draft7Validator
 
 from billing_stream.durations import parse_duration
 from billing_stream.settings import Settings
+from billing_stream.worker import stop_seconds
 from tests.deploy.files import (
     COMPOSE,
     ROOT,
     compose,
-    drain_seconds,
     known_settings,
     ours,
     services,
@@ -120,7 +120,7 @@ def test_the_workers_are_two_members_that_can_reach_each_other() -> None:
 def test_a_worker_has_longer_to_stop_than_a_drain_takes() -> None:
     for name in WORKERS:
         grace = parse_duration(services()[name]["stop_grace_period"])
-        assert grace.total_seconds() > drain_seconds(settings(name))
+        assert grace.total_seconds() > stop_seconds(settings(name))
 
 
 def test_topics_come_before_workers_and_kafka_before_topics() -> None:

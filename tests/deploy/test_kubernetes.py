@@ -9,13 +9,13 @@ import yaml
 from pydantic import SecretStr
 
 from billing_stream.app import static_member
-from billing_stream.projector.service import STOP_SECONDS_MAX as PROJECTOR_STOPS
+from billing_stream.projector.service import END_SECONDS_MAX as PROJECTOR_STOPS
 from billing_stream.settings import Settings
+from billing_stream.worker import stop_seconds
 from tests.deploy.files import (
     KUBERNETES,
     REQUIRED,
     config_map,
-    drain_seconds,
     known_settings,
     kustomization,
     manifests,
@@ -128,7 +128,7 @@ def test_workers_that_stop_can_still_be_asked_by_the_others() -> None:
 
 
 def test_pods_have_longer_to_stop_than_they_take() -> None:
-    assert pod(WORKER)["terminationGracePeriodSeconds"] > drain_seconds(settings())
+    assert pod(WORKER)["terminationGracePeriodSeconds"] > stop_seconds(settings())
     assert pod(PROJECTOR)["terminationGracePeriodSeconds"] > PROJECTOR_STOPS
 
 

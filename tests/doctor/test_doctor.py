@@ -44,8 +44,8 @@ async def test_where_all_is_well_it_says_so(
     assert code == 0
     assert {one["verdict"] for one in found} == {"OK"}
     assert {one["check"] for one in found} == {
-        *("settings", "data folder", "brokers", "replicas", "topics", "rights", "workers"),
-        *("state", "projection", "clock"),
+        *("settings", "data folder", "brokers", "replicas", "transactions", "topics", "rights"),
+        *("workers", "state", "projection", "clock"),
     }
 
 

@@ -17,7 +17,8 @@ import signal
 import sys
 from typing import Any
 
-from billing_stream.cli import LazyGroup, main
+from billing_stream.__main__ import main
+from billing_stream.cli import LazyGroup
 
 ALSO_IMPORTED = ("billing_stream.worker", "billing_stream.projector.projector")
 

@@ -116,11 +116,7 @@ class StandIn:
         return bytes(head + schema.encode(_filled(schema, {"error_code": 0, **values})))
 
     def _apiversions(self, request: Any, code: int) -> dict[str, Any]:
-        versions = {
-            key: [c.API_VERSION for c in one._CLASSES]
-            for key, one in _REQUESTS.items()
-            if key != _FLEXIBLE
-        }
+        versions = {key: [c.API_VERSION for c in one._CLASSES] for key, one in _REQUESTS.items()}
         return {
             "api_versions": [
                 {"api_key": key, "min_version": min(found), "max_version": max(found)}

@@ -105,6 +105,10 @@ class Worker:
         """Whether the process lives."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def _state(self) -> str:
+        return "it runs" if self.running else f"it ended with {self.process.returncode}"
+
     async def start(self) -> None:
         """Start the process, in a group of its own."""
         if self.command[0] == str(BIN):
@@ -127,6 +131,15 @@ class Worker:
         """Wait until it answers at all, and so has its handlers of signals; else as `ready`."""
         await self._answering(seconds, lambda status: True)
 
+    async def logged(self, text: str, seconds: float = 40.0) -> None:
+        """Wait until its log has this text; else as `ready`."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.running:
+            if text in self.text():
+                return
+            await asyncio.sleep(0.02)
+        raise RuntimeError(f"the log has no {text!r} ({self._state}):\n{self.tail()}")
+
     async def _answering(self, seconds: float, good: Callable[[int], bool]) -> None:
         end = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session:
@@ -138,11 +151,15 @@ class Worker:
                 except (aiohttp.ClientError, TimeoutError):
                     pass
                 await asyncio.sleep(0.1)
-        raise RuntimeError(f"the worker did not get ready:\n{self.tail()}")
+        raise RuntimeError(f"the worker did not get ready ({self._state}):\n{self.tail()}")
+
+    def text(self) -> str:
+        """The whole log."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def tail(self) -> str:
         """The end of the log."""
-        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+        return self.text()[-4000:]
 
     def signal(self, number: int) -> None:
         """Send a signal."""
