@@ -20,10 +20,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
+    CoordinatorLoadInProgressError,
     InvalidProducerEpoch,
     InvalidTxnState,
     KafkaError,
     ProducerFenced,
+    UnknownError,
 )
 from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import (
@@ -342,6 +344,9 @@ class _EndTxn(EndTxnHandler):
     def handle_response(self, resp: Any) -> Any:
         """None when done, else seconds until the next attempt. Raises KafkaError."""
         code = _known_code(resp.error_code)
+        if code == UnknownError.errno:
+            # Kafka 4.4 fails so while another producer takes the id; asked again, it says that.
+            code = CoordinatorLoadInProgressError.errno
         if code == 0:
             self._sender._txn_manager.next_epoch(resp.producer_id, resp.producer_epoch)
         elif code == InvalidTxnState.errno:
