@@ -88,7 +88,8 @@ stops: setup ## Stop workers and projectors of 200 seeds at random moments (SEED
 	@$(BIN)/python -m tests.stops --seeds $(if $(filter file,$(origin SEEDS)),200,$(SEEDS))
 
 chaos: setup ## Hurt real workers and BROKERS=1 or 3 for MINUTES=n, then verify (or FAULT=late).
-	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES),run --minutes $(MINUTES)) --brokers $(BROKERS) $(ARGS)
+	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES),run --minutes $(MINUTES)) \
+		--brokers $(BROKERS) $(ARGS)
 
 soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
 	@$(BIN)/python -m chaos soak --minutes $(MINUTES) $(ARGS)

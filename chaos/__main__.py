@@ -50,7 +50,7 @@ def options() -> argparse.Namespace:
     two.add_argument("--http", type=float, default=10.0, help="requests per second")
     three = commands.add_parser("late", help="requests that arrive late, one at a time")
     three.add_argument("--tries", type=int, default=17, help="for each cell")
-    three.add_argument("--brokers", type=int, default=1, help="of the cluster")
+    three.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     three.add_argument(
         "--only", nargs="*", default=[], metavar="KIND[:MOMENT]", help="cells, e.g. end-txn:next"
     )

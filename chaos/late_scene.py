@@ -11,7 +11,7 @@ import aiohttp
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from billing_stream.dev.kafka import Kafka
+from billing_stream.dev.brokers import Brokers
 from chaos import audit
 from chaos.late_load import Books, Load
 from chaos.late_proxy import Late, LateProxy, proxies
@@ -51,20 +51,14 @@ class Cluster:
 @contextmanager
 def cluster(folder: Path, brokers: int, version: int) -> Iterator[Cluster]:
     """Start brokers with this finalized `transaction.version`."""
-    if brokers != 1:
-        raise NotImplementedError("one broker only")
     here = folder / f"v{version}"
     here.mkdir(parents=True, exist_ok=True)
-    kafka = Kafka(
-        here / "kafka",
-        here / "kafka.log",
-        new_port(),
-        new_port(),
-        format_options=["--feature", f"transaction.version={version}"],
-    )
-    kafka.start()
+    ports = [(new_port(), new_port()) for _ in range(brokers)]
+    feature = ["--feature", f"transaction.version={version}"]
+    kafka = Brokers(here / "kafka", here, ports, format_options=feature)
     try:
-        yield Cluster(here, version, [kafka.port])
+        kafka.start()
+        yield Cluster(here, version, [node.port for node in kafka.nodes])
     finally:
         kafka.stop()
 
@@ -78,7 +72,12 @@ class Scene:
         self.folder.mkdir()
         prefix = f"late{on.stages}."
         self.stage = Stage(
-            on.servers, self.folder, prefix, partitions=1, problem_characters=PROBLEM_CHARACTERS
+            on.servers,
+            self.folder,
+            prefix,
+            partitions=1,
+            replication=len(on.ports),
+            problem_characters=PROBLEM_CHARACTERS,
         )
         self.late = Late()
         ports = [new_port() for _ in on.ports]
