@@ -24,17 +24,18 @@ def is_connection_failure(error: BaseException | None) -> bool:
 
 
 async def answering(options: Mapping[str, Any]) -> dict[str, Any]:
-    """These client options, with a broker that answers before the others.
+    """These client options, with a broker that answers as the only one to start from.
 
-    A client asks one after the other, and waits for each that accepts and does not answer as
-    long as for any request. Raises KafkaConnectionError when none answers within 5 seconds.
+    A client tries them in random order, and waits for each that accepts and does not answer as
+    long as for any request. It learns of the others from the first. Raises KafkaConnectionError
+    when none answers within 5 seconds.
     """
     servers = options["bootstrap_servers"]
     names: list[str] = servers.split(",") if isinstance(servers, str) else list(servers)
     first = await _first_of(names, options)
     if first is None:
         raise kafka.KafkaConnectionError(f"none of {', '.join(names)} answers")
-    return {**options, "bootstrap_servers": [first, *(n for n in names if n != first)]}
+    return {**options, "bootstrap_servers": [first]}
 
 
 async def _first_of(servers: Iterable[str], options: Mapping[str, Any]) -> str | None:

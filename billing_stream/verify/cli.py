@@ -3,15 +3,18 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_trouble import answering
 from billing_stream.manual import SETTINGS, manual
 from billing_stream.options import NewFile
 from billing_stream.progress import progress
 from billing_stream.settings import AppEnv, Settings
 from billing_stream.topics import Topics
+from billing_stream.verify.report import Report
 from billing_stream.verify.verifier import verify as verify_log
 
 EXIT_FAULTS = 1
@@ -48,8 +51,8 @@ def verify(
     url = settings.database_url
     with progress() as show:
         report = asyncio.run(
-            verify_log(
-                client_options(settings),
+            _verify(
+                settings,
                 Topics(settings.app_id, settings.topic_prefix),
                 settings.partitions,
                 allow_lag=allow_lag,
@@ -69,3 +72,7 @@ def verify(
         click.echo(line)
     if not report.ok:
         sys.exit(EXIT_FAULTS)
+
+
+async def _verify(settings: Settings, *arguments: Any, **options: Any) -> Report:
+    return await verify_log(await answering(client_options(settings)), *arguments, **options)

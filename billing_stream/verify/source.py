@@ -8,7 +8,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import BillingError
-from billing_stream.kafka_trouble import answering
 from billing_stream.verify.records import Record
 
 # An open transaction of a worker that died ends within the broker's time limit of a minute.
@@ -84,7 +83,6 @@ class KafkaSource:
 
     async def _existing(self, topics: Sequence[str]) -> list[TopicPartition]:
         # Asked for all topics, a broker creates none that is missing.
-        self._options = await answering(self._options)
         client = AIOKafkaClient(**self._options)
         try:
             await client.bootstrap()

@@ -16,6 +16,7 @@ ALLOWED = {
     # Only for the command line, to know where the brokers are.
     "billing_stream.settings",
     "billing_stream.kafka_options",
+    "billing_stream.kafka_trouble",
     # The text of its --help, the types of its options, and its bar.
     "billing_stream.manual",
     "billing_stream.options",
