@@ -39,8 +39,8 @@ async def copy() -> Copy:
 
 
 @pytest_asyncio.fixture
-async def connection(postgres: str) -> AsyncIterator[Any]:
-    made = await asyncpg.connect(postgres)
+async def connection(postgres_url: str) -> AsyncIterator[Any]:
+    made = await asyncpg.connect(postgres_url)
     await made.execute("DROP TABLE IF EXISTS billing_records, credit_purchases")
     yield made
     await made.execute("DROP TABLE IF EXISTS billing_records, credit_purchases")
@@ -58,9 +58,9 @@ async def project(connection: Any, copy: Copy) -> None:
 
 
 async def test_without_a_projection_the_report_says_so(
-    copy: Copy, connection: Any, postgres: str
+    copy: Copy, connection: Any, postgres_url: str
 ) -> None:
-    unset, empty = await copy.verify(), await copy.verify(database_url=postgres)
+    unset, empty = await copy.verify(), await copy.verify(database_url=postgres_url)
 
     assert unset.ok
     assert empty.ok
@@ -70,11 +70,11 @@ async def test_without_a_projection_the_report_says_so(
 
 @pytest.mark.parametrize("allow_lag", [False, True])
 async def test_a_true_projection(
-    copy: Copy, connection: Any, postgres: str, allow_lag: bool
+    copy: Copy, connection: Any, postgres_url: str, allow_lag: bool
 ) -> None:
     await project(connection, copy)
 
-    report = await copy.verify(database_url=postgres, allow_lag=allow_lag)
+    report = await copy.verify(database_url=postgres_url, allow_lag=allow_lag)
 
     assert report.ok, "\n".join(report.lines())
     assert report.checks["projection"].counted > 40
@@ -98,12 +98,12 @@ async def test_a_true_projection(
     ],
 )
 async def test_a_wrong_projection_is_named(
-    copy: Copy, connection: Any, postgres: str, change: str, said: str
+    copy: Copy, connection: Any, postgres_url: str, change: str, said: str
 ) -> None:
     await project(connection, copy)
     await connection.execute(change)
 
-    report = await copy.verify(database_url=postgres)
+    report = await copy.verify(database_url=postgres_url)
 
     assert report.faults() == {"projection"}
     assert any(said in fault.what for fault in report.checks["projection"].examples)

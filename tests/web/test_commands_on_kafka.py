@@ -146,7 +146,7 @@ async def test_a_worker_told_to_stop_says_so_first_and_answers_what_it_took(
         rank = {201: 0, 503: 1, 0: 2}
         assert [rank[s] for s in statuses] == sorted(rank[s] for s in statuses)
         opened = statuses.count(201)
-        assert opened > 5
+        assert opened > 0
         await one.start()
         await one.ready()
         listed = await client.insist("GET", PURCHASES + "?limit=1")
