@@ -6,8 +6,10 @@ both ways. After every command the decision and every row must be what the model
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -42,6 +44,7 @@ from billing_stream.domain.outcomes import (
     Decision,
     Event,
     PurchaseOpened,
+    PurchaseRefunded,
     Reply,
 )
 from billing_stream.domain.state import State
@@ -85,6 +88,11 @@ def reply_row(reply: Reply) -> Row:
     row = msgspec.to_builtins(reply, builtin_types=(datetime,))
     row.pop("message", None)
     return dict(row)
+
+
+def _refunded(events: Sequence[Event], purchase_id: str) -> Decimal:
+    found = [e.data for e in events if isinstance(e.data, PurchaseRefunded)]
+    return sum((Decimal(d.amount) for d in found if d.purchase_id == purchase_id), Decimal(0))
 
 
 class Machine(RuleBasedStateMachine):
@@ -140,7 +148,7 @@ class Machine(RuleBasedStateMachine):
         assert all(p.merchant_id == merchant for p in decision.purchases)
         changed = decision.merchant
         assert all(changed and p.version == changed.version for p in decision.purchases)
-        for event in decision.events:
+        for number, event in enumerate(decision.events, 1):
             data = event.data
             subject = getattr(data, "purchase_id", getattr(data, "adjustment_id", merchant))
             about: tuple[Any, ...] = (event.data.kind, subject)
@@ -148,7 +156,9 @@ class Machine(RuleBasedStateMachine):
                 # It may happen again: how many events there were before tells them apart.
                 about += (decision.events[0].sequence,)
             if event.data.kind == "purchase.refunded":
-                about += (self.model.of(merchant)["purchases"][subject]["back"],)
+                # One decision can take several parked refunds: the model knows the last total.
+                total = self.model.of(merchant)["purchases"][subject]["back"]
+                about += (total - _refunded(decision.events[number:], subject),)
             # The same event has the same id for ever, also when it was told and undone.
             assert self.ids.setdefault(about, event.event_id) == event.event_id
             self.events.append(event)
