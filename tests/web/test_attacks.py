@@ -196,6 +196,6 @@ async def test_many_at_once_are_all_answered(two: Cluster) -> None:
     await two.create(M1, SHOP)
     other = two.other(M1)
 
-    replies = await asyncio.gather(*(other.get("/api/billing", SHOP) for _ in range(300)))
+    replies = await asyncio.gather(*(other.get("/api/billing", SHOP) for _ in range(100)))
 
-    assert {reply.status for reply in replies} == {200}
+    assert {reply.status for reply in replies} == {200}, [r.body for r in replies if r.status != 200]
