@@ -198,4 +198,4 @@ async def test_many_at_once_are_all_answered(two: Cluster) -> None:
 
     replies = await asyncio.gather(*(other.get("/api/billing", SHOP) for _ in range(100)))
 
-    assert {reply.status for reply in replies} == {200}, [r.body for r in replies if r.status != 200]
+    assert [reply.body for reply in replies if reply.status != 200] == []
