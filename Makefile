@@ -21,7 +21,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 	$(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=loadgroup --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-all test-full lint format bench bench-compare peers simulate stops chaos soak \
+.PHONY: help setup install demo test test-all test-full test-clusters lint format bench bench-compare peers simulate stops chaos soak \
 	poison samples import-trial lock audit docs sbom rehearse clean
 
 help: ## Show what can be made.
@@ -47,10 +47,13 @@ demo: setup ## Run the main job as a story, on a real Kafka.
 	@$(BIN)/billing-stream demo
 
 test: setup ## Run the tests of every promise, on a real Kafka and PostgreSQL (minutes).
-	@$(PYTEST) -m "not full" $(ARGS)
+	@$(PYTEST) -m "not full and not clusters" $(ARGS)
 
-test-all: setup ## Run every test: also slow ones, and those with servers of their own.
-	@$(PYTEST) $(ARGS)
+test-all: setup ## Run also slow tests, and those with servers of their own (not test-clusters).
+	@$(PYTEST) -m "not clusters" $(ARGS)
+
+test-clusters: setup ## Run the tests on three brokers, and those of late requests, one by one.
+	@$(BIN)/python -m pytest -m clusters $(ARGS)
 
 test-full: setup ## Run only what test-all adds to test.
 	@$(PYTEST) -m full $(ARGS)

@@ -12,7 +12,7 @@ from chaos.late import try_cell
 from chaos.late_report import Cell, cells
 from chaos.late_scene import Cluster, cluster
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.clusters, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

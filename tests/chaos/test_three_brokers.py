@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1200)]
 
 
 def test_rolling_restart_of_three_brokers_ends_no_worker(

@@ -13,7 +13,7 @@ from billing_stream.dev.client import client_headers
 from billing_stream.dev.cluster import Cluster
 from tests.support.worker import CLIENT_SECRET, Worker, create_topics, environment, run, worker
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.clusters, pytest.mark.timeout(900)]
 SECONDS_MAX = 180.0
 SHOP = "anna.example"
 Found = dict[str, list[dict[str, Any]]]
