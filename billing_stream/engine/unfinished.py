@@ -84,7 +84,8 @@ def describe(task: "asyncio.Future[Any]") -> str:
     awaited: Any = task.get_coro()
     while awaited is not None:
         frame = _first(awaited, "cr_frame", "gi_frame", "ag_frame")
-        parts.append(type(awaited).__name__ if frame is None else _place(frame))
+        if frame is not None:
+            parts.append(_place(frame))
         awaited = _first(awaited, "cr_await", "gi_yieldfrom", "ag_await")
     return f"{task.get_name()[:60]}: {' > '.join(parts[-FRAMES_MAX:])}"
 

@@ -1,6 +1,7 @@
 """docs/exit-codes.md says what the commands say, and the commands do it."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,29 @@ def test_ctrl_c_is_130_and_a_no_is_1() -> None:
 
     assert (stopped.returncode, refused.returncode) == (130, 1)
     assert "Traceback" not in stopped.stderr + refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("service", ["worker", "projector"])
+def test_a_service_that_has_not_begun_ends_with_0(service: str, number: signal.Signals) -> None:
+    assert while_loading([service], number) == 0
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["projector", "rebuild"], ["worker", "--help"]])
+def test_any_other_command_ends_by_the_signal(arguments: list[str]) -> None:
+    assert while_loading(arguments, signal.SIGTERM) == -signal.SIGTERM
+
+
+def while_loading(arguments: list[str], number: signal.Signals) -> int:
+    """The exit code of a process that gets the signal while it imports the command line."""
+    script = (
+        "import os, sys\n"
+        "class Signalled:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'billing_stream.cli':\n"
+        f"            os.kill(os.getpid(), {number.value})\n"
+        "sys.meta_path.insert(0, Signalled())\n"
+        "from billing_stream.__main__ import main\n"
+        "main()\n"
+    )
+    return subprocess.run([sys.executable, "-c", script, *arguments]).returncode
