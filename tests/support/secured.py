@@ -52,7 +52,7 @@ _OPERATIONS = {
     "Describe": 8,
     "DescribeConfigs": 10,
 }
-_LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
+_LITERAL, _PREFIXED, _ALLOW, _ANY = 3, 4, 3, 1
 
 
 class SecuredKafka:
@@ -133,14 +133,80 @@ class SecuredKafka:
             )
             refused = [result for result in answer.results if result[0]]
             assert not refused, refused
+            # The authorizer reads them from the metadata log, a moment later.
+            async with asyncio.timeout(60):
+                while not set(creations) <= await _granted(admin._client, f"User:{user}"):
+                    continue
         finally:
             await admin.close()
-        # The authorizer reads them from the metadata log, a moment later.
-        await asyncio.sleep(0.3)
 
     async def allow_process(self, process: Process, prefix: str, user: str | None = None) -> None:
         """Allow a user what the table says that the process needs."""
         await self.allow(user or str(process), acls(process, Topics("billing-stream", prefix)))
+
+
+async def _granted(client: Any, principal: str) -> set[tuple[Any, ...]]:
+    """The rules that the authorizer has for a user, as they were created."""
+    answer = await client.send(client.get_random_node(), DescribeAclsRequest(principal))
+    assert not answer.error_code, answer
+    return {
+        (kind, name, pattern, who, host, operation, permission)
+        for kind, name, pattern, rules in answer.resources
+        for who, host, operation, permission in rules
+    }
+
+
+class DescribeAclsResponse_v1(Response):  # type: ignore[misc]
+    API_KEY = 29
+    API_VERSION = 1
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("error_message", String("utf-8")),
+        (
+            "resources",
+            Array(
+                ("resource_type", Int8),
+                ("resource_name", String("utf-8")),
+                ("pattern_type", Int8),
+                (
+                    "acls",
+                    Array(
+                        ("principal", String("utf-8")),
+                        ("host", String("utf-8")),
+                        ("operation", Int8),
+                        ("permission_type", Int8),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+class DescribeAclsRequest_v1(RequestStruct):  # type: ignore[misc]
+    API_KEY = 29
+    API_VERSION = 1
+    RESPONSE_TYPE = DescribeAclsResponse_v1
+    SCHEMA = Schema(
+        ("resource_type", Int8),
+        ("resource_name", String("utf-8")),
+        ("pattern_type", Int8),
+        ("principal", String("utf-8")),
+        ("host", String("utf-8")),
+        ("operation", Int8),
+        ("permission_type", Int8),
+    )
+
+
+class DescribeAclsRequest(Request[DescribeAclsRequest_v1]):  # type: ignore[misc]
+    API_KEY = 29
+    ALLOW_UNKNOWN_API_VERSION = True
+
+    def __init__(self, principal: str) -> None:
+        self._principal = principal
+
+    def build(self, request_struct_class: Any) -> Any:
+        return request_struct_class(_ANY, None, _ANY, self._principal, None, _ANY, _ANY)
 
 
 class CreateAclsResponse_v1(Response):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """A stored log on a real broker, as if the release that made it had just been stopped."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -49,6 +50,10 @@ async def seed(kafka: str, prefix: str, log: Sequence[Record]) -> Topics:
         await admin.alter_configs(resources)
     finally:
         await admin.close()
+    # The broker learns of a change after the controller has taken it.
+    async with asyncio.timeout(60):
+        while await topic_admin.check_topics(options, wanted, partitions=PARTITIONS, replication=1):
+            continue
     return topics
 
 
