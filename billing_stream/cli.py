@@ -13,11 +13,7 @@ from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
 from billing_stream.acls_cli import print_acls
-from billing_stream.errors import (
-    EXIT_FATAL,
-    EXIT_USAGE,
-    BillingError,
-)
+from billing_stream.errors import EXIT_FATAL, EXIT_USAGE, BillingError
 from billing_stream.manual import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
 from billing_stream.settings import Settings
 

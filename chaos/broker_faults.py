@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from chaos.broker import Broker
 from chaos.cluster import GROUP, TRANSACTION, Cluster, Placement, in_sync
 from chaos.faults import Hit, Scene, Strike
 from chaos.plan import TWO_AWAY, Step
+from chaos.proxy import Proxy
 from chaos.workers import Worker
 
 CUT_OFF_SECONDS = 25.0
@@ -121,17 +123,25 @@ async def rolling(scene: Scene, step: Step, victim: Worker) -> Hit:
     return Hit(time.monotonic(), struck, f"all three in {time.monotonic() - began:.0f} s")
 
 
-async def cut_off(scene: Scene, step: Step, victim: Worker) -> Hit:
-    """No worker reaches one broker, which the other brokers do."""
-    broker = await leader(scene, step)
+async def _hinder(
+    scene: Scene, broker: Broker, begin: Callable[[Proxy], None], seconds: float
+) -> int:
+    """Hinder what the workers exchange with one broker; how much data that was."""
     proxies = [proxies[broker.number] for proxies in scene.proxies]
-    struck, began = time.time(), time.monotonic()
     for proxy in proxies:
-        proxy.blackhole()
-    await asyncio.sleep(CUT_OFF_SECONDS)
+        begin(proxy)
+    await asyncio.sleep(seconds)
     affected = sum(proxy.affected for proxy in proxies)
     for proxy in proxies:
         proxy.heal()
+    return affected
+
+
+async def cut_off(scene: Scene, step: Step, victim: Worker) -> Hit:
+    """No worker reaches one broker, which the other brokers do."""
+    broker = await leader(scene, step)
+    struck, began = time.time(), time.monotonic()
+    affected = await _hinder(scene, broker, Proxy.blackhole, CUT_OFF_SECONDS)
     text = f"broker {broker.id} for {CUT_OFF_SECONDS:.0f} s, {affected} hindered"
     return Hit(began, struck, text, "" if affected else "no data came")
 
@@ -139,14 +149,9 @@ async def cut_off(scene: Scene, step: Step, victim: Worker) -> Hit:
 async def slow(scene: Scene, step: Step, victim: Worker) -> Hit:
     """Each way between the workers and one broker takes longer."""
     broker = await leader(scene, step)
-    proxies = [proxies[broker.number] for proxies in scene.proxies]
     struck, began = time.time(), time.monotonic()
-    for proxy in proxies:
-        proxy.delay(SLOW_BY_SECONDS)
-    await asyncio.sleep(SLOW_SECONDS)
-    affected = sum(proxy.affected for proxy in proxies)
-    for proxy in proxies:
-        proxy.heal()
+    slowly = partial(Proxy.delay, seconds=SLOW_BY_SECONDS)
+    affected = await _hinder(scene, broker, slowly, SLOW_SECONDS)
     text = f"broker {broker.id} by {SLOW_BY_SECONDS * 1000:.0f} ms for {SLOW_SECONDS:.0f} s"
     return Hit(began, struck, text, "" if affected else "no data came")
 

@@ -8,14 +8,15 @@ from billing_stream.doctor.finding import Finding, ok
 from billing_stream.engine.transaction_protocol import PROTOCOL_2_LEVEL, transaction_version
 from billing_stream.engine.transaction_requests import FEATURE
 from billing_stream.kafka_options import client_options
+from billing_stream.kafka_trouble import answering
 from billing_stream.settings import Settings
 
 
 async def check_transactions(settings: Settings) -> AsyncIterator[Finding]:
     """The version of the protocol, and what it rests on."""
-    client = AIOKafkaClient(**client_options(settings))
-    await client.bootstrap()
+    client = AIOKafkaClient(**await answering(client_options(settings)))
     try:
+        await client.bootstrap()
         level = await transaction_version(client)
     finally:
         await client.close()

@@ -333,6 +333,7 @@ class Lane:
         # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
         for batch in batches:
             batch.acknowledge()
+        self._under_way = (), ()
         took = [Took(batch.topic, len(batch.records)) for batch in batches]
         asked = [entry.request for entry in waiting]
         seconds = self._time() - self._began

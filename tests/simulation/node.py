@@ -1,7 +1,7 @@
 """A simulated worker: real lanes, and around them what Faust and our transport do."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -167,14 +167,7 @@ class Node(Process):
                 await asyncio.gather(before, return_exceptions=True)
             await self.lanes.pause()
             await self.lanes.drop(set(self.lanes) - (set() if missed else owned))
-            self.phase = Phase.RECOVERING
-            restored = await self.lanes.restore(owned - set(self.lanes))
-            self.lanes.adopt(restored)
-            await self.gate(None)
-            self.seek()
-            await self.gate(Point.SOUGHT)
-            self.lanes.start()
-            self.phase = Phase.RUNNING
+            await self._restore(owned - set(self.lanes))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -198,17 +191,20 @@ class Node(Process):
             self._say(f"{self.name} takes back {lost}")
             self.taken_back += 1
             await self.lanes.drop(())
-            self.phase = Phase.RECOVERING
-            self.lanes.adopt(await self.lanes.restore(lost))
-            await self.gate(None)
-            self.seek()
-            await self.gate(Point.SOUGHT)
-            self.lanes.start()
-            self.phase = Phase.RUNNING
+            await self._restore(lost)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._on_failure("recovery failed", innermost(error))
+
+    async def _restore(self, partitions: Iterable[int]) -> None:
+        self.phase = Phase.RECOVERING
+        self.lanes.adopt(await self.lanes.restore(partitions))
+        await self.gate(None)
+        self.seek()
+        await self.gate(Point.SOUGHT)
+        self.lanes.start()
+        self.phase = Phase.RUNNING
 
     def seek(self) -> None:
         """As `EngineConsumer.perform_seek`: to the lanes' positions, and a new epoch."""

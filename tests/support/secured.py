@@ -53,6 +53,15 @@ _OPERATIONS = {
     "DescribeConfigs": 10,
 }
 _LITERAL, _PREFIXED, _ALLOW, _ANY = 3, 4, 3, 1
+_RULE = (
+    ("resource_type", Int8),
+    ("resource_name", String("utf-8")),
+    ("pattern_type", Int8),
+    ("principal", String("utf-8")),
+    ("host", String("utf-8")),
+    ("operation", Int8),
+    ("permission_type", Int8),
+)
 
 
 class SecuredKafka:
@@ -187,15 +196,7 @@ class DescribeAclsRequest_v1(RequestStruct):  # type: ignore[misc]
     API_KEY = 29
     API_VERSION = 1
     RESPONSE_TYPE = DescribeAclsResponse_v1
-    SCHEMA = Schema(
-        ("resource_type", Int8),
-        ("resource_name", String("utf-8")),
-        ("pattern_type", Int8),
-        ("principal", String("utf-8")),
-        ("host", String("utf-8")),
-        ("operation", Int8),
-        ("permission_type", Int8),
-    )
+    SCHEMA = Schema(*_RULE)
 
 
 class DescribeAclsRequest(Request[DescribeAclsRequest_v1]):  # type: ignore[misc]
@@ -222,20 +223,7 @@ class CreateAclsRequest_v1(RequestStruct):  # type: ignore[misc]
     API_KEY = 30
     API_VERSION = 1
     RESPONSE_TYPE = CreateAclsResponse_v1
-    SCHEMA = Schema(
-        (
-            "creations",
-            Array(
-                ("resource_type", Int8),
-                ("resource_name", String("utf-8")),
-                ("pattern_type", Int8),
-                ("principal", String("utf-8")),
-                ("host", String("utf-8")),
-                ("operation", Int8),
-                ("permission_type", Int8),
-            ),
-        ),
-    )
+    SCHEMA = Schema(("creations", Array(*_RULE)))
 
 
 class CreateAclsRequest(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
