@@ -1,6 +1,7 @@
 """Refuses to start where the brokers would not let us do our work later on."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -8,6 +9,7 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from billing_stream.errors import NotAllowed
 from billing_stream.kafka_refusals import ACLS, REFUSALS
 from billing_stream.kafka_start import StartDeadline
+from billing_stream.kafka_trouble import answering
 
 
 async def require_rights(
@@ -23,6 +25,7 @@ async def require_rights(
     Faust would wait for its group without a word. Raises KafkaNotReady at the deadline, and
     KafkaError when no broker answers.
     """
+    options = await deadline.retry("a broker", partial(answering, options))
     client: Any = AIOKafkaClient(**options)
     await deadline.retry("a broker", client.bootstrap)
     wanted = [(CoordinationType.GROUP, "group", group)]

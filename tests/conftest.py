@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest_asyncio
 
 from tests.support.servers import SharedServers, broker, database, empty_database
 from tests.support.worker import DATA
+
+# jsonschema would build 38 grammars for formats that no schema here has: 2 s in each process.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 OURS = ("billing_stream", "agents", "tables", "web")
 

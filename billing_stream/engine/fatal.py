@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 def exit_code_of(error: BaseException | None) -> int:
-    """The exit code of a worker that this error ends."""
+    """The exit code of a worker that this error ends. Of several at once the first counts."""
+    error = _first(error)
     if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
         return error.exit_code
     if isinstance(error, Fenced) or class_of(error) is ErrorClass.FENCED:
@@ -28,6 +29,7 @@ def die(why: str, error: BaseException | None = None) -> None:
 
     No clean-up: a graceful stop would acknowledge what was never committed.
     """
+    error = _first(error)
     code = exit_code_of(error)
     if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
         why, error = str(error), None
@@ -38,3 +40,7 @@ def die(why: str, error: BaseException | None = None) -> None:
     logging.shutdown()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _first(error: BaseException | None) -> BaseException | None:
+    return error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error

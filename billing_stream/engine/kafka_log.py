@@ -18,6 +18,7 @@ from billing_stream.engine.transaction_protocol import TransactionalProducer
 from billing_stream.kafka_errors import ErrorClass, class_of
 from billing_stream.kafka_refusals import REFUSALS
 from billing_stream.kafka_start import StartDeadline
+from billing_stream.kafka_trouble import answering
 from billing_stream.upcasting.versions import WRITTEN, present
 
 logger = logging.getLogger(__name__)
@@ -211,14 +212,14 @@ class KafkaLog:
     async def fence(self, partition: int) -> KafkaWriter:
         """Take the partition's transactional ids: ends and fences whoever had them.
 
-        Raises KafkaNotReady when their coordinators are not available in time.
+        Raises KafkaNotReady when their coordinators are not available in time, and Fenced when
+        another owner takes them at the same time.
         """
         deadline = StartDeadline(self._start_seconds, answered=True)
+        options = await self._reachable(deadline)
         ids = transactional_ids(self._app_id, partition)
-        states = await last_states(self._options, ids, deadline)
-        producers = [
-            new_producer(self._options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids
-        ]
+        states = await last_states(options, ids, deadline)
+        producers = [new_producer(options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids]
         try:
             await asyncio.gather(
                 *(
@@ -237,10 +238,15 @@ class KafkaLog:
                     for producer, transactional_id in zip(producers, ids, strict=True)
                 )
             )
-        except BaseException:
+        except BaseException as error:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
+            if class_of(error) is ErrorClass.FENCED:
+                raise Fenced(str(error)) from error
             raise
         return KafkaWriter(partition, producers, self._reach)
+
+    async def _reachable(self, deadline: StartDeadline) -> ClientOptions:
+        return await deadline.retry("a broker", lambda: answering(self._options))
 
     def _note_protocol(self, version: int) -> None:
         if version != self.protocol:
@@ -257,9 +263,12 @@ class KafkaLog:
         """
         if not partitions:
             return 0
+        options = await self._reachable(StartDeadline(self._start_seconds, answered=True))
         consumer = AIOKafkaConsumer(
-            **self._options,
+            **options,
             isolation_level="read_committed",
+            # Rows that are no longer there must not be skipped.
+            auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=FETCH_BYTES,
@@ -267,13 +276,14 @@ class KafkaLog:
         )
         await consumer.start()
         try:
-            return await self._read_to_end(consumer, partitions, on_rows, on_total)
+            return await self._read_to_end(consumer, options, partitions, on_rows, on_total)
         finally:
             await consumer.stop()
 
     async def _read_to_end(
         self,
         consumer: AIOKafkaConsumer,
+        options: ClientOptions,
         partitions: Sequence[int],
         on_rows: OnRows,
         on_total: OnTotal | None,
@@ -281,7 +291,7 @@ class KafkaLog:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
-        ends = await decided_ends(consumer, self._options, tps)
+        ends = await decided_ends(consumer, options, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

@@ -301,7 +301,18 @@ class Lanes(Mapping[int, Lane]):
         self._at_most = records
 
     async def _fence(self, partition: int, writers: dict[int, Writer]) -> None:
-        writers[partition] = await self._log.fence(partition)
+        while True:
+            try:
+                writers[partition] = await self._log.fence(partition)
+            except Fenced:
+                # Another worker takes it, too. If that is its owner now, this restore is cancelled.
+                if self._losses.too_many(partition):
+                    raise
+                await self.confirm_membership()
+                if not self.lease_held:
+                    raise
+            else:
+                return
 
     def _lane(
         self,

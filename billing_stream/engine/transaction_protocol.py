@@ -24,6 +24,7 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidTxnState,
     KafkaError,
+    NodeNotReadyError,
     ProducerFenced,
     UnknownError,
 )
@@ -212,6 +213,19 @@ class _Client:
             self._manager.unanswered = True
             raise
 
+    async def coordinator_lookup(self, kind: Any, name: str) -> int:
+        """The coordinator's node id. Raises KafkaError.
+
+        The sender ends with any error but a few that can pass; all that can are one of those here.
+        """
+        try:
+            node_id: int = await self._client.coordinator_lookup(kind, name)
+        except KafkaError as error:
+            if error.retriable:
+                raise NodeNotReadyError(f"no broker names the coordinator: {error}") from error
+            raise
+        return node_id
+
 
 class _Sender(Sender):
     """Sends the requests of either version."""
@@ -223,6 +237,14 @@ class _Sender(Sender):
         # What the old coordinator answered last is not what the new one has to know.
         self._txn_manager.unanswered = True
         super()._coordinator_dead(coordinator_type)
+
+    def _fail_all(self, task: Any) -> None:
+        super()._fail_all(task)
+        # Marks them as retrieved: nobody may wait for a batch to be sent.
+        for batches in self._message_accumulator._batches.values():
+            for batch in batches:
+                if batch._drain_waiter.done():
+                    batch._drain_waiter.exception()
 
     async def _do_init_pid(self, node_id: int) -> Any:
         manager = self._txn_manager
@@ -317,15 +339,18 @@ class _Produce(SendProduceReqHandler):
     def handle_response(self, response: Any) -> None:
         """Resolve each batch, or queue it for another attempt."""
         # As version 8, the last that aiokafka reads: the same fields without tags.
-        topics = [
-            (topic, [(number, _known_code(code), *rest) for number, code, *rest, _ in partitions])
-            for topic, partitions, _ in response.topics
-        ]
+        topics = []
+        for topic, partitions, _ in response.topics:
+            known = []
+            for number, code, *rest, _ in partitions:
+                if code == ConcurrentTransactions.errno:
+                    # The broker still writes the markers of this producer's last transaction:
+                    # usual, and nothing that aiokafka has to warn of.
+                    self._to_reenqueue.append(self._batches[TopicPartition(topic, number)])
+                else:
+                    known.append((number, _known_code(code), *rest))
+            topics.append((topic, known))
         super().handle_response(SimpleNamespace(API_VERSION=8, topics=topics))
-
-    def _can_retry(self, error: Any, batch: Any) -> bool:
-        # The broker still writes the markers of this producer's last transaction.
-        return isinstance(error, ConcurrentTransactions) or bool(super()._can_retry(error, batch))
 
 
 class _EndTxn(EndTxnHandler):

@@ -17,7 +17,14 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec.structs import asdict
 
 from billing_stream.domain.commands import (
@@ -594,11 +601,14 @@ def compacted(
     ]
 
 
-Machine.TestCase.settings = settings(
-    max_examples=450,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
-TestAgainstTheModel = pytest.mark.timeout(180)(Machine.TestCase)
+@pytest.mark.parametrize("examples", [150, pytest.param(450, marks=pytest.mark.full)])
+def test_it_decides_as_the_model_does(examples: int) -> None:
+    """Whatever is asked, in whatever order."""
+    found = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    run_state_machine_as_test(Machine, settings=found)

@@ -16,7 +16,8 @@ from billing_stream.engine.processor import Outgoing
 from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, GroupRefused
 from billing_stream.kafka_errors import ErrorClass, class_of, class_of_code
 from billing_stream.projector.reading import Reader
-from tests.support.stand_in import StandIn, stand_in
+from billing_stream.upcasting.versions import WRITTEN
+from tests.support.stand_in import CLOSED, StandIn, stand_in
 
 PAGE = (Path(__file__).parents[2] / "docs" / "kafka-errors.md").read_text()
 ROW = re.compile(r"^\| (-?\d+) \| `([A-Z_]+)` \| (\w+) \| ([^|]+) \| [^|]+ \|$", re.M)
@@ -28,8 +29,11 @@ ROWS = [
 TOPIC = "app-rows-changelog"
 WRITING = {"FindCoordinator", "InitProducerId", "AddPartitionsToTxn", "Produce", "EndTxn"}
 JOINING = {"JoinGroup", "SyncGroup", "Heartbeat"}
+READING = {"Fetch", "ListOffsets"}
 # The broker has them already: the client counts the batch as written.
 WRITTEN_BEFORE = 46
+NOT_COORDINATOR = 16
+RECORD = Outgoing(TOPIC, b"key", b"row", headers=WRITTEN, partition=0)
 
 
 def answers(to: set[str], *kinds: ErrorClass) -> list[Any]:
@@ -58,12 +62,17 @@ def test_page_has_the_class_of_every_code_of_the_client() -> None:
             assert name in known or code in (-1, 2, 3, 5, 6, 7, 10), (name, known)
 
 
+def log_on(broker: StandIn, servers: str | None = None) -> KafkaLog:
+    """A log of one table."""
+    options = {"bootstrap_servers": servers or broker.address}
+    return KafkaLog(options, app_id="app", changelogs={"rows": TOPIC})
+
+
 async def write(broker: StandIn) -> None:
     """A lane's first transaction."""
-    log = KafkaLog({"bootstrap_servers": broker.address}, app_id="app", changelogs={"rows": TOPIC})
-    writer = await log.fence(0)
+    writer = await log_on(broker).fence(0)
     try:
-        await writer.commit([Outgoing(TOPIC, b"key", b"row", partition=0)])
+        await writer.commit([RECORD])
     finally:
         await writer.close()
 
@@ -98,6 +107,70 @@ async def test_other_answer_ends_the_worker_with_its_code(
     assert exit_code_of(caught.value) == expected
     if isinstance(caught.value, KafkaError) and code in kafka_errors:
         assert class_of(caught.value) is kind
+
+
+async def test_connection_lost_while_looking_for_a_coordinator_is_not_the_end() -> None:
+    """As while brokers are restarted."""
+    async with stand_in(TOPIC) as broker:
+        log = log_on(broker)
+        writer = await log.fence(0)
+        broker.fail("EndTxn", NOT_COORDINATOR)
+        broker.fail("FindCoordinator", CLOSED)
+        await writer.commit([RECORD])
+        await writer.close()
+        assert await restored(log) == [(b"key", b"row")]
+
+
+async def restored(log: KafkaLog) -> list[tuple[bytes, bytes | None]]:
+    """All rows of the partition."""
+    found: list[tuple[bytes, bytes | None]] = []
+    await log.restore([0], lambda _, __, rows: found.extend(rows))
+    return found
+
+
+@pytest.mark.parametrize(("request_", "code", "kind"), answers(READING, ErrorClass.RETRIABLE))
+async def test_restore_asks_again_after_an_answer_that_can_pass(
+    request_: str, code: int, kind: ErrorClass
+) -> None:
+    async with stand_in(TOPIC) as broker:
+        await write(broker)
+        broker.fail(request_, code)
+        assert await restored(log_on(broker)) == [(b"key", b"row")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "kind"), answers(READING, ErrorClass.ABORTABLE, ErrorClass.FATAL)
+)
+async def test_restore_ends_with_any_other_answer(
+    request_: str, code: int, kind: ErrorClass
+) -> None:
+    async with stand_in(TOPIC) as broker:
+        await write(broker)
+        broker.fail(request_, code, times=None)
+        with pytest.raises(KafkaError) as caught:
+            await asyncio.wait_for(restored(log_on(broker)), 30)
+
+    assert exit_code_of(caught.value) == EXIT_FATAL
+
+
+async def test_broker_that_accepts_and_never_answers_does_not_delay_a_restore() -> None:
+    connections = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(hang, "127.0.0.1", 0)
+    address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    async with silent, stand_in(TOPIC) as broker:
+        log = log_on(broker, f"{address},{broker.address}")
+        await (await log.fence(0)).close()
+        await restored(log)
+
+    # To find out who answers, once each; a client waits there for as long as for any request.
+    assert connections <= 2
 
 
 class Member:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from billing_stream import topics as names
-from billing_stream.engine.lanes import RebalancedAgain
-from billing_stream.engine.log import OnRows, OnTotal, Writer
+from billing_stream.engine.fatal import EXIT_FENCED, exit_code_of
+from billing_stream.engine.lanes import LOSSES_MAX, RebalancedAgain
+from billing_stream.engine.log import Fenced, OnRows, OnTotal, Writer
 from billing_stream.processor import BillingProcessor
 from tests.support.partition import Partition, record
 from tests.support.world import M1
@@ -110,6 +111,44 @@ async def test_a_restore_fences_nothing_more_once_the_partitions_are_revoked(
     with pytest.raises(RebalancedAgain):
         await restore
     assert lanes.restoring is None
+
+
+async def test_a_fence_that_another_worker_ends_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partition = await Partition().restart()
+    fence, fenced = partition.log.fence, iter([True, True, False])
+
+    async def contended(number: int) -> Writer:
+        if next(fenced):
+            raise Fenced("another producer has the transactional id")
+        return await fence(number)
+
+    monkeypatch.setattr(partition.log, "fence", contended)
+
+    restored = await partition.lanes.restore([0])
+
+    assert set(restored) == {0}
+    assert next(fenced, None) is None
+
+
+async def test_a_fence_that_another_worker_ends_each_time_ends_the_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partition = await Partition().restart()
+    tries = 0
+
+    async def contended(number: int) -> Writer:
+        nonlocal tries
+        tries += 1
+        raise Fenced("another producer has the transactional id")
+
+    monkeypatch.setattr(partition.log, "fence", contended)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await partition.lanes.restore([0])
+    assert exit_code_of(caught.value) == EXIT_FENCED
+    assert tries == LOSSES_MAX + 1
 
 
 async def test_a_restore_that_is_cancelled_is_no_rebalance(monkeypatch: pytest.MonkeyPatch) -> None:

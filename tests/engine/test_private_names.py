@@ -8,18 +8,21 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, SendProduceReqHandler
 
 NAMES = {
     "producer": ["client", "_txn_manager", "_message_accumulator", "_sender"],
-    "accumulator": ["_txn_manager", "flush_for_commit"],
+    "accumulator": ["_batches", "_txn_manager", "flush_for_commit"],
+    "batch": ["_drain_waiter"],
     "sender": [
         "client",
         "_acks",
         "_coordinator_dead",
         "_do_init_pid",
         "_do_txn_commit",
+        "_fail_all",
         "_find_coordinator",
         "_in_flight",
         "_message_accumulator",
@@ -47,7 +50,7 @@ NAMES = {
     ],
     "end": ["_commit_result", "_sender", "create_request", "handle_response"],
     "init": ["_sender", "create_request", "handle_response"],
-    "produce": ["_batches", "_can_retry", "_sender", "create_request", "handle_response"],
+    "produce": ["_batches", "_sender", "_to_reenqueue", "create_request", "handle_response"],
 }
 
 
@@ -59,6 +62,7 @@ async def parts() -> AsyncIterator[dict[str, Any]]:
     yield {
         "producer": producer,
         "accumulator": producer._message_accumulator,
+        "batch": MessageBatch(TopicPartition("topic", 0), producer.create_batch(), 1.0, 0),
         "sender": sender,
         "manager": producer._txn_manager,
         "end": EndTxnHandler(sender, True),

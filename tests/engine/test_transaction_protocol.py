@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import InvalidTxnState, KafkaError, ProducerFenced
 
 from billing_stream.dev.kafka import Kafka
@@ -18,6 +18,7 @@ from billing_stream.engine.kafka_log import KafkaLog, mark_the_last, new_produce
 from billing_stream.engine.log import Fenced
 from billing_stream.engine.processor import Outgoing
 from billing_stream.engine.transaction_protocol import TransactionalProducer, transaction_version
+from billing_stream.engine.transaction_requests import InitProducerIdRequest
 from tests.support.audit import read_committed
 from tests.support.late_request import (
     ADD_PARTITIONS,
@@ -28,11 +29,17 @@ from tests.support.late_request import (
 )
 
 PARTITIONS = 3
+# Kafka gives the id another producer id then.
+EPOCH_MAX = 32_766
 FENCED_CODES = {47, 90}
 CONCURRENT_TRANSACTIONS = 51
 REQUESTS = {"EndTxn": END_TXN, "Produce": PRODUCE, "AddPartitionsToTxn": ADD_PARTITIONS}
 
-pytestmark = pytest.mark.timeout(180)
+# In one process: `servers` shares the broker without its name being visible before a test runs.
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("tests/engine/test_transaction_protocol.py"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -364,3 +371,44 @@ async def test_end_that_fails_in_the_broker_is_sent_again(kafka: str) -> None:
 
         await scene.transaction(producer, "second")
         await scene.require_whole()
+
+
+async def raise_epoch(servers: str, transactional_id: str, epoch: int) -> int:
+    """Initialise the id again and again, up to this epoch; its producer id."""
+    client = AIOKafkaClient(bootstrap_servers=servers)
+    await client.bootstrap()
+    try:
+        node = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+        found, reached = -1, -1
+        while reached < epoch:
+            request = InitProducerIdRequest(transactional_id, 60_000, found, reached)
+            answer: Any = await client.send(node, request)
+            assert answer.error_code in (0, CONCURRENT_TRANSACTIONS)
+            if answer.error_code == 0:
+                found, reached = answer.producer_id, answer.producer_epoch
+        return found
+    finally:
+        await client.close()
+
+
+@pytest.mark.full
+async def test_transactions_continue_when_a_producer_id_has_no_epoch_left(
+    servers: str,
+) -> None:
+    async with scene_on(servers) as scene:
+        old_id = await raise_epoch(servers, scene.id, EPOCH_MAX - 10)
+        producer = await scene.start()
+        assert producer._txn_manager.producer_id == old_id
+
+        for number in range(20):
+            if producer.protocol == 1:
+                # In version 1 only a request without an answer takes another epoch.
+                LateRequest(producer, END_TXN)
+            await scene.transaction(producer, f"{number:02}")
+
+        assert producer._txn_manager.producer_id != old_id
+        await scene.require_whole()
+        records = await read_committed(servers, [scene.topic])
+        for partition in range(PARTITIONS):
+            values = [r.value for r in records if r.partition == partition]
+            assert values == sorted(values)

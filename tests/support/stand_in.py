@@ -18,6 +18,9 @@ from billing_stream.engine import fate
 from billing_stream.engine.transaction_requests import DescribeTransactionsRequest
 
 NODE, MEMBER = 1, "member"
+LATEST = -1
+# In the place of an error code: the broker closes the connection and does not answer.
+CLOSED = 1000
 _REQUESTS: Mapping[int, type[Any]] = {
     one.API_KEY: one
     for one in (
@@ -51,12 +54,13 @@ def name_of(api: int) -> str:
 class StandIn:
     """One broker, the leader of one partition of each topic and every coordinator.
 
-    `asked` counts requests by name. Records are taken and forgotten; there are none to read.
+    `asked` counts requests by name. Of each topic the last batch written can be read.
     """
 
     def __init__(self, topics: list[str]) -> None:
         self.asked: Counter[str] = Counter()
         self._topics = topics
+        self._batches: dict[str, bytes] = {}
         self._codes: defaultdict[str, Any] = defaultdict(lambda: repeat(0))
         self._server: asyncio.Server
         self._connections: set[asyncio.StreamWriter] = set()
@@ -73,7 +77,10 @@ class StandIn:
         return port
 
     def fail(self, request: str, code: int, *, times: int | None = 1) -> None:
-        """Answer the next `times` requests of this name with an error code; None: all."""
+        """Answer the next `times` requests of this name with an error code; None: all.
+
+        The code CLOSED closes the connection instead.
+        """
         codes = deque([code] * (times or 1))
         self._codes[request] = cycle(codes) if times is None else _then_none(codes)
 
@@ -94,6 +101,8 @@ class StandIn:
             while True:
                 (size,) = struct.unpack(">i", await reader.readexactly(4))
                 answer = self._answer(BytesIO(await reader.readexactly(size)))
+                if answer is None:
+                    break
                 writer.write(struct.pack(">i", len(answer)) + answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -101,14 +110,17 @@ class StandIn:
             self._connections.discard(writer)
             writer.close()
 
-    def _answer(self, data: BytesIO) -> bytes:
+    def _answer(self, data: BytesIO) -> bytes | None:
         (api,) = struct.unpack(">h", data.getvalue()[:2])
         header = RequestHeader_v2 if api == _FLEXIBLE else RequestHeader_v1
         _, version, correlation, *_ = header.SCHEMA.decode(data)
         kind = next(one for one in _REQUESTS[api]._CLASSES if version == one.API_VERSION)
         request, name = kind.decode(data), name_of(api)
         self.asked[name] += 1
-        values = getattr(self, f"_{name.lower()}")(request, next(self._codes[name]))
+        code = next(self._codes[name])
+        if code == CLOSED:
+            return None
+        values = getattr(self, f"_{name.lower()}")(request, code)
         schema = kind.RESPONSE_TYPE.SCHEMA
         head = struct.pack(">i", correlation)
         if api == _FLEXIBLE:
@@ -157,11 +169,53 @@ class StandIn:
         return {"error_code": code}
 
     def _produce(self, request: Any, code: int) -> dict[str, Any]:
+        if not code:
+            self._batches |= {topic: batches for topic, [(_, batches)] in request.topics}
         return {
             "topics": [
                 {
                     "topic": topic,
                     "partitions": [{"partition": n, "error_code": code} for n, _ in partitions],
+                }
+                for topic, partitions in request.topics
+            ]
+        }
+
+    def _listoffsets(self, request: Any, code: int) -> dict[str, Any]:
+        return {
+            "topics": [
+                {
+                    "topic": topic,
+                    "partitions": [
+                        {
+                            "partition": n,
+                            "error_code": code,
+                            "offset": int(topic in self._batches and timestamp == LATEST),
+                        }
+                        for n, timestamp in partitions
+                    ],
+                }
+                for topic, partitions in request.topics
+            ]
+        }
+
+    def _fetch(self, request: Any, code: int) -> dict[str, Any]:
+        # From version 9 on the epoch of the leader is before the offset.
+        at = 2 if request.API_VERSION >= 9 else 1
+        return {
+            "topics": [
+                {
+                    "topics": topic,
+                    "partitions": [
+                        {
+                            "partition": asked[0],
+                            "error_code": code,
+                            "highwater_offset": 1,
+                            "last_stable_offset": 1,
+                            "message_set": b"" if code or asked[at] else self._batches[topic],
+                        }
+                        for asked in partitions
+                    ],
                 }
                 for topic, partitions in request.topics
             ]
