@@ -61,7 +61,7 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput[FOLDER] = str(node.config.stash[SERVERS].folder)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Distribute tests over the processes: slow ones first, a shared fixture only once."""
     for item in items:
@@ -69,6 +69,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if scope is not None:
             item.add_marker(pytest.mark.xdist_group(scope))
     items.sort(key=lambda item: not _needs_a_server(item))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail where pytest and pytest-xdist together do not keep groups: each would start servers."""
+    for item in session.items if session.config.getoption("loadgroup", False) else ():
+        if item.get_closest_marker("xdist_group") is not None and "@" not in item.nodeid:
+            raise pytest.UsageError("this pytest-xdist cannot group tests under this pytest")
 
 
 def _shared_scope(item: pytest.Item) -> str | None:
