@@ -133,7 +133,7 @@ class LazyGroup(click.Group):
             2: EXIT_WRONG,
             65: "the rows are of a newer release",
             70: "a fatal error: the log, or the traceback, says which",
-            75: "another worker has taken over",
+            75: "another process takes its transactions",
             78: "the consumer group does not accept it",
             130: "stopped by Ctrl-C",
         },
@@ -175,7 +175,7 @@ def cli(context: click.Context) -> None:
             2: "wrong settings or topics, or no broker answers",
             65: "the rows are of a newer release: run that one",
             70: "a fatal error; the log says which. Nothing is lost: start it again",
-            75: "another worker has taken its partitions over: start it again",
+            75: "another process takes its transactions again and again: start it again",
             78: "the consumer group does not accept it; the log says why",
         },
         examples=[

@@ -177,16 +177,13 @@ class Lanes(Mapping[int, Lane]):
     async def confirm_membership(self) -> None:
         """Wait for a heartbeat sent from now on to succeed: the partitions are still owned here.
 
-        The process ends with EXIT_FENCED when none succeeds while the lease lasts.
+        None does when the group has given them away: the rebalance that follows ends this wait.
         """
         lease = self._lease
         if lease is None:
             return
         asked = lease.now()
-        while lease.confirmed <= asked:
-            if not lease.held:
-                self._on_failure(f"partitions {_ranges(sorted(self.lost))} {LOST}", Fenced(LOST))
-                return
+        while lease.confirmed <= asked:  # noqa: ASYNC110 - heartbeats are another thread's
             await asyncio.sleep(CONFIRM_POLL_SECONDS)
 
     @property
@@ -197,12 +194,12 @@ class Lanes(Mapping[int, Lane]):
     def _lose(self, partition: int, error: Fenced) -> None:
         """Give up a lane that can commit no more; it is restored if still owned here.
 
-        No request is answered from its rows any more. The process ends with EXIT_FENCED when
-        the group may have given the partition away, or when this happens again and again.
+        No request is answered from its rows any more. The process ends with EXIT_FENCED when this
+        happens again and again.
         """
         lane = self._lanes.pop(partition)
         again = self._losses.too_many(partition)
-        if again or not self.lease_held or not self.on_loss():
+        if again or not self.on_loss():
             self._on_failure(f"partition {partition} {LOST}", error)
             return
         self._lost.append(lane)
@@ -309,8 +306,6 @@ class Lanes(Mapping[int, Lane]):
                 if self._losses.too_many(partition):
                     raise
                 await self.confirm_membership()
-                if not self.lease_held:
-                    raise
             else:
                 return
 

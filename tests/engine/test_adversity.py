@@ -13,7 +13,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from billing_stream.engine.fatal import EXIT_FENCED
 from billing_stream.topics import Topics
 from tests.support.audit import Audit
 from tests.support.tokens import client_headers
@@ -136,7 +135,6 @@ async def test_a_zombie_that_wakes_up_is_fenced_and_writes_nothing(
 ) -> None:
     async with scene(kafka, prefix, folder) as found:
         found.begin_load(60)
-        fenced = 0
         for turn in range(3):
             await asyncio.sleep(1.0)
             zombie = found.workers[turn % 2]
@@ -144,10 +142,8 @@ async def test_a_zombie_that_wakes_up_is_fenced_and_writes_nothing(
             await asyncio.sleep(SESSION_SECONDS * 1.7)
             zombie.resume()
             await asyncio.sleep(1.5)
-            if not zombie.running:
-                assert zombie.process.returncode == EXIT_FENCED, zombie.tail()
-                fenced += 1
-                await zombie.start()
+            # It is a member of the group again, without what the other has taken over.
+            assert zombie.running, zombie.tail()
 
         await found.settle()
 
