@@ -135,7 +135,8 @@ def _new_faust_app(settings: Settings, group: str, lanes: Lanes) -> faust.App:
         broker_session_timeout=session_seconds,
         broker_heartbeat_interval=session_seconds / 4,
         broker_rebalance_timeout=10.0,
-        broker_request_timeout=20.0,
+        # Above the rebalance timeout, for which a join may wait.
+        broker_request_timeout=12.0,
         broker_commit_interval=1.0,
         producer_request_timeout=20.0,
         stream_wait_empty=True,

@@ -5,7 +5,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiokafka.errors import BrokerResponseError, KafkaError, kafka_errors
+from aiokafka.errors import (
+    BrokerResponseError,
+    KafkaError,
+    RequestTimedOutError,
+    kafka_errors,
+)
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from billing_stream.errors import GroupRefused
@@ -51,19 +56,32 @@ def refusal_of(group: str, error: BaseException) -> GroupRefused | None:
 def watch_membership(consumer: Any, on_lost: OnLost) -> None:
     """Call `on_lost`, perhaps more than once, when the membership has ended and does not come back.
 
-    After an error that can pass it joins again. `consumer` is an aiokafka consumer with a group,
-    that has started.
+    After an error that can pass it joins again. A heartbeat without an answer for half of the
+    session is given up, and the coordinator looked for again: a broker that hangs must not use up
+    the session. `consumer` is an aiokafka consumer with a group, that has started.
     """
     coordinator = consumer._coordinator
+    heartbeat_seconds = coordinator._session_timeout_ms / 2000
     send, push = coordinator._send_req, coordinator._push_error_to_user
 
     async def send_req(request: Any) -> Any:
-        response = await send(request)
+        if isinstance(request, HeartbeatRequest):
+            response = await heartbeat(request)
+        else:
+            response = await send(request)
         if isinstance(request, _REQUESTS):
             code: int = response.error_code
             if code and class_of_code(code) is not ErrorClass.RETRIABLE:
                 on_lost(refused(coordinator.group_id, code))
         return response
+
+    async def heartbeat(request: HeartbeatRequest) -> Any:
+        try:
+            async with asyncio.timeout(heartbeat_seconds):
+                return await send(request)
+        except TimeoutError:
+            coordinator.coordinator_dead()
+            raise RequestTimedOutError from None
 
     async def push_error(error: KafkaError) -> None:
         if class_of(error) is ErrorClass.RETRIABLE:

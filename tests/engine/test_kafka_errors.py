@@ -17,7 +17,7 @@ from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, GroupRefused
 from billing_stream.kafka_errors import ErrorClass, class_of, class_of_code
 from billing_stream.projector.reading import Reader
 from billing_stream.upcasting.versions import WRITTEN
-from tests.support.stand_in import CLOSED, StandIn, stand_in
+from tests.support.stand_in import CLOSED, SILENT, StandIn, stand_in
 
 PAGE = (Path(__file__).parents[2] / "docs" / "kafka-errors.md").read_text()
 ROW = re.compile(r"^\| (-?\d+) \| `([A-Z_]+)` \| (\w+) \| ([^|]+) \| [^|]+ \|$", re.M)
@@ -176,7 +176,7 @@ async def test_broker_that_accepts_and_never_answers_does_not_delay_a_restore() 
 class Member:
     """A worker's consumer, in the group `app`."""
 
-    def __init__(self, broker: StandIn) -> None:
+    def __init__(self, broker: StandIn, **options: Any) -> None:
         self.lost: list[BaseException] = []
         self.consumer = LeasedConsumer(
             bootstrap_servers=broker.address,
@@ -185,6 +185,7 @@ class Member:
             on_lost=self.lost.append,
             heartbeat_interval_ms=20,
             retry_backoff_ms=10,
+            **options,
         )
 
     async def __aenter__(self) -> "Member":
@@ -233,6 +234,19 @@ async def test_member_goes_on_after_an_answer_that_can_pass(
         await until(lambda: broker.asked[request_] > before[request_] + 1)
         await until(lambda: broker.asked["Heartbeat"] > before["Heartbeat"] + 3)
 
+    assert member.lost == []
+
+
+async def test_heartbeat_without_an_answer_is_given_up_before_the_session_ends() -> None:
+    async with stand_in(TOPIC) as broker, Member(broker, session_timeout_ms=400) as member:
+        await until(lambda: broker.asked["Heartbeat"] > 2)
+        before = broker.asked.copy()
+        broker.fail("Heartbeat", SILENT)
+
+        await until(lambda: broker.asked["Heartbeat"] > before["Heartbeat"] + 3)
+
+    assert broker.asked["FindCoordinator"] > before["FindCoordinator"]
+    assert broker.asked["JoinGroup"] == before["JoinGroup"], "it is still a member"
     assert member.lost == []
 
 

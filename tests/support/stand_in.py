@@ -19,8 +19,9 @@ from billing_stream.engine.transaction_requests import DescribeTransactionsReque
 
 NODE, MEMBER = 1, "member"
 LATEST = -1
-# In the place of an error code: the broker closes the connection and does not answer.
-CLOSED = 1000
+# In the place of an error code: the broker closes the connection, or does not answer on it.
+CLOSED, SILENT = 1000, 1001
+SILENCE = b""
 _REQUESTS: Mapping[int, type[Any]] = {
     one.API_KEY: one
     for one in (
@@ -79,7 +80,7 @@ class StandIn:
     def fail(self, request: str, code: int, *, times: int | None = 1) -> None:
         """Answer the next `times` requests of this name with an error code; None: all.
 
-        The code CLOSED closes the connection instead.
+        Instead of an answer, CLOSED closes the connection, and SILENT leaves it open.
         """
         codes = deque([code] * (times or 1))
         self._codes[request] = cycle(codes) if times is None else _then_none(codes)
@@ -103,6 +104,8 @@ class StandIn:
                 answer = self._answer(BytesIO(await reader.readexactly(size)))
                 if answer is None:
                     break
+                if answer is SILENCE:
+                    continue
                 writer.write(struct.pack(">i", len(answer)) + answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -120,6 +123,8 @@ class StandIn:
         code = next(self._codes[name])
         if code == CLOSED:
             return None
+        if code == SILENT:
+            return SILENCE
         values = getattr(self, f"_{name.lower()}")(request, code)
         schema = kind.RESPONSE_TYPE.SCHEMA
         head = struct.pack(">i", correlation)
