@@ -56,6 +56,6 @@ STOPSIGNAL SIGTERM
 # Whether it lives, not whether it is ready: engines that restart what is unhealthy must not do so
 # while it recovers.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-m", "billing_stream.probe", "health"]
+    CMD ["python", "-m", "billing_stream.observability.probe", "health"]
 ENTRYPOINT ["billing-stream"]
 CMD ["worker"]

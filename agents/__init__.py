@@ -1,1 +1,1 @@
-"""One agent per input: bytes in, lane out. Nothing is decided here, nothing raised."""
+"""The agents: `inputs.py` declares what each reads."""

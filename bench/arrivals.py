@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaProducer
 from bench.events import Purchases
 from bench.load import Load, Record, number_of
 from bench.setting import Setting, WorkerProcess, say
-from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import topics as names
 
 STEP_SECONDS = 0.005
 # A broker just started compiles its code for so long: p50 is twice as high meanwhile.

@@ -8,15 +8,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import CreditsPurchased, Event
 from billing_stream.engine.kafka_log import OF_ROWS
 from billing_stream.engine.log import position_key
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.schemas import encode, encode_event
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import encode, encode_event
+from billing_stream.records.topics import Topics
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CREDITS = 100

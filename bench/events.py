@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.setting import Setting, WorkerProcess
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 OnEvent = Callable[[bytes, float], None]
 

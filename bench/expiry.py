@@ -19,7 +19,7 @@ from bench.events import Purchases
 from bench.fill import Filled
 from bench.setting import Setting, WorkerProcess, say
 from bench.verified import sums
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 DUE_PER_SECOND = 1_000
 START_SECONDS_MAX = 300.0

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from bench.load import charge, encode
 from bench.setting import Setting, say
-from billing_stream import topics as names
 from billing_stream.domain.commands import (
     AttachCharge,
     Command,
@@ -30,9 +29,10 @@ from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.domain.state import State
 from billing_stream.engine.kafka_log import NO_HEADERS, OF_ROWS
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.schemas import Headers
-from tables import codecs
-from tables.rows import PartitionRows, StagedRows
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import Headers
+from billing_stream.tables import codecs
+from billing_stream.tables.rows import PartitionRows, StagedRows
 
 PROGRESS_SECONDS = 5.0
 BATCH_BYTES = 1 << 19

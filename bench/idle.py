@@ -8,9 +8,9 @@ from bench.setting import Setting, say
 from billing_stream.domain.model import Policy
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import OnRows, OnTotal
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.processor import new_processors
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 
 TICKS = 2_000
 

@@ -10,9 +10,9 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from bench.setting import Setting
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import topics as names
 
 Record = tuple[str, bytes]
 """(merchant id, value)."""

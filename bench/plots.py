@@ -19,7 +19,7 @@ OURS, OTHER, SECOND, GRID, INK = "#2563a8", "#9aa5b1", "#c2571a", "#d9dee3", "#2
 WIDTH = 720
 RECOVERY_GOAL = 100_000
 
-Point = tuple[float, float]
+CrashPoint = tuple[float, float]
 Draw = Callable[[dict[str, Any]], str | None]
 """Draws what a file has of it: SVG, or None."""
 
@@ -32,7 +32,7 @@ def text(x: float, y: float, words: str, anchor: str = "start", size: int = 13) 
     )
 
 
-def line(a: Point, b: Point, colour: str = GRID, dashes: str = "") -> str:
+def line(a: CrashPoint, b: CrashPoint, colour: str = GRID, dashes: str = "") -> str:
     """A line from one point to another."""
     return (
         f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" '
@@ -85,7 +85,7 @@ def bars(title: str, rows: list[tuple[str, list[float], str]], goal: float | Non
 
 
 def curve(
-    title: str, labels: tuple[str, str], series: dict[str, list[Point]], *, logarithmic: bool
+    title: str, labels: tuple[str, str], series: dict[str, list[CrashPoint]], *, logarithmic: bool
 ) -> str:
     """Lines through points; `labels` are those of the x and the y axis."""
     left, top, right, bottom = 70.0, 50.0, WIDTH - 90.0, 330.0
@@ -101,7 +101,7 @@ def curve(
             return log10(max(y, low) / low) / log10(high / low)
         return (y - low) / (high - low)
 
-    def at(point: Point) -> Point:
+    def at(point: CrashPoint) -> CrashPoint:
         x, y = point
         return left + (right - left) * x / x_most, bottom - (bottom - top) * share(y)
 

@@ -7,16 +7,16 @@ from typing import Any
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from bench.load import charge
-from billing_stream import schemas
-from billing_stream import topics as names
 from billing_stream.domain.commands import AttachCharge, CreateMerchant, ReservePurchase
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Platform, Policy
 from billing_stream.domain.state import State
 from billing_stream.processor import BillingProcessor
-from billing_stream.schemas import encode
-from billing_stream.topics import Topics
-from tables.rows import StagedRows
+from billing_stream.records import schemas
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import encode
+from billing_stream.records.topics import Topics
+from billing_stream.tables.rows import StagedRows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = Topics("profile")

@@ -16,7 +16,7 @@ from bench.fill import Filled
 from bench.load import number_of
 from bench.setting import Setting, WorkerProcess, say, until
 from bench.verified import sums
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 START_SECONDS_MAX = 300.0
 STEP_SECONDS = 0.05

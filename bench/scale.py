@@ -12,7 +12,7 @@ from bench.fill import Filled
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say, until
 from bench.verified import sums
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 START_SECONDS_MAX = 300.0
 # A worker just started has yet to give back what it read the changelogs with.

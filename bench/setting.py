@@ -17,9 +17,9 @@ import aiohttp
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
-from billing_stream import topic_admin
 from billing_stream.dev.server import free_port
-from billing_stream.topics import Topics
+from billing_stream.kafka import topic_admin
+from billing_stream.records.topics import Topics
 
 READY_SECONDS_MAX = 60.0
 RESTORED = re.compile(r"restored partitions .*: (\d+) records in ([\d.]+) s")

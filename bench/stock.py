@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from bench.events import Purchases
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 WAIT_SECONDS_MAX = 240.0
 

@@ -11,13 +11,13 @@ from typing import Any
 import faust
 import msgspec
 
-from billing_stream import schemas
-from billing_stream import topics as names
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
 from billing_stream.domain.state import State
-from billing_stream.topics import Topics
-from tables.rows import PartitionRows, StagedRows
+from billing_stream.records import schemas
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+from billing_stream.tables.rows import PartitionRows, StagedRows
 
 SETTINGS = os.environ
 TOPICS = Topics("billing-stream", SETTINGS["BILLING_TOPIC_PREFIX"])

@@ -20,15 +20,15 @@ import psutil
 
 from bench.load import charge
 from bench.setting import machine, say
-from billing_stream import schemas, topics
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.processor import BillingProcessor
-from billing_stream.schemas import encode
-from billing_stream.topics import Topics
-from billing_stream.worker import tame_garbage_collection
-from tables.rocks.store import in_rocksdb
-from tables.store import NewStore, in_memory
+from billing_stream.records import schemas, topics
+from billing_stream.records.schemas import encode
+from billing_stream.records.topics import Topics
+from billing_stream.tables.rocks.store import in_rocksdb
+from billing_stream.tables.store import NewStore, in_memory
+from billing_stream.worker import configure_gc
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PER_COMMIT = 1_000
@@ -98,7 +98,7 @@ def purchases(count: int, owners: int) -> Iterator[Row]:
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """One case, in this process."""
-    tame_garbage_collection()
+    configure_gc()
     process = psutil.Process()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         new_store: NewStore = in_memory

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.events import Purchases
 from bench.load import Load
 from bench.setting import Setting, WorkerProcess, say
-from billing_stream import topics as names
 from billing_stream.engine.log import RESERVED_PREFIX
+from billing_stream.records import topics as names
 
 PREPARE_SECONDS_MAX = 300.0
 RUN_SECONDS_MAX = 300.0

@@ -18,14 +18,14 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.producer.sender import Sender
 
 from bench.meter import Meter, wall
-from billing_stream import schemas
+from billing_stream.config.settings import Settings
 from billing_stream.engine.kafka_log import KafkaWriter
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
-from billing_stream.engine.processor import Outgoing
-from billing_stream.engine.transport import EngineConsumer
+from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.faust_adapter.transport import EngineConsumer
 from billing_stream.processor import BillingStage
-from billing_stream.settings import Settings
+from billing_stream.records import schemas
 from billing_stream.worker import run_worker
 
 OUTPUT = "BENCH_TIMINGS"

@@ -6,8 +6,8 @@ import msgspec
 
 from bench.peers.reading import records_of
 from bench.setting import Setting, say
-from billing_stream import topics as names
-from billing_stream.verify.verifier import verify
+from billing_stream.audit.verify.verifier import verify
+from billing_stream.records import topics as names
 
 PROGRESS_SECONDS = 5.0
 CREDITS = 100

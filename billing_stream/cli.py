@@ -12,75 +12,79 @@ import click
 from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
-from billing_stream.acls_cli import print_acls
+from billing_stream.config.settings import Settings
+from billing_stream.console.help import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
 from billing_stream.errors import EXIT_FATAL, EXIT_USAGE, BillingError
-from billing_stream.manual import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
-from billing_stream.settings import Settings
+from billing_stream.kafka.acls_cli import print_acls
 
 
 class LazyGroup(click.Group):
     """Loads the commands that need development packages only when they are called."""
 
     LAZY: ClassVar = {
-        "dev": ("billing_stream.dev.cli", "dev", "Kafka and PostgreSQL on this machine."),
+        "dev": ("billing_stream.dev.dev_cli", "dev", "Kafka and PostgreSQL on this machine."),
         "verify": (
-            "billing_stream.verify.cli",
+            "billing_stream.audit.verify.verify_cli",
             "verify",
             "Hold the whole log against the rules, by other means; read-only.",
         ),
         "dlq": (
-            "billing_stream.dead_letters.cli",
+            "billing_stream.ops.dead_letters.dead_letter_cli",
             "dlq",
             "Dead letters: list, show, send again, give up.",
         ),
         "import": (
-            "billing_stream.importing.cli",
+            "billing_stream.migration.cli",
             "import_command",
             "Bring everything in from the old service; compare the two.",
         ),
         "config": (
-            "billing_stream.config",
+            "billing_stream.config.config_cli",
             "config",
             "The settings in force, and where each comes from.",
         ),
         "completion": (
-            "billing_stream.completion",
+            "billing_stream.console.completion",
             "completion",
             "Print what completes commands in bash, zsh or fish.",
         ),
         "describe": (
-            "billing_stream.describe",
+            "billing_stream.ops.describe",
             "describe",
             "Write the descriptions of API, topics and records.",
         ),
         "projector": (
-            "billing_stream.projector.cli",
+            "billing_stream.projector.projector_cli",
             "projector",
             "Project the log into PostgreSQL, for reports.",
         ),
         "doctor": (
-            "billing_stream.doctor.cli",
+            "billing_stream.ops.doctor.doctor_cli",
             "doctor",
             "Look at all that a worker needs, and say what to do. Read-only.",
         ),
-        "demo": ("billing_stream.demo.cli", "demo", "The main job as a story, on a real Kafka."),
+        "demo": (
+            "billing_stream.demo.demo_cli",
+            "demo",
+            "The main job as a story, on a real Kafka.",
+        ),
         "replay": (
-            "billing_stream.replaying.cli",
+            "billing_stream.audit.replay.replay_cli",
             "replay_command",
             "Decide the recorded input again: what would be otherwise? Read-only.",
         ),
         "backfill": (
-            "billing_stream.replaying.backfill_cli",
+            "billing_stream.audit.replay.backfill_cli",
             "backfill",
             "Correct credits that a replay finds wrong, with adjustments of their own.",
         ),
         "forget": (
-            "billing_stream.forgetting.cli",
+            "billing_stream.ops.forget.forget_cli",
             "forget",
             "Remove what is personal of a merchant; the money trail stays.",
         ),
         "explain": (
-            "billing_stream.explain.cli",
+            "billing_stream.audit.explain.explain_cli",
             "explain",
             "A merchant at any time, and where each of its credits came from. Read-only.",
         ),
@@ -234,16 +238,16 @@ def create() -> None:
     It may be run again at any time, and by several at once. A changelog that was there before
     and is lost is not made anew: see docs/restore.md.
     """
-    from billing_stream import topic_admin as admin
-    from billing_stream.kafka_options import client_options
-    from billing_stream.progress import waiting
-    from billing_stream.topics import Topics
-    from billing_stream.topics_lost import require_none_lost
+    from billing_stream.console.progress import waiting
+    from billing_stream.kafka import topic_admin as admin
+    from billing_stream.kafka.client_options import client_options
+    from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
+    from billing_stream.records.topics import Topics
 
     settings = Settings.from_env()
     topics = Topics(settings.app_id, settings.topic_prefix)
     wanted = topics.all()
-    asyncio.run(require_none_lost(client_options(settings), topics))
+    asyncio.run(require_no_lost_changelog(client_options(settings), topics))
     work = admin.create_topics(
         client_options(settings),
         wanted,
@@ -277,7 +281,7 @@ topics.add_command(print_acls)
 
 
 def _check(settings: Settings) -> None:
-    from billing_stream.topic_admin import check_before_start
+    from billing_stream.kafka.topic_admin import check_before_start
 
     asyncio.run(check_before_start(settings))
     click.echo("all topics are as they must be")
@@ -290,7 +294,7 @@ def main() -> None:
     try:
         cli()
     except (BillingError, KafkaError) as error:
-        from billing_stream.complaints import complaint
+        from billing_stream.console.error_messages import complaint
 
         lines = complaint(error)
         if lines is None:

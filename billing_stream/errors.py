@@ -3,7 +3,7 @@
 BillingError
 ├── SettingsError     the environment is missing something or has it malformed
 ├── TopicsError       topics are missing or not as they must be
-├── NotAllowed        the brokers know us, and do not let us do our work
+├── AuthorizationError        the brokers know us, and do not let us do our work
 ├── KafkaNotReady     Kafka answers, but not what a start needs, until the deadline
 ├── GroupRefused      the consumer group does not accept this process as a member
 ├── NewerState        rows of a newer release: this program cannot know what they mean
@@ -46,7 +46,7 @@ class TopicsError(BillingError):
     """Topics are missing or not as they must be; says each and what is wrong."""
 
 
-class NotAllowed(BillingError):
+class AuthorizationError(BillingError):
     """The brokers know us, and do not let us do our work; says what, and how it is allowed."""
 
 

@@ -4,25 +4,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from billing_stream import schemas, topics
 from billing_stream.domain import adjustments
-from billing_stream.domain.commands import AdjustCredits, Command, PassTime
+from billing_stream.domain.commands import AdjustCredits, AdvanceTime, Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import Answered, Decision, Rejected, Reply, ShopRegistered
+from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
 from billing_stream.domain.state import State
 from billing_stream.engine.log import MARK_PREFIX
+from billing_stream.engine.partition_processor import ChangelogRows, Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import ChangelogRows, Outgoing, Request
 from billing_stream.errors import InvalidRecord
-from billing_stream.foreseen import Foreseen
-from billing_stream.schemas import InputRecord, encode
-from billing_stream.topics import Topics
-from billing_stream.upcasting.versions import WRITTEN
-from tables import codecs
-from tables.restoring import restorers
-from tables.rows import StagedRows
-from tables.store import NewStore, in_memory
+from billing_stream.records import schemas, topics
+from billing_stream.records.schemas import InputRecord, encode
+from billing_stream.records.topics import Topics
+from billing_stream.records.upcasting.versions import WRITTEN
+from billing_stream.tables import codecs
+from billing_stream.tables.prefetch import Prefetch
+from billing_stream.tables.rows import StagedRows
+from billing_stream.tables.store import NewStore, in_memory
+from billing_stream.tables.tables import restorers
 
 # Due merchants in one transaction; the rest follows in the next.
 DUE_PER_COMMIT_MAX = 1_000
@@ -112,7 +112,7 @@ class BillingStage:
         self._processor = processor
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
-        self._foreseen = Foreseen(processor.store) if processor.store.fetches else None
+        self._foreseen = Prefetch(processor.store) if processor.store.fetches else None
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
@@ -129,7 +129,7 @@ class BillingStage:
         return self._forwarded
 
     @property
-    def looked_at(self) -> Collection[str]:
+    def time_advanced_for(self) -> Collection[str]:
         """Merchants for which time was let pass, because something fell due."""
         return self._looked_at
 
@@ -170,7 +170,7 @@ class BillingStage:
             self._rows.redriven[incoming.letter] = said.command_id
         return True
 
-    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Answered:
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
         """Decide a command that came from no topic, and write it to the journal."""
         reply = self._decide(
             request.command,
@@ -180,15 +180,15 @@ class BillingStage:
             request,
             positions,
         )
-        return Answered(reply, self._answered_at(request.command) or now)
+        return TimedReply(reply, self._answered_at(request.command) or now)
 
-    def add_due(self, now: datetime, positions: dict[str, int]) -> None:
+    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
         """Let time pass for merchants in which something fell due."""
         for merchant_id in self._processor.deadlines.take(now, DUE_PER_COMMIT_MAX):
             self._looked_at.add(merchant_id)
             command_id = f"timer/{merchant_id}/{now.isoformat()}"
             request = Request(
-                PassTime(merchant_id, command_id),
+                AdvanceTime(merchant_id, command_id),
                 "timer",
                 schemas.correlation_of(command_id),
             )
@@ -242,7 +242,7 @@ class BillingStage:
             topic = self._processor.names.name(topics.SHOPS)
             self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
-            letter = schemas.dead_letter_of_unclaimed(unclaimed, self._processor.names)
+            letter = schemas.dead_letter_of_unmatched(unclaimed, self._processor.names)
             self._add_dead_letter(letter, UNCLAIMED)
 
     def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:

@@ -6,28 +6,23 @@ import importlib
 import logging
 import os
 import socket
-from signal import Signals
-from typing import Any
+from functools import partial
 
-import faust
 import uvloop
 
 from billing_stream.app import BillingApp, build, check_rights
-from billing_stream.engine.unfinished import end_hard_after
+from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
-from billing_stream.kafka_start import StartDeadline
-from billing_stream.logs import set_up_logging
-from billing_stream.settings import Settings
-from billing_stream.topic_admin import check_before_start
+from billing_stream.faust_adapter.process import EXTENSIONS as EXTENSIONS_OF_FAUST
+from billing_stream.faust_adapter.process import run_app
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import check_before_start
+from billing_stream.observability.logs import set_up_logging
 
 logger = logging.getLogger(__name__)
 
 # Without them Faust and aiokafka behave differently, and are far slower.
-EXTENSIONS = (
-    "faust._cython.streams",
-    "faust._cython.windows",
-    "aiokafka.record._crecords",
-)
+EXTENSIONS = (*EXTENSIONS_OF_FAUST, "aiokafka.record._crecords")
 
 # To leave the group and close what is open, beyond the time that requests may take.
 STOP_SECONDS_MAX = 5.0
@@ -70,7 +65,7 @@ def check_machine(settings: Settings) -> None:
         ) from None
 
 
-def tame_garbage_collection() -> None:
+def configure_gc() -> None:
     """Look for cycles seldom: rows are structs that cannot be part of one.
 
     At the default of 700 new objects the collector walks the tables over and over, which
@@ -81,40 +76,23 @@ def tame_garbage_collection() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-class DrainingWorker(faust.Worker):
-    """Stops in three steps: says that it is not ready, finishes what it took, then ends.
-
-    A second signal ends it at once.
-    """
-
-    def __init__(self, billing: BillingApp, **options: Any) -> None:
-        super().__init__(billing.faust, **options)
-        self._billing = billing
-        self._draining: asyncio.Future[None] | None = None
-
-    def _schedule_shutdown(self, signal: Signals) -> None:
-        if self._draining is None:
-            end_hard_after(stop_seconds(self._billing.settings), self.loop, self)
-            self._draining = asyncio.ensure_future(self._drain(signal), loop=self.loop)
-        else:
-            super()._schedule_shutdown(signal)
-
-    async def _drain(self, signal: Signals) -> None:
-        settings, context = self._billing.settings, self._billing.context
-        ready = not context.watchdog.problems()
-        context.gate.stopping = True
-        if ready:
-            logger.info("stopping: for %s not ready, but serving", settings.drain_delay)
-            await asyncio.sleep(settings.drain_delay.total_seconds())
-        # A request ends at its deadline with 504, which is written a little later.
-        seconds = settings.request_deadline.total_seconds() + 1
-        end = self.loop.time() + seconds
-        left = await context.gate.close(seconds)
-        if left:
-            logger.warning("stopping with %s requests in work", left)
-        # Whose clients have given up: a platform's answer is kept all the same.
-        await context.checkouts.settle(max(0.0, end - self.loop.time()))
-        super()._schedule_shutdown(signal)
+async def drain(billing: BillingApp) -> None:
+    """Stop in steps: not ready, but serving; then finish what was accepted."""
+    settings, context = billing.settings, billing.context
+    ready = not context.watchdog.problems()
+    context.gate.stopping = True
+    if ready:
+        logger.info("stopping: for %s not ready, but serving", settings.drain_delay)
+        await asyncio.sleep(settings.drain_delay.total_seconds())
+    # A request ends at its deadline with 504, which is written a little later.
+    seconds = settings.request_deadline.total_seconds() + 1
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    left = await context.gate.close(seconds)
+    if left:
+        logger.warning("stopping with %s requests in work", left)
+    # Whose clients have given up: a platform's answer is kept all the same.
+    await context.checkouts.settle(max(0.0, end - loop.time()))
 
 
 async def _check_kafka(settings: Settings) -> None:
@@ -126,26 +104,15 @@ async def _check_kafka(settings: Settings) -> None:
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; does not return.
 
-    Raises SettingsError, TopicsError, NotAllowed or KafkaNotReady before anything is started.
+    Raises SettingsError, TopicsError, AuthorizationError or KafkaNotReady before it starts.
     """
     set_up_logging(settings)
     check_extensions()
     uvloop.install()
     asyncio.run(_check_kafka(settings))
     check_machine(settings)
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    asyncio.set_event_loop(asyncio.new_event_loop())
     billing = build(settings)
-    tame_garbage_collection()
-    worker = DrainingWorker(
-        billing,
-        loop=loop,
-        loglevel="WARNING",
-        override_logging=False,
-        redirect_stdouts=False,
-        quiet=True,
-    )
-    # It writes terminal codes into logs.
-    worker.spinner = None
+    configure_gc()
     logger.info("starting worker of %s on port %s", settings.app_id, settings.api_external_port)
-    worker.execute_from_commandline()
+    run_app(billing.faust, partial(drain, billing), stop_seconds(settings))

@@ -10,8 +10,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from billing_stream import topics as names
-from billing_stream.verify.verifier import verify as verify_log
+from billing_stream.audit.verify.verifier import verify as verify_log
+from billing_stream.records import topics as names
 from chaos.expected import Expected
 from chaos.stage import Stage
 
@@ -181,7 +181,7 @@ class Audit:
 
 
 async def verify(stage: Stage) -> str:
-    """The verdict of `billing_stream.verify`, in a line; its faults are problems."""
+    """The verdict of `billing_stream.audit.verify`, in a line; its faults are problems."""
     report = await verify_log(
         {"bootstrap_servers": stage.kafka},
         stage.topics,
@@ -194,4 +194,4 @@ async def verify(stage: Stage) -> str:
             examples = "; ".join(fault.line() for fault in check.examples[:SHOWN_MAX])
             stage.problem(f"verify: {check.name}: {check.faults} faults: {examples}")
     *_, verdict = report.lines()
-    return f"billing_stream.verify: {verdict}" + "".join(f" (note: {n})" for n in report.notes)
+    return f"verify: {verdict}" + "".join(f" (note: {n})" for n in report.notes)

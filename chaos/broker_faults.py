@@ -8,8 +8,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
-from billing_stream import topics as names
 from billing_stream.engine.kafka_log import transactional_ids
+from billing_stream.records import topics as names
 from chaos.broker import Broker
 from chaos.cluster import GROUP, TRANSACTION, Cluster, Placement, in_sync
 from chaos.faults import Hit, Scene, Strike

@@ -12,8 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from billing_stream import topics as names
-from chaos.expected import Bought
+from billing_stream.records import topics as names
+from chaos.expected import PurchaseState
 from chaos.sender import Sender, Unsure
 from chaos.stage import Stage
 from chaos.workers import Worker
@@ -150,7 +150,7 @@ class Shop:
         purchase = data["purchase_id"]
         if purchase in self._stage.expected.purchases:
             raise AssertionError(f"purchase {purchase} was given twice")
-        bought = self._stage.expected.purchases[purchase] = Bought(self._merchant, pack)
+        bought = self._stage.expected.purchases[purchase] = PurchaseState(self._merchant, pack)
         # What an answer says can be read at once, from any worker.
         await self._read(f"/api/billing/purchases/{purchase}")
         page = "/dev/checkout/" + data["checkout_url"].rsplit("/", 1)[1]

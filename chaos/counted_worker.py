@@ -10,7 +10,7 @@ from pathlib import Path
 
 from billing_stream import worker
 from billing_stream.app import BillingApp, build
-from billing_stream.settings import Settings
+from billing_stream.config.settings import Settings
 
 OUTPUT = "CHAOS_TASKS"
 EVERY_SECONDS = 5.0

@@ -15,7 +15,7 @@ Place = tuple[str, int, int]
 
 
 @dataclass
-class Bought:
+class PurchaseState:
     """A purchase. `refunds` are what was told to be paid back so far, in order."""
 
     merchant: str
@@ -63,7 +63,7 @@ class Expected:
 
     domains: dict[str, str] = field(default_factory=dict)
     trials: set[str] = field(default_factory=set)
-    purchases: dict[str, Bought] = field(default_factory=dict)
+    purchases: dict[str, PurchaseState] = field(default_factory=dict)
     bad: set[Place] = field(default_factory=set)
     # (merchant, kind of request, key) -> the answer, to the last byte.
     answers: dict[tuple[str, str, str], bytes] = field(default_factory=dict)

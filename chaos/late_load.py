@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Struct
 from msgspec import json as msgspec_json
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
+from billing_stream.records import topics as names
 from chaos.stage import Stage
 
 # Few: the verifier looks for an order of what befell a merchant.

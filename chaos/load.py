@@ -6,9 +6,9 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
-from chaos.expected import PACKS, Bought, Place
+from billing_stream.records import topics as names
+from chaos.expected import PACKS, Place, PurchaseState
 from chaos.sender import Sender, Unsure, domain_of
 from chaos.stage import Stage
 
@@ -88,7 +88,7 @@ class Load:
     ) -> None:
         topic, partition, offset = place
         purchase = derived_id("purchase", merchant, f"{topic}[{partition}]@{offset}")
-        bought = self._stage.expected.purchases[purchase] = Bought(merchant, pack)
+        bought = self._stage.expected.purchases[purchase] = PurchaseState(merchant, pack)
         charge = f"gid://shopify/AppPurchaseOneTime/{purchase[:18]}"
         attach = {"command": "attach_charge", "purchase_id": purchase, "charge_id": charge}
         attach["checkout_url"] = "https://pay.example/1"
@@ -104,7 +104,7 @@ class Load:
             bad = await self._sender.send(names.PURCHASE_UPDATED, merchant, value)
             self._stage.expected.bad.add(bad)
 
-    async def _webhooks(self, chance: random.Random, bought: Bought, charge: str) -> None:
+    async def _webhooks(self, chance: random.Random, bought: PurchaseState, charge: str) -> None:
         [fate] = chance.choices(list(FATES), list(FATES.values()))
         told = {"merchant_id": bought.merchant, "charge_id": charge}
         status = {"declined": "declined", "pending": "PENDING"}.get(fate, "ACTIVE")

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from chaos.expected import Place
 from chaos.sender import Sender, Unsure
 from chaos.stage import Stage

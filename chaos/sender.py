@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from chaos.expected import Place
 from chaos.stage import Stage
 

@@ -17,8 +17,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Struct
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
+from billing_stream.records import topics as names
 from chaos.sender import Sender
 from chaos.stage import Stage
 from chaos.workers import Worker

@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from billing_stream import topic_admin
 from billing_stream.dev.client import client_headers
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Topics
+from billing_stream.kafka import topic_admin
+from billing_stream.records.topics import Topics
 from chaos.expected import Expected
 
 PARTITIONS = 8

@@ -31,7 +31,14 @@ class ConfinedWorker:
 
     async def ready(self, seconds: float = 60.0) -> bool:
         """Whether the image's own health check finds it ready in time."""
-        probe = [sys.executable, "-m", "billing_stream.probe", "ready", "--port", str(self.port)]
+        probe = [
+            sys.executable,
+            "-m",
+            "billing_stream.observability.probe",
+            "ready",
+            "--port",
+            str(self.port),
+        ]
         for _ in range(int(seconds * 2)):
             if self._process.returncode is not None:
                 return False

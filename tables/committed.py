@@ -44,7 +44,7 @@ class CommittedRows(Rows, Protocol):
         """Merchant ids by `platform:domain`."""
 
     @property
-    def answers_by_merchant(self) -> Mapping[str, Mapping[str, Answer]]:
+    def stored_responses(self) -> Mapping[str, Mapping[str, Answer]]:
         """The answers of each merchant that has some, by key, oldest first."""
 
     @property

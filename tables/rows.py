@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Answer, Decision
-from tables.committed import CommittedRows
+from billing_stream.tables.committed import CommittedRows
 
 PENDING = PurchaseStatus.PENDING
 Deadline = tuple[datetime, str]
@@ -35,7 +35,7 @@ class PartitionRows:
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
         self.shops: dict[str, str] = {}
-        self.answers_by_merchant: dict[str, dict[str, Answer]] = {}
+        self.stored_responses: dict[str, dict[str, Answer]] = {}
         self.adjustments: dict[str, Adjustment] = {}
         # Dead letters that were sent again and carried out, with the record that was.
         self.redriven: dict[str, str] = {}
@@ -78,16 +78,16 @@ class PartitionRows:
 
     def answer(self, merchant_id: str, key: str) -> Answer | None:
         """The stored answer to an idempotency key."""
-        answers = self.answers_by_merchant.get(merchant_id)
+        answers = self.stored_responses.get(merchant_id)
         return answers.get(key) if answers else None
 
     def answers(self, merchant_id: str) -> Iterable[Answer]:
         """The merchant's stored answers, oldest first."""
-        return self.answers_by_merchant.get(merchant_id, {}).values()
+        return self.stored_responses.get(merchant_id, {}).values()
 
     def answer_count(self, merchant_id: str) -> int:
         """How many answers are stored for the merchant."""
-        return len(self.answers_by_merchant.get(merchant_id, ()))
+        return len(self.stored_responses.get(merchant_id, ()))
 
     def adjustment(self, adjustment_id: str) -> Adjustment | None:
         """The adjustment with this id."""
@@ -95,7 +95,7 @@ class PartitionRows:
 
     def every_answer(self) -> Iterator[Answer]:
         """All stored answers of the partition."""
-        for answers in self.answers_by_merchant.values():
+        for answers in self.stored_responses.values():
             yield from answers.values()
 
     def purchases_of(self, merchant_id: str) -> list[Purchase]:
@@ -149,18 +149,18 @@ class PartitionRows:
 
     def put_answer(self, answer: Answer) -> None:
         """Store the answer to an idempotency key, as the newest."""
-        answers = self.answers_by_merchant.setdefault(answer.merchant_id, {})
+        answers = self.stored_responses.setdefault(answer.merchant_id, {})
         # A key that is used again leaves its old place: `answers` goes from the oldest on.
         answers.pop(answer.key, None)
         answers[answer.key] = answer
 
     def drop_answer(self, merchant_id: str, key: str) -> None:
         """Forget the answer to an idempotency key, if there is one."""
-        answers = self.answers_by_merchant.get(merchant_id)
+        answers = self.stored_responses.get(merchant_id)
         if answers is not None:
             answers.pop(key, None)
             if not answers:
-                del self.answers_by_merchant[merchant_id]
+                del self.stored_responses[merchant_id]
 
     def put_adjustment(self, adjustment: Adjustment) -> None:
         """Add an adjustment; none ever changes."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
-from tables.committed import CommittedRows, Schedule
-from tables.deadlines import Deadlines
-from tables.rows import PartitionRows
+from billing_stream.tables.committed import CommittedRows, Schedule
+from billing_stream.tables.deadlines import Deadlines
+from billing_stream.tables.rows import PartitionRows
 
 
 class Store(Protocol):

@@ -24,7 +24,7 @@ from tests.support.worker import DATA
 # jsonschema would build 38 grammars for formats that no schema here has: 2 s in each process.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-OURS = ("billing_stream", "agents", "tables", "web")
+OURS = ("billing_stream",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

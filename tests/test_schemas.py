@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from billing_stream import topics
 from billing_stream.domain.commands import FailPurchase, RefundCharge
 from billing_stream.errors import InvalidRecord
-from billing_stream.schemas import decode
+from billing_stream.records import topics
+from billing_stream.records.schemas import decode
 from tests.support.partition import record
 from tests.support.world import M1, M2
 

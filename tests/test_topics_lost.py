@@ -5,9 +5,9 @@ import asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from billing_stream import topics as names
-from billing_stream.topic_admin import IN_SYNC, config_of
-from billing_stream.topics import Topics
+from billing_stream.kafka.topic_admin import IN_SYNC, config_of
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.worker import create_topics, environment, run
 
 

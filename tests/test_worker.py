@@ -13,9 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
 from tests.support.tokens import client_headers
 from tests.support.worker import Worker, create_topics, environment, run, worker

@@ -13,8 +13,8 @@ from typing import Any
 import jwt
 from msgspec import Struct
 
-from tables.codecs import shop_key
-from web.envelope import ApiError, WebCode
+from billing_stream.tables.codecs import shop_key
+from billing_stream.web.envelope import ApiError, WebCode
 
 ALGORITHMS = ["HS256"]
 LEEWAY_SECONDS = 30

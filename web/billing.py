@@ -18,27 +18,27 @@ from aiohttp import web
 from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import (
-    Answered,
     ErrorCode,
     PurchaseOpened,
     Rejected,
     Reply,
+    TimedReply,
     TrialGranted,
 )
-from web.auth import Client, authenticate
-from web.bodies import BuyBody, StartTrialBody, key_of, parse_body
-from web.commands import Asked
-from web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
-from web.models import (
+from billing_stream.web.auth import Client, authenticate
+from billing_stream.web.bodies import BuyBody, StartTrialBody, key_of, parse_body
+from billing_stream.web.commands import CommandRequest
+from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
+from billing_stream.web.models import (
     TrialStartedBody,
     billing_body,
     checkout_body,
     purchase_body,
     trial_body,
 )
-from web.pagination import parse_page
-from web.queries import ReadMerchant, ReadPurchase
-from web.views import ApiView
+from billing_stream.web.pagination import parse_page
+from billing_stream.web.queries import ReadMerchant, ReadPurchase
+from billing_stream.web.views import ApiView
 
 Granted = TypeVar("Granted", bound=Reply)
 
@@ -68,10 +68,10 @@ class MerchantView(ApiView):
 
     async def carry_out(
         self, request: web.Request, client: Client, command: StartTrial | ReservePurchase
-    ) -> Answered:
+    ) -> TimedReply:
         """The answer to a command, committed. Raises ApiError, also for a refusal."""
         ids = ids_of(request)
-        asked = Asked(command, client.domain, ids.correlation_id)
+        asked = CommandRequest(command, client.domain, ids.correlation_id)
         with self.context.shops_in_work.enter(client.domain):
             answered = await self.context.commands.carry_out(asked, ids)
         if isinstance(answered.reply, Rejected):

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Key, Text
 from billing_stream.domain.model import Platform
-from web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import ApiError, WebCode
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 BODY_SECONDS = 5.0

@@ -9,13 +9,13 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from billing_stream import topics as names
 from billing_stream.errors import PlatformError
 from billing_stream.platforms.local import LocalCheckout, read_token
-from web.bodies import read_body
-from web.envelope import ApiError, WebCode, ids_of
-from web.ingress import WebhookRecord
-from web.views import ApiView
+from billing_stream.records import topics as names
+from billing_stream.web.bodies import read_body
+from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.views import ApiView
 
 CHECKOUT_PATH = "/dev/checkout/{token}"
 STATUSES = {"pay": "ACTIVE", "decline": "DECLINED"}

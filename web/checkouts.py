@@ -13,12 +13,12 @@ import msgspec
 
 from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
 from billing_stream.domain.model import Platform
-from billing_stream.domain.outcomes import Answered, PurchaseOpened, Rejected
+from billing_stream.domain.outcomes import PurchaseOpened, Rejected, TimedReply
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
-from web.envelope import ApiError, WebCode
-from web.owners import Owners
-from web.peers import outcome_unknown
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.owners import PartitionRouter
+from billing_stream.web.peers import outcome_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Checkouts:
     """Opens checkouts of purchases whose merchants are owned here."""
 
     def __init__(
-        self, owners: Owners, platforms: Mapping[Platform, base.Platform], currency: str
+        self, owners: PartitionRouter, platforms: Mapping[Platform, base.Platform], currency: str
     ) -> None:
         self._owners = owners
         self._platforms = platforms
@@ -42,14 +42,14 @@ class Checkouts:
 
     async def open(
         self, command: ReservePurchase, shop_domain: str, correlation_id: str
-    ) -> Answered:
+    ) -> TimedReply:
         """The answer to the one who opens the purchase: with a checkout, or a refusal.
 
         What it says is read from the committed rows, so every copy of the request and every
         repetition is told the same. Raises ApiError: NOT_READY when nothing was done,
         OUTCOME_UNKNOWN when the purchase was opened and what became of it is not known.
         """
-        commit = partial(self._owners.commit_here, correlation_id=correlation_id)
+        commit = partial(self._owners.commit_locally, correlation_id=correlation_id)
         answered = await commit(command)
         try:
             opened = waiting(answered)
@@ -100,7 +100,7 @@ class Checkouts:
         shop_domain: str,
         correlation_id: str,
     ) -> None:
-        commit = partial(self._owners.commit_here, correlation_id=correlation_id)
+        commit = partial(self._owners.commit_locally, correlation_id=correlation_id)
         merchant_id, purchase_id = command.merchant_id, opened.purchase_id
         wanted = base.CheckoutRequest(
             merchant_id=merchant_id,
@@ -142,7 +142,7 @@ class Checkouts:
             logger.warning("purchase %s has no checkout yet: %s", purchase_id, error)
 
 
-def waiting(answered: Answered) -> PurchaseOpened | None:
+def waiting(answered: TimedReply) -> PurchaseOpened | None:
     """The purchase just opened, while it has neither a checkout nor a refusal."""
     reply = answered.reply
     return reply if isinstance(reply, PurchaseOpened) and reply.checkout_url is None else None

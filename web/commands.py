@@ -5,33 +5,33 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
-from billing_stream.domain.commands import AdjustCredits, MoveClock, ReservePurchase, StartTrial
-from billing_stream.domain.outcomes import Answered
-from web.checkouts import Checkouts
-from web.envelope import Ids
-from web.owners import Owners
-from web.peers import Peers, outcome_unknown
+from billing_stream.domain.commands import AdjustCredits, AdvanceClock, ReservePurchase, StartTrial
+from billing_stream.domain.outcomes import TimedReply
+from billing_stream.web.checkouts import Checkouts
+from billing_stream.web.envelope import Ids
+from billing_stream.web.owners import PartitionRouter
+from billing_stream.web.peers import Peers, outcome_unknown
 
 COMMANDS_PATH = "/internal/commands"
 
 
-class Asked(Struct, frozen=True):
+class CommandRequest(Struct, frozen=True):
     """What a client or an operator asks for; `shop_domain` is that of a client's token.
 
     `origin` is for the journal.
     """
 
-    command: StartTrial | ReservePurchase | AdjustCredits | MoveClock
+    command: StartTrial | ReservePurchase | AdjustCredits | AdvanceClock
     shop_domain: str
     correlation_id: str
     origin: str = "http"
 
 
-_asked = msgspec.json.Decoder(Asked)
-_answered = msgspec.json.Decoder(Answered)
+_asked = msgspec.json.Decoder(CommandRequest)
+_answered = msgspec.json.Decoder(TimedReply)
 
 
-def parse_asked(body: bytes) -> Asked:
+def parse_asked(body: bytes) -> CommandRequest:
     """What a client asks for, as another worker sent it. Raises msgspec.DecodeError."""
     return _asked.decode(body)
 
@@ -40,14 +40,14 @@ class Commands:
     """Carries out what clients ask for."""
 
     def __init__(
-        self, owners: Owners, peers: Peers, checkouts: Checkouts, deadline: timedelta
+        self, owners: PartitionRouter, peers: Peers, checkouts: Checkouts, deadline: timedelta
     ) -> None:
         self._owners = owners
         self._peers = peers
         self._checkouts = checkouts
         self._seconds = deadline.total_seconds()
 
-    async def carry_out(self, asked: Asked, ids: Ids) -> Answered:
+    async def carry_out(self, asked: CommandRequest, ids: Ids) -> TimedReply:
         """The answer, when what it says is committed.
 
         Raises ApiError: NOT_READY when nothing was done; OUTCOME_UNKNOWN when something may
@@ -65,9 +65,9 @@ class Commands:
             self._peers.not_understood(partition, error)
             raise outcome_unknown("the answer is not understood") from None
 
-    async def carry_out_here(self, asked: Asked) -> Answered:
+    async def carry_out_here(self, asked: CommandRequest) -> TimedReply:
         """As `carry_out`, on the worker that owns the merchant; it is never sent on."""
         command = asked.command
         if isinstance(command, ReservePurchase):
             return await self._checkouts.open(command, asked.shop_domain, asked.correlation_id)
-        return await self._owners.commit_here(command, asked.correlation_id, asked.origin)
+        return await self._owners.commit_locally(command, asked.correlation_id, asked.origin)

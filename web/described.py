@@ -14,12 +14,12 @@ from typing import ClassVar
 import msgspec
 from aiohttp import web
 
-from billing_stream import asyncapi
-from billing_stream.settings import Settings
-from billing_stream.topics import Topics
-from web import openapi
-from web.envelope import ApiError, WebCode
-from web.views import ApiView
+from billing_stream.config.settings import Settings
+from billing_stream.records import asyncapi
+from billing_stream.records.topics import Topics
+from billing_stream.web import openapi
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.views import ApiView
 
 OPENAPI_PATH = "/openapi.json"
 ASYNCAPI_PATH = "/asyncapi.json"

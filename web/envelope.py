@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from faust.web.exceptions import WebError
 from msgspec import UNSET, Struct, UnsetType
 from multidict import CIMultiDict
 from structlog.contextvars import bind_contextvars
@@ -19,6 +18,7 @@ from structlog.contextvars import bind_contextvars
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.faust_adapter.http import WebError
 
 REQUEST_ID = "X-Request-ID"
 CORRELATION_ID = "X-Correlation-ID"

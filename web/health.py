@@ -4,8 +4,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream import __version__
-from web.envelope import ApiError, WebCode, respond
-from web.views import ApiView
+from billing_stream.web.envelope import ApiError, WebCode, respond
+from billing_stream.web.views import ApiView
 
 HEALTH_PATH = "/health"
 READY_PATH = "/ready"

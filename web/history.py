@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from web.billing import MerchantView
-from web.envelope import respond
-from web.pagination import parse_page
+from billing_stream.web.billing import MerchantView
+from billing_stream.web.envelope import respond
+from billing_stream.web.pagination import parse_page
 
 HISTORY_PATH = "/api/billing/history"
 

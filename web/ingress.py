@@ -11,10 +11,10 @@ from msgspec import Struct
 
 from billing_stream.engine.kafka_log import ClientOptions
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.schemas import encode
-from billing_stream.topics import Topics
-from billing_stream.tracing.spans import TRACEPARENT, Tracing
-from web.envelope import not_ready
+from billing_stream.observability.tracing.spans import TRACEPARENT, Tracing
+from billing_stream.records.schemas import encode
+from billing_stream.records.topics import Topics
+from billing_stream.web.envelope import not_ready
 
 SOURCE_SERVICE = "billing-webhooks"
 # Platforms give up after 5 s; until then they are owed an answer.

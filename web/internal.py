@@ -3,12 +3,12 @@
 import msgspec
 from aiohttp import web
 
-from web.auth import authenticate_internal
-from web.bodies import read_body
-from web.commands import parse_asked
-from web.envelope import ApiError, WebCode
-from web.queries import parse_query
-from web.views import ApiView
+from billing_stream.web.auth import authenticate_internal
+from billing_stream.web.bodies import read_body
+from billing_stream.web.commands import parse_asked
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.queries import parse_query
+from billing_stream.web.views import ApiView
 
 
 def told(found: object) -> web.Response:
@@ -26,7 +26,7 @@ class Queries(ApiView):
             query = parse_query(request.query.get("q", ""))
         except msgspec.DecodeError:
             raise ApiError(WebCode.VALIDATION_ERROR, "no query is understood") from None
-        found = self.context.owners.read_here(query)
+        found = self.context.owners.read_locally(query)
         return told(found)
 
 

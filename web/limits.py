@@ -8,7 +8,7 @@ from math import ceil
 from time import monotonic
 
 from billing_stream.domain.outcomes import ErrorCode
-from web.envelope import ApiError, not_ready
+from billing_stream.web.envelope import ApiError, not_ready
 
 SHOPS_KEPT_MAX = 100_000
 MINUTE = 60.0
@@ -43,7 +43,7 @@ class RateLimit:
             )
 
 
-class ShopsInWork:
+class ShopConcurrencyLimit:
     """So many commands of one shop at once: a shop alone must not fill a worker."""
 
     def __init__(self, most: int) -> None:
@@ -68,7 +68,7 @@ class ShopsInWork:
                 del self._in_work[domain]
 
 
-class Gate:
+class ConcurrencyLimit:
     """Counts the requests in work.
 
     `stopping` is told by `/ready`, so that load balancers go elsewhere while this worker still

@@ -6,8 +6,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client.exposition import choose_encoder
 
-from billing_stream.metrics.worker import WorkerMetrics
-from web.views import ApiView, route_of
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
+from billing_stream.web.views import ApiView, route_of
 
 METRICS_PATH = "/metrics"
 # A client can send any word.

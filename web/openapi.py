@@ -9,12 +9,12 @@ import msgspec
 
 from billing_stream import __version__
 from billing_stream.domain.commands import Key
-from billing_stream.record_examples import CORRELATION_ID as CORRELATION
-from billing_stream.record_examples import DOMAIN, NOW
-from billing_stream.record_schemas import Schema, components, doc
-from web import auth, envelope, pagination
-from web.bodies import IDEMPOTENCY_KEY
-from web.envelope import (
+from billing_stream.records.examples import CORRELATION_ID as CORRELATION
+from billing_stream.records.examples import DOMAIN, NOW
+from billing_stream.records.json_schemas import Schema, components, doc
+from billing_stream.web import auth, envelope, pagination
+from billing_stream.web.bodies import IDEMPOTENCY_KEY
+from billing_stream.web.envelope import (
     CORRELATION_ID,
     REQUEST_ID,
     STATUS,
@@ -24,7 +24,7 @@ from web.envelope import (
     Meta,
     Pagination,
 )
-from web.operations import (
+from billing_stream.web.operations import (
     BEARER,
     OPERATOR,
     SIGNATURES,

@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from billing_stream import __version__, topics
+from billing_stream import __version__
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.platforms import custom
-from billing_stream.platforms.base import ToldKind
-from billing_stream.record_examples import (
+from billing_stream.platforms.base import PlatformEventKind
+from billing_stream.records import topics
+from billing_stream.records.examples import (
     ADJUSTMENT_ID,
     CHARGE_ID,
     CHECKOUT_URL,
@@ -28,11 +29,17 @@ from billing_stream.record_examples import (
     NOW,
     PURCHASE_ID,
 )
-from web import billing, health, history, operators, webhooks
-from web.bodies import BuyBody, StartTrialBody
-from web.envelope import Code, WebCode
-from web.models import BillingBody, CheckoutBody, PurchaseBody, TrialBody, TrialStartedBody
-from web.projection import CauseBody, HistoryBody
+from billing_stream.web import billing, health, history, operators, webhooks
+from billing_stream.web.bodies import BuyBody, StartTrialBody
+from billing_stream.web.envelope import Code, WebCode
+from billing_stream.web.models import (
+    BillingBody,
+    CheckoutBody,
+    PurchaseBody,
+    TrialBody,
+    TrialStartedBody,
+)
+from billing_stream.web.projection import CauseBody, HistoryBody
 
 BEARER = "clientToken"
 OPERATOR = "operatorToken"
@@ -148,7 +155,9 @@ _PAID = HistoryBody(
 _BUY = BuyBody("small", Platform.SHOPIFY, "https://shop.example/billing/done")
 _GATEWAY = {
     "paid": GatewayWebhookBody(CHARGE_ID, MERCHANT_ID, status="active"),
-    "refunded": GatewayWebhookBody(CHARGE_ID, MERCHANT_ID, kind=ToldKind.REFUNDED, amount="4.99"),
+    "refunded": GatewayWebhookBody(
+        CHARGE_ID, MERCHANT_ID, kind=PlatformEventKind.REFUNDED, amount="4.99"
+    ),
 }
 _READY = health.ReadyBody(True, [], [health.PartitionBody(0, True, 1204, 311)])
 

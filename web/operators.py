@@ -11,17 +11,17 @@ from typing import Annotated, TypeVar
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from billing_stream.domain.commands import AdjustCredits, Adjusted, Key, MoveClock, Uuid
+from billing_stream.config.durations import parse_duration
+from billing_stream.domain.commands import AdjustCredits, Adjusted, AdvanceClock, Key, Uuid
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected
-from billing_stream.durations import parse_duration
-from web.auth import authenticate_operator
-from web.billing import expect, known, new_command_id
-from web.bodies import NO_CONTROLS, key_of, parse_body
-from web.commands import Asked
-from web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
-from web.queries import ReadMerchant
-from web.views import ApiView
+from billing_stream.web.auth import authenticate_operator
+from billing_stream.web.billing import expect, known, new_command_id
+from billing_stream.web.bodies import NO_CONTROLS, key_of, parse_body
+from billing_stream.web.commands import CommandRequest
+from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
+from billing_stream.web.queries import ReadMerchant
+from billing_stream.web.views import ApiView
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
 CLOCK_PATH = "/internal/clock"
@@ -91,12 +91,12 @@ class OperatorView(ApiView):
         self,
         request: web.Request,
         operator: str,
-        command: AdjustCredits | MoveClock,
+        command: AdjustCredits | AdvanceClock,
         kind: type[Granted],
     ) -> tuple[Granted, datetime]:
         """What came of a command, committed, and when. Raises ApiError, also for a refusal."""
         ids = ids_of(request)
-        asked = Asked(command, "", ids.correlation_id, f"operator:{operator}")
+        asked = CommandRequest(command, "", ids.correlation_id, f"operator:{operator}")
         answered = await self.context.commands.carry_out(asked, ids)
         if isinstance(answered.reply, Rejected):
             refused = answered.reply
@@ -142,7 +142,7 @@ class Clock(OperatorView):
         body = await parse_body(request, ClockBody)
         merchant_id = body.merchant_id.lower()
         to = await self._moment(request, body, merchant_id)
-        command = MoveClock(merchant_id, to, new_command_id())
+        command = AdvanceClock(merchant_id, to, new_command_id())
         moved, at = await self.carry_out(request, operator, command, ClockMoved)
         return respond(request, ClockMovedBody(merchant_id, moved.now), at=at)
 

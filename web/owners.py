@@ -8,17 +8,17 @@ from typing import TypeVar, cast
 import msgspec
 
 from billing_stream.domain.commands import Command
-from billing_stream.domain.outcomes import Answered, ErrorCode
+from billing_stream.domain.outcomes import ErrorCode, TimedReply
 from billing_stream.engine.lane import Lane, NotReady, OutcomeUnknown
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Request
+from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.processor import BillingProcessor
-from billing_stream.tracing.spans import Tracing
-from tables.committed import CommittedRows
-from web.envelope import ApiError, Ids, not_ready
-from web.peers import Peers, outcome_unknown
-from web.queries import FindShop, Query
+from billing_stream.tables.committed import CommittedRows
+from billing_stream.web.envelope import ApiError, Ids, not_ready
+from billing_stream.web.peers import Peers, outcome_unknown
+from billing_stream.web.queries import FindShop, Query
 
 QUERIES_PATH = "/internal/queries"
 FORWARD_SECONDS = 2.0
@@ -53,7 +53,7 @@ class ShopCache:
             self._kept.popitem(last=False)
 
 
-class Owners:
+class PartitionRouter:
     """Answers queries from the rows of this worker, or from those of the key's owner."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Owners:
             return query.read(rows)
         return await self._forward(query, ids)
 
-    def read_here(self, query: Query[Found]) -> Found:
+    def read_locally(self, query: Query[Found]) -> Found:
         """The answer, if the key is owned here; else ApiError (NOT_READY)."""
         partition = self.partition_of(query.key)
         rows = self._rows_here(partition)
@@ -106,9 +106,9 @@ class Owners:
             raise not_ready(f"partition {partition} is not on this worker")
         return query.read(rows)
 
-    async def commit_here(
+    async def commit_locally(
         self, command: Command, correlation_id: str, origin: str = "http"
-    ) -> Answered:
+    ) -> TimedReply:
         """The answer to a command, when its transaction has committed.
 
         Raises ApiError: NOT_READY when the merchant is not owned here, or its lane takes no
@@ -126,13 +126,13 @@ class Owners:
         except OutcomeUnknown as error:
             raise outcome_unknown(str(error)) from None
 
-    async def _asked(self, lane: Lane, request: Request) -> Answered:
+    async def _asked(self, lane: Lane, request: Request) -> TimedReply:
         if self._tracing is None:
-            return cast(Answered, await lane.ask(request))
+            return cast(TimedReply, await lane.ask(request))
         tag = request.command.__struct_config__.tag
         said = {"messaging.destination.partition.id": str(lane.partition)}
         with self._tracing.sending(f"append {tag}", said) as traceparent:
-            return cast(Answered, await lane.ask(request._replace(traceparent=traceparent)))
+            return cast(TimedReply, await lane.ask(request._replace(traceparent=traceparent)))
 
     def partition_of(self, key: str) -> int:
         """The partition of a key: a merchant id or a shop."""

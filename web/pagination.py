@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from web.envelope import ApiError, Pagination, WebCode
+from billing_stream.web.envelope import ApiError, Pagination, WebCode
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 100

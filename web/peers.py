@@ -3,17 +3,16 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
-import faust
-from faust.assignor.partition_assignor import PartitionAssignor
-from faust.types.assignor import HostToPartitionMap
 from yarl import URL
 
-from billing_stream.tracing.spans import Tracing
-from web.auth import internal_headers
-from web.envelope import (
+from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.assignment import Distribution, distribution, own_url
+from billing_stream.observability.tracing.spans import Tracing
+from billing_stream.web.auth import internal_headers
+from billing_stream.web.envelope import (
     CORRELATION_ID,
     REQUEST_ID,
     ApiError,
@@ -33,7 +32,7 @@ class Peers:
 
     def __init__(
         self,
-        app: faust.App,
+        app: App,
         *,
         changelog: str,
         internal_secret: str,
@@ -45,23 +44,23 @@ class Peers:
         self._tracing = tracing
         # Apart, because commands may wait long, and must not keep queries waiting.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._assignment: HostToPartitionMap | None = None
+        self._assignment: Distribution | None = None
         self._urls: Mapping[int, str] = {}
         self._noted: set[str] = set()
 
     @property
     def own_url(self) -> str:
         """Where others reach this worker."""
-        return str(self._app.conf.canonical_url)
+        return own_url(self._app)
 
     def assigned(self) -> dict[str, list[int]]:
         """The workers and their partitions, by the latest assignment that we know."""
-        found = self._distribution()
+        found = distribution(self._app)
         return {url: list(topics.get(self._changelog, ())) for url, topics in found.items()}
 
     def url_of(self, partition: int) -> str | None:
         """The worker that owns the partition, by the latest assignment that we know."""
-        assignment = self._distribution()
+        assignment = distribution(self._app)
         if assignment is not self._assignment:
             self._urls = {
                 partition: url
@@ -139,9 +138,6 @@ class Peers:
             **options,
         ) as response:
             return response.status, await response.read()
-
-    def _distribution(self) -> HostToPartitionMap:
-        return cast(PartitionAssignor, self._app.assignor).changelog_distribution
 
     def _headers(self, ids: Ids) -> dict[str, str]:
         headers = internal_headers(self._secret)

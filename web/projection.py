@@ -13,11 +13,11 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Instant
-from billing_stream.schemas import parse_place
-from billing_stream.settings import Settings
-from web.envelope import ApiError, WebCode
-from web.pagination import Page
+from billing_stream.records.schemas import parse_place
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.pagination import Page
 
 CONNECTIONS_MAX = 4
 IDLE_SECONDS = 60.0

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.model import Merchant, Purchase
-from tables.committed import CommittedRows
+from billing_stream.tables.committed import CommittedRows
 
 Found_co = TypeVar("Found_co", covariant=True)
 

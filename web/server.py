@@ -5,45 +5,50 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
-import faust
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from faust.web.base import BlueprintManager
-from faust.web.drivers import aiohttp as driver
 
-from billing_stream import topics as names
+from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.kafka_options import client_options
-from billing_stream.metrics.platforms import Measured
-from billing_stream.metrics.state import Lags
-from billing_stream.metrics.worker import WorkerMetrics
+from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.http import take_application
+from billing_stream.kafka.client_options import client_options
+from billing_stream.observability.metrics.platform_calls import Measured
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
+from billing_stream.observability.metrics.worker_state import Lags
+from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.platforms import base
 from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local
-from billing_stream.settings import Settings
-from billing_stream.topics import Topics
-from billing_stream.tracing.spans import Tracing
-from web import billing, described, health, history, operators
-from web.auth import internal_headers
-from web.checkout_page import CHECKOUT_PATH, CheckoutPage
-from web.checkouts import Checkouts
-from web.commands import COMMANDS_PATH, Commands
-from web.ingress import Ingress, KafkaIngress
-from web.internal import CarryOut, Queries
-from web.limits import Gate, RateLimit, ShopsInWork
-from web.measured import METRICS_PATH, Metrics, measuring_middleware
-from web.ops import paths as ops
-from web.ops.dashboard import Dashboard
-from web.ops.figures import not_sampled
-from web.owners import QUERIES_PATH, Owners
-from web.peers import Peers
-from web.projection import Projection
-from web.traced import tracing_middleware
-from web.views import ApiView, Context, add_page, envelope_middleware, gate_middleware
-from web.webhooks import WEBHOOKS_PATH, Webhooks
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+from billing_stream.web import billing, described, health, history, operators
+from billing_stream.web.auth import internal_headers
+from billing_stream.web.checkout_page import CHECKOUT_PATH, CheckoutPage
+from billing_stream.web.checkouts import Checkouts
+from billing_stream.web.commands import COMMANDS_PATH, Commands
+from billing_stream.web.ingress import Ingress, KafkaIngress
+from billing_stream.web.internal import CarryOut, Queries
+from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.measured import METRICS_PATH, Metrics, measuring_middleware
+from billing_stream.web.ops import paths as ops
+from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.ops.figures import not_sampled
+from billing_stream.web.owners import QUERIES_PATH, PartitionRouter
+from billing_stream.web.peers import Peers
+from billing_stream.web.projection import Projection
+from billing_stream.web.traced import tracing_middleware
+from billing_stream.web.views import (
+    ApiView,
+    Context,
+    add_page,
+    envelope_middleware,
+    gate_middleware,
+)
+from billing_stream.web.webhooks import WEBHOOKS_PATH, Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +72,8 @@ PAGES: tuple[tuple[str, type[ApiView]], ...] = (
 TEST_PAGES: tuple[tuple[str, type[ApiView]], ...] = ((operators.CLOCK_PATH, operators.Clock),)
 # They must be answered whatever else there is to do.
 UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH, METRICS_PATH})
-# Who still has no whole answer then has been waited for: by the gate, until its deadline.
+# Unpacked before anything is verified, a body of a megabyte could be one of gigabytes. And who
+# still has no whole answer at the end has been waited for: by the gate, until its deadline.
 RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType(
     {"access_log": None, "auto_decompress": False, "shutdown_timeout": 1.0}
 )
@@ -79,7 +85,7 @@ def application_options(settings: Settings) -> dict[str, Any]:
 
 
 def register(
-    app: faust.App,
+    app: App,
     watchdog: Watchdog,
     topics: Topics,
     settings: Settings,
@@ -102,7 +108,7 @@ def register(
     platforms = {name: Measured(name, each, metrics) for name, each in platforms.items()}
     changelog = topics.changelog(names.BILLING_RECORDS)
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
-    owners = Owners(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
+    owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     checkouts = Checkouts(owners, platforms, settings.currency)
     context = Context(
         owners=owners,
@@ -115,8 +121,8 @@ def register(
         projection=Projection.of(settings),
         dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
         rate_limit=RateLimit(settings.requests_per_minute),
-        gate=Gate(settings.requests_waiting_max),
-        shops_in_work=ShopsInWork(settings.shop_requests_waiting_max),
+        gate=ConcurrencyLimit(settings.requests_waiting_max),
+        shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
         watchdog=watchdog,
         metrics=metrics,
         client_secrets=settings.client_jwt_secrets,
@@ -127,22 +133,18 @@ def register(
     if has_local:
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
     seconds = settings.request_deadline.total_seconds()
-    _set_up_server(cast(driver.Web, app.web), context, seconds, tracing)
+    _set_up_server(take_application(app, RUNNER_OPTIONS), context, seconds, tracing)
     return context
 
 
 def _set_up_server(
-    server: driver.Web, context: Context, seconds: float, tracing: Tracing | None
+    application: web.Application, context: Context, seconds: float, tracing: Tracing | None
 ) -> None:
-    # Faust's own pages are not ours to show.
-    server.blueprints = BlueprintManager()
-    # Unpacked before anything is verified, a body of a megabyte could be one of gigabytes.
-    server._runner = web.AppRunner(server.web_app, **RUNNER_OPTIONS)
-    server.web_app.middlewares.append(measuring_middleware(context.metrics))
+    application.middlewares.append(measuring_middleware(context.metrics))
     if tracing is not None:
-        server.web_app.middlewares.append(tracing_middleware(tracing, UNGATED))
-    server.web_app.middlewares.append(envelope_middleware)
-    server.web_app.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
+        application.middlewares.append(tracing_middleware(tracing, UNGATED))
+    application.middlewares.append(envelope_middleware)
+    application.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
 
     async def close(_: web.Application) -> None:
         await context.dashboard.close()
@@ -153,8 +155,8 @@ def _set_up_server(
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
-    server.web_app.cleanup_ctx.append(context.dashboard.recorder.watch)
-    server.web_app.on_cleanup.append(close)
+    application.cleanup_ctx.append(context.dashboard.recorder.watch)
+    application.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)
 
 

@@ -3,9 +3,9 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from billing_stream.tracing.spans import Tracing
-from web.measured import METHODS
-from web.views import route_of
+from billing_stream.observability.tracing.spans import Tracing
+from billing_stream.web.measured import METHODS
+from billing_stream.web.views import route_of
 
 
 def tracing_middleware(tracing: Tracing, untraced: frozenset[str]) -> Middleware:

@@ -7,26 +7,25 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import faust
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from faust.web.exceptions import WebError
-from faust.web.views import View
 from structlog.contextvars import clear_contextvars
 
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.metrics.worker import WorkerMetrics
+from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.http import View, WebError, add_view
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
-from web.checkouts import Checkouts
-from web.commands import Commands
-from web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
-from web.ingress import Ingress
-from web.limits import Gate, RateLimit, ShopsInWork
-from web.ops.dashboard import Dashboard
-from web.owners import Owners
-from web.peers import Peers, outcome_unknown
-from web.projection import Projection
+from billing_stream.web.checkouts import Checkouts
+from billing_stream.web.commands import Commands
+from billing_stream.web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
+from billing_stream.web.ingress import Ingress
+from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.owners import PartitionRouter
+from billing_stream.web.peers import Peers, outcome_unknown
+from billing_stream.web.projection import Projection
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 class Context:
     """What views work with."""
 
-    owners: Owners
+    owners: PartitionRouter
     peers: Peers
     commands: Commands
     checkouts: Checkouts
@@ -44,8 +43,8 @@ class Context:
     projection: Projection
     dashboard: Dashboard
     rate_limit: RateLimit
-    gate: Gate
-    shops_in_work: ShopsInWork
+    gate: ConcurrencyLimit
+    shops_in_work: ShopConcurrencyLimit
     watchdog: Watchdog
     metrics: WorkerMetrics
     client_secrets: tuple[str, ...]
@@ -64,11 +63,11 @@ class ApiView(View):
         return respond_error(request, ApiError(WebCode.BAD_REQUEST, exc.detail))
 
 
-def add_page(app: faust.App, path: str, view: type[ApiView], context: Context) -> None:
+def add_page(app: App, path: str, view: type[ApiView], context: Context) -> None:
     """Serve the view at the path, with and without a slash at the end."""
     for suffix in ("", "/"):
         bound = type(view.__name__, (view,), {"context": context})
-        app.page(path + suffix, name=path + suffix)(bound)
+        add_view(app, path + suffix, bound)
 
 
 _CODES: dict[int, tuple[Code, str]] = {
@@ -110,7 +109,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return respond_error(request, fault)
 
 
-def gate_middleware(gate: Gate, seconds: float, ungated: frozenset[str]) -> Middleware:
+def gate_middleware(gate: ConcurrencyLimit, seconds: float, ungated: frozenset[str]) -> Middleware:
     """Nothing is in work but what the gate let in, and each for so many seconds at most."""
 
     @web.middleware

@@ -12,15 +12,15 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from billing_stream import topics as names
 from billing_stream.domain.model import Platform
 from billing_stream.errors import WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Told, ToldKind
-from tables.codecs import shop_key
-from web.bodies import read_body
-from web.envelope import ApiError, Ids, WebCode, ids_of, not_ready, respond
-from web.ingress import WebhookRecord
-from web.views import ApiView
+from billing_stream.platforms.base import PlatformEvent, PlatformEventKind
+from billing_stream.records import topics as names
+from billing_stream.tables.codecs import shop_key
+from billing_stream.web.bodies import read_body
+from billing_stream.web.envelope import ApiError, Ids, WebCode, ids_of, not_ready, respond
+from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.views import ApiView
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ ANSWER_SECONDS = 4.5
 WEBHOOKS_PATH = "/webhooks/{platform:shopify|stripe|custom}"
 
 _TOPICS = {
-    ToldKind.UPDATED: names.PURCHASE_UPDATED,
-    ToldKind.REFUNDED: names.PURCHASE_REFUNDED,
+    PlatformEventKind.UPDATED: names.PURCHASE_UPDATED,
+    PlatformEventKind.REFUNDED: names.PURCHASE_REFUNDED,
 }
 
 
@@ -72,13 +72,13 @@ class Webhooks(ApiView):
         await self.context.ingress.put(record)
         return respond(request, WebhookBody(accepted=True))
 
-    async def _record(self, platform: Platform, told: Told, ids: Ids) -> WebhookRecord:
+    async def _record(self, platform: Platform, told: PlatformEvent, ids: Ids) -> WebhookRecord:
         merchant_id = told.merchant_id
         shop = shop_key(platform, told.shop_domain or "")
         if merchant_id is None:
             merchant_id = await self.context.owners.find_merchant(shop, ids)
         data: dict[str, Any] = {"merchant_id": merchant_id, "charge_id": told.charge_id}
-        if told.kind is ToldKind.UPDATED:
+        if told.kind is PlatformEventKind.UPDATED:
             data["status"] = told.status
         if told.purchase_id is not None:
             data["purchase_id"] = told.purchase_id

@@ -12,7 +12,7 @@ from bench.load import Load, Record
 from bench.peers import reading
 from bench.setting import Setting, WorkerProcess
 from bench.throughput import caught_up
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 PYTHON_OF_QUIX = Path(__file__).parents[2] / ".venv" / "bench" / "bin" / "python"
 

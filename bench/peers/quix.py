@@ -19,9 +19,9 @@ from quixstreams.state.rocksdb import RocksDBOptions  # type: ignore[import-not-
 
 from bench.peers import work
 from bench.peers.work import Place
-from billing_stream import schemas
 from billing_stream.domain.model import Instant, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision
+from billing_stream.records import schemas
 
 PENDING = PurchaseStatus.PENDING
 MERCHANT, OPEN = "m", "open"
@@ -178,5 +178,5 @@ def build(place: Place) -> Application:
 
 
 if __name__ == "__main__":
-    work.tame_garbage_collection()
+    work.configure_gc()
     build(Place.of_environment()).run()

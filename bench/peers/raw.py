@@ -18,10 +18,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers import work
 from bench.peers.work import Place, PlainRows
-from billing_stream import schemas
-from billing_stream import topics as names
 from billing_stream.engine.log import POSITION_PREFIX, position_key
-from tables import codecs
+from billing_stream.records import schemas
+from billing_stream.records import topics as names
+from billing_stream.tables import codecs
 
 BATCH_BYTES_MAX = 1 << 20
 encode = msgspec.json.encode
@@ -156,7 +156,7 @@ class Loop:
         consumer.assign(tps)
         for tp in tps:
             consumer.seek(tp, positions.get(tp.partition, 0))
-        work.tame_garbage_collection()
+        work.configure_gc()
         most, turn = int(place.options["RAW_BATCH"]), 0
         ends: list[asyncio.Task[None] | None] = [None] * count
         while True:

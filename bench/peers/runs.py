@@ -13,7 +13,7 @@ from bench.peers import reading
 from bench.peers.catalog import OURS, Peer
 from bench.setting import Setting, WorkerProcess, say
 from bench.verified import sums, verified
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 RUN_SECONDS_MAX = 300.0
 # What comes first may be a whole commit interval's worth at once: it only starts the clock.

@@ -20,9 +20,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers import work
 from bench.peers.work import Place, PlainRows
-from billing_stream import schemas
 from billing_stream.domain.commands import AttachCharge, UpdateCharge
-from tables import codecs
+from billing_stream.records import schemas
+from billing_stream.tables import codecs
 
 RECORDS_PER_BATCH_MAX = 500
 BATCHES_AT_ONCE = 2
@@ -104,7 +104,7 @@ class Service:
         await pool[0].execute(TABLES)
         await self._producer.start()
         await self._consumer.start()
-        work.tame_garbage_collection()
+        work.configure_gc()
         queues: list[asyncio.Queue[tuple[Any, Batch]]] = [asyncio.Queue() for _ in pool]
         async with asyncio.TaskGroup() as tasks:
             for connection, queue in zip(pool, queues, strict=True):

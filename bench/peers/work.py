@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from billing_stream import schemas
-from billing_stream import topics as names
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Answer, Decision
 from billing_stream.domain.state import Rows, State
-from billing_stream.topics import Topics
+from billing_stream.records import schemas
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 
 RECORD_BYTES_MAX = 262_144
 POLICY = Policy()
@@ -67,14 +67,14 @@ class Writable(Rows, Protocol):
         """Take the changes."""
 
 
-def read(record: schemas.InputRecord) -> schemas.Incoming:
+def read(record: schemas.InputRecord) -> schemas.DecodedRecord:
     """Parse and validate a record of the input topic."""
     value = record.value or b""
     base = names.COMMANDS if value.startswith(IS_COMMAND) else names.PURCHASE_UPDATED
     return schemas.decode(base, record, RECORD_BYTES_MAX)
 
 
-def carry_out(rows: Writable, incoming: schemas.Incoming, now: datetime) -> Decision:
+def carry_out(rows: Writable, incoming: schemas.DecodedRecord, now: datetime) -> Decision:
     """Decide, and let the rows take the changes."""
     command: Any = incoming.said
     decision = decide(State.of(POLICY, rows, command.merchant_id), command, now)
@@ -83,7 +83,7 @@ def carry_out(rows: Writable, incoming: schemas.Incoming, now: datetime) -> Deci
     return decision
 
 
-def events_of(decision: Decision, incoming: schemas.Incoming) -> list[tuple[str, bytes]]:
+def events_of(decision: Decision, incoming: schemas.DecodedRecord) -> list[tuple[str, bytes]]:
     """The kind and the bytes of each event."""
     correlation_id = incoming.correlation_id or ""
     return [
@@ -92,7 +92,7 @@ def events_of(decision: Decision, incoming: schemas.Incoming) -> list[tuple[str,
     ]
 
 
-def tame_garbage_collection() -> None:
+def configure_gc() -> None:
     """As our worker does: it is worth a tenth of the throughput."""
     gc.collect()
     gc.freeze()

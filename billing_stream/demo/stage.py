@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.dev.client import client_headers
 from billing_stream.dev.server import free_port
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import topics as names
 
 PARTITIONS = 4
 READY_SECONDS_MAX = 40.0

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from billing_stream import topics as names
 from billing_stream.demo.stage import Stream, Worker
 from billing_stream.domain.ids import derived_id
+from billing_stream.records import topics as names
 
 TRIAL_SECONDS = 6
 PURCHASE_SECONDS = 8

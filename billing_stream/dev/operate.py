@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import click
 
+from billing_stream.console.help import SETTINGS, manual
 from billing_stream.dev.client import operator_token
 from billing_stream.dev.try_out import development_settings
-from billing_stream.manual import SETTINGS, manual
 
 SECONDS_MAX = 20
 

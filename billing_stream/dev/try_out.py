@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 import click
 
-from billing_stream import topics as names
+from billing_stream.config.settings import AppEnv, Settings
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, manual
 from billing_stream.dev.client import client_token
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.kafka_options import client_options
-from billing_stream.kafka_start import StartDeadline
-from billing_stream.manual import EXIT_WRONG, SETTINGS, manual
-from billing_stream.settings import AppEnv, Settings
-from billing_stream.topic_admin import require_topics
-from billing_stream.topics import Topics
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 
 
 def development_settings() -> Settings:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, timedelta
 
-from billing_stream.domain.commands import MoveClock
+from billing_stream.domain.commands import AdvanceClock
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.merchants import unknown
 from billing_stream.domain.outcomes import ClockMoved, ErrorCode, Rejected, Reply
@@ -10,14 +10,14 @@ from billing_stream.domain.outcomes import ClockMoved, ErrorCode, Rejected, Repl
 AHEAD_MAX = timedelta(days=3653)
 
 
-def move(draft: Draft, command: MoveClock) -> None:
+def move(draft: Draft, command: AdvanceClock) -> None:
     """Make it `to` for the merchant from now on; a clock that is later already stays."""
     if command.to > draft.now and _refusal(draft, command) is None:
         draft.now = command.to.astimezone(UTC)
         draft.change()
 
 
-def moved(draft: Draft, command: MoveClock) -> Reply:
+def moved(draft: Draft, command: AdvanceClock) -> Reply:
     """The answer: what time it is, or why it was not moved.
 
     That is where there is no test clock, and more than ten years beyond the record's time.
@@ -25,7 +25,7 @@ def moved(draft: Draft, command: MoveClock) -> Reply:
     return _refusal(draft, command) or ClockMoved(draft.now)
 
 
-def _refusal(draft: Draft, command: MoveClock) -> Rejected | None:
+def _refusal(draft: Draft, command: AdvanceClock) -> Rejected | None:
     if not draft.policy.test_clock:
         message = "clocks are moved in development and test only"
         return Rejected(ErrorCode.CLOCK_REFUSED, message)

@@ -104,7 +104,7 @@ class RefundCharge(Struct, frozen=True, gc=False, tag="refund_charge", tag_field
     amount: Amount | None = None
 
 
-class PassTime(Struct, frozen=True, gc=False, tag="pass_time", tag_field="command"):
+class AdvanceTime(Struct, frozen=True, gc=False, tag="pass_time", tag_field="command"):
     """Nothing but the time: what fell due by now happens."""
 
     merchant_id: Uuid
@@ -136,7 +136,7 @@ class ForgetMerchant(Struct, frozen=True, gc=False, tag="forget_merchant", tag_f
     command_id: str = ""
 
 
-class MoveClock(Struct, frozen=True, gc=False, tag="move_clock", tag_field="command"):
+class AdvanceClock(Struct, frozen=True, gc=False, tag="move_clock", tag_field="command"):
     """Development and test: it is `to` for this merchant now, and all that fell due happens."""
 
     merchant_id: Uuid
@@ -193,9 +193,9 @@ Command = (
     | FailPurchase
     | UpdateCharge
     | RefundCharge
-    | PassTime
+    | AdvanceTime
     | AdjustCredits
     | ForgetMerchant
-    | MoveClock
+    | AdvanceClock
     | ImportMerchant
 )

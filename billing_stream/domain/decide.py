@@ -15,14 +15,14 @@ from billing_stream.domain import (
 )
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
-    MoveClock,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -40,7 +40,7 @@ def decide(state: State, command: Command, now: datetime) -> Decision:
     What fell due by `now` happens first, so a late timer never changes an outcome.
     """
     draft = Draft(state, now)
-    if isinstance(command, MoveClock):
+    if isinstance(command, AdvanceClock):
         clock.move(draft, command)
     _let_time_pass(draft)
     return draft.seal(_carry_out(draft, command))
@@ -49,7 +49,7 @@ def decide(state: State, command: Command, now: datetime) -> Decision:
 def _let_time_pass(draft: Draft) -> None:
     trials.expire(draft)
     purchases.expire_due(draft)
-    webhooks.report_unclaimed(draft)
+    webhooks.expire_parked(draft)
 
 
 def _carry_out(draft: Draft, command: Command) -> Reply:
@@ -60,7 +60,7 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
             return webhooks.refund(draft, command)
         case CreateMerchant():
             return merchants.create(draft, command)
-        case PassTime():
+        case AdvanceTime():
             return Done()
         case StartTrial():
             return merchants.gone(draft) or idempotency.once(draft, command, trials.start)
@@ -74,10 +74,10 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
             return merchants.unknown(draft) or adjustments.adjust(draft, command)
         case ForgetMerchant():
             return merchants.unknown(draft) or merchants.forget(draft, command)
-        case MoveClock():
+        case AdvanceClock():
             return clock.moved(draft, command)
         case ImportMerchant():
-            return imports.bring_in(draft, command)
+            return imports.import_merchant(draft, command)
         case _:
             assert_never(command)
 

@@ -5,7 +5,13 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Adjustment, Merchant, Parked, Purchase, PurchaseStatus
+from billing_stream.domain.model import (
+    Adjustment,
+    Merchant,
+    ParkedWebhook,
+    Purchase,
+    PurchaseStatus,
+)
 from billing_stream.domain.outcomes import (
     Answer,
     Decision,
@@ -13,7 +19,7 @@ from billing_stream.domain.outcomes import (
     EventData,
     Reply,
     ShopRegistered,
-    Unclaimed,
+    UnmatchedWebhook,
 )
 from billing_stream.domain.state import State
 
@@ -58,7 +64,7 @@ class Draft:
         self._forgotten: list[str] = []
         self._events: list[Event] = []
         self._shops: list[ShopRegistered] = []
-        self._unclaimed: list[Unclaimed] = []
+        self._unclaimed: list[UnmatchedWebhook] = []
         self._adjustments: tuple[Adjustment, ...] = ()
 
     @property
@@ -104,13 +110,13 @@ class Draft:
         """Move a purchase to another status."""
         return self.put(replace(purchase, status=status, version=self._version))
 
-    def park(self, parked: Parked) -> None:
+    def park(self, parked: ParkedWebhook) -> None:
         """Keep a webhook until its charge is known."""
         self.change(parked=(*self.merchant.parked, parked))
 
-    def report_unclaimed(self, parked: Parked) -> None:
+    def expire_parked(self, parked: ParkedWebhook) -> None:
         """Give a webhook up to the dead letters."""
-        self._unclaimed.append(Unclaimed(self.merchant.merchant_id, parked))
+        self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked))
 
     def remember(self, answer: Answer) -> None:
         """Store the answer to an idempotency key."""

@@ -21,7 +21,7 @@ from billing_stream.domain.outcomes import (
 UNPAID = frozenset({PurchaseStatus.PENDING, PurchaseStatus.FAILED, PurchaseStatus.EXPIRED})
 
 
-def bring_in(draft: Draft, command: ImportMerchant) -> Reply:
+def import_merchant(draft: Draft, command: ImportMerchant) -> Reply:
     """Take what is not known here yet; the same again changes nothing and tells nothing.
 
     What happened here wins: a trial that was used here, a purchase that went further here.

@@ -40,7 +40,7 @@ class ParkedKind(StrEnum):
     REFUND = "refund"
 
 
-class Parked(Struct, frozen=True, gc=False):
+class ParkedWebhook(Struct, frozen=True, gc=False):
     """A webhook that came before its charge was known.
 
     `source` is its place, `topic[partition]@offset`; `at` is when it was parked. `amount` is
@@ -79,7 +79,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     updated_at: Instant | None = None
     version: int = 0
     sequence: int = 0
-    parked: tuple[Parked, ...] = ()
+    parked: tuple[ParkedWebhook, ...] = ()
     credits_adjusted: int = 0
     former_shops: tuple[str, ...] = ()
     forgotten_at: Instant | None = None

@@ -6,7 +6,14 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Adjustment, Instant, Merchant, Parked, Platform, Purchase
+from billing_stream.domain.model import (
+    Adjustment,
+    Instant,
+    Merchant,
+    ParkedWebhook,
+    Platform,
+    Purchase,
+)
 
 
 class TrialStarted(Struct, frozen=True, gc=False):
@@ -146,11 +153,11 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     gone: bool = False
 
 
-class Unclaimed(Struct, frozen=True, gc=False):
+class UnmatchedWebhook(Struct, frozen=True, gc=False):
     """A parked webhook whose charge nobody claimed in time: a dead letter."""
 
     merchant_id: str
-    parked: Parked
+    parked: ParkedWebhook
 
 
 class ErrorCode(StrEnum):
@@ -205,7 +212,7 @@ class AdjustmentMade(Struct, frozen=True, gc=False, tag="adjustment_made"):
 
 
 class ClockMoved(Struct, frozen=True, gc=False, tag="clock_moved"):
-    """The answer to MoveClock: the time it is for the merchant."""
+    """The answer to AdvanceClock: the time it is for the merchant."""
 
     now: Instant
 
@@ -213,7 +220,7 @@ class ClockMoved(Struct, frozen=True, gc=False, tag="clock_moved"):
 Reply = Done | Rejected | TrialGranted | PurchaseOpened | AdjustmentMade | ClockMoved
 
 
-class Answered(Struct, frozen=True, gc=False):
+class TimedReply(Struct, frozen=True, gc=False):
     """A reply and when it was given; to a repeated idempotency key, when it was first."""
 
     reply: Reply
@@ -244,5 +251,5 @@ class Decision(Struct, frozen=True, gc=False):
     forgotten: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
     shops: tuple[ShopRegistered, ...] = ()
-    unclaimed: tuple[Unclaimed, ...] = ()
+    unclaimed: tuple[UnmatchedWebhook, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()

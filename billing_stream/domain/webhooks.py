@@ -3,7 +3,7 @@
 from billing_stream.domain import purchases
 from billing_stream.domain.commands import RefundCharge, UpdateCharge
 from billing_stream.domain.draft import Draft
-from billing_stream.domain.model import Parked, ParkedKind, Purchase
+from billing_stream.domain.model import ParkedKind, ParkedWebhook, Purchase
 from billing_stream.domain.outcomes import Done, Reply
 
 PAID = frozenset({"accepted", "active"})
@@ -19,14 +19,14 @@ def update(draft: Draft, command: UpdateCharge) -> Reply:
     if status in OPEN:
         return Done()
     kind = ParkedKind.COMPLETE if status in PAID else ParkedKind.FAIL
-    webhook = Parked(command.charge_id, kind, status, command.command_id, draft.now)
+    webhook = ParkedWebhook(command.charge_id, kind, status, command.command_id, draft.now)
     _apply_or_park(draft, webhook)
     return Done()
 
 
 def refund(draft: Draft, command: RefundCharge) -> Reply:
     """The charge was paid back, whole or in part."""
-    webhook = Parked(
+    webhook = ParkedWebhook(
         command.charge_id,
         ParkedKind.REFUND,
         "refunded",
@@ -53,7 +53,7 @@ def claim(draft: Draft, purchase_id: str, charge_id: str) -> None:
             _apply(draft, purchase, parked)
 
 
-def report_unclaimed(draft: Draft) -> None:
+def expire_parked(draft: Draft) -> None:
     """Give up webhooks whose charge nobody claimed within the purchase expiry."""
     waiting = draft.merchant.parked
     if not waiting:
@@ -64,10 +64,10 @@ def report_unclaimed(draft: Draft) -> None:
     draft.change(parked=tuple(parked for parked in waiting if parked.at > limit))
     for parked in waiting:
         if parked.at <= limit:
-            draft.report_unclaimed(parked)
+            draft.expire_parked(parked)
 
 
-def _apply_or_park(draft: Draft, webhook: Parked, known: Purchase | None = None) -> None:
+def _apply_or_park(draft: Draft, webhook: ParkedWebhook, known: Purchase | None = None) -> None:
     purchase = known or draft.purchase_of_charge(webhook.charge_id)
     if purchase is not None:
         _apply(draft, purchase, webhook)
@@ -77,12 +77,12 @@ def _apply_or_park(draft: Draft, webhook: Parked, known: Purchase | None = None)
     if any((parked.charge_id, parked.kind, parked.amount) == same for parked in waiting):
         return
     if len(waiting) >= draft.policy.parked_max:
-        draft.report_unclaimed(webhook)
+        draft.expire_parked(webhook)
         return
     draft.park(webhook)
 
 
-def _apply(draft: Draft, purchase: Purchase, webhook: Parked) -> None:
+def _apply(draft: Draft, purchase: Purchase, webhook: ParkedWebhook) -> None:
     match webhook.kind:
         case ParkedKind.COMPLETE:
             purchases.complete(draft, purchase)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from billing_stream.schemas import InputRecord
+from billing_stream.records.schemas import InputRecord
 
 
 def _nothing() -> None:

@@ -6,8 +6,8 @@ import sys
 
 from billing_stream.engine.log import Fenced
 from billing_stream.errors import EXIT_FATAL, GroupRefused, KafkaNotReady, NewerState
-from billing_stream.kafka_errors import ErrorClass, class_of
-from billing_stream.kafka_refusals import refusal
+from billing_stream.kafka.authorization_errors import refusal
+from billing_stream.kafka.error_classes import ErrorClass, class_of
 
 EXIT_FENCED = 75
 

@@ -9,17 +9,23 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 
-from billing_stream.engine.ends import decided_ends
-from billing_stream.engine.fate import ABORTED, COMMITTED, REQUEST_TIMEOUT_MS, last_states
+from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
-from billing_stream.engine.points import Point, Reach, pass_by
-from billing_stream.engine.processor import Outgoing
-from billing_stream.engine.transaction_protocol import TransactionalProducer
-from billing_stream.kafka_errors import ErrorClass, class_of
-from billing_stream.kafka_refusals import REFUSALS
-from billing_stream.kafka_start import StartDeadline
-from billing_stream.kafka_trouble import answering
-from billing_stream.upcasting.versions import WRITTEN, present
+from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.kafka.authorization_errors import REFUSALS
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.error_classes import ErrorClass, class_of
+from billing_stream.kafka.silent_brokers import SilentBrokers
+from billing_stream.kafka.stable_ends import stable_end_offsets
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.transaction_protocol import TransactionalProducer
+from billing_stream.kafka.transaction_state import (
+    ABORTED,
+    COMMITTED,
+    REQUEST_TIMEOUT_MS,
+    last_transaction_states,
+)
+from billing_stream.records.upcasting.versions import WRITTEN, present
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +89,10 @@ class KafkaWriter:
     """Writes one partition's transactions, under ids that belong to the partition."""
 
     def __init__(
-        self, partition: int, producers: Sequence[TransactionalProducer], reach: Reach = pass_by
+        self,
+        partition: int,
+        producers: Sequence[TransactionalProducer],
+        reach: CrashHook = no_crash,
     ) -> None:
         self._partition = partition
         self._reach = reach
@@ -99,7 +108,7 @@ class KafkaWriter:
             await producer.begin_transaction()
             await self._send(producer, records, sent)
             await asyncio.gather(*sent)
-            self._reach(Point.SENT)
+            self._reach(CrashPoint.SENT)
             await producer.commit_transaction()
         except (KafkaError, IllegalOperation) as error:
             # What ended the transaction can be in a batch; all that follows fails in other words.
@@ -126,10 +135,10 @@ class KafkaWriter:
             group.append(record)
         half = len(groups) // 2
         for number, ((topic, partition), group) in enumerate(groups.items()):
-            if sent and number == half and self._reach is not pass_by:
+            if sent and number == half and self._reach is not no_crash:
                 # Half of it shall be at the broker, and not only on its way.
                 await asyncio.gather(*sent)
-                self._reach(Point.HALF_SENT)
+                self._reach(CrashPoint.HALF_SENT)
             batch = producer.create_batch()
             for record in group:
                 if not _append(batch, record):
@@ -143,7 +152,7 @@ class KafkaWriter:
         await asyncio.gather(*(p.stop() for p in self._producers), return_exceptions=True)
 
 
-async def mark_the_last(
+async def complete_last_transaction(
     producer: TransactionalProducer, state: str | None, written: Sequence[tuple[str, int]]
 ) -> None:
     """End the last transaction again, everywhere it can have been, in the same way.
@@ -198,10 +207,11 @@ class KafkaLog:
         app_id: str,
         changelogs: Mapping[str, str],
         written: Written | None = None,
-        reach: Reach = pass_by,
+        reach: CrashHook = no_crash,
         start_seconds: float = 60.0,
     ) -> None:
         self._options = options
+        self._silent = SilentBrokers(options)
         self._written = written or (lambda p: [(topic, p) for topic in changelogs.values()])
         self._app_id = app_id
         self._reach = reach
@@ -218,8 +228,10 @@ class KafkaLog:
         deadline = StartDeadline(self._start_seconds, answered=True)
         options = await self._reachable(deadline)
         ids = transactional_ids(self._app_id, partition)
-        states = await last_states(options, ids, deadline)
+        states = await last_transaction_states(options, ids, deadline, self._silent)
         producers = [new_producer(options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids]
+        for producer in producers:
+            self._silent.avoided_by(producer.client)
         try:
             await asyncio.gather(
                 *(
@@ -234,7 +246,9 @@ class KafkaLog:
             await asyncio.gather(*(p.partitions_for(t) for p in producers for t in topics))
             await asyncio.gather(
                 *(
-                    mark_the_last(producer, states.get(transactional_id), self._written(partition))
+                    complete_last_transaction(
+                        producer, states.get(transactional_id), self._written(partition)
+                    )
                     for producer, transactional_id in zip(producers, ids, strict=True)
                 )
             )
@@ -274,6 +288,7 @@ class KafkaLog:
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_bytes=8 * FETCH_BYTES,
         )
+        self._silent.avoided_by(consumer._client)
         await consumer.start()
         try:
             return await self._read_to_end(consumer, options, partitions, on_rows, on_total)
@@ -291,7 +306,7 @@ class KafkaLog:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
-        ends = await decided_ends(consumer, options, tps)
+        ends = await stable_end_offsets(consumer, options, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

@@ -15,12 +15,12 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
-from billing_stream.engine.observer import NO_OBSERVER, Observer, Took, Transaction
-from billing_stream.engine.points import Point, Reach, pass_by
+from billing_stream.engine.observer import NO_OBSERVER, InputCount, Observer, Transaction
+from billing_stream.engine.partition_processor import Outgoing, Processor, Request, Stage
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
-from billing_stream.engine.processor import Outgoing, Processor, Request, Stage
-from billing_stream.upcasting.versions import WRITTEN
+from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Lane:
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         slots: asyncio.Semaphore | None = None,
-        reach: Reach = pass_by,
+        reach: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
@@ -312,20 +312,20 @@ class Lane:
             # What changes nothing is written too, or a worker that has lost the partition and
             # does not know it yet would answer from old rows.
             records = [Outgoing(self._positions_topic, OWNER_KEY, b"", WRITTEN)]
-        self._reach(Point.STAGED)
+        self._reach(CrashPoint.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
         self._under_way = batches, waiting
         if records:
             await self._writer.commit(records)
-        self._reach(Point.COMMITTED)
+        self._reach(CrashPoint.COMMITTED)
         # 4. Apply. Earlier, a reader could see what then was never committed.
         stage.apply()
         self.positions.update(positions)
         self.stats.records += sum(len(batch.records) for batch in batches)
         self.stats.transactions += bool(records)
         self.stats.last_commit = asyncio.get_running_loop().time()
-        self._reach(Point.APPLIED)
+        self._reach(CrashPoint.APPLIED)
         # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
         for entry, reply in zip(waiting, replies, strict=True):
             if not entry.answer.done():
@@ -334,7 +334,7 @@ class Lane:
         for batch in batches:
             batch.acknowledge()
         self._under_way = (), ()
-        took = [Took(batch.topic, len(batch.records)) for batch in batches]
+        took = [InputCount(batch.topic, len(batch.records)) for batch in batches]
         asked = [entry.request for entry in waiting]
         seconds = self._time() - self._began
         self._observer.committed(
@@ -379,7 +379,7 @@ class Lane:
         now = self._clock()
         if self._due:
             self._due = False
-            stage.add_due(now, positions)
+            stage.expire_overdue(now, positions)
         waiting = list(self._requests)
         self._requests.clear()
         return waiting, [stage.add_request(entry.request, now, positions) for entry in waiting]

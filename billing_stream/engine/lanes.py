@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
+from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
@@ -20,9 +21,8 @@ from billing_stream.engine.log import (
     Writer,
 )
 from billing_stream.engine.observer import NO_OBSERVER, Observer
-from billing_stream.engine.points import Point, Reach, pass_by
+from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
-from billing_stream.engine.processor import ChangelogRows, Processor
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Lanes(Mapping[int, Lane]):
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         commits_at_once: int = COMMITS_AT_ONCE,
         on_failure: Die = die,
-        reach: Reach = pass_by,
+        reach: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
         lease: Lease | None = None,
         observer: Observer = NO_OBSERVER,
@@ -233,7 +233,7 @@ class Lanes(Mapping[int, Lane]):
             async with asyncio.TaskGroup() as group:
                 for partition in wanted:
                     group.create_task(self._fence(partition, writers))
-            self._reach(Point.FENCED)
+            self._reach(CrashPoint.FENCED)
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
@@ -253,7 +253,7 @@ class Lanes(Mapping[int, Lane]):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
 
             count = await self._log.restore(wanted, on_rows, self._expect)
-            self._reach(Point.RECOVERING)
+            self._reach(CrashPoint.RECOVERING)
             for processor in processors.values():
                 processor.restored()
             # Rows live long: the garbage collector need not walk them again and again.
@@ -289,7 +289,7 @@ class Lanes(Mapping[int, Lane]):
 
     def start(self) -> None:
         """Let every lane commit, also one whose start an earlier rebalance came before."""
-        self._reach(Point.SOUGHT)
+        self._reach(CrashPoint.SOUGHT)
         for lane in self._lanes.values():
             lane.start()
         self._open.set()

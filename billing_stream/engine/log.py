@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from billing_stream.engine.processor import ChangelogRows, Outgoing
+from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
 
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"

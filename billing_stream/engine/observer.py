@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from billing_stream.engine.processor import Outgoing, Request, Stage
+from billing_stream.engine.partition_processor import Outgoing, Request, Stage
 
 
-class Took(Struct, frozen=True, gc=False):
+class InputCount(Struct, frozen=True, gc=False):
     """How many records of an input topic a transaction took."""
 
     topic: str
@@ -26,7 +26,7 @@ class Transaction(Struct, frozen=True, gc=False):
     """
 
     partition: int
-    took: Sequence[Took]
+    took: Sequence[InputCount]
     requests: Sequence[Request]
     replies: Sequence[Any]
     written: Sequence[Outgoing]

@@ -32,14 +32,14 @@ class Checkout(Struct, frozen=True):
     url: str
 
 
-class ToldKind(StrEnum):
+class PlatformEventKind(StrEnum):
     """What a webhook can tell of a charge."""
 
     UPDATED = "updated"
     REFUNDED = "refunded"
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class PlatformEvent(Struct, frozen=True, kw_only=True):
     """What a verified webhook says.
 
     `status` is a word of `evt.webhook.app.purchase_updated.v1`. Whose charge it is, either
@@ -48,7 +48,7 @@ class Told(Struct, frozen=True, kw_only=True):
     again may have another one.
     """
 
-    kind: ToldKind
+    kind: PlatformEventKind
     charge_id: str
     status: str
     merchant_id: str | None = None
@@ -64,7 +64,9 @@ class Platform(Protocol):
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
         """Open a checkout. Raises PlatformError when there is none after bounded retries."""
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read_webhook(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> PlatformEvent | None:
         """What the webhook says; None when it is about nothing of ours.
 
         `headers` are read in any letter case, `body` is raw. Raises WebhookForged, and

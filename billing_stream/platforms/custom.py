@@ -9,7 +9,12 @@ from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Amount, Text, Uuid
 from billing_stream.errors import PlatformError, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    PlatformEvent,
+    PlatformEventKind,
+)
 from billing_stream.platforms.http import Answer, Http
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
 from billing_stream.platforms.text import decode
@@ -31,7 +36,7 @@ class GatewayWebhook(Struct):
 
     charge_id: Text
     merchant_id: Uuid
-    kind: ToldKind = ToldKind.UPDATED
+    kind: PlatformEventKind = PlatformEventKind.UPDATED
     status: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     purchase_id: Uuid | None = None
     amount: Amount | None = None
@@ -73,7 +78,9 @@ class Custom:
             read=self._read,
         )
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read_webhook(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> PlatformEvent | None:
         """What the webhook says. Raises WebhookForged and WebhookMalformed."""
         return read_webhook(headers, body, now, self._secrets)
 
@@ -90,7 +97,7 @@ class Custom:
 
 def read_webhook(
     headers: Mapping[str, str], body: bytes, now: datetime, secrets: Sequence[str]
-) -> Told:
+) -> PlatformEvent:
     """What the webhook says.
 
     Raises WebhookForged unless one of `secrets` signed `body` lately, and WebhookMalformed.
@@ -100,10 +107,10 @@ def read_webhook(
         said = decode(body, GatewayWebhook)
     except ValueError as error:
         raise WebhookMalformed(str(error)) from None
-    status = said.status or ("refunded" if said.kind is ToldKind.REFUNDED else None)
+    status = said.status or ("refunded" if said.kind is PlatformEventKind.REFUNDED else None)
     if status is None:
         raise WebhookMalformed("status is missing")
-    return Told(
+    return PlatformEvent(
         kind=said.kind,
         charge_id=said.charge_id,
         status=status,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.errors import PlatformError, WebhookForged
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told
+from billing_stream.platforms.base import Checkout, CheckoutRequest, PlatformEvent
 from billing_stream.platforms.text import is_page
 
 AUDIENCE = "billing-stream/checkout"
@@ -17,7 +17,7 @@ TOKEN_LIFE = timedelta(hours=24)
 
 _ALGORITHM = "HS256"
 
-WebhookReader = Callable[[Mapping[str, str], bytes, datetime], Told | None]
+WebhookReader = Callable[[Mapping[str, str], bytes, datetime], PlatformEvent | None]
 
 
 def _now() -> datetime:
@@ -84,7 +84,9 @@ class Local:
             raise PlatformError("the return address is too long for the local checkout page")
         return Checkout(charge_id, url)
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read_webhook(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> PlatformEvent | None:
         """What the platform it stands for would say. Raises WebhookForged, WebhookMalformed."""
         if self._webhooks is None:
             raise WebhookForged("there is no secret for these webhooks")

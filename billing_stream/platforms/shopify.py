@@ -17,7 +17,12 @@ from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Text
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    PlatformEvent,
+    PlatformEventKind,
+)
 from billing_stream.platforms.http import Answer, CredentialsRefused, Http
 from billing_stream.platforms.signatures import find_header, same, usable
 from billing_stream.platforms.text import decode
@@ -116,7 +121,9 @@ class Shopify:
                     raise
             return await self._create(shop, fresh, purchase)
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read_webhook(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> PlatformEvent | None:
         """What the webhook says; None for another topic.
 
         Raises WebhookForged and WebhookMalformed. Shopify signs no time: `now` is not used.
@@ -176,7 +183,9 @@ class Shopify:
         return self._http.refused("; ".join(error.message for error in errors))
 
 
-def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> Told | None:
+def read_webhook(
+    headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
+) -> PlatformEvent | None:
     """What the webhook says; None for another topic.
 
     Raises WebhookForged unless one of `secrets` signed `body`, and WebhookMalformed.
@@ -197,8 +206,8 @@ def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
         updated = decode(body, _Webhook).app_purchase_one_time
     except ValueError as error:
         raise WebhookMalformed(str(error)) from None
-    return Told(
-        kind=ToldKind.UPDATED,
+    return PlatformEvent(
+        kind=PlatformEventKind.UPDATED,
         charge_id=updated.admin_graphql_api_id,
         status=updated.status,
         shop_domain=shop,

@@ -14,7 +14,12 @@ from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import UUID_TEXT, Text
 from billing_stream.errors import WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    PlatformEvent,
+    PlatformEventKind,
+)
 from billing_stream.platforms.http import Answer, Http
 from billing_stream.platforms.money import from_minor, to_minor
 from billing_stream.platforms.signatures import find_header, verify
@@ -97,7 +102,9 @@ class Stripe:
             read=self._read,
         )
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read_webhook(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> PlatformEvent | None:
         """What the webhook says; None for another event, or one that is not of ours.
 
         Raises WebhookForged and WebhookMalformed.
@@ -120,7 +127,7 @@ class Stripe:
 
 def read_webhook(
     headers: Mapping[str, str], body: bytes, now: datetime, secrets: Sequence[str]
-) -> Told | None:
+) -> PlatformEvent | None:
     """What the webhook says; None for another event, or one without our metadata.
 
     Raises WebhookForged unless one of `secrets` signed `body` lately, and WebhookMalformed.
@@ -137,13 +144,13 @@ def read_webhook(
     return None
 
 
-def _session_told(event: _Event, session: _Session) -> Told | None:
+def _session_told(event: _Event, session: _Session) -> PlatformEvent | None:
     metadata = session.metadata or {}
     merchant_id = _uuid(metadata.get("merchant_id"))
     if merchant_id is None:
         return None
-    return Told(
-        kind=ToldKind.UPDATED,
+    return PlatformEvent(
+        kind=PlatformEventKind.UPDATED,
         charge_id=session.id,
         status=_STATUS_OF.get(event.type) or _completed_status(session),
         merchant_id=merchant_id,
@@ -159,13 +166,13 @@ def _completed_status(session: _Session) -> str:
     return "pending" if session.payment_status == "unpaid" else "active"
 
 
-def _refund_told(event: _Event, charge: _Charge) -> Told | None:
+def _refund_told(event: _Event, charge: _Charge) -> PlatformEvent | None:
     metadata = charge.metadata or {}
     merchant_id = _uuid(metadata.get("merchant_id"))
     if merchant_id is None:
         return None
-    return Told(
-        kind=ToldKind.REFUNDED,
+    return PlatformEvent(
+        kind=PlatformEventKind.REFUNDED,
         charge_id=charge.payment_intent or charge.id,
         status="refunded",
         merchant_id=merchant_id,

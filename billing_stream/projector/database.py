@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 from msgspec import Struct
 
-from billing_stream.projector.errors import DATABASE_AWAY, ProjectionError
+from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
 
 CONNECT_SECONDS_MAX = 10.0
 STATEMENT_SECONDS_MAX = 15.0

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from billing_stream.projector.database import Database, close
-from billing_stream.projector.errors import ProjectionError
+from billing_stream.projector.projector_errors import ProjectionError
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from billing_stream.projector.batch import Place
-from billing_stream.projector.errors import PositionsMoved
+from billing_stream.projector.projector_errors import PositionsMoved
+from billing_stream.projector.upsert_batch import Place
 
 _ADD = """
 INSERT INTO projection_positions (topic, partition, next_offset)

@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from billing_stream.projector import positions
-from billing_stream.projector.batch import Batch, Place, batch_of, ends_of, halves, rejecting
+from billing_stream.projector.changelog_reader import Reader, another_log
 from billing_stream.projector.database import Database, close
-from billing_stream.projector.errors import (
+from billing_stream.projector.migrate import migrate
+from billing_stream.projector.projected_records import Record, Records
+from billing_stream.projector.projector_errors import (
     DATABASE_AWAY,
     REFUSED,
     UNFIT,
     PositionsMoved,
     ProjectionError,
 )
-from billing_stream.projector.metrics import Metrics
-from billing_stream.projector.migrate import migrate
-from billing_stream.projector.reading import Reader, another_log
-from billing_stream.projector.records import Record, Records
+from billing_stream.projector.projector_metrics import Metrics
+from billing_stream.projector.upsert_batch import Batch, Place, batch_of, ends_of, halves, rejecting
 from billing_stream.projector.writing import write
 
 logger = logging.getLogger(__name__)

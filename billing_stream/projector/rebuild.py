@@ -10,21 +10,21 @@ from typing import Any
 
 import click
 
-from billing_stream.kafka_options import client_options
-from billing_stream.kafka_start import StartDeadline
-from billing_stream.progress import progress
-from billing_stream.projector.batch import Place
+from billing_stream.config.settings import Settings
+from billing_stream.console.progress import progress
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database, close
-from billing_stream.projector.errors import DATABASE_AWAY, ProjectionError
-from billing_stream.projector.metrics import Metrics
 from billing_stream.projector.migrate import require_ours
+from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
-from billing_stream.projector.reading import Reader
-from billing_stream.projector.records import Records
+from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
+from billing_stream.projector.projector_metrics import Metrics
 from billing_stream.projector.service import database_of, require_readable
 from billing_stream.projector.swap import require_movable, swap
-from billing_stream.settings import Settings
-from billing_stream.topics import Topics
+from billing_stream.projector.upsert_batch import Place
+from billing_stream.records.topics import Topics
 
 # What came meanwhile is read too, until so little is left that projectors have it in a moment.
 LEFT_MAX = 1_000

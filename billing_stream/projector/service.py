@@ -8,20 +8,20 @@ import time
 
 from aiokafka.errors import KafkaError
 
-from billing_stream.engine.unfinished import end_hard_after
+from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
-from billing_stream.kafka_options import client_options
-from billing_stream.kafka_start import StartDeadline
+from billing_stream.faust_adapter.unfinished import end_hard_after
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.required_access import require_rights
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database
-from billing_stream.projector.metrics import Metrics
+from billing_stream.projector.health_server import serving
+from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
-from billing_stream.projector.reading import Reader
-from billing_stream.projector.records import Records
-from billing_stream.projector.web import serving
-from billing_stream.rights import require_rights
-from billing_stream.settings import Settings
-from billing_stream.topic_admin import require_topics
-from billing_stream.topics import Topics
+from billing_stream.projector.projector_metrics import Metrics
+from billing_stream.records.topics import Topics
 
 logger = logging.getLogger(__name__)
 

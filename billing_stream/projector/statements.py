@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 
 EVENTS = "billing_events"
 

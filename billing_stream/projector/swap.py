@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from msgspec import Struct
 
-from billing_stream.projector.errors import ProjectionError
+from billing_stream.projector.projector_errors import ProjectionError
 
 # Less than PostgreSQL's deadlock_timeout of 1 s: it is we who give way to a report.
 LOCK_TIMEOUT = "500ms"

@@ -6,9 +6,9 @@ import asyncpg
 from msgspec.structs import astuple
 
 from billing_stream.projector import positions
-from billing_stream.projector.batch import Batch, Reject
-from billing_stream.projector.errors import PositionsMoved
+from billing_stream.projector.projector_errors import PositionsMoved
 from billing_stream.projector.statements import STATEMENTS
+from billing_stream.projector.upsert_batch import Batch, Reject
 
 _REJECT = """
 INSERT INTO projection_rejects (topic, partition, "offset", reason, key, value)

@@ -3,12 +3,12 @@
 from collections.abc import Collection
 
 from billing_stream.domain.model import Purchase
-from tables.rocks import keys, packed
-from tables.rocks.database import Database
-from tables.rocks.head import Head, unpack
+from billing_stream.tables.rocks import keys, packed
+from billing_stream.tables.rocks.database import Database
+from billing_stream.tables.rocks.head import StoredMerchant, unpack
 
 
-class Ahead:
+class PrefetchedRows:
     """Rows by merchant, by `merchant/charge` and by purchase; None: there is no such row.
 
     Nothing that is not committed comes here, and `clear` must follow each commit.
@@ -16,7 +16,7 @@ class Ahead:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self.heads: dict[str, Head | None] = {}
+        self.heads: dict[str, StoredMerchant | None] = {}
         self.charges: dict[str, Purchase | None] = {}
         self.purchases: dict[str, Purchase | None] = {}
 

@@ -20,7 +20,7 @@ from rocksdict import (
 )
 
 from billing_stream.errors import SettingsError
-from tables.rocks import keys
+from billing_stream.tables.rocks import keys
 
 logger = logging.getLogger(__name__)
 

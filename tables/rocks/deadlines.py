@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain
 
-from tables.rocks import keys
-from tables.rocks.head import NEVER
-from tables.rocks.rows import RocksRows
+from billing_stream.tables.rocks import keys
+from billing_stream.tables.rocks.head import NEVER
+from billing_stream.tables.rocks.rows import RocksRows
 
 
 class RocksDeadlines:

@@ -5,14 +5,14 @@ from struct import Struct as Layout
 import msgspec
 
 from billing_stream.domain.model import Merchant
-from tables.rocks import packed
+from billing_stream.tables.rocks import packed
 
 _LAYOUT = Layout(">qqQIII?")
 NEVER = (1 << 63) - 1
 """No moment: later than all others."""
 
 
-class Head(msgspec.Struct, gc=False):
+class StoredMerchant(msgspec.Struct, gc=False):
     """Times are microseconds since 1970, `NEVER` for none.
 
     `due` is when the merchant will be looked at; no pending purchase expires before
@@ -43,7 +43,7 @@ class Head(msgspec.Struct, gc=False):
         return numbers if self.merchant is None else numbers + packed.pack(self.merchant)
 
 
-def unpack(value: bytes) -> Head:
+def unpack(value: bytes) -> StoredMerchant:
     """As it was stored."""
     row = value[_LAYOUT.size :]
-    return Head(packed.merchant(row) if row else None, *_LAYOUT.unpack_from(value))
+    return StoredMerchant(packed.merchant(row) if row else None, *_LAYOUT.unpack_from(value))

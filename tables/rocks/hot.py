@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 Row = TypeVar("Row")
 
 
-class Hot(Generic[Row]):
+class RowCache(Generic[Row]):
     """The rows used last: `limit()` of them at least.
 
     At most twice as many, and what was put at once: the rows of one transaction.

@@ -13,13 +13,19 @@ from pathlib import Path
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Answer
-from tables.rocks import keys, packed
-from tables.rocks.ahead import Ahead
-from tables.rocks.database import Budget, Database
-from tables.rocks.head import NEVER, Head, unpack
-from tables.rocks.hot import Hot
-from tables.rocks.views import Adjustments, AnswersByMerchant, Merchants, Purchases, Texts
-from tables.rows import charge_key
+from billing_stream.tables.rocks import keys, packed
+from billing_stream.tables.rocks.ahead import PrefetchedRows
+from billing_stream.tables.rocks.database import Budget, Database
+from billing_stream.tables.rocks.head import NEVER, StoredMerchant, unpack
+from billing_stream.tables.rocks.hot import RowCache
+from billing_stream.tables.rocks.views import (
+    Adjustments,
+    AnswersByMerchant,
+    Merchants,
+    Purchases,
+    Texts,
+)
+from billing_stream.tables.rows import charge_key
 
 PENDING = PurchaseStatus.PENDING
 
@@ -36,21 +42,21 @@ class RocksRows:
 
     def __init__(self, path: Path, budget: Budget) -> None:
         self.db = Database(path, budget)
-        self.hot_merchants: Hot[Head] = Hot(budget.hot_rows)
-        self.hot_purchases: Hot[Purchase] = Hot(budget.hot_rows)
-        self._ahead = Ahead(self.db)
+        self.hot_merchants: RowCache[StoredMerchant] = RowCache(budget.hot_rows)
+        self.hot_purchases: RowCache[Purchase] = RowCache(budget.hot_rows)
+        self._ahead = PrefetchedRows(self.db)
         # What was put since the last commit, and has yet to find its places in the indexes.
         self._unsettled_merchants: dict[str, Merchant] = {}
         self._unsettled_purchases: dict[str, Purchase] = {}
         # What was changed since the last commit.
-        self._changed: dict[str, Head] = {}
+        self._changed: dict[str, StoredMerchant] = {}
         self._put_purchases: dict[str, Purchase] = {}
         self._put_answers: dict[bytes, tuple[int, Answer] | None] = {}
         self._waiting_changed: dict[str, list[tuple[bytes, bool]]] = {}
         self.merchants = Merchants(self)
         self.purchases = Purchases(self)
         self.adjustments = Adjustments(self)
-        self.answers_by_merchant = AnswersByMerchant(self)
+        self.stored_responses = AnswersByMerchant(self)
         self.shops = Texts(self.db, keys.SHOP)
         self.redriven = Texts(self.db, keys.REDRIVEN)
 
@@ -67,7 +73,7 @@ class RocksRows:
             [p for p in purchases if p not in ahead.purchases and hot.get(p) is None],
         )
 
-    def head(self, merchant_id: str) -> Head | None:
+    def head(self, merchant_id: str) -> StoredMerchant | None:
         """What is stored for the merchant, or None."""
         if self._unsettled_purchases or self._unsettled_merchants:
             self._settle()
@@ -173,7 +179,7 @@ class RocksRows:
 
     def every_answer(self) -> Iterator[Answer]:
         """All stored answers of the partition."""
-        for answers in self.answers_by_merchant.values():
+        for answers in self.stored_responses.values():
             yield from answers.values()
 
     def purchases_of(self, merchant_id: str) -> list[Purchase]:
@@ -301,11 +307,11 @@ class RocksRows:
         else:
             self.shops[shop] = merchant_id
 
-    def change(self, merchant_id: str) -> Head:
+    def change(self, merchant_id: str) -> StoredMerchant:
         """What is stored for the merchant, to be changed and written at `commit`."""
         head = self._changed.get(merchant_id)
         if head is None:
-            head = self.head(merchant_id) or Head()
+            head = self.head(merchant_id) or StoredMerchant()
             self._changed[merchant_id] = head
         return head
 
@@ -339,7 +345,7 @@ class RocksRows:
         return (key[start:].decode() for key in self.db.keys_down(prefix))
 
     def _put_waiting(
-        self, head: Head, merchant_id: str, expires: int, name: bytes, *, waits: bool
+        self, head: StoredMerchant, merchant_id: str, expires: int, name: bytes, *, waits: bool
     ) -> None:
         key = keys.of_merchant(keys.WAITING, merchant_id) + keys.ordered(expires) + name
         self._waiting_changed.setdefault(merchant_id, []).append((key, waits))

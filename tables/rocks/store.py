@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tables.rocks.database import Budget, Folder
-from tables.rocks.deadlines import RocksDeadlines
-from tables.rocks.rows import RocksRows
+from billing_stream.tables.rocks.database import Budget, Folder
+from billing_stream.tables.rocks.deadlines import RocksDeadlines
+from billing_stream.tables.rocks.rows import RocksRows
 
 
 class RocksStore:

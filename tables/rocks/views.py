@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import Answer
-from tables.rocks import keys
-from tables.rocks.database import Database
+from billing_stream.tables.rocks import keys
+from billing_stream.tables.rocks.database import Database
 
 if TYPE_CHECKING:
-    from tables.rocks.rows import RocksRows
+    from billing_stream.tables.rocks.rows import RocksRows
 
 Row = TypeVar("Row")
 

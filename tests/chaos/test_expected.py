@@ -2,33 +2,36 @@
 
 from decimal import Decimal
 
-from chaos.expected import Bought, Expected
+from chaos.expected import Expected, PurchaseState
 
 
 def test_a_purchase_that_nobody_paid_is_pending_and_gives_nothing() -> None:
-    bought = Bought("m", "small")
+    bought = PurchaseState("m", "small")
 
     assert (bought.status, bought.credits) == ("pending", 0)
 
 
 def test_payment_refusal_and_refunds_lead_to_their_status_and_credits() -> None:
-    assert (Bought("m", "small", paid=True).status, Bought("m", "small", paid=True).credits) == (
+    assert (
+        PurchaseState("m", "small", paid=True).status,
+        PurchaseState("m", "small", paid=True).credits,
+    ) == (
         "completed",
         100,
     )
-    assert Bought("m", "small", declined=True).status == "failed"
-    whole = Bought("m", "small", paid=True, refunds=[Decimal("9.99")])
+    assert PurchaseState("m", "small", declined=True).status == "failed"
+    whole = PurchaseState("m", "small", paid=True, refunds=[Decimal("9.99")])
     assert (whole.status, whole.credits) == ("refunded", 0)
 
 
 def test_a_refund_proves_the_payment() -> None:
-    assert Bought("m", "small", refunds=[Decimal("9.99")]).status == "refunded"
-    assert Bought("m", "small", refunds=[Decimal("1.00")]).status == "completed"
+    assert PurchaseState("m", "small", refunds=[Decimal("9.99")]).status == "refunded"
+    assert PurchaseState("m", "small", refunds=[Decimal("1.00")]).status == "completed"
 
 
 def test_partial_refunds_take_credits_rounded_down_once_per_step() -> None:
     amounts = [Decimal("1.00"), Decimal("1.00"), Decimal("5.00"), Decimal("2.00")]
-    bought = Bought("m", "small", paid=True, refunds=amounts)
+    bought = PurchaseState("m", "small", paid=True, refunds=amounts)
 
     assert bought.steps == [Decimal("1.00"), Decimal("5.00")]
     assert bought.credits == 100 - 50
@@ -37,9 +40,9 @@ def test_partial_refunds_take_credits_rounded_down_once_per_step() -> None:
 def test_events_and_totals_follow_from_the_purchases() -> None:
     expected = Expected(domains={"m": "m.example", "n": "n.example"}, trials={"m"})
     expected.purchases = {
-        "paid": Bought("m", "medium", paid=True),
-        "part": Bought("m", "small", paid=True, refunds=[Decimal("1.00"), Decimal("9.99")]),
-        "declined": Bought("n", "large", declined=True),
+        "paid": PurchaseState("m", "medium", paid=True),
+        "part": PurchaseState("m", "small", paid=True, refunds=[Decimal("1.00"), Decimal("9.99")]),
+        "declined": PurchaseState("n", "large", declined=True),
     }
 
     events = expected.events()

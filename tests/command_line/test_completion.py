@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from billing_stream.cli import cli
-from billing_stream.completion import SHELLS
+from billing_stream.console.completion import SHELLS
 
 BIN = Path(sys.executable).parent
 

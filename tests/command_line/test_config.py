@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from billing_stream import settings_table
 from billing_stream.cli import cli
-from billing_stream.env_file import ENV_FILE, env_file
+from billing_stream.config import settings_reference
+from billing_stream.config.env_file import ENV_FILE, env_file
+from billing_stream.config.settings import Settings
+from billing_stream.config.settings_reference import fields
 from billing_stream.errors import SettingsError
-from billing_stream.settings import Settings
-from billing_stream.settings_table import fields
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "a-secret-that-must-never-be-shown-0123"
@@ -142,13 +142,13 @@ def test_a_file_that_is_no_text_is_an_error_with_its_name(with_file: Path) -> No
 
 
 def test_the_example_is_made_from_the_settings() -> None:
-    assert (ROOT / ".env.example").read_text() == settings_table.env_example()
+    assert (ROOT / ".env.example").read_text() == settings_reference.env_example()
 
 
 def test_the_example_filled_in_with_every_comment_taken_off_is_the_defaults(
     nothing_set: Path,
 ) -> None:
-    example = settings_table.env_example()
+    example = settings_reference.env_example()
     filled = {
         "APP_ENV": "test",
         "KAFKA_BOOTSTRAP_SERVERS": "x:1",
@@ -166,7 +166,7 @@ def test_the_example_filled_in_with_every_comment_taken_off_is_the_defaults(
 
 
 def test_the_example_with_nothing_filled_in_names_what_is_required(nothing_set: Path) -> None:
-    (nothing_set / ".env").write_text(settings_table.env_example())
+    (nothing_set / ".env").write_text(settings_reference.env_example())
     with pytest.raises(SettingsError) as error:
         Settings.from_env()
     required = [f for f in Settings.model_fields.values() if f.is_required()]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.dev.cli import EXIT_DOWN
+from billing_stream.console.help import EXIT_INTERRUPTED
+from billing_stream.dev.dev_cli import EXIT_DOWN
+from billing_stream.engine.crash_points import EXIT_CRASHED
 from billing_stream.engine.fatal import EXIT_FENCED
-from billing_stream.engine.points import EXIT_CRASHED
 from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, EXIT_NEWER_STATE, EXIT_USAGE
-from billing_stream.manual import EXIT_INTERRUPTED
 from tests.command_line.test_help import EVERY, help_of
 from tests.support.worker import environment, run
 

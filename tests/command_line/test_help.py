@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from billing_stream.cli import cli
-from billing_stream.manual import manual
+from billing_stream.console.help import manual
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

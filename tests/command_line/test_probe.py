@@ -11,7 +11,7 @@ from billing_stream.dev.server import free_port
 
 async def probe(port: int, path: str, timeout: str = "5") -> int | None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "billing_stream.probe", path),
+        *(sys.executable, "-m", "billing_stream.observability.probe", path),
         *("--port", str(port), "--timeout", timeout),
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream import progress
+from billing_stream.console import progress
 from tests.support.worker import BIN
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # As a command of ours does it, in no time instead of many seconds.
 SCRIPT = """
-import billing_stream.progress as progress
+import billing_stream.console.progress as progress
 progress.QUIET_SECONDS = progress.LINE_SECONDS = progress.REDRAW_SECONDS = {seconds}
 with progress.progress() as show:
     show("reading", 5, 10)
@@ -110,7 +110,7 @@ def test_a_total_that_grows_and_a_count_that_falls_are_drawn_as_they_are() -> No
 
 def test_waiting_says_for_how_long_and_is_wiped() -> None:
     code = (
-        "import time, billing_stream.progress as progress\n"
+        "import time, billing_stream.console.progress as progress\n"
         "progress.QUIET_SECONDS = 0\n"
         "with progress.waiting('waiting for a worker'):\n"
         "    while not progress.drawn.wait(0.01): pass\n"

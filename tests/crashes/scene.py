@@ -12,18 +12,17 @@ from typing import Any, cast
 
 import msgspec
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
-    MoveClock,
     OldPurchase,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -31,13 +30,14 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform, Policy
+from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import NotReady
+from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.points import Point
-from billing_stream.engine.processor import Request
 from billing_stream.processor import BillingProcessor
-from billing_stream.schemas import encode
-from tables.store import NewStore, in_memory
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import encode
+from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, RECORD_BYTES_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
@@ -53,7 +53,7 @@ POLICY = Policy(
 )
 FIRST, SECOND = (derived_id("purchase", M, command_id) for command_id in ("p1", "p2"))
 CHECKOUT = "https://pay.example/1"
-IN_RECOVERY = (Point.FENCED, Point.RECOVERING, Point.SOUGHT)
+IN_RECOVERY = (CrashPoint.FENCED, CrashPoint.RECOVERING, CrashPoint.SOUGHT)
 OWNED = set(range(PARTITIONS))
 
 # A merchant with a charge attached to the first purchase, and a webhook for another charge.
@@ -73,10 +73,10 @@ COMMANDS: dict[str, Command] = {
     "fail_purchase": FailPurchase(M, SECOND, "no checkout", "http/1"),
     "update_charge": UpdateCharge(M, "c1", "accepted", "http/1"),
     "refund_charge": RefundCharge(M, "c1", "http/1", None, "3.00"),
-    "pass_time": PassTime(M, "http/1"),
+    "pass_time": AdvanceTime(M, "http/1"),
     "adjust_credits": AdjustCredits(M, 25, "a gift", "k", "http/1"),
     "forget_merchant": ForgetMerchant(M, "http/1"),
-    "move_clock": MoveClock(M, START + timedelta(minutes=11), "http/1"),
+    "move_clock": AdvanceClock(M, START + timedelta(minutes=11), "http/1"),
     "import_merchant": ImportMerchant(
         merchant_id=M,
         created_at=START,
@@ -193,7 +193,7 @@ class Scene:
         )
         self.nodes: list[Node] = []
         self.answers: dict[str, set[bytes]] = {}
-        self._stall_at: tuple[str, Point] | None = None
+        self._stall_at: tuple[str, CrashPoint] | None = None
 
     async def begin(self) -> Node:
         """The first worker, and what was before."""
@@ -206,7 +206,9 @@ class Scene:
             self.now += timedelta(minutes=11)
         return node
 
-    async def worker(self, crash_at: Point | None = None, stall_at: Point | None = None) -> Node:
+    async def worker(
+        self, crash_at: CrashPoint | None = None, stall_at: CrashPoint | None = None
+    ) -> Node:
         """Another worker, which owns all partitions when this returns, unless it stops."""
         name = f"n{len(self.nodes)}"
         node = Node(
@@ -225,11 +227,11 @@ class Scene:
         await rest()
         return node
 
-    def stall(self, node: Node, point: Point) -> None:
+    def stall(self, node: Node, point: CrashPoint) -> None:
         """Have the worker stand still at its next pass of a point."""
         self._stall_at = (node.name, point)
 
-    def _fault(self, process: Process, point: Point | None) -> Fault:
+    def _fault(self, process: Process, point: CrashPoint | None) -> Fault:
         if self._stall_at != (process.name, point):
             return Fault.NONE
         self._stall_at = None
@@ -352,12 +354,14 @@ async def undisturbed(happening: Happening) -> Outcome:
     return scene.outcome()
 
 
-async def crashed(happening: Happening, point: Point, new_store: NewStore = in_memory) -> Outcome:
+async def crashed(
+    happening: Happening, point: CrashPoint, new_store: NewStore = in_memory
+) -> Outcome:
     """The worker crashes at the point; it starts again and goes on."""
     scene = Scene(happening, new_store)
     node = await scene.begin()
     scene.write()
-    node.crash_at = Point.SENT if point in IN_RECOVERY else point
+    node.crash_at = CrashPoint.SENT if point in IN_RECOVERY else point
     await scene.let_happen(node)
     assert node.dead, "it did not come to the point"
     if point in IN_RECOVERY:
@@ -367,23 +371,23 @@ async def crashed(happening: Happening, point: Point, new_store: NewStore = in_m
 
 
 async def taken_over(
-    happening: Happening, point: Point, new_store: NewStore = in_memory
+    happening: Happening, point: CrashPoint, new_store: NewStore = in_memory
 ) -> Outcome:
     """The worker stands still at the point; another one takes over; then it goes on."""
     scene = Scene(happening, new_store)
     zombie = await scene.begin()
     scene.write()
     if point in IN_RECOVERY:
-        zombie.crash_at = Point.SENT
+        zombie.crash_at = CrashPoint.SENT
         await scene.let_happen(zombie)
         zombie = await scene.worker(stall_at=point)
-    elif point is Point.APPLIED:
+    elif point is CrashPoint.APPLIED:
         # There is nothing to wait for between this point and the answers.
         await scene.let_happen(zombie)
     else:
         scene.stall(zombie, point)
         await scene.let_happen(zombie)
-    assert bool(zombie.stalled) == (point is not Point.APPLIED), "it did not come to the point"
+    assert bool(zombie.stalled) == (point is not CrashPoint.APPLIED), "it did not come to the point"
     owner = await scene.worker()
     await scene.let_happen(owner)
     await scene.settle(owner)
@@ -395,7 +399,7 @@ async def taken_over(
     # It still believes that all is its own: records, clients and the timer come to it.
     zombie.next = dict.fromkeys(zombie.next, 0)
     await scene.let_happen(zombie)
-    scene.ask(zombie, PassTime(M, "late"))
+    scene.ask(zombie, AdvanceTime(M, "late"))
     await scene.settle(zombie)
     assert len(scene.log.history) == count, "a zombie wrote"
     assert zombie.phase in (Phase.DEAD, Phase.RUNNING)

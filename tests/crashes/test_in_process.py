@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 
 from billing_stream.domain.commands import Command
-from billing_stream.engine.points import Point
+from billing_stream.engine.crash_points import CrashPoint
 from tests.crashes.scene import COMMANDS, HAPPENINGS, Happening, crashed, taken_over, undisturbed
 from tests.simulation.loop import simulate
 
-points = pytest.mark.parametrize("point", list(Point))
+points = pytest.mark.parametrize("point", list(CrashPoint))
 happenings = pytest.mark.parametrize("happening", HAPPENINGS, ids=lambda one: one.name)
 
 
@@ -36,7 +36,7 @@ def test_what_happens_does_something(happening: Happening) -> None:
 
 @points
 @happenings
-def test_the_same_worker_starts_again(happening: Happening, point: Point) -> None:
+def test_the_same_worker_starts_again(happening: Happening, point: CrashPoint) -> None:
     outcome = simulate(crashed(happening, point))
 
     assert outcome == simulate(undisturbed(happening))
@@ -45,7 +45,7 @@ def test_the_same_worker_starts_again(happening: Happening, point: Point) -> Non
 @points
 @happenings
 def test_another_worker_takes_over_and_the_old_one_wakes_up(
-    happening: Happening, point: Point
+    happening: Happening, point: CrashPoint
 ) -> None:
     outcome = simulate(taken_over(happening, point))
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.points import Point
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 from tests.crashes.workers import CrashingWorker, Everything, check_all, check_lag, until
 from tests.support.audit import Audit
 from tests.support.nodes import Reply
@@ -26,7 +26,7 @@ from tests.support.worker import create_topics, environment
 SEED = 20260201
 PARTITIONS = 4
 MERCHANTS = 24
-IN_RECOVERY = (Point.FENCED, Point.RECOVERING, Point.SOUGHT)
+IN_RECOVERY = (CrashPoint.FENCED, CrashPoint.RECOVERING, CrashPoint.SOUGHT)
 PURCHASES = "/api/billing/purchases"
 TRIALS = "/api/billing/trials"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
@@ -42,7 +42,7 @@ class Scene:
     traffic: Everything
     audit: Audit
 
-    async def verify(self, point: Point) -> None:
+    async def verify(self, point: CrashPoint) -> None:
         """All that was sent until now has happened once."""
         try:
             await until(lambda: check_all(self.audit, self.traffic))
@@ -70,10 +70,10 @@ async def scene(
 async def test_the_same_worker_starts_again(kafka: str, prefix: str, folder: Path) -> None:
     async with scene(kafka, prefix, folder, "one") as found:
         (worker,) = found.workers
-        for point in Point:
+        for point in CrashPoint:
             await found.traffic.merchants(MERCHANTS)
             # In recovery there is an open transaction of the worker's last life to be ended.
-            await worker.start_to_crash(Point.SENT if point in IN_RECOVERY else point)
+            await worker.start_to_crash(CrashPoint.SENT if point in IN_RECOVERY else point)
             await worker.crashed()
             if point in IN_RECOVERY:
                 await worker.start_to_crash(point)
@@ -92,7 +92,7 @@ async def test_another_worker_takes_over(kafka: str, prefix: str, folder: Path) 
         crashing, other = found.workers
         await other.start()
         await other.ready()
-        for point in Point:
+        for point in CrashPoint:
             await crashing.start_to_crash(point)
             if point not in IN_RECOVERY:
                 await crashing.ready()
@@ -108,7 +108,7 @@ async def test_another_worker_takes_over(kafka: str, prefix: str, folder: Path) 
 async def test_crashes_in_the_middle_of_posts_leave_one_true_answer(
     kafka: str, prefix: str, folder: Path
 ) -> None:
-    points = [point for point in Point if point not in IN_RECOVERY]
+    points = [point for point in CrashPoint if point not in IN_RECOVERY]
     async with scene(kafka, prefix, folder, "one", "two") as found:
         crashing, other = found.workers
         merchants = one_per_partition()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.engine.points import Point
+from billing_stream.engine.crash_points import CrashPoint
 from tests.crashes.test_on_kafka import MERCHANTS, scene
 from tests.crashes.workers import check_lag, until
 
@@ -24,7 +24,12 @@ async def test_a_worker_that_ends_between_its_commit_and_its_rows_has_them_after
 ) -> None:
     async with scene(kafka, prefix, folder, "one", **ROCKSDB) as found:
         (worker,) = found.workers
-        for point in (Point.SENT, Point.COMMITTED, Point.APPLIED, Point.RECOVERING):
+        for point in (
+            CrashPoint.SENT,
+            CrashPoint.COMMITTED,
+            CrashPoint.APPLIED,
+            CrashPoint.RECOVERING,
+        ):
             await found.traffic.merchants(MERCHANTS)
             await worker.start_to_crash(point)
             await worker.crashed()
@@ -61,5 +66,5 @@ async def test_partitions_that_go_away_and_come_back_have_what_happened_in_betwe
             await asyncio.sleep(1)
             assert one.running, one.tail()
 
-        await found.verify(Point.APPLIED)
+        await found.verify(CrashPoint.APPLIED)
         await until(lambda: check_lag(found.audit))

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
-from billing_stream.engine.points import EXIT_CRASHED, Point
+from billing_stream.engine.crash_points import EXIT_CRASHED, CrashPoint
+from billing_stream.records import topics as names
 from tests.support.audit import Audit
 from tests.support.traffic import Traffic
 from tests.support.worker import Worker
@@ -24,7 +24,7 @@ class CrashingWorker(Worker):
         super().__init__(env, folder)
         self._clean = dict(self._env)
 
-    async def start_to_crash(self, point: Point, passes: int = 0) -> None:
+    async def start_to_crash(self, point: CrashPoint, passes: int = 0) -> None:
         """Start; it ends when it has passed the point so often and comes to it again."""
         self._env = {**self._clean, "BILLING_CRASH_AT": f"{point}:{passes}"}
         await self.start()

@@ -11,12 +11,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
-from billing_stream.dead_letters import Cluster, Filters, Found, find
+from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verifier import verify
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Topics
-from billing_stream.verify.report import Report
-from billing_stream.verify.verifier import verify
+from billing_stream.ops.dead_letters import Cluster, Filters, Found, find
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit, read_committed
 from tests.support.worker import Worker, create_topics, environment, run, worker
 

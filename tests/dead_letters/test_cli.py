@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
-from billing_stream.dead_letters import Filters, State, find
-from billing_stream.topics import Topic
+from billing_stream.ops.dead_letters import Filters, State, find
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topic
 from tests.dead_letters.stage import stage
 from tests.support.audit import read_committed
 from tests.support.worker import create_topics, environment, run

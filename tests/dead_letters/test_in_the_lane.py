@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from billing_stream import schemas
-from billing_stream import topics as names
 from billing_stream.domain.commands import Command
-from billing_stream.domain.model import Parked, Policy
+from billing_stream.domain.model import ParkedWebhook, Policy
+from billing_stream.records import schemas
+from billing_stream.records import topics as names
 from tests.support.partition import Partition, record
 from tests.support.world import CHECKOUT, M1
 
@@ -275,6 +275,6 @@ async def test_the_letter_of_an_unclaimed_webhook_says_all_of_it(
     assert parked.purchase_id == said.get("purchase_id")
 
 
-def said_of(parked: Parked) -> tuple[object, ...]:
+def said_of(parked: ParkedWebhook) -> tuple[object, ...]:
     """What it says, without where it came from and when."""
     return parked.charge_id, parked.kind, parked.status, parked.amount, parked.purchase_id

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream import topics as names
-from billing_stream.dead_letters import Found, State
-from billing_stream.schemas import REDRIVEN_FROM
+from billing_stream.ops.dead_letters import Found, State
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import REDRIVEN_FROM
 from tests.dead_letters.stage import Stage, stage
 from tests.support.audit import read_committed
 from tests.support.world import M1, M2

@@ -10,14 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream import topics as names
-from billing_stream.dead_letters import Cluster, Letter, State, acting, discard, redrive
-from billing_stream.dead_letters.operator import Operator
-from billing_stream.dead_letters.showing import value_lines
-from billing_stream.engine.points import EXIT_CRASHED, Point
+from billing_stream.engine.crash_points import EXIT_CRASHED, CrashPoint
 from billing_stream.errors import DeadLettersError
-from billing_stream.schemas import REDRIVEN_FROM
-from billing_stream.topics import Topics
+from billing_stream.ops.dead_letters import (
+    Cluster,
+    DeadLetterEntry,
+    State,
+    acting,
+    discard,
+    redrive,
+)
+from billing_stream.ops.dead_letters.operator import Operator
+from billing_stream.ops.dead_letters.showing import value_lines
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import REDRIVEN_FROM
+from billing_stream.records.topics import Topics
 from tests.dead_letters.stage import Stage, stage
 from tests.support.worker import BIN
 from tests.verify.world import merchant_id
@@ -26,7 +33,7 @@ pytestmark = pytest.mark.timeout(240)
 
 BECAUSE = ("--because", "again", "--yes")
 ONE_BY_ONE = """
-from billing_stream.dead_letters import acting
+from billing_stream.ops.dead_letters import acting
 acting.LETTERS_AT_ONCE = 1
 from billing_stream.cli import main
 main()
@@ -34,7 +41,7 @@ main()
 MERCHANTS = [merchant_id(number) for number in range(12)]
 
 
-async def refused_purchases(at: Stage) -> list[Letter]:
+async def refused_purchases(at: Stage) -> list[DeadLetterEntry]:
     """A letter per merchant: a keyless purchase that came before its merchant."""
     for merchant in MERCHANTS:
         await at.command(merchant, "reserve_purchase", pack="small", platform="shopify")
@@ -57,10 +64,10 @@ async def check_once(at: Stage) -> None:
     assert report.ok, "\n".join(report.lines())
 
 
-@pytest.mark.parametrize("point", [Point.HALF_SENT, Point.SENT, Point.COMMITTED])
+@pytest.mark.parametrize("point", [CrashPoint.HALF_SENT, CrashPoint.SENT, CrashPoint.COMMITTED])
 @pytest.mark.full
 async def test_a_redrive_that_is_killed_is_run_again(
-    kafka: str, prefix: str, folder: Path, point: Point
+    kafka: str, prefix: str, folder: Path, point: CrashPoint
 ) -> None:
     async with stage(kafka, prefix, folder) as at:
         await refused_purchases(at)
@@ -70,7 +77,7 @@ async def test_a_redrive_that_is_killed_is_run_again(
 
         assert crashed[0] == EXIT_CRASHED, crashed
         assert again[0] == 0, again
-        assert ("no dead letter matches" in again[1]) == (point is Point.COMMITTED), again
+        assert ("no dead letter matches" in again[1]) == (point is CrashPoint.COMMITTED), again
         await check_once(at)
 
 
@@ -152,8 +159,8 @@ async def test_who_was_overtaken_can_commit_nothing_and_is_told_so(
         letters = await refused_purchases(at)
         overtaken = asyncio.Event()
 
-        def reach(point: Point) -> None:
-            if point is Point.SENT:
+        def reach(point: CrashPoint) -> None:
+            if point is CrashPoint.SENT:
                 overtaken.set()
                 # In the middle of its transaction: someone else begins, and acts on the same.
                 other = [str(BIN), "dlq", "discard", letters[0].place, *BECAUSE]
@@ -208,7 +215,7 @@ async def test_a_stop_ends_after_the_transaction_under_way(
             by="anna",
             reason="because",
             stop=stop,
-            reach=lambda point: stop.set() if point is Point.SENT else None,
+            reach=lambda point: stop.set() if point is CrashPoint.SENT else None,
         )
 
         assert len(outcomes) == 3

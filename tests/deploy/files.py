@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from dotenv import dotenv_values
 
-from billing_stream.settings import Settings
+from billing_stream.config.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = ROOT / "docker-compose.yml"

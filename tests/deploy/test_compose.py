@@ -8,8 +8,8 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from billing_stream.durations import parse_duration
-from billing_stream.settings import Settings
+from billing_stream.config.durations import parse_duration
+from billing_stream.config.settings import Settings
 from billing_stream.worker import stop_seconds
 from tests.deploy.files import (
     COMPOSE,

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from billing_stream import __version__
-from billing_stream.settings import Settings
+from billing_stream.config.settings import Settings
 from shipping.containerfile import Instruction, stages
 from tests.deploy.files import ROOT, known_settings
 
@@ -89,4 +89,4 @@ def test_its_labels_tell_the_version() -> None:
 
 def test_its_health_check_asks_whether_it_lives() -> None:
     (check,) = values("run", "HEALTHCHECK")
-    assert check.endswith('CMD ["python", "-m", "billing_stream.probe", "health"]')
+    assert check.endswith('CMD ["python", "-m", "billing_stream.observability.probe", "health"]')

@@ -8,9 +8,10 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from billing_stream.app import static_member
+from billing_stream.config.settings import Settings
+from billing_stream.faust_adapter.app import static_member
 from billing_stream.projector.service import END_SECONDS_MAX as PROJECTOR_STOPS
-from billing_stream.settings import Settings
+from billing_stream.web.health import HEALTH_PATH, READY_PATH
 from billing_stream.worker import stop_seconds
 from tests.deploy.files import (
     KUBERNETES,
@@ -26,7 +27,6 @@ from tests.deploy.files import (
     settings_of,
     workloads,
 )
-from web.health import HEALTH_PATH, READY_PATH
 
 # The oldest and the newest that the manifests are for.
 VERSIONS = ("1.31", "1.37")

@@ -10,12 +10,12 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from billing_stream import asyncapi, record_schemas, schemas, topics
 from billing_stream.domain import outcomes
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.errors import InvalidRecord
-from billing_stream.record_examples import (
+from billing_stream.records import asyncapi, json_schemas, schemas, topics
+from billing_stream.records.examples import (
     DOMAIN,
     ENDS_AT,
     MERCHANT_ID,
@@ -24,18 +24,18 @@ from billing_stream.record_examples import (
     Example,
     examples,
 )
-from billing_stream.topics import Role, Topics
-from tables import codecs
+from billing_stream.records.topics import Role, Topics
+from billing_stream.tables import codecs
 from tests.described.validation import errors
 from tests.support.partition import Record
 
 SPECIFICATION = Path(__file__).parent / "asyncapi-3.0.0.json"
 TOPICS = Topics("app")
 DOCUMENT = asyncapi.document(TOPICS)
-RECORDS = record_schemas.document()
+RECORDS = json_schemas.document()
 EXAMPLES = [(topic, example) for topic, found in examples().items() for example in found]
 INPUTS = [(topic, example) for topic, example in EXAMPLES if topic in topics.INPUTS]
-EVENTS = {topics.event_type(kind): data for kind, data in record_schemas.EVENTS.items()}
+EVENTS = {topics.event_type(kind): data for kind, data in json_schemas.EVENTS.items()}
 
 each_example = pytest.mark.parametrize(
     ("topic", "example"), EXAMPLES, ids=[f"{topic}:{e.name}" for topic, e in EXAMPLES]
@@ -153,7 +153,7 @@ def test_bare_and_enveloped_say_the_same() -> None:
 
 @pytest.mark.parametrize("topic", list(EVENTS))
 def test_events_are_described_to_the_last_field(topic: str) -> None:
-    envelope = record_schemas.event_envelope(EVENTS[topic], topic)
+    envelope = json_schemas.event_envelope(EVENTS[topic], topic)
     for example in examples()[topic]:
         read: Any = msgspec.convert(example.value, envelope)
 
@@ -200,7 +200,7 @@ def test_records_are_described_in_json_schema_2020_12() -> None:
     ids = set()
     for name, schema in RECORDS.items():
         Draft202012Validator.check_schema(schema)
-        assert schema["$schema"] == record_schemas.DIALECT
+        assert schema["$schema"] == json_schemas.DIALECT
         assert schema["title"]
         assert schema["description"]
         assert name in schema["$id"]

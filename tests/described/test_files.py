@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from billing_stream.describe import FOLDER, describe, documents, encoded, write
+from billing_stream.ops.describe import FOLDER, describe, documents, encoded, write
 
 ROOT = Path(__file__).parents[2]
 REMEDY = "run `billing-stream describe`, and delete what it does not write"

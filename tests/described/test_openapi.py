@@ -12,8 +12,19 @@ import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from billing_stream.platforms import custom
-from billing_stream.platforms.base import Told, ToldKind
+from billing_stream.platforms.base import PlatformEvent, PlatformEventKind
 from billing_stream.platforms.signatures import sign
+from billing_stream.web import server
+from billing_stream.web.auth import SCOPE
+from billing_stream.web.bodies import BuyBody, StartTrialBody
+from billing_stream.web.commands import COMMANDS_PATH
+from billing_stream.web.described import PAGES
+from billing_stream.web.envelope import STATUS
+from billing_stream.web.measured import METRICS_PATH
+from billing_stream.web.operations import templates
+from billing_stream.web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
+from billing_stream.web.ops.views import OPS_PATH
+from billing_stream.web.owners import QUERIES_PATH
 from tests.described.validation import (
     described,
     errors_at,
@@ -26,17 +37,6 @@ from tests.described.validation import (
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.platform import no_checkout
 from tests.support.tokens import client_headers, client_token, operator_headers
-from web import server
-from web.auth import SCOPE
-from web.bodies import BuyBody, StartTrialBody
-from web.commands import COMMANDS_PATH
-from web.described import PAGES
-from web.envelope import STATUS
-from web.measured import METRICS_PATH
-from web.operations import templates
-from web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
-from web.ops.views import OPS_PATH
-from web.owners import QUERIES_PATH
 
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
@@ -307,7 +307,8 @@ async def test_while_partitions_move_the_answers_are_as_described(two: Cluster) 
 @pytest.mark.logs_errors
 async def test_answers_to_webhooks_are_as_described(two: Cluster) -> None:
     node = two.nodes[0]
-    told = Told(kind=ToldKind.UPDATED, charge_id="c-1", status="active", merchant_id=M1)
+    kind = PlatformEventKind.UPDATED
+    told = PlatformEvent(kind=kind, charge_id="c-1", status="active", merchant_id=M1)
     good = {"X-Good": "yes"}
     bodies: list[tuple[int, dict[str, str], bytes]] = [
         (200, good, msgspec.json.encode(told)),
@@ -339,4 +340,4 @@ def test_a_gateway_that_tells_what_is_described_is_understood() -> None:
         headers = {custom.SIGNATURE: sign(secret, body, now)}
         told = custom.read_webhook(headers, body, now, [secret])
         assert told.charge_id == example["value"]["charge_id"]
-        assert (told.kind is ToldKind.REFUNDED) == (name == "refunded")
+        assert (told.kind is PlatformEventKind.REFUNDED) == (name == "refunded")

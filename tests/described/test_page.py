@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from billing_stream import asyncapi
-from billing_stream.topics import Topics
+from billing_stream.records import asyncapi
+from billing_stream.records.topics import Topics
+from billing_stream.web import openapi
+from billing_stream.web.described import PAGE, SWAGGER_FILES, files
 from tests.support.nodes import Node, cluster, get
-from web import openapi
-from web.described import PAGE, SWAGGER_FILES, files
 
 TYPES = {
     ".html": "text/html",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from billing_stream.record_examples import MERCHANT_ID
+from billing_stream.records.examples import MERCHANT_ID
 from tests.described.validation import operations, wrong_with
 from tests.support.nodes import get
 from tests.support.shop import create_merchants, shop

@@ -8,9 +8,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from billing_stream.record_schemas import rewrite
+from billing_stream.records.json_schemas import rewrite
+from billing_stream.web import openapi
 from tests.support.nodes import Reply
-from web import openapi
 
 WHOLE = "urn:openapi"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from billing_stream.doctor.brokers import of_brokers, of_partitions
-from billing_stream.doctor.finding import Finding, Verdict
-from billing_stream.replicas import Partition, Seen
+from billing_stream.kafka.replicas import Partition, Seen
+from billing_stream.ops.doctor.broker_checks import of_brokers, of_partitions
+from billing_stream.ops.doctor.finding import Finding, Verdict
 
 THREE = {1: "a:1", 2: "b:2", 3: "c:3"}
 NEEDED = {"billing.commands.v1": 2}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from billing_stream import topics
-from billing_stream.record_schemas import EVENTS
+from billing_stream.records import topics
+from billing_stream.records.json_schemas import EVENTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 ROWS = {

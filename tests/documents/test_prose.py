@@ -185,10 +185,10 @@ def test_every_kind_of_file_of_this_project_is_read() -> None:
         "web/ops/templates/base.html",
         "deploy/prometheus/alerts.yml",
         "deploy/grafana/dashboards/billing.json",
-        "billing_stream/settings.py",
+        "billing_stream/config/settings.py",
         "web/ops/views.py",
         "tables/rows.py",
-        "agents/shops.py",
+        "agents/inputs.py",
         "tests/test_tidy.py",
     ):
         assert names.count(name) == 1, name

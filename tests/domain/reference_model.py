@@ -12,15 +12,15 @@ from typing import Any
 
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
-    MoveClock,
     OldPurchase,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -84,8 +84,8 @@ class Model:
         before = deepcopy(me)
         now = at if me["clock"] is None else max(at, me["clock"])
         out = Expected(now)
-        moved = isinstance(command, MoveClock) and self.may_move(me, command, at, out)
-        if isinstance(command, MoveClock) and moved and command.to > now:
+        moved = isinstance(command, AdvanceClock) and self.may_move(me, command, at, out)
+        if isinstance(command, AdvanceClock) and moved and command.to > now:
             now = out.at = me["clock"] = command.to
         self.let_time_pass(me, now, out)
         self.carry_out(me, command, now, opened, out)
@@ -120,9 +120,9 @@ class Model:
         self, me: Row, command: Command, now: datetime, opened: str | None, out: Expected
     ) -> None:
         """The command itself, when what was due has happened."""
-        if isinstance(command, PassTime):
+        if isinstance(command, AdvanceTime):
             return
-        if isinstance(command, MoveClock):
+        if isinstance(command, AdvanceClock):
             if out.reply == {"type": "done"}:
                 out.reply = {"type": "clock_moved", "now": now}
             return
@@ -131,7 +131,7 @@ class Model:
         elif isinstance(command, UpdateCharge | RefundCharge):
             self.hear(me, command, now, out)
         elif isinstance(command, ImportMerchant):
-            self.bring_in(me, command, now, out)
+            self.import_merchant(me, command, now, out)
         elif me["created"] is None:
             self.refuse(out, "MERCHANT_NOT_FOUND")
         elif isinstance(command, AdjustCredits):
@@ -166,7 +166,9 @@ class Model:
         me["created"] = me["created"] or now
         me["shop"] = shop
 
-    def bring_in(self, me: Row, command: ImportMerchant, now: datetime, out: Expected) -> None:
+    def import_merchant(
+        self, me: Row, command: ImportMerchant, now: datetime, out: Expected
+    ) -> None:
         """What is not known here, once; of what is known, what went further there."""
         others = [other for other in self.merchants.values() if other is not me]
         names = [old.id.lower() for old in command.purchases]
@@ -249,7 +251,7 @@ class Model:
         said = {"platform": shop[0], "domain": shop[1], "merchant_id": me["id"], "gone": gone}
         out.shops.append(said)
 
-    def may_move(self, me: Row, command: MoveClock, at: datetime, out: Expected) -> bool:
+    def may_move(self, me: Row, command: AdvanceClock, at: datetime, out: Expected) -> bool:
         """Ten years at most, in tests only."""
         if not self.test_clock or command.to > at + timedelta(days=3653):
             self.refuse(out, "CLOCK_REFUSED")

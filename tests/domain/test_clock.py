@@ -6,7 +6,7 @@ import pytest
 
 from billing_stream.domain.model import Policy, PurchaseStatus
 from billing_stream.domain.outcomes import ClockMoved, ErrorCode, TrialExpired
-from billing_stream.schemas import encode
+from billing_stream.records.schemas import encode
 from tests.support.world import (
     M1,
     M2,

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from billing_stream.domain.commands import (
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -30,7 +30,7 @@ DECODER: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(Command)
         FailPurchase(M1, M2, "no checkout", "http/4"),
         UpdateCharge(M1, "charge", "ACTIVE", "t[0]@2"),
         RefundCharge(M1, "charge", "t[0]@3"),
-        PassTime(M1, "timer/1"),
+        AdvanceTime(M1, "timer/1"),
     ],
 )
 def test_a_command_survives_being_written_and_read(command: Command) -> None:
@@ -46,7 +46,7 @@ def test_what_is_no_uuid_names_no_merchant(merchant_id: str) -> None:
 
     with pytest.raises(msgspec.ValidationError, match="merchant_id"):
         DECODER.decode(text % merchant_id)
-    assert DECODER.decode(text % M1) == PassTime(M1)
+    assert DECODER.decode(text % M1) == AdvanceTime(M1)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from billing_stream.domain.commands import (
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -19,7 +19,7 @@ from billing_stream.domain.commands import (
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Platform, Policy
 from billing_stream.domain.state import State
-from tables.rows import StagedRows
+from billing_stream.tables.rows import StagedRows
 from tests.support.world import CHECKOUT, M1, NOBODY, World, everything, kinds, writes_nothing
 
 
@@ -43,7 +43,7 @@ COMMANDS: list[Callable[[str], Command]] = [
     lambda _: UpdateCharge(M1, "charge", "ACTIVE", "c"),
     lambda _: UpdateCharge(M1, "unknown", "ACTIVE", "c"),
     lambda _: RefundCharge(M1, "charge", "c"),
-    lambda _: PassTime(M1, "c"),
+    lambda _: AdvanceTime(M1, "c"),
 ]
 
 

@@ -15,7 +15,7 @@ from billing_stream.domain.outcomes import (
     ShopRegistered,
     TrialGranted,
 )
-from billing_stream.schemas import encode
+from billing_stream.records.schemas import encode
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, World, code_of, told, writes_nothing
 
 

@@ -6,11 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import (
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
-    PassTime,
     ReservePurchase,
     StartTrial,
 )
@@ -142,7 +142,7 @@ def test_time_alone_changes_nothing_when_nothing_is_due() -> None:
     before = world.everything()
 
     for merchant in (M1, NOBODY):
-        decision = world.later(days=1).do(PassTime(merchant))
+        decision = world.later(days=1).do(AdvanceTime(merchant))
 
         assert decision.reply == Done()
         assert writes_nothing(decision)

@@ -29,15 +29,15 @@ from msgspec.structs import asdict
 
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
-    MoveClock,
     OldPurchase,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -55,7 +55,7 @@ from billing_stream.domain.outcomes import (
     Reply,
 )
 from billing_stream.domain.state import State
-from tables.rows import PartitionRows, StagedRows
+from billing_stream.tables.rows import PartitionRows, StagedRows
 from tests.domain.reference_model import PACKS, Expected, Model, Row
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything
 
@@ -381,7 +381,7 @@ class Machine(RuleBasedStateMachine):
     def move_clock(self, merchant: str, minutes: int) -> None:
         self.count += 1
         to = self.now + timedelta(minutes=minutes)
-        self.do(MoveClock(merchant, to, f"h[0]@{self.count}"))
+        self.do(AdvanceClock(merchant, to, f"h[0]@{self.count}"))
 
     @rule(
         merchant=merchants,
@@ -398,7 +398,7 @@ class Machine(RuleBasedStateMachine):
         domain=st.sampled_from([None, "a.example", "Old.example"]),
         other=st.integers(0, 9),
     )
-    def bring_in(
+    def import_merchant(
         self,
         merchant: str,
         purchases: list[tuple[str, Any, int, int]],
@@ -446,7 +446,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(merchant=merchants)
     def pass_time(self, merchant: str) -> None:
-        self.do(PassTime(merchant))
+        self.do(AdvanceTime(merchant))
 
     @rule(minutes=st.sampled_from([1, 30, 59, 60, 61, 119, 120, 121, 180, 300, -1, -30, -600]))
     def clock(self, minutes: int) -> None:
@@ -552,7 +552,7 @@ class Machine(RuleBasedStateMachine):
         restored = PartitionRows()
         for adjustment in self.rows.adjustments.values():
             restored.put_adjustment(adjustment)
-        for answers in self.rows.answers_by_merchant.values():
+        for answers in self.rows.stored_responses.values():
             for answer in answers.values():
                 restored.put_answer(answer)
         for row in rows:

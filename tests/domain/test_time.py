@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from billing_stream.domain.commands import CreateMerchant, PassTime, StartTrial
-from billing_stream.domain.model import Merchant, Parked, ParkedKind, Purchase
+from billing_stream.domain.commands import AdvanceTime, CreateMerchant, StartTrial
+from billing_stream.domain.model import Merchant, ParkedKind, ParkedWebhook, Purchase
 from billing_stream.domain.outcomes import Answer, Done
 from tests.support.world import M1, M2, NOW, World, kinds, told
 
@@ -123,7 +123,7 @@ def test_a_row_with_a_naive_time_is_refused_when_it_is_read() -> None:
     world.reserve(key="k")
     purchase = next(iter(world.rows.purchases.values()))
     answer = next(iter(world.rows.answers(M1)))
-    parked = Parked("charge", ParkedKind.FAIL, "declined", "w[0]@1", NOW)
+    parked = ParkedWebhook("charge", ParkedKind.FAIL, "declined", "w[0]@1", NOW)
 
     for row in (world.merchant(), purchase, answer, parked):
         text = msgspec.json.encode(row)
@@ -215,7 +215,7 @@ def test_a_look_that_finds_nothing_leaves_the_clock_where_it_was() -> None:
     world = World().created()
     before = world.everything()
 
-    decision = world.do(PassTime(M1), at=NOW + timedelta(days=9))
+    decision = world.do(AdvanceTime(M1), at=NOW + timedelta(days=9))
 
     assert decision.reply == Done()
     assert told(decision) == []

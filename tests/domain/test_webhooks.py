@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from billing_stream.domain.model import Parked, ParkedKind, Platform, Policy, PurchaseStatus
+from billing_stream.domain.model import ParkedKind, ParkedWebhook, Platform, Policy, PurchaseStatus
 from billing_stream.domain.outcomes import CreditsPurchased, Done, PurchaseFailed
 from tests.support.world import M1, M2, NOW, World, kinds, told, writes_nothing
 
@@ -114,7 +114,7 @@ def test_an_early_webhook_is_parked_and_applied_when_its_charge_is_attached() ->
     assert early.reply == Done()
     assert early.events == ()
     assert early.unclaimed == ()
-    parked = Parked("charge", ParkedKind.COMPLETE, "active", "w[0]@1", NOW)
+    parked = ParkedWebhook("charge", ParkedKind.COMPLETE, "active", "w[0]@1", NOW)
     assert world.merchant() == replace(before, version=before.version + 1, parked=(parked,))
     assert world.purchase(purchase) == row
 
@@ -213,7 +213,9 @@ def test_a_webhook_that_nobody_claims_within_the_purchase_expiry_is_reported_onc
     assert first.events == ()
     (unclaimed,) = first.unclaimed
     assert unclaimed.merchant_id == M1
-    assert unclaimed.parked == Parked("nobody's", ParkedKind.COMPLETE, "active", "w[3]@77", NOW)
+    assert unclaimed.parked == ParkedWebhook(
+        "nobody's", ParkedKind.COMPLETE, "active", "w[3]@77", NOW
+    )
     assert writes_nothing(again)
     assert world.everything() == after
     assert world.merchant().parked == ()

@@ -5,8 +5,8 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from billing_stream.engine import transport
-from billing_stream.settings import Settings
+from billing_stream.config.settings import Settings
+from billing_stream.faust_adapter import transport
 from billing_stream.worker import run_worker
 
 FETCHES = 4

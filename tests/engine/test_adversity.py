@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
 from tests.support.tokens import client_headers
 from tests.support.traffic import Traffic

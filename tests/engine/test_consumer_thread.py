@@ -15,8 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ConsumerStoppedError
 from mode.threads import WorkerThread
 
-from billing_stream.engine.consumer_thread import EngineConsumerThread, LeasedConsumer
 from billing_stream.engine.lease import Lease
+from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread, LeasedConsumer
 
 SOON = 20.0
 """A stop that hangs takes a minute, or for ever."""

@@ -4,8 +4,8 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer
 
-from billing_stream import topics as names
 from billing_stream.errors import EXIT_GROUP
+from billing_stream.records import topics as names
 from tests.support.worker import create_topics, environment, run
 
 ENDS_WITHIN_SECONDS = 60

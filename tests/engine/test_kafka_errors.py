@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError, kafka_errors
 
-from billing_stream.engine.consumer_thread import LeasedConsumer
 from billing_stream.engine.fatal import EXIT_FENCED, exit_code_of
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.lease import Lease
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, GroupRefused
-from billing_stream.kafka_errors import ErrorClass, class_of, class_of_code
-from billing_stream.projector.reading import Reader
-from billing_stream.upcasting.versions import WRITTEN
+from billing_stream.faust_adapter.consumer_thread import LeasedConsumer
+from billing_stream.kafka.error_classes import ErrorClass, class_of, class_of_code
+from billing_stream.projector.changelog_reader import Reader
+from billing_stream.records.upcasting.versions import WRITTEN
 from tests.support.stand_in import CLOSED, SILENT, StandIn, stand_in
 
 PAGE = (Path(__file__).parents[2] / "docs" / "kafka-errors.md").read_text()

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from billing_stream.engine.lease import Lease
-from billing_stream.logs_sparing import Sparing
+from billing_stream.observability.repeat_filter import RepeatFilter
 from tests.support.partition import Partition
 from tests.support.shop import create_merchants, shop
 from tests.support.tokens import client_headers
@@ -88,7 +88,7 @@ async def _status(session: aiohttp.ClientSession, domain: str, url: str) -> int:
 
 
 def test_what_the_client_repeats_is_told_seldom_and_counted() -> None:
-    sparing = Sparing(seconds=10)
+    sparing = RepeatFilter(seconds=10)
 
     def record(name: str, created: float) -> logging.LogRecord:
         made = logging.LogRecord(name, logging.ERROR, "client.py", 7, "no broker", (), None)

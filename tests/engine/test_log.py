@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topic_admin
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.log import Fenced, Log
-from billing_stream.engine.processor import ChangelogRows, Outgoing
-from billing_stream.topics import Role, Topic
+from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
+from billing_stream.kafka import topic_admin
+from billing_stream.records.topics import Role, Topic
 from tests.support.audit import read_committed
 from tests.support.memory_log import MemoryLog
 

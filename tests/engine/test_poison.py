@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import StartTrial
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
-from billing_stream.engine.processor import Request
+from billing_stream.records import topics as names
 from tests.support.partition import Partition, Record, record
 from tests.support.world import M1
 

@@ -17,9 +17,9 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
 from tests.support.worker import create_topics, environment, worker
 

@@ -14,11 +14,11 @@ from aiokafka.errors import InvalidTxnState, KafkaError, ProducerFenced
 
 from billing_stream.dev.kafka import Kafka
 from billing_stream.dev.server import free_port
-from billing_stream.engine.kafka_log import KafkaLog, mark_the_last, new_producer
+from billing_stream.engine.kafka_log import KafkaLog, complete_last_transaction, new_producer
 from billing_stream.engine.log import Fenced
-from billing_stream.engine.processor import Outgoing
-from billing_stream.engine.transaction_protocol import TransactionalProducer, transaction_version
-from billing_stream.engine.transaction_requests import InitProducerIdRequest
+from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.kafka.transaction_protocol import TransactionalProducer, transaction_version
+from billing_stream.kafka.transaction_requests import InitProducerIdRequest
 from tests.support.audit import read_committed
 from tests.support.late_request import (
     ADD_PARTITIONS,
@@ -312,7 +312,7 @@ async def test_late_request_of_the_second_end_leaves_the_first_transaction_whole
         late = LateRequest(producer, REQUESTS[kind])
 
         everywhere = [(scene.topic, number) for number in range(PARTITIONS)]
-        await mark_the_last(producer, "CompleteCommit", everywhere)
+        await complete_last_transaction(producer, "CompleteCommit", everywhere)
 
         assert errors_of(await scene.transaction(producer, "open", late)) <= FENCED_CODES
         await scene.transaction(producer, "last")

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from billing_stream.engine.transport import EngineConsumer
+from billing_stream.faust_adapter.transport import EngineConsumer
 
 
 class Message:

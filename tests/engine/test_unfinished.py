@@ -8,12 +8,12 @@ from collections.abc import Awaitable
 import pytest
 from mode import Service
 
-from billing_stream.engine.unfinished import describe, finish, unfinished
 from billing_stream.errors import EXIT_FATAL
+from billing_stream.faust_adapter.unfinished import describe, finish, unfinished
 
 STUCK = """
 import asyncio, time
-from billing_stream.engine.unfinished import end_hard_after
+from billing_stream.faust_adapter.unfinished import end_hard_after
 
 async def never_ends():
     await asyncio.Event().wait()

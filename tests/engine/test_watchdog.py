@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from billing_stream import topics as names
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.watchdog import STEP_SECONDS_MAX, Watchdog
+from billing_stream.records import topics as names
 from tests.support.partition import Partition, record
 from tests.support.world import M1
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import read_committed
 from tests.support.shop import Shop, create_merchants, shop
 from tests.support.worker import Worker, create_topics, environment, run, worker

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.support.partition import Partition, record
 from tests.support.world import M1
 

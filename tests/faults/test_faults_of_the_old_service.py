@@ -18,7 +18,7 @@ from billing_stream.domain.outcomes import (
     PurchaseOpened,
     TrialExpired,
 )
-from tables.rows import PartitionRows
+from billing_stream.tables.rows import PartitionRows
 from tests.support.world import M1, M2, NOW, World, code_of, kinds, told, writes_nothing
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
+from billing_stream.audit.verify.verifier import verify
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Topics
-from billing_stream.verify.verifier import verify
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import read_committed
 from tests.support.nodes import get
 from tests.support.shop import shop

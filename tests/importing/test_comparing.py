@@ -5,9 +5,9 @@ from typing import Any
 
 from billing_stream.domain.commands import ImportMerchant, OldPurchase, StartTrial
 from billing_stream.domain.model import Platform
-from billing_stream.importing.comparing import Comparison, Difference, in_all
-from billing_stream.importing.here import Here
-from billing_stream.schemas import encode
+from billing_stream.migration.comparing import Comparison, Difference, in_all
+from billing_stream.migration.here import Here
+from billing_stream.records.schemas import encode
 from tests.support.world import M1, M2, NOW, World
 
 OLD = datetime(2024, 5, 1, tzinfo=UTC)

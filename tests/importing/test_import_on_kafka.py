@@ -15,9 +15,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from billing_stream import topics as names
-from billing_stream.topics import Topics
-from billing_stream.verify.verifier import verify
+from billing_stream.audit.verify.verifier import verify
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.importing.old_service import EVERY, REJECTS, REPAIRS, TOTALS_DIFFER, fill
 from tests.support.audit import Audit, read_committed
 from tests.support.process import Process, start
@@ -36,7 +36,7 @@ def environment_of(kafka: str, prefix: str, folder: Path, url: str) -> dict[str,
     return environment(kafka, prefix, **own)
 
 
-async def bring_in(
+async def import_merchant(
     env: Mapping[str, str], folder: Path, *options: str
 ) -> tuple[int, dict[str, Any], str]:
     """Run an import to its end: exit code, report, output."""
@@ -70,7 +70,7 @@ async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_tw
 
     # A dry run: everything is found, nothing is sent.
     rejects = folder / "rejects.jsonl"
-    code, dry, _ = await bring_in(env, folder, "--dry-run", "--rejects", str(rejects))
+    code, dry, _ = await import_merchant(env, folder, "--dry-run", "--rejects", str(rejects))
     assert code == 1
     assert dry["repairs"] == {rule: count * times for rule, count in REPAIRS.items()}
     assert dry["rejects"] == {reason: count * times for reason, count in REJECTS.items()}
@@ -87,7 +87,7 @@ async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_tw
     assert await process.wait() == -signal.SIGKILL
 
     async with worker(env, folder):
-        code, first, output = await bring_in(env, folder, "--rejects", str(rejects))
+        code, first, output = await import_merchant(env, folder, "--rejects", str(rejects))
         assert (code, first["faults"], first["differences"]) == (1, 0, []), output
         assert first["commands"] >= first["sent"]
         assert done == BLOCKS or first["sent"] > 0
@@ -95,7 +95,7 @@ async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_tw
 
         # Once more, from the beginning: every command is there twice now, and changes nothing.
         told = await _events(kafka, topics)
-        code, again, output = await bring_in(env, folder)
+        code, again, output = await import_merchant(env, folder)
         assert (code, again["faults"], again["differences"]) == (1, 0, []), output
         assert again["sent"] == again["commands"] == first["commands"]
         assert again["tables"] == first["tables"]
@@ -204,9 +204,9 @@ async def test_an_import_that_is_asked_to_stop_stops_and_goes_on_later(
     await acknowledged(folder, process, 1)
     process.send_signal(signal.SIGTERM)
     code = await process.wait()
-    nobody, waited, output = await bring_in(env, folder, "--wait", "1s")
+    nobody, waited, output = await import_merchant(env, folder, "--wait", "1s")
     async with worker(env, folder):
-        good, report, _ = await bring_in(env, folder)
+        good, report, _ = await import_merchant(env, folder)
 
     assert code == 130
     assert "run the same again" in (folder / "stopped.log").read_text()
@@ -224,10 +224,10 @@ async def test_what_cannot_be_done_says_so_with_exit_code_2(
     shops = folder / "shops.csv"
     shops.write_text("merchant,domain\n")
 
-    no_topics = await bring_in(env, folder)
-    no_tables = await bring_in(env, folder, "--dry-run")
-    no_shops = await bring_in(env, folder, "--dry-run", "--shops", str(shops))
-    no_address = await bring_in({**env, "OLD_DATABASE_URL": ""}, folder)
+    no_topics = await import_merchant(env, folder)
+    no_tables = await import_merchant(env, folder, "--dry-run")
+    no_shops = await import_merchant(env, folder, "--dry-run", "--shops", str(shops))
+    no_address = await import_merchant({**env, "OLD_DATABASE_URL": ""}, folder)
 
     codes = [found[0] for found in (no_topics, no_tables, no_shops, no_address)]
     assert codes == [2, 2, 2, 2]
@@ -255,7 +255,7 @@ async def test_the_shops_of_a_file_make_merchants_known_to_the_web(
     await create_topics(env)
 
     async with worker(env, folder):
-        code, _, _ = await bring_in(env, folder, "--shops", str(shops))
+        code, _, _ = await import_merchant(env, folder, "--shops", str(shops))
         topics = Topics("billing-stream", prefix)
         known: dict[str, str] = {}
         while len(known) < len(merchants):

@@ -7,9 +7,9 @@ import pytest
 
 from billing_stream.domain.commands import ImportMerchant
 from billing_stream.domain.model import Policy
-from billing_stream.importing.findings import REJECTS, REPAIRS, Findings
-from billing_stream.importing.mapping import Mapper
-from billing_stream.importing.old_database import Group, Row
+from billing_stream.migration.findings import REJECTS, REPAIRS, Findings
+from billing_stream.migration.mapping import Mapper
+from billing_stream.migration.old_database import Group, Row
 
 M = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
 P, Q = "5f0c8a52-0f0e-4d0e-8d0c-3a1d1f2b4c5d", "5f0c8a52-0f0e-4d0e-8d0c-3a1d1f2b4c5e"
@@ -55,7 +55,9 @@ def mapped(
     *purchases: Row, records: list[Row] | None = None, key: str = M
 ) -> tuple[ImportMerchant | None, Findings]:
     findings = Findings()
-    mapper = Mapper(Policy(), findings, shops={M: ("shopify", "a.io")}, ids_of_many=frozenset({Q}))
+    mapper = Mapper(
+        Policy(), findings, shops={M: ("shopify", "a.io")}, duplicate_purchase_ids=frozenset({Q})
+    )
     group = Group(key, [record()] if records is None else records, list(purchases))
     return mapper.command(group), findings
 

@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from billing_stream.importing.errors import ImportFailed
-from billing_stream.importing.old_database import Group, reading
+from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.old_database import Group, reading
 from billing_stream.projector.migrate import migrate
 from tests.importing.old_service import FOLDER, fill
 
@@ -128,6 +128,6 @@ async def test_what_only_the_whole_shows_is_counted(postgres_url: str) -> None:
     await fill(postgres_url, 1000)
 
     async with reading(postgres_url) as old:
-        assert len(await old.ids_of_many()) == 2
-        assert await old.charges_of_many() == 1
+        assert len(await old.duplicate_purchase_ids()) == 2
+        assert await old.shared_charge_ids() == 1
         assert await old.count("billing_records") == 999

@@ -8,12 +8,12 @@ import pytest
 
 from billing_stream.domain.commands import Command, ImportMerchant, OldPurchase
 from billing_stream.domain.model import Platform
-from billing_stream.importing.checkpoint import Checkpoint
-from billing_stream.importing.errors import ImportFailed
-from billing_stream.importing.sending import Block, records_of
-from billing_stream.record_schemas import components
-from billing_stream.schemas import decode
-from billing_stream.topics import COMMANDS
+from billing_stream.migration.checkpoint import Checkpoint
+from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.sending import Block, records_of
+from billing_stream.records.json_schemas import components
+from billing_stream.records.schemas import decode
+from billing_stream.records.topics import COMMANDS
 from tests.support.partition import record
 
 M = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"

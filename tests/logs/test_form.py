@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from structlog.contextvars import bound_contextvars
 
-from billing_stream.logs import formatter
-from billing_stream.logs_sparing import Sparing
-from billing_stream.settings_logs import LogFormat
+from billing_stream.config.log_settings import LogFormat
+from billing_stream.observability.logs import formatter
+from billing_stream.observability.repeat_filter import RepeatFilter
 
 SECRET = "internal-secret-0123456789"
 
@@ -67,7 +67,7 @@ def test_there_are_colours_only_where_they_are_asked_for() -> None:
 
 
 def test_what_is_said_each_second_is_told_at_once_and_then_counted() -> None:
-    sparing = Sparing(seconds=10)
+    sparing = RepeatFilter(seconds=10)
 
     def record(created: float, text: str = "partition 1 is stopped") -> logging.LogRecord:
         made = logging.LogRecord("billing_stream.x", logging.ERROR, "a.py", 7, text, (), None)
@@ -83,7 +83,7 @@ def test_what_is_said_each_second_is_told_at_once_and_then_counted() -> None:
 
 
 def test_what_is_critical_is_always_told() -> None:
-    sparing = Sparing(seconds=10)
+    sparing = RepeatFilter(seconds=10)
     record = logging.LogRecord("billing_stream.x", logging.CRITICAL, "a.py", 7, "end", (), None)
 
     assert all(sparing.filter(record) for _ in range(3))

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.support.shop import create_merchants, shop
 from tests.support.tokens import client_headers
 from tests.support.worker import (
@@ -73,7 +73,11 @@ async def test_a_worker_logs_json_follows_requests_and_names_nobody(
     stopped = [one for one in found if "is stopped" in one["event"]]
     assert len(stopped) == len({one["partition"] for one in stopped}), "said each second, told once"
     assert [one for one in found if "\x1b" in one["event"]] == []
-    per_record = [one for one in found if one["logger"].startswith(("agents", "tables"))]
+    per_record = [
+        one
+        for one in found
+        if one["logger"].startswith(("billing_stream.agents", "billing_stream.tables"))
+    ]
     assert per_record == []
 
 

@@ -3,8 +3,8 @@
 from prometheus_client.core import Metric
 
 from billing_stream.app import build
-from billing_stream.projector.metrics import Metrics
-from billing_stream.settings import Settings
+from billing_stream.config.settings import Settings
+from billing_stream.projector.projector_metrics import Metrics
 
 # How the names of a type's samples end.
 ENDINGS = {

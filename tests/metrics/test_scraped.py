@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.support.shop import create_merchants, shop
 from tests.support.worker import Worker, create_topics, environment, worker
 

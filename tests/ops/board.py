@@ -11,8 +11,9 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, Page
 
-from billing_stream import topics as names
-from billing_stream.dead_letters import Found
+from billing_stream.ops.dead_letters import Found
+from billing_stream.records import topics as names
+from billing_stream.web.ops.session import COOKIE, COOKIE_PATH, begin
 from tests.dead_letters.stage import Stage
 from tests.support.browser import DESK, browser
 from tests.support.projection import fetch, projector
@@ -20,7 +21,6 @@ from tests.support.servers import empty_database
 from tests.support.tokens import operator_token
 from tests.support.worker import INTERNAL_SECRET, create_topics, environment, worker
 from tests.support.world import M1, M2
-from web.ops.session import COOKIE, COOKIE_PATH, begin
 
 DOMAIN = f"{M1[:13]}.example"
 WAIT_SECONDS = 30.0

@@ -11,12 +11,12 @@ import jwt
 import pytest
 import pytest_asyncio
 
+from billing_stream.web.auth import internal_headers
+from billing_stream.web.ops.paths import PAGES
+from billing_stream.web.ops.session import AUDIENCE, COOKIE
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.tokens import client_headers, operator_headers, operator_token
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
-from web.auth import internal_headers
-from web.ops.paths import PAGES
-from web.ops.session import AUDIENCE, COOKIE
 
 M1 = "11111111-1111-4111-8111-111111111111"
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -304,5 +304,5 @@ async def test_only_the_few_files_of_the_pages_are_served(two: Cluster) -> None:
 def test_every_page_of_the_dashboard_is_looked_at_here() -> None:
     ours = {path for path, _ in PAGES if path.startswith("/ops")}
     kinds = {re.sub(r"\{[^{}]*(\{[^{}]*\}[^{}]*)*\}", "*", path) for path in ours}
-    looked_at = {re.sub(r"/(0@1|1{8}-[0-9-]+)", "/*", path) for path in (*READ, *ACT)}
-    assert kinds == looked_at | {"/ops/login", "/ops/static/*"}
+    time_advanced_for = {re.sub(r"/(0@1|1{8}-[0-9-]+)", "/*", path) for path in (*READ, *ACT)}
+    assert kinds == time_advanced_for | {"/ops/login", "/ops/static/*"}

@@ -8,13 +8,13 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.domain.commands import StartTrial
+from billing_stream.web.auth import internal_headers
+from billing_stream.web.envelope import Ids
+from billing_stream.web.ops.cluster import ClusterFigures, ClusterSeen
+from billing_stream.web.ops.dashboard import Dashboard
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import operator_headers
 from tests.support.worker import INTERNAL_SECRET
-from web.auth import internal_headers
-from web.envelope import Ids
-from web.ops.cluster import ClusterFigures, ClusterSeen
-from web.ops.dashboard import Dashboard
 
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"

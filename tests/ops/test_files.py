@@ -6,7 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from web.ops.files import FILES
+from billing_stream.web.ops.files import FILES
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "web" / "ops"
@@ -21,7 +21,7 @@ def test_the_wheel_has_every_template_and_every_file(tmp_path: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
 
     wanted = {path for folder in ("templates", "static") for path in (OPS / folder).iterdir()}
-    assert {str(path.relative_to(ROOT)) for path in wanted} <= held
+    assert {f"billing_stream/{path.relative_to(ROOT)}" for path in wanted} <= held
     assert {name for name in FILES if not (OPS / "static" / name).is_file()} == set()
 
 

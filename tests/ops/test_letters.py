@@ -10,16 +10,16 @@ import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
-from billing_stream import schemas
-from billing_stream import topics as names
-from billing_stream.dead_letters import Cluster, State, discard, find_one
-from billing_stream.schemas import DeadLetter
-from billing_stream.topics import Topics
+from billing_stream.ops.dead_letters import Cluster, State, discard, find_one
+from billing_stream.records import schemas
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import DeadLetter
+from billing_stream.records.topics import Topics
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.ops.letter_pages import Redrive
+from billing_stream.web.ops.letters import Letters
 from tests.support.worker import create_topics, environment
 from tests.support.world import M1
-from web.envelope import ApiError, WebCode
-from web.ops.letter_pages import Redrive
-from web.ops.letters import Letters
 
 PARTITIONS = 4
 

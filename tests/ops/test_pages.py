@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.ops.board import DOMAIN, PAGES, Board, board, journalled, until
 from tests.support.audit import read_committed
 from tests.support.browser import DESK, PHONE, findings, screenshot, sideways

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from billing_stream.metrics.worker import WorkerMetrics
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
+from billing_stream.web.ops.recorder import MINUTES, Recorder, quantile, together
+from billing_stream.web.ops.shared import Shared
 from tests.support.partition import Partition
-from web.ops.recorder import MINUTES, Recorder, quantile, together
-from web.ops.shared import Shared
 
 
 class Clock:

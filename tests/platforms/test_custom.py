@@ -9,7 +9,12 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    PlatformEvent,
+    PlatformEventKind,
+)
 from billing_stream.platforms.custom import Custom
 from billing_stream.platforms.signatures import sign, verify
 from tests.platforms.conftest import MERCHANT, NOW, PURCHASE, SHOP, quick
@@ -78,14 +83,14 @@ def webhook(**changes: Any) -> bytes:
     return json.dumps({name: value for name, value in fields.items() if value != ""}).encode()
 
 
-def told(custom: Custom, body: bytes) -> Told | None:
+def told(custom: Custom, body: bytes) -> PlatformEvent | None:
     return custom.read_webhook({"x-billing-signature": sign(SECRET, body, NOW)}, body, NOW)
 
 
 @pytest.mark.parametrize("kind", ["", "updated"])
 def test_a_webhook_tells_of_an_update_unless_it_says_otherwise(custom: Custom, kind: str) -> None:
-    assert told(custom, webhook(kind=kind)) == Told(
-        kind=ToldKind.UPDATED,
+    assert told(custom, webhook(kind=kind)) == PlatformEvent(
+        kind=PlatformEventKind.UPDATED,
         charge_id="charge-1",
         status="active",
         merchant_id=MERCHANT,
@@ -95,8 +100,8 @@ def test_a_webhook_tells_of_an_update_unless_it_says_otherwise(custom: Custom, k
 
 @pytest.mark.parametrize("status", ["", "refunded"])
 def test_a_refund_may_have_an_amount(custom: Custom, status: str) -> None:
-    assert told(custom, webhook(kind="refunded", amount="9.99", status=status)) == Told(
-        kind=ToldKind.REFUNDED,
+    assert told(custom, webhook(kind="refunded", amount="9.99", status=status)) == PlatformEvent(
+        kind=PlatformEventKind.REFUNDED,
         charge_id="charge-1",
         status="refunded",
         merchant_id=MERCHANT,

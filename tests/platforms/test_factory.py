@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import PlatformError, SettingsError, WebhookForged
 from billing_stream.platforms.base import Platform
@@ -20,7 +21,6 @@ from billing_stream.platforms.local import Local, read_token
 from billing_stream.platforms.shopify import Shopify
 from billing_stream.platforms.signatures import sign
 from billing_stream.platforms.stripe import Stripe
-from billing_stream.settings import Settings
 from tests.platforms.conftest import MERCHANT, NOW, SHOP, request_for
 from tests.platforms.fake import FakePlatform, Reply
 

@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from billing_stream.errors import PlatformError, WebhookForged
-from billing_stream.platforms.base import CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import CheckoutRequest, PlatformEvent, PlatformEventKind
 from billing_stream.platforms.local import Local, LocalCheckout, read_token
 from tests.platforms.conftest import MERCHANT, NOW, PURCHASE, request_for
 
@@ -121,10 +121,10 @@ def test_without_a_secret_for_them_webhooks_are_forged() -> None:
 
 
 def test_webhooks_are_read_as_the_platform_does() -> None:
-    told = Told(kind=ToldKind.UPDATED, charge_id="c", status="active")
+    told = PlatformEvent(kind=PlatformEventKind.UPDATED, charge_id="c", status="active")
     seen: list[Any] = []
 
-    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent | None:
         seen.append((headers, body, now))
         return told
 

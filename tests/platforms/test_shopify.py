@@ -13,7 +13,12 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    PlatformEvent,
+    PlatformEventKind,
+)
 from billing_stream.platforms.http import Http, Limits
 from billing_stream.platforms.shopify import Shopify
 from tests.platforms.conftest import NOW, SHOP, quick, request_for
@@ -321,8 +326,8 @@ def headers(body: bytes = BODY, secret: str = SECRET, **changes: str | None) -> 
     return {name: value for name, value in all_headers.items() if value is not None}
 
 
-TOLD = Told(
-    kind=ToldKind.UPDATED,
+TOLD = PlatformEvent(
+    kind=PlatformEventKind.UPDATED,
     charge_id=CHARGE,
     status="ACTIVE",
     shop_domain=SHOP,

@@ -10,7 +10,12 @@ import pytest_asyncio
 import stripe as official
 
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told, ToldKind
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    PlatformEvent,
+    PlatformEventKind,
+)
 from billing_stream.platforms.stripe import Stripe
 from tests.platforms.conftest import MERCHANT, NOW, PURCHASE, quick, request_for
 from tests.platforms.fake import FakePlatform, Reply
@@ -154,7 +159,7 @@ def signed(body: bytes, secret: str = SECRET, at: int = 0) -> dict[str, str]:
     return {"stripe-signature": make(body.decode(), secret, moment)}
 
 
-def told(stripe: Stripe, body: bytes) -> Told | None:
+def told(stripe: Stripe, body: bytes) -> PlatformEvent | None:
     return stripe.read_webhook(signed(body), body, NOW)
 
 
@@ -172,8 +177,8 @@ def told(stripe: Stripe, body: bytes) -> Told | None:
 def test_what_happened_to_a_session(
     stripe: Stripe, type_: str, payment_status: str, status: str
 ) -> None:
-    assert told(stripe, event(type_, session(payment_status=payment_status))) == Told(
-        kind=ToldKind.UPDATED,
+    assert told(stripe, event(type_, session(payment_status=payment_status))) == PlatformEvent(
+        kind=PlatformEventKind.UPDATED,
         charge_id="cs_test_1",
         status=status,
         merchant_id=MERCHANT,
@@ -191,8 +196,8 @@ def test_a_refund_tells_all_that_was_paid_back_so_far(
 ) -> None:
     body = event("charge.refunded", charge(amount_refunded=minor, currency=currency))
 
-    assert told(stripe, body) == Told(
-        kind=ToldKind.REFUNDED,
+    assert told(stripe, body) == PlatformEvent(
+        kind=PlatformEventKind.REFUNDED,
         charge_id="pi_1",
         status="refunded",
         merchant_id=MERCHANT,

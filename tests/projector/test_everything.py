@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.support.projection import fetch, projector, projector_environment, until
 from tests.support.rich_log import projected, write_rich_log
 

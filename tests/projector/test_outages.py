@@ -12,7 +12,7 @@ import pytest
 
 from billing_stream.dev.postgres import Postgres
 from billing_stream.dev.server import free_port
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 from chaos.proxy import Proxy
 from tests.support.audit import Audit
 from tests.support.projection import (

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from billing_stream.projector.errors import ProjectionError
 from billing_stream.projector.migrate import migrate
+from billing_stream.projector.projector_errors import ProjectionError
 from tests.support.projection import fetch
 
 OLD_COLUMNS = {

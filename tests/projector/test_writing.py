@@ -8,14 +8,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from billing_stream import topics as names
 from billing_stream.projector import positions
-from billing_stream.projector.batch import Batch, batch_of
-from billing_stream.projector.errors import PositionsMoved
 from billing_stream.projector.migrate import migrate
-from billing_stream.projector.records import Records
+from billing_stream.projector.projected_records import Records
+from billing_stream.projector.projector_errors import PositionsMoved
+from billing_stream.projector.upsert_batch import Batch, batch_of
 from billing_stream.projector.writing import write
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.partition import Record, record
 
 TOPICS = Topics("app")
@@ -179,7 +179,7 @@ async def test_the_balance_after_each_event_is_what_they_add_up_to(connection: A
 async def test_every_kind_of_event_that_says_credits_counts_or_is_a_trial() -> None:
     """A new kind with credits must be given a sign, or a balance would be wrong."""
     from billing_stream.domain.outcomes import EventData
-    from billing_stream.projector.records import CREDITS_SIGN
+    from billing_stream.projector.projected_records import CREDITS_SIGN
 
     kinds = {kind.kind for kind in EventData.__args__ if "credits" in kind.__struct_fields__}
 

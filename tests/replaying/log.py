@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from billing_stream.audit.replay.code import WorkingTree, own_numbers
+from billing_stream.audit.replay.core.records import Difference, Job
+from billing_stream.audit.replay.history_source import Source
+from billing_stream.audit.replay.replay import Scope, replay
+from billing_stream.audit.replay.replay_report import Report
 from billing_stream.domain.model import Policy
-from billing_stream.replaying.code import WorkingTree, own_numbers
-from billing_stream.replaying.core.records import Difference, Job
-from billing_stream.replaying.replay import Scope, replay
-from billing_stream.replaying.report import Report
-from billing_stream.replaying.source import Source
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 from tests.verify.world import PARTITIONS, POLICY, TOPICS, Copy
 
 

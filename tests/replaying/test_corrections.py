@@ -5,13 +5,13 @@ from typing import Any
 
 import msgspec
 
-from billing_stream import topics as names
+from billing_stream.audit.replay.backfill_cli import command_of
+from billing_stream.audit.replay.core.records import Difference
+from billing_stream.audit.replay.corrections import Plan, corrections_made, plan, uncorrected
+from billing_stream.audit.replay.credits import SIGNS
+from billing_stream.audit.replay.replay_report import Report
 from billing_stream.domain import outcomes
-from billing_stream.replaying.backfill_cli import command_of
-from billing_stream.replaying.core.records import Difference
-from billing_stream.replaying.corrections import Plan, corrections_made, plan, uncorrected
-from billing_stream.replaying.credits import SIGNS
-from billing_stream.replaying.report import Report
+from billing_stream.records import topics as names
 from tests.replaying.log import CopySource
 from tests.verify.world import PARTITIONS, TOPICS, World, merchant_id
 

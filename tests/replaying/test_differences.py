@@ -5,17 +5,17 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from billing_stream import topics as names
+from billing_stream.audit.replay.code import WorkingTree, own_numbers
+from billing_stream.audit.replay.core.records import Job
+from billing_stream.audit.replay.history import read_partition
+from billing_stream.audit.replay.replay import Scope
 from billing_stream.domain import purchases, webhooks
 from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Pack, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Done
-from billing_stream.replaying.code import WorkingTree, own_numbers
-from billing_stream.replaying.core.records import Job
-from billing_stream.replaying.history import read_partition
-from billing_stream.replaying.replay import Scope
+from billing_stream.records import topics as names
 from tests.replaying.log import CopySource, kinds, of, replayed, text
 from tests.verify.traffic import open_purchase, paid, rich_world
 from tests.verify.world import PARTITIONS, POLICY, TOPICS, TRIAL, World, merchant_id

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from billing_stream import topics as names
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.replaying.commands import Repository
 from tests.support.audit import Audit, read_committed
 from tests.support.shop import create_merchants, shop

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from billing_stream import topics as names
+from billing_stream.audit.replay.history_source import ReplayError
+from billing_stream.audit.replay.replay_report import Report
 from billing_stream.domain.commands import StartTrial
-from billing_stream.replaying.report import Report
-from billing_stream.replaying.source import ReplayError
+from billing_stream.records import topics as names
 from tests.replaying.log import CopySource, replay_source, replayed, text
 from tests.simulation.loop import simulate
 from tests.simulation.node import TOPICS as SIMULATED_TOPICS

@@ -13,18 +13,18 @@ from typing import Any, cast
 import msgspec
 from msgspec import to_builtins
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import AdjustCredits, Command, ReservePurchase
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.outcomes import Answered, Reply, TrialGranted
+from billing_stream.domain.outcomes import Reply, TimedReply, TrialGranted
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
+from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Outgoing
 from billing_stream.processor import BillingProcessor
-from billing_stream.schemas import encode, instant
-from tables.committed import CommittedRows
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import encode, instant
+from billing_stream.tables.committed import CommittedRows
 from tests.domain.reference_model import Expected, Model, Row
-from tests.simulation.node import TOPICS, Decided, Node, Took
+from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import Place, Txn
 from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
@@ -85,7 +85,7 @@ class Audit:
         self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
         self.shops: dict[str, str] = {}
         # What each request that was committed was answered, and by which transaction.
-        self.effects: dict[str, tuple[Answered, int]] = {}
+        self.effects: dict[str, tuple[TimedReply, int]] = {}
         self.journalled: set[str] = set()
         self.event_ids: set[str] = set()
         self.sequences: dict[str, int] = {}
@@ -118,7 +118,7 @@ class Audit:
         self._positions(txn, rows)
         expected: list[Any] = []
         for done in txn.done:
-            if isinstance(done, Took):
+            if isinstance(done, InputCount):
                 expected += self._record(
                     partition, self._entry((done.topic, partition), done.offset)
                 )
@@ -150,7 +150,7 @@ class Audit:
         reached = self.positions[txn.partition]
         took: dict[str, list[int]] = {}
         for done in txn.done:
-            if isinstance(done, Took):
+            if isinstance(done, InputCount):
                 took.setdefault(done.topic, []).append(done.offset)
         for _, outgoing in rows:
             key = outgoing.key or b""
@@ -358,7 +358,7 @@ class Audit:
 
     def _is_so(self, attempt: Attempt, at: datetime) -> bool:
         model = new_model()
-        command, answered = attempt.command, cast(Answered, attempt.answered)
+        command, answered = attempt.command, cast(TimedReply, attempt.answered)
         model.merchants[command.merchant_id] = deepcopy(self.model.of(command.merchant_id))
         expected = model.do(command, at, named(command))
         told_at = self._answered_at(model, command) or at

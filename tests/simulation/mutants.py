@@ -18,7 +18,7 @@ from billing_stream.domain.draft import Draft
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor, BillingStage
-from tables.rows import StagedRows
+from billing_stream.tables.rows import StagedRows
 from tests.simulation.node import Node
 from tests.simulation.sim_log import SimLog, SimWriter
 
@@ -120,7 +120,10 @@ MUTANTS = (
         "_fence_and_read",
         [
             (FENCE, "pass"),
-            ("self._reach(Point.RECOVERING)", f"{FENCE}\n        self._reach(Point.RECOVERING)"),
+            (
+                "self._reach(CrashPoint.RECOVERING)",
+                f"{FENCE}\n        self._reach(CrashPoint.RECOVERING)",
+            ),
         ],
     ),
     Mutant(
@@ -229,7 +232,7 @@ MUTANTS = (
         "answers are lost in a restart",
         processor,
         "restorers",
-        [("into.put_answer", "str")],
+        [("table.restorer(into)", "str if table.row is Answer else table.restorer(into)")],
     ),
     Mutant("requests are not journalled", BillingStage, "_journal", [("self._out.append", "str")]),
     Mutant(

@@ -8,19 +8,19 @@ from typing import Any
 
 from msgspec import Struct
 
-from billing_stream import topics as names
 from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import Answered
+from billing_stream.domain.outcomes import TimedReply
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import Fenced
-from billing_stream.engine.points import Point
-from billing_stream.engine.processor import Outgoing, Request
+from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.processor import BillingProcessor, BillingStage
-from billing_stream.schemas import InputRecord
-from billing_stream.topics import Topics
-from tables.store import NewStore, in_memory
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import InputRecord
+from billing_stream.records.topics import Topics
+from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
 from tests.simulation.requests import Place, Refused
 from tests.simulation.sim_log import SimClient, SimLog
@@ -30,7 +30,7 @@ RECORD_BYTES_MAX = 2_000
 BATCH_MAX = 50
 
 
-class Took(Struct, frozen=True):
+class InputCount(Struct, frozen=True):
     """An input record was taken into a transaction."""
 
     topic: str
@@ -42,7 +42,7 @@ class Decided(Struct, frozen=True):
 
     request: Request
     now: datetime
-    answered: Answered
+    answered: TimedReply
 
 
 class RecordingStage(BillingStage):
@@ -51,14 +51,14 @@ class RecordingStage(BillingStage):
     def __init__(self, processor: "RecordingProcessor") -> None:
         super().__init__(processor)
         self._node = processor.node
-        self.done: list[Took | Decided] = []
+        self.done: list[InputCount | Decided] = []
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """As it is, and noted."""
-        self.done.append(Took(topic, record.offset))
+        self.done.append(InputCount(topic, record.offset))
         return super().add_record(topic, record)
 
-    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Answered:
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
         """As it is, and noted."""
         answered = super().add_request(request, now, positions)
         self.done.append(Decided(request, now, answered))
@@ -202,7 +202,7 @@ class Node(Process):
         self.lanes.adopt(await self.lanes.restore(partitions))
         await self.gate(None)
         self.seek()
-        await self.gate(Point.SOUGHT)
+        await self.gate(CrashPoint.SOUGHT)
         self.lanes.start()
         self.phase = Phase.RUNNING
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
-from billing_stream.engine.points import Point
+from billing_stream.engine.crash_points import CrashPoint
 
 
 class Crashed(Exception):
@@ -30,7 +30,7 @@ class Fault(Enum):
     REPEATED = "repeated"
 
 
-Decide = Callable[["Process", Point | None], Fault]
+Decide = Callable[["Process", CrashPoint | None], Fault]
 
 
 class Process:
@@ -41,12 +41,12 @@ class Process:
         self.dead = False
         # What the last transaction collected was made of; the writer takes it at once.
         self.staged: Sequence[Any] = ()
-        self.crash_at: Point | None = None
+        self.crash_at: CrashPoint | None = None
         self.passes_left = 0
-        self.stalled: list[tuple[Point | None, asyncio.Future[None]]] = []
+        self.stalled: list[tuple[CrashPoint | None, asyncio.Future[None]]] = []
         self._decide = decide
 
-    def reach(self, point: Point) -> None:
+    def reach(self, point: CrashPoint) -> None:
         """The engine's hook: end the process where it was told to."""
         if self.dead:
             raise Crashed("dead already")
@@ -56,7 +56,7 @@ class Process:
                 raise Crashed(point)
             self.passes_left -= 1
 
-    async def gate(self, point: Point | None) -> None:
+    async def gate(self, point: CrashPoint | None) -> None:
         """Go on, stand still for a while, or fail; a dead process never goes on."""
         fault = self._decide(self, point) if not self.dead else Fault.NONE
         if fault is Fault.LOST:
@@ -66,7 +66,7 @@ class Process:
         if self.dead:
             await asyncio.get_running_loop().create_future()
 
-    async def _stand_still(self, point: Point | None) -> None:
+    async def _stand_still(self, point: CrashPoint | None) -> None:
         until = asyncio.get_running_loop().create_future()
         self.stalled.append((point, until))
         try:

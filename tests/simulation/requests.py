@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from billing_stream.engine.log import Fenced
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.partition_processor import Outgoing
 
 Place = tuple[str, int]
 """A topic's partition."""

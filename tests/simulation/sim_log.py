@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
-from billing_stream.engine.points import Point
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.partition_processor import Outgoing
 from tests.simulation.process import ConnectionLost, Fault, Process
 from tests.simulation.requests import (
     AddPartitions,
@@ -237,7 +237,7 @@ class SimWriter:
         """Send the records, half of them first, and commit."""
         process, partition = self._process, self._partition
         plan = Txn(partition, self._generation, process.name, process.staged, records)
-        await process.gate(Point.STAGED)
+        await process.gate(CrashPoint.STAGED)
         if self._unanswered and self._log.version == 1:
             await self._reinitialise()
         groups: dict[Place, list[Outgoing]] = {}
@@ -249,13 +249,13 @@ class SimWriter:
         half = len(groups) // 2
         for number, (place, group) in enumerate(groups.items()):
             if number == half and number > 0:
-                await self._pass(Point.HALF_SENT)
+                await self._pass(CrashPoint.HALF_SENT)
             sequence = self._sequences.get(place, 0)
             self._ask(Produce(partition, self._epoch, place, group, sequence, plan))
             self._sequences[place] = sequence + 1
-        await self._pass(Point.SENT)
+        await self._pass(CrashPoint.SENT)
         self._continue_with(self._ask(EndTxn(partition, self._epoch)))
-        await process.gate(Point.COMMITTED)
+        await process.gate(CrashPoint.COMMITTED)
 
     async def _reinitialise(self) -> None:
         """Take another epoch, in which nothing that was sent before can do anything."""
@@ -273,7 +273,7 @@ class SimWriter:
             self._epoch = epoch
             self._sequences = {}
 
-    async def _pass(self, point: Point) -> None:
+    async def _pass(self, point: CrashPoint) -> None:
         self._process.reach(point)
         await self._process.gate(point)
 
@@ -301,12 +301,12 @@ class SimClient:
         self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None
     ) -> int:
         """Read all changelogs of these partitions to their ends."""
-        await self._process.gate(Point.FENCED)
+        await self._process.gate(CrashPoint.FENCED)
         count = 0
         for topic, table in self._log.tables.items():
             for partition in partitions:
                 for entry in self._log.visible((topic, partition)):
                     on_rows(partition, table, [(entry.key or b"", entry.value)])
                     count += 1
-        await self._process.gate(Point.RECOVERING)
+        await self._process.gate(CrashPoint.RECOVERING)
         return count

@@ -7,18 +7,17 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
-    MoveClock,
     OldPurchase,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -26,7 +25,8 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
-from billing_stream.schemas import encode
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import encode
 from tests.simulation.node import RECORD_BYTES_MAX
 
 CHARGES = ("c1", "c2", "c3", "c4", "c5")
@@ -94,13 +94,13 @@ class Traffic:
         if kind is AdjustCredits:
             credits = choice((25, 25, -25, -100, -1000))
             return AdjustCredits(merchant, credits, choice(("gift", "error")), choice(KEYS))
-        if kind is MoveClock:
-            return MoveClock(merchant, self._now() + timedelta(minutes=choice((-5, 1, 12, 25))))
+        if kind is AdvanceClock:
+            return AdvanceClock(merchant, self._now() + timedelta(minutes=choice((-5, 1, 12, 25))))
         if kind is ForgetMerchant and self._random.random() < 0.4:
             return ForgetMerchant(merchant)
         if kind is ImportMerchant:
             return self._import(merchant)
-        return PassTime(merchant)
+        return AdvanceTime(merchant)
 
     def _import(self, merchant: str) -> ImportMerchant:
         """The merchant as another service had it, with purchases that nobody else has."""
@@ -172,10 +172,10 @@ KINDS: tuple[type[Any], ...] = (
     FailPurchase,
     UpdateCharge,
     RefundCharge,
-    PassTime,
+    AdvanceTime,
     AdjustCredits,
     ForgetMerchant,
-    MoveClock,
+    AdvanceClock,
     ImportMerchant,
 )
 OFTEN: tuple[type[Any], ...] = (

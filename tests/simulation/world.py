@@ -14,17 +14,17 @@ from typing import Any
 
 import msgspec
 
-from billing_stream import topics as names
-from billing_stream.domain.commands import Command, PassTime, ReservePurchase, StartTrial
+from billing_stream.domain.commands import AdvanceTime, Command, ReservePurchase, StartTrial
 from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import Answered
+from billing_stream.domain.outcomes import TimedReply
+from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import Lane, NotReady
 from billing_stream.engine.log import Fenced
+from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.points import Point
-from billing_stream.engine.processor import Request
-from billing_stream.schemas import encode
-from tables.store import NewStore, in_memory
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import encode
+from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
@@ -66,7 +66,7 @@ class Attempt:
     partition: int
     # Commits of the partition that the lane could know of, from the first one that counts.
     since: int
-    answered: Answered | None = None
+    answered: TimedReply | None = None
     # Commits by the time of the answer: of the partition, and of all.
     until: int = -1
     by: int = -1
@@ -334,18 +334,22 @@ class World:
 
     # -- bad luck
 
-    def fault(self, process: Process, point: Point | None) -> Fault:
+    def fault(self, process: Process, point: CrashPoint | None) -> Fault:
         """What happens to a process at a gate."""
         if not self.faulty:
             return Fault.NONE
-        if point in (Point.HALF_SENT, Point.SENT) and self.random.random() < ARRIVALS:
+        if point in (CrashPoint.HALF_SENT, CrashPoint.SENT) and self.random.random() < ARRIVALS:
             self._arrive()
         luck = self.random.random()
         stalled = sum(len(node.stalled) for node in self.nodes if not node.dead)
         if luck < self.stall_rate and stalled < STALLS_MAX:
             self.say(f"{process.name} stands still at {point}")
             return Fault.STALL
-        if luck > 1 - self.lost_rate and point in (Point.SENT, Point.COMMITTED, Point.HALF_SENT):
+        if luck > 1 - self.lost_rate and point in (
+            CrashPoint.SENT,
+            CrashPoint.COMMITTED,
+            CrashPoint.HALF_SENT,
+        ):
             self.say(f"{process.name} loses its connection at {point}")
             return Fault.LOST
         return Fault.NONE
@@ -387,7 +391,7 @@ class World:
 
     async def _arm(self) -> None:
         node = self.random.choice(self.alive)
-        node.crash_at = self.random.choice(list(Point))
+        node.crash_at = self.random.choice(list(CrashPoint))
         node.passes_left = self.random.randrange(3)
         self.say(f"{node.name} shall crash at {node.crash_at}:{node.passes_left}")
 
@@ -532,7 +536,7 @@ class World:
             before = self._lanes()
             for _ in range(3):
                 for merchant in self.traffic.merchants:
-                    client = Client(PassTime(merchant))
+                    client = Client(AdvanceTime(merchant))
                     self.clients.append(client)
                     self._send(client)
                 await rest(0.1)

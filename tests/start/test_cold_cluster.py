@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.dead_letters.cluster import Cluster
-from billing_stream.dead_letters.operator import Operator
 from billing_stream.errors import KafkaNotReady
-from billing_stream.topics import Topics
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.operator import Operator
+from billing_stream.records.topics import Topics
 from tests.support.cold import cold_kafka
 from tests.support.projection import projector
 from tests.support.worker import Worker, create_topics, environment, run

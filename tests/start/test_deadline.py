@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from aiokafka import errors as kafka
 
-from billing_stream.complaints import complaint
+from billing_stream.console.error_messages import complaint
 from billing_stream.errors import KafkaNotReady
-from billing_stream.kafka_start import StartDeadline
+from billing_stream.kafka.start_deadline import StartDeadline
 
 LONG, SHORT = 60.0, 0.05
 
@@ -60,7 +60,9 @@ async def test_what_can_pass_is_retried_and_named_once(
         answer = await StartDeadline(LONG).retry("the coordinator of group app", broker.ask)
 
     assert (answer, broker.asked) == ("answer", 3)
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "billing_stream.kafka_start"]
+    (line,) = [
+        r.getMessage() for r in caplog.records if r.name == "billing_stream.kafka.start_deadline"
+    ]
     assert "for the coordinator of group app" in line
     assert str(error) in line
 

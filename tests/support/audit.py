@@ -10,8 +10,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from billing_stream import topics as names
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.traffic import Expected
 
 SUBJECT = {"trial.started": "merchant_id", "trial.expired": "merchant_id"}

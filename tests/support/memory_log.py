@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
-from billing_stream.engine.processor import Outgoing
-from billing_stream.schemas import Headers
-from billing_stream.upcasting.versions import present
+from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.records.schemas import Headers
+from billing_stream.records.upcasting.versions import present
 
 
 class Crash(Exception):

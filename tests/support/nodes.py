@@ -13,7 +13,7 @@ import aiohttp
 import faust
 from aiohttp.test_utils import TestServer
 
-from billing_stream import topics as names
+from billing_stream.config.settings import Settings
 from billing_stream.dev.server import free_port
 from billing_stream.domain.commands import (
     AttachCharge,
@@ -26,20 +26,20 @@ from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Request
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.metrics.worker import WorkerMetrics
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.processor import new_processors
-from billing_stream.settings import Settings
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+from billing_stream.web import server
+from billing_stream.web.views import Context
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress
 from tests.support.tokens import client_headers
 from tests.support.worker import environment
-from web import server
-from web.views import Context
 
 TOPICS = Topics("app")
 PARTITIONS = 4

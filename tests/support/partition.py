@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from billing_stream import topics as names
 from billing_stream.domain.model import Policy
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingProcessor, new_processors
-from billing_stream.topics import Topics
-from tables.store import NewStore, in_memory
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+from billing_stream.tables.store import NewStore, in_memory
 from tests.support.memory_log import MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,7 +131,7 @@ class Partition:
         return {
             "merchants": dict(rows.merchants),
             "purchases": dict(rows.purchases),
-            "answers": {m: dict(a) for m, a in rows.answers_by_merchant.items()},
+            "answers": {m: dict(a) for m, a in rows.stored_responses.items()},
             "shops": dict(rows.shops),
             "positions": dict(self.lane.positions),
         }

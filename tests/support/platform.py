@@ -8,9 +8,9 @@ from datetime import datetime
 import msgspec
 
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Told
-from web.envelope import not_ready
-from web.ingress import WebhookRecord
+from billing_stream.platforms.base import Checkout, CheckoutRequest, PlatformEvent
+from billing_stream.web.envelope import not_ready
+from billing_stream.web.ingress import WebhookRecord
 
 
 class FakePlatform:
@@ -37,14 +37,16 @@ class FakePlatform:
             charge = self.same_charge
         return Checkout(charge, f"https://pay.example/{number}")
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Told | None:
+    def read_webhook(
+        self, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> PlatformEvent | None:
         """The body is what is told; `X-Good: yes` stands for a signature."""
         if headers.get("X-Good") != "yes":
             raise WebhookForged("the signature is wrong")
         if body == b"null":
             return None
         try:
-            return msgspec.json.decode(body, type=Told)
+            return msgspec.json.decode(body, type=PlatformEvent)
         except msgspec.DecodeError as error:
             raise WebhookMalformed(str(error)) from None
 

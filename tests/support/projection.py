@@ -11,8 +11,8 @@ import aiohttp
 import asyncpg
 
 from bench.committed import CommittedLog
-from billing_stream import topic_admin
-from billing_stream.topics import Topics
+from billing_stream.kafka import topic_admin
+from billing_stream.records.topics import Topics
 from tests.support.worker import BIN, Worker, environment
 
 APP_ID = "app"

@@ -2,7 +2,7 @@
 
 from aiokafka import AIOKafkaProducer
 
-from billing_stream.projector.records import Records
+from billing_stream.projector.projected_records import Records
 from tests.support.projection import create_topics, fetch
 from tests.verify.traffic import rich_world
 from tests.verify.world import TOPICS, Copy

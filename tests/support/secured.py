@@ -10,10 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
-from billing_stream.acls import Acl, Process, Resource, acls
 from billing_stream.dev.kafka import Kafka
 from billing_stream.dev.server import free_port
-from billing_stream.topics import Topics
+from billing_stream.kafka.acls import Acl, Process, Resource, acls
+from billing_stream.records.topics import Topics
 from tests.support.certificates import Certificates
 
 PASSWORD = "correct-horse-battery-staple"

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import topics as names
 from tests.support.nodes import Reply
 from tests.support.tokens import client_headers
 from tests.support.worker import Worker

@@ -14,8 +14,8 @@ from aiokafka.protocol import transaction as txn
 from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHeader_v1
 from aiokafka.protocol.types import Array, Boolean, Bytes, Schema, String, TaggedFields
 
-from billing_stream.engine import fate
-from billing_stream.engine.transaction_requests import DescribeTransactionsRequest
+from billing_stream.kafka import transaction_state
+from billing_stream.kafka.transaction_requests import DescribeTransactionsRequest
 
 NODE, MEMBER = 1, "member"
 LATEST = -1
@@ -154,7 +154,7 @@ class StandIn:
         return {"error_code": code, **({} if code else found)}
 
     def _describetransactions(self, request: Any, code: int) -> dict[str, Any]:
-        return {"states": [{"error_code": code or fate.NOT_KNOWN}]}
+        return {"states": [{"error_code": code or transaction_state.NOT_KNOWN}]}
 
     def _initproducerid(self, request: Any, code: int) -> dict[str, Any]:
         return {"error_code": code, "producer_id": 7}

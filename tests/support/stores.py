@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tables.rocks.database import Budget
-from tables.rocks.store import RocksStore
-from tables.store import MemoryStore, Store
+from billing_stream.tables.rocks.database import Budget
+from billing_stream.tables.rocks.store import RocksStore
+from billing_stream.tables.store import MemoryStore, Store
 
 KINDS = ("memory", "rocksdb")
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import topics as names
 
 CREDITS = {"small": 100, "medium": 500, "large": 1000}
 

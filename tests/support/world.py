@@ -5,20 +5,27 @@ from datetime import UTC, datetime, timedelta
 
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
     FailPurchase,
     ForgetMerchant,
-    MoveClock,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Adjustment, Merchant, Parked, Platform, Policy, Purchase
+from billing_stream.domain.model import (
+    Adjustment,
+    Merchant,
+    ParkedWebhook,
+    Platform,
+    Policy,
+    Purchase,
+)
 from billing_stream.domain.outcomes import (
     Answer,
     Decision,
@@ -29,8 +36,8 @@ from billing_stream.domain.outcomes import (
     Rejected,
 )
 from billing_stream.domain.state import State
-from tables.committed import CommittedRows
-from tables.rows import PartitionRows, StagedRows
+from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.rows import PartitionRows, StagedRows
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 M1 = "11111111-1111-4111-8111-111111111111"
@@ -53,7 +60,7 @@ def everything(rows: CommittedRows) -> Everything:
         dict(rows.merchants),
         dict(rows.purchases),
         # Within a merchant their order counts, between merchants it does not.
-        [a for _, own in sorted(rows.answers_by_merchant.items()) for a in own.values()],
+        [a for _, own in sorted(rows.stored_responses.items()) for a in own.values()],
         dict(rows.shops),
         dict(rows.adjustments),
     )
@@ -67,7 +74,7 @@ class World:
         self.rows: CommittedRows = rows if rows is not None else PartitionRows()
         self.now = NOW
         self.events: list[Event] = []
-        self.unclaimed: list[Parked] = []
+        self.unclaimed: list[ParkedWebhook] = []
         self._commands = 0
 
     @property
@@ -179,11 +186,11 @@ class World:
 
     def move_clock(self, to: datetime, merchant: str = M1) -> Decision:
         """The test clock of the merchant is moved."""
-        return self.do(MoveClock(merchant, to, "c[0]@3"))
+        return self.do(AdvanceClock(merchant, to, "c[0]@3"))
 
     def tick(self, merchant: str = M1) -> Decision:
         """The timer looks at the merchant."""
-        return self.do(PassTime(merchant))
+        return self.do(AdvanceTime(merchant))
 
 
 def told(decision: Decision) -> list[EventData]:

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from billing_stream.domain.outcomes import ShopRegistered
-from billing_stream.schemas import encode
-from tables import codecs
+from billing_stream.records.schemas import encode
+from billing_stream.tables import codecs
 from tests.support.world import M1
 
 

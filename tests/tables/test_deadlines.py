@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tables.committed import Schedule
+from billing_stream.tables.committed import Schedule
 from tests.support.stores import Stores
 from tests.support.world import NOW
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream import topics
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.errors import SettingsError
 from billing_stream.processor import BillingProcessor, BillingStage
-from billing_stream.schemas import encode
-from billing_stream.topics import Topics
-from tables.rocks.database import MIB, Budget, Database, Folder
-from tables.rocks.hot import Hot
-from tables.rocks.store import RocksStore
-from tables.store import MemoryStore, Store
+from billing_stream.records import topics
+from billing_stream.records.schemas import encode
+from billing_stream.records.topics import Topics
+from billing_stream.tables.rocks.database import MIB, Budget, Database, Folder
+from billing_stream.tables.rocks.hot import RowCache
+from billing_stream.tables.rocks.store import RocksStore
+from billing_stream.tables.store import MemoryStore, Store
 from tests.support.partition import Record, record
 from tests.support.world import NOW, everything
 
@@ -195,7 +195,7 @@ def test_memory_for_rows_stays_within_its_budget_however_many_there_are(tmp_path
 
 
 def test_rows_that_were_not_used_for_long_go() -> None:
-    hot: Hot[int] = Hot(lambda: 10)
+    hot: RowCache[int] = RowCache(lambda: 10)
     for number in range(1_000):
         hot.put(str(number), number)
         assert hot.get("0") == 0, "it is used all the time"

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import (
+    AdvanceTime,
     AttachCharge,
     Command,
     CreateMerchant,
-    PassTime,
     RefundCharge,
     ReservePurchase,
     StartTrial,
@@ -24,8 +24,8 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, PurchaseOpened
 from billing_stream.domain.state import State
-from tables.committed import CommittedRows
-from tables.rows import StagedRows
+from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.rows import StagedRows
 from tests.support.stores import Stores
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything
 
@@ -134,7 +134,7 @@ def test_a_purchase_opened_and_due_within_one_transaction_expires_in_it(world: W
     assert [p.merchant_id for p in due] == [M1]
     assert list(rows.pending_until(M1, NOW + DAY - timedelta(microseconds=1))) == []
     world.later(days=1)
-    (decision,) = stage(world, rows, PassTime(M1))
+    (decision,) = stage(world, rows, AdvanceTime(M1))
     assert [p.status for p in decision.purchases] == ["expired"]
     assert list(rows.pending_until(M1, world.now)) == []
 
@@ -231,7 +231,7 @@ def test_the_last_answer_dropped_leaves_no_trace(world: World) -> None:
         world.rows.commit()
 
     assert world.rows.answer_count(M1) == 0
-    assert dict(world.rows.answers_by_merchant) == {}
+    assert dict(world.rows.stored_responses) == {}
 
 
 def test_a_shop_belongs_to_the_last_who_registered_it(world: World) -> None:
@@ -417,7 +417,7 @@ def test_rows_read_back_in_any_order_give_the_same_views(
             read.put_merchant(again)
         else:
             read.put_purchase(again)
-    for answers in held.answers_by_merchant.values():
+    for answers in held.stored_responses.values():
         for answer in answers.values():
             read.put_answer(answer)
     read.commit()

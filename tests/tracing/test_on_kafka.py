@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from billing_stream import topics as names
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import read_committed
 from tests.support.shop import create_merchants, shop
 from tests.support.worker import create_topics, environment, run, worker

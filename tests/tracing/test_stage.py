@@ -10,17 +10,17 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from billing_stream import topics as names
 from billing_stream.app import build
+from billing_stream.config.settings import Settings
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.model import Policy
-from billing_stream.engine.processor import Outgoing, Request
+from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.errors import SettingsError
+from billing_stream.observability.tracing.otel import OtelTracing
+from billing_stream.observability.tracing.spans import traceparent_of
+from billing_stream.observability.tracing.stage import TracedStage
 from billing_stream.processor import BillingProcessor, NewStage
-from billing_stream.settings import Settings
-from billing_stream.tracing.otel import OtelTracing
-from billing_stream.tracing.spans import traceparent_of
-from billing_stream.tracing.stage import TracedStage
+from billing_stream.records import topics as names
 from tests.support.worker import environment
 from tests.upgrades.scenario import ANNA, CARL, START, TOPICS, Record
 
@@ -149,7 +149,7 @@ def test_who_is_not_sampled_makes_no_spans_and_stays_so(
 def test_without_the_libraries_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment("127.0.0.1:9", "x.", BILLING_TRACES="otlp").items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delitem(sys.modules, "billing_stream.tracing.otel")
+    monkeypatch.delitem(sys.modules, "billing_stream.observability.tracing.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(SettingsError, match=r"BILLING_TRACES=otlp needs .*billing-stream\[otel\]"):
         build(Settings.from_env())

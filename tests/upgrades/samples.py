@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from billing_stream import topics as names
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import Answer
-from billing_stream.upcasting.versions import HEADER, VERSION
+from billing_stream.records import topics as names
+from billing_stream.records.upcasting.versions import HEADER, VERSION
 from tests.upgrades.scenario import Record, play, read, text
 
 FOLDER = Path(__file__).parent / "samples"

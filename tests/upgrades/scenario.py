@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from billing_stream import topics as names
 from billing_stream.domain import commands
 from billing_stream.domain.model import Merchant, Platform, Policy
 from billing_stream.engine.lane import Lane
+from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Request
 from billing_stream.processor import BillingProcessor
-from billing_stream.topics import Topics
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 
 PARTITIONS = 4
 PREFIX = "sample."
@@ -88,7 +88,7 @@ class Scenario:
         self.now += timedelta(**time)
         for partition, processor in enumerate(self._processors):
             stage = processor.begin()
-            stage.add_due(self.now, dict(self._positions[partition]))
+            stage.expire_overdue(self.now, dict(self._positions[partition]))
             self._write(partition, stage, {})
         self._read_all()
 

@@ -9,8 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from msgspec.structs import replace as altered
 
-from billing_stream import topic_admin
-from billing_stream.topics import Role, Topics
+from billing_stream.kafka import topic_admin
+from billing_stream.records.topics import Role, Topics
 from tests.upgrades.scenario import PARTITIONS, PREFIX, Record
 
 TIME = "message.timestamp.type"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.topics import Role, Topics
-from billing_stream.upcasting.versions import VERSION, version_of
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Role, Topics
+from billing_stream.records.upcasting.versions import VERSION, version_of
 from tests.support.audit import Audit, read_committed
 from tests.support.projection import until
 from tests.support.shop import Shop, shop

@@ -8,19 +8,19 @@ from typing import Any, cast
 
 import pytest
 
-from billing_stream import topics as names
+from billing_stream.audit.replay.history import read_partition
+from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.domain.model import Policy, PurchaseStatus
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Outgoing
 from billing_stream.errors import NewerState
 from billing_stream.processor import BillingProcessor, new_processors
-from billing_stream.projector.records import MerchantRow, PurchaseRow, Records
-from billing_stream.replaying.history import read_partition
-from billing_stream.upcasting.versions import STEPS, VERSION, WRITTEN, present
-from billing_stream.verify.state import Rules
-from billing_stream.verify.verifier import verify_source
-from tables.committed import CommittedRows
+from billing_stream.projector.projected_records import MerchantRow, PurchaseRow, Records
+from billing_stream.records import topics as names
+from billing_stream.records.upcasting.versions import STEPS, VERSION, WRITTEN, present
+from billing_stream.tables.committed import CommittedRows
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
 from tests.support.stores import KINDS, stores

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from billing_stream import topics as names
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import topics as names
 from tests.verify.world import PARTITIONS, START, World, merchant_id
 
 PAID, LATER, LIVING, TWICE = (merchant_id(number) for number in range(70, 74))

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from billing_stream import topics as names
-from billing_stream.engine.processor import Outgoing
+from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.records import topics as names
 from tests.verify.world import START, TOPICS, World, merchant_id
 
 LETTERS = TOPICS.name(names.DEAD_LETTERS)

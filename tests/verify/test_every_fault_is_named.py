@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.verify.traffic import paid, rich_world
 from tests.verify.world import TOPICS, Copy, Stored, merchant_id
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.verify.imports import LATER, LIVING, PAID, TWICE, imported_world, purchase_id
 from tests.verify.world import TOPICS, Copy, Stored
 

@@ -7,20 +7,20 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing_stream import topics as names
+from billing_stream.audit.verify.report import Report
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
     AttachCharge,
     FailPurchase,
     ForgetMerchant,
-    MoveClock,
     ReservePurchase,
     StartTrial,
 )
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
-from billing_stream.verify.report import Report
+from billing_stream.records import topics as names
 from tests.verify.imports import any_import
 from tests.verify.traffic import PAGE, paid, rich_world
 from tests.verify.world import Stored, World, merchant_id
@@ -240,7 +240,7 @@ class Driver:
             await world.ask(adjust, "operator:olga")
         elif kind == "clock":
             to = datetime.fromisoformat(self.moment(world))
-            await world.ask(MoveClock(merchant, to, source), "operator:olga")
+            await world.ask(AdvanceClock(merchant, to, source), "operator:olga")
         elif kind == "forget":
             await world.ask(ForgetMerchant(merchant, source), "cli")
         elif kind == "attach":

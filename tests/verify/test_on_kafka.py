@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream import topics as names
-from billing_stream.topics import Topics
-from billing_stream.verify.source import VerifyError
-from billing_stream.verify.verifier import verify
+from billing_stream.audit.verify.log_source import VerifyError
+from billing_stream.audit.verify.verifier import verify
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit, read_committed
 from tests.support.traffic import Traffic
 from tests.support.worker import create_topics, environment, run, worker

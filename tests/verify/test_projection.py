@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from billing_stream import topics as names
-from billing_stream.verify.source import VerifyError
+from billing_stream.audit.verify.log_source import VerifyError
+from billing_stream.records import topics as names
 from tests.verify.traffic import rich_world
 from tests.verify.world import Copy, merchant_id
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from billing_stream import topics as names
+from billing_stream.records import topics as names
 from tests.verify.redriven import FROM, LEDGER, letters, redrive
 from tests.verify.traffic import rich_world
 from tests.verify.world import TOPICS, Copy, Stored, World, merchant_id

@@ -9,12 +9,12 @@ import gzip
 from datetime import timedelta
 from pathlib import Path
 
-from billing_stream import topics as names
-from billing_stream.topics import Topics
-from billing_stream.verify.records import duration_us
-from billing_stream.verify.report import Report
-from billing_stream.verify.state import Rules
-from billing_stream.verify.verifier import verify_source
+from billing_stream.audit.verify.log_records import duration_us
+from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verifier import verify_source
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.upgrades.scenario import read
 from tests.verify.world import Copy, Stored
 

@@ -2,19 +2,19 @@
 
 from datetime import timedelta
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import (
     AdjustCredits,
+    AdvanceClock,
     AttachCharge,
     FailPurchase,
     ForgetMerchant,
-    MoveClock,
     ReservePurchase,
     StartTrial,
     UpdateCharge,
 )
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.records import topics as names
 from tests.verify.redriven import redriven_traffic
 from tests.verify.world import World, merchant_id
 
@@ -89,7 +89,7 @@ async def _operators(world: World) -> None:
         taken = AdjustCredits(merchant, -5, "A mistake", "mistake", f"adjust-{merchant}")
         for _ in range(2):
             await world.ask(taken, "operator:olga")
-    await world.ask(MoveClock(moved, world.now + timedelta(days=30), "clock"), "operator:olga")
+    await world.ask(AdvanceClock(moved, world.now + timedelta(days=30), "clock"), "operator:olga")
     world.command(gone, "forget_merchant")
     await world.ask(ForgetMerchant(back, "forget"), "cli")
     await world.feed_all()

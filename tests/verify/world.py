@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from billing_stream import topics as names
+from billing_stream.audit.verify.log_records import duration_us
+from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Policy
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.engine.processor import Outgoing, Request
 from billing_stream.processor import new_processors
-from billing_stream.topics import Topics
-from billing_stream.verify.records import duration_us
-from billing_stream.verify.report import Report
-from billing_stream.verify.state import Rules
-from billing_stream.verify.verifier import verify_source
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
 

@@ -7,6 +7,13 @@ from typing import Any
 import jwt
 import pytest
 
+from billing_stream.web.auth import (
+    authenticate,
+    authenticate_internal,
+    authenticate_operator,
+    internal_headers,
+)
+from billing_stream.web.envelope import ApiError, WebCode
 from tests.support.nodes import Cluster, get
 from tests.support.tokens import (
     client_headers,
@@ -17,13 +24,6 @@ from tests.support.tokens import (
 )
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 from tests.web.conftest import M1, M2
-from web.auth import (
-    authenticate,
-    authenticate_internal,
-    authenticate_operator,
-    internal_headers,
-)
-from web.envelope import ApiError, WebCode
 
 SHOP = "one.example"
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import RefundCharge, StartTrial
+from billing_stream.records import topics as names
+from billing_stream.web.auth import internal_headers
+from billing_stream.web.commands import COMMANDS_PATH
 from tests.support.memory_log import MemoryWriter
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.platform import no_checkout
 from tests.support.tokens import client_headers
 from tests.support.worker import INTERNAL_SECRET
 from tests.web.conftest import M1, M2
-from web.auth import internal_headers
-from web.commands import COMMANDS_PATH
 
 SHOP = "one.example"
 TRIALS = "/api/billing/trials"

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from billing_stream.dev.cluster import Cluster
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
 from tests.support.shop import create_merchants, shop
 from tests.support.worker import Worker, create_topics, environment, worker

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.web.envelope import STATUS, WebCode
 from tests.support.nodes import Cluster, get
 from tests.support.tokens import client_headers
 from tests.web.conftest import M1
-from web.envelope import STATUS, WebCode
 
 SHOP = "one.example"
 MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from billing_stream.web import limits
+from billing_stream.web.envelope import ApiError
+from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import client_headers
 from tests.web.conftest import M1, M2
-from web import limits
-from web.envelope import ApiError
-from web.limits import Gate, RateLimit, ShopsInWork
 
 SHOP = "one.example"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
@@ -87,7 +87,7 @@ def test_only_so_many_shops_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_gate_that_closes_lets_nobody_in_and_waits_for_those_inside() -> None:
-    gate = Gate(2)
+    gate = ConcurrencyLimit(2)
     with gate.enter():
         assert await gate.close(0.01) == 1
         with pytest.raises(ApiError), gate.enter():
@@ -139,7 +139,7 @@ async def test_a_shop_has_no_more_requests_under_other_platforms(small: Cluster)
 
 
 def test_a_shop_has_so_many_commands_in_work_and_no_more() -> None:
-    in_work = ShopsInWork(2)
+    in_work = ShopConcurrencyLimit(2)
     with in_work.enter("a"), in_work.enter("a"), in_work.enter("b"):
         with pytest.raises(ApiError), in_work.enter("a"):
             pass
@@ -194,7 +194,7 @@ async def test_a_body_that_is_too_large_is_refused(small: Cluster, chunked: bool
 async def test_a_body_that_never_ends_is_given_up(
     small: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from web import bodies
+    from billing_stream.web import bodies
 
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     await small.create(M1, SHOP)

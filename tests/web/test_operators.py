@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from billing_stream import topics as names
 from billing_stream.domain.commands import CreateMerchant, ForgetMerchant, StartTrial
+from billing_stream.records import topics as names
+from billing_stream.web.auth import internal_headers
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.tokens import client_headers, operator_headers
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 from tests.web.conftest import M1, M2
-from web.auth import internal_headers
 
 SHOP = "one.example"
 ADJUSTMENTS = "/internal/adjustments"

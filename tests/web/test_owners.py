@@ -10,14 +10,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from billing_stream.web import owners
+from billing_stream.web.auth import internal_headers
+from billing_stream.web.owners import SHOPS_CACHED_MAX, ShopCache
+from billing_stream.web.queries import FindShop, ReadMerchant
 from tests.support.nodes import Cluster, get
 from tests.support.tokens import client_headers
 from tests.support.worker import INTERNAL_SECRET
 from tests.web.conftest import M1, M2
-from web import owners
-from web.auth import internal_headers
-from web.owners import SHOPS_CACHED_MAX, ShopCache
-from web.queries import FindShop, ReadMerchant
 
 SHOP = "one.example"
 NOT_READY = (503, "NOT_READY")

@@ -2,10 +2,10 @@
 
 import pytest
 
+from billing_stream.web.envelope import ApiError, Pagination, WebCode
+from billing_stream.web.pagination import Page, parse_page
 from tests.support.nodes import Cluster
 from tests.web.conftest import M1
-from web.envelope import ApiError, Pagination, WebCode
-from web.pagination import Page, parse_page
 
 
 def test_the_first_ten_by_default() -> None:

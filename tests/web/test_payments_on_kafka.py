@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 import stripe
 
-from billing_stream.topics import Topics
+from billing_stream.records.topics import Topics
 from tests.platforms.fake import FakePlatform, Reply, fake_platform
 from tests.support.audit import Audit
 from tests.support.shop import Shop, create_merchants, shop

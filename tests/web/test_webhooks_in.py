@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from billing_stream import topics as names
 from billing_stream.errors import InvalidRecord
-from billing_stream.schemas import decode
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import decode
+from billing_stream.web.ingress import WebhookRecord
 from tests.support.nodes import Cluster, Reply, get
 from tests.support.partition import record
 from tests.web.conftest import M1, M2
-from web.ingress import WebhookRecord
 
 SHOP = "one.example"
 GOOD = {"X-Good": "yes"}

@@ -4,9 +4,9 @@ import shlex
 
 import pytest
 
-from billing_stream.acls import Process, Resource, acls
 from billing_stream.engine.kafka_log import transactional_ids
-from billing_stream.topics import Role, Topics
+from billing_stream.kafka.acls import Process, Resource, acls
+from billing_stream.records.topics import Role, Topics
 from tests.support.worker import environment, run
 
 TOPICS = Topics("billing-stream", "p.")

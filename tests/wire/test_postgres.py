@@ -8,15 +8,15 @@ import asyncpg
 import pytest
 import trustme
 
-from billing_stream.importing.errors import ImportFailed
-from billing_stream.importing.old_database import reading
+from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.old_database import reading
+from billing_stream.web.envelope import ApiError
+from billing_stream.web.pagination import Page
+from billing_stream.web.projection import Projection
 from tests.support.projection import ProjectorProcess, projector, projector_environment
 from tests.support.projection import create_topics as create_topics_of_projector
 from tests.support.tls_postgres import TlsPostgres, tls_postgres
 from tests.support.worker import environment, run
-from web.envelope import ApiError
-from web.pagination import Page
-from web.projection import Projection
 
 pytestmark = pytest.mark.full
 

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from billing_stream.acls import Acl, Process, Resource, acls
-from billing_stream.topics import Topics
+from billing_stream.kafka.acls import Acl, Process, Resource, acls
+from billing_stream.records.topics import Topics
 from tests.support.secured import PASSWORD, SecuredKafka
 from tests.support.shop import create_merchants, shop
 from tests.support.worker import create_topics, environment, run, worker

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from billing_stream.app import build
+from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
-from billing_stream.kafka_options import client_options
-from billing_stream.settings import Settings
+from billing_stream.kafka.client_options import client_options
 from tests.support.certificates import Certificates
 from tests.support.worker import environment, run
 

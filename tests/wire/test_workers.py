@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.acls import Process
-from billing_stream.topics import Topics
+from billing_stream.kafka.acls import Process
+from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
 from tests.support.nodes import get
 from tests.support.projection import projector

@@ -10,13 +10,13 @@ from msgspec import Struct
 from billing_stream.domain.commands import AdjustCredits
 from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import AdjustmentMade, Rejected
-from web.billing import expect, known, new_command_id
-from web.commands import Asked
-from web.envelope import ApiError, WebCode, ids_of
-from web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
-from web.ops.session import Session
-from web.ops.views import OpsView, see, wrong_reason
-from web.queries import ReadMerchant
+from billing_stream.web.billing import expect, known, new_command_id
+from billing_stream.web.commands import CommandRequest
+from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
+from billing_stream.web.ops.session import Session
+from billing_stream.web.ops.views import OpsView, see, wrong_reason
+from billing_stream.web.queries import ReadMerchant
 
 ADJUST_PATH = MERCHANT_PATH + "/adjust"
 CREDITS_MAX = 1_000_000
@@ -24,7 +24,7 @@ _CREDITS = re.compile(r"[+-]?[0-9]{1,7}", re.ASCII)
 _KEY = re.compile(r"ops/[0-9a-f-]{36}", re.ASCII)
 
 
-class Wanted(Struct, frozen=True):
+class AdjustmentForm(Struct, frozen=True):
     """An adjustment as a form has it; `credits` is None when they are none."""
 
     credits: int | None
@@ -45,7 +45,7 @@ class Adjust(OpsView):
         """The form."""
         session = self.session(request)
         merchant = await self._merchant(request, merchant_id)
-        return self._show(request, session, merchant, Wanted(None, "", ""))
+        return self._show(request, session, merchant, AdjustmentForm(None, "", ""))
 
     async def post(self, request: web.Request, merchant_id: str) -> web.Response:
         """First what it will be, to be confirmed; then do it: once per form, however often sent."""
@@ -78,13 +78,13 @@ class Adjust(OpsView):
         )
 
     async def _carry_out(
-        self, request: web.Request, session: Session, merchant_id: str, wanted: Wanted
+        self, request: web.Request, session: Session, merchant_id: str, wanted: AdjustmentForm
     ) -> AdjustmentMade:
         ids = ids_of(request)
         command = AdjustCredits(
             merchant_id, wanted.credits or 0, wanted.reason, wanted.key, new_command_id()
         )
-        asked = Asked(command, "", ids.correlation_id, f"operator:{session.operator}")
+        asked = CommandRequest(command, "", ids.correlation_id, f"operator:{session.operator}")
         reply = (await self.context.commands.carry_out(asked, ids)).reply
         if isinstance(reply, Rejected):
             raise ApiError(reply.code, reply.message)
@@ -99,7 +99,7 @@ class Adjust(OpsView):
         request: web.Request,
         session: Session,
         merchant: Merchant,
-        wanted: Wanted,
+        wanted: AdjustmentForm,
         *,
         confirm: bool = False,
         status: int = HTTPStatus.OK,
@@ -118,9 +118,9 @@ class Adjust(OpsView):
         )
 
 
-def _wanted(form: dict[str, str]) -> Wanted:
+def _wanted(form: dict[str, str]) -> AdjustmentForm:
     credits, key = form.get("credits", ""), form.get("key", "")
-    return Wanted(
+    return AdjustmentForm(
         int(credits) if _CREDITS.fullmatch(credits) else None,
         form.get("reason", ""),
         # Of our own making, and the same as long as this form lives.

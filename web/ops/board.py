@@ -7,20 +7,20 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.model import Platform, PurchaseStatus
-from billing_stream.metrics.worker import HTTP_SECONDS, TRANSACTION_SECONDS
-from web.auth import authenticate_internal
-from web.internal import told
-from web.ops.cluster import ClusterSeen
-from web.ops.dashboard import Sum
-from web.ops.recorder import MINUTES, Counts, Minute, quantile
-from web.ops.views import OpsView
-from web.views import ApiView
+from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
+from billing_stream.web.auth import authenticate_internal
+from billing_stream.web.internal import told
+from billing_stream.web.ops.cluster import ClusterSeen
+from billing_stream.web.ops.dashboard import TotalsWithSource
+from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
+from billing_stream.web.ops.views import OpsView
+from billing_stream.web.views import ApiView
 
 WORKERS_PATH = "/ops/workers"
 MINUTES_SHOWN_MIN = 10
 
 
-class Course(Struct, frozen=True):
+class HourSeries(Struct, frozen=True):
     """A figure over the last hour, minute by minute from the oldest; None: nobody told."""
 
     records: list[float | None]
@@ -38,7 +38,7 @@ class Latency(Struct, frozen=True):
     p99: float | None
 
 
-class Cell(Struct, frozen=True):
+class PurchaseTotal(Struct, frozen=True):
     """Purchases of a status and platform."""
 
     count: int = 0
@@ -122,7 +122,7 @@ def problems(cluster: ClusterSeen) -> Iterator[str]:
         yield f"Nobody owns partition {', '.join(lost)}."
 
 
-def course(minutes: Sequence[Minute]) -> Course:
+def course(minutes: Sequence[Minute]) -> HourSeries:
     """The hour up to the last whole minute, in rates per second and in seconds."""
     by_minute = {minute.at: minute.counts for minute in minutes}
     last = max(by_minute, default=0)
@@ -135,7 +135,7 @@ def course(minutes: Sequence[Minute]) -> Course:
             None if one is None else quantile(part, buckets, getattr(one, name)) for one in hour
         ]
 
-    return Course(
+    return HourSeries(
         records=[None if one is None else one.records / 60 for one in hour],
         requests=[None if one is None else one.requests / 60 for one in hour],
         commit_p50=over(0.5, "commits", TRANSACTION_SECONDS),
@@ -149,7 +149,9 @@ def _latency(counts: Sequence[int], buckets: Sequence[float]) -> Latency:
     return Latency(quantile(0.5, buckets, counts), quantile(0.99, buckets, counts))
 
 
-def _table(found: Sum) -> dict[tuple[str, str], Cell]:
+def _table(found: TotalsWithSource) -> dict[tuple[str, str], PurchaseTotal]:
     if found.business is None:
         return {}
-    return {(p.status, p.platform): Cell(p.count, p.amount) for p in found.business.purchases}
+    return {
+        (p.status, p.platform): PurchaseTotal(p.count, p.amount) for p in found.business.purchases
+    }

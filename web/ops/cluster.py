@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.engine.lanes import Restoring
-from web.envelope import ApiError, Ids
-from web.ops.figures import Figures, PartitionFigures, WorkerFigures
-from web.ops.recorder import Counts, Minute, together
-from web.peers import Peers
+from billing_stream.web.envelope import ApiError, Ids
+from billing_stream.web.ops.figures import Figures, PartitionFigures, WorkerFigures
+from billing_stream.web.ops.recorder import Counts, Minute, together
+from billing_stream.web.peers import Peers
 
 FIGURES_PATH = "/internal/ops/figures"
 ASK_SECONDS = 1.5

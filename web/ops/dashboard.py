@@ -10,25 +10,25 @@ from aiokafka.errors import KafkaError
 from jinja2 import Environment
 from msgspec import Struct
 
-from billing_stream.dead_letters import Cluster, Letter, Outcome, redrive
+from billing_stream.config.settings import Settings
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import DeadLettersError
-from billing_stream.kafka_refusals import REFUSALS
-from billing_stream.metrics.state import Lags
-from billing_stream.metrics.worker import WorkerMetrics
-from billing_stream.settings import Settings
-from web.envelope import ApiError, Ids
-from web.ops.business import Business, put_together
-from web.ops.cluster import ClusterFigures, ClusterSeen
-from web.ops.figures import Figures
-from web.ops.letters import Letters, LettersSeen
-from web.ops.projected import Projected
-from web.ops.recorder import Recorder
-from web.ops.rendering import new_environment
-from web.ops.rows import OwnRows
-from web.ops.shared import Shared
-from web.peers import Peers
-from web.projection import Projection
+from billing_stream.kafka.authorization_errors import REFUSALS
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
+from billing_stream.observability.metrics.worker_state import Lags
+from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, Outcome, redrive
+from billing_stream.web.envelope import ApiError, Ids
+from billing_stream.web.ops.business import Business, put_together
+from billing_stream.web.ops.cluster import ClusterFigures, ClusterSeen
+from billing_stream.web.ops.figures import Figures
+from billing_stream.web.ops.letters import Letters, LettersSeen
+from billing_stream.web.ops.projected import Projected
+from billing_stream.web.ops.recorder import Recorder
+from billing_stream.web.ops.rendering import new_environment
+from billing_stream.web.ops.rows import OwnRows
+from billing_stream.web.ops.shared import Shared
+from billing_stream.web.peers import Peers
+from billing_stream.web.projection import Projection
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _rows = msgspec.json.Decoder(Business | None)
 Done = TypeVar("Done")
 
 
-class Sum(Struct, frozen=True):
+class TotalsWithSource(Struct, frozen=True):
     """Trials, purchases and revenue, and where that is from.
 
     `business` is None when it is not known. `why` says what it is not, for people.
@@ -58,14 +58,14 @@ class Sum(Struct, frozen=True):
     why: str | None
 
 
-class LettersTold(Struct, frozen=True):
+class DeadLettersResult(Struct, frozen=True):
     """The newest dead letters; or why they cannot be read."""
 
     seen: LettersSeen | None
     why: str | None
 
 
-class NotYet(Exception):
+class ActionPending(Exception):
     """What was begun is not done yet, and goes on."""
 
 
@@ -107,25 +107,27 @@ class Dashboard:
         """What the rows of this worker say, or None where they are not in memory."""
         return await self._own.get()
 
-    async def business(self) -> Sum:
+    async def business(self) -> TotalsWithSource:
         """Trials, purchases and revenue, of all merchants."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._business.get()
         except TimeoutError:
-            return Sum(None, False, "This takes longer than usual, and is still being counted.")
+            return TotalsWithSource(
+                None, False, "This takes longer than usual, and is still being counted."
+            )
 
-    async def letters(self) -> LettersTold:
+    async def letters(self) -> DeadLettersResult:
         """The newest dead letters."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                return LettersTold(await self._letters.get(), None)
+                return DeadLettersResult(await self._letters.get(), None)
         except TimeoutError:
-            return LettersTold(None, "Kafka has not answered yet.")
+            return DeadLettersResult(None, "Kafka has not answered yet.")
         except (DeadLettersError, KafkaError) as error:
-            return LettersTold(None, why_not(error))
+            return DeadLettersResult(None, why_not(error))
 
-    async def redrive(self, letter: Letter, operator: str, reason: str) -> Outcome:
+    async def redrive(self, letter: DeadLetterEntry, operator: str, reason: str) -> Outcome:
         """Send a dead letter again, once. Raises NotYet, DeadLettersError, KafkaError."""
 
         async def act() -> Outcome:
@@ -139,7 +141,7 @@ class Dashboard:
 
         return await self._finish(act())
 
-    async def rehearse(self, letter: Letter) -> Outcome:
+    async def rehearse(self, letter: DeadLetterEntry) -> Outcome:
         """What sending it again would do. Raises DeadLettersError, KafkaError."""
         (outcome,) = await redrive(
             self.letter_cluster, [letter], by="nobody", reason="a look", dry_run=True
@@ -160,7 +162,7 @@ class Dashboard:
         task.add_done_callback(self._ended)
         done, _ = await asyncio.wait([task], timeout=ACT_SECONDS)
         if not done:
-            raise NotYet
+            raise ActionPending
         return task.result()
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
@@ -169,19 +171,19 @@ class Dashboard:
         if error is not None:
             logger.warning("a dead letter was not sent again: %s", error)
 
-    async def _sum(self) -> Sum:
+    async def _sum(self) -> TotalsWithSource:
         why = "There is no projection: DATABASE_URL is not set."
         if self.projected.there:
             try:
-                return Sum(await self.projected.business(), True, None)
+                return TotalsWithSource(await self.projected.business(), True, None)
             except ApiError:
                 why = "The projection does not answer."
         cluster = await self.cluster()
         told = await asyncio.gather(*(self._rows_of(worker.url) for worker in cluster.workers))
         parts = [part for part in told if part is not None]
         if len(parts) < len(told):
-            return Sum(None, False, why)
-        return Sum(put_together(parts), False, why)
+            return TotalsWithSource(None, False, why)
+        return TotalsWithSource(put_together(parts), False, why)
 
     async def _rows_of(self, url: str) -> Business | None:
         if url == self._peers.own_url:

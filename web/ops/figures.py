@@ -9,8 +9,8 @@ from billing_stream import __version__
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.metrics.state import Lags
-from web.ops.recorder import Minute, Now, Rate, Recorder
+from billing_stream.observability.metrics.worker_state import Lags
+from billing_stream.web.ops.recorder import Minute, Now, Rate, Recorder
 
 
 class PartitionFigures(Struct, frozen=True):

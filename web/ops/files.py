@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from web.envelope import ApiError, WebCode
-from web.views import ApiView
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.views import ApiView
 
 FILE_PATH = "/ops/static/{name:[a-z0-9.]{1,40}}"
 FILES = frozenset({"ops.css", "ops.js", "htmx.min.js", "icon.svg"})

@@ -7,15 +7,15 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from billing_stream.dead_letters import Found, Letter, State, find_one
-from billing_stream.dead_letters.finding import find_next
-from billing_stream.dead_letters.showing import clean, value_lines
 from billing_stream.errors import DeadLettersError
-from web.envelope import ApiError, WebCode
-from web.ops.dashboard import NotYet, why_not
-from web.ops.letters import LetterSeen
-from web.ops.session import Session
-from web.ops.views import OpsView, page_of, see, wrong_reason
+from billing_stream.ops.dead_letters import DeadLetterEntry, Found, State, find_one
+from billing_stream.ops.dead_letters.finding import find_next
+from billing_stream.ops.dead_letters.showing import clean, value_lines
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.ops.dashboard import ActionPending, why_not
+from billing_stream.web.ops.letters import LetterSeen
+from billing_stream.web.ops.session import Session
+from billing_stream.web.ops.views import OpsView, page_of, see, wrong_reason
 
 LETTERS_PATH = "/ops/dead-letters"
 LETTER_PATH = "/ops/dead-letters/{letter:[0-9]{1,4}@[0-9]{1,18}}"
@@ -25,7 +25,7 @@ FIND_SECONDS = 5.0
 _STATES = ("open", "redriven", "discarded", "all")
 
 
-class Whole(Struct, frozen=True):
+class DeadLetterDetail(Struct, frozen=True):
     """A letter as its page shows it; texts of others have nothing in them that hides."""
 
     found: Found
@@ -35,7 +35,7 @@ class Whole(Struct, frozen=True):
     headers: list[tuple[str, str]]
     value: list[str]
     size: int | None
-    following: list[Letter]
+    following: list[DeadLetterEntry]
 
 
 class LettersPage(OpsView):
@@ -77,11 +77,11 @@ class LetterView(OpsView):
         except KafkaError as error:
             raise ApiError(WebCode.NOT_READY, why_not(error)) from None
 
-    async def whole(self, name: str) -> Whole:
+    async def whole(self, name: str) -> DeadLetterDetail:
         """All of a letter. Raises ApiError as `find` does."""
         found = await self.find(name)
         record = found.letter.record
-        return Whole(
+        return DeadLetterDetail(
             found=found,
             name=name,
             reason=clean(record.reason),
@@ -128,7 +128,7 @@ class Redrive(LetterView):
         found = await self.find(letter)
         try:
             outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
-        except NotYet:
+        except ActionPending:
             error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
             return await self._form(
                 request, session, letter, HTTPStatus.GATEWAY_TIMEOUT, error, reason

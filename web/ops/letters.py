@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from billing_stream import schemas
-from billing_stream.dead_letters import Cluster, Letter, State
-from billing_stream.dead_letters.letters import kind_of, letter_of
-from billing_stream.dead_letters.reading import read
 from billing_stream.domain.model import Instant
-from billing_stream.schemas import DeadLetterAction
+from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, State
+from billing_stream.ops.dead_letters.dead_letter_reader import read
+from billing_stream.ops.dead_letters.entries import kind_of, letter_of
+from billing_stream.records import schemas
+from billing_stream.records.schemas import DeadLetterAction
 
 # Of each partition, in offsets: those of markers count.
 NEWEST = 1_000
@@ -118,7 +118,7 @@ class Letters:
         return LettersSeen(found, older)
 
 
-def _seen(letter: Letter, cluster: Cluster) -> LetterSeen:
+def _seen(letter: DeadLetterEntry, cluster: Cluster) -> LetterSeen:
     record = letter.record
     return LetterSeen(
         partition=letter.partition,

@@ -9,13 +9,13 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.model import Merchant, Platform
-from tables.codecs import shop_key
-from web.billing import known
-from web.envelope import ApiError, Ids, Pagination, ids_of
-from web.ops.projected import Happened
-from web.ops.views import OpsView, page_of, see
-from web.pagination import Page
-from web.queries import MerchantFound, ReadMerchant
+from billing_stream.tables.codecs import shop_key
+from billing_stream.web.billing import known
+from billing_stream.web.envelope import ApiError, Ids, Pagination, ids_of
+from billing_stream.web.ops.projected import TimelineEntry
+from billing_stream.web.ops.views import OpsView, page_of, see
+from billing_stream.web.pagination import Page
+from billing_stream.web.queries import MerchantFound, ReadMerchant
 
 MERCHANTS_PATH = "/ops/merchants"
 MERCHANT_PATH = "/ops/merchants/{merchant_id:[0-9a-fA-F-]{36}}"
@@ -27,7 +27,7 @@ TEXT_MAX = 320
 class Timeline(Struct, frozen=True):
     """A page of what happened; or why there is none."""
 
-    entries: list[Happened]
+    entries: list[TimelineEntry]
     pages: Pagination | None
     why: str | None
 

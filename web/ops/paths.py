@@ -1,11 +1,11 @@
 """All pages of the dashboard, by path."""
 
-from web.ops.adjusting import ADJUST_PATH, Adjust
-from web.ops.board import WORKERS_PATH, Overview, OwnFigures, OwnRowsCounted, Workers
-from web.ops.cluster import FIGURES_PATH
-from web.ops.dashboard import ROWS_PATH
-from web.ops.files import FILE_PATH, OpsFile
-from web.ops.letter_pages import (
+from billing_stream.web.ops.adjusting import ADJUST_PATH, Adjust
+from billing_stream.web.ops.board import WORKERS_PATH, Overview, OwnFigures, OwnRowsCounted, Workers
+from billing_stream.web.ops.cluster import FIGURES_PATH
+from billing_stream.web.ops.dashboard import ROWS_PATH
+from billing_stream.web.ops.files import FILE_PATH, OpsFile
+from billing_stream.web.ops.letter_pages import (
     LETTER_PATH,
     LETTERS_PATH,
     REDRIVE_PATH,
@@ -13,10 +13,15 @@ from web.ops.letter_pages import (
     LettersPage,
     Redrive,
 )
-from web.ops.login import LOGOUT_PATH, Login, Logout
-from web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH, MerchantPage, MerchantsPage
-from web.ops.views import LOGIN_PATH, OPS_PATH
-from web.views import ApiView
+from billing_stream.web.ops.login import LOGOUT_PATH, Login, Logout
+from billing_stream.web.ops.merchant_pages import (
+    MERCHANT_PATH,
+    MERCHANTS_PATH,
+    MerchantPage,
+    MerchantsPage,
+)
+from billing_stream.web.ops.views import LOGIN_PATH, OPS_PATH
+from billing_stream.web.views import ApiView
 
 PAGES: tuple[tuple[str, type[ApiView]], ...] = (
     (OPS_PATH, Overview),

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.model import Instant
-from web.ops.business import Business, PurchasesOf, Today, Trials
-from web.pagination import Page
-from web.projection import Projection
+from billing_stream.web.ops.business import Business, PurchasesOf, Today, Trials
+from billing_stream.web.pagination import Page
+from billing_stream.web.projection import Projection
 
 # Each is one walk over a table of one row per merchant or purchase; asked for once, whoever looks.
 _TRIALS = """
@@ -58,7 +58,7 @@ ORDER BY page.sequence DESC
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-class Happened(Struct, frozen=True):
+class TimelineEntry(Struct, frozen=True):
     """One thing that happened to a merchant.
 
     `cause` is the record that caused it, or what came from none (http, timer, operator:...);
@@ -101,7 +101,7 @@ class Projected:
 
     async def timeline(
         self, merchant_id: str, page: Page, *, credits_only: bool
-    ) -> tuple[list[Happened], int]:
+    ) -> tuple[list[TimelineEntry], int]:
         """A page of what happened to a merchant, newest first, and how much there is in all."""
         rows = await self._projection.rows(
             _TIMELINE, merchant_id, page.limit, page.skip, not credits_only
@@ -109,8 +109,8 @@ class Projected:
         return [_happened(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
 
 
-def _happened(row: Any) -> Happened:
-    return Happened(
+def _happened(row: Any) -> TimelineEntry:
+    return TimelineEntry(
         event_id=str(row["event_id"]),
         sequence=row["sequence"],
         type=row["event_type"],

@@ -15,7 +15,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
 from billing_stream.engine.lanes import Lanes
-from billing_stream.metrics.worker import HTTP_SECONDS, TRANSACTION_SECONDS, WorkerMetrics
+from billing_stream.observability.metrics.worker_metrics import (
+    HTTP_SECONDS,
+    TRANSACTION_SECONDS,
+    WorkerMetrics,
+)
 
 LOOK_SECONDS = 5.0
 MINUTES = 60

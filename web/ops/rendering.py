@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from web.ops import text
+from billing_stream.web.ops import text
 
 # Scripts and styles are files of this service; nothing may show these pages in a frame.
 HEADERS: Mapping[str, str] = MappingProxyType(
@@ -27,7 +27,7 @@ HEADERS: Mapping[str, str] = MappingProxyType(
 def new_environment() -> Environment:
     """The templates, with what they write numbers and times with."""
     made = Environment(
-        loader=PackageLoader("web.ops"),
+        loader=PackageLoader("billing_stream.web.ops"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -18,8 +18,8 @@ from billing_stream.domain.model import Merchant, PurchaseStatus
 from billing_stream.engine.lane import utc_now
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor
-from tables.rows import PartitionRows
-from web.ops.business import Business, PurchasesOf, Today, Trials
+from billing_stream.tables.rows import PartitionRows
+from billing_stream.web.ops.business import Business, PurchasesOf, Today, Trials
 
 # About a millisecond.
 SLICE = 2_000

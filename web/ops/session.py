@@ -16,8 +16,8 @@ import jwt
 from aiohttp import web
 from msgspec import Struct
 
-from web.auth import ALGORITHMS, authenticate_operator
-from web.envelope import ApiError, WebCode
+from billing_stream.web.auth import ALGORITHMS, authenticate_operator
+from billing_stream.web.envelope import ApiError, WebCode
 
 COOKIE = "billing_ops"
 COOKIE_PATH = "/ops"

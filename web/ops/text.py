@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from billing_stream.schemas import parse_place
+from billing_stream.records.schemas import parse_place
 
 DASH = "\u2013"
 MINUS = "\u2212"

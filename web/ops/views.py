@@ -7,16 +7,16 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
-from faust.web.exceptions import WebError
 
 from billing_stream import __version__
-from web.bodies import read_body
-from web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode, ids_of
-from web.ops.dashboard import Dashboard
-from web.ops.rendering import HEADERS
-from web.ops.session import Session, require_ours, session_of
-from web.pagination import Page, parse_page
-from web.views import ApiView
+from billing_stream.faust_adapter.http import WebError
+from billing_stream.web.bodies import read_body
+from billing_stream.web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode, ids_of
+from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.ops.rendering import HEADERS
+from billing_stream.web.ops.session import Session, require_ours, session_of
+from billing_stream.web.pagination import Page, parse_page
+from billing_stream.web.views import ApiView
 
 OPS_PATH = "/ops"
 LOGIN_PATH = "/ops/login"

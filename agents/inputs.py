@@ -1,0 +1,44 @@
+"""The inputs: of each its topic, its payload, and the commands that its records become.
+
+One agent reads each. Bytes go to the lane of their partition, which decodes them with
+`records.schemas.decode`; nothing is decided here, and no record raises.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from billing_stream.domain.commands import Command, CreateMerchant, RefundCharge, UpdateCharge
+from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.engine.lanes import Lanes
+from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.inputs import read_input
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.topics import Topics
+
+
+class Input(Struct, frozen=True):
+    """One input topic. `name` is that of its agent, and part of no record."""
+
+    name: str
+    topic: str
+    payload: Any
+    becomes: Any
+
+
+INPUTS = (
+    Input("merchants", names.MERCHANT_CREATED, MerchantCreated, CreateMerchant),
+    Input("webhooks-updated", names.PURCHASE_UPDATED, PurchaseUpdated, UpdateCharge),
+    Input("webhooks-refunded", names.PURCHASE_REFUNDED, PurchaseRefundedIn, RefundCharge),
+    # From other systems; and records that were forwarded from a wrong partition.
+    Input("commands", names.COMMANDS, Command, Command),
+    # Which merchant owns a shop, written by the lane of the merchant for that of the shop.
+    Input("shops", names.SHOPS, ShopRegistered, ShopRegistered),
+)
+
+
+def register(app: App, lanes: Lanes, topics: Topics) -> None:
+    """Declare an agent for each input."""
+    for one in INPUTS:
+        read_input(app, lanes, topics.name(one.topic), one.name)

@@ -1,0 +1,1 @@
+"""Reads the log and judges it: `verify` against the contract, `replay` and `explain` by cause."""

@@ -1,0 +1,151 @@
+"""What is recorded of one merchant, and what comes of deciding it again. JSON between processes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, field
+
+
+class Input(Struct, kw_only=True):
+    """An input record as the Kafka client gave it; `timestamp` is in ms since the epoch.
+
+    `base` is its topic without prefix. `fence` is how many entries of the partition's journal
+    had been decided before the lane read this record.
+    """
+
+    base: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    fence: int = 0
+
+    @property
+    def place(self) -> str:
+        """`topic[partition]@offset`."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class Entry(Struct):
+    """A record of the journal; `number` counts the entries of its partition from 0."""
+
+    place: str
+    number: int
+    value: bytes
+
+
+class RecordedEvent(Struct, kw_only=True):
+    """A published event. `at` is RFC 3339 text; `cause` a place, or an origin."""
+
+    event_id: str
+    type: str
+    at: str
+    correlation_id: str
+    sequence: int
+    cause: str
+    data: dict[str, Any]
+    place: str = ""
+
+
+class RecordedDeadLetter(Struct):
+    """A dead letter of an input record: why, and its time (of a webhook, when it was parked).
+
+    `offset` is its own, in the dead letters of the partition.
+    """
+
+    reason: str
+    at: str
+    offset: int
+
+
+class Row(Struct):
+    """A row as a changelog has it; `value` is None when it was taken out."""
+
+    table: str
+    key: str
+    value: dict[str, Any] | None
+
+
+class Recorded(Struct, kw_only=True):
+    """One merchant's whole history.
+
+    `inputs` are in the order of their topics' partitions, `entries` in that of the journal,
+    `events` by sequence. `letters` are the dead letters by the place of the record.
+    `rows` are as old as the changelogs still have them, the last of a key is the present one.
+    `order` are the places of inputs and entries as they were decided, where that is known.
+    """
+
+    merchant_id: str
+    inputs: list[list[Input]] = []
+    entries: list[Entry] = []
+    events: list[RecordedEvent] = []
+    letters: dict[str, list[RecordedDeadLetter]] = {}
+    rows: list[Row] = []
+    order: list[str] = []
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """One thing that is otherwise than recorded.
+
+    `kind` is `event missing`, `event extra`, `event differs`, `dead letter missing`,
+    `dead letter extra`, `row missing`, `row extra` or `row differs`. `subject` is the id of an
+    event, the place of a record or the key of a row, `type` its event type, topic or table;
+    `cause` is what caused the event, as recorded where it was, and `at` (RFC 3339) when.
+    """
+
+    merchant_id: str
+    kind: str
+    type: str
+    subject: str
+    field: str | None = None
+    recorded: Any = None
+    replayed: Any = None
+    cause: str | None = None
+    at: str | None = None
+
+
+class Step(Struct, kw_only=True):
+    """What one command did. `name` is the place of its record or of its entry in the journal.
+
+    `origin` is empty for a command from a topic. `at` is the merchant's time after it.
+    `claimed` are the places of waiting webhooks that it applied. `refused` is the code and
+    message of a refusal, or why the record is bad. `merchant` is the row after it, None when
+    nothing changed.
+    """
+
+    name: str
+    origin: str
+    command: dict[str, Any]
+    now: str
+    at: str
+    events: list[RecordedEvent] = []
+    claimed: list[str] = []
+    given_up: list[str] = []
+    refused: str | None = None
+    merchant: dict[str, Any] | None = None
+    purchases: list[dict[str, Any]] = []
+
+
+class Outcome(Struct, kw_only=True):
+    """What came of it. `certain` is False when other orders give other differences.
+
+    `order` are the places in the order in which they were decided again. `steps` are filled on
+    demand.
+    """
+
+    merchant_id: str
+    differences: list[Difference] = []
+    certain: bool = True
+    order: list[str] = []
+    steps: list[Step] = []
+
+
+class Job(Struct, kw_only=True):
+    """What a driver is told first. `policy` are the numbers that are not the code's own."""
+
+    root: str
+    policy: dict[str, Any] = field(default_factory=dict)
+    max_record_bytes: int = 262_144

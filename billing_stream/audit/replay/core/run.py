@@ -1,0 +1,228 @@
+"""One merchant's state under the code that is here, and what a command does to it."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain.decide import decide
+from billing_stream.domain.model import Policy
+from billing_stream.domain.outcomes import Decision, Rejected
+from billing_stream.domain.state import State
+from billing_stream.errors import InvalidRecord
+
+from .layout import PartitionRows, StagedRows, schemas, topics
+from .records import Entry, Input, Recorded, RecordedEvent
+
+read_entry = msgspec.json.Decoder(schemas.JournalEntry).decode
+_REFUSAL = re.compile(r"[A-Z_]+: ")
+GIVEN_UP = "no purchase claimed the charge "
+ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+
+
+class Command(Struct, kw_only=True):
+    """A command to be decided, whatever way it came.
+
+    `said` is None when the record is bad, and `bad` says why. `cause` is what its events name.
+    `fence` is the number of an entry, or of the first entry that comes after a record.
+    """
+
+    name: str
+    cause: str
+    now: datetime
+    fence: int
+    said: Any = None
+    bad: str | None = None
+    correlation_id: str | None = None
+    # The dead letter that this record is a copy of.
+    letter: str | None = None
+    is_entry: bool = False
+    # Where it stands among those that told something, and among those that were refused.
+    marks: tuple[int | None, int | None] = (None, None)
+    # The lowest marks of it and of those of its topic that come after it before the next fence.
+    ahead: tuple[int | None, int | None] = (None, None)
+
+
+class Effect(Struct):
+    """What a decision does; `refused` is the reason of the dead letter that it makes.
+
+    `parked`, `claimed` and `given_up` are the places of webhooks that begin to wait, take effect
+    after they waited, or are given up. `letter` is the dead letter that is carried out.
+    """
+
+    decision: Decision | None
+    events: list[RecordedEvent] = []
+    refused: str | None = None
+    given_up: list[str] = []
+    parked: list[str] = []
+    claimed: list[str] = []
+    letter: str | None = None
+
+
+def commands_of(recorded: Recorded, max_record_bytes: int) -> tuple[list[list[Command]], ...]:
+    """The queues of the topics, and the one of the journal as the only queue of its list."""
+    queues = [[_of_input(found, max_record_bytes) for found in queue] for queue in recorded.inputs]
+    own = {command.name for queue in queues for command in queue}
+    for queue in queues:
+        for command in queue:
+            _leave_out_repeated(command, recorded, own)
+    return queues, [[_of_entry(entry) for entry in recorded.entries]]
+
+
+def _leave_out_repeated(command: Command, recorded: Recorded, own: set[str]) -> None:
+    """A dead letter that was carried out as another merchant's is not to be decided here."""
+    for letter in recorded.letters.get(command.name, ()) if command.letter else ():
+        code, _, done = letter.reason.rpartition(" ")
+        if code.startswith(ALREADY_REDRIVEN) and done not in own:
+            command.said, command.bad = None, letter.reason
+
+
+def _of_input(found: Input, max_record_bytes: int) -> Command:
+    command = Command(
+        name=found.place,
+        cause=found.place,
+        now=schemas.instant(found.timestamp),
+        fence=found.fence,
+    )
+    try:
+        incoming = schemas.decode(found.base, found, max_record_bytes)
+    except InvalidRecord as error:
+        command.bad = str(error)
+        return command
+    command.said, command.correlation_id = incoming.said, incoming.correlation_id
+    command.letter = getattr(incoming, "letter", None)
+    return command
+
+
+def _of_entry(entry: Entry) -> Command:
+    try:
+        said = read_entry(entry.value)
+    except msgspec.DecodeError as error:
+        return Command(
+            name=entry.place,
+            cause="",
+            now=schemas.instant(0),
+            fence=entry.number,
+            bad=f"this code cannot read the entry: {error}",
+            is_entry=True,
+        )
+    return Command(
+        name=entry.place,
+        cause=said.origin,
+        now=said.now,
+        fence=entry.number,
+        said=said.command,
+        correlation_id=said.correlation_id,
+        is_entry=True,
+    )
+
+
+class Run:
+    """The rows of one merchant, and nothing else."""
+
+    def __init__(self, policy: Policy, merchant_id: str) -> None:
+        self.policy = policy
+        self.merchant_id = merchant_id
+        self.rows = PartitionRows()
+        self._carried_out: set[str] = set()
+
+    def effect(self, command: Command) -> Effect:
+        """What the command would do now; nothing is changed."""
+        if command.said is None:
+            return Effect(None, refused=command.bad)
+        if command.letter in self._carried_out:
+            return Effect(None, refused=f"{ALREADY_REDRIVEN}: {command.letter}")
+        state = State.of(self.policy, self.rows, self.merchant_id)
+        decision = decide(state, command.said, command.now)
+        refused = None
+        if isinstance(decision.reply, Rejected) and not command.is_entry:
+            refused = f"{decision.reply.code}: {decision.reply.message}"
+        given_up = [unclaimed.parked.source for unclaimed in decision.unclaimed]
+        before = [parked.source for parked in state.merchant.parked]
+        merchant = decision.merchant or state.merchant
+        after = [parked.source for parked in merchant.parked]
+        return Effect(
+            decision,
+            list(self._told(command, decision)),
+            refused,
+            given_up,
+            [source for source in after if source not in before],
+            [source for source in before if source not in after and source not in given_up],
+            command.letter if refused is None else None,
+        )
+
+    def apply(self, effect: Effect) -> None:
+        """Let it happen."""
+        if effect.letter is not None:
+            self._carried_out.add(effect.letter)
+        if effect.decision is not None and effect.decision.merchant is not None:
+            staged = StagedRows(self.rows)
+            staged.add(effect.decision)
+            staged.apply()
+
+    def copy(self) -> "Run":
+        """Another one, in the same state."""
+        other = Run(self.policy, self.merchant_id)
+        other._carried_out = set(self._carried_out)
+        # Rows never change: dicts and lists of them are all that must be new.
+        for name, value in vars(self.rows).items():
+            setattr(other.rows, name, {key: _copied(one) for key, one in value.items()})
+        return other
+
+    def tables(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """All rows as the changelogs would have them, by table and key."""
+        rows = self.rows
+        found: dict[tuple[str, str], Any] = {}
+        for merchant_id, merchant in rows.merchants.items():
+            found[topics.BILLING_RECORDS, merchant_id] = merchant
+        for purchase_id, purchase in rows.purchases.items():
+            found[topics.CREDIT_PURCHASES, purchase_id] = purchase
+        for adjustment_id, adjustment in getattr(rows, "adjustments", {}).items():
+            found["credit_adjustments", adjustment_id] = adjustment
+        for answer in rows.every_answer():
+            key = f"{answer.merchant_id}/{answer.key}"
+            found[topics.IDEMPOTENCY_KEYS, key] = answer
+        return {key: plain(row) for key, row in found.items()}
+
+    def _told(self, command: Command, decision: Decision) -> Iterable[RecordedEvent]:
+        correlation_id = command.correlation_id or schemas.correlation_of(command.said.command_id)
+        for event in decision.events:
+            event_type = topics.event_type(event.data.kind)
+            value = schemas.encode_event(event, event_type, correlation_id)
+            yield told(value, event.sequence, command.cause)
+
+
+def told(value: bytes, sequence: int, cause: str, place: str = "") -> RecordedEvent:
+    """An event in its envelope, taken apart. Raises ValueError when it is none."""
+    envelope = msgspec.json.decode(value)
+    return RecordedEvent(
+        event_id=envelope["event_id"],
+        type=envelope["event_type"],
+        at=envelope["timestamp"],
+        correlation_id=envelope["correlation_id"],
+        sequence=sequence,
+        cause=cause,
+        data=envelope["data"],
+        place=place,
+    )
+
+
+def plain(row: Any) -> dict[str, Any]:
+    """A row as it is in JSON."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(row))
+    return found
+
+
+def code_of(reason: str) -> str:
+    """The code of a refusal; "bad" for a record that was not understood."""
+    found = _REFUSAL.match(reason)
+    return found[0][:-2] if found else "bad"
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return dict(value)
+    return list(value) if isinstance(value, list) else value

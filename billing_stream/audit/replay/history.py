@@ -1,0 +1,289 @@
+"""What is recorded in one partition, merchant by merchant."""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from billing_stream.audit.replay.core.records import (
+    Entry,
+    Input,
+    Recorded,
+    RecordedDeadLetter,
+    RecordedEvent,
+    Row,
+)
+from billing_stream.audit.replay.core.run import told
+from billing_stream.audit.replay.history_source import ReplayError, Source
+from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.records import schemas, topics
+from billing_stream.records.schemas import InputRecord
+from billing_stream.records.topics import Topics
+from billing_stream.records.upcasting.versions import present
+
+# Rows of a merchant lie in its partition, but for the shops, which have keys of their own.
+TABLES = tuple(table for table in topics.TABLES if table != topics.SHOPS_TABLE)
+INPUTS = tuple(topic for topic in topics.INPUTS if topic != topics.SHOPS)
+
+
+class _Named(Struct):
+    merchant_id: Any = None
+    data: Any = UNSET
+
+
+class _Envelope(Struct):
+    merchant_id: Any = None
+    data: msgspec.Raw | UnsetType = UNSET
+
+
+class _Letter(Struct):
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    timestamp: str
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_payload = msgspec.json.Decoder(_Named)
+_letter = msgspec.json.Decoder(_Letter)
+_uuid = re.compile(UUID_TEXT)
+
+
+@dataclass
+class History:
+    """One partition. `moving` are merchants that were changing while they were read.
+
+    `positions` say how far the inputs were processed, `waiting` are the merchants' records
+    beyond. `nameless` are places of records that name no merchant; `letters` are all dead
+    letters, by the place of their record.
+    """
+
+    partition: int
+    merchants: dict[str, Recorded] = field(default_factory=dict)
+    moving: set[str] = field(default_factory=set)
+    positions: dict[str, int] = field(default_factory=dict)
+    waiting: list[Input] = field(default_factory=list)
+    nameless: list[str] = field(default_factory=list)
+    letters: dict[str, list[RecordedDeadLetter]] = field(default_factory=dict)
+    records: int = 0
+
+
+async def read_partition(
+    source: Source, names: Topics, partition: int, partitions: int, only: str | None = None
+) -> History:
+    """Read all of a partition, or all of one merchant in it.
+
+    The changelogs come first, and what is new in them last: what a merchant's row says is then
+    true of all that was read in between, unless it is in `moving`. Raises ReplayError.
+    """
+    reader = _Reader(names, partition, partitions, only)
+    changelogs = [names.changelog(table) for table in TABLES]
+    async for records in source.read(changelogs, partition):
+        reader.take_rows(records)
+    reader.freeze()
+    rest = [names.name(topic) for topic in (*INPUTS, topics.JOURNAL, topics.DEAD_LETTERS)]
+    rest += [names.name(topics.event_type(kind)) for kind in topics.EVENT_TYPES]
+    async for records in source.read(rest, partition):
+        reader.take(records)
+    async for records in source.read(changelogs, partition):
+        reader.take_news(records)
+    return reader.finish()
+
+
+class _Reader:
+    def __init__(self, names: Topics, partition: int, partitions: int, only: str | None) -> None:
+        self._names = names
+        self._partitions = partitions
+        self._only = only
+        self._tables = {names.changelog(table): table for table in TABLES}
+        self._bases = {names.name(topic): topic for topic in INPUTS}
+        self._journal = names.name(topics.JOURNAL)
+        self._dead_letters = names.name(topics.DEAD_LETTERS)
+        self._history = History(partition)
+        self._frozen: dict[str, int] = {}
+        self._inputs: dict[str, dict[str, list[Input]]] = defaultdict(lambda: defaultdict(list))
+        self._fences: dict[str, list[int]] = {topic: [] for topic in self._bases}
+        self._entries: list[tuple[str, Entry]] = []
+
+    def take_rows(self, records: Sequence[InputRecord]) -> None:
+        """Rows and positions as they were at the beginning."""
+        for record in records:
+            key = record.key or b""
+            if key.startswith(RESERVED_PREFIX):
+                self._take_position(key, record.value)
+                continue
+            table = self._tables[record.topic]
+            value = _row(table, record)
+            merchant_id = _owner(table, key.decode(), value)
+            if merchant_id is not None and self._wanted(merchant_id):
+                self._of(merchant_id).rows.append(Row(table, key.decode(), value))
+
+    def take_news(self, records: Sequence[InputRecord]) -> None:
+        """What is new in the changelogs: whose rows they are was changing."""
+        for record in records:
+            key = record.key or b""
+            if key.startswith(RESERVED_PREFIX):
+                self._take_position(key, record.value)
+                continue
+            table = self._tables[record.topic]
+            owner = _owner(table, key.decode(), _row(table, record))
+            if owner is not None:
+                self._history.moving.add(owner)
+
+    def freeze(self) -> None:
+        """The rows are read: what is beyond these positions is not in them."""
+        self._frozen = dict(self._history.positions)
+
+    def take(self, records: Sequence[InputRecord]) -> None:
+        """Inputs, journal, dead letters and events. Raises ReplayError."""
+        for record in records:
+            self._history.records += 1
+            base = self._bases.get(record.topic)
+            if base is not None:
+                self._take_input(base, record)
+                continue
+            try:
+                self._take_ours(record)
+            except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
+                place = schemas.place(record.topic, record.partition, record.offset)
+                raise ReplayError(
+                    f"{place} is not as a worker writes it ({error}): who else writes there?"
+                ) from None
+
+    def _take_ours(self, record: InputRecord) -> None:
+        if record.topic == self._journal:
+            self._take_entry(record)
+        elif record.topic == self._dead_letters:
+            letter = _letter.decode(record.value or b"")
+            place = schemas.place(letter.topic, letter.partition, letter.offset)
+            found = RecordedDeadLetter(letter.reason, letter.timestamp, record.offset)
+            self._history.letters.setdefault(place, []).append(found)
+        else:
+            self._take_event(record)
+
+    def finish(self) -> History:
+        """Everything is read: each merchant has its own."""
+        history = self._history
+        positions = history.positions
+        for merchant_id, entry in self._entries:
+            if self._wanted(merchant_id):
+                self._of(merchant_id).entries.append(entry)
+        for merchant_id, by_topic in self._inputs.items():
+            recorded = self._of(merchant_id)
+            for topic, found in by_topic.items():
+                fences = self._fences[topic]
+                for one in found:
+                    one.fence = bisect_right(fences, one.offset)
+                frozen = self._frozen.get(topic, 0)
+                done = [one for one in found if one.offset < frozen]
+                history.waiting += [one for one in found if one.offset >= positions.get(topic, 0)]
+                if any(frozen <= one.offset < positions.get(topic, 0) for one in found):
+                    history.moving.add(merchant_id)
+                if done:
+                    recorded.inputs.append(done)
+        for recorded in history.merchants.values():
+            recorded.events.sort(key=lambda event: event.sequence)
+            for queue in recorded.inputs:
+                for one in queue:
+                    if one.place in history.letters:
+                        recorded.letters[one.place] = history.letters[one.place]
+        history.moving &= history.merchants.keys()
+        return history
+
+    def _take_position(self, key: bytes, value: bytes | None) -> None:
+        if key.startswith(POSITION_PREFIX) and value is not None:
+            self._history.positions[key.removeprefix(POSITION_PREFIX).decode()] = int(value)
+
+    def _take_input(self, base: str, record: InputRecord) -> None:
+        merchant_id = merchant_of(record.value)
+        if merchant_id is None:
+            if record.offset < self._frozen.get(record.topic, 0):
+                place = schemas.place(record.topic, record.partition, record.offset)
+                self._history.nameless.append(place)
+            return
+        if not self._wanted(merchant_id):
+            return
+        if partition_of(merchant_id, self._partitions) != self._history.partition:
+            # The lane sent a copy to the right partition, which is read there.
+            return
+        self._inputs[merchant_id][record.topic].append(
+            Input(
+                base=base,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp=record.timestamp,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+            )
+        )
+
+    def _take_entry(self, record: InputRecord) -> None:
+        value = record.value or b""
+        positions = msgspec.json.decode(value)["positions"]
+        for topic, fences in self._fences.items():
+            # Entries and positions only rise.
+            fences.append(max(positions.get(topic, 0), fences[-1] if fences else 0))
+        merchant_id = (record.key or b"").decode()
+        place = schemas.place(record.topic, record.partition, record.offset)
+        self._entries.append((merchant_id, Entry(place, len(self._entries), value)))
+
+    def _take_event(self, record: InputRecord) -> None:
+        merchant_id = (record.key or b"").decode()
+        if self._wanted(merchant_id):
+            self._of(merchant_id).events.append(event_of(record))
+
+    def _wanted(self, merchant_id: str) -> bool:
+        return self._only is None or merchant_id == self._only
+
+    def _of(self, merchant_id: str) -> Recorded:
+        found = self._history.merchants.get(merchant_id)
+        if found is None:
+            found = self._history.merchants[merchant_id] = Recorded(
+                merchant_id=merchant_id, inputs=[], entries=[], events=[], letters={}, rows=[]
+            )
+        return found
+
+
+def merchant_of(value: bytes | None) -> str | None:
+    """The merchant that an input record names, or None; whether the rest of it is good or not."""
+    try:
+        envelope = _envelope.decode(value or b"")
+        named = envelope.merchant_id
+        if envelope.data is not UNSET:
+            named = _payload.decode(envelope.data).merchant_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(named, str) and _uuid.match(named) is not None:
+        return named.lower()
+    return None
+
+
+def event_of(record: InputRecord) -> RecordedEvent:
+    """A published event. The value and headers are ours, so they can be read."""
+    headers = dict(record.headers)
+    place = schemas.place(record.topic, record.partition, record.offset)
+    sequence = int(headers.get("sequence", b"0"))
+    return told(record.value or b"", sequence, headers.get("cause", b"").decode(), place)
+
+
+def _row(table: str, record: InputRecord) -> dict[str, Any] | None:
+    value = present(table, record)
+    return None if value is None else msgspec.json.decode(value)
+
+
+def _owner(table: str, key: str, value: dict[str, Any] | None) -> str | None:
+    if table == topics.BILLING_RECORDS:
+        return key
+    if table == topics.IDEMPOTENCY_KEYS:
+        return key.partition("/")[0]
+    return value["merchant_id"] if value is not None else None

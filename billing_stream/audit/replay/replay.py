@@ -1,0 +1,146 @@
+"""The whole replay: read each partition, decide its merchants again, compare."""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from billing_stream.audit.replay.code import Code
+from billing_stream.audit.replay.core.records import Difference, Outcome, Recorded
+from billing_stream.audit.replay.history import History, read_partition
+from billing_stream.audit.replay.history_source import Progress, Source
+from billing_stream.audit.replay.replay_report import Report
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.records.schemas import parse_place
+from billing_stream.records.topics import JOURNAL, Topics
+
+MERCHANTS_PER_PROGRESS = 50
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which differences are asked for. The whole history is decided in any case.
+
+    `topics` (full names): in what records of these topics caused, the journal among them.
+    `since`: in what happened from then on.
+    """
+
+    partitions: Sequence[int]
+    topics: Collection[str] = ()
+    merchant: str | None = None
+    since: datetime | None = None
+
+
+async def replay(
+    source: Source,
+    names: Topics,
+    partitions: int,
+    code: Code,
+    scope: Scope,
+    policy: dict[str, object],
+    progress: Progress | None = None,
+    recorders: Sequence[Code] = (),
+) -> Report:
+    """Decide everything again and report every difference. Raises ReplayError.
+
+    `recorders` may be the code and the numbers that decided it first: where something differs,
+    one of them may know the order of records in which it did not.
+    """
+    began = time.monotonic()
+    report = Report(code=code.name, policy=policy, began_at=datetime.now(UTC))
+    wanted = scope.partitions
+    if scope.merchant is not None:
+        wanted = [partition_of(scope.merchant, partitions)]
+    for partition in wanted:
+        history = await read_partition(source, names, partition, partitions, scope.merchant)
+        decide = partial(_outcome, code, recorders)
+        await _replay_partition(history, names, decide, scope, report, progress)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def _replay_partition(
+    history: History,
+    names: Topics,
+    decide: Callable[[Recorded], Awaitable[Outcome]],
+    scope: Scope,
+    report: Report,
+    progress: Progress | None,
+) -> None:
+    report.records += history.records
+    report.waiting += len(history.waiting)
+    report.moving += sorted(history.moving)
+    report.differences += [
+        difference for difference in _nameless(history) if _in_scope(difference, names, scope)
+    ]
+    for number, recorded in enumerate(history.merchants.values(), 1):
+        if progress is not None and number % MERCHANTS_PER_PROGRESS == 0:
+            progress(f"partition {history.partition}", number, len(history.merchants))
+        if recorded.merchant_id in history.moving or not _concerns(recorded, scope):
+            continue
+        report.merchants += 1
+        outcome = await decide(recorded)
+        found = [d for d in outcome.differences if _in_scope(d, names, scope)]
+        report.differences += found
+        if found and not outcome.certain:
+            report.uncertain.append(recorded.merchant_id)
+    if progress is not None:
+        count = len(history.merchants)
+        progress(f"partition {history.partition}", count, count)
+
+
+async def _outcome(code: Code, recorders: Sequence[Code], recorded: Recorded) -> Outcome:
+    outcome = await code.replay(recorded)
+    if outcome.differences:
+        for recorder in recorders:
+            first = await recorder.replay(recorded)
+            if not first.differences:
+                recorded.order = first.order
+                return await code.replay(recorded)
+    return outcome
+
+
+def _nameless(history: History) -> list[Difference]:
+    """Records that no code can give to a merchant are dead letters."""
+    return [
+        Difference(
+            merchant_id="",
+            kind="dead letter extra",
+            type=place.rpartition("[")[0],
+            subject=place,
+            replayed="it names no merchant",
+            cause=place,
+        )
+        for place in history.nameless
+        if place not in history.letters
+    ]
+
+
+def _concerns(recorded: Recorded, scope: Scope) -> bool:
+    """Whether anything of a merchant is in the scope."""
+    if scope.topics:
+        read = {queue[0].topic for queue in recorded.inputs}
+        read |= {entry.place.rpartition("[")[0] for entry in recorded.entries}
+        if not read & set(scope.topics):
+            return False
+    if scope.since is None:
+        return True
+    since_ms = scope.since.timestamp() * 1000
+    times = [one.timestamp for queue in recorded.inputs for one in queue]
+    if any(moment >= since_ms for moment in times):
+        return True
+    return any(datetime.fromisoformat(event.at) >= scope.since for event in recorded.events)
+
+
+def _in_scope(found: Difference, names: Topics, scope: Scope) -> bool:
+    since, at = scope.since, found.at
+    if since is not None and at is not None and datetime.fromisoformat(at) < since:
+        return False
+    if not scope.topics or found.cause is None:
+        return True
+    try:
+        topic, _, _ = parse_place(found.cause)
+    except ValueError:
+        topic = names.name(JOURNAL)
+    return topic in scope.topics

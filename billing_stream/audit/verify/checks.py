@@ -1,0 +1,367 @@
+"""What must hold in whatever order things happened. Each function is one check or two."""
+
+import uuid
+from collections import defaultdict
+from decimal import Decimal
+
+from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, History, Input
+from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
+from billing_stream.audit.verify.log_records import Place, micros, parse_place, place_text
+from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
+from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
+from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.shops import check_shops
+
+
+def check_all(history: History, rules: Rules, report: Report) -> None:
+    """Every check but the replay and the projection."""
+    for trouble in history.troubles:
+        report.fault(
+            trouble.check,
+            trouble.what,
+            trouble.place,
+            event_id=trouble.event_id,
+            merchant=trouble.merchant,
+        )
+    report.count("formats", history.counted["records"])
+    report.count("event-ids", history.counted["events"])
+    check_positions(history, report)
+    check_dead_letters(history, rules, report)
+    check_forwarded(history, report)
+    check_redriven(history, report)
+    check_shops(history, report)
+    for facts in history.merchants.values():
+        report.count("versions", 1 + len(facts.purchases))
+        check_once(facts, report)
+        if facts.partition not in history.incomplete:
+            check_sequences(facts, report)
+            check_causes(history, facts, report)
+            check_journal(facts, report)
+            check_trial(history, facts, report)
+            check_credits(facts, rules, report)
+            check_imports(history, facts, report)
+            check_adjustments(facts, report)
+            check_payments(history, facts, report)
+
+
+def check_positions(history: History, report: Report) -> None:
+    """Nothing is unread (unless workers run), and no position is beyond its topic's end."""
+    for (topic, partition), (first, count) in history.unread.items():
+        if not history.allow_lag:
+            place = (topic, partition, first)
+            report.fault("outcomes", f"{count} records from here on are not processed", place)
+    for partition, positions in history.positions.items():
+        for topic, position in positions.items():
+            report.count("positions")
+            end = history.ends.get((topic, partition))
+            if end is not None and position > end:
+                place = (topic, partition, position)
+                report.fault(
+                    "positions", f"the position is beyond the last record, {end - 1}", place
+                )
+
+
+def unprocessed(history: History, report: Report, place: Place, what: str, merchant: str) -> None:
+    """A record below its position that has no outcome: a fault of both."""
+    report.fault("outcomes", what, place, merchant=merchant or None)
+    position = history.positions[place[1]][place[0]]
+    report.fault(
+        "positions",
+        f"the position {position} is beyond it, and it has no outcome: {what}",
+        place,
+        merchant=merchant or None,
+    )
+
+
+def check_dead_letters(history: History, rules: Rules, report: Report) -> None:
+    """Every bad record once and whole; of good ones only refusals and unclaimed webhooks."""
+    report.count("dead-letters", history.counted["letters"])
+    report.count("outcomes", len(history.bad))
+    for place, digest in history.bad.items():
+        letters = history.letters.get(place, [])
+        why = history.bad_reasons[place]
+        if not letters:
+            report.fault("dead-letters", f"is bad ({why}) and no dead letter", place)
+            unprocessed(history, report, place, f"bad ({why}), and no dead letter", "")
+        elif letters[0].digest != digest:
+            report.fault("dead-letters", "its dead letter says something else", place)
+    for place, letters in history.letters.items():
+        if len(letters) > 1:
+            report.fault(
+                "dead-letters",
+                f"is a dead letter {len(letters)} times",
+                letters[1].place,
+            )
+        if place in history.foreign:
+            report.fault("dead-letters", "of a record of another partition", letters[0].place)
+        if history.is_read(*place) or history.allow_lag:
+            continue
+        if place[2] >= history.ends.get(place[:2], 0):
+            report.fault("dead-letters", "of a record that is not there", letters[0].place)
+        else:
+            what = f"the outcome of {place_text(*place)}, which is beyond the position"
+            report.fault("positions", what, letters[0].place)
+    for facts in history.complete():
+        told: dict[str, set[str]] = defaultdict(set)
+        for event in facts.events:
+            told[event.cause].add(event.kind)
+        for found in facts.every_input():
+            for letter in history.letters.get(found.place, ()):
+                odd = _objection_to(letter, found, told[found.name], facts, rules)
+                if odd is not None and not (letter.given_up and history.allow_lag):
+                    report.fault("dead-letters", odd, letter.place, merchant=facts.merchant)
+
+
+def _objection_to(
+    letter: DeadLetterFact, found: Input, told: set[str], facts: Facts, rules: Rules
+) -> str | None:
+    """A good record is a dead letter as a refused command, or a webhook that nobody claimed."""
+    command = found.said.command
+    if command in ("update", "refund"):
+        clock = (facts.row or {}).get("updated_at")
+        waited = clock is not None and micros(clock) >= letter.at + rules.expiry_us
+        full = sum(map(len, facts.inputs.values())) > rules.parked_max
+        if letter.given_up and (waited or full):
+            return other_than_parked(letter, found)
+    elif command not in ("create", "time"):
+        if letter.digest != found.digest:
+            return f"says something else than {found.name}"
+        did = told - {"trial.expired", "purchase.expired"}
+        return (
+            f"refused ({letter.reason}), and yet it did: {', '.join(sorted(did))}" if did else None
+        )
+    return f"of a good record ({command}): {letter.reason}"
+
+
+def check_forwarded(history: History, report: Report) -> None:
+    """A record on a wrong partition has one copy on the right one, and no other has any."""
+    for place, digest in history.foreign.items():
+        report.count("forwarded")
+        copies = history.copies.get(place, [])
+        if not copies:
+            report.fault("forwarded", "was not forwarded", place)
+            unprocessed(history, report, place, "on a wrong partition, and not forwarded", "")
+        elif copies[0][1] != digest:
+            report.fault("forwarded", "is the copy of a record with other bytes", copies[0][0])
+    for place, copies in history.copies.items():
+        # Someone who sends a dead letter again may send its headers, too.
+        first_is_dead = copies[0][0] in history.letters
+        if len(copies) > 1 and not first_is_dead:
+            what = f"{place_text(*place)} was forwarded {len(copies)} times"
+            report.fault("forwarded", what, copies[1][0])
+        if place not in history.foreign and history.is_read(*place) and not history.only:
+            what = f"a copy of {place_text(*place)}, which need not be forwarded"
+            report.fault("forwarded", what, copies[0][0])
+
+
+def check_sequences(facts: Facts, report: Report) -> None:
+    """1, 2, 3 without gap or double, rising in each topic, and as many as the row says."""
+    report.count("sequences", len(facts.events))
+    expected = 1
+    last: dict[tuple[str, int], int] = {}
+    for event in facts.events:
+        if event.sequence != expected:
+            what = f"sequence {event.sequence} where {expected} is next"
+            _fault_of(report, "sequences", what, event)
+        expected = event.sequence + 1
+        before = last.get(event.place[:2], -1)
+        if event.place[2] < before:
+            what = f"sequence {event.sequence} stands before lower ones"
+            _fault_of(report, "sequences", what, event)
+        last[event.place[:2]] = event.place[2]
+    if facts.events and expected - 1 != facts.sequence:
+        what = f"the last is {expected - 1}, by the row it is {facts.sequence}"
+        _fault_of(report, "sequences", what, facts.events[-1])
+    elif not facts.events and facts.sequence:
+        what = f"no events, by the row there are {facts.sequence}"
+        report.fault("sequences", what, facts.row_place, merchant=facts.merchant)
+
+
+_SAME = {
+    "purchase.failed": "no payment",
+    "purchase.expired": "no payment",
+    "credits.imported": "credits.purchased",
+    "trial.imported": "trial.started",
+}
+
+
+def check_once(facts: Facts, report: Report) -> None:
+    """Once: a trial starts and ends, a purchase is paid, fails or expires, an adjustment."""
+    seen: set[tuple[str, str]] = set()
+    for event in facts.events:
+        report.count("once")
+        if event.kind in ("purchase.refunded", "merchant.forgotten"):
+            continue
+        kind = _SAME.get(event.kind, event.kind)
+        if (kind, event.subject) in seen:
+            _fault_of(report, "once", f"{event.kind} again for {event.subject}", event)
+        seen.add((kind, event.subject))
+
+
+def check_causes(history: History, facts: Facts, report: Report) -> None:
+    """A cause is an input record of the merchant, or an origin that the journal has."""
+    names = {found.name for found in facts.every_input()}
+    origins = {(entry.origin, entry.correlation) for entry in facts.journal}
+    for event in facts.events:
+        report.count("causes")
+        place = parse_place(event.cause)
+        if place is None:
+            if event.origin_key not in origins:
+                what = f"{event.kind} came from {event.cause!r}, and no entry of the journal has it"
+                _fault_of(report, "journal", what, event)
+        elif event.cause not in names:
+            if place[2] < history.ends.get(place[:2], 0) and not history.is_read(*place):
+                what = f"{event.kind} is the outcome of {event.cause}, beyond the position"
+                _fault_of(report, "positions", what, event)
+            else:
+                what = f"its cause {event.cause} is no record of the merchant"
+                _fault_of(report, "causes", what, event)
+
+
+def check_journal(facts: Facts, report: Report) -> None:
+    """No entry twice, and positions that only rise."""
+    seen: set[object] = set()
+    reached: dict[str, int] = {}
+    for entry in facts.journal:
+        report.count("journal")
+        identity = (entry.said, entry.at)
+        if identity in seen:
+            what = f"{entry.said.command} is in the journal twice"
+            report.fault("journal", what, entry.place, merchant=facts.merchant)
+        seen.add(identity)
+        for topic, position in entry.positions.items():
+            if position < reached.get(topic, 0):
+                what = f"its position in {topic} is before that of an earlier entry"
+                report.fault("journal", what, entry.place, merchant=facts.merchant)
+            reached[topic] = position
+
+
+def check_trial(history: History, facts: Facts, report: Report) -> None:
+    """Started iff asked for, ended once at its end; the row says so, too."""
+    row = facts.row or {}
+    started = next((e for e in facts.events if e.kind == "trial.started"), None)
+    expired = next((e for e in facts.events if e.kind == "trial.expired"), None)
+    dated, left, past = imported_trial(facts)
+    report.count("trials", started is not None)
+    asked = [
+        found
+        for said, found in facts.said()
+        if said.command == "trial" and (found is None or found.place not in history.letters)
+    ]
+    if started is not None and not asked:
+        _fault_of(report, "trials", "nobody asked for this trial", started)
+    if started is None:
+        for found in asked:
+            if found is not None:
+                what = "the trial was asked for, not refused and not started"
+                report.fault("trials", what, found.place, merchant=facts.merchant)
+                unprocessed(history, report, found.place, what, facts.merchant)
+    if expired is not None:
+        end = started.told[4] if started is not None else left
+        if expired.told[4] != end:
+            _fault_of(report, "trials", "the trial ended that was never started so", expired)
+    for known, field in (
+        (started is not None or dated, "trial_started_at"),
+        (expired is not None or past is not None, "trial_expired"),
+    ):
+        if known != bool(row.get(field)):
+            what = f"{field} is {row.get(field)} in the row, and an event says otherwise"
+            report.fault("trials", what, facts.row_place, merchant=facts.merchant)
+
+
+def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
+    """The total is what was granted less what was paid back; each purchase is of a pack."""
+    granted: dict[str, Event] = {}
+    back: dict[str, int] = defaultdict(int)
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    total = 0
+    packs = {(credits, Decimal(amount)) for credits, amount in rules.packs.values()}
+    offered = offers(facts)
+    for event in facts.events:
+        kind, purchase, credits, amount, platform = event.told
+        if kind in GRANTS:
+            granted[purchase] = event
+            total += credits
+            row = facts.purchases.get(purchase)
+            if (credits, amount) not in packs | offered.get(purchase, set()):
+                _fault_of(report, "credits", f"{credits} credits for {amount} are no pack", event)
+            elif row is not None and (row["credits"], row["platform"]) != (credits, platform):
+                _fault_of(report, "credits", "the purchase's row says otherwise", event)
+        elif kind == "purchase.refunded":
+            total -= credits
+            back[purchase] += credits
+            sums[purchase] += amount or 0
+            grant = granted.get(purchase)
+            if grant is None:
+                _fault_of(report, "credits", "a refund of what was never granted", event)
+            elif credits < 0 or back[purchase] > grant.told[2] or sums[purchase] > _price(grant):
+                _fault_of(report, "credits", "more is paid back than was paid", event)
+    report.count("credits", len(granted))
+    recorded = (facts.row or {}).get("total_credits_purchased", 0)
+    if recorded != total:
+        what = f"the total is {recorded}, granted less paid back is {total}"
+        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+
+
+def check_adjustments(facts: Facts, report: Report) -> None:
+    """Each was asked for so, and the row holds their sum."""
+    asked = {
+        (str(uuid.uuid5(NAMESPACE, f"adjustment/{facts.merchant}/{said.key}")), said.number)
+        for said, _ in facts.said()
+        if said.command == "adjust"
+    }
+    total = 0
+    for event in facts.events:
+        if event.kind == "credits.adjusted":
+            total += event.told[2]
+            if event.told[1:3] not in asked:
+                _fault_of(report, "credits", "nobody asked for this adjustment", event)
+    recorded = (facts.row or {}).get("credits_adjusted", 0)
+    if recorded != total:
+        what = f"credits_adjusted is {recorded}, the adjustments add up to {total}"
+        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+
+
+def check_payments(history: History, facts: Facts, report: Report) -> None:
+    """Granted iff paid, paid back only when a refund came, expired or failed only if opened."""
+    paid: dict[str, Place | None] = {}
+    refunds: set[str] = set()
+    refunded: set[str | None] = set()
+    given_up: set[str] = set()
+    for said, found in facts.said():
+        report.count("outcomes")
+        if found is not None and history.letters.get(found.place):
+            given_up.add(said.charge)
+        elif said.command == "refund" and (said.amount is None or Decimal(said.amount)):
+            refunds.update((said.charge, said.purchase))
+            if not said.purchase:
+                refunded.add(said.charge)
+        elif said.command == "update" and said.text.lower() in PAID:
+            paid.setdefault(said.charge, found.place if found is not None else None)
+    granted = {e.told[1]: e for e in facts.events if e.kind in GRANTS}
+    for event in facts.events:
+        purchase = event.told[1]
+        if not purchase:
+            continue
+        charge = facts.purchases.get(purchase, {}).get("platform_charge_id")
+        if event.kind == "credits.purchased" and not {charge, purchase} & (paid.keys() | refunds):
+            _fault_of(report, "credits", "granted, and no payment came", event)
+        if event.kind == "purchase.refunded" and not {charge, purchase} & refunds:
+            _fault_of(report, "credits", "paid back, and no refund came", event)
+    for purchase, row in facts.purchases.items():
+        charge = row.get("platform_charge_id")
+        came = charge is not None and (charge in paid or charge in refunded)
+        if came and purchase not in granted and charge not in given_up:
+            what = f"purchase {purchase} was paid, and its credits were not granted"
+            place = paid.get(charge or "")
+            report.fault("credits", what, place, merchant=facts.merchant)
+            if place is not None:
+                unprocessed(history, report, place, what, facts.merchant)
+
+
+def _price(grant: Event) -> Decimal:
+    return grant.told[3] or Decimal(0)
+
+
+def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
+    report.fault(check, what, event.place, event_id=event.id, merchant=event.merchant)

@@ -1,0 +1,218 @@
+"""What a log says, sorted by whom it is about: the material of every check."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from billing_stream.audit.verify.inputs import Said
+from billing_stream.audit.verify.log_records import Place, partition_of
+from billing_stream.audit.verify.model_state import Told
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+
+
+class Input(NamedTuple):
+    """A good input record that its lane has read. `at` is its timestamp, in microseconds.
+
+    `digest`, of commands only, is what their dead letter must have when they are refused.
+    `redriven` is the dead letter it is a copy of, or empty.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    at: int
+    said: Said
+    digest: int = 0
+    redriven: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return self.topic, self.partition, self.offset
+
+    @property
+    def name(self) -> str:
+        """Where it is, as others name it: the id of a command that came from a topic."""
+        return self.said.command_id
+
+
+class Entry(NamedTuple):
+    """An entry of the journal; `positions` are those of the inputs when it was decided."""
+
+    place: Place
+    origin: str
+    correlation: str
+    at: int
+    positions: dict[str, int]
+    said: Said
+
+
+class Event(NamedTuple):
+    """A published event. `digest` is of its bytes."""
+
+    place: Place
+    id: str
+    merchant: str
+    sequence: int
+    cause: str
+    correlation: str
+    at: int
+    told: Told
+    digest: int
+
+    @property
+    def kind(self) -> str:
+        """The kind of event, e.g. trial.started."""
+        return self.told[0]
+
+    @property
+    def origin_key(self) -> tuple[str, str]:
+        """What an entry of the journal has in common with its events."""
+        return self.cause, self.correlation
+
+    @property
+    def subject(self) -> str:
+        """The purchase, or for a trial the merchant."""
+        return self.told[1] or self.merchant
+
+
+class DeadLetterFact(NamedTuple):
+    """A dead letter. `digest` is of key, value and headers of the record it keeps.
+
+    `given_up`: it may be the letter of a parked webhook, which says what was parked. `said` is
+    what such a letter says, or None: older ones said too little to be sent again.
+    """
+
+    place: Place
+    reason: str
+    digest: int
+    at: int
+    given_up: bool
+    said: Said | None = None
+
+
+class Action(NamedTuple):
+    """What someone did with a dead letter, by the ledger of `billing-stream dlq`."""
+
+    place: Place
+    letter: str
+    action: str
+    target: str | None
+    again: bool
+
+
+@dataclass(slots=True)
+class Facts:
+    """One merchant."""
+
+    merchant: str
+    partition: int
+    inputs: dict[str, list[Input]] = field(default_factory=dict)
+    journal: list[Entry] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    # Events after the cut: they belong to transactions later than the rows that were read.
+    later: int = 0
+    row: dict[str, Any] | None = None
+    row_place: Place | None = None
+    # What older rows said, by version: sequence, clock, total, parked.
+    passed: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    purchases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    adjustments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+    @property
+    def sequence(self) -> int:
+        """How many events there are by the merchant's row."""
+        return int((self.row or {}).get("sequence", 0))
+
+    @property
+    def version(self) -> int:
+        """How many changes there are by the merchant's row."""
+        return int((self.row or {}).get("version", 0))
+
+    def every_input(self) -> Iterator[Input]:
+        """The input records, topic by topic."""
+        for found in self.inputs.values():
+            yield from found
+
+    def said(self) -> Iterator[tuple[Said, Input | None]]:
+        """All commands, of topics and of the journal."""
+        for found in self.every_input():
+            yield found.said, found
+        for entry in self.journal:
+            yield entry.said, None
+
+
+class ReadViolation(NamedTuple):
+    """A fault that shows while reading: of which check, what, where."""
+
+    check: str
+    what: str
+    place: Place | None = None
+    event_id: str | None = None
+    merchant: str | None = None
+
+
+@dataclass
+class History:
+    """Everything that was read. `allow_lag`: more may have happened than was read."""
+
+    topics: Topics
+    partitions: int
+    allow_lag: bool
+    # Only one merchant was read: of the records of others nothing is known.
+    only: bool = False
+    merchants: dict[str, Facts] = field(default_factory=dict)
+    # Per partition: topic -> up to where it was read by the lane.
+    positions: dict[int, dict[str, int]] = field(default_factory=dict)
+    # Per input partition: the place after its last record.
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    bad: dict[Place, int] = field(default_factory=dict)
+    bad_reasons: dict[Place, str] = field(default_factory=dict)
+    letters: dict[Place, list[DeadLetterFact]] = field(default_factory=dict)
+    # Good records of other partitions: their places and digests; copies by where from.
+    foreign: dict[Place, int] = field(default_factory=dict)
+    copies: dict[Place, list[tuple[Place, int]]] = field(default_factory=dict)
+    # Dead letters by place, each with the first of its line: the letter that names it stands in
+    # the header of its copies. Copies by place; copies of what a copy before had carried out.
+    lines: dict[str, str] = field(default_factory=dict)
+    redriven: dict[str, str] = field(default_factory=dict)
+    repeated: dict[Place, int] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
+    # Per input partition: the first record beyond the position, and how many there are.
+    unread: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    ids: dict[str, Event] = field(default_factory=dict)
+    shops: dict[str, str] = field(default_factory=dict)
+    shop_records: dict[str, str] = field(default_factory=dict)
+    registered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unregistered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    troubles: list[ReadViolation] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+    # Topics whose oldest records are gone, in some partition.
+    cut: set[str] = field(default_factory=set)
+    # Partitions whose inputs or journal do not begin at the beginning any more.
+    incomplete: set[int] = field(default_factory=set)
+
+    def facts(self, merchant: str) -> Facts:
+        """What is known of a merchant, made when it is new."""
+        found = self.merchants.get(merchant)
+        if found is None:
+            found = Facts(merchant, partition_of(merchant, self.partitions))
+            self.merchants[merchant] = found
+        return found
+
+    def is_read(self, topic: str, partition: int, offset: int) -> bool:
+        """Whether the lane's committed position is beyond the record."""
+        return offset < self.positions.get(partition, {}).get(topic, 0)
+
+    def complete(self) -> Iterator[Facts]:
+        """The merchants whose whole history is there."""
+        for facts in self.merchants.values():
+            if facts.partition not in self.incomplete:
+                yield facts
+
+    def input_topics(self) -> list[str]:
+        """Full names of the inputs that are about merchants."""
+        return [self.topics.name(t) for t in names.INPUTS if t != names.SHOPS]

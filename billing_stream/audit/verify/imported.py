@@ -1,0 +1,84 @@
+"""What must hold of merchants that came from the service before this one."""
+
+from collections import defaultdict
+from decimal import Decimal
+
+from billing_stream.audit.verify.facts import Event, Facts, History
+from billing_stream.audit.verify.report import Report
+
+GRANTS = ("credits.purchased", "credits.imported")
+
+
+def check_imports(history: History, facts: Facts, report: Report) -> None:
+    """Brought in iff a command says so, and what a command says is here."""
+    brought = [
+        said.old
+        for said, found in facts.said()
+        if said.old is not None and (found is None or found.place not in history.letters)
+    ]
+    trials = {(old.started, old.ends) for old in brought if old.used}
+    paid = {
+        (purchase.id, purchase.credits, Decimal(purchase.amount), purchase.platform)
+        for old in brought
+        for purchase in old.purchases
+        if purchase.status == "completed"
+    }
+    granted = set()
+    for event in facts.events:
+        if event.kind in GRANTS:
+            granted.add(event.told[1])
+        if event.kind == "credits.imported" and event.told[1:] not in paid:
+            _fault_of(report, "credits", "imported, and no import says so", event)
+        report.count("trials", event.kind == "trial.imported")
+        if event.kind == "trial.imported" and event.told[4] not in trials:
+            _fault_of(report, "trials", "imported, and no import says so", event)
+    for purchase in sorted({purchase for purchase, *_ in paid} - granted):
+        what = f"purchase {purchase} was imported as paid, and its credits were not granted"
+        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+    if trials and (facts.row or {}).get("trial_available", True):
+        what = "an import says that the trial was used, and it is available"
+        report.fault("trials", what, facts.row_place, merchant=facts.merchant)
+
+
+def mark_refused(history: History) -> None:
+    """An import with a purchase that is another merchant's here is refused: it names this one."""
+    owners = {
+        purchase: facts.merchant
+        for facts in history.merchants.values()
+        for purchase in facts.purchases
+    }
+    for facts in history.merchants.values():
+        for queue in facts.inputs.values():
+            for index, found in enumerate(queue):
+                if found.said.old is None or found.place not in history.letters:
+                    continue
+                for purchase in found.said.old.purchases:
+                    if history.only or owners.get(purchase.id, facts.merchant) != facts.merchant:
+                        said = found.said._replace(purchase=purchase.id)
+                        queue[index] = found._replace(said=said)
+                        break
+
+
+def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
+    """Of a trial that was brought in: whether its start is known, its end that is left to be told,
+    and its end that was past by then.
+    """
+    for event in facts.events:
+        if event.kind == "trial.imported" and isinstance(event.told[4], tuple):
+            started, ends = event.told[4]
+            past = ends is not None and ends <= event.at
+            return started is not None, None if past else ends, ends if past else None
+    return False, None, None
+
+
+def offers(facts: Facts) -> dict[str, set[tuple[int, Decimal | None]]]:
+    """By purchase, the credits and amounts that imports give it: they need not be of a pack."""
+    found: dict[str, set[tuple[int, Decimal | None]]] = defaultdict(set)
+    for said, _ in facts.said():
+        for purchase in said.old.purchases if said.old is not None else ():
+            found[purchase.id].add((purchase.credits, Decimal(purchase.amount)))
+    return found
+
+
+def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
+    report.fault(check, what, event.place, event_id=event.id, merchant=event.merchant)

@@ -1,0 +1,269 @@
+"""Input records, read once more: what each says, or why it is bad.
+
+Written from the contract. msgspec is used to get from bytes to dicts, and for no more.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Raw
+
+from billing_stream.audit.verify.log_records import micros_of
+from billing_stream.audit.verify.releases import FIELDS, Old, read_old
+from billing_stream.records import topics as names
+
+FORWARDED_TOPIC = "billing-forwarded-topic"
+FORWARDED_FROM = "billing-forwarded-from"
+REDRIVEN_FROM = "billing-redriven-from"
+REDRIVEN_FROM_CHARS_MAX = 300
+PLATFORMS = ("shopify", "stripe", "custom")
+# Every field of an input that means something, for records with unreadable other fields.
+_KNOWN = (
+    "command",
+    "merchant_id",
+    "platform_name",
+    "platform",
+    "domain",
+    "charge_id",
+    "status",
+    "purchase_id",
+    "amount",
+    "pack",
+    "return_url",
+    "idempotency_key",
+    "checkout_url",
+    "reason",
+    "command_id",
+    "credits",
+    "to",
+    "gone",
+    *FIELDS,
+)
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_KEY = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+
+_Moment = Annotated[datetime, Meta(tz=True)]
+ADJUSTMENT_MAX = 1_000_000
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_decode_raw = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class Said(NamedTuple):
+    """A command, whatever way it came. What it has no use for is empty."""
+
+    command: str
+    merchant: str
+    command_id: str = ""
+    charge: str = ""
+    purchase: str = ""
+    # The status, the pack, the reason or the domain: what this command has one of.
+    text: str = ""
+    platform: str = ""
+    url: str = ""
+    key: str | None = None
+    amount: str | None = None
+    # The credits of an adjustment; the time a clock is moved to.
+    number: int = 0
+    # The merchant as the service before this one had it.
+    old: Old | None = None
+
+
+class Shop(NamedTuple):
+    """A record of `billing.shops.v1`; `gone`: the shop is the merchant's no longer."""
+
+    name: str
+    merchant: str
+    gone: bool = False
+
+
+class Bad(ValueError):
+    """The record cannot be understood: it belongs into the dead letters."""
+
+
+def read(topic: str, value: bytes | None, place: str, bytes_max: int) -> Said | Shop:
+    """What a record of `topic` (its name without prefix) says. Raises Bad."""
+    if value is None:
+        raise Bad("the value is null")
+    if len(value) > bytes_max:
+        raise Bad(f"the value has more than {bytes_max} bytes")
+    data = _payload(value)
+    if topic == names.PURCHASE_UPDATED:
+        status = _text(data, "status", 64)
+        said = Said("update", _uuid(data), place, _text(data, "charge_id"), text=status)
+    elif topic == names.PURCHASE_REFUNDED:
+        charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
+        amount = _money(data.get("amount"))
+        said = Said("refund", _uuid(data), place, charge, purchase, amount=amount)
+    elif topic == names.MERCHANT_CREATED:
+        platform, domain = _text(data, "platform_name"), _text(data, "domain")
+        said = Said("create", _uuid(data), place, text=domain, platform=platform)
+    elif topic == names.SHOPS:
+        return _shop(data)
+    elif topic == names.COMMANDS:
+        said = command(data, place)
+    else:
+        raise Bad(f"no records of topic {topic!r} are known")
+    if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in said):
+        raise Bad("a field contains a NUL character")
+    return said
+
+
+def command(data: Mapping[str, Any], command_id: str | None = None) -> Said:
+    """A command of `billing.commands.v1` or of the journal, which has its own id. Raises Bad."""
+    name = data.get("command")
+    merchant = _uuid(data)
+    own = _text(data, "command_id", 1 << 20, default="", least=0)
+    source = own if command_id is None else command_id
+    if name == "create_merchant":
+        platform, domain = _text(data, "platform"), _text(data, "domain")
+        return Said("create", merchant, source, text=domain, platform=platform)
+    if name == "start_trial":
+        return Said("trial", merchant, source, key=_key(data))
+    if name == "reserve_purchase":
+        pack, url = _text(data, "pack"), _text(data, "return_url", 2048, default="/")
+        platform = _text(data, "platform")
+        if platform not in PLATFORMS:
+            raise Bad("the platform is none that is known")
+        return Said(
+            "reserve", merchant, source, text=pack, platform=platform, url=url, key=_key(data)
+        )
+    if name == "attach_charge":
+        charge, url = _text(data, "charge_id"), _text(data, "checkout_url", 2048)
+        return Said("attach", merchant, source, charge, _purchase(data), url=url)
+    if name == "fail_purchase":
+        reason = _text(data, "reason")
+        return Said("fail", merchant, source, purchase=_purchase(data), text=reason)
+    if name == "update_charge":
+        charge, status = _text(data, "charge_id"), _text(data, "status")
+        return Said("update", merchant, source, charge, text=status)
+    if name == "refund_charge":
+        charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
+        amount = data.get("amount")
+        if amount is not None and not (isinstance(amount, str) and _AMOUNT.fullmatch(amount)):
+            raise Bad("the amount is no sum of money")
+        return Said("refund", merchant, source, charge, purchase, amount=amount)
+    if name == "pass_time":
+        return Said("time", merchant, source)
+    if name == "adjust_credits":
+        key = _key(data)
+        if key is None:
+            raise Bad("an adjustment has an idempotency key")
+        reason, credits = _text(data, "reason"), _credits(data)
+        return Said("adjust", merchant, source, text=reason, key=key, number=credits)
+    if name == "forget_merchant":
+        return Said("forget", merchant, source)
+    if name == "move_clock":
+        return Said("clock", merchant, source, number=_moment(data))
+    if name == "import_merchant":
+        return _import(data, merchant, source)
+    raise Bad(f"no command {name!r} is known")
+
+
+def _import(data: Mapping[str, Any], merchant: str, source: str) -> Said:
+    platform, domain = (
+        "" if data.get(name) is None else _text(data, name) for name in ("platform", "domain")
+    )
+    try:
+        old = read_old(data)
+    except ValueError as error:
+        raise Bad(str(error)) from None
+    return Said("import", merchant, source, text=domain, platform=platform, old=old)
+
+
+def _payload(value: bytes) -> Mapping[str, Any]:
+    try:
+        whole = _decode(value)
+    except (ValueError, RecursionError, InvalidOperation):
+        return _known_fields(value)
+    if not isinstance(whole, dict):
+        raise Bad("not an object")
+    payload = whole.get("data", whole)
+    if not isinstance(payload, dict):
+        raise Bad("the data are not an object")
+    return payload
+
+
+def _known_fields(value: bytes) -> dict[str, Any]:
+    """Fields that a producer adds are ignored, also when nobody could read them."""
+    try:
+        whole = _decode_raw(value)
+        payload = _decode_raw(whole["data"]) if "data" in whole else whole
+        return {name: _decode(payload[name]) for name in _KNOWN if name in payload}
+    except (ValueError, RecursionError, InvalidOperation) as error:
+        raise Bad(str(error)) from None
+
+
+def _text(
+    data: Mapping[str, Any], name: str, longest: int = 255, *, default: Any = None, least: int = 1
+) -> str:
+    value = data.get(name, default)
+    if not isinstance(value, str) or not least <= len(value) <= longest:
+        raise Bad(f"{name} is not a text of {least} to {longest} characters")
+    return value
+
+
+def _uuid(data: Mapping[str, Any], name: str = "merchant_id") -> str:
+    value = data.get(name)
+    if not isinstance(value, str) or _UUID.fullmatch(value) is None:
+        raise Bad(f"{name} is no uuid")
+    return value.lower()
+
+
+def _purchase(data: Mapping[str, Any], *, optional: bool = False) -> str:
+    if optional and data.get("purchase_id") is None:
+        return ""
+    return _uuid(data, "purchase_id")
+
+
+def _key(data: Mapping[str, Any]) -> str | None:
+    value = data.get("idempotency_key")
+    if value is not None and not (isinstance(value, str) and _KEY.fullmatch(value)):
+        raise Bad("the idempotency key is none")
+    return value
+
+
+def _credits(data: Mapping[str, Any]) -> int:
+    value = data.get("credits")
+    if type(value) is not int or not 0 < abs(value) <= ADJUSTMENT_MAX:
+        raise Bad("the credits are no adjustment")
+    return value
+
+
+def _moment(data: Mapping[str, Any]) -> int:
+    try:
+        return micros_of(msgspec.convert(data.get("to"), _Moment))
+    except msgspec.ValidationError:
+        raise Bad("to is no time") from None
+
+
+def _money(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        raise Bad("the amount is no sum of money")
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise Bad("the amount is no sum of money") from None
+    text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
+    if _AMOUNT.fullmatch(text) is None:
+        raise Bad("the amount is no sum of money")
+    return text
+
+
+def _shop(data: Mapping[str, Any]) -> Shop:
+    fields = [data.get(name) for name in ("platform", "domain", "merchant_id")]
+    if not all(isinstance(field, str) for field in fields):
+        raise Bad("a shop is platform, domain and merchant_id")
+    platform, domain, merchant = map(str, fields)
+    gone = data.get("gone", False)
+    if not isinstance(gone, bool):
+        raise Bad("a shop is gone or not")
+    return Shop(f"{platform}:{domain}".lower(), merchant, gone)

@@ -1,0 +1,396 @@
+"""From records to facts: every topic of ours, one record at a time.
+
+The changelog of `billing_records` comes first: it says how far the lanes were (positions,
+and each merchant's sequence and version), which is the cut at which everything is judged.
+"""
+
+import base64
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from billing_stream.audit.verify import imported, inputs, redriven
+from billing_stream.audit.verify.facts import (
+    Action,
+    DeadLetterFact,
+    Entry,
+    Event,
+    History,
+    Input,
+    ReadViolation,
+)
+from billing_stream.audit.verify.inputs import Bad, Said, Shop
+from billing_stream.audit.verify.log_records import Place, Record, micros, parse_place, place_text
+from billing_stream.audit.verify.model_state import Rules, Told
+from billing_stream.audit.verify.row_versions import purchase_of, require_known
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+
+POSITION = "\0position/"
+# What was parked, as its dead letter says it; older ones said the same of every kind.
+_PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
+_OLD = {"merchant_id", "charge_id", "status"}
+_UNREADABLE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    InvalidOperation,
+    RecursionError,
+)
+
+_decode = msgspec.json.Decoder().decode
+Handler = Callable[[Record], None]
+
+
+class Reader:
+    """Takes records, in any order between topics after the first changelog."""
+
+    def __init__(self, history: History, rules: Rules, only: str | None = None) -> None:
+        self.history = history
+        self._rules = rules
+        self._only = only
+        self._versions: dict[str, tuple[int, int]] = {}
+        topics = history.topics
+        self._bases = {topics.name(base): base for base in names.INPUTS}
+        self._handlers: dict[str, Handler] = dict.fromkeys(self._bases, self._input)
+        for kind in names.EVENT_TYPES:
+            self._handlers[topics.name(names.event_type(kind))] = self._event_of(kind)
+        self._handlers[topics.name(names.JOURNAL)] = self._entry
+        self._handlers[topics.name(names.DEAD_LETTERS)] = self._letter
+        self._handlers[topics.name(names.DEAD_LETTER_ACTIONS)] = self._action
+        self._handlers[topics.changelog(names.BILLING_RECORDS)] = self._merchant_row
+        self._handlers[topics.changelog(names.CREDIT_PURCHASES)] = self._purchase_row
+        self._handlers[topics.changelog(names.CREDIT_ADJUSTMENTS)] = self._adjustment_row
+        self._handlers[topics.changelog(names.IDEMPOTENCY_KEYS)] = self._key_row
+        self._handlers[topics.changelog(names.SHOPS_TABLE)] = self._shop_row
+
+    @staticmethod
+    def stages(topics: Topics) -> tuple[list[str], list[str]]:
+        """The topics to be read first, and those to be read when their ends are known."""
+        first = [topics.changelog(names.BILLING_RECORDS)]
+        return first, [topic.name for topic in topics.all() if topic.name not in first]
+
+    def take(self, record: Record) -> None:
+        """Sort one record in; one of ours that cannot be read is a fault."""
+        self.history.counted["records"] += 1
+        try:
+            self._handlers[record.topic](record)
+        except _UNREADABLE as error:
+            what = f"cannot be read: {type(error).__name__}: {error}"
+            self._trouble("formats", what, record)
+
+    def finish(self) -> None:
+        """Everything was read: leave out what is later than the cut, or was done before."""
+        redriven.leave_out_repeated(self.history)
+        imported.mark_refused(self.history)
+        for facts in self.history.merchants.values():
+            facts.events.sort(key=lambda event: event.sequence)
+            if self.history.allow_lag:
+                kept = [event for event in facts.events if event.sequence <= facts.sequence]
+                facts.later = len(facts.events) - len(kept)
+                facts.events = kept
+
+    def _trouble(self, check: str, what: str, record: Record, merchant: str | None = None) -> None:
+        place = (record.topic, record.partition, record.offset)
+        self.history.troubles.append(ReadViolation(check, what, place, merchant=merchant))
+
+    def _skips(self, merchant: str) -> bool:
+        return self._only is not None and merchant != self._only
+
+    # -- inputs
+
+    def _input(self, record: Record) -> None:
+        history, place = self.history, (record.topic, record.partition, record.offset)
+        history.ends[place[:2]] = record.offset + 1
+        history.counted["inputs"] += 1
+        came_from = _header(record, inputs.FORWARDED_FROM)
+        base = self._bases[record.topic]
+        letter = redriven.letter_of(record) if base == names.COMMANDS else ""
+        if letter and came_from is None:
+            history.redriven[place_text(*place)] = letter
+        if came_from is not None and base == names.COMMANDS:
+            source = parse_place(came_from)
+            if source is not None:
+                history.copies.setdefault(source, []).append((place, hash(record.value)))
+        if base == names.COMMANDS:
+            base = _header(record, inputs.FORWARDED_TOPIC) or base
+        if not history.is_read(*place):
+            first, count = history.unread.get(place[:2], (record.offset, 0))
+            history.unread[place[:2]] = (first, count + 1)
+            return
+        try:
+            said = inputs.read(base, record.value, place_text(*place), self._rules.record_bytes_max)
+        except Bad as error:
+            history.bad[place] = _digest(record.key, record.value, record.headers)
+            history.bad_reasons[place] = str(error)
+            return
+        if isinstance(said, Shop):
+            if base == names.SHOPS:
+                self._shop(said)
+            return
+        if self._skips(said.merchant):
+            return
+        facts = history.facts(said.merchant)
+        if facts.partition != record.partition:
+            history.foreign[place] = hash(record.value)
+            return
+        whole = base == names.COMMANDS or letter
+        digest = _digest(record.key, record.value, record.headers) if whole else 0
+        found = Input(*place, record.timestamp * 1000, said, digest, letter)
+        facts.inputs.setdefault(record.topic, []).append(found)
+
+    def _shop(self, shop: Shop) -> None:
+        """Whose it is by the last that was said; it may be another merchant's that goes."""
+        history, of = self.history, (shop.name, shop.merchant)
+        if not shop.gone:
+            history.shop_records[shop.name] = shop.merchant
+            history.registered[of] += 1
+            return
+        history.unregistered[of] += 1
+        if history.shop_records.get(shop.name) == shop.merchant:
+            del history.shop_records[shop.name]
+
+    # -- outcomes
+
+    def _event_of(self, kind: str) -> Handler:
+        def take(record: Record) -> None:
+            self._event(kind, record)
+
+        return take
+
+    def _event(self, kind: str, record: Record) -> None:
+        envelope = _decode(record.value or b"")
+        data = envelope["data"]
+        merchant = data["merchant_id"]
+        self.history.counted["events"] += 1
+        event = Event(
+            (record.topic, record.partition, record.offset),
+            envelope["event_id"],
+            merchant,
+            int(_header(record, "sequence") or ""),
+            _header(record, "cause") or "",
+            envelope["correlation_id"],
+            micros(envelope["timestamp"]),
+            _told(kind, data),
+            hash(record.value),
+        )
+        if envelope["event_type"] != names.event_type(kind):
+            self._trouble("formats", f"its type is {envelope['event_type']!r}", record, merchant)
+        if record.key != merchant.encode():
+            self._trouble("formats", "its key is not the merchant", record, merchant)
+        first = self.history.ids.setdefault(event.id, event)
+        if first is not event:
+            same = "the same bytes" if first.digest == event.digest else "other bytes"
+            what = f"the id of {place_text(*first.place)} again, with {same}"
+            trouble = ReadViolation("event-ids", what, event.place, event.id, merchant)
+            self.history.troubles.append(trouble)
+        if not self._skips(merchant):
+            self.history.facts(merchant).events.append(event)
+
+    def _entry(self, record: Record) -> None:
+        value = _decode(record.value or b"")
+        said = inputs.command(value["command"])
+        self.history.counted["entries"] += 1
+        if self._skips(said.merchant):
+            return
+        entry = Entry(
+            (record.topic, record.partition, record.offset),
+            value["origin"],
+            value["correlation_id"],
+            micros(value["now"]),
+            value["positions"],
+            said,
+        )
+        facts = self.history.facts(said.merchant)
+        if record.partition != facts.partition:
+            what = f"is of a merchant of partition {facts.partition}"
+            self._trouble("journal", what, record, said.merchant)
+        facts.journal.append(entry)
+
+    def _letter(self, record: Record) -> None:
+        value = _decode(record.value or b"")
+        source: Place = (value["topic"], value["partition"], value["offset"])
+        self.history.counted["letters"] += 1
+        key, raw = _bytes(value["key"]), _bytes(value["value"])
+        headers = [(name, _bytes(text)) for name, text in value["headers"]]
+        place, line = redriven.line_of(record, headers)
+        self.history.lines[place] = line
+        if source[2] < 0 or source[0] not in self._bases:
+            return
+        given_up, said = False, None
+        if not headers and raw is not None:
+            given_up, said = self._given_up(source, raw)
+        letter = DeadLetterFact(
+            (record.topic, record.partition, record.offset),
+            value["reason"],
+            _digest(key, raw, headers),
+            micros(value["timestamp"]),
+            given_up,
+            said,
+        )
+        self.history.letters.setdefault(source, []).append(letter)
+
+    def _given_up(self, source: Place, value: bytes) -> tuple[bool, Said | None]:
+        """Whether it may be what was parked of a webhook, and what it says when sent again."""
+        base = self._bases[source[0]]
+        try:
+            fields = set(_decode(value))
+            if fields == _OLD and base != names.PURCHASE_UPDATED:
+                return True, None
+            said = inputs.read(base, value, place_text(*source), self._rules.record_bytes_max)
+        except (ValueError, TypeError, RecursionError):
+            return False, None
+        if not isinstance(said, Said) or not fields <= _PARKED:
+            return False, None
+        return said.command in ("update", "refund"), said
+
+    def _action(self, record: Record) -> None:
+        value = _decode(record.value or b"")
+        micros(value["at"])
+        for name in ("by", "reason"):
+            if not isinstance(value[name], str) or not value[name]:
+                raise ValueError(f"{name} is missing")
+        action = Action(
+            (record.topic, record.partition, record.offset),
+            value["letter"],
+            value["action"],
+            value["target"],
+            value["again"],
+        )
+        self.history.actions.append(action)
+
+    # -- tables
+
+    def _merchant_row(self, record: Record) -> None:
+        key = (record.key or b"").decode()
+        require_known(record)
+        if key.startswith("\0"):
+            self._position(key, record)
+            return
+        if self._skips(key):
+            return
+        facts = self.history.facts(key)
+        if record.value is None:
+            facts.row = None
+            self._trouble("versions", "the row was deleted", record, key)
+            return
+        row = _decode(record.value)
+        if row["merchant_id"] != key:
+            self._trouble("formats", "its key is not its merchant", record, key)
+        facts.row = row
+        facts.row_place = (record.topic, record.partition, record.offset)
+        version, sequence = row.get("version", 0), row.get("sequence", 0)
+        self._rising(key, version, sequence, record, key)
+        total, parked = row.get("total_credits_purchased", 0), len(row.get("parked", ()))
+        facts.passed[version] = (sequence, micros(row["updated_at"]), total, parked)
+
+    def _position(self, key: str, record: Record) -> None:
+        if not key.startswith(POSITION):
+            return
+        topic, position = key.removeprefix(POSITION), int(record.value or b"")
+        positions = self.history.positions.setdefault(record.partition, {})
+        before = positions.get(topic, 0)
+        if position < before:
+            what = f"the position in {topic}[{record.partition}] went back, {before} to {position}"
+            self._trouble("positions", what, record)
+        positions[topic] = position
+
+    def _purchase_row(self, record: Record) -> None:
+        key, state = (record.key or b"").decode(), require_known(record)
+        if record.value is None:
+            self._trouble("versions", f"the row of purchase {key} was deleted", record)
+            return
+        row = purchase_of(_decode(record.value), state)
+        merchant = row["merchant_id"]
+        if self._skips(merchant):
+            return
+        facts = self.history.facts(merchant)
+        self._rising(key, row.get("version", 0), 0, record, merchant)
+        if row["id"] != key:
+            self._trouble("formats", "its key is not its purchase", record, merchant)
+        if not self.history.allow_lag or row.get("version", 0) <= facts.version:
+            facts.purchases[key] = row
+
+    def _adjustment_row(self, record: Record) -> None:
+        require_known(record)
+        key, row = (record.key or b"").decode(), _decode(record.value or b"")
+        merchant = row["merchant_id"]
+        if self._skips(merchant):
+            return
+        facts = self.history.facts(merchant)
+        self._rising(key, row["version"], 0, record, merchant)
+        if row["id"] != key:
+            self._trouble("formats", "its key is not its adjustment", record, merchant)
+        if not self.history.allow_lag or row["version"] <= facts.version:
+            facts.adjustments[key] = row
+
+    def _rising(self, key: str, version: int, sequence: int, record: Record, merchant: str) -> None:
+        before = self._versions.get(key, (0, 0))
+        if version <= before[0] or sequence < before[1]:
+            what = (
+                f"version {version}, sequence {sequence} after version {before[0]}, "
+                f"sequence {before[1]}"
+            )
+            self._trouble("versions", what, record, merchant)
+        self._versions[key] = (version, sequence)
+
+    def _key_row(self, record: Record) -> None:
+        require_known(record)
+        merchant, _, key = (record.key or b"").decode().partition("/")
+        if self._skips(merchant):
+            return
+        keys = self.history.facts(merchant).keys
+        if record.value is None:
+            keys.discard(key)
+        else:
+            keys.add(key)
+
+    def _shop_row(self, record: Record) -> None:
+        require_known(record)
+        shop = (record.key or b"").decode()
+        if record.value is None:
+            self.history.shops.pop(shop, None)
+        else:
+            self.history.shops[shop] = record.value.decode()
+
+
+def _told(kind: str, data: dict[str, Any]) -> Told:
+    if kind == "trial.started":
+        return kind, "", data["credits"], None, micros(data["ends_at"])
+    if kind == "trial.expired":
+        return kind, "", 0, None, micros(data["expired_at"])
+    if kind == "credits.adjusted":
+        return kind, data["adjustment_id"], data["credits"], None, data["reason"]
+    if kind == "merchant.forgotten":
+        return kind, "", 0, None, ""
+    if kind == "trial.imported":
+        times = (data["started_at"], data["ends_at"])
+        return kind, "", 0, None, tuple(None if at is None else micros(at) for at in times)
+    purchase = data["purchase_id"]
+    if kind == "purchase.failed":
+        return kind, purchase, 0, None, data["reason"].lower()
+    if kind == "purchase.expired":
+        return kind, purchase, 0, None, ""
+    amount = data["amount"]
+    if not isinstance(amount, str):
+        raise TypeError("the amount is not a text")
+    platform = "" if kind == "purchase.refunded" else data["platform"]
+    return kind, purchase, data["credits"], Decimal(amount), platform
+
+
+def _header(record: Record, name: str) -> str | None:
+    for key, value in record.headers:
+        if key == name:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
+
+
+def _digest(key: bytes | None, value: bytes | None, headers: Any) -> int:
+    return hash((key, value, tuple((name, content) for name, content in headers)))

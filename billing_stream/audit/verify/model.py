@@ -1,0 +1,381 @@
+"""The contract as a plain state machine: one merchant, one command, what must come of it.
+
+It shares nothing with the code that it judges. Times are microseconds since the epoch.
+"""
+
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+
+from billing_stream.audit.verify.inputs import Said
+from billing_stream.audit.verify.model_state import (
+    FORGOTTEN,
+    NAMESPACE,
+    PAID,
+    AdjustmentState,
+    PurchaseState,
+    Rules,
+    State,
+    Told,
+    Waiting,
+)
+from billing_stream.audit.verify.releases import Old, OldPurchase
+
+
+class Step:
+    """What one command does: the state after it and what must have been told."""
+
+    __slots__ = ("_rules", "changed", "events", "given_up", "now", "refusal", "shops", "state")
+
+    def __init__(self, rules: Rules, before: State, said: Said, at_us: int) -> None:
+        self._rules = rules
+        self.state = before.copy()
+        clock = before.clock
+        # A merchant's time never goes back.
+        self.now = at_us if clock is None or at_us > clock else clock
+        self.events: list[Told] = []
+        self.given_up: list[Waiting] = []
+        self.shops: list[str] = []
+        self.refusal: str | None = None
+        self.changed = False
+        if said.command == "clock":
+            self._move_clock(said, at_us)
+        self._let_time_pass()
+        self._carry_out(said)
+        if self.changed:
+            self.state.version += 1
+            self.state.sequence += len(self.events)
+            self.state.clock = self.now
+
+    def _let_time_pass(self) -> None:
+        """What fell due happens before the command: no late timer changes an outcome."""
+        me, now = self.state, self.now
+        if me.ends is not None and not me.ended and me.ends <= now:
+            me.ended = True
+            self._tell("trial.expired", "", 0, None, me.ends)
+        while me.pending and me.pending[0][0] <= now:
+            purchase = me.pending[0][1]
+            bought = me.purchases[purchase]
+            expired = bought._replace(status="expired")
+            if bought.url is None:
+                expired = expired._replace(no_checkout="expired")
+            self._put(purchase, expired)
+            self._tell("purchase.expired", purchase)
+        if me.parked and me.parked[0].at + self._rules.expiry_us <= now:
+            limit = now - self._rules.expiry_us
+            self.given_up += [waiting for waiting in me.parked if waiting.at <= limit]
+            me.parked = tuple(waiting for waiting in me.parked if waiting.at > limit)
+            self.changed = True
+
+    def _move_clock(self, said: Said, at_us: int) -> None:
+        me, rules = self.state, self._rules
+        if not rules.test_clock or said.number > at_us + rules.ahead_us:
+            self.refusal = "CLOCK_REFUSED"
+        elif me.created is None:
+            self.refusal = "MERCHANT_NOT_FOUND"
+        elif said.number > self.now:
+            self.now, self.changed = said.number, True
+
+    def _carry_out(self, said: Said) -> None:
+        command = said.command
+        if command == "update":
+            self._update(said)
+        elif command == "refund":
+            known = said.purchase if said.purchase in self.state.purchases else None
+            self._hear(said, "refund", "refunded", known)
+        elif command == "create":
+            self._create(said)
+        elif command == "import" and said.old is not None:
+            self._bring_in(said, said.old)
+        elif command in ("time", "clock"):
+            return
+        elif self.state.created is None:
+            self.refusal = "MERCHANT_NOT_FOUND"
+        elif command == "adjust":
+            self._adjust(said)
+        elif command == "forget":
+            self._forget()
+        elif command in ("trial", "reserve") and self.state.forgotten is not None:
+            self.refusal = "MERCHANT_NOT_FOUND"
+        elif command == "trial":
+            self._once(said, ("trial",), self._start_trial)
+        elif command == "reserve":
+            self._once(said, (said.text, said.platform, said.url), self._reserve)
+        elif said.purchase not in self.state.purchases:
+            self.refusal = "PURCHASE_NOT_FOUND"
+        elif command == "attach":
+            self._attach(said)
+        else:
+            self._no_checkout(said)
+
+    def _create(self, said: Said) -> None:
+        me, shop = self.state, (said.platform.lower(), said.text.lower())
+        if me.created is not None and (me.platform, me.domain) == shop:
+            return
+        new = ":".join(shop)
+        former = [name for name in self._shops() if name != new]
+        # Of very many, the oldest go.
+        me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
+        me.forgotten = None
+        me.platform, me.domain = shop
+        if me.created is None:
+            me.created = self.now
+        self.shops.append(":".join(shop))
+        self.changed = True
+
+    def _bring_in(self, said: Said, old: Old) -> None:
+        """What is not known here comes in, once; what happened here stays."""
+        me = self.state
+        if said.purchase:
+            self.refusal = "PURCHASE_NOT_FOUND"
+            return
+        if me.created is None or old.created < me.created:
+            me.created, self.changed = old.created, True
+        self._paid_by(old.last_paid)
+        if said.platform and said.text and not me.domain and me.forgotten is None:
+            me.platform, me.domain = said.platform.lower(), said.text.lower()
+            self.shops.append(f"{me.platform}:{me.domain}")
+            self.changed = True
+        if old.used and not me.used:
+            me.used, me.started, me.ends = True, old.started, old.ends
+            me.ended = old.ends is not None and old.ends <= self.now
+            self._tell("trial.imported", "", 0, None, (old.started, old.ends))
+        for purchase in old.purchases:
+            self._bring_purchase(purchase)
+
+    def _bring_purchase(self, old: OldPurchase) -> None:
+        """A new one as it was; a known one goes on: to paid, or from pending to unpaid."""
+        me = self.state
+        overdue = old.status == "pending" and old.expires <= self.now
+        status = "expired" if overdue else old.status
+        known = me.purchases.get(old.id)
+        bought = known or PurchaseState(
+            old.credits, old.amount, old.platform, old.created, old.expires, status
+        )
+        if bought.status == "pending" or (
+            status == "completed" and bought.status in ("failed", "expired")
+        ):
+            bought = bought._replace(status=status)
+        charge = None
+        if old.charge is not None and bought.charge is None and old.charge not in me.charges:
+            charge = old.charge
+            bought = bought._replace(charge=charge)
+        if bought.status == "completed" and bought.paid is None:
+            bought = bought._replace(paid=old.created if old.paid is None else old.paid)
+            me.total += bought.credits
+            self._paid_by(bought.paid)
+            amount = Decimal(bought.amount)
+            self._tell("credits.imported", old.id, bought.credits, amount, bought.platform)
+        if bought != known:
+            self._put(old.id, bought)
+        if charge is not None:
+            self._claim(old.id, charge)
+
+    def _paid_by(self, moment: int | None) -> None:
+        me = self.state
+        if moment is not None and (me.last_paid is None or me.last_paid < moment):
+            me.last_paid, self.changed = moment, True
+
+    def _shops(self) -> list[str]:
+        me = self.state
+        current = [f"{me.platform}:{me.domain}"] if me.domain else []
+        return list(dict.fromkeys([*me.former, *current]))
+
+    def _adjust(self, said: Said) -> None:
+        """Once per key, for ever; never below nothing."""
+        me = self.state
+        name = f"adjustment/{me.merchant}/{said.key}"
+        adjustment = str(uuid.uuid5(NAMESPACE, name))
+        before = me.adjustments.get(adjustment)
+        balance = me.total + me.adjusted + said.number
+        if before is not None:
+            if before[:2] != (said.number, said.text):
+                self.refusal = "IDEMPOTENCY_KEY_REUSED"
+        elif said.number < 0 and balance < 0:
+            self.refusal = "INSUFFICIENT_CREDITS"
+        else:
+            made = AdjustmentState(said.number, said.text, balance, self.now, me.version + 1)
+            me.adjustments = {**me.adjustments, adjustment: made}
+            me.adjusted += said.number
+            self._tell("credits.adjusted", adjustment, said.number, None, said.text)
+
+    def _forget(self) -> None:
+        """Domain, shops, checkout pages and answers go; the money trail stays."""
+        me = self.state
+        if me.forgotten is not None:
+            return
+        me.domain, me.former, me.keys, me.forgotten = "", (), {}, self.now
+        for purchase, bought in me.purchases.items():
+            bare = bought._replace(url=None, no_checkout=bought.no_checkout and FORGOTTEN)
+            if bare != bought:
+                self._put(purchase, bare)
+        self._tell("merchant.forgotten", "")
+
+    def _once(self, said: Said, asked: tuple[str, ...], rule: Callable[[Said], None]) -> None:
+        """The first answer to a key is the answer, for a day."""
+        me, rules = self.state, self._rules
+        if said.key is None:
+            rule(said)
+            return
+        kept = {k: v for k, v in me.keys.items() if v[1] + rules.keys_us > self.now}
+        if len(kept) != len(me.keys):
+            me.keys, self.changed = kept, True
+        first = me.keys.get(said.key)
+        if first is not None:
+            self._answer_again(said, asked, first[0])
+        elif len(me.keys) >= rules.keys_max:
+            self.refusal = "TOO_MANY_REQUESTS"
+        else:
+            rule(said)
+            if self.refusal != "INVALID_PACK":
+                # What is kept beside the question: which purchase or refusal answered it.
+                answer = (self.refusal or "", self._purchase_id(said))
+                me.keys = {**me.keys, said.key: ((*asked, *answer), self.now)}
+                self.changed = True
+
+    def _answer_again(self, said: Said, asked: tuple[str, ...], kept: tuple[str, ...]) -> None:
+        *first_asked, refusal, purchase = kept
+        if tuple(first_asked) != asked:
+            self.refusal = "IDEMPOTENCY_KEY_REUSED"
+        elif refusal:
+            self.refusal = refusal
+        elif said.command == "reserve":
+            self._open(self.state.purchases[purchase])
+
+    def _start_trial(self, said: Said) -> None:
+        me = self.state
+        if me.used:
+            self.refusal = "TRIAL_ALREADY_USED"
+            return
+        me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
+        self._tell("trial.started", "", self._rules.trial_credits, None, me.ends)
+
+    def _purchase_id(self, said: Said) -> str:
+        name = f"purchase/{self.state.merchant}/{said.command_id}"
+        return str(uuid.uuid5(NAMESPACE, name)) if said.command == "reserve" else ""
+
+    def _reserve(self, said: Said) -> None:
+        me = self.state
+        pack = self._rules.packs.get(said.text)
+        if pack is None:
+            self.refusal = "INVALID_PACK"
+            return
+        purchase = self._purchase_id(said)
+        if purchase not in me.purchases:
+            expires = self.now + self._rules.expiry_us
+            self._put(purchase, PurchaseState(*pack, said.platform, self.now, expires))
+        self._open(me.purchases[purchase])
+
+    def _open(self, bought: PurchaseState) -> None:
+        if bought.no_checkout:
+            self.refusal = "PLATFORM_ERROR"
+
+    def _attach(self, said: Said) -> None:
+        me, bought = self.state, self.state.purchases[said.purchase]
+        url = said.url if me.forgotten is None else None
+        if bought.charge is not None:
+            self.refusal = None if bought.charge == said.charge else "CHARGE_MISMATCH"
+            return
+        if said.charge in me.charges:
+            self.refusal = "CHARGE_MISMATCH"
+            return
+        self._put(said.purchase, bought._replace(charge=said.charge, url=url))
+        self._claim(said.purchase, said.charge)
+
+    def _claim(self, purchase: str, charge: str) -> None:
+        """The charge is the purchase's; what waited for it applies now."""
+        me = self.state
+        me.charges = {**me.charges, charge: purchase}
+        mine = [waiting for waiting in me.parked if waiting.charge == charge]
+        me.parked = tuple(waiting for waiting in me.parked if waiting.charge != charge)
+        for waiting in mine:
+            self._settle(purchase, waiting)
+
+    def _no_checkout(self, said: Said) -> None:
+        bought = self.state.purchases[said.purchase]
+        if bought.charge is not None or bought.no_checkout:
+            return
+        why = said.text if self.state.forgotten is None else FORGOTTEN
+        pending = bought.status == "pending"
+        status = "failed" if pending else bought.status
+        self._put(said.purchase, bought._replace(status=status, no_checkout=why))
+        if pending:
+            self._tell("purchase.failed", said.purchase, 0, None, said.text.lower())
+
+    def _update(self, said: Said) -> None:
+        status = said.text.lower()
+        if status != "pending":
+            self._hear(said, "complete" if status in PAID else "fail", status, None)
+
+    def _hear(self, said: Said, kind: str, status: str, known: str | None) -> None:
+        """A webhook settles the purchase of its charge, or waits for it."""
+        me = self.state
+        webhook = Waiting(said.charge, kind, said.amount, status, said.command_id, self.now)
+        purchase = known or me.charges.get(said.charge)
+        if purchase is not None:
+            self._settle(purchase, webhook)
+        elif any(waiting[:3] == webhook[:3] for waiting in me.parked):
+            return
+        elif len(me.parked) >= self._rules.parked_max:
+            self.given_up.append(webhook)
+        else:
+            me.parked = (*me.parked, webhook)
+            self.changed = True
+
+    def _settle(self, purchase: str, webhook: Waiting) -> None:
+        """Paid once, whatever was before; failed only while pending; a refund was paid."""
+        me, bought = self.state, self.state.purchases[purchase]
+        if webhook.kind == "fail":
+            if bought.status == "pending":
+                self._put(purchase, bought._replace(status="failed"))
+                self._tell("purchase.failed", purchase, 0, None, webhook.status)
+            return
+        if webhook.amount is not None and not Decimal(webhook.amount):
+            # Nothing was paid back, which proves no payment.
+            return
+        if bought.status not in ("completed", "refunded"):
+            bought = self._put(purchase, bought._replace(status="completed", paid=self.now))
+            me.total += bought.credits
+            me.last_paid = self.now
+            amount = Decimal(bought.amount)
+            self._tell("credits.purchased", purchase, bought.credits, amount, bought.platform)
+        if webhook.kind == "refund" and bought.status == "completed":
+            self._pay_back(purchase, bought, webhook.amount)
+
+    def _pay_back(self, purchase: str, bought: PurchaseState, amount: str | None) -> None:
+        """Credits in proportion to all that was paid back, rounded down."""
+        price = Decimal(bought.amount)
+        back = price if amount is None else min(price, Decimal(amount))
+        if back <= bought.back:
+            return
+        credits_back = int(bought.credits * back // price)
+        taken = credits_back - bought.credits_back
+        status = "refunded" if back == price else bought.status
+        changed = bought._replace(back=back, credits_back=credits_back, status=status)
+        self._put(purchase, changed)
+        self.state.total -= taken
+        self._tell("purchase.refunded", purchase, taken, back - bought.back)
+
+    def _put(self, purchase: str, bought: PurchaseState) -> PurchaseState:
+        me = self.state
+        old = me.purchases.get(purchase)
+        bought = bought._replace(version=me.version + 1)
+        me.purchases = {**me.purchases, purchase: bought}
+        if bought.status == "pending":
+            if old is None:
+                me.pending = tuple(sorted((*me.pending, (bought.expires, purchase))))
+        elif old is not None and old.status == "pending":
+            me.pending = tuple(entry for entry in me.pending if entry[1] != purchase)
+        self.changed = True
+        return bought
+
+    def _tell(
+        self,
+        kind: str,
+        purchase: str,
+        credits: int = 0,
+        amount: Decimal | None = None,
+        more: object = "",
+    ) -> None:
+        self.events.append((kind, purchase, credits, amount, more))
+        self.changed = True

@@ -1,0 +1,133 @@
+"""What the model knows of one merchant, and the numbers in its rules. Times are in microseconds."""
+
+import uuid
+from dataclasses import dataclass, field
+from decimal import Decimal
+from operator import attrgetter
+from typing import NamedTuple
+
+# Purchase ids are derived, so that a purchase has the same id in every replay.
+NAMESPACE = uuid.UUID("6f1d3c0a-3d0f-5a58-9a3e-0f5c2f4b7c11")
+DAY_US = 86_400_000_000
+PAID = ("accepted", "active")
+FORGOTTEN = "forgotten"
+
+Told = tuple[str, str, int, Decimal | None, object]
+"""An event: kind, purchase or adjustment, credits, amount, and the time, platform or reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers in the contract; the first three come from the settings."""
+
+    trial_us: int = 14 * DAY_US
+    expiry_us: int = DAY_US
+    record_bytes_max: int = 262_144
+    trial_credits: int = 500
+    keys_us: int = DAY_US
+    keys_max: int = 1000
+    parked_max: int = 100
+    former_max: int = 100
+    test_clock: bool = False
+    ahead_us: int = 3653 * DAY_US
+    packs: dict[str, tuple[int, str]] = field(
+        default_factory=lambda: {
+            "small": (100, "9.99"),
+            "medium": (500, "39.99"),
+            "large": (1000, "69.99"),
+        }
+    )
+
+
+class PurchaseState(NamedTuple):
+    """A purchase."""
+
+    credits: int
+    amount: str
+    platform: str
+    created: int
+    expires: int
+    status: str = "pending"
+    charge: str | None = None
+    url: str | None = None
+    paid: int | None = None
+    no_checkout: str | None = None
+    back: Decimal = Decimal(0)
+    credits_back: int = 0
+    version: int = 0
+
+
+class AdjustmentState(NamedTuple):
+    """An adjustment; `balance` is that after it."""
+
+    credits: int
+    reason: str
+    balance: int
+    at: int
+    version: int
+
+
+class Waiting(NamedTuple):
+    """A webhook that came before its charge was known. `kind`: complete, fail or refund."""
+
+    charge: str
+    kind: str
+    amount: str | None
+    status: str
+    source: str
+    at: int
+
+
+@dataclass(slots=True)
+class State:
+    """One merchant. Containers are replaced, never changed: a copy may share them."""
+
+    merchant: str
+    created: int | None = None
+    platform: str = ""
+    domain: str = ""
+    used: bool = False
+    started: int | None = None
+    ends: int | None = None
+    ended: bool = False
+    total: int = 0
+    last_paid: int | None = None
+    clock: int | None = None
+    version: int = 0
+    sequence: int = 0
+    purchases: dict[str, PurchaseState] = field(default_factory=dict)
+    charges: dict[str, str] = field(default_factory=dict)
+    pending: tuple[tuple[int, str], ...] = ()
+    parked: tuple[Waiting, ...] = ()
+    keys: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
+    adjusted: int = 0
+    adjustments: dict[str, AdjustmentState] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
+    forgotten: int | None = None
+
+    def copy(self) -> "State":
+        """A state that can change without this one."""
+        return State(*_fields(self))
+
+    def identity(self) -> tuple[object, ...]:
+        """Equal for states that can have the same future."""
+        return (
+            self.created,
+            self.platform,
+            self.domain,
+            self.used,
+            self.ends,
+            self.ended,
+            self.clock,
+            self.last_paid,
+            self.version,
+            frozenset(self.purchases.items()),
+            self.parked,
+            tuple(self.keys.items()),
+            frozenset(self.adjustments.items()),
+            self.former,
+            self.forgotten,
+        )
+
+
+_fields = attrgetter(*State.__slots__)

@@ -1,0 +1,103 @@
+"""Dead letters that were sent again: of one, whatever its copies, one is carried out.
+
+A copy names its letter in a header; the copy of a copy that was bad or refused names the first
+letter. A copy beyond the one that was carried out is a dead letter and does nothing.
+"""
+
+from collections import defaultdict
+
+from billing_stream.audit.verify.facts import Action, DeadLetterFact, Facts, History, Input
+from billing_stream.audit.verify.inputs import REDRIVEN_FROM, REDRIVEN_FROM_CHARS_MAX
+from billing_stream.audit.verify.log_records import Record, place_text
+from billing_stream.audit.verify.report import Report
+from billing_stream.records import topics as names
+
+REPEATED = "ALREADY_REDRIVEN"
+NEEDED = (names.DEAD_LETTERS, names.DEAD_LETTER_ACTIONS, names.COMMANDS)
+
+
+def letter_of(record: Record) -> str:
+    """The dead letter that a record is a copy of, or empty."""
+    for name, value in record.headers:
+        if name == REDRIVEN_FROM:
+            text = value.decode("utf-8", "replace")
+            return text if len(text) <= REDRIVEN_FROM_CHARS_MAX else ""
+    return ""
+
+
+def leave_out_repeated(history: History) -> None:
+    """Take copies out that come after the one that was carried out: they are no commands."""
+    copies: dict[tuple[int, str], list[tuple[Input, Facts]]] = defaultdict(list)
+    for facts in history.merchants.values():
+        for found in facts.every_input():
+            if found.redriven:
+                copies[found.partition, found.redriven].append((found, facts))
+    for group in copies.values():
+        done = False
+        for found, facts in sorted(group, key=lambda one: one[0].offset):
+            if done:
+                facts.inputs[found.topic].remove(found)
+                history.repeated[found.place] = found.digest
+            else:
+                letters = history.letters.get(found.place, ())
+                done = all(letter.given_up for letter in letters)
+
+
+def other_than_parked(letter: DeadLetterFact, found: Input) -> str | None:
+    """Why the letter of a webhook that nobody claimed cannot be sent again in its place."""
+    if letter.said is None:
+        return None
+    parked, wanted = (
+        (s.command, s.merchant, s.charge, s.purchase, s.amount, s.text.lower())
+        for s in (letter.said, found.said)
+    )
+    return None if parked == wanted else f"says {parked}, and {found.name} said {wanted}"
+
+
+def check_redriven(history: History, report: Report) -> None:
+    """Copies beyond the first are dead letters; the ledger and the copies agree."""
+    for place, digest in history.repeated.items():
+        report.count("redriven")
+        letters = history.letters.get(place, [])
+        said_so = letters and letters[0].reason.startswith(REPEATED)
+        if not said_so or letters[0].digest != digest:
+            what = "a copy of what was carried out before, and no dead letter says so"
+            report.fault("redriven", what, place)
+    cut = {history.topics.name(name) for name in NEEDED} & history.cut
+    if cut or history.allow_lag or history.only:
+        return
+    dealt_with: set[str] = set()
+    for action in history.actions:
+        report.count("redriven")
+        odd = _odd(history, action)
+        if odd is None and action.letter in dealt_with and not action.again:
+            odd = f"{action.letter} was dealt with before, and nobody asked for it again"
+        if odd is not None:
+            report.fault("redriven", odd, action.place)
+        dealt_with.add(action.letter)
+    by_hand = history.redriven.keys() - {action.target for action in history.actions}
+    if by_hand:
+        first = min(by_hand)
+        report.notes.append(
+            f"{len(by_hand)} copies of dead letters were sent by other means than "
+            f"`billing-stream dlq`, and nothing says by whom, e.g. {first}"
+        )
+
+
+def _odd(history: History, action: Action) -> str | None:
+    line = history.lines.get(action.letter)
+    if line is None:
+        return f"of {action.letter}, which is no dead letter"
+    if action.action == "redriven" and history.redriven.get(action.target or "") != line:
+        return f"{action.letter} was sent again as {action.target}, which is no copy of it"
+    return None
+
+
+def line_of(record: Record, headers: list[tuple[str, bytes | None]]) -> tuple[str, str]:
+    """The place of a dead letter, and the first letter of its line."""
+    place = place_text(record.topic, record.partition, record.offset)
+    for name, value in headers:
+        if name == REDRIVEN_FROM and value:
+            text = value.decode("utf-8", "replace")
+            return place, text if len(text) <= REDRIVEN_FROM_CHARS_MAX else place
+    return place, place

@@ -1,0 +1,36 @@
+"""In which version of the state a row was written, and what older ones left out.
+
+Every record of a changelog has it in its header `state`; releases up to 0.4.0 wrote none, which
+is 1. What those of 0.1.0 mean is said here a second time, apart from what workers make of them.
+"""
+
+from typing import Any
+
+from billing_stream.audit.verify.log_records import Record
+from billing_stream.errors import NewerState
+
+NEWEST = 2
+UNTOLD = "\0untold"
+"""In a row: fields that its writer did not know, and about which it therefore says nothing."""
+
+
+def require_known(record: Record) -> int:
+    """The version of a changelog record. Raises NewerState when nothing is known of it here."""
+    text = dict(record.headers).get("state", b"1")
+    if text not in (b"1", b"2"):
+        raise NewerState(
+            f"{record.topic}[{record.partition}]@{record.offset} is of state version "
+            f"{text.decode(errors='replace')}, and this program verifies up to {NEWEST}: verify "
+            "with the release that runs"
+        )
+    return int(text)
+
+
+def purchase_of(row: dict[str, Any], version: int) -> dict[str, Any]:
+    """A purchase's row, with what it leaves out because its writer knew only whole refunds."""
+    if version > 1:
+        return row
+    if row["status"] == "refunded":
+        row.setdefault("refunded_amount", row["amount"])
+        row.setdefault("refunded_credits", row["credits"])
+    return row if "no_checkout" in row else {**row, UNTOLD: ("no_checkout",)}

@@ -1,0 +1,192 @@
+"""The whole verification: read, check what holds in any order, replay, compare."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from billing_stream.audit.verify.checks import check_all
+from billing_stream.audit.verify.facts import Facts, History
+from billing_stream.audit.verify.imported import imported_trial
+from billing_stream.audit.verify.log_reading import Reader
+from billing_stream.audit.verify.log_records import duration_us, moment_text, place_text
+from billing_stream.audit.verify.log_source import KafkaSource, Progress, Source, VerifyError
+from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.order_search import Verdict, replay
+from billing_stream.audit.verify.projected_rows import check_projection
+from billing_stream.audit.verify.report import Report
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+
+MERCHANTS_AT_ONCE = 200
+
+
+async def verify(
+    options: Mapping[str, Any],
+    topics: Topics,
+    partitions: int,
+    *,
+    allow_lag: bool = False,
+    trial_duration: timedelta = timedelta(days=14),
+    purchase_expiry: timedelta = timedelta(hours=24),
+    max_record_bytes: int = 262_144,
+    test_clock: bool = False,
+    database_url: str | None = None,
+    merchant: str | None = None,
+    max_examples: int = 10,
+    progress: Progress | None = None,
+) -> Report:
+    """Verify what is committed on a cluster; `options` are those of an aiokafka client.
+
+    With `allow_lag`, while workers run: only what they have read by now is judged. With
+    `merchant`, only this one, and the report has its history. Raises VerifyError, or aiokafka's
+    KafkaConnectionError, when it cannot read.
+    """
+    rules = Rules(
+        trial_us=duration_us(trial_duration),
+        expiry_us=duration_us(purchase_expiry),
+        record_bytes_max=max_record_bytes,
+        test_clock=test_clock,
+    )
+    return await verify_source(
+        KafkaSource(options, partitions, progress),
+        topics,
+        partitions,
+        rules,
+        allow_lag=allow_lag,
+        database_url=database_url,
+        merchant=merchant,
+        max_examples=max_examples,
+        progress=progress,
+    )
+
+
+async def verify_source(
+    source: Source,
+    topics: Topics,
+    partitions: int,
+    rules: Rules,
+    *,
+    allow_lag: bool = False,
+    database_url: str | None = None,
+    merchant: str | None = None,
+    max_examples: int = 10,
+    progress: Progress | None = None,
+) -> Report:
+    """As `verify`, of any log."""
+    began = time.monotonic()
+    report = Report(max_examples)
+    only = merchant.lower() if merchant is not None else None
+    history = History(topics, partitions, allow_lag, only is not None)
+    reader = Reader(history, rules, only)
+    for stage in reader.stages(topics):
+        async for records in source.read(stage):
+            for record in records:
+                reader.take(record)
+    reader.finish()
+    _note_what_is_gone(source, history, report)
+    if only is not None and only not in history.merchants:
+        raise VerifyError(f"the log knows nothing of merchant {only}: is that its id, a uuid?")
+    check_all(history, rules, report)
+    await _replay_all(history, rules, report, progress)
+    _note_overdue(history, report)
+    await check_projection(history, report, database_url, only)
+    report.records = history.counted["records"]
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _note_what_is_gone(source: Source, history: History, report: Report) -> None:
+    needed = {*history.topics.inputs(), history.topics.name(names.JOURNAL)}
+    needed |= {history.topics.name(names.event_type(kind)) for kind in names.EVENT_TYPES}
+    for topic, partition in source.begins_late():
+        history.cut.add(topic)
+        if topic in needed:
+            history.incomplete.add(partition)
+            report.notes.append(
+                f"{topic}[{partition}] has lost its oldest records: what needs the whole "
+                f"history is not judged for partition {partition}"
+            )
+
+
+async def _replay_all(
+    history: History, rules: Rules, report: Report, progress: Progress | None
+) -> None:
+    undecided = 0
+    for number, facts in enumerate(history.merchants.values(), 1):
+        if number % MERCHANTS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+            if progress is not None:
+                progress("replayed", number, len(history.merchants))
+        if facts.partition in history.incomplete:
+            continue
+        verdict = replay(history, rules, facts)
+        report.count("order")
+        report.count("tables", 1 + len(facts.purchases))
+        if verdict.fault is not None:
+            report.fault(
+                "order",
+                verdict.fault,
+                verdict.place,
+                event_id=verdict.event_id,
+                merchant=facts.merchant,
+            )
+        if verdict.table is not None:
+            report.fault("tables", verdict.table, facts.row_place, merchant=facts.merchant)
+        undecided += verdict.undecided
+        if history.only:
+            report.history = list(_told(facts, verdict))
+    if undecided:
+        report.notes.append(
+            f"{undecided} merchants have too many possible orders to try them all: "
+            "`order` and `tables` are not judged for them"
+        )
+
+
+def _told(facts: Facts, verdict: Verdict) -> list[str]:
+    """A merchant's history, as it can have happened."""
+    lines = [f"merchant {facts.merchant}, partition {facts.partition}"]
+    for command, events in verdict.order:
+        said = command.said
+        words = (said.charge, said.purchase, said.text, said.platform, said.key, said.amount)
+        number = moment_text(said.number) if said.command == "clock" else said.number
+        details = " ".join(str(word) for word in (*words, number) if word)
+        lines.append(f"{moment_text(command.at)} {place_text(*command.place)} {said.command}")
+        lines[-1] += f" {details}" if details else ""
+        for event in events:
+            kind, purchase, credits, amount, more = event.told
+            last = moment_text(more) if isinstance(more, int) else more
+            details = " ".join(str(word) for word in (purchase, credits, amount, last) if word)
+            lines.append(f"    {event.sequence} {kind} {details}")
+    if verdict.fault is not None:
+        lines.append(f"here it ends: {verdict.fault}")
+    if facts.row is not None:
+        lines.append(
+            f"total {facts.row.get('total_credits_purchased', 0)}, "
+            f"adjusted {facts.row.get('credits_adjusted', 0)}, "
+            f"version {facts.version}, sequence {facts.sequence}"
+        )
+    return lines
+
+
+def _note_overdue(history: History, report: Report) -> None:
+    """What fell due and is not told yet: a late timer is no fault, but good to know."""
+    last: dict[int, int] = {}
+    for facts in history.merchants.values():
+        ats = [found.at for found in facts.every_input()] + [e.at for e in facts.journal]
+        if ats:
+            last[facts.partition] = max(last.get(facts.partition, 0), *ats)
+    trials = 0
+    for facts in history.merchants.values():
+        ends = [e.told[4] for e in facts.events if e.kind == "trial.started"]
+        ends += [imported_trial(facts)[1]]
+        told = any(e.kind == "trial.expired" for e in facts.events)
+        end = ends[0]
+        if isinstance(end, int) and not told and end <= last.get(facts.partition, 0):
+            trials += 1
+    if trials and not history.allow_lag:
+        report.notes.append(
+            f"{trials} trials ended before the last record of their partition and their end is "
+            "not told yet: a timer that is late is no fault, one that never comes would be"
+        )

@@ -1,0 +1,1 @@
+"""Everything that can be set, from the environment or a `.env`, checked at the start."""

@@ -1,0 +1,119 @@
+"""`billing-stream config`: the settings in force, and where each of them comes from."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import click
+from dotenv import dotenv_values
+from msgspec import Struct
+from pydantic import SecretStr
+
+from billing_stream.config.env_file import ENV_FILE, env_file
+from billing_stream.config.settings import Settings
+from billing_stream.config.settings_reference import as_text, fields
+from billing_stream.console.help import manual
+
+MASK = "********"
+# Ours, but read before there are settings, or by development only.
+NOT_SETTINGS = frozenset({ENV_FILE, "BILLING_CACHE_DIR", "BILLING_URL"})
+
+
+class Source(StrEnum):
+    """Where a value comes from."""
+
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+class Effective(Struct, frozen=True):
+    """One setting: its variable, its value as text (secrets masked, None: not set), its source."""
+
+    variable: str
+    value: str | None
+    source: Source
+
+
+def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Effective]:
+    """Every setting in force, in their order; `in_file`: what the file says."""
+    outside = {name.upper() for name, value in os.environ.items() if value}
+    inside = {name.upper() for name, value in in_file.items() if value}
+    found = []
+    for attribute, field in fields().items():
+        variable = str(field.validation_alias)
+        value = getattr(settings, attribute)
+        source = Source.DEFAULT
+        if variable in outside:
+            source = Source.ENVIRONMENT
+        elif variable in inside:
+            source = Source.FILE
+        text = MASK if isinstance(value, SecretStr) else as_text(value)
+        found.append(Effective(variable, None if value is None else text, source))
+    return found
+
+
+def unknown(names: Iterable[str]) -> dict[str, str | None]:
+    """Names with our prefix that are no settings, each with the setting that was perhaps meant."""
+    known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    strange = sorted(
+        name
+        for name in {name.upper() for name in names}
+        if name.startswith("BILLING_") and name not in known | NOT_SETTINGS
+    )
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in strange}
+
+
+@click.command(
+    epilog=manual(
+        environment={ENV_FILE: "the file to read instead of .env; empty: none"},
+        exits={0: "the settings are right", 2: "they are not, or wrong usage"},
+        examples=[
+            "billing-stream config",
+            "billing-stream config --changed   # only what is not a default",
+            "billing-stream config --json | jq '.BILLING_PARTITIONS.value'",
+        ],
+    )
+)
+@click.option("--changed", is_flag=True, help="Leave out what has its default.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object, by variable.")
+def config(changed: bool, as_json: bool) -> None:
+    """Show the settings in force, and where each comes from. Nothing is connected.
+
+    From the environment, then from the file, then the default. Secrets are masked. When
+    something is missing or malformed, each such variable is named, and nothing else is shown.
+    Variables that look like settings of ours and are none are told on standard error.
+    """
+    settings = Settings.from_env()
+    file = env_file()
+    in_file = _names_in(file)
+    rows = [
+        row
+        for row in effective(settings, in_file)
+        if not changed or row.source is not Source.DEFAULT
+    ]
+    if as_json:
+        shown = {row.variable: {"value": row.value, "source": row.source.value} for row in rows}
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        _show(rows, file)
+    for name, meant in unknown([*os.environ, *in_file]).items():
+        hint = f": {meant}?" if meant else ""
+        click.echo(f"{name} is no setting{hint}", err=True)
+
+
+def _names_in(file: Path | None) -> Mapping[str, str | None]:
+    return dotenv_values(file) if file is not None and file.is_file() else {}
+
+
+def _show(rows: list[Effective], file: Path | None) -> None:
+    labels = {Source.FILE: str(file)}
+    names = max((len(row.variable) for row in rows), default=0)
+    sources = max((len(labels.get(row.source, row.source)) for row in rows), default=0)
+    for row in rows:
+        source = labels.get(row.source, row.source)
+        value = "(not set)" if row.value is None else row.value
+        click.echo(f"{row.variable:{names}}  {source:{sources}}  {value}".rstrip())

@@ -1,0 +1,399 @@
+"""Everything that can be set, all of it from the environment or a `.env`."""
+
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from billing_stream.config.durations import Duration
+from billing_stream.config.env_file import env_file
+from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
+from billing_stream.config.log_settings import LogSettings
+from billing_stream.config.settings_errors import settings_errors
+from billing_stream.config.trace_settings import TraceSettings
+from billing_stream.domain.model import Policy
+from billing_stream.errors import SettingsError
+
+
+class AppEnv(StrEnum):
+    """Where this runs. In staging and production the platforms are real."""
+
+    DEVELOPMENT = "development"
+    TEST = "test"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+def _env(name: str, description: str, **kwargs: Any) -> Any:
+    return Field(validation_alias=name, description=description, **kwargs)
+
+
+class StoreKind(StrEnum):
+    """Where a worker keeps the rows of its partitions. Kafka has them in any case."""
+
+    MEMORY = "memory"
+    ROCKSDB = "rocksdb"
+
+
+class Settings(KafkaSecuritySettings, LogSettings, TraceSettings):
+    """The settings of every process; the variable of each is its alias."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, extra="ignore", env_ignore_empty=True
+    )
+
+    app_env: AppEnv = _env("APP_ENV", "development, test, staging or production")
+    kafka_bootstrap_servers: str = _env(
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "Kafka brokers, host:port, comma separated",
+        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+    )
+    client_jwt_secret: SecretStr = _env(
+        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=32
+    )
+    client_jwt_secret_old: SecretStr | None = _env(
+        "CLIENT_JWT_SECRET_OLD",
+        "the secret before, or the one to come, accepted too while it is being replaced",
+        default=None,
+        min_length=32,
+    )
+    internal_jwt_secret: SecretStr = _env(
+        "INTERNAL_JWT_SECRET",
+        "signs the tokens between our own processes",
+        min_length=32,
+    )
+    internal_jwt_secret_old: SecretStr | None = _env(
+        "INTERNAL_JWT_SECRET_OLD",
+        "the secret before, or the one to come, accepted too while it is being replaced",
+        default=None,
+        min_length=32,
+    )
+    database_url: SecretStr | None = _env(
+        "DATABASE_URL",
+        "PostgreSQL, for the projection; billing runs without",
+        default=None,
+    )
+    shopify_api_key: SecretStr | None = _env(
+        "SHOPIFY_API_KEY",
+        "Shopify app key; needed in staging and production",
+        default=None,
+    )
+    shopify_api_secret: SecretStr | None = _env(
+        "SHOPIFY_API_SECRET",
+        "Shopify app secret, signs its webhooks; needed in staging and production",
+        default=None,
+    )
+    shopify_api_secret_old: SecretStr | None = _env(
+        "SHOPIFY_API_SECRET_OLD",
+        "the secret before, accepted too while it is being replaced",
+        default=None,
+    )
+    shopify_api_version: str | None = _env(
+        "SHOPIFY_API_VERSION",
+        "e.g. 2026-10; needed in staging and production",
+        default=None,
+        pattern=r"^([0-9]{4}-[0-9]{2}|unstable)$",
+    )
+    shopify_access_tokens: SecretStr | None = _env(
+        "SHOPIFY_ACCESS_TOKENS",
+        'access tokens of shops as JSON, {"shop domain": "token"}',
+        default=None,
+    )
+    shopify_access_tokens_file: Path | None = _env(
+        "SHOPIFY_ACCESS_TOKENS_FILE",
+        "the same in a file, which is read again when it changes",
+        default=None,
+    )
+    shopify_access_tokens_url: str | None = _env(
+        "SHOPIFY_ACCESS_TOKENS_URL",
+        "a service that knows them: GET of this address, {shop} replaced, with an internal "
+        'token; answers {"access_token": "..."}',
+        default=None,
+        pattern=r"^https?://[^\s]*\{shop\}[^\s]*$",
+    )
+    shopify_api_url: str = _env(
+        "SHOPIFY_API_URL",
+        "where the Admin API of {shop} is",
+        default="https://{shop}",
+        pattern=r"^https?://[^\s]+$",
+    )
+    stripe_api_key: SecretStr | None = _env(
+        "STRIPE_API_KEY", "secret key; sets Stripe up", default=None
+    )
+    stripe_webhook_secret: SecretStr | None = _env(
+        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key", default=None
+    )
+    stripe_webhook_secret_old: SecretStr | None = _env(
+        "STRIPE_WEBHOOK_SECRET_OLD",
+        "the secret before, accepted too while it is being replaced",
+        default=None,
+    )
+    stripe_api_url: str = _env(
+        "STRIPE_API_URL",
+        "where Stripe's API is",
+        default="https://api.stripe.com",
+        pattern=r"^https?://[^\s]+$",
+    )
+    custom_gateway_url: str | None = _env(
+        "CUSTOM_GATEWAY_URL",
+        "where a gateway of your own opens checkouts; sets it up",
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+    )
+    custom_gateway_secret: SecretStr | None = _env(
+        "CUSTOM_GATEWAY_SECRET",
+        "signs requests to the gateway and its webhooks; needed with the address",
+        default=None,
+        min_length=32,
+    )
+    custom_gateway_secret_old: SecretStr | None = _env(
+        "CUSTOM_GATEWAY_SECRET_OLD",
+        "the secret before, accepted too while it is being replaced",
+        default=None,
+    )
+    currency: str = _env(
+        "BILLING_CURRENCY", "of all amounts, ISO 4217", default="USD", pattern="^[A-Z]{3}$"
+    )
+    public_url: str | None = _env(
+        "BILLING_PUBLIC_URL",
+        "where browsers reach this service, for the local checkout page; by default this worker",
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+    )
+    api_external_port: int = _env(
+        "BILLING_API_EXTERNAL_PORT",
+        "HTTP port of this worker",
+        default=8000,
+        ge=1,
+        le=65535,
+    )
+    api_host: str = _env(
+        "BILLING_API_HOST",
+        "host name at which other workers reach this one",
+        default="127.0.0.1",
+    )
+    api_bind: str = _env("BILLING_API_BIND", "address to listen on", default="0.0.0.0")
+    partitions: int = _env(
+        "BILLING_PARTITIONS",
+        "partitions of every topic of ours",
+        default=8,
+        ge=1,
+        le=1024,
+    )
+    replication_factor: int = _env(
+        "BILLING_REPLICATION_FACTOR",
+        "replicas of every topic of ours",
+        default=1,
+        ge=1,
+        le=16,
+    )
+    request_deadline: Duration = _env(
+        "BILLING_REQUEST_DEADLINE",
+        "a request is answered within this, if only with 504",
+        default=timedelta(seconds=10),
+    )
+    drain_delay: Duration = _env(
+        "BILLING_DRAIN_DELAY",
+        "after SIGTERM a worker says so long that it is not ready, and still serves",
+        default=timedelta(seconds=3),
+    )
+    requests_per_minute: int = _env(
+        "BILLING_REQUESTS_PER_MINUTE",
+        "requests of one shop to this worker; more are told to wait (429)",
+        default=600,
+        ge=1,
+        le=1_000_000,
+    )
+    requests_waiting_max: int = _env(
+        "BILLING_REQUESTS_WAITING_MAX",
+        "requests in work on this worker; more are told to come again (503)",
+        default=512,
+        ge=1,
+        le=100_000,
+    )
+    shop_requests_waiting_max: int = _env(
+        "BILLING_SHOP_REQUESTS_WAITING_MAX",
+        "commands of one shop in work on this worker; more are told to wait (429)",
+        default=64,
+        ge=1,
+        le=100_000,
+    )
+    max_body_bytes: int = _env(
+        "BILLING_MAX_BODY_BYTES",
+        "a longer request body is refused, bytes",
+        default=262_144,
+        ge=8192,
+        le=1_000_000,
+    )
+    data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))
+    store: StoreKind = _env(
+        "BILLING_STORE",
+        "where a worker keeps rows: memory, or rocksdb where they outgrow it",
+        default=StoreKind.MEMORY,
+    )
+    store_cache_mb: int = _env(
+        "BILLING_STORE_CACHE_MB",
+        "with rocksdb: memory for rows, of all partitions of this worker together, MiB",
+        default=256,
+        ge=16,
+        le=1_048_576,
+    )
+    worker_name: str | None = _env(
+        "BILLING_WORKER_NAME",
+        "makes the worker a static member of the group: a restart keeps its partitions",
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    app_id: str = _env(
+        "BILLING_APP_ID",
+        "consumer group, prefix of changelogs and transactional ids",
+        default="billing-stream",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    topic_prefix: str = _env(
+        "BILLING_TOPIC_PREFIX",
+        "put before every topic name, where several systems share a cluster",
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+    )
+    trial_duration: Duration = _env(
+        "TRIAL_DURATION", "length of the free trial", default=timedelta(days=14)
+    )
+    pending_purchase_expiry: Duration = _env(
+        "PENDING_PURCHASE_EXPIRY",
+        "how long a purchase waits for payment",
+        default=timedelta(hours=24),
+    )
+    session_timeout: Duration = _env(
+        "BILLING_SESSION_TIMEOUT",
+        "a worker silent for so long loses its partitions",
+        default=timedelta(seconds=8),
+    )
+    max_record_bytes: int = _env(
+        "BILLING_MAX_RECORD_BYTES",
+        "a longer record is a dead letter, bytes",
+        default=262_144,
+        ge=1024,
+        le=1_000_000,
+    )
+    stuck_not_ready_after: Duration = _env(
+        "BILLING_STUCK_NOT_READY_AFTER",
+        "a worker that has work and does not get on is not ready after this",
+        default=timedelta(seconds=30),
+    )
+    stuck_exit_after: Duration = _env(
+        "BILLING_STUCK_EXIT_AFTER",
+        "and ends after this, to be started again",
+        default=timedelta(seconds=120),
+    )
+    poison_in_a_row: int = _env(
+        "BILLING_POISON_IN_A_ROW",
+        "a partition stops when more records in a row make no sense",
+        default=1_000,
+        ge=1,
+    )
+    poison_percent: int = _env(
+        "BILLING_POISON_PERCENT",
+        "a partition stops when more of its latest 10,000 records make no sense, percent",
+        default=50,
+        ge=1,
+        le=100,
+    )
+    projection_schema: str = _env(
+        "BILLING_PROJECTION_SCHEMA",
+        "schema of the projection's tables",
+        default="public",
+        pattern=r"^[a-z_][a-z0-9_]{0,47}$",
+    )
+    projector_port: int = _env(
+        "BILLING_PROJECTOR_PORT",
+        "HTTP port of this projector: /metrics, /health, /ready",
+        default=9108,
+        ge=1,
+        le=65535,
+    )
+    projector_group: str | None = _env(
+        "BILLING_PROJECTOR_GROUP",
+        "consumer group of the projectors of one database; by default named after the app",
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    crash_at: str | None = _env(
+        "BILLING_CRASH_AT",
+        "for tests of the engine: end the process at this point, e.g. sent or sent:3",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        problems = []
+        if self.crash_at is not None and self.app_env is not AppEnv.TEST:
+            problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
+        if self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION):
+            for name in (
+                "shopify_api_key",
+                "shopify_api_secret",
+                "shopify_api_version",
+            ):
+                if not getattr(self, name):
+                    problems.append(f"{name.upper()} is needed when APP_ENV is {self.app_env}")
+        problems += self.security_problems()
+        if self.database_url is not None:
+            problems += postgres_problems("DATABASE_URL", self.database_url.get_secret_value())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @classmethod
+    def from_env(cls) -> "Settings":
+        """Read the environment, and `env_file()` for what it leaves open.
+
+        Raises SettingsError, which names every variable that is missing or malformed and
+        shows no value.
+        """
+        file = env_file()
+        options: dict[str, Any] = {"_env_file": file}
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            lines = [f"  {line}" for line in settings_errors(error, cls)]
+            lines.append("docs/settings.md has them all; .env.example is one to begin with")
+            raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: cannot be read: {error}") from None
+
+    def secret_values(self) -> list[str]:
+        """Every secret, for what must keep them out of sight."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+
+    @property
+    def client_jwt_secrets(self) -> tuple[str, ...]:
+        """What tokens of clients may be signed with; the first is what we sign with."""
+        return _those_set(self.client_jwt_secret, self.client_jwt_secret_old)
+
+    @property
+    def internal_jwt_secrets(self) -> tuple[str, ...]:
+        """The same between our own processes, and for operators."""
+        return _those_set(self.internal_jwt_secret, self.internal_jwt_secret_old)
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """The brokers, each host:port."""
+        return self.kafka_bootstrap_servers.split(",")
+
+    @property
+    def policy(self) -> Policy:
+        """The numbers in the rules."""
+        return Policy(
+            trial_duration=self.trial_duration,
+            purchase_expiry=self.pending_purchase_expiry,
+            test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
+        )
+
+
+def _those_set(*secrets: SecretStr | None) -> tuple[str, ...]:
+    return tuple(secret.get_secret_value() for secret in secrets if secret is not None)

@@ -1,0 +1,85 @@
+"""What the engine asks of the application: decide, collect, apply. It knows no Kafka."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from billing_stream.records.schemas import Headers, InputRecord
+
+ChangelogRows = Sequence[tuple[bytes, bytes | None]]
+"""Keys and values of a changelog; None deletes."""
+
+
+class Outgoing(Struct, frozen=True, gc=False):
+    """A record to be written. `partition` None: the lane's own."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+class Request(NamedTuple):
+    """A command that comes from no topic. `origin` is http, timer, cli or operator:<who>.
+
+    `traceparent` (W3C) is that of whoever asks, when it is traced.
+    """
+
+    command: Any
+    origin: str
+    correlation_id: str
+    traceparent: str | None = None
+
+
+class Stage(Protocol):
+    """The changes of one transaction, not yet visible. Used once, by one lane.
+
+    Nothing here may do I/O, wait, or change what was committed, except `apply`; where rows are
+    on the disk they may be read from there.
+    """
+
+    def expect(self, topic: str, records: Sequence[InputRecord]) -> None:
+        """These records of `topic` will be added soon: what they need may be fetched at once."""
+
+    def add_record(self, topic: str, record: InputRecord) -> bool:
+        """Take an input record of `topic`; False when it makes no sense: a dead letter.
+
+        Raises only what is fatal.
+        """
+
+    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Any:
+        """Take a command and give its reply; `positions` are those of the inputs by then."""
+
+    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
+        """Let happen what fell due by `now`, or a part of it that fits a transaction."""
+
+    def outgoing(self) -> Iterable[Outgoing]:
+        """All that is to be written: changed rows, events, journal, dead letters."""
+
+    def apply(self) -> None:
+        """Make the changes visible; called once, after the commit."""
+
+
+class Processor(Protocol):
+    """The application's state and rules of one partition."""
+
+    def restore(self, table: str, rows: ChangelogRows) -> None:
+        """Take rows from a changelog; later ones replace earlier ones."""
+
+    def restore_mark(self, key: bytes, value: bytes | None) -> None:
+        """Take a mark: what was written under `MARK_PREFIX` and this key."""
+
+    def restored(self) -> None:
+        """All changelogs were read to their ends."""
+
+    def close(self) -> None:
+        """The partition leaves this worker: nothing more is asked of this processor."""
+
+    def begin(self) -> Stage:
+        """An empty stage over what was committed."""
+
+    def next_due(self) -> datetime | None:
+        """When something falls due next, or None."""

@@ -1,0 +1,246 @@
+"""The thread of the consumer: its client, the calls into it, and how it ends.
+
+A stop can meet a rebalance. Then the consumer's thread waits for a callback in the main thread,
+which can wait for a call into the consumer's thread. With Faust and aiokafka alone such a stop
+hangs. Here a call that the thread did not finish before its stop fails at once, and no step of the
+stop can keep the thread from ending.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import aiokafka
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from billing_stream.engine.fatal import die
+from billing_stream.engine.lease import Lease
+from billing_stream.faust_adapter.unfinished import finish
+from billing_stream.kafka.group_membership import OnLost, watch_membership
+from billing_stream.kafka.silent_brokers import SilentBrokers
+
+# Not __name__: under that name mode logs the life of every service class in this module.
+logger = logging.getLogger("billing_stream.consumer")
+
+FETCH_WAIT_MS = 50
+LOST = "the membership in the consumer group has ended"
+# Of each of two steps. Leaving is a courtesy: the other members notice after the session.
+STOP_SECONDS_MAX = 2.0
+
+
+class LeasedConsumer(aiokafka.AIOKafkaConsumer):
+    """Renews the lease with each answered heartbeat; can leave its group at any moment.
+
+    `on_lost` gets the error that ends the membership; without it, the process ends. Brokers in
+    `silent` are avoided.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lease: Lease,
+        on_lost: OnLost | None = None,
+        silent: SilentBrokers | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if silent is not None:
+            silent.avoided_by(self._client)
+        self._lease = lease
+        self._on_lost = on_lost or partial(die, LOST)
+
+    async def start(self) -> None:
+        """Connect; from then on, observe heartbeats and joins."""
+        await super().start()
+        watch_membership(self, self._on_lost)
+        coordinator, lease = self._coordinator, self._lease
+        beat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
+
+        async def do_heartbeat() -> bool:
+            sent = lease.now()
+            answered: bool = await beat()
+            if answered:
+                lease.renew(sent)
+            return answered
+
+        async def do_rejoin_group(subscription: Any) -> bool:
+            # It waits for the other members, up to the rebalance timeout. A stop must not.
+            joining = asyncio.ensure_future(rejoin(subscription))
+            try:
+                await asyncio.wait(
+                    {joining, coordinator._closing}, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                if not joining.done():
+                    joining.cancel()
+            if coordinator._closing.done():
+                await asyncio.wait({joining})
+                return False
+            joined: bool = joining.result()
+            if joined:
+                # Not only at the next turn: until then nothing could be answered.
+                await do_heartbeat()
+            return joined
+
+        async def maybe_leave_group() -> None:
+            await _leave_group(coordinator)
+
+        coordinator._do_heartbeat = do_heartbeat
+        coordinator._do_rejoin_group = do_rejoin_group
+        coordinator._maybe_leave_group = maybe_leave_group
+
+
+async def _leave_group(coordinator: Any) -> None:
+    """Have the broker remove this member, also while it joins. Static members stay.
+
+    The request takes another connection than joins do: on theirs, the broker answers the cancelled
+    join first.
+    """
+    node, member = coordinator.coordinator_id, coordinator.member_id
+    if node is not None and member and coordinator._group_instance_id is None:
+        request = LeaveGroupRequest(coordinator.group_id, member)
+        try:
+            await coordinator._client.send(node, request)
+        except KafkaError as error:
+            logger.info("could not leave the group, its session will expire: %r", error)
+    coordinator.reset_generation()
+
+
+class EngineConsumerThread(driver.AIOKafkaConsumerThread):
+    """The consumer's thread; its client reads what was committed, and does not wait long."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Only touched in the main thread.
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._takes_calls = True
+
+    async def call_thread(
+        self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run `fun` in the thread. Raises ConsumerStoppedError when the thread stops first."""
+        if not self._takes_calls:
+            raise ConsumerStoppedError
+        promise = self.parent_loop.create_future()
+        self._calls.add(promise)
+        promise.add_done_callback(self._calls.discard)
+        await self.method_queue.call(promise, fun, *args, **kwargs)
+        try:
+            return await promise
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            # The stop of the thread cancelled the call, and not the caller.
+            raise ConsumerStoppedError from None
+
+    def _fail_calls(self) -> None:
+        self._takes_calls = False
+        for promise in list(self._calls):
+            if not promise.done():
+                promise.set_exception(ConsumerStoppedError())
+
+    async def stop(self) -> None:
+        """Stop, also when the thread was started and does not run yet."""
+        while self._is_starting:  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(0.01)
+        await super().stop()
+
+    @property
+    def _is_starting(self) -> bool:
+        """Whether the thread exists, but mode would take it for one that was never started."""
+        return self._thread is not None and self._thread.is_alive() and not self.started
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and disconnect, in STOP_SECONDS_MAX for each. Raises nothing.
+
+        If it raised, mode would not notice the end of the thread, and wait for a minute.
+        """
+        if self._method_queue is not None:
+            await finish(self._method_queue.stop(), STOP_SECONDS_MAX, "ending the calls")
+        self.parent_loop.call_soon_threadsafe(self._fail_calls)
+        if self._consumer is not None:
+            await finish(self._consumer.stop(), STOP_SECONDS_MAX, "leaving the group")
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        self._assignor = self.app.assignor
+        consumer: Any = self.consumer
+        options: Mapping[str, Any] = consumer.client_options
+        return LeasedConsumer(
+            **options,
+            lease=consumer.lease,
+            silent=SilentBrokers(options),
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            # Used before the first seek only: `perform_seek` checks that its target exists.
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+        )
+
+    async def ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        """The first and the end offset of each partition."""
+        found: dict[TP, tuple[int, int]] = await self.call_thread(self._ranges, tps)
+        return found
+
+    async def _ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        asked = [TopicPartition(topic, partition) for topic, partition in tps]
+        begins = await consumer.beginning_offsets(asked)
+        ends = await consumer.end_offsets(asked)
+        return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
+
+    async def places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        """Where the client stands in each, and where its records end."""
+        found: dict[TP, tuple[int, int]] = await self.call_thread(self._find_places, tps)
+        return found
+
+    async def _find_places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        asked = [TopicPartition(*tp) for tp in tps]
+        asked = [tp for tp in asked if tp in consumer.assignment()]
+        ends = await consumer.end_offsets(asked)
+        positions = {tp: await consumer.position(tp) for tp in asked}
+        return {TP(*tp): (positions[tp], ends[tp]) for tp in asked}
+
+    async def hold(self, tps: list[TP]) -> None:
+        """Do not fetch these partitions: Faust's own pause fetches and keeps."""
+        await self.call_thread(self._hold, tps)
+
+    async def _hold(self, tps: list[TP]) -> None:
+        consumer = self._ensure_consumer()
+        consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
+
+    async def show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
+        """Commit offsets to the group, for lag displays; None: wherever the client is."""
+        await self.call_thread(self._show_offsets, offsets)
+
+    async def _show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        shown = {}
+        for (topic, partition), offset in offsets.items():
+            tp = TopicPartition(topic, partition)
+            if tp not in assigned:
+                continue
+            at = await consumer.position(tp) if offset is None else offset
+            shown[tp] = OffsetAndMetadata(at, "")
+        if shown:
+            await consumer.commit(shown)

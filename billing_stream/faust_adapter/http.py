@@ -1,0 +1,28 @@
+"""Faust's web server, as far as this service uses it: views, and the aiohttp application."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from aiohttp import web
+from faust.web.base import BlueprintManager
+from faust.web.drivers import aiohttp as driver
+from faust.web.exceptions import WebError
+from faust.web.views import View
+
+from billing_stream.faust_adapter.app import App
+
+__all__ = ["View", "WebError", "add_view", "take_application"]
+
+
+def add_view(app: App, path: str, view: type[View]) -> None:
+    """Serve a view at this path."""
+    app.page(path, name=path)(view)
+
+
+def take_application(app: App, runner_options: Mapping[str, Any]) -> web.Application:
+    """The aiohttp application, without the pages of Faust's own. `runner_options` as of aiohttp."""
+    server = cast(driver.Web, app.web)
+    server.blueprints = BlueprintManager()
+    server._runner = web.AppRunner(server.web_app, **runner_options)
+    application: web.Application = server.web_app
+    return application

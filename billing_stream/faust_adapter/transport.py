@@ -1,0 +1,224 @@
+"""Faust's Kafka transport, changed in four ways.
+
+Records are delivered in batches, one message per fetched batch and partition. Seeks go to
+the positions that the lanes restored. Waiting for streams means pausing the lanes. And the
+group's own offsets are committed for display only: nothing here depends on them.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar, cast
+
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from faust.exceptions import ConsumerNotStarted
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.utils.futures import notify
+
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.lane import Lane
+from billing_stream.engine.lanes import Lanes, RebalancedAgain
+from billing_stream.engine.lease import Lease
+from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
+
+# Not __name__: under that name mode logs the life of every service class in this module.
+logger = logging.getLogger("billing_stream.transport")
+
+# How long a seek may have to wait for a fetch under way.
+GETMANY_SECONDS_MAX = 0.25
+
+
+class PositionLost(Exception):
+    """An input no longer has the records to go on from: it was cut short, or made anew."""
+
+
+class EngineConsumer(driver.Consumer):
+    """Delivers batches and keeps no positions of its own. Set `lanes` before the start."""
+
+    lanes: ClassVar[Lanes]
+    lease: ClassVar[Lease]
+    client_options: ClassVar[Mapping[str, Any]]
+    input_topics: ClassVar[frozenset[str]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fetching = asyncio.Lock()
+        self._next: dict[TP, int] = {}
+        self._shown: dict[TP, int | None] = {}
+        self.lags: Mapping[TP, int] = {}
+        self.lags_at = 0.0
+
+    def _new_consumer_thread(self) -> EngineConsumerThread:
+        return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield one message per partition; its value is the whole `Batch`."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+        # A fetch under way during a seek would move on from where the seek went.
+        async with self._fetching:
+            if not self.flow_active or self.should_stop:
+                return
+            epoch = self.lanes.epoch
+            records, active = await self._wait_next_records(min(timeout, GETMANY_SECONDS_MAX))
+        for tp, batch in (records or {}).items():
+            if not self.flow_active or self.should_stop or epoch != self.lanes.epoch:
+                return
+            if tp.topic not in self.input_topics or (active is not None and tp not in active):
+                continue
+            start = self._next.get(tp, batch[0].offset)
+            self._next[tp] = batch[-1].offset + 1
+            message: Any = self._to_message(tp, batch[-1])
+            message.key = None
+            message.value = Batch(tp.topic, batch, start, epoch)
+            yield tp, message
+
+    async def perform_seek(self) -> None:
+        """Go to where the lanes are; begins a new epoch of deliveries.
+
+        Raises PositionLost, and RebalancedAgain when the partitions were revoked.
+        """
+        async with self._fetching:
+            seeks = {}
+            for tp in self.assignment():
+                lane = self.lanes.get(tp.partition)
+                if tp.topic in self.input_topics and lane is not None:
+                    seeks[tp] = lane.positions.get(tp.topic, 0)
+            await self._engine_thread.hold(
+                [tp for tp in self.assignment() if tp.topic not in self.input_topics]
+            )
+            if seeks:
+                await self._seek_within_range(seeks)
+            self._next.clear()
+            self._next.update(seeks)
+            self._shown.clear()
+            for tp in self.assignment():
+                self._read_offset[tp] = None
+            self.lanes.next_epoch()
+
+    async def _seek_within_range(self, seeks: dict[TP, int]) -> None:
+        targets = dict(seeks)
+        for tp, (begin, end) in (await self._engine_thread.ranges(list(seeks))).items():
+            # Never read: a topic begins at its first record, which need not be 0.
+            targets[tp] = seeks[tp] or begin
+            if not begin <= targets[tp] <= end:
+                raise PositionLost(
+                    f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, "
+                    f"the next to read would be {targets[tp]}"
+                )
+        try:
+            await self.seek_wait(targets)
+        except IllegalStateError as error:
+            # The next rebalance has begun; the signal of it is still to come.
+            raise RebalancedAgain from error
+
+    @property
+    def _thread_started(self) -> bool:
+        try:
+            self.assignment()
+        except ConsumerNotStarted:
+            return False
+        return True
+
+    @property
+    def _engine_thread(self) -> EngineConsumerThread:
+        thread: Any = self._thread
+        return cast(EngineConsumerThread, thread)
+
+    def ack(self, message: Any) -> bool:
+        """Be done with a message.
+
+        Faust would keep its offset until a commit, which is not Faust's here: for ever.
+        """
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return True
+
+    async def wait_empty(self) -> None:
+        """Called when partitions are revoked and at a stop: the lanes come to rest."""
+        await self.lanes.pause()
+        await self._show_offsets()
+
+    async def commit(self, *args: Any, **kwargs: Any) -> bool:
+        """Show the group how far we are; positions proper stand in the transactions."""
+        await self._show_offsets()
+        return True
+
+    async def _show_offsets(self) -> None:
+        if not self._thread_started:
+            return
+        offsets: dict[TP, int | None] = {}
+        for tp in self.assignment():
+            lane = self.lanes.get(tp.partition)
+            if tp.topic not in self.input_topics or lane is None:
+                continue
+            reached = lane.positions.get(tp.topic, 0)
+            # The client stands behind the last control record too.
+            caught_up = self._is_read_up(tp, lane)
+            offsets[tp] = None if caught_up and self.lanes.ready else reached
+        changed = {tp: o for tp, o in offsets.items() if o is None or self._shown.get(tp) != o}
+        if not changed:
+            return
+        self._shown.update(changed)
+        try:
+            await self._engine_thread.show_offsets(changed)
+        except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
+            logger.debug("offsets for display not committed: %r", error)
+
+    async def behind(self) -> dict[tuple[str, int], int]:
+        """The inputs in which records wait, and where their reader stands."""
+        if not self._thread_started:
+            return {}
+        inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
+        places = await self._engine_thread.places(inputs)
+        self.lags = {tp: self._lag(tp, at, end) for tp, (at, end) in places.items()}
+        self.lags_at = time.time()
+        return {(tp.topic, tp.partition): at for tp, (at, end) in places.items() if at < end}
+
+    def _lag(self, tp: TP, at: int, end: int) -> int:
+        """Offsets before the end that no transaction has taken, markers among them or not."""
+        lane = self.lanes.get(tp.partition)
+        # Nothing of it waits here, so what the client has passed by were markers.
+        if lane is None or self._is_read_up(tp, lane):
+            return max(0, end - at)
+        return max(0, end - lane.positions.get(tp.topic, at))
+
+    def _is_read_up(self, tp: TP, lane: Lane) -> bool:
+        """Whether all that was fetched of it is committed, and the lane is idle."""
+        reached = lane.positions.get(tp.topic, 0)
+        return lane.is_idle and self._next.get(tp, reached) <= reached
+
+    async def _add_gap(self, *args: Any) -> None:
+        """Gaps between batches are control records, or the lane finds them."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's own watch counts acks per record; readiness watches the lanes instead."""
+
+
+def new_transport(
+    app: Any,
+    lanes: Lanes,
+    lease: Lease,
+    options: Mapping[str, Any],
+    input_topics: frozenset[str],
+) -> driver.Transport:
+    """A transport for this app, whose consumer works with these lanes."""
+
+    class BoundConsumer(EngineConsumer):
+        pass
+
+    BoundConsumer.lanes = lanes
+    BoundConsumer.lease = lease
+    BoundConsumer.client_options = options
+    BoundConsumer.input_topics = input_topics
+
+    class BoundTransport(driver.Transport):
+        Consumer: ClassVar[type[EngineConsumer]] = BoundConsumer
+
+    return BoundTransport(app.conf.broker_consumer, app)

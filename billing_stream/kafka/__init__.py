@@ -1,0 +1,1 @@
+"""Kafka as every process meets it: clients, topics, rights, errors, transactions. No rules."""

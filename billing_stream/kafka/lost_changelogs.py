@@ -1,0 +1,54 @@
+"""A changelog that is gone must not be made anew: empty, it says that nothing has happened yet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+
+from billing_stream.errors import TopicsError
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Role, Topics
+
+# Those that every version had. Others may be missing because a new version brings them.
+_ALWAYS_THERE = (names.BILLING_RECORDS, names.CREDIT_PURCHASES)
+_WRITTEN_BY_LANES = (Role.EVENT, Role.JOURNAL, Role.DEAD_LETTER)
+
+
+async def require_no_lost_changelog(options: Mapping[str, Any], topics: Topics) -> None:
+    """Raise TopicsError when a changelog is missing where lanes have written before.
+
+    Workers would begin from nothing: no credits, and every input carried out again.
+    """
+    options = await answering(options)
+    client = AIOKafkaClient(**options)
+    try:
+        await client.bootstrap()
+        existing = await client.fetch_all_metadata()
+    finally:
+        await client.close()
+    there = existing.topics()
+    lost = [name for name in map(topics.changelog, _ALWAYS_THERE) if name not in there]
+    written = [
+        TopicPartition(topic.name, partition)
+        for topic in topics.all()
+        if topic.role in _WRITTEN_BY_LANES
+        for partition in existing.partitions_for_topic(topic.name) or ()
+    ]
+    if not lost or not written:
+        return
+    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(written)
+    finally:
+        await consumer.stop()
+    told = sorted({tp.topic for tp, end in ends.items() if end > 0})
+    if told:
+        raise TopicsError(
+            f"{' and '.join(lost)} is not there, and {told[0]} has records: it was lost.\n"
+            "Nothing was created. With an empty one workers would begin from nothing, and carry "
+            "out all inputs again:\nleave them stopped, and see docs/restore.md. To begin anew "
+            "on purpose, take another BILLING_TOPIC_PREFIX, or delete all topics"
+        )

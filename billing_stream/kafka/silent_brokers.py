@@ -1,0 +1,102 @@
+"""Keeps the Kafka clients of a process from waiting for a broker that does not answer.
+
+A broker that hangs still accepts connections. aiokafka asks any broker for metadata and
+coordinators, waits each time as long as for any request, asks for no new metadata after that, and
+opens no other connection while it waits for one. So each client would find new leaders
+and coordinators only after several timeouts in a row.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.client import ConnectionGroup
+from aiokafka.errors import KafkaError, RequestTimedOutError
+
+from billing_stream.kafka.connection_diagnostics import connect
+
+PROBE_SECONDS = 1.0
+# One that has let a request wait for so long is not asked for metadata or coordinators.
+SLOW_SECONDS = 2.0
+# So that whoever tries again at once does not do so thousands of times.
+PAUSE_SECONDS = 0.1
+
+
+class SilentBrokers:
+    """Brokers that let a request time out, known to all clients that avoid them here.
+
+    A request to one fails at once with NodeNotReadyError, until a new connection to it answers.
+    `options` are those of the clients. For the clients of one event loop.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        # Node id -> when to try a connection.
+        self._away: dict[int, float] = {}
+        self._probes: set[asyncio.Task[None]] = set()
+
+    def avoided_by(self, client: Any) -> None:
+        """Have this AIOKafkaClient avoid them."""
+        get_conn, send = client._get_conn, client.send
+
+        def note(node_id: int) -> None:
+            self._away[node_id] = time.monotonic() + PROBE_SECONDS
+            # Others lead its partitions soon, and aiokafka does not ask for that after a timeout.
+            client.force_metadata_update()
+
+        def is_slow(node_id: int) -> bool:
+            conn = client._conns.get((node_id, ConnectionGroup.DEFAULT))
+            waiting = conn is not None and bool(conn._requests)
+            return waiting and time.monotonic() - conn._last_action > SLOW_SECONDS
+
+        async def get_conn_of(node_id: Any, *, group: Any = None) -> Any:
+            # Without a group it is for metadata, which any broker has.
+            if self._is_away(node_id, client) or (group is None and is_slow(node_id)):
+                await asyncio.sleep(PAUSE_SECONDS)
+                if group is not None:
+                    client.force_metadata_update()
+                return None
+            began = time.monotonic()
+            conn = await get_conn(node_id, group=group or ConnectionGroup.DEFAULT)
+            if conn is None and time.monotonic() - began > SLOW_SECONDS:
+                note(node_id)
+            return conn
+
+        async def send_to(node_id: int, request: Any, **options: Any) -> Any:
+            try:
+                return await send(node_id, request, **options)
+            except RequestTimedOutError:
+                note(node_id)
+                raise
+
+        def get_random_node() -> int | None:
+            every = [broker.nodeId for broker in client.cluster.brokers()]
+            good = [id for id in every if id not in self._away and not is_slow(id)]
+            return random.choice(good or every) if every else None
+
+        client._get_conn, client.send, client.get_random_node = (
+            get_conn_of,
+            send_to,
+            get_random_node,
+        )
+
+    def _is_away(self, node_id: int, client: Any) -> bool:
+        if node_id not in self._away:
+            return False
+        broker = client.cluster.broker_metadata(node_id)
+        if broker is not None and self._away[node_id] < time.monotonic():
+            self._away[node_id] = float("inf")
+            probe = asyncio.create_task(self._probe(node_id, f"{broker.host}:{broker.port}"))
+            self._probes.add(probe)
+            probe.add_done_callback(self._probes.discard)
+        return True
+
+    async def _probe(self, node_id: int, server: str) -> None:
+        try:
+            (await connect(server, self._options)).close()
+        except (KafkaError, OSError, TimeoutError):
+            self._away[node_id] = time.monotonic() + PROBE_SECONDS
+        else:
+            self._away.pop(node_id, None)

@@ -1,0 +1,203 @@
+"""Creates the topics of the registry, and says what is wrong with those that exist."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import for_code
+from tenacity import retry, retry_if_result, stop_after_delay, wait_exponential
+
+from billing_stream.config.settings import Settings
+from billing_stream.errors import TopicsError
+from billing_stream.kafka.authorization_errors import ACLS
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.records.topics import Topic, Topics
+
+logger = logging.getLogger(__name__)
+
+
+IN_SYNC = "min.insync.replicas"
+LISTED_SECONDS_MAX = 30.0
+
+
+def config_of(topic: Topic, replication: int) -> dict[str, str]:
+    """The settings that a topic with so many replicas is made with.
+
+    With three, two must have a record before it counts as written: else one broker alone can
+    acknowledge it, and take it with it. With two, nothing could be written while one is away.
+    """
+    return {**topic.config, IN_SYNC: "2"} if replication >= 3 else dict(topic.config)
+
+
+@asynccontextmanager
+async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(**await answering(options), request_timeout_ms=20_000)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(
+    options: Mapping[str, Any],
+    topics: list[Topic],
+    *,
+    partitions: int,
+    replication: int,
+) -> list[str]:
+    """Create what is missing; the names of those created. What exists is not changed.
+
+    Raises TopicsError when the broker refuses one.
+    """
+    async with _admin(options) as client:
+        existing = set(await client.list_topics())
+        missing = [topic for topic in topics if topic.name not in existing]
+        if not missing:
+            return []
+        new = [
+            NewTopic(
+                topic.name,
+                partitions,
+                replication,
+                topic_configs=config_of(topic, replication),
+            )
+            for topic in missing
+        ]
+        response = await client.create_topics(new, timeout_ms=20_000)
+        refused = []
+        for name, code, *message in response.topic_errors:
+            error = for_code(code)
+            # Another process that starts at the same time may have been faster.
+            if code != 0 and error.__name__ != "TopicAlreadyExistsError":
+                refused.append(f"  {name}: {error.__name__} {message[0] if message else ''}")
+        if refused:
+            raise TopicsError("the broker refused to create topics:\n" + "\n".join(refused))
+        await _wait_until_listed(client, {topic.name for topic in missing})
+        return [topic.name for topic in missing]
+
+
+@retry(
+    retry=retry_if_result(bool),
+    stop=stop_after_delay(LISTED_SECONDS_MAX),
+    wait=wait_exponential(0.01, max=0.5),
+    retry_error_callback=lambda _: None,
+)
+async def _wait_until_listed(client: AIOKafkaAdminClient, names: set[str]) -> set[str]:
+    """The names that a broker does not list yet: it learns of them after the controller."""
+    return names - set(await client.list_topics())
+
+
+async def check_topics(
+    options: Mapping[str, Any],
+    topics: list[Topic],
+    *,
+    partitions: int,
+    replication: int,
+) -> list[str]:
+    """Everything that is wrong, a line each: missing, partitions, replicas, settings."""
+    async with _admin(options) as client:
+        existing = set(await client.list_topics())
+        wrong = [f"{t.name}: is missing" for t in topics if t.name not in existing]
+        present = [topic for topic in topics if topic.name in existing]
+        if not present:
+            return wrong
+        described = await client.describe_topics([topic.name for topic in present])
+        by_name = {topic["topic"]: topic["partitions"] for topic in described}
+        configs = await _configs(client, [topic.name for topic in present])
+        for topic in present:
+            wrong += _problems(
+                topic, by_name[topic.name], configs[topic.name], partitions, replication
+            )
+        return wrong
+
+
+async def in_sync_needed(options: Mapping[str, Any], names: list[str]) -> dict[str, int]:
+    """min.insync.replicas of each of these topics, which are there. Raises KafkaError."""
+    if not names:
+        return {}
+    async with _admin(options) as client:
+        configs = await _configs(client, names)
+        return {name: int(configs[name].get(IN_SYNC, "1")) for name in names}
+
+
+async def require_topics(
+    options: Mapping[str, Any],
+    topics: list[Topic],
+    *,
+    partitions: int,
+    replication: int,
+    deadline: StartDeadline,
+) -> None:
+    """Raise TopicsError, saying everything that is wrong, unless all is as it must be.
+
+    Raises KafkaNotReady at the deadline, and KafkaError when no broker answers.
+    """
+    wrong = await deadline.retry(
+        "the list of topics",
+        partial(check_topics, options, topics, partitions=partitions, replication=replication),
+    )
+    if wrong:
+        lines = "\n".join(f"  {line}" for line in wrong)
+        hint = _what_to_do(wrong)
+        if options["security_protocol"] != "PLAINTEXT":
+            hint += f"\nwhat this user may not see is missing, too: {ACLS}"
+        raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
+
+
+async def check_before_start(settings: Settings, deadline: StartDeadline | None = None) -> None:
+    """Refuse to start with topics that do not match the settings. Raises as `require_topics`."""
+    await require_topics(
+        client_options(settings),
+        Topics(settings.app_id, settings.topic_prefix).all(),
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+        deadline=deadline or StartDeadline.of(settings),
+    )
+
+
+def _what_to_do(wrong: list[str]) -> str:
+    hints = []
+    if any(line.endswith("is missing") for line in wrong):
+        hints.append("missing topics are made by: billing-stream topics create")
+    if any("partitions, must have" in line for line in wrong):
+        hints.append("partitions cannot be changed: BILLING_PARTITIONS must say what there is")
+    if not hints:
+        hints.append("mend them with kafka-configs or kafka-reassign-partitions (docs/restore.md)")
+    return "\n".join(hints)
+
+
+async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    for response in await client.describe_configs(resources):
+        for code, _message, _kind, name, entries in response.resources:
+            if code:
+                raise for_code(code)(f"{name} (DescribeConfigs)")
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _problems(
+    topic: Topic,
+    placed: list[dict[str, Any]],
+    config: dict[str, str],
+    partitions: int,
+    replication: int,
+) -> list[str]:
+    wrong = []
+    if len(placed) != partitions:
+        wrong.append(f"{topic.name}: has {len(placed)} partitions, must have {partitions}")
+    fewest = min((len(p["replicas"]) for p in placed), default=0)
+    if fewest < replication:
+        wrong.append(f"{topic.name}: has {fewest} replicas, must have {replication}")
+    for name, value in topic.config.items():
+        if config.get(name) != value:
+            wrong.append(f"{topic.name}: {name} is {config.get(name)}, must be {value}")
+    return wrong

@@ -1,0 +1,384 @@
+"""Transactions that no late request can end: an extension of aiokafka's producer.
+
+aiokafka repeats a request after a timeout or a reset, with the same producer id and epoch. The
+first copy may still arrive, and acts on the transaction that is open by then. Two remedies:
+
+- Version 2 of the protocol (KIP-890), where the cluster has finalized the feature
+  `transaction.version` 2: each EndTxn gives the next transaction a new epoch, so the broker
+  rejects every request of an earlier one. A Produce request adds its own partitions.
+- Version 1, for all other clusters: a producer that got no clean answer to a request takes a
+  new epoch before its next transaction. It sends its current producer id and epoch (KIP-360),
+  so that a producer which has been fenced cannot return.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    ConcurrentTransactions,
+    CoordinatorLoadInProgressError,
+    InvalidProducerEpoch,
+    InvalidTxnState,
+    KafkaError,
+    NodeNotReadyError,
+    ProducerFenced,
+    UnknownError,
+)
+from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
+from aiokafka.producer.transaction_manager import (
+    NO_PRODUCER_ID,
+    PidAndEpoch,
+    TransactionManager,
+    TransactionState,
+)
+from aiokafka.structs import TopicPartition
+from aiokafka.util import create_future
+
+from billing_stream.kafka.transaction_requests import (
+    ApiVersionsRequest,
+    DescribeTransactionsRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+    ProduceRequest,
+    finalized_level,
+)
+
+PROTOCOL_2_LEVEL = 2
+VERSION_SECONDS_MAX = 60.0
+RETRY_SECONDS = 0.1
+ADDED_POLL_SECONDS = 0.002
+
+# PRODUCER_FENCED, which aiokafka has no class for, is INVALID_PRODUCER_EPOCH in older versions.
+_KNOWN_CODES: Mapping[int, int] = MappingProxyType({90: InvalidProducerEpoch.errno})
+
+
+async def transaction_version(client: Any) -> int:
+    """The finalized level of the feature `transaction.version`; 0 where it is missing.
+
+    `client` is a started AIOKafkaClient. Raises KafkaError when no broker answers in time.
+    """
+    request = ApiVersionsRequest("aiokafka", "0")
+    try:
+        async with asyncio.timeout(VERSION_SECONDS_MAX):
+            while True:
+                try:
+                    answer = await client.send(client.get_random_node(), request)
+                    return finalized_level(answer)
+                except NotImplementedError:
+                    # The broker is older than the features.
+                    return 0
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                await asyncio.sleep(RETRY_SECONDS)
+    except TimeoutError:
+        raise KafkaError("no broker says which features the cluster has") from None
+
+
+class TransactionalProducer(AIOKafkaProducer):
+    """A producer: its late requests cannot affect a later transaction of its own.
+
+    Every call that takes part in a transaction raises ProducerFenced when another producer has
+    taken the transactional id.
+    """
+
+    def __init__(
+        self,
+        *,
+        transactional_id: str,
+        transaction_timeout_ms: int,
+        request_timeout_ms: int,
+        retry_backoff_ms: int = 100,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            transactional_id=transactional_id,
+            request_timeout_ms=request_timeout_ms,
+            retry_backoff_ms=retry_backoff_ms,
+            acks="all",
+            **options,
+        )
+        manager = _Manager(transactional_id, transaction_timeout_ms)
+        self._txn_manager = self._message_accumulator._txn_manager = manager
+        self._sender = _Sender(
+            self.client,
+            txn_manager=manager,
+            message_accumulator=self._message_accumulator,
+            acks=-1,
+            retry_backoff_ms=retry_backoff_ms,
+            request_timeout_ms=request_timeout_ms,
+        )
+
+    @property
+    def protocol(self) -> int:
+        """The version of the transaction protocol that is spoken, 1 or 2. Known after `start`."""
+        version: int = self._txn_manager.protocol
+        return version
+
+    async def start(self) -> None:
+        """Connect, choose the version and take the transactional id."""
+        await self.client.bootstrap()
+        level = await transaction_version(self.client)
+        self._txn_manager.protocol = 2 if level >= PROTOCOL_2_LEVEL else 1
+        await self._sender.start()
+
+    async def add_partitions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Add partitions to the open transaction without records, so that they get its marker."""
+        manager = self._txn_manager
+        for partition in partitions:
+            manager.announce_partition(partition)
+        while manager.partitions_to_add():  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(ADDED_POLL_SECONDS)
+
+
+class _Manager(TransactionManager):
+    """Gives each transaction the epoch that its version of the protocol demands."""
+
+    def __init__(self, transactional_id: str, transaction_timeout_ms: int) -> None:
+        super().__init__(transactional_id, transaction_timeout_ms)
+        self.protocol = 1
+        self.unanswered = False
+        self.reinitialising = False
+
+    def has_pid(self) -> bool:
+        """Whether requests can be sent; not while a new epoch is to come."""
+        return self.state is not TransactionState.UNINITIALIZED and bool(super().has_pid())
+
+    def set_pid_and_epoch(self, pid: int, epoch: int) -> None:
+        """Take what InitProducerId answered; the next transaction can begin."""
+        self.next_epoch(pid, epoch)
+        self.unanswered = self.reinitialising = False
+        super().set_pid_and_epoch(pid, epoch)
+
+    def next_epoch(self, pid: int, epoch: int) -> None:
+        """Continue with another epoch; each counts its sequence numbers from 0."""
+        self._pid_and_epoch = PidAndEpoch(pid, epoch)
+        self._sequence_numbers.clear()
+
+    def begin_transaction(self) -> None:
+        """Begin a transaction. Raises what the sender ended with, also since the last one."""
+        if self.is_fatal_error():
+            # Fenced between two transactions: raises what the sender ended with.
+            self._transaction_waiter.result()
+        super().begin_transaction()
+
+    def complete_transaction(self) -> None:
+        """End it; after a request without an answer, the next one waits for a new epoch."""
+        super().complete_transaction()
+        if self.unanswered and self.protocol < 2:
+            # The sender initialises again, and the next transaction waits for that.
+            self.state = TransactionState.UNINITIALIZED
+            self._pid_waiter = create_future()
+
+    def fatal_error(self, exc: BaseException) -> None:
+        """Fail every caller that waits for this producer, now and later."""
+        super().fatal_error(exc)
+        for waiter in (self._transaction_waiter, self._pid_waiter):
+            if not waiter.done():
+                waiter.set_exception(exc)
+            # Marks it as retrieved: there may be no transaction that waits for it.
+            waiter.exception()
+
+    def maybe_add_partition_to_txn(self, tp: TopicPartition) -> None:
+        """Make it part of the transaction; in version 2 the records sent to it do that."""
+        if self.protocol < 2:
+            super().maybe_add_partition_to_txn(tp)
+        else:
+            self._txn_partitions.add(tp)
+
+    def announce_partition(self, tp: TopicPartition) -> None:
+        """Have an AddPartitionsToTxn request sent for it, which both versions accept."""
+        super().maybe_add_partition_to_txn(tp)
+
+
+class _Client:
+    """The producer's client; notes each request of a transaction that had no answer."""
+
+    def __init__(self, client: Any, manager: _Manager) -> None:
+        self._client = client
+        self._manager = manager
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request and wait for its answer. Raises KafkaError."""
+        try:
+            return await self._client.send(node_id, request, **options)
+        except KafkaError:
+            self._manager.unanswered = True
+            raise
+
+    async def coordinator_lookup(self, kind: Any, name: str) -> int:
+        """The coordinator's node id. Raises KafkaError.
+
+        The sender ends with any error but a few that can pass; all that can are one of those here.
+        """
+        try:
+            node_id: int = await self._client.coordinator_lookup(kind, name)
+        except KafkaError as error:
+            if error.retriable:
+                raise NodeNotReadyError(f"no broker names the coordinator: {error}") from error
+            raise
+        return node_id
+
+
+class _Sender(Sender):
+    """Sends the requests of either version."""
+
+    def __init__(self, client: Any, *, txn_manager: _Manager, **options: Any) -> None:
+        super().__init__(_Client(client, txn_manager), txn_manager=txn_manager, **options)
+
+    def _coordinator_dead(self, coordinator_type: Any) -> None:
+        # What the old coordinator answered last is not what the new one has to know.
+        self._txn_manager.unanswered = True
+        super()._coordinator_dead(coordinator_type)
+
+    def _fail_all(self, task: Any) -> None:
+        super()._fail_all(task)
+        # Marks them as retrieved: nobody may wait for a batch to be sent.
+        for batches in self._message_accumulator._batches.values():
+            for batch in batches:
+                if batch._drain_waiter.done():
+                    batch._drain_waiter.exception()
+
+    async def _do_init_pid(self, node_id: int) -> Any:
+        manager = self._txn_manager
+        if manager.producer_id == NO_PRODUCER_ID:
+            return await super()._do_init_pid(node_id)
+        if not manager.reinitialising and not await _Describe(self).do(node_id):
+            return False
+        manager.reinitialising = True
+        return await _Reinitialise(self).do(node_id)
+
+    async def _send_produce_req(self, node_id: int, batches: Any) -> None:
+        if self._txn_manager.protocol < 2:
+            await super()._send_produce_req(node_id, batches)
+            return
+        await _Produce(self, batches).do(node_id)
+        self._in_flight.remove(node_id)
+        self._muted_partitions.difference_update(batches)
+
+    async def _do_txn_commit(self, commit_result: Any) -> None:
+        manager = self._txn_manager
+        if manager.protocol < 2:
+            await super()._do_txn_commit(commit_result)
+            return
+        await self._message_accumulator.flush_for_commit()
+        if manager.is_empty_transaction():
+            manager.complete_transaction()
+            return
+        node_id = await self._find_coordinator(
+            CoordinationType.TRANSACTION, manager.transactional_id
+        )
+        await _EndTxn(self, commit_result).do(node_id)
+
+
+class _Describe(InitPIDHandler):
+    """Makes sure that the transactional id has no other owner yet.
+
+    InitProducerId is rejected then, but not before it has aborted the other's open transaction.
+    """
+
+    def create_request(self) -> Any:
+        """The request."""
+        return DescribeTransactionsRequest([self._sender._txn_manager.transactional_id])
+
+    def handle_response(self, resp: Any) -> Any:
+        """None when done, else seconds until the next attempt. Raises KafkaError."""
+        manager = self._sender._txn_manager
+        code, _, _, _, _, *owner, _, _ = resp.states[0]
+        if code == 0:
+            if tuple(owner) != manager._pid_and_epoch:
+                raise ProducerFenced()
+            return None
+        return super().handle_response(SimpleNamespace(error_code=code))
+
+
+class _Reinitialise(InitPIDHandler):
+    """Takes the next epoch of the producer's own id, unless that has another owner."""
+
+    def create_request(self) -> Any:
+        """The request."""
+        manager = self._sender._txn_manager
+        return InitProducerIdRequest(
+            manager.transactional_id,
+            manager.transaction_timeout_ms,
+            manager.producer_id,
+            manager.producer_epoch,
+        )
+
+    def handle_response(self, resp: Any) -> Any:
+        """None when done, else seconds until the next attempt. Raises KafkaError."""
+        if _known_code(resp.error_code) == InvalidProducerEpoch.errno:
+            raise ProducerFenced()
+        return super().handle_response(resp)
+
+
+class _Produce(SendProduceReqHandler):
+    """Records of version 2."""
+
+    def create_request(self) -> Any:
+        """The request."""
+        topics: dict[str, list[Any]] = {}
+        for tp, batch in self._batches.items():
+            topics.setdefault(tp.topic, []).append((tp.partition, batch.get_data_buffer(), {}))
+        request = ProduceRequest(
+            self._sender._txn_manager.transactional_id,
+            self._sender._acks,
+            self._sender._request_timeout_ms,
+            [(topic, partitions, {}) for topic, partitions in topics.items()],
+        )
+        request.required_acks = self._sender._acks
+        return request
+
+    def handle_response(self, response: Any) -> None:
+        """Resolve each batch, or queue it for another attempt."""
+        # As version 8, the last that aiokafka reads: the same fields without tags.
+        topics = []
+        for topic, partitions, _ in response.topics:
+            known = []
+            for number, code, *rest, _ in partitions:
+                if code == ConcurrentTransactions.errno:
+                    # The broker still writes the markers of this producer's last transaction:
+                    # usual, and nothing that aiokafka has to warn of.
+                    self._to_reenqueue.append(self._batches[TopicPartition(topic, number)])
+                else:
+                    known.append((number, _known_code(code), *rest))
+            topics.append((topic, known))
+        super().handle_response(SimpleNamespace(API_VERSION=8, topics=topics))
+
+
+class _EndTxn(EndTxnHandler):
+    """The end of version 2, and the epoch of what follows."""
+
+    def create_request(self) -> Any:
+        """The request."""
+        manager = self._sender._txn_manager
+        return EndTxnRequest(
+            manager.transactional_id,
+            manager.producer_id,
+            manager.producer_epoch,
+            self._commit_result,
+        )
+
+    def handle_response(self, resp: Any) -> Any:
+        """None when done, else seconds until the next attempt. Raises KafkaError."""
+        code = _known_code(resp.error_code)
+        if code == UnknownError.errno:
+            # Kafka 4.4 fails so while another producer takes the id; asked again, it says that.
+            code = CoordinatorLoadInProgressError.errno
+        if code == 0:
+            self._sender._txn_manager.next_epoch(resp.producer_id, resp.producer_epoch)
+        elif code == InvalidTxnState.errno:
+            # The coordinator has aborted the transaction itself: it was open for too long.
+            raise ProducerFenced()
+        return super().handle_response(SimpleNamespace(error_code=code))
+
+
+def _known_code(code: int) -> int:
+    return _KNOWN_CODES.get(code, code)

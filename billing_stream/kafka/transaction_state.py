@@ -1,0 +1,58 @@
+"""What became of a transactional id's last transaction, as its coordinator knows."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import for_code
+
+from billing_stream.kafka.silent_brokers import SilentBrokers
+from billing_stream.kafka.start_deadline import StartDeadline, find_coordinator
+from billing_stream.kafka.transaction_requests import DescribeTransactionsRequest
+
+NOT_KNOWN = 105
+# Of one request. Below the group's session (8 s), so that one to a broker that hangs is given
+# up, and its new leader asked, while this worker still owns its partitions.
+REQUEST_TIMEOUT_MS = 6_000
+
+COMMITTED = frozenset({"PrepareCommit", "CompleteCommit"})
+ABORTED = frozenset({"PrepareAbort", "CompleteAbort", "Ongoing", "PrepareEpochFence"})
+
+
+async def last_transaction_states(
+    options: Mapping[str, Any],
+    transactional_ids: Sequence[str],
+    deadline: StartDeadline,
+    silent: SilentBrokers,
+) -> dict[str, str]:
+    """The state of each id that its coordinator knows; those never used are left out.
+
+    Raises KafkaNotReady when there is no answer until the deadline, and KafkaError.
+    """
+    client = AIOKafkaClient(**options, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    silent.avoided_by(client)
+    try:
+        await deadline.retry("a broker", client.bootstrap)
+        found = {}
+        for transactional_id in transactional_ids:
+            state = await deadline.retry(
+                f"the coordinator of transactional id {transactional_id}",
+                partial(_state, client, transactional_id),
+            )
+            if state is not None:
+                found[transactional_id] = state
+        return found
+    finally:
+        await client.close()
+
+
+async def _state(client: Any, transactional_id: str) -> str | None:
+    node = await find_coordinator(client, CoordinationType.TRANSACTION, transactional_id)
+    answer = await client.send(node, DescribeTransactionsRequest([transactional_id]))
+    code, _, state, *_ = answer.states[0]
+    if code == 0:
+        return str(state)
+    if code == NOT_KNOWN:
+        return None
+    raise for_code(code)(transactional_id)

@@ -1,0 +1,175 @@
+"""`billing-stream import` and `billing-stream import shadow`."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from billing_stream.config.settings import Settings
+from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, manual
+from billing_stream.console.options import Duration, NewFile
+from billing_stream.migration import rejects
+from billing_stream.migration.report import Report
+from billing_stream.migration.run import Import, ImportOptions
+from billing_stream.migration.shadow import shadow as look
+from billing_stream.migration.shops import read_shops
+
+EXIT_DIFFERS = 1
+
+
+FROM = click.option(
+    "--from",
+    "url",
+    envvar="OLD_DATABASE_URL",
+    show_envvar=True,
+    metavar="DATABASE_URL",
+    help="The old service's PostgreSQL. A role that can only read is enough.",
+)
+JSON = click.option("--json", "json_file", type=NewFile(), help="Write the whole report here.")
+SHOW = click.option("--show", default=20, show_default=True, help="Differences shown at most.")
+
+
+@click.group(
+    "import",
+    invoke_without_command=True,
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "everything is here",
+            1: "rows were rejected, or differ",
+            2: "it could not be done, or wrong usage or settings",
+            130: "stopped by SIGINT or SIGTERM; run again, it goes on",
+        },
+        examples=[
+            "billing-stream import --from postgresql://reader@old/billing --dry-run",
+            "OLD_DATABASE_URL=... billing-stream import --shops shops.csv",
+        ],
+    ),
+)
+@FROM
+@click.option("--dry-run", is_flag=True, help="Read and report; nothing is sent.")
+@click.option(
+    "--shops",
+    "shops_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV with merchant_id,platform,domain: the old tables do not have them.",
+)
+@click.option(
+    "--rejects",
+    "rejects_file",
+    type=NewFile(),
+    help="Write rejected rows here, JSON, one a line.",
+)
+@JSON
+@SHOW
+@click.option("--no-compare", is_flag=True, help="Send only; do not wait and compare.")
+@click.option(
+    "--wait",
+    type=Duration(),
+    default="1m",
+    show_default=True,
+    help="Give up comparing when workers get on with nothing for so long.",
+)
+@click.option("--fresh", is_flag=True, help="Send everything, also what was acknowledged before.")
+@click.pass_context
+def import_command(ctx: click.Context, /, **given: Any) -> None:
+    """Bring every merchant and purchase of the old service in, exactly once.
+
+    Sends commands to billing.commands.v1, waits until workers have processed them, and compares
+    both sides. It can be stopped at any time and run again: nothing counts twice. Reads one
+    snapshot of the old database, and writes nothing there.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    shops_file, rejects_file = given["shops_file"], given["rejects_file"]
+    url, settings = _require(given["url"]), Settings.from_env()
+    with rejects.writing(rejects_file) as on_reject:
+        asked = ImportOptions(
+            dry_run=given["dry_run"],
+            fresh=given["fresh"],
+            compare=not given["no_compare"],
+            wait=given["wait"],
+            differences_max=given["show"],
+            shops=read_shops(shops_file) if shops_file else {},
+            on_reject=on_reject,
+        )
+        report = _run(Import(settings, url, asked).run())
+    _finish(report, given["json_file"])
+    if report.faults or report.findings.rejects or report.waited is False:
+        sys.exit(EXIT_DIFFERS)
+
+
+@import_command.command(
+    "shadow",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "nothing differs",
+            1: "something does, in every look",
+            2: "one side could not be read",
+            130: "stopped by SIGINT or SIGTERM",
+        },
+        examples=[
+            "OLD_DATABASE_URL=... billing-stream import shadow --looks 3 --grace 1m",
+        ],
+    ),
+)
+@FROM
+@JSON
+@SHOW
+@click.option("--looks", type=click.IntRange(1, 10), default=2, show_default=True)
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="Between two looks: longer than a webhook takes through both services.",
+)
+def shadow_command(
+    url: str | None, json_file: Path | None, show: int, looks: int, grace: timedelta
+) -> None:
+    """Compare the old service with this one while both are fed. Only reads.
+
+    Looks more than once, and reports what differs in every look.
+    """
+    settings = Settings.from_env()
+    address = _require(url)
+    report = _run(look(settings, address, looks=looks, grace=grace, differences_max=show))
+    _finish(report, json_file)
+    if report.faults:
+        sys.exit(EXIT_DIFFERS)
+
+
+def _require(url: str | None) -> str:
+    if not url:
+        raise click.UsageError("--from, or OLD_DATABASE_URL, is the address of the old database")
+    return url
+
+
+def _finish(report: Report, json_file: Path | None) -> None:
+    if json_file is not None:
+        json_file.write_text(report.as_json())
+    for line in report.lines():
+        click.echo(line)
+
+
+def _run(work: Coroutine[Any, Any, Report]) -> Report:
+    try:
+        return asyncio.run(_stoppable(work))
+    except asyncio.CancelledError:
+        click.echo("stopped; run the same again, it goes on where it was", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+async def _stoppable(work: Coroutine[Any, Any, Report]) -> Report:
+    """SIGTERM and SIGINT end it in order: what was acknowledged is remembered."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    return await task

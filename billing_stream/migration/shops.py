@@ -1,0 +1,37 @@
+"""Which shop a merchant has: the old service's tables do not say."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.mapping import Shop
+from billing_stream.migration.values import uuid_of
+
+HEADER = ("merchant_id", "platform", "domain")
+_CHARS_MAX = 255
+
+
+def read_shops(path: Path) -> dict[str, Shop]:
+    """A CSV file with the header `merchant_id,platform,domain`. Raises ImportFailed."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        missing = [name for name in HEADER if name not in (rows.fieldnames or ())]
+        if missing:
+            raise ImportFailed(
+                f"{path}: the first line must be {','.join(HEADER)}; missing: {', '.join(missing)}"
+            )
+        return dict(_shops(path, rows))
+
+
+def _shops(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[str, Shop]]:
+    for row in rows:
+        merchant = uuid_of(row["merchant_id"])
+        platform, domain = ((row[name] or "").strip().lower() for name in HEADER[1:])
+        if merchant is None or not _is_text(platform) or not _is_text(domain):
+            raise ImportFailed(f"{path}, line {rows.line_num}: no merchant with a shop")
+        yield merchant, (platform, domain)
+
+
+def _is_text(text: str) -> bool:
+    return 0 < len(text) <= _CHARS_MAX and text.isprintable()

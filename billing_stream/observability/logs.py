@@ -1,0 +1,113 @@
+"""Logging of a process of ours: one form for our lines and those of the libraries.
+
+`logs_text` takes out what is for nobody's log, `logs_sparing` holds back what repeats.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from billing_stream.config.log_settings import LogFormat
+from billing_stream.config.settings import Settings
+from billing_stream.observability.log_redaction import Scrubber
+from billing_stream.observability.repeat_filter import NOT_TOLD, RepeatFilter
+
+QUIET = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "aiohttp",
+    "alembic",
+    "asyncio",
+    # They would log whole addresses.
+    "httpx",
+    "httpcore",
+    # Where mode logs the start and stop of services that we subclass.
+    "billing_stream.faust_adapter.recovery",
+    "billing_stream.faust_adapter.transport",
+    "billing_stream.faust_adapter.consumer_thread",
+    "billing_stream.faust_adapter.tables",
+)
+FIELDS = ("partition", "correlation_id", "request_id", "route", "status", NOT_TOLD)
+"""What a line can have beside timestamp, level, logger and event."""
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """The group's offsets are for display: that they could not be committed is no error."""
+    return not str(record.msg).startswith("OffsetCommit failed")
+
+
+def _loud(_: Any, __: str, event: EventDict) -> EventDict:
+    event["level"] = str(event.get("level", "")).upper()
+    return event
+
+
+def formatter(form: LogFormat, *, colours: bool, secrets: Sequence[str]) -> logging.Formatter:
+    """Writes any record of `logging` in the form; colours are for a terminal only."""
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        Scrubber(secrets),
+    ]
+    if form is LogFormat.JSON:
+        last.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+    else:
+        last += [_loud, _console(colours)]
+    return structlog.stdlib.ProcessorFormatter(
+        processors=last,
+        foreign_pre_chain=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            # What the task is about: set by the lanes and by the web server, for all below them.
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.ExtraAdder(FIELDS),
+        ],
+        use_get_message=True,
+    )
+
+
+def _console(colours: bool) -> Processor:
+    styles = structlog.dev.ConsoleRenderer.get_default_level_styles(colours)
+    loud = {level.upper(): style for level, style in styles.items()}
+    return structlog.dev.ConsoleRenderer(colors=colours, level_styles=loud, pad_event_to=0)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Ours at the level that is set; the libraries' debug records cost time even unread."""
+    stream = sys.stderr
+    handler = logging.StreamHandler(stream)
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(
+        formatter(settings.log_format, colours=colours, secrets=settings.secret_values())
+    )
+    handler.addFilter(RepeatFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    for ours in ("billing_stream",):
+        logging.getLogger(ours).setLevel(settings.log_level)
+    for theirs in QUIET:
+        logging.getLogger(theirs).setLevel(logging.WARNING)
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    coordinator.addFilter(_matters)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """What ends the process is a line of the log, too; Ctrl-C is nobody's fault."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    logging.getLogger("billing_stream").critical(
+        "the process ends: nothing caught this", exc_info=(kind, error, traceback)
+    )

@@ -1,0 +1,96 @@
+"""Counts what the engine observes. See `engine.observer`.
+
+Everything is counted per transaction. What needs a look at each record that was written is one
+pass in C; what is counted one by one are requests and dead letters.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import cast
+
+from billing_stream.domain.outcomes import Rejected, TimedReply
+from billing_stream.engine.observer import Transaction
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
+from billing_stream.processor import UNCLAIMED, BillingStage
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+
+DONE = "DONE"
+FORWARDED = "FORWARDED"
+
+# What a record of a topic asks for. Of commands from a topic the kind is not looked at.
+KINDS = {
+    names.MERCHANT_CREATED: "create_merchant",
+    names.PURCHASE_UPDATED: "update_charge",
+    names.PURCHASE_REFUNDED: "refund_charge",
+    names.COMMANDS: "command",
+    names.SHOPS: "register_shop",
+}
+PASS_TIME = "pass_time"
+
+_topic_of = attrgetter("topic")
+
+
+class TransactionMetrics:
+    """The observer of one worker's lanes."""
+
+    def __init__(self, metrics: WorkerMetrics, topics: Topics) -> None:
+        self._metrics = metrics
+        self._topics = topics
+        self._inputs = {topics.name(base): base for base in names.INPUTS}
+        # Topics that are written to, with the counter of each: no name is looked up again.
+        self._written = {
+            topics.name(names.event_type(kind)): metrics.events.labels(kind)
+            for kind in names.EVENT_TYPES
+        } | {topics.changelog(table): metrics.rows.labels(table) for table in names.TABLES}
+        for base in names.INPUTS:
+            metrics.records.labels(base)
+
+    def committed(self, transaction: Transaction) -> None:
+        """See `engine.observer.Observer`."""
+        metrics = self._metrics
+        metrics.transaction_seconds.observe(transaction.seconds)
+        metrics.transaction_written.observe(len(transaction.written))
+        for topic, count in Counter(map(_topic_of, transaction.written)).items():
+            counter = self._written.get(topic)
+            if counter is not None:
+                counter.inc(count)
+        stage = cast(BillingStage, transaction.stage)
+        self._count_inputs(transaction, stage)
+        self._count_requests(transaction)
+        if stage.time_advanced_for:
+            metrics.decisions.labels(PASS_TIME, DONE).inc(len(stage.time_advanced_for))
+
+    def restored(self, partitions: Sequence[int], records: int, seconds: float) -> None:
+        """See `engine.observer.Observer`."""
+        self._metrics.recovery_seconds.observe(seconds)
+        self._metrics.recovery_records.inc(records)
+
+    def _count_inputs(self, transaction: Transaction, stage: BillingStage) -> None:
+        metrics = self._metrics
+        done: Counter[str] = Counter()
+        for took in transaction.took:
+            done[self._inputs[took.topic]] += took.records
+        for base, count in done.items():
+            metrics.records.labels(base).inc(count)
+        metrics.transaction_inputs.observe(done.total())
+        for base, count in Counter(stage.forwarded).items():
+            metrics.decisions.labels(KINDS[base], FORWARDED).inc(count)
+            done[base] -= count
+        for (topic, code), count in Counter(stage.refused).items():
+            base = self._inputs[topic]
+            metrics.dead_letters.labels(base, code).inc(count)
+            if code != UNCLAIMED:
+                metrics.decisions.labels(KINDS[base], code).inc(count)
+                done[base] -= count
+        for base, count in done.items():
+            # Not below 0: records that are read again after a seek are counted and not decided.
+            metrics.decisions.labels(KINDS[base], DONE).inc(max(0, count))
+
+    def _count_requests(self, transaction: Transaction) -> None:
+        for request, answered in zip(transaction.requests, transaction.replies, strict=True):
+            reply = cast(TimedReply, answered).reply
+            outcome = reply.code if isinstance(reply, Rejected) else DONE
+            kind = request.command.__struct_config__.tag
+            self._metrics.decisions.labels(kind, outcome).inc()

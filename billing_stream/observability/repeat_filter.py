@@ -1,0 +1,38 @@
+"""Holds back what a log says over and over, and counts it."""
+
+import logging
+from collections import OrderedDict
+
+NOT_TOLD = "not_told"
+PLACES_MAX = 1_000
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a message through once in so many seconds; the next one says how many it stands for.
+
+    Of the Kafka client, whatever one place in its code says is one message: while a broker is
+    away it says the same of every node, hundreds of times a second. Of ours, the same text is.
+    What is critical is always told.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._told: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is told; with how many of its kind were not, as `not_told`."""
+        if record.levelno >= logging.CRITICAL:
+            return True
+        text = "" if record.name.startswith("aiokafka") else record.getMessage()
+        place = (record.pathname, record.lineno, text)
+        told, kept_back = self._told.pop(place, (record.created - self._seconds, 0))
+        if record.created - told < self._seconds:
+            self._told[place] = (told, kept_back + 1)
+            return False
+        self._told[place] = (record.created, 0)
+        if len(self._told) > PLACES_MAX:
+            self._told.popitem(last=False)
+        if kept_back:
+            setattr(record, NOT_TOLD, kept_back)
+        return True

@@ -1,0 +1,1 @@
+"""Commands of the operator: dead letters, erasure, doctor, descriptions of the service."""

@@ -1,0 +1,27 @@
+"""Dead letters: find them, look at them, send them again or give them up, and who did it.
+
+For code: `find`, `find_one`, `redrive` and `discard`, on a `Cluster`. A letter that is sent again
+is processed once: the copy and the record of who sent it are one transaction under one
+transactional id, so that of two who begin at once one is told so; and the lane carries out one
+copy of a letter, however many there are.
+"""
+
+from billing_stream.ops.dead_letters.acting import Outcome, discard, redrive
+from billing_stream.ops.dead_letters.action_log import State
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.entries import DeadLetterEntry
+from billing_stream.ops.dead_letters.filters import Filters
+from billing_stream.ops.dead_letters.finding import Found, find, find_one
+
+__all__ = [
+    "Cluster",
+    "DeadLetterEntry",
+    "Filters",
+    "Found",
+    "Outcome",
+    "State",
+    "discard",
+    "find",
+    "find_one",
+    "redrive",
+]

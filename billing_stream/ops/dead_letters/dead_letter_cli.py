@@ -1,0 +1,312 @@
+"""`billing-stream dlq`."""
+
+import asyncio
+import json
+import logging
+import shutil
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from billing_stream.config.settings import Settings
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, manual
+from billing_stream.console.options import NewFile
+from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
+from billing_stream.ops.dead_letters import acting, finding, showing
+from billing_stream.ops.dead_letters.action_log import State
+from billing_stream.ops.dead_letters.dead_letter_options import (
+    FILTERS,
+    filtering,
+    filters_of,
+    progress_bar,
+)
+from billing_stream.ops.dead_letters.dead_letter_options import acting as acting_options
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+
+EXIT_NOT_ALL = 1
+SHOWN_MAX = 50
+
+
+@click.group(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "good",
+            1: "some letters were left alone",
+            2: EXIT_WRONG,
+        },
+        examples=[
+            "billing-stream dlq list --since 2h",
+            "billing-stream dlq show 3@17",
+            'billing-stream dlq redrive 3@17 --because "the shop is known now"',
+        ],
+    )
+)
+def dlq() -> None:
+    """Dead letters: records that made no sense, refused commands, webhooks nobody claimed.
+
+    A letter is named by its place, dlq.billing.v1[3]@17, or in short 3@17. What is sent again is
+    processed once; who sent what, and why, is kept in a ledger.
+    """
+    # What it says of errors comes to people as one message of ours.
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@dlq.command(
+    "list",
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "listed, also when there are none",
+            2: EXIT_WRONG,
+        },
+        examples=[
+            "billing-stream dlq list",
+            "billing-stream dlq list --state all --since 3d --json | jq .reason",
+        ],
+    ),
+)
+@filtering
+@click.option(
+    "--state",
+    type=click.Choice([*State, "all"]),
+    default=State.OPEN,
+    show_default=True,
+    help="What became of it.",
+)
+@click.option("--limit", default=SHOWN_MAX, show_default=True, help="Newest shown; 0: all.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object on each line.")
+def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
+    """List dead letters, and count them by reason."""
+    wanted = filters_of(given, None if state == "all" else State(state))
+    with progress_bar("reading") as progress:
+        found = asyncio.run(finding.find(_cluster(), wanted, progress=progress))
+    shown = found[-limit:] if limit > 0 else found
+    if as_json:
+        for one in shown:
+            click.echo(json.dumps(showing.as_json(one)))
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    _echo(showing.table(shown, width))
+    if len(shown) < len(found):
+        click.echo(f"... and {len(found) - len(shown):,} older ones (--limit 0 shows all)")
+    if found:
+        click.echo()
+    _echo(showing.summary(found))
+
+
+@dlq.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "shown",
+            2: "there is none, or wrong usage or settings",
+        },
+        examples=[
+            "billing-stream dlq show 3@17",
+            "billing-stream dlq show 3@17 --value-to letter.json",
+        ],
+    )
+)
+@click.argument("letter")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@click.option(
+    "--value-to",
+    type=NewFile(),
+    help="Write the value here, e.g. to correct it for `redrive --edit`.",
+)
+def show(letter: str, as_json: bool, value_to: Path | None) -> None:
+    """Show one dead letter: all of it, why it is dead, and what was done with it."""
+
+    async def look() -> tuple[finding.Found, list[Any]]:
+        found = await finding.find_one(_cluster(), letter)
+        return found, await finding.find_next(_cluster(), found)
+
+    found, following = asyncio.run(look())
+    if value_to is not None:
+        value_to.write_bytes(found.letter.record.value or b"")
+    if as_json:
+        click.echo(json.dumps(showing.as_json(found)))
+    else:
+        _echo(showing.whole(found, following))
+
+
+@dlq.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "all were sent, or nothing was to be done",
+            1: "some were left alone",
+            2: "wrong usage or settings, or Kafka could not be read or written",
+        },
+        examples=[
+            'billing-stream dlq redrive --reason NOT_FOUND --because "installed late"',
+            'billing-stream dlq redrive 3@17 --edit it.json --because "amount corrected"',
+        ],
+    )
+)
+@click.argument("letters", nargs=-1)
+@filtering
+@acting_options
+@click.option(
+    "--edit",
+    type=click.File("rb"),
+    help="A file with the corrected value, for one letter; - is standard input.",
+)
+@click.option("--again", is_flag=True, help="Also what was redriven or discarded before.")
+@click.option("--force", is_flag=True, help="Also what would be a dead letter again.")
+def redrive(
+    letters: tuple[str, ...], edit: Any, again: bool, force: bool, because: str, **given: Any
+) -> None:
+    """Send dead letters again, those named or all that match.
+
+    Each is processed once, with the time at which it is sent again as its time. Copies go to
+    billing.commands.v1. A letter that was sent again already is left alone; with --again another
+    copy is sent, and carried out only if no other copy was.
+    """
+    value = edit.read() if edit is not None else None
+    if value is not None and len(letters) != 1:
+        raise click.UsageError("--edit corrects one letter: name it")
+    chosen = _choose(letters, given, None if again else State.OPEN)
+    if not _agreed(chosen, given, "send again"):
+        return
+    with progress_bar("sending") as progress:
+        outcomes, stopped = _run(
+            acting.redrive,
+            chosen,
+            by=given["by"],
+            reason=because,
+            value=value,
+            again=again,
+            force=force,
+            dry_run=given["dry_run"],
+            progress=progress,
+        )
+    _tell(outcomes, len(chosen), stopped, "were sent again", given["dry_run"])
+
+
+@dlq.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "noted",
+            1: "some were left alone",
+            2: "wrong usage or settings, or Kafka could not be read or written",
+        },
+        examples=[
+            'billing-stream dlq discard 3@17 --because "a test of the producer"',
+        ],
+    )
+)
+@click.argument("letters", nargs=-1)
+@filtering
+@acting_options
+def discard(letters: tuple[str, ...], because: str, **given: Any) -> None:
+    """Note that nothing is to be done with dead letters, those named or all that match.
+
+    They stay in the topic, and `list --state discarded` shows them.
+    """
+    chosen = _choose(letters, given, State.OPEN)
+    if not _agreed(chosen, given, "discard"):
+        return
+    with progress_bar("discarding") as progress:
+        outcomes, stopped = _run(
+            acting.discard,
+            chosen,
+            by=given["by"],
+            reason=because,
+            dry_run=given["dry_run"],
+            progress=progress,
+        )
+    _tell(outcomes, len(chosen), stopped, "were discarded", given["dry_run"])
+
+
+def _choose(
+    names: tuple[str, ...], given: dict[str, Any], state: State | None
+) -> list[finding.Found]:
+    filtered = any(given[name] is not None for name in FILTERS)
+    if names and (filtered or given["every"]):
+        raise click.UsageError("name letters, or say which by options: not both")
+    if not names and not filtered and not given["every"]:
+        raise click.UsageError("name letters, say which by options, or say --all")
+
+    async def by_name() -> list[finding.Found]:
+        return [await finding.find_one(_cluster(), name) for name in names]
+
+    if names:
+        return asyncio.run(by_name())
+    with progress_bar("reading") as progress:
+        return asyncio.run(finding.find(_cluster(), filters_of(given, state), progress=progress))
+
+
+def _agreed(chosen: list[finding.Found], given: dict[str, Any], verb: str) -> bool:
+    if not chosen:
+        click.echo("no dead letter matches")
+        return False
+    _echo(showing.summary(chosen))
+    if given["dry_run"] or given["yes"]:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here: say --yes, or --dry-run")
+    return click.confirm(f"{verb} {len(chosen):,} dead letters?")
+
+
+def _run(
+    act: Any, chosen: list[finding.Found], **options: Any
+) -> tuple[list[acting.Outcome], bool]:
+    """Act; the first SIGINT or SIGTERM ends it after the transaction that is under way."""
+    settings = Settings.from_env()
+
+    async def run() -> tuple[list[acting.Outcome], bool]:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def end() -> None:
+            stop.set()
+            # Whoever asks twice does not want to wait.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end)
+        letters = [one.letter for one in chosen]
+        cluster = Cluster.of(settings)
+        reach: CrashHook = crash_at(settings.crash_at) if settings.crash_at else no_crash
+        return await act(cluster, letters, stop=stop, reach=reach, **options), stop.is_set()
+
+    try:
+        return asyncio.run(run())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _tell(
+    outcomes: list[acting.Outcome], count: int, stopped: bool, what: str, dry_run: bool
+) -> None:
+    left = [outcome for outcome in outcomes if outcome.refused is not None]
+    done = len(outcomes) - len(left)
+    shown = outcomes if len(outcomes) <= SHOWN_MAX else left[:SHOWN_MAX]
+    _echo(showing.outcome_line(outcome) for outcome in shown)
+    if dry_run:
+        what = what.replace("were", "would be")
+    nothing = "nothing was done; " if dry_run else ""
+    click.echo(f"{nothing}{done:,} of {count:,} dead letters {what}")
+    if left:
+        click.echo(f"{len(left):,} were left alone")
+    if stopped and len(outcomes) < count:
+        click.echo(f"stopped before {count - len(outcomes):,} more: run it again for those")
+    if left or len(outcomes) < count:
+        sys.exit(EXIT_NOT_ALL)
+
+
+def _cluster() -> Cluster:
+    return Cluster.of(Settings.from_env())
+
+
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)

@@ -1,0 +1,112 @@
+"""What the commands are told: which letters, by whom, and how far the work is."""
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from billing_stream.config.durations import parse_duration
+from billing_stream.console.progress import progress
+from billing_stream.ops.dead_letters.action_log import State
+from billing_stream.ops.dead_letters.dead_letter_reader import Progress
+from billing_stream.ops.dead_letters.filters import Filters
+
+Command = Callable[..., Any]
+
+
+class Moment(click.ParamType):
+    """A time, or how long ago: 2026-03-01, 2026-03-01T12:00:00+01:00, 90s, 2h, 3d."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """The moment, in UTC; a time without a zone is UTC."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            ago: timedelta = parse_duration(value)
+            return datetime.now(UTC) - ago
+        except ValueError:
+            pass
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither a time (2026-03-01T12:00) nor a while (2h)", param, ctx
+            )
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+class Pattern(click.ParamType):
+    """A regular expression."""
+
+    name = "regex"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, when it is one."""
+        try:
+            re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r} is no regular expression: {error}", param, ctx)
+        return str(value)
+
+
+def filtering(command: Command) -> Command:
+    """The options that say which letters are meant; `filters_of` takes them."""
+    for option in (
+        click.option("--partition", type=click.IntRange(0), help="Of this partition."),
+        click.option("--merchant", metavar="ID", help="Of this merchant."),
+        click.option("--until", type=Moment(), help="Dead before then."),
+        click.option("--since", type=Moment(), help="Dead since then, or for so long: 2h, 3d."),
+        click.option(
+            "--reason", type=Pattern(), help="Whose reason has this in it, whatever letter case."
+        ),
+        click.option("--topic", help="Whose record came from this topic."),
+    ):
+        command = option(command)
+    return command
+
+
+def acting(command: Command) -> Command:
+    """The options of commands that do something."""
+    for option in (
+        click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+        click.option("--by", default=whoami, show_default="user@host", help="Who does it."),
+        click.option("--because", required=True, help="Why: kept in the ledger for ever."),
+        click.option("--all", "every", is_flag=True, help="All open ones: no filter is needed."),
+    ):
+        command = option(command)
+    return command
+
+
+def filters_of(given: dict[str, Any], state: State | None) -> Filters:
+    """The filters out of what `filtering` was given."""
+    return Filters(state=state, **{name: given[name] for name in FILTERS})
+
+
+FILTERS = ("topic", "reason", "since", "until", "merchant", "partition")
+
+
+def whoami() -> str:
+    """user@host, as far as the machine knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Told how much is done, and of how much; shows it of what takes longer than a moment."""
+    with progress() as show:
+        yield lambda done, total: show(label, done, total)

@@ -1,0 +1,95 @@
+"""A dead letter as it is read: what the lanes wrote, where it stands, whose it is."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.records import schemas
+from billing_stream.records.schemas import DeadLetter
+
+_decoder = msgspec.json.Decoder(DeadLetter)
+_json = msgspec.json.Decoder().decode
+_uuid = re.compile(UUID_TEXT)
+
+
+class DeadLetterEntry(Struct, frozen=True):
+    """A dead letter. `place` is its own, `at` when it became one.
+
+    `line` is the first letter of its line: itself, or that whose copy was bad or refused again.
+    `merchant` is whose it is, as far as value or key say.
+    """
+
+    place: str
+    partition: int
+    offset: int
+    at: datetime
+    record: DeadLetter
+    line: str
+    merchant: str | None
+
+    @property
+    def source(self) -> str:
+        """Where the record stood of which it is the dead letter."""
+        return schemas.place(self.record.topic, self.record.partition, self.record.offset)
+
+
+def letter_of(record: Any) -> DeadLetterEntry:
+    """The letter in a record of the topic of dead letters."""
+    place = schemas.place(record.topic, record.partition, record.offset)
+    try:
+        letter = _decoder.decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Not ours: shown all the same, so that it can be discarded.
+        letter = schemas.dead_letter(record, f"this dead letter cannot be read: {error}")
+    return DeadLetterEntry(
+        place,
+        record.partition,
+        record.offset,
+        schemas.instant(max(record.timestamp, 0)),
+        letter,
+        schemas.redriven_from(letter.headers) or place,
+        _merchant_of(letter),
+    )
+
+
+def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:
+    """Partition and offset of a letter by its place, or in short: `3@17`.
+
+    Raises ValueError when it is neither.
+    """
+    text = name if "[" in name else f"{cluster.letters}[{name.replace('@', ']@')}"
+    topic, partition, offset = schemas.parse_place(text)
+    if cluster.topics.base(topic) != cluster.topics.base(cluster.letters):
+        raise ValueError(f"{name!r} is no place of a dead letter: {cluster.letters}[3]@17 is one")
+    return partition, offset
+
+
+def payload_of(value: bytes | None) -> Any:
+    """The JSON of a record without its envelope, or None when it is none."""
+    try:
+        whole = _json(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return whole.get("data", whole) if isinstance(whole, dict) else whole
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what is of one letter alone, to count by."""
+    code, colon, _ = reason.partition(":")
+    if colon and re.fullmatch(r"[A-Z_]+", code):
+        return code
+    return re.sub(r"\d+", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "...", reason))[:120]
+
+
+def _merchant_of(letter: DeadLetter) -> str | None:
+    payload = payload_of(letter.value)
+    said = payload.get("merchant_id") if isinstance(payload, dict) else None
+    for text in (said, (letter.key or b"").decode("utf-8", "replace")):
+        if isinstance(text, str) and _uuid.match(text):
+            return text.lower()
+    return None

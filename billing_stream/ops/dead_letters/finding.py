@@ -1,0 +1,83 @@
+"""Dead letters that match, each with what was done with it."""
+
+from msgspec import Struct
+
+from billing_stream.errors import DeadLettersError
+from billing_stream.ops.dead_letters.action_log import ActionLog, State, read_ledger
+from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read, read_one
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.entries import DeadLetterEntry, letter_of, parse_name
+from billing_stream.ops.dead_letters.filters import Filters
+from billing_stream.records import schemas
+from billing_stream.records.schemas import DeadLetterAction
+
+
+class Found(Struct, frozen=True):
+    """A letter, what became of it, and what was done with it (oldest first).
+
+    `came_of` is the action that sent the record that is dead here: a copy of an earlier letter.
+    """
+
+    letter: DeadLetterEntry
+    state: State
+    history: tuple[DeadLetterAction, ...]
+    came_of: DeadLetterAction | None
+
+
+async def find(
+    cluster: Cluster, filters: Filters | None = None, *, progress: Progress | None = None
+) -> list[Found]:
+    """All letters that match, by the time at which they became dead letters.
+
+    Raises DeadLettersError when they cannot be read, re.error on a wrong `reason`.
+    """
+    wanted = filters or Filters()
+    ledger = await read_ledger(cluster)
+    partitions = None if wanted.partition is None else [wanted.partition]
+    found = []
+    async for records in read(cluster, cluster.letters, partitions=partitions, progress=progress):
+        for record in records:
+            letter = letter_of(record)
+            if wanted.matches(letter, ledger.state(letter.place), cluster.topics.prefix):
+                found.append(_found(letter, ledger))
+    found.sort(key=lambda one: (one.letter.at, one.letter.partition, one.letter.offset))
+    return found
+
+
+async def find_one(cluster: Cluster, name: str) -> Found:
+    """The letter at a place. Raises DeadLettersError when there is none, or `name` is no place."""
+    try:
+        partition, offset = parse_name(cluster, name)
+    except ValueError:
+        raise DeadLettersError(
+            f"{name!r} is no place, as 3@17 is; `billing-stream dlq list` shows places"
+        ) from None
+    record = await read_one(cluster, cluster.letters, partition, offset)
+    if record is None:
+        place = schemas.place(cluster.letters, partition, offset)
+        raise DeadLettersError(
+            f"there is no dead letter {place}; `billing-stream dlq list --state all` shows all"
+        )
+    return _found(letter_of(record), await read_ledger(cluster))
+
+
+async def find_next(cluster: Cluster, found: Found) -> list[DeadLetterEntry]:
+    """Letters of the copies that were sent of this one: those that were bad or refused again."""
+    targets = {action.target for action in found.history if action.target is not None}
+    if not targets:
+        return []
+    # The lane that reads a copy writes its dead letter beside it.
+    partitions = {schemas.parse_place(target)[1] for target in targets}
+    following = []
+    async for records in read(cluster, cluster.letters, partitions=sorted(partitions)):
+        following += [one for one in map(letter_of, records) if one.source in targets]
+    return following
+
+
+def _found(letter: DeadLetterEntry, ledger: ActionLog) -> Found:
+    return Found(
+        letter,
+        ledger.state(letter.place),
+        ledger.history(letter.place),
+        ledger.sent_as(letter.source),
+    )

@@ -1,0 +1,133 @@
+"""The copy of a dead letter that is sent: of what, where to, and whether it makes sense now.
+
+Copies go to `billing.commands.v1`, as forwarded records do, with headers that name the topic
+whose record it is and the letter: so the topics of others hold what they sent and nothing else,
+and all copies stand where lanes look for them.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.errors import InvalidRecord
+from billing_stream.ops.dead_letters.dead_letter_reader import read_one
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
+from billing_stream.records import schemas, topics
+from billing_stream.records.schemas import DeadLetter, Headers
+
+_OWN_HEADERS = "billing-redriven-"
+_UNCLAIMED = "no purchase claimed the charge"
+# What letters of unclaimed webhooks said before they could be sent again, of every kind.
+_OLD_UNCLAIMED = {"merchant_id", "charge_id", "status"}
+
+
+class RedriveRecord(Struct, frozen=True):
+    """A record to be sent. `what` says for people what it asks for."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    partition: int
+    what: str
+
+
+class NotRedrivable(Exception):
+    """Why a letter cannot be sent again as it is; the text is for people."""
+
+
+class _Candidate(Struct):
+    """As an input record: to be read before it is one."""
+
+    topic: str
+    headers: Headers
+    value: bytes | None
+    key: bytes | None = None
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+
+async def copy_of(
+    cluster: Cluster, letter: DeadLetterEntry, *, value: bytes | None = None, force: bool = False
+) -> RedriveRecord:
+    """The copy of a letter, with `value` in place of its own if that is given.
+
+    Raises Unfit when it would do harm, and, unless `force`, when it would surely be a dead
+    letter again.
+    """
+    base = cluster.topics.base(letter.record.topic)
+    if base == topics.SHOPS:
+        raise NotRedrivable(
+            "only lanes write there: send what registers the shop, evt.merchant.created.v1"
+        )
+    if base not in topics.INPUTS:
+        raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
+    record = letter.record if value is not None else await _mended(cluster, letter.record)
+    raw = record.value if value is None else value
+    headers = _headers(record, base, letter.line)
+    candidate = _Candidate(cluster.commands, headers, raw)
+    try:
+        said = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).said
+    except InvalidRecord as error:
+        if force:
+            return _by_its_key(cluster, letter, headers, raw)
+        raise NotRedrivable(f"would be a dead letter again: {error}") from None
+    if isinstance(said, ShopRegistered):
+        raise NotRedrivable("is a record of shops, which only lanes write")
+    merchant = said.merchant_id
+    what = f"{said.__struct_config__.tag} of merchant {merchant}"
+    partition = partition_of(merchant, cluster.partitions)
+    return RedriveRecord(merchant.encode(), raw, headers, partition, what)
+
+
+def _headers(record: DeadLetter, base: str, line: str) -> list[tuple[str, bytes]]:
+    topic = base
+    if base == topics.COMMANDS:
+        topic = schemas.forwarded_topic(record.headers) or topics.COMMANDS
+    ours = ("billing-forwarded-", _OWN_HEADERS)
+    headers = [(name, held) for name, held in record.headers if not name.startswith(ours)]
+    if topic != topics.COMMANDS:
+        headers.append((schemas.FORWARDED_TOPIC, topic.encode()))
+    return [*headers, (schemas.REDRIVEN_FROM, line.encode())]
+
+
+def _by_its_key(
+    cluster: Cluster, letter: DeadLetterEntry, headers: list[tuple[str, bytes]], value: bytes | None
+) -> RedriveRecord:
+    """Nobody can say whose it is: it goes where its key says."""
+    key = letter.record.key
+    text = (key or b"").decode("utf-8", "replace")
+    partition = partition_of(text, cluster.partitions) if text else letter.partition
+    return RedriveRecord(key, value, headers, partition, "what cannot be understood")
+
+
+async def _mended(cluster: Cluster, record: DeadLetter) -> DeadLetter:
+    """The record itself, where an older letter of an unclaimed webhook says too little of it."""
+    if not _says_too_little(cluster, record):
+        return record
+    source = None
+    if record.offset >= 0:
+        source = await read_one(cluster, record.topic, record.partition, record.offset)
+    if source is None:
+        place = schemas.place(record.topic, record.partition, record.offset)
+        raise NotRedrivable(
+            f"an older letter that does not say whether it was a payment or a refund, nor of how "
+            f"much, and its record {place} is gone: give the right value with --edit"
+        )
+    return msgspec.structs.replace(
+        record, key=source.key, value=source.value, headers=list(source.headers)
+    )
+
+
+def _says_too_little(cluster: Cluster, record: DeadLetter) -> bool:
+    payload: Any = payload_of(record.value)
+    if not record.reason.startswith(_UNCLAIMED) or record.headers:
+        return False
+    if not isinstance(payload, dict) or set(payload) != _OLD_UNCLAIMED:
+        return False
+    of_updates = cluster.topics.base(record.topic) == topics.PURCHASE_UPDATED
+    return not of_updates or (record.offset < 0 and payload["status"] == "refunded")

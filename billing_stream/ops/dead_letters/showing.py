@@ -1,0 +1,189 @@
+"""Dead letters in text, for a terminal, and as JSON, for other programs."""
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from billing_stream.ops.dead_letters.acting import Outcome
+from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
+from billing_stream.ops.dead_letters.finding import Found
+from billing_stream.records.schemas import DeadLetterAction
+
+KINDS_MAX = 20
+BYTES_PER_LINE = 16
+DUMP_BYTES_MAX = 4096
+_HEADS = ("LETTER", "WHEN", "STATE", "MERCHANT", "RECORD", "REASON")
+
+
+def short(letter: DeadLetterEntry) -> str:
+    """A letter's place without the topic, as the commands take it: `3@17`."""
+    return f"{letter.partition}@{letter.offset}"
+
+
+def table(found: Sequence[Found], width: int | None) -> Iterator[str]:
+    """A line for each; what is left of `width` columns is the reason's."""
+    rows = [
+        (
+            short(one.letter),
+            _moment(one.letter.at),
+            str(one.state),
+            one.letter.merchant or "-",
+            one.letter.source,
+            clean(one.letter.record.reason),
+        )
+        for one in found
+    ]
+    if not rows:
+        return
+    widths = [max(len(row[i]) for row in (_HEADS, *rows)) for i in range(len(_HEADS) - 1)]
+    for row in (_HEADS, *rows):
+        line = "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False))
+        line = f"{line}  {row[-1]}"
+        yield line if width is None or len(line) <= width else line[: width - 3] + "..."
+
+
+def summary(found: Iterable[Found]) -> Iterator[str]:
+    """How many there are, by what became of them and by why they are dead."""
+    letters = list(found)
+    states = Counter(str(one.state) for one in letters)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    yield f"{len(letters):,} dead letters" + (f": {told}" if told else "")
+    kinds = Counter(clean(kind_of(one.letter.record.reason)) for one in letters)
+    for kind, count in kinds.most_common(KINDS_MAX):
+        yield f"{count:>8,}  {kind}"
+    if len(kinds) > KINDS_MAX:
+        yield f"          and {len(kinds) - KINDS_MAX} more reasons"
+
+
+def whole(found: Found, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
+    """All that is known of one letter."""
+    letter, record = found.letter, found.letter.record
+    yield f"dead letter  {letter.place}"
+    yield f"since        {_moment(letter.at)}"
+    yield f"state        {found.state}"
+    yield f"reason       {clean(record.reason)}"
+    yield f"record       {letter.source}, of {_moment(record.timestamp)}"
+    if found.came_of is not None:
+        yield f"             a copy of {found.came_of.letter}, {_done(found.came_of)}"
+    if letter.line != letter.place:
+        yield f"first letter {letter.line}"
+    yield f"merchant     {letter.merchant or 'unknown'}"
+    yield f"key          {_text(record.key)}"
+    for name, held in record.headers:
+        yield f"header       {clean(name)}: {_text(held)}"
+    yield from _history(found, following)
+    yield f"value        {'null' if record.value is None else f'{len(record.value):,} bytes'}"
+    yield from value_lines(record.value)
+
+
+def value_lines(value: bytes | None) -> Iterator[str]:
+    """A value as JSON that people can read, or else its bytes."""
+    if value is None:
+        return
+    try:
+        # Only the spaces change: numbers are money here.
+        lines = msgspec.json.format(value, indent=2).decode().splitlines()
+        yield from map(clean, lines)
+    except (ValueError, RecursionError):
+        yield from _dump(value[:DUMP_BYTES_MAX])
+        if len(value) > DUMP_BYTES_MAX:
+            yield f"... and {len(value) - DUMP_BYTES_MAX:,} more bytes; --value-to writes all"
+
+
+def as_json(found: Found) -> dict[str, Any]:
+    """For other programs; key and value are text, or base64 where they are none."""
+    letter, record = found.letter, found.letter.record
+    return {
+        "letter": letter.place,
+        "at": letter.at.isoformat(),
+        "state": str(found.state),
+        "reason": record.reason,
+        "kind": kind_of(record.reason),
+        "merchant_id": letter.merchant,
+        "record": {
+            "place": letter.source,
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": record.timestamp.isoformat(),
+            **_text_or_base64("key", record.key),
+            **_text_or_base64("value", record.value),
+            "headers": [
+                {"name": n, **_text_or_base64("value", held)} for n, held in record.headers
+            ],
+        },
+        "first_letter": letter.line,
+        "history": [_action_json(action) for action in found.history],
+        "came_of": _action_json(found.came_of) if found.came_of is not None else None,
+    }
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """What became of a letter, or would."""
+    letter = short(outcome.letter)
+    if outcome.refused is not None:
+        return f"{letter}: left alone: {clean(outcome.refused)}"
+    what = f", {outcome.what}" if outcome.what else ""
+    if outcome.action is None:
+        return f"{letter}: can be done{what}"
+    target = f" as {outcome.action.target}" if outcome.action.target else ""
+    return f"{letter}: {outcome.action.action}{target}{what}"
+
+
+def clean(text: str) -> str:
+    """Text of others on a terminal: nothing in it moves the cursor or hides a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _history(found: Found, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
+    again = {letter.source: letter for letter in following}
+    for action in found.history:
+        yield f"history      {_done(action)}"
+        if action.target is not None:
+            edited = " with another value" if action.edited else ""
+            yield f"             sent as {action.target}{edited}"
+            dead = again.get(action.target)
+            if dead is not None:
+                yield f"             dead again as {short(dead)}: {clean(dead.record.reason)}"
+
+
+def _done(action: DeadLetterAction) -> str:
+    by, reason = clean(action.by), clean(action.reason)
+    return f"{action.action} by {by} at {_moment(action.at)}: {reason}"
+
+
+def _action_json(action: DeadLetterAction) -> Any:
+    return msgspec.to_builtins(action)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _text(raw: bytes | None) -> str:
+    if raw is None:
+        return "null"
+    try:
+        return clean(raw.decode())
+    except UnicodeDecodeError:
+        return f"0x{raw.hex()}"
+
+
+def _text_or_base64(name: str, raw: bytes | None) -> dict[str, str | None]:
+    if raw is None:
+        return {name: None}
+    try:
+        return {name: raw.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(raw).decode()}
+
+
+def _dump(raw: bytes) -> Iterator[str]:
+    for start in range(0, len(raw), BYTES_PER_LINE):
+        line = raw[start : start + BYTES_PER_LINE]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
+        yield f"{start:08x}  {line.hex(' ').ljust(BYTES_PER_LINE * 3)} {text}"

@@ -1,0 +1,91 @@
+"""PostgreSQL, when there is one: it answers, has the projection's schema, and the same time."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from billing_stream.config.settings import Settings
+from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
+from billing_stream.projector.database import Database, close
+from billing_stream.projector.migrate import VERSIONS_TABLE
+from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
+
+SKEW_MAX = timedelta(seconds=5)
+
+
+async def check_database(settings: Settings) -> AsyncIterator[Finding]:
+    """All about it, and this machine's clock beside its own."""
+    check = "postgresql"
+    if settings.database_url is None:
+        yield ok(check, "DATABASE_URL is not set: no history and no reports, billing runs without")
+        return
+    database = Database(settings.database_url.get_secret_value(), settings.projection_schema)
+    try:
+        connection = await database.connect()
+    except (*DATABASE_AWAY, ProjectionError, OSError) as error:
+        yield fail(
+            check,
+            f"does not answer: {error or type(error).__name__}",
+            "start it, or mend DATABASE_URL; billing runs without, history and reports do not",
+        )
+        return
+    try:
+        yield await _schema(connection, database.schema)
+        asked = datetime.now(UTC)
+        theirs = await connection.fetchval("SELECT clock_timestamp()")
+        yield skew(asked + (datetime.now(UTC) - asked) / 2, theirs)
+    finally:
+        await close(connection)
+
+
+async def _schema(connection: Any, schema: str) -> Finding:
+    check = "projection"
+    known = [one.revision for one in _scripts().walk_revisions()]
+    table = await connection.fetchval("SELECT to_regclass($1)", f"{schema}.{VERSIONS_TABLE}")
+    if table is None:
+        return warn(
+            check, f"schema {schema} has no projection yet", "billing-stream projector makes it"
+        )
+    version = await connection.fetchval(f"SELECT version_num FROM {schema}.{VERSIONS_TABLE}")
+    return of_version(schema, version, known)
+
+
+def of_version(schema: str, version: str, known: Sequence[str]) -> Finding:
+    """The version of a schema beside those that this program knows, the latest first."""
+    check = "projection"
+    if version == known[0]:
+        return ok(check, f"schema {schema} is of this program's version, {version}")
+    if version in known:
+        return fail(
+            check,
+            f"schema {schema} is of version {version}, this program's is {known[0]}",
+            "start the projector of this program: it upgrades the schema",
+        )
+    return fail(
+        check,
+        f"schema {schema} is of version {version}, which this program does not know",
+        "run the program that made it, or: billing-stream projector rebuild",
+    )
+
+
+def skew(ours: datetime, theirs: datetime) -> Finding:
+    """This machine's clock beside another's."""
+    apart = ours - theirs
+    said = f"{abs(apart.total_seconds()):.1f} s {'before' if apart > timedelta() else 'behind'}"
+    if abs(apart) > SKEW_MAX:
+        return warn(
+            "clock",
+            f"this machine is {said} PostgreSQL's: trials end early or late by as much",
+            "let a time service set both clocks",
+        )
+    return ok("clock", "the same as PostgreSQL's")
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", "billing_stream.projector:migrations")
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config)

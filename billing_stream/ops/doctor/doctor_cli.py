@@ -1,0 +1,152 @@
+"""`billing-stream doctor`."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
+
+import asyncpg
+import click
+import msgspec
+from aiokafka.errors import KafkaError
+from dotenv import dotenv_values
+
+from billing_stream.config.env_file import env_file
+from billing_stream.config.settings import Settings
+from billing_stream.console.help import SETTINGS, manual
+from billing_stream.errors import BillingError
+from billing_stream.ops.doctor import (
+    broker_checks,
+    changelog_checks,
+    database,
+    machine,
+    topic_checks,
+)
+from billing_stream.ops.doctor.finding import Finding, Verdict, fail
+from billing_stream.ops.doctor.protocol_checks import check_transactions
+
+AGAIN_SECONDS = 0.5
+COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+Check = Callable[[Settings], AsyncIterator[Finding]]
+# What these need is that most of the brokers answer.
+OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
+    ("topics", topic_checks.check_every_topic),
+    ("rights", topic_checks.check_rights),
+    ("transactions", check_transactions),
+    ("workers", topic_checks.check_workers),
+    ("state", changelog_checks.check_state),
+)
+# Whose failure leaves nothing to look at.
+NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics"})
+
+
+async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
+    """Every finding, one after the other; no check takes longer than `seconds`."""
+    for finding in machine.check_settings(settings, _names()):
+        yield finding
+    for finding in machine.check_disk(settings):
+        yield finding
+    seen = broker_checks.Brokers()
+    for finding in await _within(seconds, "brokers", seen.check, settings):
+        yield finding
+    if seen.seen.brokers:
+        for finding in await _within(seconds, "replicas", seen.check_replicas, settings):
+            yield finding
+    wrong: set[str] = set()
+    for name, check in OF_THE_CLUSTER if seen.seen.most else ():
+        if NEEDED.get(name) in wrong:
+            continue
+        for finding in await _within(seconds, name, check, settings):
+            if finding.verdict is Verdict.FAIL:
+                wrong.add(name)
+            yield finding
+    for finding in await _within(seconds, "postgresql", database.check_database, settings):
+        yield finding
+
+
+async def _within(seconds: float, name: str, check: Check, settings: Settings) -> list[Finding]:
+    found: list[Finding] = []
+    trouble = ""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    async for finding in check(settings):
+                        found.append(finding)
+                    return found
+                except KafkaError as error:
+                    # Just after a broker was lost the others do not know yet who takes over.
+                    if not error.retriable:
+                        raise
+                    found.clear()
+                    trouble = f" ({error})"
+                await asyncio.sleep(AGAIN_SECONDS)
+    except TimeoutError:
+        said = f"no answer within {seconds:g} s{trouble}"
+        found.append(fail(name, said, "look at the network, or wait --timeout"))
+    except (KafkaError, BillingError, asyncpg.PostgresError, OSError) as error:
+        # One check that breaks down must not keep the others from telling.
+        text = str(error) or type(error).__name__
+        found.append(fail(name, f"could not be looked at: {text}", "mend this first"))
+    return found
+
+
+def _names() -> list[str]:
+    file = env_file()
+    return [*os.environ, *(dotenv_values(file) if file is not None and file.is_file() else {})]
+
+
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "nothing fails; there may be warnings",
+            1: "something fails",
+            2: "the settings are not right, or wrong usage",
+        },
+        examples=[
+            "billing-stream doctor",
+            "billing-stream doctor --json | jq '.[] | select(.verdict != \"OK\")'",
+        ],
+    )
+)
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds that each check may take.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON list.")
+def doctor(seconds: float, as_json: bool) -> None:
+    """Look at everything that a worker needs, and say what to do where it is not right.
+
+    Settings, the data folder, brokers, topics, what this user may do, the workers that run, the
+    version of the rows, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    """
+    # What is logged of a broker that is away, or not ready, is a finding.
+    for name in ("aiokafka", "billing_stream.kafka.start_deadline"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.exit(asyncio.run(_run(Settings.from_env(), seconds, as_json)))
+
+
+async def _run(settings: Settings, seconds: float, as_json: bool) -> int:
+    found = []
+    async for finding in examine(settings, seconds):
+        found.append(finding)
+        if not as_json:
+            _tell(finding)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
+    return int(any(finding.verdict is Verdict.FAIL for finding in found))
+
+
+def _tell(finding: Finding) -> None:
+    verdict = click.style(f"{finding.verdict:4}", fg=COLOURS[finding.verdict])
+    click.echo(f"{verdict}  {finding.check}: {finding.said}")
+    if finding.todo:
+        click.echo(f"      -> {finding.todo}")

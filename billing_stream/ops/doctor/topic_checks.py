@@ -1,0 +1,120 @@
+"""The topics, what this user may do, and the group of the workers."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import for_code
+
+from billing_stream.config.settings import Settings
+from billing_stream.engine.kafka_log import transactional_ids
+from billing_stream.errors import AuthorizationError, KafkaNotReady
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.required_access import require_rights
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import IN_SYNC, check_topics, in_sync_needed
+from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
+from billing_stream.records.topics import Topics
+
+# Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
+ERROR, STATE, MEMBERS = 0, 2, 5
+WAIT_SECONDS = 3.0
+
+
+async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
+    """Each one is there, and as it must be."""
+    wanted = Topics(settings.app_id, settings.topic_prefix).all()
+    wrong = await check_topics(
+        client_options(settings),
+        wanted,
+        partitions=settings.partitions,
+        replication=settings.replication_factor,
+    )
+    for line in wrong:
+        todo = (
+            "billing-stream topics create"
+            if line.endswith("is missing")
+            else "partitions cannot be changed later: BILLING_PARTITIONS must say what there is"
+            if "partitions" in line
+            else "mend it with kafka-configs or kafka-reassign-partitions"
+        )
+        yield fail("topics", line, todo)
+    if not wrong:
+        yield ok("topics", f"all {len(wanted)} are as they must be")
+    if settings.replication_factor >= 3:
+        there = [t.name for t in wanted if f"{t.name}: is missing" not in wrong]
+        needed = await in_sync_needed(client_options(settings), there)
+        weak = [name for name, count in needed.items() if count < 2]
+        if weak:
+            yield warn(
+                "topics",
+                f"{len(weak)} have {IN_SYNC} below 2, {weak[0]} among them: one broker can "
+                "acknowledge a record alone, and be lost with it",
+                f"set {IN_SYNC}=2 with kafka-configs: see docs/restore.md",
+            )
+
+
+async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether this user may use the group and each transactional id.
+
+    A new cluster has no coordinators yet: they are waited for, WAIT_SECONDS at most.
+    """
+    group = settings.topic_prefix + settings.app_id
+    ids = [i for p in range(settings.partitions) for i in transactional_ids(group, p)]
+    try:
+        await require_rights(
+            client_options(settings), group, ids, deadline=StartDeadline(WAIT_SECONDS)
+        )
+    except AuthorizationError as error:
+        yield fail("rights", str(error), "billing-stream topics acls worker --user ... | sh")
+    except KafkaNotReady as error:
+        yield _not_yet("rights", error)
+    else:
+        yield ok("rights", f"the group {group} and {len(ids)} transactional ids may be used")
+
+
+async def check_workers(settings: Settings) -> AsyncIterator[Finding]:
+    """How many workers are in the group."""
+    group = settings.topic_prefix + settings.app_id
+
+    async def describe(client: AIOKafkaAdminClient) -> Any:
+        (answer,) = await client.describe_consumer_groups([group])
+        (found,) = answer.groups
+        if found[ERROR]:
+            raise for_code(found[ERROR])(group)
+        return found
+
+    try:
+        found = await StartDeadline(WAIT_SECONDS).retry(
+            f"the coordinator of group {group}", lambda: _ask(settings, describe)
+        )
+    except KafkaNotReady as error:
+        yield _not_yet("workers", error)
+        return
+    state, members = found[STATE], found[MEMBERS]
+    if not members:
+        yield warn("workers", "none runs: records wait", "billing-stream worker")
+    elif state != "Stable":
+        yield warn("workers", f"{len(members)}, partitions move ({state})", "ask again in a minute")
+    else:
+        yield ok("workers", f"{len(members)} in the group {group}")
+
+
+async def _ask(settings: Settings, question: Any) -> Any:
+    client = AIOKafkaAdminClient(**await answering(client_options(settings)))
+    try:
+        await client.start()
+        return await question(client)
+    finally:
+        await client.close()
+
+
+def _not_yet(check: str, error: KafkaNotReady) -> Finding:
+    return fail(
+        check,
+        f"coordinator not available yet: {error.awaited} ({error.reason})",
+        "run it again in a moment: a new cluster creates its coordinators on first use, and "
+        "workers wait BILLING_START_DEADLINE for them. If it stays so, see the brokers' logs: "
+        "__consumer_offsets and __transaction_state need as many brokers as they have replicas",
+    )

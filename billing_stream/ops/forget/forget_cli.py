@@ -1,0 +1,137 @@
+"""`billing-stream forget`."""
+
+import asyncio
+import re
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from billing_stream.audit.verify.log_source import KafkaSource
+from billing_stream.config.settings import Settings
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, manual
+from billing_stream.console.options import Duration
+from billing_stream.console.progress import progress, waiting
+from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.ops.forget import requesting, residual_data
+from billing_stream.ops.forget.requesting import Fate, Outcome
+from billing_stream.records.topics import Topics
+
+EXIT_NOT_FORGOTTEN = 1
+SHOWN_MAX = 5
+
+
+class Merchant(click.ParamType):
+    """A merchant id."""
+
+    name = "merchant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id in lower case."""
+        if re.match(UUID_TEXT, value) is None:
+            self.fail(f"{value!r} is no merchant id (a uuid)", param, ctx)
+        return str(value).lower()
+
+
+@click.command(
+    epilog=manual(
+        environment=SETTINGS,
+        exits={
+            0: "it is done, or was before",
+            1: "it was refused, or not carried out in time",
+            2: EXIT_WRONG,
+        },
+        examples=[
+            "billing-stream forget 11111111-1111-4111-8111-111111111111",
+            "billing-stream forget 11111111-1111-4111-8111-111111111111 --yes --remains",
+        ],
+    )
+)
+@click.argument("merchant", type=Merchant())
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--wait", type=Duration(), default="60s", show_default=True, help="For the outcome, so long."
+)
+@click.option(
+    "--remains",
+    "look",
+    is_flag=True,
+    help="Then look for what is left in topics that are kept for ever; reads them all.",
+)
+def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
+    """Remove what is personal of MERCHANT (its id), and keep the money trail.
+
+    Removed: the shop's domain, former ones too, checkout pages, what platforms said of failed
+    checkouts, stored answers. Kept: credits, purchases, amounts, charges, adjustments, events.
+    It cannot be undone; a merchant that installs the app again is known again, its trial used.
+
+    Goes to billing.commands.v1, so a worker must run.
+    """
+    settings = Settings.from_env()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked here: say --yes")
+        click.confirm(f"remove what is personal of merchant {merchant}, for good?", abort=True)
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    options = client_options(settings)
+    deadline = StartDeadline.of(settings)
+    # On other partitions than the topics have, no worker would find it.
+    asyncio.run(
+        require_topics(
+            options,
+            topics.all(),
+            partitions=settings.partitions,
+            replication=settings.replication_factor,
+            deadline=deadline,
+        )
+    )
+    asked = requesting.forget(
+        options,
+        topics,
+        settings.partitions,
+        merchant,
+        seconds_max=wait.total_seconds(),
+        deadline=deadline,
+    )
+    with waiting("waiting for a worker to carry it out"):
+        outcome = asyncio.run(asked)
+    click.echo(_told(outcome, merchant))
+    if outcome.fate in (Fate.REFUSED, Fate.WAITING):
+        sys.exit(EXIT_NOT_FORGOTTEN)
+    if look:
+        with progress() as show:
+            source = KafkaSource(options, settings.partitions, show)
+            found = asyncio.run(residual_data.find(source, topics, merchant))
+        _show(found)
+
+
+def _told(outcome: Outcome, merchant: str) -> str:
+    match outcome.fate:
+        case Fate.FORGOTTEN:
+            return f"merchant {merchant} is forgotten ({outcome.place})"
+        case Fate.BEFORE:
+            return f"merchant {merchant} was forgotten before: nothing was left to remove"
+        case Fate.REFUSED:
+            return f"refused: {outcome.why} ({outcome.place} is a dead letter)"
+        case Fate.WAITING:
+            return (
+                f"not carried out yet: {outcome.place} waits for a worker, which will do it. "
+                "Does one run? The same command again is safe, and tells what came of it"
+            )
+
+
+def _show(found: Iterable[residual_data.ResidualData]) -> None:
+    found = list(found)
+    if not found:
+        click.echo("nothing personal is left in the topics that are kept for ever")
+        return
+    click.echo("still in topics that are kept for ever (docs/operators.md, What Kafka keeps):")
+    for one in found:
+        places = ", ".join(f"@{offset}" for offset in one.offsets[:SHOWN_MAX])
+        more = f" and {len(one.offsets) - SHOWN_MAX} more" if len(one.offsets) > SHOWN_MAX else ""
+        click.echo(f"  {one.topic}[{one.partition}]{places}{more}: {', '.join(one.what)}")

@@ -1,0 +1,80 @@
+"""What the topics that are kept for ever still say of a merchant, and where."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.records import topics as names
+from billing_stream.records.schemas import InputRecord
+from billing_stream.records.topics import Topics
+
+PERSONAL = ("name", "email", "domain", "platform_shop_id", "return_url", "checkout_url")
+WHOLE = "a whole record"
+
+
+class Source(Protocol):
+    """Where all committed records of topics are read from."""
+
+    def read(self, topics: Sequence[str]) -> AsyncIterator[Sequence[InputRecord]]:
+        """All of them, in the order of each partition."""
+
+
+class ResidualData(Struct, frozen=True):
+    """Records of one partition with something personal in them; `what` are the fields."""
+
+    topic: str
+    partition: int
+    what: tuple[str, ...]
+    offsets: tuple[int, ...]
+
+
+def topics_of(topics: Topics) -> list[str]:
+    """The topics in which something personal may stand, and stay."""
+    kept = (names.MERCHANT_CREATED, names.COMMANDS, names.SHOPS, names.JOURNAL, names.DEAD_LETTERS)
+    return [topics.name(topic) for topic in kept]
+
+
+async def find(source: Source, topics: Topics, merchant_id: str) -> list[ResidualData]:
+    """All of it; reads these topics from end to end."""
+    merchant_id = merchant_id.lower()
+    offsets: dict[tuple[str, int], list[int]] = {}
+    fields: dict[tuple[str, int], set[str]] = {}
+    letters = topics.name(names.DEAD_LETTERS)
+    needles = (merchant_id.encode(), merchant_id.upper().encode())
+    async for records in source.read(topics_of(topics)):
+        for record in records:
+            if record.topic == letters:
+                about = (record.key or b"") in needles
+                what = {WHOLE} if about else set()
+            else:
+                near = any(needle in (record.value or b"") for needle in needles)
+                what = set(_personal(record.value or b"", merchant_id)) if near else set()
+            if what:
+                place = record.topic, record.partition
+                offsets.setdefault(place, []).append(record.offset)
+                fields.setdefault(place, set()).update(what)
+    return [
+        ResidualData(*place, tuple(sorted(fields[place])), tuple(found))
+        for place, found in sorted(offsets.items())
+    ]
+
+
+def _personal(value: bytes, merchant_id: str) -> Iterator[str]:
+    try:
+        whole = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        # It is a dead letter, too, and found there.
+        return
+    for said in _objects(whole):
+        if str(said.get("merchant_id")).lower() == merchant_id:
+            yield from (name for name in PERSONAL if said.get(name))
+
+
+def _objects(whole: Any) -> Iterator[Mapping[str, Any]]:
+    """The payload, bare or in its envelope, or the command of an entry of the journal."""
+    if isinstance(whole, dict):
+        yield from (
+            one for one in (whole, whole.get("data"), whole.get("command")) if isinstance(one, dict)
+        )

@@ -1,0 +1,206 @@
+"""Reads committed records of the partitions that the group assigns, from the stored positions."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from billing_stream.faust_adapter.unfinished import finish
+from billing_stream.kafka.group_membership import refusal_of, watch_membership
+from billing_stream.projector.projected_records import Record
+from billing_stream.projector.projector_errors import ProjectionError
+from billing_stream.projector.upsert_batch import Place
+
+Records = dict[Place, list[Record]]
+"""What was read, by partition, in its order."""
+
+logger = logging.getLogger(__name__)
+
+READ_WAIT_MS = 200
+STOP_SECONDS_MAX = 5.0
+# While PostgreSQL is away nothing is read, and the group need not know.
+IDLE_MS_MAX = 2**31 - 1
+
+
+class Reader:
+    """Partitions, each either placed at a position or waiting to be."""
+
+    def __init__(self, consumer: Any, group: str | None = None) -> None:
+        self._consumer = consumer
+        self._group = group
+        # What ended the membership in the group.
+        self._lost: list[BaseException] = []
+        # The next offset to be read of each.
+        self.placed: dict[Place, int] = {}
+        # Where the database stands, as far as we know; kept while it is away.
+        self.stored: dict[Place, int] = {}
+        # Where the client stands when it gave no record: behind markers, which are none.
+        self._passed: dict[Place, int] = {}
+
+    @classmethod
+    def of_group(
+        cls, options: Mapping[str, Any], topics: Sequence[str], group: str, session_ms: int
+    ) -> "Reader":
+        """A member of the group, which is given some of the partitions."""
+        consumer = _consumer(
+            options,
+            group_id=group,
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // 4,
+            max_poll_interval_ms=IDLE_MS_MAX,
+        )
+        reader = cls(consumer, group)
+        consumer.subscribe(topics, listener=_Listener(reader))
+        return reader
+
+    @classmethod
+    def of_all(cls, options: Mapping[str, Any], places: Iterable[Place]) -> "Reader":
+        """Reads all of these partitions, and nobody is asked."""
+        consumer = _consumer(options, group_id=None)
+        consumer.assign([TopicPartition(*place) for place in places])
+        return cls(consumer)
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaConnectionError when no broker answers, and GroupRefused."""
+        try:
+            await self._consumer.start()
+        except KafkaError as error:
+            raise (refusal_of(self._group, error) if self._group else None) or error from None
+        if self._group is not None:
+            watch_membership(self._consumer, self._lost.append)
+
+    async def stop(self) -> None:
+        """Leave the group and disconnect."""
+        # Without a broker the group cannot be left; it will notice.
+        await finish(self._consumer.stop(), STOP_SECONDS_MAX, "leaving the group")
+
+    def assigned(self) -> set[Place]:
+        """The partitions we read."""
+        return {tuple(tp) for tp in self._consumer.assignment()}
+
+    def unplaced(self) -> set[Place]:
+        """The partitions we are to read, and do not know from where."""
+        return self.assigned() - self.placed.keys()
+
+    def forget(self, places: Iterable[Place] | None = None) -> None:
+        """Have these (or all) placed anew before they are read on."""
+        for place in list(self.placed if places is None else places):
+            self.placed.pop(place, None)
+            self._passed.pop(place, None)
+
+    def place(self, positions: Mapping[Place, int]) -> None:
+        """Read on from these positions, which the database has stored."""
+        for place, offset in positions.items():
+            try:
+                self._consumer.seek(TopicPartition(*place), offset)
+            except IllegalStateError:
+                # Taken from us in the meantime.
+                continue
+            self.placed[place] = self.stored[place] = offset
+            self._passed.pop(place, None)
+
+    async def read(self, records_max: int) -> tuple[Records, dict[Place, int]]:
+        """Committed records of placed partitions, and the offsets from which they were read.
+
+        Nothing when none came in a while. Raises ProjectionError when they come from before those,
+        and GroupRefused when this process can no longer be a member of the group.
+        """
+        if self._lost:
+            raise self._lost[0]
+        if not self.placed:
+            # Without partitions given, the client would read all.
+            await asyncio.sleep(READ_WAIT_MS / 1000)
+            return {}, {}
+        wanted = [TopicPartition(*place) for place in self.placed]
+        try:
+            answer = await self._consumer.getmany(
+                *wanted, timeout_ms=READ_WAIT_MS, max_records=records_max
+            )
+        except IllegalStateError:
+            return {}, {}
+        # What a rebalance took from us is read again, from its position.
+        found = {tuple(tp): r for tp, r in answer.items() if r and tuple(tp) in self.placed}
+        begins = {place: self.placed[place] for place in found}
+        for place, records in found.items():
+            if records[0].offset < self.placed[place]:
+                # The client begins anew where its offset is none of the log.
+                raise another_log(place)
+            self.placed[place] = records[-1].offset + 1
+        for place in self.placed.keys() - found.keys():
+            await self._note_markers(place)
+        return found, begins
+
+    async def _note_markers(self, place: Place) -> None:
+        try:
+            self._passed[place] = await self._consumer.position(TopicPartition(*place))
+        except IllegalStateError:
+            self._passed.pop(place, None)
+
+    def lag(self, ends: Mapping[Place, int]) -> dict[Place, int]:
+        """How many committed offsets before these ends are not stored, of each partition."""
+        found = {}
+        for place, end in ends.items():
+            position = self.stored.get(place, 0)
+            if self.placed.get(place) == position:
+                position = max(position, self._passed.get(place, 0))
+            found[place] = max(0, end - position)
+        return found
+
+    async def ends(self, places: Collection[Place]) -> dict[Place, int]:
+        """The ends of partitions, as a reader of committed records sees them.
+
+        Raises KafkaError when the broker does not tell.
+        """
+        ends = await self._consumer.end_offsets([TopicPartition(*place) for place in places])
+        return {tuple(tp): end for tp, end in ends.items()}
+
+    async def tell_group(self) -> None:
+        """Commit the positions to the group, for tools that show lag; nothing depends on it."""
+        assigned = self.assigned()
+        offsets = {TopicPartition(*p): o for p, o in self.stored.items() if p in assigned}
+        try:
+            if offsets:
+                await self._consumer.commit(offsets)
+        except (KafkaError, IllegalStateError) as error:
+            logger.debug("the group was not told the positions: %r", error)
+
+
+def another_log(place: Place) -> ProjectionError:
+    """The error of positions that the log has not."""
+    topic, partition = place
+    return ProjectionError(
+        f"the tables are further than the log of {topic}[{partition}]: they were made of another "
+        "log, or part of it was lost. Make them anew: billing-stream projector rebuild"
+    )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """What is taken from us, or given back, must be placed anew."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Read nothing more of what may be another projector's by now."""
+        self._reader.forget()
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Have all of it placed."""
+        self._reader.forget()
+        self._reader.stored = {p: o for p, o in self._reader.stored.items() if p in assigned}
+
+
+def _consumer(options: Mapping[str, Any], **more: Any) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **options,
+        **more,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+        max_partition_fetch_bytes=2 << 20,
+    )

@@ -1,0 +1,45 @@
+"""Metrics and health of the projector over HTTP."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from billing_stream.projector.projector_errors import ProjectionError
+
+
+@asynccontextmanager
+async def serving(
+    host: str, port: int, registry: CollectorRegistry, ready: Callable[[], bool]
+) -> AsyncIterator[None]:
+    """Serve /metrics, /health and /ready. Raises ProjectionError when the port is taken."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        content = generate_latest(registry)
+        return web.Response(body=content, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def health(request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readiness(request: web.Request) -> web.Response:
+        if ready():
+            return web.json_response({"status": "ready"})
+        return web.json_response({"status": "not ready"}, status=503)
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", readiness)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ProjectionError(
+                f"port {port} cannot be listened on ({error.strerror}): set BILLING_PROJECTOR_PORT"
+            ) from None
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,204 @@
+"""What a committed record becomes: a row, a row that goes, an event, or nothing.
+
+The structs have the columns of their tables, in that order; other fields of a record are not read.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from billing_stream.domain.model import Instant
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+from billing_stream.records.upcasting.versions import present
+
+# Keys of the engine's own records in a changelog, which are no rows.
+RESERVED = b"\x00"
+
+CREDITS_SIGN = {
+    "credits.purchased": 1,
+    "credits.imported": 1,
+    "purchase.refunded": -1,
+    "credits.adjusted": 1,
+}
+"""What the field `credits` of an event adds to a balance; of the other kinds, nothing."""
+
+
+class Record(Protocol):
+    """A record as the Kafka client gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class MerchantRow(Struct, frozen=True, gc=False):
+    """A row of `billing_records`."""
+
+    merchant_id: str
+    trial_available: bool = True
+    trial_started_at: Instant | None = None
+    trial_ends_at: Instant | None = None
+    total_credits_purchased: int = 0
+    last_purchase_at: Instant | None = None
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
+    credits_adjusted: int = 0
+    version: int = 0
+
+
+class PurchaseRow(Struct, frozen=True, kw_only=True, gc=False):
+    """A row of `credit_purchases`."""
+
+    id: str
+    merchant_id: str
+    credits: int
+    amount: str
+    status: str
+    platform: str
+    platform_charge_id: str | None = None
+    created_at: Instant
+    completed_at: Instant | None = None
+    expires_at: Instant
+    version: int = 0
+
+
+class EventRow(Struct, frozen=True, gc=False):
+    """A row of `billing_events`; `data` is JSON text."""
+
+    event_id: str
+    merchant_id: str
+    event_type: str
+    sequence: int
+    cause: str | None
+    correlation_id: str | None
+    at: datetime
+    credits_delta: int
+    topic: str
+    partition: int
+    offset: int
+    data: str
+
+
+class Gone(Struct, frozen=True, gc=False):
+    """The row with this key is no more."""
+
+    key: str
+
+
+class _Envelope(Struct, frozen=True, gc=False):
+    event_id: str
+    event_type: str
+    timestamp: Instant
+    data: Raw
+    correlation_id: str | None = None
+
+
+class _Data(Struct, frozen=True, gc=False):
+    merchant_id: str
+
+
+class _Credits(Struct, frozen=True, gc=False):
+    merchant_id: str
+    credits: int
+
+
+Row = MerchantRow | PurchaseRow | EventRow
+
+_merchant = msgspec.json.Decoder(MerchantRow)
+_purchase = msgspec.json.Decoder(PurchaseRow)
+_envelope = msgspec.json.Decoder(_Envelope)
+_data = msgspec.json.Decoder(_Data)
+_credits = msgspec.json.Decoder(_Credits)
+
+
+class NotRedrivable(Exception):
+    """A record that none of our workers should have written; the text is why."""
+
+
+class Records:
+    """Decodes the records of one app's topics."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._merchants = topics.changelog(names.BILLING_RECORDS)
+        self._purchases = topics.changelog(names.CREDIT_PURCHASES)
+        self._signs = {
+            topics.name(names.event_type(kind)): CREDITS_SIGN.get(kind, 0)
+            for kind in names.EVENT_TYPES
+        }
+
+    @property
+    def topics(self) -> list[str]:
+        """The full names of the topics to be read."""
+        return [self._merchants, self._purchases, *self._signs]
+
+    def table(self, topic: str) -> str:
+        """The table that the rows of this topic belong to."""
+        if topic == self._merchants:
+            return names.BILLING_RECORDS
+        return names.CREDIT_PURCHASES if topic == self._purchases else "billing_events"
+
+    def decode(self, record: Record) -> Row | Gone | None:
+        """What the record says; None when it is no row.
+
+        Raises Unfit, and NewerState, for which nothing may be put aside or left out.
+        """
+        try:
+            sign = self._signs.get(record.topic)
+            if sign is None:
+                return self._row(record)
+            return _event(record, sign)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotRedrivable(str(error) or type(error).__name__) from error
+
+    def _row(self, record: Record) -> MerchantRow | PurchaseRow | Gone | None:
+        key = record.key
+        value = present(self.table(record.topic), record)
+        if key is None:
+            raise NotRedrivable("the key is null")
+        if key.startswith(RESERVED):
+            return None
+        if value is None:
+            return Gone(key.decode())
+        if record.topic == self._purchases:
+            return _purchase.decode(value)
+        merchant = _merchant.decode(value)
+        # Known by a webhook that came before its merchant: the old service had no such rows.
+        return merchant if merchant.created_at is not None else None
+
+
+def _event(record: Record, sign: int) -> EventRow:
+    if record.value is None:
+        raise NotRedrivable("the value is null")
+    envelope = _envelope.decode(record.value)
+    if sign:
+        counted = _credits.decode(envelope.data)
+        merchant_id, credits_delta = counted.merchant_id, sign * counted.credits
+    else:
+        merchant_id, credits_delta = _data.decode(envelope.data).merchant_id, 0
+    headers = dict(record.headers)
+    try:
+        sequence = int(headers["sequence"])
+    except (KeyError, ValueError):
+        raise NotRedrivable("there is no header `sequence` with a number") from None
+    cause = headers.get("cause")
+    return EventRow(
+        envelope.event_id,
+        merchant_id,
+        envelope.event_type,
+        sequence,
+        cause.decode() if cause is not None else None,
+        envelope.correlation_id,
+        envelope.timestamp,
+        credits_delta,
+        record.topic,
+        record.partition,
+        record.offset,
+        bytes(envelope.data).decode(),
+    )

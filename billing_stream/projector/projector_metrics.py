@@ -1,0 +1,82 @@
+"""What the projector tells Prometheus. Names are given here once."""
+
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from billing_stream.projector.upsert_batch import Batch, Place
+
+COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one projector."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.lag = Gauge(
+            "billing_projector_lag_records",
+            "Committed offsets that are not in PostgreSQL yet",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.up_to_date = Gauge(
+            "billing_projector_up_to_date_timestamp_seconds",
+            "When all partitions of this projector were projected to their ends, last",
+            registry=registry,
+        )
+        self.database_up = Gauge(
+            "billing_projector_database_up",
+            "Whether PostgreSQL takes what we write",
+            registry=registry,
+        )
+        self.partitions = Gauge(
+            "billing_projector_partitions",
+            "Partitions that this projector reads",
+            registry=registry,
+        )
+        self.records = Counter(
+            "billing_projector_records_total",
+            "Records projected, those without a row too",
+            registry=registry,
+        )
+        self.rows = Counter(
+            "billing_projector_rows_total", "Rows written", ["table"], registry=registry
+        )
+        self.rejects = Counter(
+            "billing_projector_rejects_total", "Records that fit into no table", registry=registry
+        )
+        self.batches = Counter(
+            "billing_projector_batches_total", "Transactions committed", registry=registry
+        )
+        self.failures = Counter(
+            "billing_projector_database_failures_total",
+            "Times that PostgreSQL went away or refused, by its error",
+            ["error"],
+            registry=registry,
+        )
+        self.commit_seconds = Histogram(
+            "billing_projector_commit_seconds",
+            "Time of one transaction",
+            buckets=COMMIT_SECONDS,
+            registry=registry,
+        )
+
+    def committed(self, batch: Batch, seconds: float) -> None:
+        """A batch was written."""
+        self.commit_seconds.observe(seconds)
+        self.batches.inc()
+        self.records.inc(batch.records)
+        self.rejects.inc(len(batch.rejects))
+        for table, rows in batch.rows.items():
+            self.rows.labels(table).inc(len(rows))
+
+    def lags(self, lags: Mapping[Place, int], *, complete: bool) -> None:
+        """The lag of each partition; `complete` when these are all that are ours."""
+        self.lag.clear()
+        for (topic, partition), lag in lags.items():
+            self.lag.labels(topic, str(partition)).set(lag)
+        self.partitions.set(len(lags))
+        if complete and not any(lags.values()):
+            self.up_to_date.set(time.time())

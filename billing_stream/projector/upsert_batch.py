@@ -1,0 +1,92 @@
+"""The records of one transaction as rows: of each key the last, and how far they reach."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, field
+
+from billing_stream.projector.projected_records import (
+    EventRow,
+    Gone,
+    MerchantRow,
+    NotRedrivable,
+    Record,
+    Records,
+)
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+
+class Reject(Struct, frozen=True):
+    """A record that fits into no table, and why."""
+
+    record: Record
+    reason: str
+
+
+class Batch(Struct):
+    """What is written at once.
+
+    `begins` are the offsets from which it was read, `ends` the next ones to be read.
+    """
+
+    begins: dict[Place, int] = field(default_factory=dict)
+    ends: dict[Place, int] = field(default_factory=dict)
+    rows: dict[str, dict[str, Struct | None]] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    records: int = 0
+
+
+def batch_of(
+    records: Records,
+    read: Mapping[Place, Sequence[Record]],
+    begins: Mapping[Place, int],
+) -> Batch:
+    """Decode what was read. A row that goes is None, after the key."""
+    batch = Batch({place: begins[place] for place in read}, ends_of(read))
+    for place, found in read.items():
+        batch.records += len(found)
+        rows = batch.rows.setdefault(records.table(place[0]), {})
+        for record in found:
+            try:
+                row = records.decode(record)
+            except NotRedrivable as error:
+                batch.rejects.append(Reject(record, str(error)))
+                continue
+            if isinstance(row, EventRow):
+                rows[row.event_id] = row
+            elif isinstance(row, MerchantRow):
+                rows[row.merchant_id] = row
+            elif isinstance(row, Gone):
+                rows[row.key] = None
+            elif row is not None:
+                rows[row.id] = row
+    return batch
+
+
+def rejecting(record: Record, begin: int, reason: str) -> Batch:
+    """The batch that puts one record aside."""
+    place = (record.topic, record.partition)
+    return Batch({place: begin}, {place: record.offset + 1}, {}, [Reject(record, reason)], 1)
+
+
+def halves(
+    read: Mapping[Place, Sequence[Record]],
+) -> tuple[dict[Place, Sequence[Record]], dict[Place, Sequence[Record]]]:
+    """Split two or more records in two, each partition's in their order."""
+    half = sum(len(found) for found in read.values()) // 2
+    first: dict[Place, Sequence[Record]] = {}
+    second: dict[Place, Sequence[Record]] = {}
+    for place, found in read.items():
+        taken = min(len(found), half)
+        half -= taken
+        if taken:
+            first[place] = found[:taken]
+        if taken < len(found):
+            second[place] = found[taken:]
+    return first, second
+
+
+def ends_of(read: Mapping[Place, Sequence[Record]]) -> dict[Place, int]:
+    """The next offset to be read of each partition."""
+    return {place: found[-1].offset + 1 for place, found in read.items()}

@@ -1,0 +1,1 @@
+"""The records of every topic: names, bytes to commands and back, rows of older releases."""

@@ -1,0 +1,197 @@
+"""An example of every record on a topic, made by the code that writes such records."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from billing_stream.domain import commands, outcomes
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Platform
+from billing_stream.records import schemas, topics
+from billing_stream.records.json_schemas import EVENTS
+
+MERCHANT_ID = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
+PURCHASE_ID = "5f0c8a52-0f0e-5d0e-8d0c-3a1d1f2b4c5d"
+ADJUSTMENT_ID = "c9a0b7de-6f0f-5d55-9c3c-0d6c6b1a7a52"
+CHARGE_ID = "gid://shopify/AppPurchaseOneTime/1024"
+CHECKOUT_URL = "https://example.myshopify.com/admin/charges/1024/confirm"
+DOMAIN = "example.myshopify.com"
+CORRELATION_ID = "8d7e5c1a-req-1"
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ENDS_AT = NOW + timedelta(days=14)
+EXPIRES_AT = NOW + timedelta(hours=24)
+
+
+class Example(Struct, frozen=True):
+    """A record: what it shows, its value as JSON, and its headers."""
+
+    name: str
+    value: Any
+    headers: dict[str, str] | None = None
+
+
+def examples() -> dict[str, list[Example]]:
+    """Examples of the records on each topic (without a prefix)."""
+    return {**_inputs(), topics.COMMANDS: _commands(), **_events(), **_others()}
+
+
+def _bare_and_enveloped(topic: str, payload: dict[str, Any]) -> list[Example]:
+    envelope = {
+        "event_id": derived_id("example", topic),
+        "event_type": topic,
+        "correlation_id": CORRELATION_ID,
+        "source_service": "another-service",
+        "timestamp": _text(NOW),
+        "data": payload,
+    }
+    return [Example("bare", payload), Example("enveloped", envelope)]
+
+
+def _inputs() -> dict[str, list[Example]]:
+    charge = {"merchant_id": MERCHANT_ID, "charge_id": CHARGE_ID}
+    created = {
+        "merchant_id": MERCHANT_ID,
+        "platform_name": "shopify",
+        "platform_shop_id": "gid://shopify/Shop/7",
+        "domain": DOMAIN,
+        "name": "Example shop",
+        "email": "owner@shop.example",
+        "installed_at": _text(NOW),
+    }
+    shop = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID)
+    updated, refunded = topics.PURCHASE_UPDATED, topics.PURCHASE_REFUNDED
+    gone = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID, gone=True)
+    return {
+        topics.MERCHANT_CREATED: _bare_and_enveloped(topics.MERCHANT_CREATED, created),
+        updated: _bare_and_enveloped(updated, {**charge, "status": "ACTIVE"}),
+        refunded: _bare_and_enveloped(refunded, {**charge, "amount": "9.99"}),
+        topics.SHOPS: [Example("registered", _json(shop)), Example("gone", _json(gone))],
+    }
+
+
+def _commands() -> list[Example]:
+    m, p = MERCHANT_ID, PURCHASE_ID
+    every: list[commands.Command] = [
+        commands.CreateMerchant(m, "shopify", DOMAIN),
+        commands.StartTrial(m, "start-1"),
+        commands.ReservePurchase(m, "small", Platform.SHOPIFY, "https://shop.example/", "buy-1"),
+        commands.AttachCharge(m, p, CHARGE_ID, CHECKOUT_URL),
+        commands.FailPurchase(m, p, "the platform does not answer"),
+        commands.UpdateCharge(m, CHARGE_ID, "active"),
+        commands.RefundCharge(m, CHARGE_ID, purchase_id=p, amount="4.99"),
+        commands.AdvanceTime(m),
+        commands.AdjustCredits(m, -20, "bought by mistake, ticket 4711", "ticket-4711"),
+        commands.ForgetMerchant(m),
+        commands.AdvanceClock(m, ENDS_AT),
+        _import(),
+    ]
+    found = []
+    for command in every:
+        said = _json(command)
+        # It is the record's place that names a command from a topic.
+        said.pop("command_id", None)
+        found.append(Example(said["command"], said))
+    return found
+
+
+def _import() -> commands.ImportMerchant:
+    purchase = commands.OldPurchase(
+        id=PURCHASE_ID,
+        credits=100,
+        amount="9.99",
+        status="completed",
+        platform=Platform.SHOPIFY,
+        created_at=NOW,
+        expires_at=EXPIRES_AT,
+        platform_charge_id=CHARGE_ID,
+        completed_at=NOW + timedelta(minutes=2),
+    )
+    return commands.ImportMerchant(
+        merchant_id=MERCHANT_ID,
+        created_at=NOW,
+        trial_available=False,
+        trial_started_at=NOW,
+        trial_ends_at=ENDS_AT,
+        last_purchase_at=purchase.completed_at,
+        platform="shopify",
+        domain=DOMAIN,
+        purchases=(purchase,),
+    )
+
+
+def _events() -> dict[str, list[Example]]:
+    m, p = MERCHANT_ID, PURCHASE_ID
+    every: list[outcomes.EventData] = [
+        outcomes.TrialStarted(m, ENDS_AT, 500),
+        outcomes.TrialExpired(m, ENDS_AT),
+        outcomes.CreditsPurchased(m, p, 100, "9.99", Platform.SHOPIFY),
+        outcomes.PurchaseFailed(m, p, "declined"),
+        outcomes.PurchaseExpired(m, p, "not paid in time"),
+        outcomes.PurchaseRefunded(m, p, 100, "9.99"),
+        outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "bought by mistake, ticket 4711"),
+        outcomes.MerchantForgotten(m),
+        outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),
+        outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY),
+    ]
+    found = {}
+    for sequence, data in enumerate(every, 1):
+        event_type = topics.event_type(data.kind)
+        event = outcomes.Event(derived_id("example", data.kind), sequence, NOW, data)
+        value = schemas.encode_event(event, event_type, CORRELATION_ID)
+        headers = {"sequence": str(sequence), "cause": "http"}
+        found[event_type] = [Example(data.kind, msgspec.json.decode(value), headers)]
+    if len(found) != len(EVENTS):
+        raise ValueError("an event has no example")
+    return found
+
+
+def _others() -> dict[str, list[Example]]:
+    entry = schemas.JournalEntry(
+        command=commands.StartTrial(MERCHANT_ID, "start-1", "http/1"),
+        origin="http",
+        correlation_id=CORRELATION_ID,
+        now=NOW,
+        positions={topics.MERCHANT_CREATED: 17, topics.COMMANDS: 4},
+    )
+    letter = schemas.DeadLetter(
+        topic=topics.PURCHASE_UPDATED,
+        partition=3,
+        offset=71,
+        timestamp=NOW,
+        key=MERCHANT_ID.encode(),
+        value=b"not JSON",
+        headers=[("delivery", b"d-1")],
+        reason="JSON is malformed: invalid character (byte 1)",
+    )
+    place = schemas.place(topics.DEAD_LETTERS, 3, 17)
+    redriven = schemas.DeadLetterAction(
+        letter=place,
+        action="redriven",
+        by="anna@ops-1",
+        at=NOW,
+        reason="the producer is mended, ticket 4712",
+        target=schemas.place(topics.COMMANDS, 3, 204),
+        edited=True,
+    )
+    discarded = schemas.DeadLetterAction(
+        letter=place, action="discarded", by="anna@ops-1", at=NOW, reason="a test of the gateway"
+    )
+    return {
+        topics.JOURNAL: [Example("start_trial", _json(entry))],
+        topics.DEAD_LETTERS: [Example("not JSON", _json(letter))],
+        topics.DEAD_LETTER_ACTIONS: [
+            Example("redriven", _json(redriven)),
+            Example("discarded", _json(discarded)),
+        ],
+    }
+
+
+def _json(record: Struct) -> Any:
+    return msgspec.json.decode(schemas.encode(record))
+
+
+def _text(moment: datetime) -> str:
+    text: str = msgspec.to_builtins(moment)
+    return text

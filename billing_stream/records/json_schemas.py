@@ -1,0 +1,202 @@
+"""JSON Schema of every record, made from the structs that read and write them.
+
+Nothing is copied: `web.openapi` and `records.asyncapi` are made from here too.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from billing_stream.domain import outcomes
+from billing_stream.domain.commands import Command, Key, Uuid
+from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
+from billing_stream.records import schemas as records
+from billing_stream.records import topics
+
+Schema = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REF = "#/$defs/{name}"
+
+EVENTS: dict[str, type[Struct]] = {
+    kind.kind: kind
+    for kind in (
+        outcomes.TrialStarted,
+        outcomes.TrialExpired,
+        outcomes.CreditsPurchased,
+        outcomes.PurchaseFailed,
+        outcomes.PurchaseExpired,
+        outcomes.PurchaseRefunded,
+        outcomes.CreditsAdjusted,
+        outcomes.MerchantForgotten,
+        outcomes.TrialImported,
+        outcomes.CreditsImported,
+    )
+}
+ENVELOPED = "Either the bare payload, or the envelope with the payload as its `data`."
+
+
+class Record(Struct, frozen=True):
+    """One kind of record; its value is of any one of `types`."""
+
+    name: str
+    title: str
+    description: str
+    types: tuple[Any, ...]
+
+
+def event_envelope(kind: type[Struct], event_type: str) -> type[Struct]:
+    """The envelope of an event of ours, with this data."""
+    known: dict[str, Any] = {
+        "event_id": Uuid,
+        "event_type": Annotated[str, Meta(extra_json_schema={"const": event_type})],
+        "correlation_id": str,
+        "source_service": Annotated[str, Meta(extra_json_schema={"const": records.SOURCE_SERVICE})],
+        "timestamp": Instant,
+        "data": kind,
+    }
+    return msgspec.defstruct(
+        f"{kind.__name__}Event",
+        list(known.items()),
+        namespace={"__doc__": "The same event has the same `event_id` for ever."},
+        frozen=True,
+    )
+
+
+def input_envelope(name: str, payload: Any) -> type[Struct]:
+    """The envelope of what others send: nothing but `data` is needed."""
+    text: Any = str | UnsetType
+    return msgspec.defstruct(
+        f"{name}Envelope",
+        [
+            ("data", payload),
+            ("event_id", text, UNSET),
+            ("event_type", text, UNSET),
+            ("correlation_id", Key | UnsetType, UNSET),
+            ("source_service", text, UNSET),
+            ("timestamp", Instant | UnsetType, UNSET),
+        ],
+        namespace={"__doc__": "The payload in its envelope; only `data` is needed."},
+        frozen=True,
+    )
+
+
+def inputs() -> list[Record]:
+    """The records that are read, by topic."""
+    payloads: list[tuple[str, str, Any]] = [
+        (topics.MERCHANT_CREATED, "MerchantCreated", records.MerchantCreated),
+        (topics.PURCHASE_UPDATED, "PurchaseUpdated", records.PurchaseUpdated),
+        (topics.PURCHASE_REFUNDED, "PurchaseRefundedIn", records.PurchaseRefundedIn),
+        (topics.COMMANDS, "Command", Command),
+    ]
+    about = {topics.COMMANDS: "What other systems ask of us."}
+    found = [
+        Record(
+            topic,
+            name,
+            f"{about.get(topic) or doc(payload)}\n\n{ENVELOPED}",
+            (payload, input_envelope(name, payload)),
+        )
+        for topic, name, payload in payloads
+    ]
+    shop = outcomes.ShopRegistered
+    found.append(Record(topics.SHOPS, shop.__name__, doc(shop), (shop,)))
+    return found
+
+
+def outputs() -> list[Record]:
+    """The records that are published, by topic."""
+    found = [
+        Record(
+            topics.event_type(kind), data.__name__, doc(data),
+            (event_envelope(data, topics.event_type(kind)),),
+        )
+        for kind, data in EVENTS.items()
+    ]  # fmt: skip
+    for topic, record in (
+        (topics.JOURNAL, records.JournalEntry),
+        (topics.DEAD_LETTERS, records.DeadLetter),
+        (topics.DEAD_LETTER_ACTIONS, records.DeadLetterAction),
+    ):
+        found.append(Record(topic, record.__name__, doc(record), (record,)))
+    return found
+
+
+def rows() -> list[Record]:
+    """The records of the changelogs, by table."""
+    found = [
+        Record(table, row.__name__, doc(row), (row,))
+        for table, row in (
+            (topics.BILLING_RECORDS, Merchant),
+            (topics.CREDIT_PURCHASES, Purchase),
+            (topics.CREDIT_ADJUSTMENTS, Adjustment),
+            (topics.IDEMPOTENCY_KEYS, outcomes.Answer),
+        )
+    ]
+    shop = "A row of `shops`: the merchant id, bare text and no JSON, by `platform:domain`."
+    found.append(Record(topics.SHOPS_TABLE, "Shop", shop, (Uuid,)))
+    return found
+
+
+def document() -> dict[str, Schema]:
+    """The schema of every record, by topic (without a prefix) or table."""
+    return {record.name: _schema(record) for record in (*inputs(), *outputs(), *rows())}
+
+
+def _schema(record: Record) -> Schema:
+    found, named = components(record.types, REF)
+    value = found[0] if len(found) == 1 else {"anyOf": found}
+    schema = {
+        "$schema": DIALECT,
+        "$id": f"urn:billing-stream:record:{record.name}",
+        "title": record.title,
+        "description": record.description,
+        **value,
+    }
+    return schema | ({"$defs": named} if named else {})
+
+
+def components(types: Iterable[Any], ref: str) -> tuple[list[Schema], dict[str, Schema]]:
+    """The schemas of `types`, and by name those of the structs in them.
+
+    `ref` is how they refer to each other, e.g. `#/$defs/{name}`.
+    """
+    found, named = msgspec.json.schema_components(tuple(types), ref_template=ref)
+    return [rewrite(schema, _tidy) for schema in found], rewrite(dict(named), _tidy)
+
+
+def doc(thing: Any) -> str:
+    """What is said of it in the code."""
+    return inspect.getdoc(thing) or ""
+
+
+def rewrite(value: Any, change: Callable[[Schema], Schema]) -> Any:
+    """The value with `change` done to every object in it, from the inside out."""
+    if isinstance(value, dict):
+        return change({name: rewrite(inner, change) for name, inner in value.items()})
+    if isinstance(value, list | tuple):
+        return [rewrite(inner, change) for inner in value]
+    return value
+
+
+def _tidy(schema: Schema) -> Schema:
+    """What msgspec says in Python's words, in those of JSON Schema."""
+    if isinstance(schema.get("pattern"), str):
+        schema["pattern"] = ecma(schema["pattern"])
+    if isinstance(schema.get("description"), str):
+        schema["description"] = inspect.cleandoc(schema["description"])
+    if schema.get("format") == "decimal":
+        return {"type": ["string", "number"], "description": "a decimal number, better as text"}
+    return schema
+
+
+def ecma(pattern: str) -> str:
+    r"""A pattern of Python in ECMAScript's grammar, with its `u` flag as JSON Schema asks.
+
+    >>> ecma(r'^[^\"]+\Z')
+    '^[^"]+$'
+    """
+    return pattern.replace(r"\Z", "$").replace(r"\"", '"')

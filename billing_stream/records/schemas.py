@@ -1,0 +1,368 @@
+"""Bytes to commands, events to bytes. The only place that knows how records look.
+
+Values are JSON: the bare payload, or the payload as `data` of the envelope. Fields that a
+producer adds are ignored.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from billing_stream.domain.commands import (
+    AMOUNT_TEXT,
+    Command,
+    CreateMerchant,
+    RefundCharge,
+    Text,
+    UpdateCharge,
+    Uuid,
+)
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Instant, ParkedKind
+from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, UnmatchedWebhook
+from billing_stream.errors import InvalidRecord
+from billing_stream.records import topics
+
+SOURCE_SERVICE = "billing-service"
+# Names the topic whose record this is, on a record that was forwarded to the commands.
+FORWARDED_TOPIC = "billing-forwarded-topic"
+FORWARDED_FROM = "billing-forwarded-from"
+# Names the dead letter of which this record is a copy. However many there are, one is carried
+# out; the copy of a copy that was refused names the first letter, too.
+REDRIVEN_FROM = "billing-redriven-from"
+# More than any place has.
+LETTER_CHARS_MAX = 300
+# The reason of the dead letter of a copy beyond that one.
+ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class InputRecord(Protocol):
+    """A record as the Kafka client gives it. `timestamp` is in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class MerchantCreated(Struct, frozen=True, gc=False):
+    """`evt.merchant.created.v1`. Name and email are not read: what is not kept cannot leak."""
+
+    merchant_id: Uuid
+    platform_name: Text
+    domain: Text
+
+
+class PurchaseUpdated(Struct, frozen=True, gc=False):
+    """`evt.webhook.app.purchase_updated.v1`."""
+
+    merchant_id: Uuid
+    charge_id: Text
+    status: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class PurchaseRefundedIn(Struct, frozen=True, gc=False):
+    """`evt.webhook.app.purchase_refunded.v1`.
+
+    `amount`, a number or text, is all that was paid back so far; without it, the whole.
+    """
+
+    merchant_id: Uuid
+    charge_id: Text
+    purchase_id: Uuid | None = None
+    amount: Decimal | None = None
+
+
+class DecodedRecord(Struct, frozen=True, gc=False):
+    """What an input record says, and the correlation id it came with.
+
+    `letter` is the place of the dead letter that it is a copy of.
+    """
+
+    said: Command | ShopRegistered
+    correlation_id: str | None
+    letter: str | None = None
+
+
+class _Envelope(Struct, frozen=True, gc=False):
+    data: Raw | UnsetType = UNSET
+    event_type: Any = None
+    correlation_id: Any = None
+
+
+class _EventEnvelope(Struct, frozen=True, gc=False):
+    event_id: str
+    event_type: str
+    correlation_id: str
+    source_service: str
+    timestamp: datetime
+    data: EventData
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True, gc=False):
+    """`billing.journal.v1`: a command that came from no topic, as it was decided.
+
+    `origin` is http, timer, cli or operator:<who>. `positions` are the offsets up to which the
+    lane had read its inputs when it decided: inputs and journal together are the whole history.
+    """
+
+    command: Command
+    origin: str
+    correlation_id: str
+    now: Instant
+    positions: dict[str, int]
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
+    """`dlq.billing.v1`: a record that could not be understood, whole, and why.
+
+    `key`, `value` and the values of `headers` are base64 text in the JSON.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Instant
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    reason: str
+
+
+class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
+    """`billing.dead-letter-actions.v1`: who did what with a dead letter, and why.
+
+    `letter` is its place, `topic[partition]@offset`; `target` that of the copy that was sent,
+    in the same transaction. `edited`: with another value than the letter has. `again`: though
+    it was redriven or discarded before.
+    """
+
+    letter: str
+    action: Literal["redriven", "discarded"]
+    by: Text
+    at: Instant
+    reason: Text
+    target: str | None = None
+    edited: bool = False
+    again: bool = False
+
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_merchant_created = msgspec.json.Decoder(MerchantCreated)
+_purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
+_purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
+_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_shop = msgspec.json.Decoder(ShopRegistered)
+
+
+# With the broker's time, all records of a fetched batch have the same timestamp.
+@lru_cache(maxsize=64)
+def instant(timestamp_ms: int) -> datetime:
+    """The aware UTC time of a record's timestamp (ms since the epoch)."""
+    return _EPOCH + timedelta(milliseconds=timestamp_ms)
+
+
+def place(topic: str, partition: int, offset: int) -> str:
+    """Where a record is: `topic[partition]@offset`."""
+    return f"{topic}[{partition}]@{offset}"
+
+
+def parse_place(text: str) -> tuple[str, int, int]:
+    """The topic, partition and offset of a place; ValueError when it is none."""
+    topic, bracket, rest = text.rpartition("[")
+    partition, closing, offset = rest.partition("]@")
+    if not bracket or not closing:
+        raise ValueError(f"not a place: {text!r}")
+    return topic, int(partition), int(offset)
+
+
+def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
+    """What the record says, read as one of `topic` (its name without a prefix).
+
+    Raises InvalidRecord, with the reason, for whatever it cannot make sense of.
+    """
+    value = record.value
+    if value is None:
+        raise InvalidRecord("the value is null")
+    if len(value) > max_bytes:
+        raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
+    came_from = letter = None
+    if topic == topics.COMMANDS and record.headers:
+        letter = redriven_from(record.headers)
+        came_from = letter or _header(record.headers, FORWARDED_FROM)
+        topic = forwarded_topic(record.headers) or topic
+    try:
+        envelope = _envelope.decode(value)
+        data = envelope.data
+        payload = value if data is UNSET else data
+        said = _said(topic, payload, record)
+        # Seldom, so that the check proper is: a NUL cannot stand in JSON but like this.
+        if b"\\u0000" in value:
+            _require_no_nul(said)
+    except RecursionError:
+        raise InvalidRecord("the JSON is nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecord(str(error)) from None
+    correlation_id = envelope.correlation_id
+    if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
+        # Of the record as it was sent: its copy may be written more than once.
+        correlation_id = correlation_of(came_from) if came_from else None
+    return DecodedRecord(said, correlation_id, letter)
+
+
+def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | ShopRegistered:
+    came_from = place(record.topic, record.partition, record.offset)
+    if topic == topics.PURCHASE_UPDATED:
+        updated = _purchase_updated.decode(payload)
+        return UpdateCharge(
+            updated.merchant_id.lower(), updated.charge_id, updated.status, came_from
+        )
+    if topic == topics.MERCHANT_CREATED:
+        created = _merchant_created.decode(payload)
+        return CreateMerchant(
+            created.merchant_id.lower(),
+            created.platform_name,
+            created.domain,
+            came_from,
+        )
+    if topic == topics.PURCHASE_REFUNDED:
+        refunded = _purchase_refunded.decode(payload)
+        return RefundCharge(
+            refunded.merchant_id.lower(),
+            refunded.charge_id,
+            came_from,
+            refunded.purchase_id.lower() if refunded.purchase_id else None,
+            _amount_text(refunded.amount),
+        )
+    if topic == topics.SHOPS:
+        return _shop.decode(payload)
+    if topic == topics.COMMANDS:
+        return _in_lower_case(_command.decode(payload), came_from)
+    raise InvalidRecord(f"no records of topic {topic!r} are known here")
+
+
+def _in_lower_case(command: Command, came_from: str) -> Command:
+    ids = {"merchant_id": command.merchant_id.lower(), "command_id": came_from}
+    purchase_id = getattr(command, "purchase_id", None)
+    if purchase_id is not None:
+        ids["purchase_id"] = purchase_id.lower()
+    return msgspec.structs.replace(command, **ids)
+
+
+def _amount_text(amount: Decimal | None) -> str | None:
+    if amount is None:
+        return None
+    text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
+    if re.match(AMOUNT_TEXT, text) is None:
+        raise InvalidRecord("the amount is no sum of money")
+    return text
+
+
+def _require_no_nul(said: Command | ShopRegistered) -> None:
+    """PostgreSQL takes no NUL, and nobody means one."""
+    for name in said.__struct_fields__:
+        value = getattr(said, name)
+        if isinstance(value, str) and "\0" in value:
+            raise InvalidRecord(f"{name} contains a NUL character")
+
+
+def forwarded_topic(headers: Headers) -> str | None:
+    """The topic whose record a forwarded one is, or None."""
+    return _header(headers, FORWARDED_TOPIC)
+
+
+def redriven_from(headers: Headers) -> str | None:
+    """The dead letter of which a record is a copy, or None."""
+    letter = _header(headers, REDRIVEN_FROM)
+    # Others write there too, and it is kept for ever.
+    return letter if letter and len(letter) <= LETTER_CHARS_MAX else None
+
+
+def _header(headers: Headers, wanted: str) -> str | None:
+    for name, value in headers:
+        if name == wanted:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def encode_event(event: Event, event_type: str, correlation_id: str) -> bytes:
+    """The event in its envelope."""
+    return encode(
+        _EventEnvelope(
+            event.event_id,
+            event_type,
+            correlation_id,
+            SOURCE_SERVICE,
+            event.at,
+            event.data,
+        )
+    )
+
+
+def correlation_of(command_id: str) -> str:
+    """The correlation id of what came without one: derived, so always the same."""
+    return derived_id("correlation", command_id)
+
+
+def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
+    """The dead letter of a record."""
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=instant(max(record.timestamp, 0)),
+        key=record.key,
+        value=record.value,
+        headers=list(record.headers),
+        reason=reason,
+    )
+
+
+def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) -> DeadLetter:
+    """The dead letter of a parked webhook that nobody claimed.
+
+    It names the place of the record, and says what was parked as a record of that topic, good
+    to be sent again: as a webhook, or on the topic of commands as a command. What came from no
+    topic is a command without a place (partition and offset are -1).
+    """
+    parked = unclaimed.parked
+    refund = parked.kind is ParkedKind.REFUND
+    webhooks = names.name(topics.PURCHASE_REFUNDED if refund else topics.PURCHASE_UPDATED)
+    try:
+        source, partition, offset = parse_place(parked.source)
+    except ValueError:
+        source, partition, offset = names.name(topics.COMMANDS), -1, -1
+    said = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
+    if source != webhooks:
+        said["command"] = "refund_charge" if refund else "update_charge"
+    if not refund:
+        said["status"] = parked.status
+    if parked.purchase_id is not None:
+        said["purchase_id"] = parked.purchase_id
+    if parked.amount is not None:
+        said["amount"] = parked.amount
+    return DeadLetter(
+        topic=source,
+        partition=partition,
+        offset=offset,
+        timestamp=parked.at,
+        key=unclaimed.merchant_id.encode(),
+        value=encode(said),
+        headers=[],
+        reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
+    )

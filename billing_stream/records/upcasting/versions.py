@@ -1,0 +1,79 @@
+"""The version of the state that each changelog record carries, and the row that it stands for.
+
+Every record of a changelog, also one that deletes a row, has a header `state` with the version in
+which it was written. Releases up to 0.4.0 wrote none: version 1. A program reads every version up
+to its own and writes its own; it takes no row of a newer one.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
+
+import msgspec
+
+from billing_stream.errors import NewerState
+from billing_stream.records import topics
+from billing_stream.records.upcasting.steps import Row, Step, refunds_of_0_1
+
+VERSION = 2
+"""The version that this program writes, and the newest that it reads."""
+UNMARKED = 1
+"""The version of what has no header."""
+HEADER = "state"
+WRITTEN = ((HEADER, b"%d" % VERSION),)
+"""The headers of every changelog record that is written."""
+
+STEPS: Mapping[int, Mapping[str, Step]] = MappingProxyType(
+    {1: MappingProxyType({topics.CREDIT_PURCHASES: refunds_of_0_1})}
+)
+"""Of each version before the present one: by table, what makes its rows rows of the next one.
+
+A table that is not named has the same rows in both.
+"""
+# Positions, marks and the like, which are no rows.
+_RESERVED = b"\x00"
+
+
+class Changed(Protocol):
+    """A record of a changelog, as the Kafka client gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def present(table: str, record: Changed) -> bytes | None:
+    """The value of a changelog record as this program would have written it.
+
+    Raises NewerState when a newer program wrote it: what that means is not known here;
+    msgspec.DecodeError when an older row is no JSON object.
+    """
+    if record.headers == WRITTEN:
+        return record.value
+    version = version_of(record)
+    if version > VERSION:
+        raise NewerState(
+            f"{record.topic}[{record.partition}]@{record.offset} is of state version {version}, "
+            f"and this program reads up to {VERSION}: a newer release wrote it. Run that release "
+            "or a later one here, and see docs/upgrade.md before going back"
+        )
+    steps = [STEPS[number][table] for number in range(version, VERSION) if table in STEPS[number]]
+    value = record.value
+    if not steps or value is None or (record.key or b"").startswith(_RESERVED):
+        return value
+    row: Row = msgspec.json.decode(value, type=Row)
+    for step in steps:
+        row = step(row)
+    return msgspec.json.encode(row)
+
+
+def version_of(record: Changed) -> int:
+    """The version in which a changelog record was written."""
+    for name, value in record.headers:
+        if name == HEADER:
+            # What is no number was written by none of ours that is known: newer than all.
+            return int(value) if value.isdigit() else VERSION + 1
+    return UNMARKED

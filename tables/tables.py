@@ -1,0 +1,89 @@
+"""The five tables: the key of each, its row, and how rows come back from its changelog.
+
+The changelog of a table is `Topics.changelog(name)`: compacted, one record per key, JSON. Rows are
+changed by lanes only.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from billing_stream.domain.model import Adjustment, Merchant, Purchase
+from billing_stream.domain.outcomes import Answer
+from billing_stream.engine.partition_processor import ChangelogRows
+from billing_stream.records import topics
+from billing_stream.tables import codecs
+from billing_stream.tables.committed import CommittedRows
+
+Row = TypeVar("Row")
+Restorer = Callable[[ChangelogRows], None]
+
+
+class Table(Struct, frozen=True):
+    """One table. `key` names the parts of a changelog record's key; `row` is what its value holds.
+
+    `restorer` makes, of committed rows, what puts records of the changelog into them.
+    """
+
+    name: str
+    key: str
+    row: type[Any]
+    restorer: Callable[[CommittedRows], Restorer]
+
+
+def _never_deleted(put: Callable[[Row], None], decode: Callable[[bytes], Row]) -> Restorer:
+    def restore(read: ChangelogRows) -> None:
+        for _, value in read:
+            if value is not None:
+                put(decode(value))
+
+    return restore
+
+
+def _answers(into: CommittedRows) -> Restorer:
+    def restore(read: ChangelogRows) -> None:
+        for key, value in read:
+            if value is None:
+                into.drop_answer(*codecs.split_answer_key(key.decode()))
+            else:
+                into.put_answer(codecs.answer.decode(value))
+
+    return restore
+
+
+def _shops(into: CommittedRows) -> Restorer:
+    def restore(read: ChangelogRows) -> None:
+        for key, value in read:
+            into.put_shop(key.decode(), None if value is None else value.decode())
+
+    return restore
+
+
+TABLES = (
+    Table(
+        topics.BILLING_RECORDS,
+        "merchant_id",
+        Merchant,
+        lambda into: _never_deleted(into.put_merchant, codecs.merchant.decode),
+    ),
+    Table(
+        topics.CREDIT_PURCHASES,
+        "purchase_id",
+        Purchase,
+        lambda into: _never_deleted(into.put_purchase, codecs.purchase.decode),
+    ),
+    Table(
+        topics.CREDIT_ADJUSTMENTS,
+        "adjustment_id",
+        Adjustment,
+        lambda into: _never_deleted(into.put_adjustment, codecs.adjustment.decode),
+    ),
+    Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", Answer, _answers),
+    Table(topics.SHOPS_TABLE, "platform:domain", str, _shops),
+)
+
+
+def restorers(into: CommittedRows) -> dict[str, Restorer]:
+    """Of each table by its name: puts what was read of its changelog into these rows."""
+    return {table.name: table.restorer(into) for table in TABLES}

@@ -1,0 +1,154 @@
+"""A transaction that Kafka knows as ended, and has not marked everywhere, ends all the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from billing_stream.dev.cluster import Cluster
+from billing_stream.engine.kafka_log import KafkaLog, KafkaWriter
+from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.kafka.silent_brokers import SilentBrokers
+from billing_stream.kafka.stable_ends import stable_end_offsets
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.transaction_state import last_transaction_states
+
+CHANGELOG = "app-rows-changelog"
+SHARED = "shared"
+# With it the broker would not take what we do here to stand for its own mistake.
+VERIFICATION = {"transaction.partition.verification.enable": "false"}
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(90)]
+
+
+@pytest_asyncio.fixture
+async def kafka_of_our_own(tmp_path: Path) -> AsyncIterator[str]:
+    with Cluster(tmp_path, kafka=True) as cluster:
+        servers = cluster.bootstrap_servers
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(CHANGELOG, 1, 1), NewTopic(SHARED, 1, 1)])
+            await admin.alter_configs(
+                [ConfigResource(ConfigResourceType.BROKER, "1", configs=VERIFICATION)]
+            )
+        finally:
+            await admin.close()
+        yield servers
+
+
+def log_on(servers: str) -> KafkaLog:
+    return KafkaLog(
+        {"bootstrap_servers": servers},
+        app_id="app",
+        changelogs={"rows": CHANGELOG},
+        written=lambda partition: [(CHANGELOG, partition), (SHARED, 0)],
+    )
+
+
+async def ends(servers: str) -> tuple[int, int]:
+    """The last stable offset of the changelog, and its end."""
+    found = []
+    for level in ("read_committed", "read_uncommitted"):
+        consumer = AIOKafkaConsumer(bootstrap_servers=servers, isolation_level=level)
+        await consumer.start()
+        tp = TopicPartition(CHANGELOG, 0)
+        found.append((await consumer.end_offsets([tp]))[tp])
+        await consumer.stop()
+    return found[0], found[1]
+
+
+async def rows(log: KafkaLog) -> dict[bytes, bytes | None]:
+    found: dict[bytes, bytes | None] = {}
+    await log.restore([0], lambda _p, _t, read: found.update(read))
+    return found
+
+
+async def end_without_marking(writer: KafkaWriter, *, commit: bool) -> None:
+    """A transaction with a row, of which the coordinator does not know that it has one."""
+    producer: Any = writer._producers[0]
+    manager: Any = producer._txn_manager
+    # In version 2 the broker itself adds the partition.
+    manager.protocol = 1
+    await producer.begin_transaction()
+    await producer.send_and_wait(SHARED, b"known", partition=0)
+    manager._txn_partitions.add(TopicPartition(CHANGELOG, 0))
+    await producer.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
+    await (producer.commit_transaction() if commit else producer.abort_transaction())
+
+
+@pytest.mark.parametrize("commit", [True, False])
+async def test_the_next_owner_reads_what_was_committed_and_not_what_was_aborted(
+    kafka_of_our_own: str, commit: bool
+) -> None:
+    log = log_on(kafka_of_our_own)
+    writer = await log.fence(0)
+    await writer.commit([Outgoing(CHANGELOG, b"row", b"first", partition=0)])
+    await writer.commit([Outgoing(CHANGELOG, b"row", b"second", partition=0)])
+    await end_without_marking(writer, commit=commit)
+    stable, end = await ends(kafka_of_our_own)
+    assert stable < end, "nobody has marked it"
+
+    following = await log.fence(0)
+
+    assert await rows(log) == {b"row": b"last" if commit else b"second"}
+    stable, end = await ends(kafka_of_our_own)
+    assert stable == end
+    await following.commit([Outgoing(CHANGELOG, b"row", b"more", partition=0)])
+    assert await rows(log) == {b"row": b"more"}
+    for one in (writer, following):
+        await one.close()
+
+
+async def test_a_restore_waits_until_what_is_committed_is_marked_too(kafka_of_our_own: str) -> None:
+    log = log_on(kafka_of_our_own)
+    options = {"bootstrap_servers": kafka_of_our_own}
+    # To a reader, a commit that was answered and not marked yet looks like an open transaction.
+    async with AIOKafkaProducer(**options, transactional_id="slow") as slow:
+        await slow.begin_transaction()
+        await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
+
+        restoring = asyncio.create_task(rows(log))
+        await asyncio.sleep(0.5)
+        assert not restoring.done()
+
+        await slow.commit_transaction()
+        assert await restoring == {b"row": b"last"}
+
+
+async def test_a_restore_ends_with_an_error_when_a_transaction_stays_open(
+    kafka_of_our_own: str,
+) -> None:
+    options = {"bootstrap_servers": kafka_of_our_own}
+    async with (
+        AIOKafkaProducer(**options, transactional_id="slow") as slow,
+        AIOKafkaConsumer(**options, isolation_level="read_committed") as committed,
+    ):
+        await slow.begin_transaction()
+        await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
+
+        with pytest.raises(KafkaError, match="a transaction stays open at app-rows-changelog"):
+            await stable_end_offsets(
+                committed, options, [TopicPartition(CHANGELOG, 0)], seconds=0.2
+            )
+
+        await slow.abort_transaction()
+
+
+async def test_an_id_never_used_has_no_state(kafka_of_our_own: str) -> None:
+    options = {"bootstrap_servers": kafka_of_our_own}
+    writer = await log_on(kafka_of_our_own).fence(0)
+
+    deadline, silent = StartDeadline(20), SilentBrokers(options)
+    assert await last_transaction_states(options, ["nobody"], deadline, silent) == {}
+    assert await last_transaction_states(options, ["app-0-0"], deadline, silent) == {
+        "app-0-0": "Empty"
+    }
+    await writer.close()

@@ -1,0 +1,115 @@
+"""All private names of Faust and aiokafka that this service touches, each still where it was.
+
+A release that moves one fails here, by name, and not in a running worker.
+"""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import faust
+import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
+from aiokafka.producer.transaction_manager import TransactionManager
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.web.drivers.aiohttp import Web
+
+from tests.support.parsed import parsed
+
+ROOT = Path(__file__).parents[1] / "billing_stream"
+# Of the standard library: no release moves them unnoticed.
+USUAL = {"_asdict", "_current_frames", "_exit", "_replace"}
+NAMES: dict[Any, str] = {
+    # The transaction protocol.
+    aiokafka.AIOKafkaProducer: "client _message_accumulator _sender _txn_manager",
+    MessageAccumulator: "_batches _txn_manager flush_for_commit",
+    MessageBatch: "_drain_waiter",
+    Sender: "_acks _coordinator_dead _do_init_pid _do_txn_commit _fail_all _find_coordinator "
+    "_in_flight _message_accumulator _muted_partitions _request_timeout_ms _send_produce_req "
+    "_txn_manager client",
+    TransactionManager: "_pid_and_epoch _pid_waiter _sequence_numbers _transaction_waiter "
+    "_txn_partitions begin_transaction complete_transaction fatal_error has_pid "
+    "is_empty_transaction is_fatal_error maybe_add_partition_to_txn partitions_to_add "
+    "set_pid_and_epoch state",
+    EndTxnHandler: "_commit_result _sender create_request handle_response",
+    InitPIDHandler: "_sender create_request handle_response",
+    SendProduceReqHandler: "_batches _sender _to_reenqueue create_request handle_response",
+    # The membership of the group.
+    aiokafka.AIOKafkaConsumer: "_client _coordinator",
+    # Brokers that do not answer.
+    AIOKafkaClient: "_conns _get_conn get_random_node send",
+    AIOKafkaConnection: "_last_action _requests",
+    GroupCoordinator: "_client _closing _coordination_task _do_heartbeat _do_rejoin_group "
+    "_group_instance_id _maybe_leave_group _push_error_to_user _send_req _session_timeout_ms "
+    "coordinator_dead",
+    # What takes the place of Faust's transport, recovery and tables.
+    AIOKafkaConsumerThread: "_consumer _create_worker_consumer _ensure_consumer _method_queue",
+    Consumer: "_add_gap _new_consumer_thread _read_offset _thread _to_message _unacked_messages "
+    "_wait_next_records _waiting_for_ack",
+    Recovery: "_generation_id _is_changelog_tp _restart_recovery _set_recovery_ended "
+    "_set_recovery_started _stopped",
+    TableManager: "_recovery _update_channels",
+    faust.App: "_fetcher",
+    faust.Table: "_new_store",
+    faust.Worker: "_schedule_shutdown",
+    Web: "_runner",
+}
+
+
+def names() -> Iterator[Any]:
+    for owner, text in NAMES.items():
+        for name in text.split():
+            yield pytest.param(owner, name, id=f"{owner.__name__}.{name}")
+
+
+@pytest.mark.parametrize(("owner", "name"), names())
+def test_library_still_has_the_name(owner: type[Any], name: str) -> None:
+    def sets(kind: type[Any]) -> bool:
+        return kind is not object and f"self.{name}" in inspect.getsource(kind)
+
+    mine = [kind for kind in owner.__mro__ if kind.__module__.split(".")[0] != "builtins"]
+    ours = [kind for kind in mine if kind.__module__.split(".")[0] in ("aiokafka", "faust", "mode")]
+    assert hasattr(owner, name) or any(sets(kind) for kind in ours)
+
+
+def test_no_other_private_name_is_touched() -> None:
+    listed = {name for text in NAMES.values() for name in text.split()}
+    found = set()
+    for path in [*ROOT.rglob("*.py"), *(ROOT.parent / "web").rglob("*.py")]:
+        tree = parsed(path)
+        ours = set(_defined(tree))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+                continue
+            if not node.attr.startswith("__") and node.attr not in ours | USUAL:
+                found.add((str(path.relative_to(ROOT.parent)), node.attr))
+    others = {(path, name) for path, name in found if name not in listed}
+    # An inherited name of our own.
+    assert others <= {("billing_stream/observability/tracing/stage.py", n) for n in OF_A_STAGE}
+    touching = {path for path, name in found if name in listed}
+    assert {path.split("/")[1] for path in touching} <= {"engine", "faust_adapter", "kafka"}
+
+
+OF_A_STAGE = ("_out", "_processor")
+
+
+def _defined(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield node.name
+            case ast.Attribute(value=ast.Name(id="self"), ctx=ast.Store()):
+                yield node.attr
+            case ast.AnnAssign(target=ast.Name() as target):
+                yield target.id
+            case ast.Assign():
+                yield from (one.id for one in node.targets if isinstance(one, ast.Name))
