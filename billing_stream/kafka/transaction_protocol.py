@@ -23,6 +23,7 @@ from aiokafka.errors import (
     CoordinatorLoadInProgressError,
     InvalidProducerEpoch,
     InvalidTxnState,
+    KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
     ProducerFenced,
@@ -212,6 +213,10 @@ class _Client:
         except KafkaError:
             self._manager.unanswered = True
             raise
+        except RuntimeError as error:
+            # uvloop's, for a transport that was closed since the client chose it.
+            self._manager.unanswered = True
+            raise KafkaConnectionError(str(error)) from error
 
     async def coordinator_lookup(self, kind: Any, name: str) -> int:
         """The coordinator's node id. Raises KafkaError.

@@ -338,6 +338,25 @@ async def test_writer_of_a_lost_partition_says_so_and_the_new_one_goes_on(server
         await asyncio.gather(old.close(), new.close())
 
 
+@pytest.mark.parametrize("kind", [PRODUCE, END_TXN], ids=["Produce", "EndTxn"])
+async def test_request_on_a_closed_transport_is_sent_again(servers: str, kind: int) -> None:
+    async with scene_on(servers) as scene:
+        producer = await scene.start()
+        send, failures = producer.client.send, [RuntimeError("the handler is closed")]
+
+        async def fail_once(node: int, request: Any, **options: Any) -> Any:
+            if kind == request.API_KEY and failures:
+                raise failures.pop()
+            return await send(node, request, **options)
+
+        producer.client.send = fail_once
+        await scene.transaction(producer, "one")
+        await scene.transaction(producer, "two")
+
+        assert not failures
+        await scene.require_whole()
+
+
 async def test_version_is_that_of_the_cluster(kafka_without_the_feature: str, kafka: str) -> None:
     found = []
     for servers in (kafka_without_the_feature, kafka):
