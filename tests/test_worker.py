@@ -258,7 +258,8 @@ async def test_a_named_worker_that_returns_under_another_url_gets_ready(
 async def test_a_worker_ends_with_0_when_asked_to(kafka: str, prefix: str, folder: Path) -> None:
     async with outside(kafka, prefix, folder) as found:
         assert await found.worker.stop() == 0
-        assert "ERROR" not in found.worker.tail()
+        # Before, the client may have met topics whose leaders were not known yet.
+        assert "ERROR" not in found.worker.tail().rpartition("stopping: ")[2]
 
 
 def seconds(text: str) -> float:
