@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from billing_stream.engine.kafka_log import ClientOptions
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.observability.tracing.spans import TRACEPARENT, Tracing
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import Topics
@@ -114,6 +115,7 @@ class KafkaIngress:
                 producer = AIOKafkaProducer(
                     **self._options, acks="all", enable_idempotence=True, retry_backoff_ms=50
                 )
+                SilentBrokers(self._options).avoided_by(producer.client)
                 try:
                     await producer.start()
                 except BaseException:

@@ -51,7 +51,7 @@ async def _first_of(servers: Iterable[str], options: Mapping[str, Any]) -> str |
     finally:
         for one in waiting:
             one.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*tries, return_exceptions=True)
 
 
 async def _connected(server: str, options: Mapping[str, Any]) -> None:

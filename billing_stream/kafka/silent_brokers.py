@@ -3,7 +3,8 @@
 A broker that hangs still accepts connections. aiokafka asks any broker for metadata and
 coordinators, waits each time as long as for any request, asks for no new metadata after that, and
 opens no other connection while it waits for one. So each client would find new leaders
-and coordinators only after several timeouts in a row.
+and coordinators only after several timeouts in a row. And a client that last saw two of three
+brokers away never asks again at the addresses that it was given.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError, RequestTimedOutError
 
-from billing_stream.kafka.connection_diagnostics import connect
+from billing_stream.kafka.connection_diagnostics import answering, connect
 
 PROBE_SECONDS = 1.0
 # One that has let a request wait for so long is not asked for metadata or coordinators.
@@ -39,7 +40,7 @@ class SilentBrokers:
 
     def avoided_by(self, client: Any) -> None:
         """Have this AIOKafkaClient avoid them."""
-        get_conn, send = client._get_conn, client.send
+        get_conn, send, update = client._get_conn, client.send, client._metadata_update
 
         def note(node_id: int) -> None:
             self._away[node_id] = time.monotonic() + PROBE_SECONDS
@@ -71,16 +72,25 @@ class SilentBrokers:
                 note(node_id)
                 raise
 
+        async def metadata_update(cluster: Any, topics: Any) -> bool:
+            if await update(cluster, topics):
+                return True
+            # None of the brokers that it knows answers, one of the addresses may (as KIP-899).
+            try:
+                reachable = await answering(self._options)
+                client._bootstrap_servers = reachable["bootstrap_servers"]
+                await client.bootstrap()
+            except KafkaError:
+                return False
+            return bool(await update(cluster, topics))
+
         def get_random_node() -> int | None:
             every = [broker.nodeId for broker in client.cluster.brokers()]
             good = [id for id in every if id not in self._away and not is_slow(id)]
             return random.choice(good or every) if every else None
 
-        client._get_conn, client.send, client.get_random_node = (
-            get_conn_of,
-            send_to,
-            get_random_node,
-        )
+        client._get_conn, client.send = get_conn_of, send_to
+        client._metadata_update, client.get_random_node = metadata_update, get_random_node
 
     def _is_away(self, node_id: int, client: Any) -> bool:
         if node_id not in self._away:

@@ -11,6 +11,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from billing_stream.faust_adapter.unfinished import finish
 from billing_stream.kafka.group_membership import refusal_of, watch_membership
+from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.projector.projected_records import Record
 from billing_stream.projector.projector_errors import ProjectionError
 from billing_stream.projector.upsert_batch import Place
@@ -195,7 +196,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _consumer(options: Mapping[str, Any], **more: Any) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         **options,
         **more,
         enable_auto_commit=False,
@@ -204,3 +205,5 @@ def _consumer(options: Mapping[str, Any], **more: Any) -> AIOKafkaConsumer:
         fetch_max_wait_ms=100,
         max_partition_fetch_bytes=2 << 20,
     )
+    SilentBrokers(options).avoided_by(consumer._client)
+    return consumer

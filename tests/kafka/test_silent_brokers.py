@@ -37,3 +37,19 @@ async def test_broker_without_an_answer_is_away_until_a_connection_answers(
                         await client.send(NODE, request)
         finally:
             await client.close()
+
+
+async def test_client_whose_brokers_are_all_away_asks_its_addresses_again() -> None:
+    async with stand_in("topic") as first, stand_in("topic") as second:
+        options = {"bootstrap_servers": f"{first.address},{second.address}"}
+        client = AIOKafkaClient(bootstrap_servers=first.address, request_timeout_ms=1000)
+        SilentBrokers(options).avoided_by(client)
+        await client.bootstrap()
+        try:
+            await first.stop()
+            assert await client.force_metadata_update()
+            broker = client.cluster.broker_metadata(NODE)
+            assert broker is not None
+            assert broker.port == second.port
+        finally:
+            await client.close()
