@@ -31,7 +31,7 @@ USUAL = {"_asdict", "_current_frames", "_exit", "_replace"}
 NAMES: dict[Any, str] = {
     # The transaction protocol.
     aiokafka.AIOKafkaProducer: "client _message_accumulator _sender _txn_manager",
-    MessageAccumulator: "_batches _txn_manager flush_for_commit",
+    MessageAccumulator: "_batch_ttl _batches _txn_manager flush_for_commit",
     MessageBatch: "_drain_waiter",
     Sender: "_acks _coordinator_dead _do_init_pid _do_txn_commit _fail_all _find_coordinator "
     "_in_flight _message_accumulator _muted_partitions _request_timeout_ms _send_produce_req "

@@ -12,6 +12,7 @@ first copy may still arrive, and acts on the transaction that is open by then. T
 """
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -105,6 +106,9 @@ class TransactionalProducer(AIOKafkaProducer):
         )
         manager = _Manager(transactional_id, transaction_timeout_ms)
         self._txn_manager = self._message_accumulator._txn_manager = manager
+        # Records of a transaction wait for a leader as long as it takes. Given up after a time, the
+        # transaction could not commit.
+        self._message_accumulator._batch_ttl = math.inf
         self._sender = _Sender(
             self.client,
             txn_manager=manager,

@@ -338,6 +338,29 @@ async def test_writer_of_a_lost_partition_says_so_and_the_new_one_goes_on(server
         await asyncio.gather(old.close(), new.close())
 
 
+async def test_records_wait_for_a_leader_as_long_as_it_takes(servers: str) -> None:
+    async with scene_on(servers) as scene:
+        producer = await scene.start()
+        await scene.transaction(producer, "before")
+        cluster, leader_of = producer.client.cluster, producer.client.cluster.leader_for_partition
+        cluster.leader_for_partition = lambda tp: None
+        await producer.begin_transaction()
+        builder = producer.create_batch()
+        builder.append(key=None, value=b"late", timestamp=None)
+        sent = await producer.send_batch(builder, scene.topic, partition=0)
+        # The time that aiokafka gives a batch is over.
+        for batches in producer._message_accumulator._batches.values():
+            for batch in batches:
+                batch._ctime -= 3600
+        await asyncio.sleep(0.3)
+        assert not sent.done()
+
+        cluster.leader_for_partition = leader_of
+        await asyncio.wait_for(sent, 20)
+        await producer.commit_transaction()
+        assert await scene.partitions_of("late") == [0]
+
+
 @pytest.mark.parametrize("kind", [PRODUCE, END_TXN], ids=["Produce", "EndTxn"])
 async def test_request_on_a_closed_transport_is_sent_again(servers: str, kind: int) -> None:
     async with scene_on(servers) as scene:
