@@ -24,7 +24,7 @@ AMOUNT = "9.99"
 PURCHASES_PER_TRANSACTION = 2_000
 ROWS_PER_PURCHASE = 3
 
-Written = tuple[str, bytes, bytes, list[tuple[str, bytes]]]
+Written = tuple[str, bytes, bytes, list[tuple[str, bytes | None]]]
 """Topic, key, value, headers."""
 
 
@@ -88,7 +88,7 @@ class CommittedLog:
         event = Event(derived_id(data.kind, purchase_id), version, moment, data)
         kind = names.event_type(data.kind)
         key = merchant_id.encode()
-        headers = [
+        headers: list[tuple[str, bytes | None]] = [
             ("sequence", b"%d" % version),
             ("cause", f"{names.PURCHASE_UPDATED}[0]@{number}".encode()),
         ]

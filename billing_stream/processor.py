@@ -1,5 +1,6 @@
 """The billing of one partition, as the engine drives it: record in, decision, records out."""
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,7 @@ from billing_stream.domain.state import State
 from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import ChangelogRows, Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.errors import InvalidRecord
+from billing_stream.errors import BillingError, InvalidRecord
 from billing_stream.records import schemas, topics
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
@@ -24,10 +25,16 @@ from billing_stream.tables.rows import StagedRows
 from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.tables.tables import restorers
 
+logger = logging.getLogger(__name__)
+
 # Due merchants in one transaction; the rest follows in the next.
 DUE_PER_COMMIT_MAX = 1_000
 # Why a record became a dead letter, where it is no refusal (`ErrorCode`) by the rules.
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
+# A bug of this code, met on one record.
+INTERNAL_ERROR = "INTERNAL_ERROR"
+# What no single record causes: every other would fail as well.
+FATAL = (MemoryError, OSError, BillingError)
 UNCLAIMED = "UNCLAIMED"
 # Restored rows that a store may have to hold in memory until it commits them.
 RESTORED_PER_COMMIT = 2_000
@@ -140,7 +147,24 @@ class BillingStage:
             self._foreseen.add(topic, processor.bases[topic], records, processor.max_record_bytes)
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
-        """Decode and decide; forward what is on a wrong partition; divert what is bad."""
+        """Decode and decide; forward what is on a wrong partition; divert what is bad.
+
+        A record on which a rule fails is diverted, too: it would fail on every worker in turn.
+        """
+        try:
+            return self._add_record(topic, record)
+        except FATAL:
+            raise
+        except Exception as error:
+            if type(error) is Exception:
+                # As rocksdict raises when it cannot read.
+                raise
+            place = schemas.place(record.topic, record.partition, record.offset)
+            logger.exception("a rule failed on %s, which becomes a dead letter", place)
+            self._divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
+            return False
+
+    def _add_record(self, topic: str, record: InputRecord) -> bool:
         base = self._processor.bases[topic]
         try:
             incoming = self._foreseen.take(topic, record) if self._foreseen else None
@@ -218,13 +242,20 @@ class BillingStage:
     ) -> Reply:
         state = State.of(self._policy, self._rows, command.merchant_id)
         decision = decide(state, command, now)
-        self._rows.add(decision)
         if decision.merchant is None and not decision.unclaimed:
+            self._rows.add(decision)
             return decision.reply
         correlation_id = correlation_id or schemas.correlation_of(command.command_id)
-        if request is not None:
-            self._journal(request, now, positions or {})
-        self._collect(decision, command.merchant_id, correlation_id, cause)
+        written, refused = len(self._out), len(self._refused)
+        try:
+            if request is not None:
+                self._journal(request, now, positions or {})
+            self._collect(decision, command.merchant_id, correlation_id, cause)
+        except BaseException:
+            # Nothing of a decision that cannot be written stays, so that the next one can be.
+            del self._out[written:], self._refused[refused:]
+            raise
+        self._rows.add(decision)
         return decision.reply
 
     def _collect(

@@ -94,6 +94,27 @@ async def outside(kafka: str, prefix: str, folder: Path, **env: str) -> AsyncIte
             await found.stop()
 
 
+async def test_records_of_every_codec_of_kafka_are_processed(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    codecs = ("gzip", "snappy", "lz4", "zstd")
+    async with outside(kafka, prefix, folder) as found:
+        for number, codec in enumerate(codecs):
+            merchant = f"{number}{M1[1:]}"
+            payload = {
+                "merchant_id": merchant,
+                "platform_name": "shopify",
+                "domain": f"{merchant[:4]}.example",
+            }
+            async with AIOKafkaProducer(bootstrap_servers=kafka, compression_type=codec) as one:
+                await one.send_and_wait(
+                    prefix + names.MERCHANT_CREATED,
+                    json.dumps({"data": payload, "padding": " " * 1000}).encode(),
+                    partition=partition_of(merchant, PARTITIONS),
+                )
+            assert (await found.status(merchant))["credits_purchased"] == 0
+
+
 async def test_bad_records_are_diverted_and_the_good_ones_beside_them_processed(
     kafka: str, prefix: str, folder: Path
 ) -> None:

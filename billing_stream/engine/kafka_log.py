@@ -47,8 +47,8 @@ FENCED_SECONDS_MAX = 2.0
 # A process that ended before the failover of a broker would only begin again.
 FAILOVER_SECONDS_MAX = 60.0
 # The client wants lists; most records have one of these.
-NO_HEADERS: list[tuple[str, bytes]] = []
-OF_ROWS: list[tuple[str, bytes]] = list(WRITTEN)
+NO_HEADERS: list[tuple[str, bytes | None]] = []
+OF_ROWS: list[tuple[str, bytes | None]] = list(WRITTEN)
 
 ClientOptions = Mapping[str, Any]
 """Options that every aiokafka client of ours is made with: servers and security."""

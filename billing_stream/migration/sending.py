@@ -72,7 +72,7 @@ class Sender:
         self._topic = topic
         self._partitions = partitions
 
-    async def send(self, records: Sequence[tuple[str, bytes]]) -> Ends:
+    async def send(self, records: Sequence[tuple[str, bytes | None]]) -> Ends:
         """Send records of merchants; returns when all are acknowledged."""
         ends: Ends = {}
         for start in range(0, len(records), _IN_FLIGHT_MAX):

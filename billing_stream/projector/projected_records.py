@@ -35,7 +35,7 @@ class Record(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 class MerchantRow(Struct, frozen=True, gc=False):
@@ -118,7 +118,7 @@ _data = msgspec.json.Decoder(_Data)
 _credits = msgspec.json.Decoder(_Credits)
 
 
-class NotRedrivable(Exception):
+class UnprojectableRecord(Exception):
     """A record that none of our workers should have written; the text is why."""
 
 
@@ -155,13 +155,13 @@ class Records:
                 return self._row(record)
             return _event(record, sign)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise NotRedrivable(str(error) or type(error).__name__) from error
+            raise UnprojectableRecord(str(error) or type(error).__name__) from error
 
     def _row(self, record: Record) -> MerchantRow | PurchaseRow | Gone | None:
         key = record.key
         value = present(self.table(record.topic), record)
         if key is None:
-            raise NotRedrivable("the key is null")
+            raise UnprojectableRecord("the key is null")
         if key.startswith(RESERVED):
             return None
         if value is None:
@@ -175,7 +175,7 @@ class Records:
 
 def _event(record: Record, sign: int) -> EventRow:
     if record.value is None:
-        raise NotRedrivable("the value is null")
+        raise UnprojectableRecord("the value is null")
     envelope = _envelope.decode(record.value)
     if sign:
         counted = _credits.decode(envelope.data)
@@ -184,9 +184,9 @@ def _event(record: Record, sign: int) -> EventRow:
         merchant_id, credits_delta = _data.decode(envelope.data).merchant_id, 0
     headers = dict(record.headers)
     try:
-        sequence = int(headers["sequence"])
+        sequence = int(headers["sequence"] or b"")
     except (KeyError, ValueError):
-        raise NotRedrivable("there is no header `sequence` with a number") from None
+        raise UnprojectableRecord("there is no header `sequence` with a number") from None
     cause = headers.get("cause")
     return EventRow(
         envelope.event_id,

@@ -8,9 +8,9 @@ from billing_stream.projector.projected_records import (
     EventRow,
     Gone,
     MerchantRow,
-    NotRedrivable,
     Record,
     Records,
+    UnprojectableRecord,
 )
 
 Place = tuple[str, int]
@@ -50,7 +50,7 @@ def batch_of(
         for record in found:
             try:
                 row = records.decode(record)
-            except NotRedrivable as error:
+            except UnprojectableRecord as error:
                 batch.rejects.append(Reject(record, str(error)))
                 continue
             if isinstance(row, EventRow):

@@ -1,7 +1,7 @@
 """Bytes to commands, events to bytes. The only place that knows how records look.
 
 Values are JSON: the bare payload, or the payload as `data` of the envelope. Fields that a
-producer adds are ignored.
+producer adds are ignored, and so is a byte order mark.
 """
 
 import re
@@ -42,7 +42,10 @@ LETTER_CHARS_MAX = 300
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+# Of record timestamps, in ms since the epoch: what a date can say.
+_TIMESTAMP_MIN, _TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class InputRecord(Protocol):
@@ -98,6 +101,7 @@ class DecodedRecord(Struct, frozen=True, gc=False):
 
 class _Envelope(Struct, frozen=True, gc=False):
     data: Raw | UnsetType = UNSET
+    merchant_id: Raw | UnsetType = UNSET
     event_type: Any = None
     correlation_id: Any = None
 
@@ -137,7 +141,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     timestamp: Instant
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     reason: str
 
 
@@ -173,7 +177,7 @@ _shop = msgspec.json.Decoder(ShopRegistered)
 # With the broker's time, all records of a fetched batch have the same timestamp.
 @lru_cache(maxsize=64)
 def instant(timestamp_ms: int) -> datetime:
-    """The aware UTC time of a record's timestamp (ms since the epoch)."""
+    """The aware UTC time of a record's timestamp (ms since the epoch). Raises OverflowError."""
     return _EPOCH + timedelta(milliseconds=timestamp_ms)
 
 
@@ -201,6 +205,9 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
         raise InvalidRecord("the value is null")
     if len(value) > max_bytes:
         raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
+    if not _TIMESTAMP_MIN <= record.timestamp <= _TIMESTAMP_MAX:
+        raise InvalidRecord(f"the timestamp {record.timestamp} is not in milliseconds")
+    value = value.removeprefix(_BYTE_ORDER_MARK)
     came_from = letter = None
     if topic == topics.COMMANDS and record.headers:
         letter = redriven_from(record.headers)
@@ -208,8 +215,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
         topic = forwarded_topic(record.headers) or topic
     try:
         envelope = _envelope.decode(value)
-        data = envelope.data
-        payload = value if data is UNSET else data
+        payload = _payload(value, envelope)
         said = _said(topic, payload, record)
         # Seldom, so that the check proper is: a NUL cannot stand in JSON but like this.
         if b"\\u0000" in value:
@@ -256,6 +262,23 @@ def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | Sh
     raise InvalidRecord(f"no records of topic {topic!r} are known here")
 
 
+def _payload(value: bytes, envelope: _Envelope) -> bytes | Raw:
+    """What is in the envelope; the value itself where a bare payload has a field `data`."""
+    data = envelope.data
+    if data is UNSET:
+        return value
+    if envelope.merchant_id is not UNSET and not _names_a_merchant(data):
+        return value
+    return data
+
+
+def _names_a_merchant(data: Raw) -> bool:
+    try:
+        return _envelope.decode(data).merchant_id is not UNSET
+    except msgspec.DecodeError:
+        return False
+
+
 def _in_lower_case(command: Command, came_from: str) -> Command:
     ids = {"merchant_id": command.merchant_id.lower(), "command_id": came_from}
     purchase_id = getattr(command, "purchase_id", None)
@@ -295,7 +318,7 @@ def redriven_from(headers: Headers) -> str | None:
 
 def _header(headers: Headers, wanted: str) -> str | None:
     for name, value in headers:
-        if name == wanted:
+        if name == wanted and value is not None:
             return value.decode("utf-8", "replace")
     return None
 
@@ -325,7 +348,7 @@ def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp=instant(max(record.timestamp, 0)),
+        timestamp=instant(min(max(record.timestamp, 0), _TIMESTAMP_MAX)),
         key=record.key,
         value=record.value,
         headers=list(record.headers),

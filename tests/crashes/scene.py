@@ -332,7 +332,7 @@ class Scene:
     def _read(self, topic: str) -> list[tuple[int, bytes | None, list[Any]]]:
         # An aborted transaction took up offsets: of a forwarded record the place differs.
         return [
-            (e.partition, e.value, [(k, re.sub(rb"@\d+$", b"", v)) for k, v in e.headers])
+            (e.partition, e.value, [(k, re.sub(rb"@\d+$", b"", v or b"")) for k, v in e.headers])
             for partition in range(PARTITIONS)
             for e in self.log.visible((topic, partition))
         ]

@@ -204,7 +204,7 @@ class Audit:
     def _meaning(self, entry: Entry) -> tuple[Meaning, str]:
         if entry.txn is None:
             return entry.meaning, entry.topic
-        headers = {name: value.decode() for name, value in entry.headers}
+        headers = {name: (value or b"").decode() for name, value in entry.headers}
         topic, _, rest = headers["billing-forwarded-from"].rpartition("[")
         partition, _, offset = rest.partition("]@")
         original = self._entry((topic, int(partition)), int(offset))

@@ -40,7 +40,7 @@ class Entry:
     timestamp: int
     key: bytes | None = None
     value: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     txn: Txn | None = None
     control: bool = False
     # What the producer meant by it: for the audit, never for the engine.

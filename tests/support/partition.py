@@ -32,7 +32,7 @@ class Record:
     key: bytes | None = b"key"
     timestamp: int = int(START.timestamp() * 1000)
     partition: int = 0
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def record(topic: str, offset: int, value: Any, **fields: Any) -> Record:

@@ -46,7 +46,7 @@ def stored(version: str) -> list[Record]:
 def state_of(version: str) -> set[int]:
     """The state versions that the changelog records of a sample carry."""
     rows = [record for record in stored(version) if record.topic.endswith("-changelog")]
-    return {int(dict(record.headers).get(HEADER, b"1")) for record in rows}
+    return {int(dict(record.headers).get(HEADER) or b"1") for record in rows}
 
 
 def shape() -> dict[str, Any]:

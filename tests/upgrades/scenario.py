@@ -47,7 +47,7 @@ class Record:
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 class Scenario:
@@ -261,7 +261,7 @@ def _buy(
 
 def text(record: Record) -> str:
     """The record as one line of JSON: its bytes are all text."""
-    headers = [[name, value.decode()] for name, value in record.headers]
+    headers = [[name, (value or b"").decode()] for name, value in record.headers]
     key = None if record.key is None else record.key.decode()
     value = None if record.value is None else record.value.decode()
     return json.dumps({**vars(record), "key": key, "value": value, "headers": headers})

@@ -35,7 +35,7 @@ def edit(record: Stored, **data: Any) -> None:
 
 
 def resequence(record: Stored, sequence: int) -> list[tuple[str, bytes]]:
-    return [(n, b"%d" % sequence if n == "sequence" else v) for n, v in record.headers]
+    return [(n, b"%d" % sequence if n == "sequence" else v or b"") for n, v in record.headers]
 
 
 def row_of(copy: Copy, merchant: str = ONE, table: str = names.BILLING_RECORDS) -> Stored:
@@ -71,7 +71,7 @@ def letter_about(copy: Copy, record: Stored, reason: str) -> None:
         "timestamp": "2026-01-01T00:00:00Z",
         "key": base64.b64encode(record.key or b"").decode(),
         "value": base64.b64encode(record.value or b"").decode(),
-        "headers": [(n, base64.b64encode(v).decode()) for n, v in record.headers],
+        "headers": [(n, base64.b64encode(v or b"").decode()) for n, v in record.headers],
         "reason": reason,
     }
     topic = TOPICS.name(names.DEAD_LETTERS)
@@ -119,8 +119,8 @@ def sequences_swapped(copy: Copy) -> None:
     first = event_of(copy, "credits.purchased")
     second = event_of(copy, "purchase.failed")
     numbers = [dict(event.headers)["sequence"] for event in (first, second)]
-    first.headers = resequence(first, int(numbers[1]))
-    second.headers = resequence(second, int(numbers[0]))
+    first.headers = resequence(first, int(numbers[1] or b""))
+    second.headers = resequence(second, int(numbers[0] or b""))
 
 
 def amount_changed(copy: Copy) -> None:

@@ -104,7 +104,7 @@ def first_copy_took_no_effect(copy: Copy) -> None:
         "offset": good.offset,
         "key": base64.b64encode(good.key or b"").decode(),
         "value": base64.b64encode(good.value or b"").decode(),
-        "headers": [(n, base64.b64encode(v).decode()) for n, v in good.headers],
+        "headers": [(n, base64.b64encode(v or b"").decode()) for n, v in good.headers],
     }
     copy.add(late, partition=good.partition, value=json.dumps(value).encode())
 

@@ -44,7 +44,7 @@ class Stored:
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
     @property
     def data(self) -> Any:
@@ -143,14 +143,20 @@ class World:
         await self.lanes.drop(list(self.lanes))
 
     def send(
-        self, topic: str, value: Any, *, merchant: str = "", wrong: bool = False, **headers: str
+        self,
+        topic: str,
+        value: Any,
+        *,
+        merchant: str = "",
+        wrong: bool = False,
+        **headers: str | None,
     ) -> tuple[str, int, int]:
         """Append an input record; where it is. `wrong`: on another partition."""
         raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
         if not merchant and isinstance(value, dict):
             merchant = str(value.get("merchant_id") or value.get("data", {}).get("merchant_id"))
         partition = (partition_of(merchant, PARTITIONS) + wrong) % PARTITIONS
-        pairs = [(name, text.encode()) for name, text in headers.items()]
+        pairs = [(name, None if text is None else text.encode()) for name, text in headers.items()]
         name = TOPICS.name(topic)
         record = Outgoing(name, merchant.encode(), raw, headers=pairs)
         place = (name, partition, self.log.append(name, partition, record))

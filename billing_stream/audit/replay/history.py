@@ -34,12 +34,11 @@ INPUTS = tuple(topic for topic in topics.INPUTS if topic != topics.SHOPS)
 
 
 class _Named(Struct):
-    merchant_id: Any = None
-    data: Any = UNSET
+    merchant_id: Any = UNSET
 
 
 class _Envelope(Struct):
-    merchant_id: Any = None
+    merchant_id: Any = UNSET
     data: msgspec.Raw | UnsetType = UNSET
 
 
@@ -254,15 +253,23 @@ class _Reader:
         return found
 
 
+def _named_in(data: msgspec.Raw | UnsetType) -> Any:
+    try:
+        return UNSET if data is UNSET else _payload.decode(data).merchant_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UNSET
+
+
 def merchant_of(value: bytes | None) -> str | None:
     """The merchant that an input record names, or None; whether the rest of it is good or not."""
     try:
-        envelope = _envelope.decode(value or b"")
-        named = envelope.merchant_id
-        if envelope.data is not UNSET:
-            named = _payload.decode(envelope.data).merchant_id
+        envelope = _envelope.decode((value or b"").removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    named, inner = envelope.merchant_id, _named_in(envelope.data)
+    # A bare payload may have a field `data` of its own.
+    if inner is not UNSET or named is UNSET:
+        named = inner
     if isinstance(named, str) and _uuid.match(named) is not None:
         return named.lower()
     return None
@@ -272,8 +279,8 @@ def event_of(record: InputRecord) -> RecordedEvent:
     """A published event. The value and headers are ours, so they can be read."""
     headers = dict(record.headers)
     place = schemas.place(record.topic, record.partition, record.offset)
-    sequence = int(headers.get("sequence", b"0"))
-    return told(record.value or b"", sequence, headers.get("cause", b"").decode(), place)
+    sequence = int(headers.get("sequence") or b"0")
+    return told(record.value or b"", sequence, (headers.get("cause") or b"").decode(), place)
 
 
 def _row(table: str, record: InputRecord) -> dict[str, Any] | None:

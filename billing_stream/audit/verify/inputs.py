@@ -20,6 +20,8 @@ FORWARDED_TOPIC = "billing-forwarded-topic"
 FORWARDED_FROM = "billing-forwarded-from"
 REDRIVEN_FROM = "billing-redriven-from"
 REDRIVEN_FROM_CHARS_MAX = 300
+# The years 1 to 9999, in ms since the epoch.
+TIMESTAMP_MIN, TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
 PLATFORMS = ("shopify", "stripe", "custom")
 # Every field of an input that means something, for records with unreadable other fields.
 _KNOWN = (
@@ -87,10 +89,17 @@ class Bad(ValueError):
     """The record cannot be understood: it belongs into the dead letters."""
 
 
-def read(topic: str, value: bytes | None, place: str, bytes_max: int) -> Said | Shop:
-    """What a record of `topic` (its name without prefix) says. Raises Bad."""
+def read(
+    topic: str, value: bytes | None, timestamp: int, place: str, bytes_max: int
+) -> Said | Shop:
+    """What a record of `topic` (its name without prefix) says. Raises Bad.
+
+    `timestamp` is the record's, in ms since the epoch.
+    """
     if value is None:
         raise Bad("the value is null")
+    if not TIMESTAMP_MIN <= timestamp <= TIMESTAMP_MAX:
+        raise Bad("the timestamp is not in milliseconds")
     if len(value) > bytes_max:
         raise Bad(f"the value has more than {bytes_max} bytes")
     data = _payload(value)
@@ -178,23 +187,40 @@ def _import(data: Mapping[str, Any], merchant: str, source: str) -> Said:
 
 
 def _payload(value: bytes) -> Mapping[str, Any]:
+    value = value.removeprefix(b"\xef\xbb\xbf")
     try:
         whole = _decode(value)
     except (ValueError, RecursionError, InvalidOperation):
         return _known_fields(value)
     if not isinstance(whole, dict):
         raise Bad("not an object")
-    payload = whole.get("data", whole)
+    payload = whole if _is_bare(whole, whole.get("data")) else whole["data"]
     if not isinstance(payload, dict):
         raise Bad("the data are not an object")
     return payload
+
+
+def _is_bare(whole: Mapping[str, Any], data: Any) -> bool:
+    """Whether an object is the payload itself, and not an envelope with the payload as `data`."""
+    if "data" not in whole:
+        return True
+    return "merchant_id" in whole and not (isinstance(data, dict) and "merchant_id" in data)
+
+
+def _fields(raw: Raw | None) -> dict[str, Raw] | None:
+    try:
+        return None if raw is None else _decode_raw(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _known_fields(value: bytes) -> dict[str, Any]:
     """Fields that a producer adds are ignored, also when nobody could read them."""
     try:
         whole = _decode_raw(value)
-        payload = _decode_raw(whole["data"]) if "data" in whole else whole
+        payload = whole if _is_bare(whole, _fields(whole.get("data"))) else _fields(whole["data"])
+        if payload is None:
+            raise Bad("the data are not an object")
         return {name: _decode(payload[name]) for name in _KNOWN if name in payload}
     except (ValueError, RecursionError, InvalidOperation) as error:
         raise Bad(str(error)) from None

@@ -122,7 +122,13 @@ class Reader:
             history.unread[place[:2]] = (first, count + 1)
             return
         try:
-            said = inputs.read(base, record.value, place_text(*place), self._rules.record_bytes_max)
+            said = inputs.read(
+                base,
+                record.value,
+                record.timestamp,
+                place_text(*place),
+                self._rules.record_bytes_max,
+            )
         except Bad as error:
             history.bad[place] = _digest(record.key, record.value, record.headers)
             history.bad_reasons[place] = str(error)
@@ -240,7 +246,7 @@ class Reader:
             fields = set(_decode(value))
             if fields == _OLD and base != names.PURCHASE_UPDATED:
                 return True, None
-            said = inputs.read(base, value, place_text(*source), self._rules.record_bytes_max)
+            said = inputs.read(base, value, 0, place_text(*source), self._rules.record_bytes_max)
         except (ValueError, TypeError, RecursionError):
             return False, None
         if not isinstance(said, Said) or not fields <= _PARKED:
@@ -383,7 +389,7 @@ def _told(kind: str, data: dict[str, Any]) -> Told:
 
 def _header(record: Record, name: str) -> str | None:
     for key, value in record.headers:
-        if key == name:
+        if key == name and value is not None:
             return value.decode("utf-8", "replace")
     return None
 

@@ -19,7 +19,7 @@ NEEDED = (names.DEAD_LETTERS, names.DEAD_LETTER_ACTIONS, names.COMMANDS)
 def letter_of(record: Record) -> str:
     """The dead letter that a record is a copy of, or empty."""
     for name, value in record.headers:
-        if name == REDRIVEN_FROM:
+        if name == REDRIVEN_FROM and value is not None:
             text = value.decode("utf-8", "replace")
             return text if len(text) <= REDRIVEN_FROM_CHARS_MAX else ""
     return ""

@@ -20,8 +20,8 @@ def require_known(record: Record) -> int:
     if text not in (b"1", b"2"):
         raise NewerState(
             f"{record.topic}[{record.partition}]@{record.offset} is of state version "
-            f"{text.decode(errors='replace')}, and this program verifies up to {NEWEST}: verify "
-            "with the release that runs"
+            f"{(text or b'').decode(errors='replace')}, and this program verifies up to {NEWEST}: "
+            "verify with the release that runs"
         )
     return int(text)
 

@@ -45,9 +45,9 @@ class Tracing(Protocol):
         """Send what is left; waits for some seconds at most."""
 
 
-def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str | None:
+def traceparent_of(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
     """The traceparent that a record came with, or None."""
     for name, value in headers:
-        if name == TRACEPARENT and len(value) == TRACEPARENT_CHARS and value.isascii():
-            return value.decode()
+        if name == TRACEPARENT and value is not None and len(value) == TRACEPARENT_CHARS:
+            return value.decode() if value.isascii() else None
     return None

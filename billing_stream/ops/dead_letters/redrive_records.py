@@ -30,7 +30,7 @@ class RedriveRecord(Struct, frozen=True):
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     partition: int
     what: str
 
@@ -84,7 +84,7 @@ async def copy_of(
     return RedriveRecord(merchant.encode(), raw, headers, partition, what)
 
 
-def _headers(record: DeadLetter, base: str, line: str) -> list[tuple[str, bytes]]:
+def _headers(record: DeadLetter, base: str, line: str) -> list[tuple[str, bytes | None]]:
     topic = base
     if base == topics.COMMANDS:
         topic = schemas.forwarded_topic(record.headers) or topics.COMMANDS
@@ -96,7 +96,10 @@ def _headers(record: DeadLetter, base: str, line: str) -> list[tuple[str, bytes]
 
 
 def _by_its_key(
-    cluster: Cluster, letter: DeadLetterEntry, headers: list[tuple[str, bytes]], value: bytes | None
+    cluster: Cluster,
+    letter: DeadLetterEntry,
+    headers: list[tuple[str, bytes | None]],
+    value: bytes | None,
 ) -> RedriveRecord:
     """Nobody can say whose it is: it goes where its key says."""
     key = letter.record.key

@@ -42,7 +42,7 @@ class Changed(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 def present(table: str, record: Changed) -> bytes | None:
@@ -75,5 +75,5 @@ def version_of(record: Changed) -> int:
     for name, value in record.headers:
         if name == HEADER:
             # What is no number was written by none of ours that is known: newer than all.
-            return int(value) if value.isdigit() else VERSION + 1
+            return int(value) if value and value.isdigit() else VERSION + 1
     return UNMARKED

@@ -20,7 +20,7 @@ class Input(Struct, kw_only=True):
     timestamp: int
     value: bytes | None
     key: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     fence: int = 0
 
     @property
