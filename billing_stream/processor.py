@@ -31,9 +31,8 @@ logger = logging.getLogger(__name__)
 DUE_PER_COMMIT_MAX = 1_000
 # Why a record became a dead letter, where it is no refusal (`ErrorCode`) by the rules.
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
-# A bug of this code, met on one record.
+# A bug of this code, met on one record; and errors that no single record causes.
 INTERNAL_ERROR = "INTERNAL_ERROR"
-# What no single record causes: every other would fail as well.
 FATAL = (MemoryError, OSError, BillingError)
 UNCLAIMED = "UNCLAIMED"
 # Restored rows that a store may have to hold in memory until it commits them.
@@ -147,20 +146,16 @@ class BillingStage:
             self._foreseen.add(topic, processor.bases[topic], records, processor.max_record_bytes)
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
-        """Decode and decide; forward what is on a wrong partition; divert what is bad.
-
-        A record on which a rule fails is diverted, too: it would fail on every worker in turn.
-        """
+        """Decode and decide; forward what is on a wrong partition; divert what is bad."""
+        # A record on which a rule fails would fail on every worker in turn.
         try:
             return self._add_record(topic, record)
-        except FATAL:
-            raise
         except Exception as error:
-            if type(error) is Exception:
-                # As rocksdict raises when it cannot read.
+            # rocksdict raises Exception itself when it cannot read.
+            if isinstance(error, FATAL) or type(error) is Exception:
                 raise
             place = schemas.place(record.topic, record.partition, record.offset)
-            logger.exception("a rule failed on %s, which becomes a dead letter", place)
+            logger.exception("a rule failed on %s, now a dead letter", place)
             self._divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
             return False
 
@@ -252,7 +247,7 @@ class BillingStage:
                 self._journal(request, now, positions or {})
             self._collect(decision, command.merchant_id, correlation_id, cause)
         except BaseException:
-            # Nothing of a decision that cannot be written stays, so that the next one can be.
+            # Nothing stays of a decision that cannot be written.
             del self._out[written:], self._refused[refused:]
             raise
         self._rows.add(decision)

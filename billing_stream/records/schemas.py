@@ -61,7 +61,7 @@ class InputRecord(Protocol):
 
 
 class MerchantCreated(Struct, frozen=True, gc=False):
-    """`evt.merchant.created.v1`. Name and email are not read: what is not kept cannot leak."""
+    """`evt.merchant.created.v1`. Name and email are not read, so they cannot leak."""
 
     merchant_id: Uuid
     platform_name: Text
@@ -263,7 +263,7 @@ def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | Sh
 
 
 def _payload(value: bytes, envelope: _Envelope) -> bytes | Raw:
-    """What is in the envelope; the value itself where a bare payload has a field `data`."""
+    """The content of the envelope, or the value itself: it may have a field `data`, too."""
     data = envelope.data
     if data is UNSET:
         return value

@@ -122,13 +122,8 @@ class Reader:
             history.unread[place[:2]] = (first, count + 1)
             return
         try:
-            said = inputs.read(
-                base,
-                record.value,
-                record.timestamp,
-                place_text(*place),
-                self._rules.record_bytes_max,
-            )
+            limit = self._rules.record_bytes_max
+            said = inputs.read(base, record.value, record.timestamp, place_text(*place), limit)
         except Bad as error:
             history.bad[place] = _digest(record.key, record.value, record.headers)
             history.bad_reasons[place] = str(error)
