@@ -79,9 +79,9 @@ def test_library_still_has_the_name(owner: type[Any], name: str) -> None:
         # Of the module: that of a class would be parsed for it, which CPython 3.11 can break off.
         return f"self.{name}" in inspect.getsource(sys.modules[kind.__module__])
 
-    mine = [kind for kind in owner.__mro__ if kind.__module__.split(".")[0] != "builtins"]
-    ours = [kind for kind in mine if kind.__module__.split(".")[0] in ("aiokafka", "faust", "mode")]
-    assert hasattr(owner, name) or any(sets(kind) for kind in ours)
+    libraries = ("aiokafka", "faust", "mode")
+    kinds = [kind for kind in owner.__mro__ if kind.__module__.split(".")[0] in libraries]
+    assert hasattr(owner, name) or any(sets(kind) for kind in kinds)
 
 
 def test_no_other_private_name_is_touched() -> None:

@@ -207,15 +207,13 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
         raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
     if not _TIMESTAMP_MIN <= record.timestamp <= _TIMESTAMP_MAX:
         raise InvalidRecord(f"the timestamp {record.timestamp} is not in milliseconds")
-    value = value.removeprefix(_BYTE_ORDER_MARK)
     came_from = letter = None
     if topic == topics.COMMANDS and record.headers:
         letter = redriven_from(record.headers)
         came_from = letter or _header(record.headers, FORWARDED_FROM)
         topic = forwarded_topic(record.headers) or topic
     try:
-        envelope = _envelope.decode(value)
-        payload = _payload(value, envelope)
+        payload, envelope = _unpack(value)
         said = _said(topic, payload, record)
         # Seldom, so that the check proper is: a NUL cannot stand in JSON but like this.
         if b"\\u0000" in value:
@@ -262,14 +260,20 @@ def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | Sh
     raise InvalidRecord(f"no records of topic {topic!r} are known here")
 
 
-def _payload(value: bytes, envelope: _Envelope) -> bytes | Raw:
-    """The content of the envelope, or the value itself: it may have a field `data`, too."""
+def payload_of(value: bytes) -> bytes | Raw:
+    """The JSON of a record without its envelope. Raises DecodeError where it is not an object."""
+    return _unpack(value)[0]
+
+
+def _unpack(value: bytes) -> tuple[bytes | Raw, _Envelope]:
+    value = value.removeprefix(_BYTE_ORDER_MARK)
+    envelope = _envelope.decode(value)
     data = envelope.data
     if data is UNSET:
-        return value
-    if envelope.merchant_id is not UNSET and not _names_a_merchant(data):
-        return value
-    return data
+        return value, envelope
+    # A bare payload may have a field `data` of its own.
+    bare = envelope.merchant_id is not UNSET and not _names_a_merchant(data)
+    return (value if bare else data), envelope
 
 
 def _names_a_merchant(data: Raw) -> bool:

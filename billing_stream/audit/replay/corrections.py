@@ -169,10 +169,9 @@ async def corrections_made(
 
 def _adjustment(value: bytes | None) -> dict[str, Any] | None:
     try:
-        said = msgspec.json.decode(value or b"")
+        data = msgspec.json.decode(schemas.payload_of(value or b""))
     except msgspec.DecodeError:
         return None
-    data = said.get("data", said) if isinstance(said, dict) else None
     if not isinstance(data, dict) or data.get("command") != "adjust_credits":
         return None
     key, credits = data.get("idempotency_key"), data.get("credits")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 from billing_stream.audit.replay.core.records import (
     Entry,
@@ -34,12 +34,7 @@ INPUTS = tuple(topic for topic in topics.INPUTS if topic != topics.SHOPS)
 
 
 class _Named(Struct):
-    merchant_id: Any = UNSET
-
-
-class _Envelope(Struct):
-    merchant_id: Any = UNSET
-    data: msgspec.Raw | UnsetType = UNSET
+    merchant_id: Any = None
 
 
 class _Letter(Struct):
@@ -50,7 +45,6 @@ class _Letter(Struct):
     timestamp: str
 
 
-_envelope = msgspec.json.Decoder(_Envelope)
 _payload = msgspec.json.Decoder(_Named)
 _letter = msgspec.json.Decoder(_Letter)
 _uuid = re.compile(UUID_TEXT)
@@ -253,23 +247,12 @@ class _Reader:
         return found
 
 
-def _named_in(data: msgspec.Raw | UnsetType) -> Any:
-    try:
-        return UNSET if data is UNSET else _payload.decode(data).merchant_id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return UNSET
-
-
 def merchant_of(value: bytes | None) -> str | None:
     """The merchant that an input record names, or None; whether the rest of it is good or not."""
     try:
-        envelope = _envelope.decode((value or b"").removeprefix(b"\xef\xbb\xbf"))
+        named = _payload.decode(schemas.payload_of(value or b"")).merchant_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    named, inner = envelope.merchant_id, _named_in(envelope.data)
-    # A bare payload may have a field `data` of its own.
-    if inner is not UNSET or named is UNSET:
-        named = inner
     if isinstance(named, str) and _uuid.match(named) is not None:
         return named.lower()
     return None

@@ -70,16 +70,11 @@ def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:
 
 
 def payload_of(value: bytes | None) -> Any:
-    """The JSON of a record without its envelope, or None when it is none."""
+    """The JSON of a record without its envelope, or None where the record is not an object."""
     try:
-        whole = _json((value or b"").removeprefix(b"\xef\xbb\xbf"))
+        return _json(schemas.payload_of(value or b""))
     except (ValueError, RecursionError):
         return None
-    data = whole.get("data") if isinstance(whole, dict) else None
-    named = isinstance(data, dict) and "merchant_id" in data
-    if not isinstance(whole, dict) or "data" not in whole or ("merchant_id" in whole and not named):
-        return whole
-    return data
 
 
 def kind_of(reason: str) -> str:
