@@ -10,6 +10,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
+from billing_stream.agents import inputs
 from billing_stream.domain import outcomes
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
@@ -63,6 +64,16 @@ def decoded(topic: str, value: Any) -> Any:
     """What our own code reads."""
     record = Record(TOPICS.name(topic), 7, msgspec.json.encode(value))
     return schemas.decode(topic, record, 100_000).said
+
+
+@pytest.mark.parametrize("declared", inputs.INPUTS, ids=lambda declared: declared.name)
+def test_inputs_are_declared_as_they_are_decoded(declared: inputs.Input) -> None:
+    found = [example.value for topic, example in INPUTS if topic == declared.topic]
+    assert found
+    for value in found:
+        payload = schemas.payload_of(msgspec.json.encode(value))
+        msgspec.json.decode(payload, type=declared.payload)
+        assert isinstance(decoded(declared.topic, value), declared.becomes)
 
 
 def test_it_is_valid_asyncapi_3() -> None:
