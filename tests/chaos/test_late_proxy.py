@@ -15,10 +15,10 @@ from aiokafka.protocol.transaction import (
     InitProducerIdRequest_v0,
 )
 
-from billing_stream.dev.server import free_port
 from chaos.frames import Api, Request, framed, parse_request, read_frame
 from chaos.late_proxy import LOCALHOST, Late, proxies
 from chaos.wire import compact
+from tests.support.ports import free_port
 
 INIT = InitProducerIdRequest_v0("id", 1000)
 ADD = AddPartitionsToTxnRequest_v0("id", 7, 3, [("t", [0])])

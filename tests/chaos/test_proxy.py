@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from billing_stream.dev.server import free_port
 from chaos.proxy import Proxy
+from tests.support.ports import free_port
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

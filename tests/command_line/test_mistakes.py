@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.dev.server import free_port
+from tests.support.ports import free_port
 from tests.support.silent import silent_server
 from tests.support.worker import create_topics, environment, run
 

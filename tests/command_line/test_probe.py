@@ -6,7 +6,7 @@ import sys
 import pytest
 from aiohttp import web
 
-from billing_stream.dev.server import free_port
+from tests.support.ports import free_port
 
 
 async def probe(port: int, path: str, timeout: str = "5") -> int | None:

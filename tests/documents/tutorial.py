@@ -21,7 +21,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from billing_stream.dev.cluster import Cluster
-from billing_stream.dev.server import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"

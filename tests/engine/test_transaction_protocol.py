@@ -13,7 +13,6 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import InvalidTxnState, KafkaError, ProducerFenced
 
 from billing_stream.dev.kafka import Kafka
-from billing_stream.dev.server import free_port
 from billing_stream.engine.kafka_log import KafkaLog, complete_last_transaction, new_producer
 from billing_stream.engine.log import Fenced
 from billing_stream.engine.partition_processor import Outgoing
@@ -27,6 +26,7 @@ from tests.support.late_request import (
     PRODUCE,
     LateRequest,
 )
+from tests.support.ports import free_port
 
 PARTITIONS = 3
 # Kafka gives the id another producer id then.
@@ -51,7 +51,7 @@ def kafka_without_the_feature(tmp_path_factory: pytest.TempPathFactory) -> Itera
         folder / "kafka",
         folder / "kafka.log",
         port,
-        free_port({port}),
+        free_port(),
         format_options=("--feature", "transaction.version=0"),
     )
     kafka.start()

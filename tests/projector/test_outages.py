@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from billing_stream.dev.postgres import Postgres
-from billing_stream.dev.server import free_port
 from billing_stream.records.topics import Topics
 from chaos.proxy import Proxy
 from tests.support.audit import Audit
+from tests.support.ports import free_port
 from tests.support.projection import (
     all_there,
     committed_log,

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from billing_stream.dev.server import free_port
 from billing_stream.projector.migrate import migrate
 from billing_stream.records import topics as names
+from tests.support.ports import free_port
 from tests.support.projection import (
     PARTITIONS,
     ProjectorProcess,

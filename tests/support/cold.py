@@ -11,7 +11,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from billing_stream.dev.kafka import READY_SECONDS_MAX, Kafka
-from billing_stream.dev.server import free_port
+from tests.support.ports import free_port
 
 
 @asynccontextmanager
@@ -20,9 +20,8 @@ async def cold_kafka(folder: Path, properties: str = "") -> AsyncIterator[str]:
 
     Unlike `Kafka.start`, nothing here asks for a coordinator, which would create them.
     """
-    port = free_port()
     broker = Kafka(
-        folder / "cold", folder / "cold.log", port, free_port({port}), properties=properties
+        folder / "cold", folder / "cold.log", free_port(), free_port(), properties=properties
     )
     broker.launch()
     try:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from testcontainers.core.container import DockerContainer
 
-from billing_stream.dev.server import free_port
+from tests.support.ports import free_port
 
 IMAGE = "apache/kafka:4.4.0"
 

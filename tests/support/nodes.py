@@ -14,7 +14,6 @@ import faust
 from aiohttp.test_utils import TestServer
 
 from billing_stream.config.settings import Settings
-from billing_stream.dev.server import free_port
 from billing_stream.domain.commands import (
     AttachCharge,
     Command,
@@ -38,6 +37,7 @@ from billing_stream.web.views import Context
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress
+from tests.support.ports import free_port
 from tests.support.tokens import client_headers
 from tests.support.worker import environment
 

@@ -11,10 +11,10 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
 from billing_stream.dev.kafka import Kafka
-from billing_stream.dev.server import free_port
 from billing_stream.kafka.acls import Acl, Process, Resource, acls
 from billing_stream.records.topics import Topics
 from tests.support.certificates import Certificates
+from tests.support.ports import free_port
 
 PASSWORD = "correct-horse-battery-staple"
 USERS = ("worker", "projector", "operator", "topics", "crippled", "nobody")
@@ -70,10 +70,7 @@ class SecuredKafka:
     def __init__(self, folder: Path) -> None:
         self.certificates = Certificates(folder / "certificates")
         server = self.certificates.server()
-        taken: set[int] = set()
-        for _ in range(4):
-            taken.add(free_port(taken))
-        plain, sasl, tls, controller = taken
+        plain, sasl, tls, controller = (free_port() for _ in range(4))
         self.plain, self.sasl, self.tls = (f"127.0.0.1:{port}" for port in (plain, sasl, tls))
         properties = _PROPERTIES.format(
             plain=plain,

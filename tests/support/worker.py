@@ -14,10 +14,10 @@ from unittest import mock
 import aiohttp
 
 from billing_stream.config.settings import Settings
-from billing_stream.dev.server import free_port
 from billing_stream.kafka import topic_admin
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records.topics import Topics
+from tests.support.ports import free_port
 from tests.support.process import Process, start
 
 CLIENT_SECRET = "client-secret-for-tests-0123456789"

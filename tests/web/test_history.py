@@ -12,9 +12,9 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from billing_stream.dev.server import free_port
 from billing_stream.projector.migrate import migrate
 from tests.support.nodes import Cluster, cluster
+from tests.support.ports import free_port
 from tests.web.conftest import M1, M2
 
 SHOP, OTHER = "one.example", "two.example"
