@@ -171,7 +171,7 @@ def _webhooks(processor: BillingProcessor, arguments: argparse.Namespace) -> flo
         ]
         began = time.thread_time()
         stage = processor.begin()
-        stage.expect(topics.PURCHASE_UPDATED, records)
+        stage.prefetch(topics.PURCHASE_UPDATED, records)
         for record in records:
             stage.add_record(topics.PURCHASE_UPDATED, record)
         list(stage.outgoing())

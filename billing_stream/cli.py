@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, manual
+from billing_stream.console.help import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.errors import EXIT_FATAL, EXIT_USAGE, BillingError
 from billing_stream.kafka.acls_cli import print_acls
 
@@ -129,7 +129,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=manual(
+    epilog=help_epilog(
         environment={**SETTINGS, "NO_COLOR": "no colours, also on a terminal"},
         exits={
             0: "good",
@@ -165,7 +165,7 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": "brokers, host:port,...",
             "BILLING_API_EXTERNAL_PORT": "where it listens (8000)",
@@ -205,7 +205,7 @@ def worker() -> None:
 
 
 @cli.group(
-    epilog=manual(
+    epilog=help_epilog(
         exits={0: "all topics are as they must be", 2: "they are not, or no broker answers"},
         examples=["billing-stream topics create", "billing-stream topics check"],
     )
@@ -215,7 +215,7 @@ def topics() -> None:
 
 
 @topics.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment={
             "BILLING_PARTITIONS": "partitions of each (8); cannot be changed later",
             "BILLING_REPLICATION_FACTOR": "replicas of each (1; 3 in production)",
@@ -263,7 +263,7 @@ def create() -> None:
 
 
 @topics.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={0: "all topics are as they must be", 2: "they are not, or no broker answers"},
         examples=["billing-stream topics check"],
@@ -294,9 +294,9 @@ def main() -> None:
     try:
         cli()
     except (BillingError, KafkaError) as error:
-        from billing_stream.console.error_messages import complaint
+        from billing_stream.console.error_messages import error_message
 
-        lines = complaint(error)
+        lines = error_message(error)
         if lines is None:
             _fatal()
         click.echo(f"billing-stream: {lines}", err=True)

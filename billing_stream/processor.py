@@ -76,7 +76,7 @@ class BillingProcessor:
         self._restored += len(rows)
         if self._restored >= RESTORED_PER_COMMIT:
             self._restored = 0
-            self._commit_restored(self.store.unscheduled())
+            self._commit_restored(self.store.without_deadline())
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
         """Take the mark of a dead letter that was sent again and carried out."""
@@ -118,7 +118,7 @@ class BillingStage:
         self._processor = processor
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
-        self._foreseen = Prefetch(processor.store) if processor.store.fetches else None
+        self._foreseen = Prefetch(processor.store) if processor.store.prefetch_pays else None
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
@@ -139,7 +139,7 @@ class BillingStage:
         """Merchants for which time was let pass, because something fell due."""
         return self._looked_at
 
-    def expect(self, topic: str, records: Sequence[InputRecord]) -> None:
+    def prefetch(self, topic: str, records: Sequence[InputRecord]) -> None:
         """Decode ahead, where it pays to fetch the rows of many records at once."""
         if self._foreseen is not None:
             processor = self._processor

@@ -3,12 +3,12 @@
 import msgspec
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 
 merchant = msgspec.json.Decoder(Merchant)
 purchase = msgspec.json.Decoder(Purchase)
 adjustment = msgspec.json.Decoder(Adjustment)
-answer = msgspec.json.Decoder(Answer)
+answer = msgspec.json.Decoder(StoredResponse)
 
 
 def answer_key(merchant_id: str, key: str) -> str:

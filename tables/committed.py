@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.domain.state import Rows
 
 
@@ -44,7 +44,7 @@ class CommittedRows(Rows, Protocol):
         """Merchant ids by `platform:domain`."""
 
     @property
-    def stored_responses(self) -> Mapping[str, Mapping[str, Answer]]:
+    def stored_responses(self) -> Mapping[str, Mapping[str, StoredResponse]]:
         """The answers of each merchant that has some, by key, oldest first."""
 
     @property
@@ -60,7 +60,7 @@ class CommittedRows(Rows, Protocol):
     def pending(self, merchant_id: str) -> list[tuple[datetime, str]]:
         """The merchant's pending purchases as (expires_at, id), soonest first."""
 
-    def every_answer(self) -> Iterator[Answer]:
+    def every_answer(self) -> Iterator[StoredResponse]:
         """All stored answers of the partition."""
 
     def purchases_page(self, merchant_id: str, skip: int, take: int) -> tuple[list[Purchase], int]:
@@ -75,7 +75,7 @@ class CommittedRows(Rows, Protocol):
     def put_purchase(self, purchase: Purchase) -> None:
         """Add or replace a purchase, and its places in the indexes."""
 
-    def put_answer(self, answer: Answer) -> None:
+    def put_answer(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key, as the newest."""
 
     def drop_answer(self, merchant_id: str, key: str) -> None:

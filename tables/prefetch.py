@@ -42,7 +42,7 @@ class Prefetch:
             purchase_id = getattr(said, "purchase_id", None)
             if purchase_id is not None:
                 purchases.add(purchase_id)
-        self._store.expect(merchants, charges, purchases)
+        self._store.prefetch(merchants, charges, purchases)
 
     def take(self, topic: str, record: InputRecord) -> DecodedRecord | None:
         """The record decoded, or None when it was not, or made no sense."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import Answer, Decision
+from billing_stream.domain.outcomes import StoredResponse, Decision
 from billing_stream.tables.committed import CommittedRows
 
 PENDING = PurchaseStatus.PENDING
@@ -35,7 +35,7 @@ class PartitionRows:
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
         self.shops: dict[str, str] = {}
-        self.stored_responses: dict[str, dict[str, Answer]] = {}
+        self.stored_responses: dict[str, dict[str, StoredResponse]] = {}
         self.adjustments: dict[str, Adjustment] = {}
         # Dead letters that were sent again and carried out, with the record that was.
         self.redriven: dict[str, str] = {}
@@ -76,12 +76,12 @@ class PartitionRows:
             due.append(self.purchases[purchase_id])
         return due
 
-    def answer(self, merchant_id: str, key: str) -> Answer | None:
+    def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """The stored answer to an idempotency key."""
         answers = self.stored_responses.get(merchant_id)
         return answers.get(key) if answers else None
 
-    def answers(self, merchant_id: str) -> Iterable[Answer]:
+    def answers(self, merchant_id: str) -> Iterable[StoredResponse]:
         """The merchant's stored answers, oldest first."""
         return self.stored_responses.get(merchant_id, {}).values()
 
@@ -93,7 +93,7 @@ class PartitionRows:
         """The adjustment with this id."""
         return self.adjustments.get(adjustment_id)
 
-    def every_answer(self) -> Iterator[Answer]:
+    def every_answer(self) -> Iterator[StoredResponse]:
         """All stored answers of the partition."""
         for answers in self.stored_responses.values():
             yield from answers.values()
@@ -147,7 +147,7 @@ class PartitionRows:
             if after is not None:
                 insort(self._pending.setdefault(merchant_id, []), after)
 
-    def put_answer(self, answer: Answer) -> None:
+    def put_answer(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key, as the newest."""
         answers = self.stored_responses.setdefault(answer.merchant_id, {})
         # A key that is used again leaves its old place: `answers` goes from the oldest on.
@@ -190,7 +190,7 @@ class StagedRows:
         self._base = base
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
-        self.answers_changed: dict[str, dict[str, Answer | None]] = {}
+        self.answers_changed: dict[str, dict[str, StoredResponse | None]] = {}
         self.shops: dict[str, str | None] = {}
         self.adjustments: dict[str, Adjustment] = {}
         self.redriven: dict[str, str] = {}
@@ -227,14 +227,14 @@ class StagedRows:
         due.sort(key=lambda purchase: (purchase.expires_at, purchase.id))
         return due
 
-    def answer(self, merchant_id: str, key: str) -> Answer | None:
+    def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """As `PartitionRows.answer`, with what is staged."""
         changed = self.answers_changed.get(merchant_id)
         if changed is not None and key in changed:
             return changed[key]
         return self._base.answer(merchant_id, key)
 
-    def answers(self, merchant_id: str) -> Iterable[Answer]:
+    def answers(self, merchant_id: str) -> Iterable[StoredResponse]:
         """As `PartitionRows.answers`, with what is staged."""
         changed = self.answers_changed.get(merchant_id, {})
         for answer in self._base.answers(merchant_id):

@@ -20,15 +20,15 @@ class Store(Protocol):
         """What falls due when, by merchant."""
 
     @property
-    def fetches(self) -> bool:
-        """Whether reads are dear enough to be told of before: see `expect`."""
+    def prefetch_pays(self) -> bool:
+        """Whether reads are dear enough to be told of before: see `prefetch`."""
 
-    def expect(
+    def prefetch(
         self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
     ) -> None:
         """These merchants, charges (`merchant/charge`) and purchases will be read soon."""
 
-    def unscheduled(self) -> Iterable[str]:
+    def without_deadline(self) -> Iterable[str]:
         """While restoring: the merchants whose deadlines are to be set before `commit`."""
 
     def restored(self) -> Iterable[str]:
@@ -53,16 +53,16 @@ class MemoryStore:
         self.deadlines = Deadlines()
 
     @property
-    def fetches(self) -> bool:
+    def prefetch_pays(self) -> bool:
         """All is at hand."""
         return False
 
-    def expect(
+    def prefetch(
         self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
     ) -> None:
         """Nothing to do."""
 
-    def unscheduled(self) -> Iterable[str]:
+    def without_deadline(self) -> Iterable[str]:
         """None: each is scheduled once, when all rows are there."""
         return ()
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.engine.partition_processor import ChangelogRows
 from billing_stream.records import topics
 from billing_stream.tables import codecs
@@ -79,7 +79,7 @@ TABLES = (
         Adjustment,
         lambda into: _never_deleted(into.put_adjustment, codecs.adjustment.decode),
     ),
-    Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", Answer, _answers),
+    Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", StoredResponse, _answers),
     Table(topics.SHOPS_TABLE, "platform:domain", str, _shops),
 )
 

@@ -25,7 +25,7 @@ FORWARD_SECONDS = 2.0
 SHOPS_CACHED_MAX = 10_000
 SHOP_SECONDS = 30.0
 
-Found = TypeVar("Found")
+Row = TypeVar("Row")
 
 
 class ShopCache:
@@ -87,7 +87,7 @@ class PartitionRouter:
             self._cache.put(shop, merchant_id)
         return merchant_id
 
-    async def read(self, query: Query[Found], ids: Ids) -> Found:
+    async def read(self, query: Query[Row], ids: Ids) -> Row:
         """The answer of whichever worker owns the key.
 
         Raises ApiError (NOT_READY) while nobody is known to own it, or the owner does not
@@ -98,7 +98,7 @@ class PartitionRouter:
             return query.read(rows)
         return await self._forward(query, ids)
 
-    def read_locally(self, query: Query[Found]) -> Found:
+    def read_locally(self, query: Query[Row]) -> Row:
         """The answer, if the key is owned here; else ApiError (NOT_READY)."""
         partition = self.partition_of(query.key)
         rows = self._rows_here(partition)
@@ -146,7 +146,7 @@ class PartitionRouter:
         lane = self.lane_here(partition)
         return None if lane is None else cast(BillingProcessor, lane.processor).rows
 
-    async def _forward(self, query: Query[Found], ids: Ids) -> Found:
+    async def _forward(self, query: Query[Row], ids: Ids) -> Row:
         partition = self.partition_of(query.key)
         # A GET, because aiohttp sends it again when a kept connection was closed meanwhile.
         body = await self._peers.ask(

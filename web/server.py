@@ -16,7 +16,7 @@ from billing_stream.engine.watchdog import Watchdog
 from billing_stream.faust_adapter.app import App
 from billing_stream.faust_adapter.http import take_application
 from billing_stream.kafka.client_options import client_options
-from billing_stream.observability.metrics.platform_calls import Measured
+from billing_stream.observability.metrics.platform_calls import InstrumentedPlatform
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.observability.tracing.spans import Tracing
@@ -105,7 +105,7 @@ def register(
     if platforms is None:
         platforms = new_platforms(settings, partial(internal_headers, internal_secret))
     has_local = any(isinstance(platform, Local) for platform in platforms.values())
-    platforms = {name: Measured(name, each, metrics) for name, each in platforms.items()}
+    platforms = {name: InstrumentedPlatform(name, each, metrics) for name, each in platforms.items()}
     changelog = topics.changelog(names.BILLING_RECORDS)
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)

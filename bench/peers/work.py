@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import Answer, Decision
+from billing_stream.domain.outcomes import StoredResponse, Decision
 from billing_stream.domain.state import Rows, State
 from billing_stream.records import schemas
 from billing_stream.records import topics as names
@@ -104,11 +104,11 @@ class NoAnswers:
 
     __slots__ = ()
 
-    def answer(self, merchant_id: str, key: str) -> Answer | None:
+    def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """No answer."""
         return None
 
-    def answers(self, merchant_id: str) -> Iterable[Answer]:
+    def answers(self, merchant_id: str) -> Iterable[StoredResponse]:
         """No answers."""
         return ()
 

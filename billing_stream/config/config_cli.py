@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from billing_stream.config.env_file import ENV_FILE, env_file
 from billing_stream.config.settings import Settings
 from billing_stream.config.settings_reference import as_text, fields
-from billing_stream.console.help import manual
+from billing_stream.console.help import help_epilog
 
 MASK = "********"
 # Ours, but read before there are settings, or by development only.
@@ -68,7 +68,7 @@ def unknown(names: Iterable[str]) -> dict[str, str | None]:
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment={ENV_FILE: "the file to read instead of .env; empty: none"},
         exits={0: "the settings are right", 2: "they are not, or wrong usage"},
         examples=[

@@ -3,14 +3,14 @@
 import click
 from click.shell_completion import get_completion_class
 
-from billing_stream.console.help import manual
+from billing_stream.console.help import help_epilog
 
 PROGRAM = "billing-stream"
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         exits={0: "printed", 2: "no such shell"},
         examples=[
             'eval "$(billing-stream completion bash)"   # in ~/.bashrc',

@@ -16,7 +16,7 @@ _WHERE = (
 )
 
 
-def complaint(error: Exception) -> str | None:
+def error_message(error: Exception) -> str | None:
     """The message for people, with why Kafka does not answer; None for what is a fault of ours."""
     refused = refusal(error)
     if refused is not None:

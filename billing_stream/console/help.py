@@ -11,7 +11,7 @@ EXIT_INTERRUPTED = 130
 EXIT_WRONG = "wrong usage or settings, or no broker answers"
 
 
-def manual(
+def help_epilog(
     *,
     exits: Mapping[int, str],
     examples: Sequence[str],

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from billing_stream.console.help import manual
+from billing_stream.console.help import help_epilog
 from billing_stream.demo.story import tell
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import Cluster
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment={
             "BILLING_CACHE_DIR": "keeps what was fetched (~/.cache/billing-stream)",
             "NO_COLOR": "no colours, also on a terminal",

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from billing_stream.console.help import manual
+from billing_stream.console.help import help_epilog
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import BROKERS, Cluster
 from billing_stream.dev.operate import clock, operator_token_command
@@ -28,7 +28,7 @@ _only = click.option(
 
 
 @click.group(
-    epilog=manual(
+    epilog=help_epilog(
         environment=FOLDERS,
         exits={
             0: "done",
@@ -53,7 +53,7 @@ def dev() -> None:
 
 
 @dev.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=FOLDERS,
         exits={0: "they are ready", 1: "one could not be started; its log is named"},
         examples=[
@@ -85,7 +85,7 @@ def up(only: str | None, brokers: str | None) -> None:
 
 
 @dev.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=FOLDERS,
         exits={0: "nothing of them runs any more", 1: "one could not be stopped"},
         examples=["billing-stream dev down", "billing-stream dev down --delete"],
@@ -108,7 +108,7 @@ def down(delete: bool) -> None:
 
 
 @dev.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=FOLDERS,
         exits={0: "all that was started is ready", 3: "it is not, or nothing runs"},
         examples=["billing-stream dev status"],

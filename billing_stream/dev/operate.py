@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import click
 
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.dev.client import operator_token
 from billing_stream.dev.try_out import development_settings
 
@@ -15,7 +15,7 @@ SECONDS_MAX = 20
 
 @click.command(
     "operator-token",
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "printed",
@@ -37,7 +37,7 @@ def operator_token_command(name: str) -> None:
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "the time is moved",

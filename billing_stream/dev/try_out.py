@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from billing_stream.config.settings import AppEnv, Settings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, manual
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.dev.client import client_token
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
@@ -27,7 +27,7 @@ def development_settings() -> Settings:
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={0: "told", 1: "not in staging or production", 2: EXIT_WRONG},
         examples=["billing-stream dev merchant anna.example"],
@@ -48,7 +48,7 @@ def merchant(domain: str, platform: str) -> None:
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={0: "printed", 1: "not in staging or production", 2: "wrong settings"},
         examples=["export TOKEN=$(billing-stream dev token anna.example)"],

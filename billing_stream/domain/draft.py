@@ -13,7 +13,7 @@ from billing_stream.domain.model import (
     PurchaseStatus,
 )
 from billing_stream.domain.outcomes import (
-    Answer,
+    StoredResponse,
     Decision,
     Event,
     EventData,
@@ -60,7 +60,7 @@ class Draft:
         self._sequence = merchant.sequence
         self._version = merchant.version + 1
         self._purchases: dict[str, Purchase] = {}
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, StoredResponse] = {}
         self._forgotten: list[str] = []
         self._events: list[Event] = []
         self._shops: list[ShopRegistered] = []
@@ -118,7 +118,7 @@ class Draft:
         """Give a webhook up to the dead letters."""
         self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked))
 
-    def remember(self, answer: Answer) -> None:
+    def remember(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key."""
         self._answers[answer.key] = answer
         self._changed = True

@@ -7,7 +7,7 @@ from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import fingerprint
 from billing_stream.domain.outcomes import (
-    Answer,
+    StoredResponse,
     ErrorCode,
     PurchaseOpened,
     Rejected,
@@ -42,7 +42,7 @@ def once(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Reply]) ->
         return Rejected(ErrorCode.TOO_MANY_REQUESTS, message)
     reply = rule(draft, command)
     if not (isinstance(reply, Rejected) and reply.code in NOT_KEPT):
-        draft.remember(Answer(draft.merchant.merchant_id, key, asked, reply, draft.now))
+        draft.remember(StoredResponse(draft.merchant.merchant_id, key, asked, reply, draft.now))
     return reply
 
 
@@ -60,7 +60,7 @@ def _fingerprint(command: StartTrial | ReservePurchase) -> str:
     return fingerprint("reserve_purchase", command.pack, command.platform, command.return_url)
 
 
-def _too_old(draft: Draft, answer: Answer) -> bool:
+def _too_old(draft: Draft, answer: StoredResponse) -> bool:
     return answer.at <= draft.now - draft.policy.answer_retention
 
 

@@ -227,7 +227,7 @@ class TimedReply(Struct, frozen=True, gc=False):
     at: Instant
 
 
-class Answer(Struct, frozen=True, gc=False):
+class StoredResponse(Struct, frozen=True, gc=False):
     """A row of `idempotency_keys`: the first answer to a key, with what was asked."""
 
     merchant_id: str
@@ -247,7 +247,7 @@ class Decision(Struct, frozen=True, gc=False):
     reply: Reply
     merchant: Merchant | None = None
     purchases: tuple[Purchase, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[StoredResponse, ...] = ()
     forgotten: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
     shops: tuple[ShopRegistered, ...] = ()

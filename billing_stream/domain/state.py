@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 
 
 class Rows(Protocol):
@@ -34,10 +34,10 @@ class Rows(Protocol):
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """The merchant's pending purchases that expire at or before `moment`, soonest first."""
 
-    def answer(self, merchant_id: str, key: str) -> Answer | None:
+    def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """The stored answer to an idempotency key."""
 
-    def answers(self, merchant_id: str) -> Iterable[Answer]:
+    def answers(self, merchant_id: str) -> Iterable[StoredResponse]:
         """The merchant's stored answers, oldest first."""
 
     def answer_count(self, merchant_id: str) -> int:

@@ -25,7 +25,7 @@ from billing_stream.kafka.transaction_state import (
     REQUEST_TIMEOUT_MS,
     last_transaction_states,
 )
-from billing_stream.records.upcasting.versions import WRITTEN, present
+from billing_stream.records.upcasting.versions import WRITTEN, upcast
 
 logger = logging.getLogger(__name__)
 
@@ -320,7 +320,7 @@ class KafkaLog:
             for tp, records in read.items():
                 table, partition = self._tables[tp.topic], tp.partition
                 rows = [
-                    (r.key, r.value if r.headers == WRITTEN else present(table, r)) for r in records
+                    (r.key, r.value if r.headers == WRITTEN else upcast(table, r)) for r in records
                 ]
                 on_rows(partition, table, rows)
                 count += len(records)

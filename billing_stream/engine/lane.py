@@ -359,7 +359,7 @@ class Lane:
         reached: dict[str, int] = {}
         add, note = stage.add_record, self._poison.note
         for batch in batches:
-            stage.expect(batch.topic, batch.records)
+            stage.prefetch(batch.topic, batch.records)
         for batch in batches:
             topic = batch.topic
             position = reached.get(topic, self.positions.get(topic, 0))

@@ -252,7 +252,7 @@ class Lanes(Mapping[int, Lane]):
                     elif key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
 
-            count = await self._log.restore(wanted, on_rows, self._expect)
+            count = await self._log.restore(wanted, on_rows, self._prefetch)
             self._reach(CrashPoint.RECOVERING)
             for processor in processors.values():
                 processor.restored()
@@ -294,7 +294,7 @@ class Lanes(Mapping[int, Lane]):
             lane.start()
         self._open.set()
 
-    def _expect(self, records: int) -> None:
+    def _prefetch(self, records: int) -> None:
         self._at_most = records
 
     async def _fence(self, partition: int, writers: dict[int, Writer]) -> None:

@@ -41,7 +41,7 @@ class Stage(Protocol):
     on the disk they may be read from there.
     """
 
-    def expect(self, topic: str, records: Sequence[InputRecord]) -> None:
+    def prefetch(self, topic: str, records: Sequence[InputRecord]) -> None:
         """These records of `topic` will be added soon: what they need may be fetched at once."""
 
     def add_record(self, topic: str, record: InputRecord) -> bool:

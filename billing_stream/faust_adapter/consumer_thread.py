@@ -220,7 +220,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         positions = {tp: await consumer.position(tp) for tp in asked}
         return {TP(*tp): (positions[tp], ends[tp]) for tp in asked}
 
-    async def hold(self, tps: list[TP]) -> None:
+    async def stop_fetching(self, tps: list[TP]) -> None:
         """Do not fetch these partitions: Faust's own pause fetches and keeps."""
         await self.call_thread(self._hold, tps)
 
@@ -228,7 +228,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
-    async def show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
+    async def commit_display_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         """Commit offsets to the group, for lag displays; None: wherever the client is."""
         await self.call_thread(self._show_offsets, offsets)
 

@@ -87,7 +87,7 @@ class EngineConsumer(driver.Consumer):
                 lane = self.lanes.get(tp.partition)
                 if tp.topic in self.input_topics and lane is not None:
                     seeks[tp] = lane.positions.get(tp.topic, 0)
-            await self._engine_thread.hold(
+            await self._engine_thread.stop_fetching(
                 [tp for tp in self.assignment() if tp.topic not in self.input_topics]
             )
             if seeks:
@@ -167,7 +167,7 @@ class EngineConsumer(driver.Consumer):
             return
         self._shown.update(changed)
         try:
-            await self._engine_thread.show_offsets(changed)
+            await self._engine_thread.commit_display_offsets(changed)
         except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
             logger.debug("offsets for display not committed: %r", error)
 

@@ -3,14 +3,14 @@
 import click
 
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.kafka.acls import Process, acls
 from billing_stream.records.topics import Topics
 
 
 @click.command(
     name="acls",
-    epilog=manual(
+    epilog=help_epilog(
         environment={
             "BILLING_TOPIC_PREFIX": "put before each name",
             "BILLING_APP_ID": "names groups, changelogs and transactional ids",

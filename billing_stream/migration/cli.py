@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, manual
+from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, NewFile
 from billing_stream.migration import rejects
 from billing_stream.migration.report import Report
@@ -37,7 +37,7 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
 @click.group(
     "import",
     invoke_without_command=True,
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "everything is here",
@@ -106,7 +106,7 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
 
 @import_command.command(
     "shadow",
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "nothing differs",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from billing_stream.domain.commands import ImportMerchant, OldPurchase
 from billing_stream.domain.model import Merchant, Purchase, PurchaseStatus
-from billing_stream.migration.here import Here
+from billing_stream.migration.here import CurrentRows
 from billing_stream.migration.mapping import credits_of
 from billing_stream.migration.old_database import PURCHASES, RECORDS
 from billing_stream.tables import codecs
@@ -65,7 +65,7 @@ class Checksum:
 class Comparison:
     """Takes the merchants of the old database; `finish` adds what is only here."""
 
-    def __init__(self, here: Here, now: datetime, tolerance: timedelta = TOLERANCE) -> None:
+    def __init__(self, here: CurrentRows, now: datetime, tolerance: timedelta = TOLERANCE) -> None:
         self._here = here
         self._now = now
         self._tolerance = tolerance

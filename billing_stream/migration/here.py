@@ -12,12 +12,12 @@ from billing_stream.engine.log import RESERVED_PREFIX, position_key
 from billing_stream.migration.sending import Ends
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from billing_stream.records.upcasting.versions import present
+from billing_stream.records.upcasting.versions import upcast
 
 _POLL_MS = 300
 
 
-class Here(Struct):
+class CurrentRows(Struct):
     """The rows, as they stand in the changelogs, by merchant and by purchase."""
 
     merchants: dict[str, bytes] = field(default_factory=dict)
@@ -26,9 +26,9 @@ class Here(Struct):
 
 async def read_locally(
     options: Mapping[str, Any], topics: Topics, partitions: int, progress: Progress | None = None
-) -> Here:
+) -> CurrentRows:
     """All committed rows. Raises VerifyError when a changelog cannot be read, and NewerState."""
-    found = Here()
+    found = CurrentRows()
     tables = {names.BILLING_RECORDS: found.merchants, names.CREDIT_PURCHASES: found.purchases}
     source = KafkaSource(options, partitions, progress)
     for table, rows in tables.items():
@@ -37,7 +37,7 @@ async def read_locally(
                 key = record.key or b""
                 if key.startswith(RESERVED_PREFIX):
                     continue
-                value = present(table, record)
+                value = upcast(table, record)
                 if value is None:
                     rows.pop(key.decode(), None)
                 else:

@@ -16,7 +16,7 @@ from structlog.typing import EventDict, Processor
 from billing_stream.config.log_settings import LogFormat
 from billing_stream.config.settings import Settings
 from billing_stream.observability.log_redaction import Scrubber
-from billing_stream.observability.repeat_filter import NOT_TOLD, RepeatFilter
+from billing_stream.observability.repeat_filter import SUPPRESSED, RepeatFilter
 
 QUIET = (
     "faust",
@@ -34,7 +34,7 @@ QUIET = (
     "billing_stream.faust_adapter.consumer_thread",
     "billing_stream.faust_adapter.tables",
 )
-FIELDS = ("partition", "correlation_id", "request_id", "route", "status", NOT_TOLD)
+FIELDS = ("partition", "correlation_id", "request_id", "route", "status", SUPPRESSED)
 """What a line can have beside timestamp, level, logger and event."""
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections import OrderedDict
 
-NOT_TOLD = "not_told"
+SUPPRESSED = "suppressed"
 PLACES_MAX = 1_000
 
 
@@ -18,21 +18,21 @@ class RepeatFilter(logging.Filter):
     def __init__(self, seconds: float = 10.0) -> None:
         super().__init__()
         self._seconds = seconds
-        self._told: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
+        self._reported: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is told; with how many of its kind were not, as `not_told`."""
+        """Whether the record is told; with how many of its kind were not, as `suppressed`."""
         if record.levelno >= logging.CRITICAL:
             return True
         text = "" if record.name.startswith("aiokafka") else record.getMessage()
         place = (record.pathname, record.lineno, text)
-        told, kept_back = self._told.pop(place, (record.created - self._seconds, 0))
-        if record.created - told < self._seconds:
-            self._told[place] = (told, kept_back + 1)
+        reported, kept_back = self._reported.pop(place, (record.created - self._seconds, 0))
+        if record.created - reported < self._seconds:
+            self._reported[place] = (reported, kept_back + 1)
             return False
-        self._told[place] = (record.created, 0)
-        if len(self._told) > PLACES_MAX:
-            self._told.popitem(last=False)
+        self._reported[place] = (record.created, 0)
+        if len(self._reported) > PLACES_MAX:
+            self._reported.popitem(last=False)
         if kept_back:
-            setattr(record, NOT_TOLD, kept_back)
+            setattr(record, SUPPRESSED, kept_back)
         return True

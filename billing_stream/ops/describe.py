@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from billing_stream.console.help import manual
+from billing_stream.console.help import help_epilog
 from billing_stream.records import asyncapi, json_schemas
 from billing_stream.web import openapi
 from billing_stream.web.described import default_topics
@@ -42,7 +42,7 @@ def write(folder: Path) -> list[Path]:
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         exits={0: "written", 2: "wrong usage"},
         examples=[
             "billing-stream describe",

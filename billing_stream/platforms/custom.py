@@ -15,7 +15,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import Answer, Http
+from billing_stream.platforms.http import PlatformResponse, Http
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
 from billing_stream.platforms.text import decode
 
@@ -88,7 +88,7 @@ class Custom:
         """Close the connections."""
         await self._http.close()
 
-    def _read(self, answer: Answer) -> Checkout:
+    def _read(self, answer: PlatformResponse) -> Checkout:
         if not 200 <= answer.status < 300:
             raise self._http.refusal(answer)
         opened = self._http.decode(answer.body, _Opened)

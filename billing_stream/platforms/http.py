@@ -45,7 +45,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     answer_bytes_max: int = 1 << 20
 
 
-class Answer(Struct, frozen=True):
+class PlatformResponse(Struct, frozen=True):
     """What came back, whole."""
 
     status: int
@@ -114,7 +114,7 @@ class Http:
         *,
         headers: Mapping[str, str],
         content: bytes | None = None,
-        read: Callable[[Answer], T],
+        read: Callable[[PlatformResponse], T],
     ) -> T:
         """What `read` makes of the answer.
 
@@ -171,7 +171,7 @@ class Http:
         """The error for a platform that asks us to slow down."""
         return TryLater(f"{self.name} is busy")
 
-    def refusal(self, answer: Answer) -> PlatformError:
+    def refusal(self, answer: PlatformResponse) -> PlatformError:
         """The error for a status that is not 2xx, with {"error": {"message"}} if it is there."""
         if answer.status in (401, 403):
             return CredentialsRefused(f"{self.name} refuses our credentials")
@@ -198,7 +198,7 @@ class Http:
         headers: Mapping[str, str],
         content: bytes | None,
         seconds: float,
-    ) -> Answer:
+    ) -> PlatformResponse:
         # Nothing is chained: the texts of some of these errors have a header or a body.
         try:
             async with (
@@ -206,7 +206,7 @@ class Http:
                 self._client.stream(method, url, headers=headers, content=content) as response,
             ):
                 self._require_no_retry(response)
-                return Answer(response.status_code, await self._body(response))
+                return PlatformResponse(response.status_code, await self._body(response))
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError):
             raise PlatformError(f"{self.name} cannot be asked: a setting is malformed") from None
         except (TimeoutError, httpx.HTTPError):

@@ -23,7 +23,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import Answer, CredentialsRefused, Http
+from billing_stream.platforms.http import PlatformResponse, CredentialsRefused, Http
 from billing_stream.platforms.signatures import find_header, same, usable
 from billing_stream.platforms.text import decode
 from billing_stream.platforms.tokens import TokenProvider
@@ -162,7 +162,7 @@ class Shopify:
             read=self._read,
         )
 
-    def _read(self, answer: Answer) -> Checkout:
+    def _read(self, answer: PlatformResponse) -> Checkout:
         if answer.status != 200:
             raise self._http.refusal(answer)
         said = self._http.decode(answer.body, _GraphqlAnswer)

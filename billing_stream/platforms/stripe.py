@@ -20,7 +20,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import Answer, Http
+from billing_stream.platforms.http import PlatformResponse, Http
 from billing_stream.platforms.money import from_minor, to_minor
 from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.text import decode
@@ -115,7 +115,7 @@ class Stripe:
         """Close the connections."""
         await self._http.close()
 
-    def _read(self, answer: Answer) -> Checkout:
+    def _read(self, answer: PlatformResponse) -> Checkout:
         # The attempt before was given up while Stripe still works on it.
         if answer.status == 409:
             raise self._http.busy()

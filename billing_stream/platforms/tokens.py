@@ -14,7 +14,7 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from billing_stream.errors import PlatformError, SettingsError
-from billing_stream.platforms.http import Answer, Http
+from billing_stream.platforms.http import PlatformResponse, Http
 from billing_stream.platforms.text import decode
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class HttpTokens:
         """Close the connections."""
         await self._http.close()
 
-    def _read(self, answer: Answer) -> str:
+    def _read(self, answer: PlatformResponse) -> str:
         if answer.status == 404:
             raise _unknown()
         if answer.status != 200:

@@ -83,7 +83,7 @@ class Reader:
         """The partitions we read."""
         return {tuple(tp) for tp in self._consumer.assignment()}
 
-    def unplaced(self) -> set[Place]:
+    def unpositioned(self) -> set[Place]:
         """The partitions we are to read, and do not know from where."""
         return self.assigned() - self.placed.keys()
 
@@ -159,7 +159,7 @@ class Reader:
         ends = await self._consumer.end_offsets([TopicPartition(*place) for place in places])
         return {tuple(tp): end for tp, end in ends.items()}
 
-    async def tell_group(self) -> None:
+    async def commit_group_offsets(self) -> None:
         """Commit the positions to the group, for tools that show lag; nothing depends on it."""
         assigned = self.assigned()
         offsets = {TopicPartition(*p): o for p, o in self.stored.items() if p in assigned}

@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from billing_stream.domain.model import Instant
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from billing_stream.records.upcasting.versions import present
+from billing_stream.records.upcasting.versions import upcast
 
 # Keys of the engine's own records in a changelog, which are no rows.
 RESERVED = b"\x00"
@@ -159,7 +159,7 @@ class Records:
 
     def _row(self, record: Record) -> MerchantRow | PurchaseRow | Gone | None:
         key = record.key
-        value = present(self.table(record.topic), record)
+        value = upcast(self.table(record.topic), record)
         if key is None:
             raise UnprojectableRecord("the key is null")
         if key.startswith(RESERVED):

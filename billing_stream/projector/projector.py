@@ -58,7 +58,7 @@ class Projector:
     @property
     def ready(self) -> bool:
         """Whether PostgreSQL is there, and partitions are being read (if any are ours)."""
-        return self._connected_before and self._outage is None and not self._reader.unplaced()
+        return self._connected_before and self._outage is None and not self._reader.unpositioned()
 
     async def run(self, stopping: asyncio.Event, reached: Callable[[], bool] = _never) -> None:
         """Go on until told to stop, or `reached`; nothing is in flight when this returns.
@@ -154,7 +154,7 @@ class Projector:
         It does not when a rebuild was swapped in, and may not when partitions wandered.
         """
         reader = self._reader
-        new = reader.unplaced()
+        new = reader.unpositioned()
         if new:
             await positions.add(connection, new)
             found = await positions.load(connection, new)

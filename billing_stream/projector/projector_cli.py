@@ -8,7 +8,7 @@ import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.logs import set_up_logging
 from billing_stream.projector import service
@@ -21,7 +21,7 @@ logger = logging.getLogger("billing_stream.projector")
 
 @click.group(
     invoke_without_command=True,
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "stopped by a signal",
@@ -59,7 +59,7 @@ def projector(context: click.Context) -> None:
 
 
 @projector.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "done",
@@ -85,7 +85,7 @@ def migrate() -> None:
 
 
 @projector.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "done",

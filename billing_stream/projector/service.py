@@ -98,7 +98,7 @@ async def run(settings: Settings) -> None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reader.tell_group(), LAG_SECONDS)
+            await asyncio.wait_for(reader.commit_group_offsets(), LAG_SECONDS)
     finally:
         await reader.stop()
     logger.info("stopped")
@@ -138,5 +138,5 @@ async def _watch(reader: Reader, projector: Projector, metrics: Metrics) -> None
             elif not caught_up and now - told >= TOLD_SECONDS:
                 told = now
                 logger.info("catching up: %s records are left", left)
-            await reader.tell_group()
+            await reader.commit_group_offsets()
         await asyncio.sleep(LAG_SECONDS)

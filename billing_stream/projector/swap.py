@@ -53,7 +53,7 @@ WHERE n.nspname = $1 AND c.relname = ANY($2) AND a.grantee <> c.relowner
 """
 
 
-class Other(Struct, frozen=True):
+class DependentView(Struct, frozen=True):
     """A view, of someone's own, on our tables."""
 
     schema: str
@@ -148,5 +148,5 @@ async def _move(connection: Any, relations: Sequence[Any], source: str, target: 
         await connection.execute(f'ALTER {kind} {source}."{row["name"]}" SET SCHEMA {target}')
 
 
-async def _others(connection: Any, live: str, names: list[str]) -> list[Other]:
-    return [Other(**dict(row)) for row in await connection.fetch(_OTHERS, live, names)]
+async def _others(connection: Any, live: str, names: list[str]) -> list[DependentView]:
+    return [DependentView(**dict(row)) for row in await connection.fetch(_OTHERS, live, names)]

@@ -133,7 +133,7 @@ def rows() -> list[Record]:
             (topics.BILLING_RECORDS, Merchant),
             (topics.CREDIT_PURCHASES, Purchase),
             (topics.CREDIT_ADJUSTMENTS, Adjustment),
-            (topics.IDEMPOTENCY_KEYS, outcomes.Answer),
+            (topics.IDEMPOTENCY_KEYS, outcomes.StoredResponse),
         )
     ]
     shop = "A row of `shops`: the merchant id, bare text and no JSON, by `platform:domain`."

@@ -3,7 +3,7 @@
 Everything can be found again in the changelogs, so nothing on the disk is trusted: a
 partition begins with an empty database and is filled by restore. What is put becomes
 readable at `commit`, all at once. Reads are dear when each is a call of its own: what a
-transaction will read is fetched before (`expect`), and what it puts is compared with what was
+transaction will read is fetched before (`prefetch`), and what it puts is compared with what was
 there when all of it is known (`_settle`).
 """
 
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.tables.rocks import keys, packed
 from billing_stream.tables.rocks.ahead import PrefetchedRows
 from billing_stream.tables.rocks.database import Budget, Database
@@ -51,7 +51,7 @@ class RocksRows:
         # What was changed since the last commit.
         self._changed: dict[str, StoredMerchant] = {}
         self._put_purchases: dict[str, Purchase] = {}
-        self._put_answers: dict[bytes, tuple[int, Answer] | None] = {}
+        self._put_answers: dict[bytes, tuple[int, StoredResponse] | None] = {}
         self._waiting_changed: dict[str, list[tuple[bytes, bool]]] = {}
         self.merchants = Merchants(self)
         self.purchases = Purchases(self)
@@ -62,7 +62,7 @@ class RocksRows:
 
     # -- read
 
-    def expect(
+    def prefetch(
         self, merchants: Collection[str], charges: Collection[str], purchases: Collection[str]
     ) -> None:
         """Fetch what will be read before the next commit, and is not at hand."""
@@ -152,12 +152,12 @@ class RocksRows:
             due.append(self.purchases[key[size + keys.TIME_BYTES :].decode()])
         return due
 
-    def answer(self, merchant_id: str, key: str) -> Answer | None:
+    def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """The stored answer to an idempotency key."""
         found = self._stored_answer(keys.of_merchant(keys.ANSWER, merchant_id) + key.encode())
         return None if found is None else found[1]
 
-    def answers(self, merchant_id: str) -> Iterator[Answer]:
+    def answers(self, merchant_id: str) -> Iterator[StoredResponse]:
         """The merchant's stored answers, oldest first."""
         if not self.answer_count(merchant_id):
             return
@@ -177,7 +177,7 @@ class RocksRows:
         value = self.db.get(keys.ADJUSTMENT + adjustment_id.encode())
         return None if value is None else packed.adjustment(value)
 
-    def every_answer(self) -> Iterator[Answer]:
+    def every_answer(self) -> Iterator[StoredResponse]:
         """All stored answers of the partition."""
         for answers in self.stored_responses.values():
             yield from answers.values()
@@ -236,7 +236,7 @@ class RocksRows:
             return
         self._unsettled_merchants, self._unsettled_purchases = {}, {}
         owners = {purchase.merchant_id for purchase in purchases.values()}
-        self.expect(
+        self.prefetch(
             [m for m in owners.union(merchants) if m not in self._changed],
             (),
             [p for p in purchases if p not in self._put_purchases],
@@ -272,7 +272,7 @@ class RocksRows:
                 self._put_waiting(head, merchant_id, after, name, waits=True)
         self._put_purchases[purchase.id] = purchase
 
-    def put_answer(self, answer: Answer) -> None:
+    def put_answer(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key, as the newest."""
         merchant_id = answer.merchant_id
         self.drop_answer(merchant_id, answer.key)
@@ -315,7 +315,7 @@ class RocksRows:
             self._changed[merchant_id] = head
         return head
 
-    def unscheduled(self) -> list[str]:
+    def without_deadline(self) -> list[str]:
         """The merchants changed since the last commit: what is due of them may have changed."""
         self._settle()
         return list(self._changed)
@@ -370,7 +370,7 @@ class RocksRows:
         found += next(([key] for key in self.db.keys(prefix) if key not in changed), [])
         return min((keys.number_of(key, len(prefix)) for key in found), default=NEVER)
 
-    def _stored_answer(self, own: bytes) -> tuple[int, Answer] | None:
+    def _stored_answer(self, own: bytes) -> tuple[int, StoredResponse] | None:
         if own in self._put_answers:
             return self._put_answers[own]
         value = self.db.get(own)

@@ -14,20 +14,20 @@ class RocksStore:
     def __init__(self, path: Path, budget: Budget) -> None:
         self.rows = RocksRows(path, budget)
         self.deadlines = RocksDeadlines(self.rows)
-        self.expect = self.rows.expect
+        self.prefetch = self.rows.prefetch
 
     @property
-    def fetches(self) -> bool:
+    def prefetch_pays(self) -> bool:
         """One read of many rows costs half as much as a read of each."""
         return True
 
-    def unscheduled(self) -> Iterable[str]:
+    def without_deadline(self) -> Iterable[str]:
         """Those changed since the last commit: all merchants at once may be too many."""
-        return self.rows.unscheduled()
+        return self.rows.without_deadline()
 
     def restored(self) -> Iterable[str]:
         """Those changed since the last commit."""
-        return self.rows.unscheduled()
+        return self.rows.without_deadline()
 
     def commit(self) -> None:
         """Rows and deadlines in one write."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.tables.rocks import keys
 from billing_stream.tables.rocks.database import Database
 
@@ -61,7 +61,7 @@ class Adjustments(_View[Adjustment]):
         self.get = rows.adjustment  # type: ignore[assignment, method-assign]
 
 
-class AnswersByMerchant(_View[dict[str, Answer]]):
+class AnswersByMerchant(_View[dict[str, StoredResponse]]):
     """The stored answers of each merchant that has some, by key, oldest first."""
 
     def __init__(self, rows: "RocksRows") -> None:

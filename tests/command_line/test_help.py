@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from billing_stream.cli import cli
-from billing_stream.console.help import manual
+from billing_stream.console.help import help_epilog
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -67,7 +67,7 @@ def test_examples_are_commands_and_options_that_there_are(path: tuple[str, ...])
 
 
 def test_the_parts_of_a_manual_stand_in_columns() -> None:
-    text = manual(exits={0: "good", 70: "bad"}, examples=["x"], environment={"A": "b"})
+    text = help_epilog(exits={0: "good", 70: "bad"}, examples=["x"], environment={"A": "b"})
     assert text == (
         "\b\nEnvironment:\n  A  b\n\n\b\nExit codes:\n  0   good\n  70  bad\n\n\b\nExamples:\n  x"
     )

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.ops.dead_letters import Cluster, Filters, Found, find
+from billing_stream.ops.dead_letters import Cluster, Filters, DeadLetterHistory, find
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit, read_committed
@@ -91,14 +91,14 @@ class Stage:
         rows = await self.audit.table(names.BILLING_RECORDS)
         return int(rows.get(merchant, {}).get("total_credits_purchased", 0))
 
-    async def letters(self, count: int, state: Any = None) -> list[Found]:
+    async def letters(self, count: int, state: Any = None) -> list[DeadLetterHistory]:
         """All letters, once there are so many."""
 
-        async def enough() -> list[Found]:
+        async def enough() -> list[DeadLetterHistory]:
             found = await find(self.cluster, Filters(state=state))
             return found if len(found) >= count else []
 
-        found: list[Found] = await self.until(enough)
+        found: list[DeadLetterHistory] = await self.until(enough)
         assert len(found) == count, [one.letter.record.reason for one in found]
         return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_stream.ops.dead_letters import Found, State
+from billing_stream.ops.dead_letters import DeadLetterHistory, State
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import REDRIVEN_FROM
 from tests.dead_letters.stage import Stage, stage
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 BECAUSE = ("--because", "ticket 4712", "--by", "anna@ops", "--yes")
 
 
-def with_reason(found: list[Found], reason: str) -> Found:
+def with_reason(found: list[DeadLetterHistory], reason: str) -> DeadLetterHistory:
     (one,) = (one for one in found if reason in one.letter.record.reason)
     return one
 

@@ -241,7 +241,7 @@ def test_rows_are_described_as_they_are_written() -> None:
             Merchant(merchant_id=MERCHANT_ID, domain=DOMAIN, trial_ends_at=ENDS_AT, version=2),
         ],
         topics.CREDIT_PURCHASES: [purchase],
-        topics.IDEMPOTENCY_KEYS: [outcomes.Answer(MERCHANT_ID, "k", "f" * 32, granted, NOW)],
+        topics.IDEMPOTENCY_KEYS: [outcomes.StoredResponse(MERCHANT_ID, "k", "f" * 32, granted, NOW)],
     }
     decoders: dict[str, Any] = {
         topics.BILLING_RECORDS: codecs.merchant,

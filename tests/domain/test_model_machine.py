@@ -47,7 +47,7 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Adjustment, Merchant, Platform, Policy, Purchase
 from billing_stream.domain.outcomes import (
     AdjustmentMade,
-    Answer,
+    StoredResponse,
     Decision,
     Event,
     PurchaseOpened,
@@ -527,7 +527,7 @@ class Machine(RuleBasedStateMachine):
             elif table == "c" and value is not None:
                 restored.put_adjustment(msgspec.json.decode(value, type=Adjustment))
             elif value is not None:
-                restored.put_answer(msgspec.json.decode(value, type=Answer))
+                restored.put_answer(msgspec.json.decode(value, type=StoredResponse))
             else:
                 restored.drop_answer(*key)
         self.compare_views(restored)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from billing_stream.domain.commands import AdvanceTime, CreateMerchant, StartTrial
 from billing_stream.domain.model import Merchant, ParkedKind, ParkedWebhook, Purchase
-from billing_stream.domain.outcomes import Answer, Done
+from billing_stream.domain.outcomes import StoredResponse, Done
 from tests.support.world import M1, M2, NOW, World, kinds, told
 
 END = NOW + timedelta(days=14)
@@ -142,7 +142,7 @@ def test_all_times_of_all_rows_are_utc() -> None:
 
     merchants, purchases, answers, *_ = world.everything()
 
-    rows: list[Merchant | Purchase | Answer] = [
+    rows: list[Merchant | Purchase | StoredResponse] = [
         *merchants.values(),
         *purchases.values(),
         *answers,

@@ -100,4 +100,4 @@ def test_what_the_client_repeats_is_told_seldom_and_counted() -> None:
 
     assert told == [0, 10, 20]
     assert sparing.filter(last)
-    assert last.__dict__["not_told"] == 4
+    assert last.__dict__["suppressed"] == 4

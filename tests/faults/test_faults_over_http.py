@@ -13,7 +13,7 @@ from billing_stream.platforms.local import Local
 from billing_stream.platforms.shopify import Shopify
 from billing_stream.platforms.tokens import EnvironmentTokens
 from tests.platforms.conftest import request_for
-from tests.platforms.fake import Reply as Answer
+from tests.platforms.fake import Reply as StoredResponse
 from tests.platforms.fake import fake_platform
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import client_headers, client_token
@@ -132,7 +132,7 @@ async def test_10_a_purchase_is_a_one_time_charge_under_the_shops_own_token() ->
             "confirmationUrl": "https://one.myshopify.com/confirm",
             "userErrors": [],
         }
-        fake.replies(Answer(body={"data": {"appPurchaseOneTimeCreate": created}}))
+        fake.replies(StoredResponse(body={"data": {"appPurchaseOneTimeCreate": created}}))
         tokens = {"one.myshopify.com": "token-one", "two.myshopify.com": "token-two"}
         shopify = Shopify(
             EnvironmentTokens(json.dumps(tokens)),

@@ -6,7 +6,7 @@ from typing import Any
 from billing_stream.domain.commands import ImportMerchant, OldPurchase, StartTrial
 from billing_stream.domain.model import Platform
 from billing_stream.migration.comparing import Comparison, Difference, in_all
-from billing_stream.migration.here import Here
+from billing_stream.migration.here import CurrentRows
 from billing_stream.records.schemas import encode
 from tests.support.world import M1, M2, NOW, World
 
@@ -37,7 +37,7 @@ def command(*purchases: OldPurchase, merchant: str = M1, **fields: Any) -> Impor
 
 def compared(world: World, *there: ImportMerchant) -> Comparison:
     """The old service, as it says it is, against the rows of a world."""
-    here = Here(
+    here = CurrentRows(
         {merchant_id: encode(row) for merchant_id, row in world.rows.merchants.items()},
         {purchase_id: encode(row) for purchase_id, row in world.rows.purchases.items()},
     )

@@ -78,7 +78,7 @@ def test_what_is_said_each_second_is_told_at_once_and_then_counted() -> None:
 
     told = [one for one in records if sparing.filter(one)]
     assert [one.created for one in told] == [0, 10, 20]
-    assert [one.__dict__.get("not_told") for one in told] == [None, 9, 9]
+    assert [one.__dict__.get("suppressed") for one in told] == [None, 9, 9]
     assert sparing.filter(record(25, "partition 2 is stopped")), "another message is not held back"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, Page
 
-from billing_stream.ops.dead_letters import Found
+from billing_stream.ops.dead_letters import DeadLetterHistory
 from billing_stream.records import topics as names
 from billing_stream.web.ops.session import COOKIE, COOKIE_PATH, begin
 from tests.dead_letters.stage import Stage
@@ -52,8 +52,8 @@ class Board:
         self.browser = started
         self.database_url = database_url
         self.url = stage.worker.url
-        self.bad: Found
-        self.early: Found
+        self.bad: DeadLetterHistory
+        self.early: DeadLetterHistory
 
     @property
     def letter(self) -> str:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from billing_stream.domain.commands import StartTrial
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.envelope import Ids
-from billing_stream.web.ops.cluster import ClusterFigures, ClusterSeen
+from billing_stream.web.ops.cluster import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.dashboard import Dashboard
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import operator_headers
@@ -27,7 +27,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield found
 
 
-async def seen(two: Cluster, node: int) -> ClusterSeen:
+async def seen(two: Cluster, node: int) -> ClusterSnapshot:
     context = two.nodes[node].context
     return await ClusterFigures(context.dashboard.figures, context.peers, 4).look(Ids("r", "c"))
 

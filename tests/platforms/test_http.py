@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.errors import PlatformError
-from billing_stream.platforms.http import Answer, Http, Limits
+from billing_stream.platforms.http import PlatformResponse, Http, Limits
 from tests.platforms.fake import FakePlatform, Reply
 
 
@@ -39,7 +39,7 @@ async def http(time: Time) -> AsyncIterator[Http]:
     await client.close()
 
 
-async def get(http: Http, fake: FakePlatform) -> Answer:
+async def get(http: Http, fake: FakePlatform) -> PlatformResponse:
     return await http.send("GET", fake.url, headers={}, read=lambda answer: answer)
 
 
@@ -72,7 +72,7 @@ async def test_retry_after_is_obeyed_to_the_second(
 ) -> None:
     fake.replies(Reply(status=status, headers={"Retry-After": "7"}), Reply(body=b"ok"))
 
-    assert await get(http, fake) == Answer(200, b"ok")
+    assert await get(http, fake) == PlatformResponse(200, b"ok")
     assert time.slept == [7.0]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from aiokafka import errors as kafka
 
-from billing_stream.console.error_messages import complaint
+from billing_stream.console.error_messages import error_message
 from billing_stream.errors import KafkaNotReady
 from billing_stream.kafka.start_deadline import StartDeadline
 
@@ -115,7 +115,7 @@ async def test_deadline_ends_the_wait_with_what_was_awaited(
     with pytest.raises(KafkaNotReady) as caught:
         await StartDeadline(SHORT).retry("the coordinator of group app", request_)
 
-    message = complaint(caught.value)
+    message = error_message(caught.value)
     assert message is not None
     assert "the coordinator of group app is not available after 0.05 s" in message
     assert reason in message
@@ -141,4 +141,4 @@ async def test_timeout_of_the_request_itself_is_passed_on() -> None:
     [e for e in vars(kafka).values() if isinstance(e, type) and getattr(e, "retriable", False)],
 )
 def test_retriable_error_is_never_reported_as_a_fault(error: type[kafka.KafkaError]) -> None:
-    assert complaint(error()) is not None
+    assert error_message(error()) is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.records.schemas import Headers
-from billing_stream.records.upcasting.versions import present
+from billing_stream.records.upcasting.versions import upcast
 
 
 class Crash(Exception):
@@ -94,6 +94,6 @@ class MemoryLog:
             for offset, record in enumerate(records):
                 key = record.key or b""
                 read = Read(topic, partition, offset, key, record.value, record.headers)
-                on_rows(partition, table, [(key, present(table, read))])
+                on_rows(partition, table, [(key, upcast(table, read))])
                 count += 1
         return count

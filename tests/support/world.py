@@ -27,7 +27,7 @@ from billing_stream.domain.model import (
     Purchase,
 )
 from billing_stream.domain.outcomes import (
-    Answer,
+    StoredResponse,
     Decision,
     ErrorCode,
     Event,
@@ -48,7 +48,7 @@ CHECKOUT = "https://pay.example/1"
 Everything = tuple[
     dict[str, Merchant],
     dict[str, Purchase],
-    list[Answer],
+    list[StoredResponse],
     dict[str, str],
     dict[str, Adjustment],
 ]

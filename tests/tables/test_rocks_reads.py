@@ -87,7 +87,7 @@ def staged(processor: BillingProcessor, numbers: range) -> BillingStage:
     """A transaction with these webhooks, as a lane makes it; not applied."""
     records = [webhook(number) for number in numbers]
     stage = processor.begin()
-    stage.expect(topics.PURCHASE_UPDATED, records)
+    stage.prefetch(topics.PURCHASE_UPDATED, records)
     for each in records:
         assert stage.add_record(topics.PURCHASE_UPDATED, each)
     return stage
@@ -123,7 +123,7 @@ def test_a_transaction_that_is_given_up_leaves_no_row_behind(store: RocksStore) 
 
 def test_what_was_fetched_ahead_is_not_what_is_read_after_a_commit(store: RocksStore) -> None:
     processor = filled(store, 10)
-    store.expect([name(1)], [f"{name(1)}/c1"], [name(1_000_001)])
+    store.prefetch([name(1)], [f"{name(1)}/c1"], [name(1_000_001)])
     staged(processor, range(10)).apply()
 
     merchant = processor.rows.merchant(name(1))
@@ -139,7 +139,7 @@ def test_what_was_fetched_ahead_is_not_what_is_read_after_a_commit(store: RocksS
 
 def test_what_is_not_there_when_it_is_fetched_is_there_once_it_was_put(store: RocksStore) -> None:
     processor = processor_of(store)
-    store.expect([name(1)], [f"{name(1)}/c1"], [name(1_000_001)])
+    store.prefetch([name(1)], [f"{name(1)}/c1"], [name(1_000_001)])
     assert processor.rows.merchant(name(1)) is None
 
     row = Merchant(merchant_id=name(1), created_at=NOW, version=1)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import Answer
+from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.records import topics as names
 from billing_stream.records.upcasting.versions import HEADER, VERSION
 from tests.upgrades.scenario import Record, play, read, text
@@ -24,7 +24,7 @@ ROWS = {
     names.BILLING_RECORDS: Merchant,
     names.CREDIT_PURCHASES: Purchase,
     names.CREDIT_ADJUSTMENTS: Adjustment,
-    names.IDEMPOTENCY_KEYS: Answer,
+    names.IDEMPOTENCY_KEYS: StoredResponse,
 }
 
 

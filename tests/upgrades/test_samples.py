@@ -19,7 +19,7 @@ from billing_stream.errors import NewerState
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.projector.projected_records import MerchantRow, PurchaseRow, Records
 from billing_stream.records import topics as names
-from billing_stream.records.upcasting.versions import STEPS, VERSION, WRITTEN, present
+from billing_stream.records.upcasting.versions import STEPS, VERSION, WRITTEN, upcast
 from billing_stream.tables.committed import CommittedRows
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
@@ -238,10 +238,10 @@ def test_a_step_twice_is_a_step_once_and_leaves_its_row_alone(version: str) -> N
 def test_a_row_of_this_version_is_read_as_it_is_and_a_mark_as_it_was() -> None:
     refunded = b'{"status":"refunded","amount":"1","credits":5}'
     old = Record("t", 0, 0, 0, b"k", refunded, ())
-    assert present(names.CREDIT_PURCHASES, replace(old, headers=WRITTEN)) is refunded
-    assert b"refunded_credits" in (present(names.CREDIT_PURCHASES, old) or b"")
-    assert present(names.CREDIT_PURCHASES, replace(old, key=b"\0mark/x", value=b"y")) == b"y"
-    assert present(names.CREDIT_PURCHASES, replace(old, value=None)) is None
+    assert upcast(names.CREDIT_PURCHASES, replace(old, headers=WRITTEN)) is refunded
+    assert b"refunded_credits" in (upcast(names.CREDIT_PURCHASES, old) or b"")
+    assert upcast(names.CREDIT_PURCHASES, replace(old, key=b"\0mark/x", value=b"y")) == b"y"
+    assert upcast(names.CREDIT_PURCHASES, replace(old, value=None)) is None
 
 
 async def test_nobody_reads_the_rows_of_a_newer_release() -> None:
@@ -262,7 +262,7 @@ async def test_nobody_reads_the_rows_of_a_newer_release() -> None:
         await read_partition(Read(log), TOPICS, log[last].partition, PARTITIONS)
     strange = replace(log[last], headers=(("state", b"two"),))
     with pytest.raises(NewerState):
-        present(names.CREDIT_PURCHASES, strange)
+        upcast(names.CREDIT_PURCHASES, strange)
 
 
 class Read:

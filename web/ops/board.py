@@ -10,7 +10,7 @@ from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
 from billing_stream.web.auth import authenticate_internal
 from billing_stream.web.internal import told
-from billing_stream.web.ops.cluster import ClusterSeen
+from billing_stream.web.ops.cluster import ClusterSnapshot
 from billing_stream.web.ops.dashboard import TotalsWithSource
 from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
 from billing_stream.web.ops.views import OpsView
@@ -108,7 +108,7 @@ class OwnRowsCounted(ApiView):
         return told(await self.context.dashboard.own_rows())
 
 
-def problems(cluster: ClusterSeen) -> Iterator[str]:
+def problems(cluster: ClusterSnapshot) -> Iterator[str]:
     """What is wrong, as sentences; nothing when all is well."""
     for worker in cluster.workers:
         if worker.figures is None:

@@ -17,7 +17,7 @@ ASK_SECONDS = 1.5
 _figures = msgspec.json.Decoder(WorkerFigures)
 
 
-class WorkerSeen(Struct, frozen=True):
+class WorkerSnapshot(Struct, frozen=True):
     """A worker at an address, with the partitions that it was assigned.
 
     `figures` is None when it does not answer. `here`: it is the one that was asked.
@@ -40,7 +40,7 @@ class WorkerSeen(Struct, frozen=True):
         return self.figures.partitions if self.figures is not None else []
 
 
-class PartitionSeen(Struct, frozen=True):
+class PartitionSnapshot(Struct, frozen=True):
     """A partition, whoever has it; `url` is None when nobody does.
 
     `figures` is None while nobody says that it has it: it is restored, or its worker is silent.
@@ -53,11 +53,11 @@ class PartitionSeen(Struct, frozen=True):
     silent: bool
 
 
-class ClusterSeen(Struct, frozen=True):
+class ClusterSnapshot(Struct, frozen=True):
     """All workers and partitions at one moment."""
 
-    workers: list[WorkerSeen]
-    partitions: list[PartitionSeen]
+    workers: list[WorkerSnapshot]
+    partitions: list[PartitionSnapshot]
 
     @property
     def told(self) -> list[WorkerFigures]:
@@ -100,18 +100,18 @@ class ClusterFigures:
         self._peers = peers
         self._partitions = partitions
 
-    async def look(self, ids: Ids) -> ClusterSeen:
+    async def look(self, ids: Ids) -> ClusterSnapshot:
         """All of them as they are now; who does not answer in time is shown as such."""
         assigned = {url: sorted(numbers) for url, numbers in self._peers.assigned().items()}
         own = self._peers.own_url
         assigned.setdefault(own, [])
         told = await asyncio.gather(*(self._ask(url, ids) for url in assigned))
         workers = [
-            WorkerSeen(url, numbers, figures, url == own)
+            WorkerSnapshot(url, numbers, figures, url == own)
             for (url, numbers), figures in zip(assigned.items(), told, strict=True)
         ]
         workers.sort(key=lambda worker: worker.url)
-        return ClusterSeen(workers, [_partition(n, workers) for n in range(self._partitions)])
+        return ClusterSnapshot(workers, [_partition(n, workers) for n in range(self._partitions)])
 
     async def _ask(self, url: str, ids: Ids) -> WorkerFigures | None:
         if url == self._peers.own_url:
@@ -122,14 +122,14 @@ class ClusterFigures:
             return None
 
 
-def _partition(number: int, workers: list[WorkerSeen]) -> PartitionSeen:
+def _partition(number: int, workers: list[WorkerSnapshot]) -> PartitionSnapshot:
     for worker in workers:
         for figures in worker.partitions:
             if figures.partition == number:
-                return PartitionSeen(number, worker.url, figures, None, False)
+                return PartitionSnapshot(number, worker.url, figures, None, False)
     for worker in workers:
         if number in worker.assigned:
             restoring = worker.figures.restoring if worker.figures is not None else None
             ours = restoring if restoring and number in restoring.partitions else None
-            return PartitionSeen(number, worker.url, None, ours, worker.figures is None)
-    return PartitionSeen(number, None, None, None, False)
+            return PartitionSnapshot(number, worker.url, None, ours, worker.figures is None)
+    return PartitionSnapshot(number, None, None, None, False)

@@ -16,12 +16,12 @@ from billing_stream.errors import DeadLettersError
 from billing_stream.kafka.authorization_errors import REFUSALS
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
-from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, Outcome, redrive
+from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, ActionResult, redrive
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.business import Business, put_together
-from billing_stream.web.ops.cluster import ClusterFigures, ClusterSeen
+from billing_stream.web.ops.cluster import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.figures import Figures
-from billing_stream.web.ops.letters import Letters, LettersSeen
+from billing_stream.web.ops.letters import Letters, DeadLetterSummaries
 from billing_stream.web.ops.projected import Projected
 from billing_stream.web.ops.recorder import Recorder
 from billing_stream.web.ops.rendering import new_environment
@@ -61,7 +61,7 @@ class TotalsWithSource(Struct, frozen=True):
 class DeadLettersResult(Struct, frozen=True):
     """The newest dead letters; or why they cannot be read."""
 
-    seen: LettersSeen | None
+    seen: DeadLetterSummaries | None
     why: str | None
 
 
@@ -99,7 +99,7 @@ class Dashboard:
         self._acting = asyncio.Lock()
         self._under_way: set[asyncio.Future[Any]] = set()
 
-    async def cluster(self) -> ClusterSeen:
+    async def cluster(self) -> ClusterSnapshot:
         """All workers and partitions."""
         return await self._seen.get()
 
@@ -127,10 +127,10 @@ class Dashboard:
         except (DeadLettersError, KafkaError) as error:
             return DeadLettersResult(None, why_not(error))
 
-    async def redrive(self, letter: DeadLetterEntry, operator: str, reason: str) -> Outcome:
+    async def redrive(self, letter: DeadLetterEntry, operator: str, reason: str) -> ActionResult:
         """Send a dead letter again, once. Raises NotYet, DeadLettersError, KafkaError."""
 
-        async def act() -> Outcome:
+        async def act() -> ActionResult:
             # One after the other: whoever comes second is told what the first has done.
             async with self._acting:
                 (outcome,) = await redrive(
@@ -141,7 +141,7 @@ class Dashboard:
 
         return await self._finish(act())
 
-    async def rehearse(self, letter: DeadLetterEntry) -> Outcome:
+    async def rehearse(self, letter: DeadLetterEntry) -> ActionResult:
         """What sending it again would do. Raises DeadLettersError, KafkaError."""
         (outcome,) = await redrive(
             self.letter_cluster, [letter], by="nobody", reason="a look", dry_run=True

@@ -10,7 +10,7 @@ from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_state import Lags
-from billing_stream.web.ops.recorder import Minute, Now, Rate, Recorder
+from billing_stream.web.ops.recorder import Minute, CurrentRates, Rate, Recorder
 
 
 class PartitionFigures(Struct, frozen=True):
@@ -37,7 +37,7 @@ class WorkerFigures(Struct, frozen=True):
     problems: list[str]
     restoring: Restoring | None
     partitions: list[PartitionFigures]
-    now: Now
+    now: CurrentRates
     minutes: list[Minute]
 
 

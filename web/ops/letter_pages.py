@@ -8,12 +8,12 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
-from billing_stream.ops.dead_letters import DeadLetterEntry, Found, State, find_one
+from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
 from billing_stream.ops.dead_letters.finding import find_next
 from billing_stream.ops.dead_letters.showing import clean, value_lines
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ops.dashboard import ActionPending, why_not
-from billing_stream.web.ops.letters import LetterSeen
+from billing_stream.web.ops.letters import DeadLetterSummary
 from billing_stream.web.ops.session import Session
 from billing_stream.web.ops.views import OpsView, page_of, see, wrong_reason
 
@@ -28,7 +28,7 @@ _STATES = ("open", "redriven", "discarded", "all")
 class DeadLetterDetail(Struct, frozen=True):
     """A letter as its page shows it; texts of others have nothing in them that hides."""
 
-    found: Found
+    found: DeadLetterHistory
     name: str
     reason: str
     key: str | None
@@ -65,7 +65,7 @@ class LettersPage(OpsView):
 class LetterView(OpsView):
     """A page about one letter."""
 
-    async def find(self, name: str) -> Found:
+    async def find(self, name: str) -> DeadLetterHistory:
         """The letter. Raises ApiError: NOT_FOUND, or NOT_READY when it cannot be read."""
         try:
             async with asyncio.timeout(FIND_SECONDS):
@@ -174,7 +174,7 @@ class Redrive(LetterView):
         )
 
 
-def _matches(letter: LetterSeen, state: str, reason: str) -> bool:
+def _matches(letter: DeadLetterSummary, state: str, reason: str) -> bool:
     return (state not in list(State) or letter.state == state) and reason in ("", letter.kind)
 
 

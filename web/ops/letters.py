@@ -24,7 +24,7 @@ PREVIEW = 160
 _action = msgspec.json.Decoder(DeadLetterAction)
 
 
-class LetterSeen(Struct, frozen=True):
+class DeadLetterSummary(Struct, frozen=True):
     """A dead letter as a list shows it; `kind` is its reason without what is of it alone."""
 
     partition: int
@@ -43,10 +43,10 @@ class LetterSeen(Struct, frozen=True):
         return f"{self.partition}@{self.offset}"
 
 
-class LettersSeen(Struct, frozen=True):
+class DeadLetterSummaries(Struct, frozen=True):
     """The newest letters, newest first. `older`: there are some that were not looked at."""
 
-    letters: list[LetterSeen]
+    letters: list[DeadLetterSummary]
     older: bool
 
     @property
@@ -66,11 +66,11 @@ class Letters:
     def __init__(self, cluster: Cluster, newest: int = NEWEST) -> None:
         self._cluster = cluster
         self._newest = newest
-        self._letters: dict[int, dict[int, LetterSeen]] = {}
+        self._letters: dict[int, dict[int, DeadLetterSummary]] = {}
         self._acts: dict[int, dict[int, str]] = {}
         self._read_to: dict[str, dict[int, int]] = {cluster.letters: {}, cluster.ledger: {}}
 
-    async def look(self) -> LettersSeen:
+    async def look(self) -> DeadLetterSummaries:
         """The newest of all partitions. Raises DeadLettersError, KafkaError."""
         cluster = self._cluster
         since = self._read_to[cluster.letters]
@@ -107,7 +107,7 @@ class Letters:
         if offset > max(self._letters.get(partition, (0,))) - self._newest:
             self._acts.setdefault(partition, {})[offset] = action.action
 
-    def _all(self) -> LettersSeen:
+    def _all(self) -> DeadLetterSummaries:
         found = [
             _with_state(letter, self._acts.get(partition, {}))
             for partition, letters in self._letters.items()
@@ -115,12 +115,12 @@ class Letters:
         ]
         found.sort(key=lambda one: (one.at, one.partition, one.offset), reverse=True)
         older = any(max(letters) >= self._newest for letters in self._letters.values())
-        return LettersSeen(found, older)
+        return DeadLetterSummaries(found, older)
 
 
-def _seen(letter: DeadLetterEntry, cluster: Cluster) -> LetterSeen:
+def _seen(letter: DeadLetterEntry, cluster: Cluster) -> DeadLetterSummary:
     record = letter.record
-    return LetterSeen(
+    return DeadLetterSummary(
         partition=letter.partition,
         offset=letter.offset,
         at=letter.at,
@@ -133,6 +133,6 @@ def _seen(letter: DeadLetterEntry, cluster: Cluster) -> LetterSeen:
     )
 
 
-def _with_state(letter: LetterSeen, acts: Mapping[int, str]) -> LetterSeen:
+def _with_state(letter: DeadLetterSummary, acts: Mapping[int, str]) -> DeadLetterSummary:
     act = acts.get(letter.offset)
     return letter if act is None else msgspec.structs.replace(letter, state=State(act))

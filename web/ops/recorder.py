@@ -54,7 +54,7 @@ class Minute(Struct, frozen=True):
     counts: Counts
 
 
-class Now(Struct, frozen=True):
+class CurrentRates(Struct, frozen=True):
     """What happened in the latest few seconds."""
 
     seconds: float
@@ -68,7 +68,7 @@ class Rate(Struct, frozen=True):
     transactions: float = 0.0
 
 
-class _Look(Struct, frozen=True):
+class _Sample(Struct, frozen=True):
     at: float
     counts: Counts
     lanes: dict[int, tuple[int, int]]
@@ -83,7 +83,7 @@ class Recorder:
         self._metrics = metrics
         self._lanes = lanes
         self._clock = clock
-        self._looks: deque[_Look] = deque([self._taken()], LOOKS_NOW + 1)
+        self._looks: deque[_Sample] = deque([self._taken()], LOOKS_NOW + 1)
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
 
     async def watch(self, _: web.Application) -> AsyncIterator[None]:
@@ -108,10 +108,10 @@ class Recorder:
         oldest = int(self._clock() // 60) - MINUTES
         return [minute for minute in self._minutes if minute.at > oldest]
 
-    def now(self) -> Now:
+    def now(self) -> CurrentRates:
         """The latest few seconds."""
         first, last = self._looks[0], self._looks[-1]
-        return Now(last.at - first.at, less(last.counts, first.counts))
+        return CurrentRates(last.at - first.at, less(last.counts, first.counts))
 
     def rate(self, partition: int) -> Rate:
         """The rate of a partition in the latest few seconds."""
@@ -131,11 +131,11 @@ class Recorder:
             await asyncio.sleep(LOOK_SECONDS)
             self.look()
 
-    def _taken(self) -> _Look:
+    def _taken(self) -> _Sample:
         lanes = {
             p: (lane.stats.records, lane.stats.transactions) for p, lane in self._lanes.items()
         }
-        return _Look(self._clock(), counted(self._metrics), lanes)
+        return _Sample(self._clock(), counted(self._metrics), lanes)
 
 
 def counted(metrics: WorkerMetrics) -> Counts:

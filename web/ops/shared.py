@@ -5,25 +5,25 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
-Found = TypeVar("Found")
+Content = TypeVar("Content")
 
 
-class Shared(Generic[Found]):
+class Shared(Generic[Content]):
     """What `ask` says, and says again for so many seconds. A failure is not kept."""
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[Found]],
+        ask: Callable[[], Awaitable[Content]],
         seconds: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._ask = ask
         self._seconds = seconds
         self._clock = clock
-        self._task: asyncio.Task[Found] | None = None
+        self._task: asyncio.Task[Content] | None = None
         self._until = 0.0
 
-    async def get(self) -> Found:
+    async def get(self) -> Content:
         """The answer. Raises what `ask` raises."""
         task = self._task
         if task is None or (task.done() and (self._failed(task) or self._clock() >= self._until)):
@@ -43,12 +43,12 @@ class Shared(Generic[Found]):
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _asked(self) -> Found:
+    async def _asked(self) -> Content:
         self._until = float("inf")
         found = await self._ask()
         self._until = self._clock() + self._seconds
         return found
 
     @staticmethod
-    def _failed(task: asyncio.Task[Found]) -> bool:
+    def _failed(task: asyncio.Task[Content]) -> bool:
         return task.cancelled() or task.exception() is not None

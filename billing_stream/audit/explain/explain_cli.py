@@ -19,7 +19,7 @@ from billing_stream.audit.replay.history_source import KafkaSource, ReplayError
 from billing_stream.audit.replay.replay_cli import Moment, check_partitions
 from billing_stream.audit.replay.running import run
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.console.progress import Progress, progress
 from billing_stream.domain.commands import UUID_TEXT
@@ -36,7 +36,7 @@ ATTEMPTS = 5
 
 @click.command(
     "explain",
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "the credits add up to the balance",

@@ -26,7 +26,7 @@ from billing_stream.audit.replay.replay_cli import check_partitions, replay_clus
 from billing_stream.audit.replay.replay_report import Report, read_report
 from billing_stream.audit.replay.running import run
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
@@ -43,7 +43,7 @@ SHOWN_MAX = 50
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "nothing is left to correct",

@@ -26,7 +26,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import schemas, topics
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
-from billing_stream.records.upcasting.versions import present
+from billing_stream.records.upcasting.versions import upcast
 
 # Rows of a merchant lie in its partition, but for the shops, which have keys of their own.
 TABLES = tuple(table for table in topics.TABLES if table != topics.SHOPS_TABLE)
@@ -267,7 +267,7 @@ def event_of(record: InputRecord) -> RecordedEvent:
 
 
 def _row(table: str, record: InputRecord) -> dict[str, Any] | None:
-    value = present(table, record)
+    value = upcast(table, record)
     return None if value is None else msgspec.json.decode(value)
 
 

@@ -15,7 +15,7 @@ from billing_stream.audit.replay.replay import Scope, replay
 from billing_stream.audit.replay.replay_report import Report
 from billing_stream.audit.replay.running import run
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.console.progress import progress
 from billing_stream.domain.model import Policy
@@ -62,7 +62,7 @@ class Partitions(click.ParamType):
 
 @click.command(
     "replay",
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "nothing would be otherwise",

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from billing_stream.audit.verify.inputs import Said
+from billing_stream.audit.verify.inputs import ParsedCommand
 from billing_stream.audit.verify.log_records import Place, partition_of
-from billing_stream.audit.verify.model_state import Told
+from billing_stream.audit.verify.model_state import EventContent
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 
@@ -23,7 +23,7 @@ class Input(NamedTuple):
     partition: int
     offset: int
     at: int
-    said: Said
+    said: ParsedCommand
     digest: int = 0
     redriven: str = ""
 
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     correlation: str
     at: int
     positions: dict[str, int]
-    said: Said
+    said: ParsedCommand
 
 
 class Event(NamedTuple):
@@ -59,7 +59,7 @@ class Event(NamedTuple):
     cause: str
     correlation: str
     at: int
-    told: Told
+    told: EventContent
     digest: int
 
     @property
@@ -90,7 +90,7 @@ class DeadLetterFact(NamedTuple):
     digest: int
     at: int
     given_up: bool
-    said: Said | None = None
+    said: ParsedCommand | None = None
 
 
 class Action(NamedTuple):
@@ -137,7 +137,7 @@ class Facts:
         for found in self.inputs.values():
             yield from found
 
-    def said(self) -> Iterator[tuple[Said, Input | None]]:
+    def said(self) -> Iterator[tuple[ParsedCommand, Input | None]]:
         """All commands, of topics and of the journal."""
         for found in self.every_input():
             yield found.said, found

@@ -57,7 +57,7 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_raw = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-class Said(NamedTuple):
+class ParsedCommand(NamedTuple):
     """A command, whatever way it came. What it has no use for is empty."""
 
     command: str
@@ -85,46 +85,46 @@ class Shop(NamedTuple):
     gone: bool = False
 
 
-class Bad(ValueError):
+class InvalidInput(ValueError):
     """The record cannot be understood: it belongs into the dead letters."""
 
 
 def read(
     topic: str, value: bytes | None, timestamp: int, place: str, bytes_max: int
-) -> Said | Shop:
+) -> ParsedCommand | Shop:
     """What a record of `topic` (its name without prefix) says. Raises Bad.
 
     `timestamp` is the record's, in ms since the epoch.
     """
     if value is None:
-        raise Bad("the value is null")
+        raise InvalidInput("the value is null")
     if not TIMESTAMP_MIN <= timestamp <= TIMESTAMP_MAX:
-        raise Bad("the timestamp is not in milliseconds")
+        raise InvalidInput("the timestamp is not in milliseconds")
     if len(value) > bytes_max:
-        raise Bad(f"the value has more than {bytes_max} bytes")
+        raise InvalidInput(f"the value has more than {bytes_max} bytes")
     data = _payload(value)
     if topic == names.PURCHASE_UPDATED:
         status = _text(data, "status", 64)
-        said = Said("update", _uuid(data), place, _text(data, "charge_id"), text=status)
+        said = ParsedCommand("update", _uuid(data), place, _text(data, "charge_id"), text=status)
     elif topic == names.PURCHASE_REFUNDED:
         charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
         amount = _money(data.get("amount"))
-        said = Said("refund", _uuid(data), place, charge, purchase, amount=amount)
+        said = ParsedCommand("refund", _uuid(data), place, charge, purchase, amount=amount)
     elif topic == names.MERCHANT_CREATED:
         platform, domain = _text(data, "platform_name"), _text(data, "domain")
-        said = Said("create", _uuid(data), place, text=domain, platform=platform)
+        said = ParsedCommand("create", _uuid(data), place, text=domain, platform=platform)
     elif topic == names.SHOPS:
         return _shop(data)
     elif topic == names.COMMANDS:
         said = command(data, place)
     else:
-        raise Bad(f"no records of topic {topic!r} are known")
+        raise InvalidInput(f"no records of topic {topic!r} are known")
     if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in said):
-        raise Bad("a field contains a NUL character")
+        raise InvalidInput("a field contains a NUL character")
     return said
 
 
-def command(data: Mapping[str, Any], command_id: str | None = None) -> Said:
+def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCommand:
     """A command of `billing.commands.v1` or of the journal, which has its own id. Raises Bad."""
     name = data.get("command")
     merchant = _uuid(data)
@@ -132,58 +132,58 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> Said:
     source = own if command_id is None else command_id
     if name == "create_merchant":
         platform, domain = _text(data, "platform"), _text(data, "domain")
-        return Said("create", merchant, source, text=domain, platform=platform)
+        return ParsedCommand("create", merchant, source, text=domain, platform=platform)
     if name == "start_trial":
-        return Said("trial", merchant, source, key=_key(data))
+        return ParsedCommand("trial", merchant, source, key=_key(data))
     if name == "reserve_purchase":
         pack, url = _text(data, "pack"), _text(data, "return_url", 2048, default="/")
         platform = _text(data, "platform")
         if platform not in PLATFORMS:
-            raise Bad("the platform is none that is known")
-        return Said(
+            raise InvalidInput("the platform is none that is known")
+        return ParsedCommand(
             "reserve", merchant, source, text=pack, platform=platform, url=url, key=_key(data)
         )
     if name == "attach_charge":
         charge, url = _text(data, "charge_id"), _text(data, "checkout_url", 2048)
-        return Said("attach", merchant, source, charge, _purchase(data), url=url)
+        return ParsedCommand("attach", merchant, source, charge, _purchase(data), url=url)
     if name == "fail_purchase":
         reason = _text(data, "reason")
-        return Said("fail", merchant, source, purchase=_purchase(data), text=reason)
+        return ParsedCommand("fail", merchant, source, purchase=_purchase(data), text=reason)
     if name == "update_charge":
         charge, status = _text(data, "charge_id"), _text(data, "status")
-        return Said("update", merchant, source, charge, text=status)
+        return ParsedCommand("update", merchant, source, charge, text=status)
     if name == "refund_charge":
         charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
         amount = data.get("amount")
         if amount is not None and not (isinstance(amount, str) and _AMOUNT.fullmatch(amount)):
-            raise Bad("the amount is no sum of money")
-        return Said("refund", merchant, source, charge, purchase, amount=amount)
+            raise InvalidInput("the amount is no sum of money")
+        return ParsedCommand("refund", merchant, source, charge, purchase, amount=amount)
     if name == "pass_time":
-        return Said("time", merchant, source)
+        return ParsedCommand("time", merchant, source)
     if name == "adjust_credits":
         key = _key(data)
         if key is None:
-            raise Bad("an adjustment has an idempotency key")
+            raise InvalidInput("an adjustment has an idempotency key")
         reason, credits = _text(data, "reason"), _credits(data)
-        return Said("adjust", merchant, source, text=reason, key=key, number=credits)
+        return ParsedCommand("adjust", merchant, source, text=reason, key=key, number=credits)
     if name == "forget_merchant":
-        return Said("forget", merchant, source)
+        return ParsedCommand("forget", merchant, source)
     if name == "move_clock":
-        return Said("clock", merchant, source, number=_moment(data))
+        return ParsedCommand("clock", merchant, source, number=_moment(data))
     if name == "import_merchant":
         return _import(data, merchant, source)
-    raise Bad(f"no command {name!r} is known")
+    raise InvalidInput(f"no command {name!r} is known")
 
 
-def _import(data: Mapping[str, Any], merchant: str, source: str) -> Said:
+def _import(data: Mapping[str, Any], merchant: str, source: str) -> ParsedCommand:
     platform, domain = (
         "" if data.get(name) is None else _text(data, name) for name in ("platform", "domain")
     )
     try:
         old = read_old(data)
     except ValueError as error:
-        raise Bad(str(error)) from None
-    return Said("import", merchant, source, text=domain, platform=platform, old=old)
+        raise InvalidInput(str(error)) from None
+    return ParsedCommand("import", merchant, source, text=domain, platform=platform, old=old)
 
 
 def _payload(value: bytes) -> Mapping[str, Any]:
@@ -193,10 +193,10 @@ def _payload(value: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError, InvalidOperation):
         return _known_fields(value)
     if not isinstance(whole, dict):
-        raise Bad("not an object")
+        raise InvalidInput("not an object")
     payload = whole if _is_bare(whole, whole.get("data")) else whole["data"]
     if not isinstance(payload, dict):
-        raise Bad("the data are not an object")
+        raise InvalidInput("the data are not an object")
     return payload
 
 
@@ -220,10 +220,10 @@ def _known_fields(value: bytes) -> dict[str, Any]:
         whole = _decode_raw(value)
         payload = whole if _is_bare(whole, _fields(whole.get("data"))) else _fields(whole["data"])
         if payload is None:
-            raise Bad("the data are not an object")
+            raise InvalidInput("the data are not an object")
         return {name: _decode(payload[name]) for name in _KNOWN if name in payload}
     except (ValueError, RecursionError, InvalidOperation) as error:
-        raise Bad(str(error)) from None
+        raise InvalidInput(str(error)) from None
 
 
 def _text(
@@ -231,14 +231,14 @@ def _text(
 ) -> str:
     value = data.get(name, default)
     if not isinstance(value, str) or not least <= len(value) <= longest:
-        raise Bad(f"{name} is not a text of {least} to {longest} characters")
+        raise InvalidInput(f"{name} is not a text of {least} to {longest} characters")
     return value
 
 
 def _uuid(data: Mapping[str, Any], name: str = "merchant_id") -> str:
     value = data.get(name)
     if not isinstance(value, str) or _UUID.fullmatch(value) is None:
-        raise Bad(f"{name} is no uuid")
+        raise InvalidInput(f"{name} is no uuid")
     return value.lower()
 
 
@@ -251,14 +251,14 @@ def _purchase(data: Mapping[str, Any], *, optional: bool = False) -> str:
 def _key(data: Mapping[str, Any]) -> str | None:
     value = data.get("idempotency_key")
     if value is not None and not (isinstance(value, str) and _KEY.fullmatch(value)):
-        raise Bad("the idempotency key is none")
+        raise InvalidInput("the idempotency key is none")
     return value
 
 
 def _credits(data: Mapping[str, Any]) -> int:
     value = data.get("credits")
     if type(value) is not int or not 0 < abs(value) <= ADJUSTMENT_MAX:
-        raise Bad("the credits are no adjustment")
+        raise InvalidInput("the credits are no adjustment")
     return value
 
 
@@ -266,30 +266,30 @@ def _moment(data: Mapping[str, Any]) -> int:
     try:
         return micros_of(msgspec.convert(data.get("to"), _Moment))
     except msgspec.ValidationError:
-        raise Bad("to is no time") from None
+        raise InvalidInput("to is no time") from None
 
 
 def _money(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise Bad("the amount is no sum of money")
+        raise InvalidInput("the amount is no sum of money")
     try:
         amount = Decimal(value)
     except InvalidOperation:
-        raise Bad("the amount is no sum of money") from None
+        raise InvalidInput("the amount is no sum of money") from None
     text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
     if _AMOUNT.fullmatch(text) is None:
-        raise Bad("the amount is no sum of money")
+        raise InvalidInput("the amount is no sum of money")
     return text
 
 
 def _shop(data: Mapping[str, Any]) -> Shop:
     fields = [data.get(name) for name in ("platform", "domain", "merchant_id")]
     if not all(isinstance(field, str) for field in fields):
-        raise Bad("a shop is platform, domain and merchant_id")
+        raise InvalidInput("a shop is platform, domain and merchant_id")
     platform, domain, merchant = map(str, fields)
     gone = data.get("gone", False)
     if not isinstance(gone, bool):
-        raise Bad("a shop is gone or not")
+        raise InvalidInput("a shop is gone or not")
     return Shop(f"{platform}:{domain}".lower(), merchant, gone)

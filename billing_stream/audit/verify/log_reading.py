@@ -21,9 +21,9 @@ from billing_stream.audit.verify.facts import (
     Input,
     ReadViolation,
 )
-from billing_stream.audit.verify.inputs import Bad, Said, Shop
+from billing_stream.audit.verify.inputs import InvalidInput, ParsedCommand, Shop
 from billing_stream.audit.verify.log_records import Place, Record, micros, parse_place, place_text
-from billing_stream.audit.verify.model_state import Rules, Told
+from billing_stream.audit.verify.model_state import Rules, EventContent
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -124,7 +124,7 @@ class Reader:
         try:
             limit = self._rules.record_bytes_max
             said = inputs.read(base, record.value, record.timestamp, place_text(*place), limit)
-        except Bad as error:
+        except InvalidInput as error:
             history.bad[place] = _digest(record.key, record.value, record.headers)
             history.bad_reasons[place] = str(error)
             return
@@ -217,7 +217,7 @@ class Reader:
         self.history.counted["letters"] += 1
         key, raw = _bytes(value["key"]), _bytes(value["value"])
         headers = [(name, _bytes(text)) for name, text in value["headers"]]
-        place, line = redriven.line_of(record, headers)
+        place, line = redriven.root_of(record, headers)
         self.history.lines[place] = line
         if source[2] < 0 or source[0] not in self._bases:
             return
@@ -234,7 +234,7 @@ class Reader:
         )
         self.history.letters.setdefault(source, []).append(letter)
 
-    def _given_up(self, source: Place, value: bytes) -> tuple[bool, Said | None]:
+    def _given_up(self, source: Place, value: bytes) -> tuple[bool, ParsedCommand | None]:
         """Whether it may be what was parked of a webhook, and what it says when sent again."""
         base = self._bases[source[0]]
         try:
@@ -244,7 +244,7 @@ class Reader:
             said = inputs.read(base, value, 0, place_text(*source), self._rules.record_bytes_max)
         except (ValueError, TypeError, RecursionError):
             return False, None
-        if not isinstance(said, Said) or not fields <= _PARKED:
+        if not isinstance(said, ParsedCommand) or not fields <= _PARKED:
             return False, None
         return said.command in ("update", "refund"), said
 
@@ -358,7 +358,7 @@ class Reader:
             self.history.shops[shop] = record.value.decode()
 
 
-def _told(kind: str, data: dict[str, Any]) -> Told:
+def _told(kind: str, data: dict[str, Any]) -> EventContent:
     if kind == "trial.started":
         return kind, "", data["credits"], None, micros(data["ends_at"])
     if kind == "trial.expired":

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 
-from billing_stream.audit.verify.inputs import Said
+from billing_stream.audit.verify.inputs import ParsedCommand
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
@@ -16,8 +16,8 @@ from billing_stream.audit.verify.model_state import (
     PurchaseState,
     Rules,
     State,
-    Told,
-    Waiting,
+    EventContent,
+    EarlyWebhook,
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
 
@@ -27,14 +27,14 @@ class Step:
 
     __slots__ = ("_rules", "changed", "events", "given_up", "now", "refusal", "shops", "state")
 
-    def __init__(self, rules: Rules, before: State, said: Said, at_us: int) -> None:
+    def __init__(self, rules: Rules, before: State, said: ParsedCommand, at_us: int) -> None:
         self._rules = rules
         self.state = before.copy()
         clock = before.clock
         # A merchant's time never goes back.
         self.now = at_us if clock is None or at_us > clock else clock
-        self.events: list[Told] = []
-        self.given_up: list[Waiting] = []
+        self.events: list[EventContent] = []
+        self.given_up: list[EarlyWebhook] = []
         self.shops: list[str] = []
         self.refusal: str | None = None
         self.changed = False
@@ -67,7 +67,7 @@ class Step:
             me.parked = tuple(waiting for waiting in me.parked if waiting.at > limit)
             self.changed = True
 
-    def _move_clock(self, said: Said, at_us: int) -> None:
+    def _move_clock(self, said: ParsedCommand, at_us: int) -> None:
         me, rules = self.state, self._rules
         if not rules.test_clock or said.number > at_us + rules.ahead_us:
             self.refusal = "CLOCK_REFUSED"
@@ -76,7 +76,7 @@ class Step:
         elif said.number > self.now:
             self.now, self.changed = said.number, True
 
-    def _carry_out(self, said: Said) -> None:
+    def _carry_out(self, said: ParsedCommand) -> None:
         command = said.command
         if command == "update":
             self._update(said)
@@ -108,7 +108,7 @@ class Step:
         else:
             self._no_checkout(said)
 
-    def _create(self, said: Said) -> None:
+    def _create(self, said: ParsedCommand) -> None:
         me, shop = self.state, (said.platform.lower(), said.text.lower())
         if me.created is not None and (me.platform, me.domain) == shop:
             return
@@ -123,7 +123,7 @@ class Step:
         self.shops.append(":".join(shop))
         self.changed = True
 
-    def _bring_in(self, said: Said, old: Old) -> None:
+    def _bring_in(self, said: ParsedCommand, old: Old) -> None:
         """What is not known here comes in, once; what happened here stays."""
         me = self.state
         if said.purchase:
@@ -181,7 +181,7 @@ class Step:
         current = [f"{me.platform}:{me.domain}"] if me.domain else []
         return list(dict.fromkeys([*me.former, *current]))
 
-    def _adjust(self, said: Said) -> None:
+    def _adjust(self, said: ParsedCommand) -> None:
         """Once per key, for ever; never below nothing."""
         me = self.state
         name = f"adjustment/{me.merchant}/{said.key}"
@@ -211,7 +211,7 @@ class Step:
                 self._put(purchase, bare)
         self._tell("merchant.forgotten", "")
 
-    def _once(self, said: Said, asked: tuple[str, ...], rule: Callable[[Said], None]) -> None:
+    def _once(self, said: ParsedCommand, asked: tuple[str, ...], rule: Callable[[ParsedCommand], None]) -> None:
         """The first answer to a key is the answer, for a day."""
         me, rules = self.state, self._rules
         if said.key is None:
@@ -233,7 +233,7 @@ class Step:
                 me.keys = {**me.keys, said.key: ((*asked, *answer), self.now)}
                 self.changed = True
 
-    def _answer_again(self, said: Said, asked: tuple[str, ...], kept: tuple[str, ...]) -> None:
+    def _answer_again(self, said: ParsedCommand, asked: tuple[str, ...], kept: tuple[str, ...]) -> None:
         *first_asked, refusal, purchase = kept
         if tuple(first_asked) != asked:
             self.refusal = "IDEMPOTENCY_KEY_REUSED"
@@ -242,7 +242,7 @@ class Step:
         elif said.command == "reserve":
             self._open(self.state.purchases[purchase])
 
-    def _start_trial(self, said: Said) -> None:
+    def _start_trial(self, said: ParsedCommand) -> None:
         me = self.state
         if me.used:
             self.refusal = "TRIAL_ALREADY_USED"
@@ -250,11 +250,11 @@ class Step:
         me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
         self._tell("trial.started", "", self._rules.trial_credits, None, me.ends)
 
-    def _purchase_id(self, said: Said) -> str:
+    def _purchase_id(self, said: ParsedCommand) -> str:
         name = f"purchase/{self.state.merchant}/{said.command_id}"
         return str(uuid.uuid5(NAMESPACE, name)) if said.command == "reserve" else ""
 
-    def _reserve(self, said: Said) -> None:
+    def _reserve(self, said: ParsedCommand) -> None:
         me = self.state
         pack = self._rules.packs.get(said.text)
         if pack is None:
@@ -270,7 +270,7 @@ class Step:
         if bought.no_checkout:
             self.refusal = "PLATFORM_ERROR"
 
-    def _attach(self, said: Said) -> None:
+    def _attach(self, said: ParsedCommand) -> None:
         me, bought = self.state, self.state.purchases[said.purchase]
         url = said.url if me.forgotten is None else None
         if bought.charge is not None:
@@ -291,7 +291,7 @@ class Step:
         for waiting in mine:
             self._settle(purchase, waiting)
 
-    def _no_checkout(self, said: Said) -> None:
+    def _no_checkout(self, said: ParsedCommand) -> None:
         bought = self.state.purchases[said.purchase]
         if bought.charge is not None or bought.no_checkout:
             return
@@ -302,15 +302,15 @@ class Step:
         if pending:
             self._tell("purchase.failed", said.purchase, 0, None, said.text.lower())
 
-    def _update(self, said: Said) -> None:
+    def _update(self, said: ParsedCommand) -> None:
         status = said.text.lower()
         if status != "pending":
             self._hear(said, "complete" if status in PAID else "fail", status, None)
 
-    def _hear(self, said: Said, kind: str, status: str, known: str | None) -> None:
+    def _hear(self, said: ParsedCommand, kind: str, status: str, known: str | None) -> None:
         """A webhook settles the purchase of its charge, or waits for it."""
         me = self.state
-        webhook = Waiting(said.charge, kind, said.amount, status, said.command_id, self.now)
+        webhook = EarlyWebhook(said.charge, kind, said.amount, status, said.command_id, self.now)
         purchase = known or me.charges.get(said.charge)
         if purchase is not None:
             self._settle(purchase, webhook)
@@ -322,7 +322,7 @@ class Step:
             me.parked = (*me.parked, webhook)
             self.changed = True
 
-    def _settle(self, purchase: str, webhook: Waiting) -> None:
+    def _settle(self, purchase: str, webhook: EarlyWebhook) -> None:
         """Paid once, whatever was before; failed only while pending; a refund was paid."""
         me, bought = self.state, self.state.purchases[purchase]
         if webhook.kind == "fail":

@@ -12,7 +12,7 @@ DAY_US = 86_400_000_000
 PAID = ("accepted", "active")
 FORGOTTEN = "forgotten"
 
-Told = tuple[str, str, int, Decimal | None, object]
+EventContent = tuple[str, str, int, Decimal | None, object]
 """An event: kind, purchase or adjustment, credits, amount, and the time, platform or reason."""
 
 
@@ -67,7 +67,7 @@ class AdjustmentState(NamedTuple):
     version: int
 
 
-class Waiting(NamedTuple):
+class EarlyWebhook(NamedTuple):
     """A webhook that came before its charge was known. `kind`: complete, fail or refund."""
 
     charge: str
@@ -98,7 +98,7 @@ class State:
     purchases: dict[str, PurchaseState] = field(default_factory=dict)
     charges: dict[str, str] = field(default_factory=dict)
     pending: tuple[tuple[int, str], ...] = ()
-    parked: tuple[Waiting, ...] = ()
+    parked: tuple[EarlyWebhook, ...] = ()
     keys: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     adjusted: int = 0
     adjustments: dict[str, AdjustmentState] = field(default_factory=dict)

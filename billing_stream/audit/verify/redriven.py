@@ -93,7 +93,7 @@ def _odd(history: History, action: Action) -> str | None:
     return None
 
 
-def line_of(record: Record, headers: list[tuple[str, bytes | None]]) -> tuple[str, str]:
+def root_of(record: Record, headers: list[tuple[str, bytes | None]]) -> tuple[str, str]:
     """The place of a dead letter, and the first letter of its line."""
     place = place_text(record.topic, record.partition, record.offset)
     for name, value in headers:

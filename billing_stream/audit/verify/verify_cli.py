@@ -10,7 +10,7 @@ import click
 from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify as verify_log
 from billing_stream.config.settings import AppEnv, Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.console.progress import progress
 from billing_stream.kafka.client_options import client_options
@@ -21,7 +21,7 @@ EXIT_FAULTS = 1
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": "the log to read",
             "DATABASE_URL": "the projection to hold against it; or none",

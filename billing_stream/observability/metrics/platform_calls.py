@@ -13,7 +13,7 @@ CREATE_CHECKOUT = "create_checkout"
 READ_WEBHOOK = "read_webhook"
 
 
-class Measured:
+class InstrumentedPlatform:
     """A platform as it was, measured. See `platforms.base.Platform`."""
 
     def __init__(self, name: PlatformName, platform: Platform, metrics: WorkerMetrics) -> None:

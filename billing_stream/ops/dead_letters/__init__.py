@@ -6,19 +6,19 @@ transactional id, so that of two who begin at once one is told so; and the lane 
 copy of a letter, however many there are.
 """
 
-from billing_stream.ops.dead_letters.acting import Outcome, discard, redrive
+from billing_stream.ops.dead_letters.acting import ActionResult, discard, redrive
 from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry
 from billing_stream.ops.dead_letters.filters import Filters
-from billing_stream.ops.dead_letters.finding import Found, find, find_one
+from billing_stream.ops.dead_letters.finding import DeadLetterHistory, find, find_one
 
 __all__ = [
     "Cluster",
     "DeadLetterEntry",
     "Filters",
-    "Found",
-    "Outcome",
+    "DeadLetterHistory",
+    "ActionResult",
     "State",
     "discard",
     "find",

@@ -22,7 +22,7 @@ BYTES_AT_ONCE = 4 << 20
 TEXT_MAX = 255
 
 
-class Outcome(Struct, frozen=True):
+class ActionResult(Struct, frozen=True):
     """What became of one letter.
 
     `action` is what stands in the ledger now, None when nothing was done: for a dry run, or
@@ -57,7 +57,7 @@ async def redrive(
     progress: Progress | None = None,
     stop: asyncio.Event | None = None,
     reach: CrashHook = no_crash,
-) -> list[Outcome]:
+) -> list[ActionResult]:
     """Send letters again, each once; those that cannot be are refused, and the rest is sent.
 
     `value` takes the place of the value of a single letter. A letter that was redriven or
@@ -84,7 +84,7 @@ async def discard(
     progress: Progress | None = None,
     stop: asyncio.Event | None = None,
     reach: CrashHook = no_crash,
-) -> list[Outcome]:
+) -> list[ActionResult]:
     """Note that nothing is to be done with letters. They stay where they are. As `redrive`."""
     asked = _Asked(action=State.DISCARDED, by=by, reason=reason)
     return await _act(cluster, letters, asked, dry_run, progress, stop, reach)
@@ -98,11 +98,11 @@ async def _act(
     progress: Progress | None,
     stop: asyncio.Event | None,
     reach: CrashHook,
-) -> list[Outcome]:
+) -> list[ActionResult]:
     if not (0 < len(asked.by) <= TEXT_MAX and 0 < len(asked.reason) <= TEXT_MAX):
         raise ValueError(f"by and reason are texts of 1 to {TEXT_MAX} characters")
     letters = list({letter.place: letter for letter in letters}.values())
-    outcomes: list[Outcome] = []
+    outcomes: list[ActionResult] = []
     async with _ledger(cluster, dry_run, reach) as (ledger, operator):
         for chunk in _chunks(letters):
             if stop is not None and stop.is_set():
@@ -111,7 +111,7 @@ async def _act(
             for letter in chunk:
                 refused, copy = await _plan(cluster, ledger, letter, asked)
                 if refused is not None:
-                    outcomes.append(Outcome(letter, refused=refused))
+                    outcomes.append(ActionResult(letter, refused=refused))
                 else:
                     planned.append((letter, copy))
             outcomes += await _carry_out(planned, asked, operator)
@@ -162,10 +162,10 @@ async def _carry_out(
     planned: Sequence[tuple[DeadLetterEntry, RedriveRecord | None]],
     asked: _Asked,
     operator: Operator | None,
-) -> list[Outcome]:
+) -> list[ActionResult]:
     said = [copy.what if copy is not None else "" for _, copy in planned]
     if operator is None or not planned:
-        return [Outcome(letter, what=what) for (letter, _), what in zip(planned, said, strict=True)]
+        return [ActionResult(letter, what=what) for (letter, _), what in zip(planned, said, strict=True)]
     now = datetime.now(UTC)
     deeds: list[Deed] = [
         (
@@ -185,6 +185,6 @@ async def _carry_out(
     ]
     done = await operator.commit(deeds)
     return [
-        Outcome(letter, action, what=what)
+        ActionResult(letter, action, what=what)
         for (letter, _), action, what in zip(planned, done, said, strict=True)
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, manual
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
 from billing_stream.ops.dead_letters import acting, finding, showing
@@ -32,7 +32,7 @@ SHOWN_MAX = 50
 
 
 @click.group(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "good",
@@ -59,7 +59,7 @@ def dlq() -> None:
 
 @dlq.command(
     "list",
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "listed, also when there are none",
@@ -101,7 +101,7 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
 
 
 @dlq.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "shown",
@@ -123,7 +123,7 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
 def show(letter: str, as_json: bool, value_to: Path | None) -> None:
     """Show one dead letter: all of it, why it is dead, and what was done with it."""
 
-    async def look() -> tuple[finding.Found, list[Any]]:
+    async def look() -> tuple[finding.DeadLetterHistory, list[Any]]:
         found = await finding.find_one(_cluster(), letter)
         return found, await finding.find_next(_cluster(), found)
 
@@ -137,7 +137,7 @@ def show(letter: str, as_json: bool, value_to: Path | None) -> None:
 
 
 @dlq.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "all were sent, or nothing was to be done",
@@ -191,7 +191,7 @@ def redrive(
 
 
 @dlq.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "noted",
@@ -228,14 +228,14 @@ def discard(letters: tuple[str, ...], because: str, **given: Any) -> None:
 
 def _choose(
     names: tuple[str, ...], given: dict[str, Any], state: State | None
-) -> list[finding.Found]:
+) -> list[finding.DeadLetterHistory]:
     filtered = any(given[name] is not None for name in FILTERS)
     if names and (filtered or given["every"]):
         raise click.UsageError("name letters, or say which by options: not both")
     if not names and not filtered and not given["every"]:
         raise click.UsageError("name letters, say which by options, or say --all")
 
-    async def by_name() -> list[finding.Found]:
+    async def by_name() -> list[finding.DeadLetterHistory]:
         return [await finding.find_one(_cluster(), name) for name in names]
 
     if names:
@@ -244,7 +244,7 @@ def _choose(
         return asyncio.run(finding.find(_cluster(), filters_of(given, state), progress=progress))
 
 
-def _agreed(chosen: list[finding.Found], given: dict[str, Any], verb: str) -> bool:
+def _agreed(chosen: list[finding.DeadLetterHistory], given: dict[str, Any], verb: str) -> bool:
     if not chosen:
         click.echo("no dead letter matches")
         return False
@@ -257,12 +257,12 @@ def _agreed(chosen: list[finding.Found], given: dict[str, Any], verb: str) -> bo
 
 
 def _run(
-    act: Any, chosen: list[finding.Found], **options: Any
-) -> tuple[list[acting.Outcome], bool]:
+    act: Any, chosen: list[finding.DeadLetterHistory], **options: Any
+) -> tuple[list[acting.ActionResult], bool]:
     """Act; the first SIGINT or SIGTERM ends it after the transaction that is under way."""
     settings = Settings.from_env()
 
-    async def run() -> tuple[list[acting.Outcome], bool]:
+    async def run() -> tuple[list[acting.ActionResult], bool]:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def end() -> None:
@@ -285,7 +285,7 @@ def _run(
 
 
 def _tell(
-    outcomes: list[acting.Outcome], count: int, stopped: bool, what: str, dry_run: bool
+    outcomes: list[acting.ActionResult], count: int, stopped: bool, what: str, dry_run: bool
 ) -> None:
     left = [outcome for outcome in outcomes if outcome.refused is not None]
     done = len(outcomes) - len(left)

@@ -12,7 +12,7 @@ from billing_stream.records import schemas
 from billing_stream.records.schemas import DeadLetterAction
 
 
-class Found(Struct, frozen=True):
+class DeadLetterHistory(Struct, frozen=True):
     """A letter, what became of it, and what was done with it (oldest first).
 
     `came_of` is the action that sent the record that is dead here: a copy of an earlier letter.
@@ -26,7 +26,7 @@ class Found(Struct, frozen=True):
 
 async def find(
     cluster: Cluster, filters: Filters | None = None, *, progress: Progress | None = None
-) -> list[Found]:
+) -> list[DeadLetterHistory]:
     """All letters that match, by the time at which they became dead letters.
 
     Raises DeadLettersError when they cannot be read, re.error on a wrong `reason`.
@@ -44,7 +44,7 @@ async def find(
     return found
 
 
-async def find_one(cluster: Cluster, name: str) -> Found:
+async def find_one(cluster: Cluster, name: str) -> DeadLetterHistory:
     """The letter at a place. Raises DeadLettersError when there is none, or `name` is no place."""
     try:
         partition, offset = parse_name(cluster, name)
@@ -61,7 +61,7 @@ async def find_one(cluster: Cluster, name: str) -> Found:
     return _found(letter_of(record), await read_ledger(cluster))
 
 
-async def find_next(cluster: Cluster, found: Found) -> list[DeadLetterEntry]:
+async def find_next(cluster: Cluster, found: DeadLetterHistory) -> list[DeadLetterEntry]:
     """Letters of the copies that were sent of this one: those that were bad or refused again."""
     targets = {action.target for action in found.history if action.target is not None}
     if not targets:
@@ -74,8 +74,8 @@ async def find_next(cluster: Cluster, found: Found) -> list[DeadLetterEntry]:
     return following
 
 
-def _found(letter: DeadLetterEntry, ledger: ActionLog) -> Found:
-    return Found(
+def _found(letter: DeadLetterEntry, ledger: ActionLog) -> DeadLetterHistory:
+    return DeadLetterHistory(
         letter,
         ledger.state(letter.place),
         ledger.history(letter.place),

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from billing_stream.ops.dead_letters.acting import Outcome
+from billing_stream.ops.dead_letters.acting import ActionResult
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
-from billing_stream.ops.dead_letters.finding import Found
+from billing_stream.ops.dead_letters.finding import DeadLetterHistory
 from billing_stream.records.schemas import DeadLetterAction
 
 KINDS_MAX = 20
@@ -24,7 +24,7 @@ def short(letter: DeadLetterEntry) -> str:
     return f"{letter.partition}@{letter.offset}"
 
 
-def table(found: Sequence[Found], width: int | None) -> Iterator[str]:
+def table(found: Sequence[DeadLetterHistory], width: int | None) -> Iterator[str]:
     """A line for each; what is left of `width` columns is the reason's."""
     rows = [
         (
@@ -46,7 +46,7 @@ def table(found: Sequence[Found], width: int | None) -> Iterator[str]:
         yield line if width is None or len(line) <= width else line[: width - 3] + "..."
 
 
-def summary(found: Iterable[Found]) -> Iterator[str]:
+def summary(found: Iterable[DeadLetterHistory]) -> Iterator[str]:
     """How many there are, by what became of them and by why they are dead."""
     letters = list(found)
     states = Counter(str(one.state) for one in letters)
@@ -59,7 +59,7 @@ def summary(found: Iterable[Found]) -> Iterator[str]:
         yield f"          and {len(kinds) - KINDS_MAX} more reasons"
 
 
-def whole(found: Found, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
+def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
     """All that is known of one letter."""
     letter, record = found.letter, found.letter.record
     yield f"dead letter  {letter.place}"
@@ -94,7 +94,7 @@ def value_lines(value: bytes | None) -> Iterator[str]:
             yield f"... and {len(value) - DUMP_BYTES_MAX:,} more bytes; --value-to writes all"
 
 
-def as_json(found: Found) -> dict[str, Any]:
+def as_json(found: DeadLetterHistory) -> dict[str, Any]:
     """For other programs; key and value are text, or base64 where they are none."""
     letter, record = found.letter, found.letter.record
     return {
@@ -122,7 +122,7 @@ def as_json(found: Found) -> dict[str, Any]:
     }
 
 
-def outcome_line(outcome: Outcome) -> str:
+def outcome_line(outcome: ActionResult) -> str:
     """What became of a letter, or would."""
     letter = short(outcome.letter)
     if outcome.refused is not None:
@@ -139,7 +139,7 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _history(found: Found, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
+def _history(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
     again = {letter.source: letter for letter in following}
     for action in found.history:
         yield f"history      {_done(action)}"

@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 
 from billing_stream.config.env_file import env_file
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, manual
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.errors import BillingError
 from billing_stream.ops.doctor import (
     broker_checks,
@@ -100,7 +100,7 @@ def _names() -> list[str]:
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "nothing fails; there may be warnings",

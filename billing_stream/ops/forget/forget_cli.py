@@ -11,7 +11,7 @@ import click
 
 from billing_stream.audit.verify.log_source import KafkaSource
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, manual
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.commands import UUID_TEXT
@@ -19,7 +19,7 @@ from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
 from billing_stream.ops.forget import requesting, residual_data
-from billing_stream.ops.forget.requesting import Fate, Outcome
+from billing_stream.ops.forget.requesting import ForgetOutcome, ForgetResult
 from billing_stream.records.topics import Topics
 
 EXIT_NOT_FORGOTTEN = 1
@@ -39,7 +39,7 @@ class Merchant(click.ParamType):
 
 
 @click.command(
-    epilog=manual(
+    epilog=help_epilog(
         environment=SETTINGS,
         exits={
             0: "it is done, or was before",
@@ -101,7 +101,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
     with waiting("waiting for a worker to carry it out"):
         outcome = asyncio.run(asked)
     click.echo(_told(outcome, merchant))
-    if outcome.fate in (Fate.REFUSED, Fate.WAITING):
+    if outcome.fate in (ForgetOutcome.REFUSED, ForgetOutcome.WAITING):
         sys.exit(EXIT_NOT_FORGOTTEN)
     if look:
         with progress() as show:
@@ -110,15 +110,15 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
         _show(found)
 
 
-def _told(outcome: Outcome, merchant: str) -> str:
+def _told(outcome: ForgetResult, merchant: str) -> str:
     match outcome.fate:
-        case Fate.FORGOTTEN:
+        case ForgetOutcome.FORGOTTEN:
             return f"merchant {merchant} is forgotten ({outcome.place})"
-        case Fate.BEFORE:
+        case ForgetOutcome.BEFORE:
             return f"merchant {merchant} was forgotten before: nothing was left to remove"
-        case Fate.REFUSED:
+        case ForgetOutcome.REFUSED:
             return f"refused: {outcome.why} ({outcome.place} is a dead letter)"
-        case Fate.WAITING:
+        case ForgetOutcome.WAITING:
             return (
                 f"not carried out yet: {outcome.place} waits for a worker, which will do it. "
                 "Does one run? The same command again is safe, and tells what came of it"

@@ -20,7 +20,7 @@ from billing_stream.records.topics import Topics
 POLL_MS = 200
 
 
-class Fate(StrEnum):
+class ForgetOutcome(StrEnum):
     """What became of the command."""
 
     FORGOTTEN = "forgotten"
@@ -29,10 +29,10 @@ class Fate(StrEnum):
     WAITING = "waiting"
 
 
-class Outcome(Struct, frozen=True):
+class ForgetResult(Struct, frozen=True):
     """What became of the command, and where it is. `why`, of a refusal, is its dead letter's."""
 
-    fate: Fate
+    fate: ForgetOutcome
     place: str
     why: str = ""
 
@@ -45,7 +45,7 @@ async def forget(
     *,
     seconds_max: float,
     deadline: StartDeadline,
-) -> Outcome:
+) -> ForgetResult:
     """Ask for it, and wait for what comes of it.
 
     `options` are those of an aiokafka client. After `seconds_max` the outcome is WAITING: the
@@ -70,7 +70,7 @@ async def forget(
             async with asyncio.timeout(seconds_max):
                 return await watch.outcome(consumer, options)
         except TimeoutError:
-            return Outcome(Fate.WAITING, watch.place)
+            return ForgetResult(ForgetOutcome.WAITING, watch.place)
     finally:
         await consumer.stop()
 
@@ -110,23 +110,23 @@ class _Watch:
         """Where the command is."""
         return place(self.commands.topic, self.commands.partition, self.offset)
 
-    async def outcome(self, consumer: Any, options: Mapping[str, Any]) -> Outcome:
+    async def outcome(self, consumer: Any, options: Mapping[str, Any]) -> ForgetResult:
         """The outcome, when it is committed."""
         ends: Mapping[TopicPartition, int] | None = None
         while True:
             found = await consumer.getmany(*self.read, timeout_ms=POLL_MS)
             for record in found.get(self.events, ()):
                 if ("cause", self.place.encode()) in record.headers:
-                    return Outcome(Fate.FORGOTTEN, self.place)
+                    return ForgetResult(ForgetOutcome.FORGOTTEN, self.place)
             for record in found.get(self.letters, ()):
                 why = self._refusal(record.value)
                 if why is not None:
-                    return Outcome(Fate.REFUSED, self.place, why)
+                    return ForgetResult(ForgetOutcome.REFUSED, self.place, why)
             if ends is None and self._has_passed(found.get(self.rows, ())):
                 ends = await _ends(options, self.read)
             if ends is not None and await _reached(consumer, ends):
                 # Carried out, and nothing came of it.
-                return Outcome(Fate.BEFORE, self.place)
+                return ForgetResult(ForgetOutcome.BEFORE, self.place)
 
     def _refusal(self, value: bytes) -> str | None:
         letter = msgspec.json.decode(value)

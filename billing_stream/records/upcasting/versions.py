@@ -34,7 +34,7 @@ A table that is not named has the same rows in both.
 _RESERVED = b"\x00"
 
 
-class Changed(Protocol):
+class ChangelogRecord(Protocol):
     """A record of a changelog, as the Kafka client gives it."""
 
     topic: str
@@ -45,7 +45,7 @@ class Changed(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-def present(table: str, record: Changed) -> bytes | None:
+def upcast(table: str, record: ChangelogRecord) -> bytes | None:
     """The value of a changelog record as this program would have written it.
 
     Raises NewerState when a newer program wrote it: what that means is not known here;
@@ -70,7 +70,7 @@ def present(table: str, record: Changed) -> bytes | None:
     return msgspec.json.encode(row)
 
 
-def version_of(record: Changed) -> int:
+def version_of(record: ChangelogRecord) -> int:
     """The version in which a changelog record was written."""
     for name, value in record.headers:
         if name == HEADER:
