@@ -67,26 +67,26 @@ class Batches:
     ) -> None:
         """Add a record; sends the batch that is full."""
         record = {"key": key, "value": value, "timestamp": None, "headers": headers}
-        place = (topic, partition)
-        batch = self._open.get(place)
+        tp = (topic, partition)
+        batch = self._open.get(tp)
         if batch is None:
-            batch = self._open[place] = self._producer.create_batch()
+            batch = self._open[tp] = self._producer.create_batch()
         if batch.append(**record) is None:
-            await self._send(place)
-            batch = self._open[place] = self._producer.create_batch()
+            await self._send(tp)
+            batch = self._open[tp] = self._producer.create_batch()
             batch.append(**record)
 
     async def flush(self) -> None:
         """Send the rest, and wait until the broker has all."""
-        for place in list(self._open):
-            await self._send(place)
+        for tp in list(self._open):
+            await self._send(tp)
         for sent in self._sent:
             await sent
         self._sent.clear()
 
-    async def _send(self, place: tuple[str, int]) -> None:
-        topic, partition = place
-        batch = self._open.pop(place)
+    async def _send(self, tp: tuple[str, int]) -> None:
+        topic, partition = tp
+        batch = self._open.pop(tp)
         self._sent.append(await self._producer.send_batch(batch, topic, partition=partition))
 
 

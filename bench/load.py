@@ -71,7 +71,7 @@ class Load:
             )
             for merchant in self._owner
         ]
-        places = await self.send(names.COMMANDS, reserves)
+        refs = await self.send(names.COMMANDS, reserves)
         attaches = [
             (
                 merchant,
@@ -79,13 +79,13 @@ class Load:
                     {
                         "command": "attach_charge",
                         "merchant_id": merchant,
-                        "purchase_id": derived_id("purchase", merchant, place),
+                        "purchase_id": derived_id("purchase", merchant, ref),
                         "charge_id": charge(number),
                         "checkout_url": "https://pay.example/1",
                     }
                 ),
             )
-            for number, (merchant, place) in enumerate(zip(self._owner, places, strict=True))
+            for number, (merchant, ref) in enumerate(zip(self._owner, refs, strict=True))
         ]
         await self.send(names.COMMANDS, attaches)
 
@@ -118,11 +118,11 @@ class Load:
         parts: dict[int, list[int]] = defaultdict(list)
         for index, (merchant, _) in enumerate(records):
             parts[self._partition[merchant]].append(index)
-        places = [""] * len(records)
+        refs = [""] * len(records)
         await asyncio.gather(
-            *(self._send_part(name, p, i, records, places) for p, i in parts.items())
+            *(self._send_part(name, p, i, records, refs) for p, i in parts.items())
         )
-        return places
+        return refs
 
     async def _send_part(
         self, topic: str, partition: int, indices: list[int], records: list[Record], out: list[str]

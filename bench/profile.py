@@ -46,8 +46,8 @@ def measure(records: int) -> dict[str, float]:
         for n, m in ((n, merchants[n % len(merchants)]) for n in range(records))
     ]
     found = {"decode and validate": _time(lambda: [_decode(r) for r in inputs], records)}
-    said = [_decode(record) for record in inputs]
-    found["decide (on staged rows)"] = _time(lambda: _decide(processor, said), records)
+    payload = [_decode(record) for record in inputs]
+    found["decide (on staged rows)"] = _time(lambda: _decide(processor, payload), records)
     stages = []
 
     def whole() -> None:
@@ -80,13 +80,13 @@ def _webhook(number: int, merchant: str) -> bytes:
 
 
 def _decode(record: _Record) -> Any:
-    return schemas.decode(names.PURCHASE_UPDATED, record, 262_144).said
+    return schemas.decode(names.PURCHASE_UPDATED, record, 262_144).payload
 
 
-def _decide(processor: BillingProcessor, said: list[Any]) -> None:
-    for start in range(0, len(said), PER_COMMIT):
+def _decide(processor: BillingProcessor, payload: list[Any]) -> None:
+    for start in range(0, len(payload), PER_COMMIT):
         rows = StagedRows(processor.rows)
-        for command in said[start : start + PER_COMMIT]:
+        for command in payload[start : start + PER_COMMIT]:
             state = State.of(processor.policy, rows, command.merchant_id)
             rows.add(decide(state, command, NOW))
 

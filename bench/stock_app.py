@@ -64,7 +64,7 @@ def build() -> faust.App:
             async for event in stream.events():
                 record = _Record(event.message)
                 incoming = schemas.decode(base, record, 262_144)
-                command: Any = incoming.said
+                command: Any = incoming.payload
                 staged = StagedRows(rows)
                 decision = decide(
                     State.of(policy, staged, command.merchant_id),

@@ -63,13 +63,13 @@ def build(settings: Settings, reachable: ClientOptions | None = None) -> Billing
     topics = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
     group = settings.topic_prefix + settings.app_id
-    reach = crash_at(settings.crash_at) if settings.crash_at else no_crash
+    crash_hook = crash_at(settings.crash_at) if settings.crash_at else no_crash
     log = KafkaLog(
         options,
         app_id=group,
         changelogs={table: topics.changelog(table) for table in names.TABLES},
         written=partial(topics.written_by, partitions=settings.partitions),
-        reach=reach,
+        crash_hook=crash_hook,
         start_seconds=settings.start_deadline.total_seconds(),
     )
     metrics, tracing = WorkerMetrics(), new_tracing(settings)
@@ -85,7 +85,7 @@ def build(settings: Settings, reachable: ClientOptions | None = None) -> Billing
             new_stage=None if tracing is None else partial(TracedStage, tracing=tracing),
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
-        reach=reach,
+        crash_hook=crash_hook,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
         lease=lease,
         observer=TransactionMetrics(metrics, topics),

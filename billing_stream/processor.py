@@ -16,6 +16,7 @@ from billing_stream.engine.partition_processor import ChangelogRows, Outgoing, R
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import BillingError, InvalidRecord
 from billing_stream.records import schemas, topics
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import WRITTEN
@@ -118,7 +119,7 @@ class BillingStage:
         self._processor = processor
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
-        self._foreseen = Prefetch(processor.store) if processor.store.prefetch_pays else None
+        self._prefetch = Prefetch(processor.store) if processor.store.prefetch_pays else None
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
@@ -141,9 +142,9 @@ class BillingStage:
 
     def prefetch(self, topic: str, records: Sequence[InputRecord]) -> None:
         """Decode ahead, where it pays to fetch the rows of many records at once."""
-        if self._foreseen is not None:
+        if self._prefetch is not None:
             processor = self._processor
-            self._foreseen.add(topic, processor.bases[topic], records, processor.max_record_bytes)
+            self._prefetch.add(topic, processor.bases[topic], records, processor.max_record_bytes)
 
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
@@ -154,39 +155,39 @@ class BillingStage:
             # rocksdict raises Exception itself when it cannot read.
             if isinstance(error, FATAL) or type(error) is Exception:
                 raise
-            place = schemas.place(record.topic, record.partition, record.offset)
-            logger.exception("a rule failed on %s, now a dead letter", place)
+            ref = str(RecordRef.of(record))
+            logger.exception("a rule failed on %s, now a dead letter", ref)
             self._divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
             return False
 
     def _add_record(self, topic: str, record: InputRecord) -> bool:
         base = self._processor.bases[topic]
         try:
-            incoming = self._foreseen.take(topic, record) if self._foreseen else None
-            if incoming is None:
-                incoming = schemas.decode(base, record, self._processor.max_record_bytes)
+            decoded = self._prefetch.take(topic, record) if self._prefetch else None
+            if decoded is None:
+                decoded = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
             self._divert(record, NOT_UNDERSTOOD, str(error))
             return False
-        said = incoming.said
-        if isinstance(said, ShopRegistered):
-            self._add_shop(said)
+        command = decoded.payload
+        if isinstance(command, ShopRegistered):
+            self._add_shop(command)
             return True
-        if not self._is_ours(said.merchant_id):
-            self._forward(base, record, said.merchant_id)
+        if not self._is_ours(command.merchant_id):
+            self._forward(base, record, command.merchant_id)
             return True
-        if incoming.letter is not None and self._was_redriven(record, incoming.letter):
+        if decoded.redriven_from is not None and self._was_redriven(record, decoded.redriven_from):
             return True
         reply = self._decide(
-            said,
+            command,
             schemas.instant(record.timestamp),
-            incoming.correlation_id,
-            said.command_id,
+            decoded.correlation_id,
+            command.command_id,
         )
         if isinstance(reply, Rejected):
             self._divert(record, reply.code, f"{reply.code}: {reply.message}")
-        elif incoming.letter is not None:
-            self._rows.redriven[incoming.letter] = said.command_id
+        elif decoded.redriven_from is not None:
+            self._rows.redriven[decoded.redriven_from] = command.command_id
         return True
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
@@ -300,7 +301,7 @@ class BillingStage:
 
     def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
         self._forwarded.append(base)
-        came_from = schemas.place(record.topic, record.partition, record.offset)
+        came_from = str(RecordRef.of(record))
         kept = [(k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")]
         topic = base if base != topics.COMMANDS else self._forwarded_before(record)
         headers = [

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream.audit.verify.verifier import verify as verify_log
 from billing_stream.records import topics as names
+from billing_stream.records.record_ref import RecordRef
 from chaos.expected import Expected
 from chaos.stage import Stage
 
@@ -170,7 +171,7 @@ class Audit:
     async def _check_dead_letters(self) -> int:
         topic = self._stage.topics.name(names.DEAD_LETTERS)
         letters = [json.loads(r.value) for r in await read_committed(self._stage, [topic])]
-        found = Counter((x["topic"], x["partition"], x["offset"]) for x in letters)
+        found = Counter(RecordRef(x["topic"], x["partition"], x["offset"]) for x in letters)
         wanted = Counter(dict.fromkeys(self._expected.bad, 1))
         self._wrong("bad records without a dead letter", (wanted - found).elements())
         extra = found - wanted

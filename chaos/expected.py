@@ -8,9 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from billing_stream.records.record_ref import RecordRef
+
 PACKS = {"small": (100, "9.99"), "medium": (500, "39.99"), "large": (1000, "69.99")}
 
-Place = tuple[str, int, int]
+
 """Topic, partition, offset."""
 
 
@@ -64,7 +66,7 @@ class Expected:
     domains: dict[str, str] = field(default_factory=dict)
     trials: set[str] = field(default_factory=set)
     purchases: dict[str, PurchaseState] = field(default_factory=dict)
-    bad: set[Place] = field(default_factory=set)
+    bad: set[RecordRef] = field(default_factory=set)
     # (merchant, kind of request, key) -> the answer, to the last byte.
     answers: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     # Whose records may or may not be in Kafka: a producer gave up on one.

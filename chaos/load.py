@@ -8,7 +8,8 @@ from typing import Any
 
 from billing_stream.domain.ids import derived_id
 from billing_stream.records import topics as names
-from chaos.expected import PACKS, Place, PurchaseState
+from billing_stream.records.record_ref import RecordRef
+from chaos.expected import PACKS, PurchaseState
 from chaos.sender import Sender, Unsure, domain_of
 from chaos.stage import Stage
 
@@ -80,13 +81,13 @@ class Load:
         self._stage.expected.trials.add(merchant)
         await created
 
-    def _command(self, merchant: str, command: dict[str, Any]) -> "asyncio.Task[Place]":
+    def _command(self, merchant: str, command: dict[str, Any]) -> "asyncio.Task[RecordRef]":
         return self._sender.begin(names.COMMANDS, merchant, {**command, "merchant_id": merchant})
 
     async def _purchase(
-        self, chance: random.Random, merchant: str, pack: str, place: Place
+        self, chance: random.Random, merchant: str, pack: str, ref: RecordRef
     ) -> None:
-        topic, partition, offset = place
+        topic, partition, offset = ref
         purchase = derived_id("purchase", merchant, f"{topic}[{partition}]@{offset}")
         bought = self._stage.expected.purchases[purchase] = PurchaseState(merchant, pack)
         charge = f"gid://shopify/AppPurchaseOneTime/{purchase[:18]}"

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from billing_stream.records import topics as names
-from chaos.expected import Place
+from billing_stream.records.record_ref import RecordRef
 from chaos.sender import Sender, Unsure
 from chaos.stage import Stage
 
@@ -120,7 +120,7 @@ class Probes:
 
     def send(
         self, partitions: frozenset[int], each: int
-    ) -> "tuple[list[asyncio.Task[Place]], list[asyncio.Future[Seen]]]":
+    ) -> "tuple[list[asyncio.Task[RecordRef]], list[asyncio.Future[Seen]]]":
         """Begin to send so many for each partition; the acknowledgements and the events."""
         merchants = [self._merchant_in(p) for _ in range(each) for p in sorted(partitions)]
         seen = [self._follower.trial_of(merchant) for merchant in merchants]
@@ -136,7 +136,7 @@ class Probes:
                 return merchant
 
 
-def _note(task: "asyncio.Task[Place]") -> None:
+def _note(task: "asyncio.Task[RecordRef]") -> None:
     """That it is not sure is noted where it happened."""
     if not task.cancelled():
         error = task.exception()

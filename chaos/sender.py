@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from billing_stream.records import topics as names
-from chaos.expected import Place
+from billing_stream.records.record_ref import RecordRef
 from chaos.stage import Stage
 
 WAIT_SECONDS_MAX = 1_200
@@ -58,26 +58,26 @@ class Sender:
 
     async def send(
         self, topic: str, merchant: str, value: Any, *, key: str = "", partition: int | None = None
-    ) -> Place:
+    ) -> RecordRef:
         """Where the record is, when Kafka has acknowledged it. Raises Unsure."""
         return await self.begin(topic, merchant, value, key=key, partition=partition)
 
     def begin(
         self, topic: str, merchant: str, value: Any, *, key: str = "", partition: int | None = None
-    ) -> "asyncio.Task[Place]":
+    ) -> "asyncio.Task[RecordRef]":
         """As `send`, to be waited for later. Sent in the order of the calls."""
         return asyncio.create_task(self._send(topic, merchant, value, key or merchant, partition))
 
     async def _send(
         self, topic: str, merchant: str, value: Any, key: str, partition: int | None
-    ) -> Place:
+    ) -> RecordRef:
         raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         where = self._stage.partition_of(merchant) if partition is None else partition
         self.waiting += 1
         producer = self._producer
         try:
             sent = await self._queue(producer, topic, raw, key.encode(), where)
-            place = await sent
+            ref = await sent
         except (KafkaError, AssertionError, asyncio.CancelledError) as error:
             self.lost += 1
             self._stage.expected.uncertain.add(merchant)
@@ -88,7 +88,7 @@ class Sender:
         finally:
             self.waiting -= 1
         self.acknowledged += 1
-        return place.topic, place.partition, place.offset
+        return RecordRef.of(ref)
 
     async def _queue(
         self, producer: Any, topic: str, raw: bytes, key: bytes, partition: int
@@ -115,16 +115,16 @@ class Sender:
         command = {"command": "create_merchant", "merchant_id": merchant, "platform": "shopify"}
         await self.send(names.COMMANDS, merchant, {**command, "domain": domain})
 
-    def begin_trial(self, merchant: str) -> "asyncio.Task[Place]":
+    def begin_trial(self, merchant: str) -> "asyncio.Task[RecordRef]":
         """Create the merchant and start its trial, which gives one event."""
         return asyncio.create_task(self._trial(merchant))
 
-    async def _trial(self, merchant: str) -> Place:
+    async def _trial(self, merchant: str) -> RecordRef:
         await self.create_merchant(merchant)
         command = {"command": "start_trial", "merchant_id": merchant}
-        place = await self.send(names.COMMANDS, merchant, command)
+        ref = await self.send(names.COMMANDS, merchant, command)
         self._stage.expected.trials.add(merchant)
-        return place
+        return ref
 
 
 def domain_of(merchant: str) -> str:

@@ -71,7 +71,7 @@ class SoakLoad:
         await sender.start()
         await asyncio.gather(*(sender.begin_trial(merchant) for merchant in self.merchants))
         pack = {"command": "reserve_purchase", "pack": "large", "platform": "shopify"}
-        places = await asyncio.gather(
+        refs = await asyncio.gather(
             *(
                 sender.send(names.COMMANDS, m, {**pack, "merchant_id": m})
                 for m in map(self._owner, range(self._count))
@@ -79,7 +79,7 @@ class SoakLoad:
         )
         attach = {"command": "attach_charge", "checkout_url": "https://pay.example/1"}
         sends = []
-        for number, (topic, partition, offset) in enumerate(places):
+        for number, (topic, partition, offset) in enumerate(refs):
             owner = self._owner(number)
             purchase = derived_id("purchase", owner, f"{topic}[{partition}]@{offset}")
             command = {**attach, "charge_id": f"soak/{number}", "purchase_id": purchase}

@@ -13,11 +13,11 @@ class Redriven(Protocol):
     """Dead letters that were sent again and carried out, with the record that was."""
 
     def get(self, letter: str, /) -> str | None:
-        """The place of the record that carried out this letter, or None."""
+        """The reference of the record that carried out this letter, or None."""
 
-    def __setitem__(self, letter: str, place: str, /) -> None: ...
+    def __setitem__(self, letter: str, ref: str, /) -> None: ...
 
-    def update(self, places: Mapping[str, str], /) -> None:
+    def update(self, refs: Mapping[str, str], /) -> None:
         """Add letters, each with the place of its record."""
 
 

@@ -32,14 +32,14 @@ class Prefetch:
             except InvalidRecord:
                 continue
             self._found[topic, record.offset] = incoming
-            said = incoming.said
-            if isinstance(said, ShopRegistered):
+            payload = incoming.payload
+            if isinstance(payload, ShopRegistered):
                 continue
-            merchants.add(said.merchant_id)
-            charge_id = getattr(said, "charge_id", None)
+            merchants.add(payload.merchant_id)
+            charge_id = getattr(payload, "charge_id", None)
             if charge_id is not None:
-                charges.add(charge_key(said.merchant_id, charge_id))
-            purchase_id = getattr(said, "purchase_id", None)
+                charges.add(charge_key(payload.merchant_id, charge_id))
+            purchase_id = getattr(payload, "purchase_id", None)
             if purchase_id is not None:
                 purchases.add(purchase_id)
         self._store.prefetch(merchants, charges, purchases)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import StoredResponse, Decision
+from billing_stream.domain.outcomes import Decision, StoredResponse
 from billing_stream.tables.committed import CommittedRows
 
 PENDING = PurchaseStatus.PENDING

@@ -14,7 +14,7 @@ from tests.support.world import M1, M2
 
 
 def read(topic: str, value: Any) -> Any:
-    return decode(topic, record(topic, 7, value), 100_000).said
+    return decode(topic, record(topic, 7, value), 100_000).payload
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ def test_the_amount_of_a_refund_is_a_number_or_text_and_stays_exact(
 ) -> None:
     value = {"merchant_id": M1, "charge_id": "c", "amount": amount, "purchase_id": M2.upper()}
 
-    said = read(topics.PURCHASE_REFUNDED, value)
+    payload = read(topics.PURCHASE_REFUNDED, value)
 
-    place = f"{topics.PURCHASE_REFUNDED}[0]@7"
-    assert said == RefundCharge(M1, "c", place, M2.lower(), text)
+    ref = f"{topics.PURCHASE_REFUNDED}[0]@7"
+    assert payload == RefundCharge(M1, "c", ref, M2.lower(), text)
 
 
 @pytest.mark.parametrize("amount", ["NaN", "-1", "1e999999", 1e30, "Infinity", "0.0000001", "x"])
@@ -46,11 +46,11 @@ def test_ids_in_commands_are_read_in_any_letter_case() -> None:
         "reason": "no",
     }
 
-    said = read(topics.COMMANDS, value)
+    payload = read(topics.COMMANDS, value)
 
-    assert isinstance(said, FailPurchase)
-    assert said.purchase_id == "abcdef00-0000-4000-8000-00000000000a"
-    assert said.merchant_id == M1.lower()
+    assert isinstance(payload, FailPurchase)
+    assert payload.purchase_id == "abcdef00-0000-4000-8000-00000000000a"
+    assert payload.merchant_id == M1.lower()
 
 
 def test_a_nul_character_is_a_dead_letter_but_its_escape_as_text_is_not() -> None:

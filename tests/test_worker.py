@@ -139,9 +139,9 @@ async def test_bad_records_are_diverted_and_the_good_ones_beside_them_processed(
         letters = await found.audit.dead_letters()
         assert found.worker.running
 
-    places = {(x["topic"].removeprefix(prefix), x["partition"], x["offset"]) for x in letters}
+    refs = {(x["topic"].removeprefix(prefix), x["partition"], x["offset"]) for x in letters}
     mine = partition_of(M1, PARTITIONS)
-    assert places == {
+    assert refs == {
         *((names.PURCHASE_UPDATED, mine, offset) for offset in range(len(bad))),
         (names.COMMANDS, partition_of(M2, PARTITIONS), 0),
     }

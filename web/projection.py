@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Instant
-from billing_stream.records.schemas import parse_place
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.pagination import Page
 
@@ -181,6 +181,6 @@ def _cause(text: str | None) -> CauseBody:
     (17, 'timer')
     """
     try:
-        return CauseBody(None, *parse_place(text or ""))
+        return CauseBody(None, *RecordRef.parse(text or ""))
     except ValueError:
         return CauseBody(origin=text)

@@ -105,7 +105,9 @@ def register(
     if platforms is None:
         platforms = new_platforms(settings, partial(internal_headers, internal_secret))
     has_local = any(isinstance(platform, Local) for platform in platforms.values())
-    platforms = {name: InstrumentedPlatform(name, each, metrics) for name, each in platforms.items()}
+    platforms = {
+        name: InstrumentedPlatform(name, each, metrics) for name, each in platforms.items()
+    }
     changelog = topics.changelog(names.BILLING_RECORDS)
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)

@@ -18,7 +18,7 @@ from quixstreams.state.memory import MemoryStore  # type: ignore[import-not-foun
 from quixstreams.state.rocksdb import RocksDBOptions  # type: ignore[import-not-found]
 
 from bench.peers import work
-from bench.peers.work import Place
+from bench.peers.work import PeerSetting
 from billing_stream.domain.model import Instant, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision
 from billing_stream.records import schemas
@@ -132,18 +132,18 @@ class _EventBytes(Serializer):  # type: ignore[misc]
         return value[1]
 
 
-def build(place: Place) -> Application:
+def build(peer_setting: PeerSetting) -> Application:
     """The application, with its settings."""
-    options = place.options
+    options = peer_setting.options
     app = Application(
-        broker_address=place.kafka,
-        consumer_group=f"{place.topics.prefix}quix",
+        broker_address=peer_setting.kafka,
+        consumer_group=f"{peer_setting.topics.prefix}quix",
         processing_guarantee=options["QUIX_GUARANTEE"],
         commit_interval=float(options["QUIX_COMMIT_INTERVAL"]),
         commit_every=int(options["QUIX_COMMIT_EVERY"]),
         auto_offset_reset="earliest",
         auto_create_topics=True,
-        state_dir=f"{place.folder}-quix",
+        state_dir=f"{peer_setting.folder}-quix",
         loglevel="ERROR",
         consumer_poll_timeout=0.005,
         consumer_extra_config={
@@ -164,10 +164,10 @@ def build(place: Place) -> Application:
         },
         rocksdb_options=RocksDBOptions(compression_type="none", write_buffer_size=64 << 20),
     )
-    given = app.topic(place.input, key_deserializer="bytes", value_deserializer="bytes")
+    given = app.topic(peer_setting.input, key_deserializer="bytes", value_deserializer="bytes")
     taken = {
         kind: app.topic(name, key_serializer="bytes", value_serializer=_EventBytes())
-        for kind, name in place.event_topics.items()
+        for kind, name in peer_setting.event_topics.items()
     }
     sdf = app.dataframe(given)
     if options["QUIX_STORE"] == "memory":
@@ -179,4 +179,4 @@ def build(place: Place) -> Application:
 
 if __name__ == "__main__":
     work.configure_gc()
-    build(Place.of_environment()).run()
+    build(PeerSetting.of_environment()).run()

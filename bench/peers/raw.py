@@ -17,7 +17,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers import work
-from bench.peers.work import Place, PlainRows
+from bench.peers.work import PeerSetting, PlainRows
 from billing_stream.engine.log import POSITION_PREFIX, position_key
 from billing_stream.records import schemas
 from billing_stream.records import topics as names
@@ -54,11 +54,11 @@ class _Webhook(msgspec.Struct, gc=False):
 class Copy:
     """Parses a webhook, and writes records of the real sizes with hardly a thought."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, peer_setting: PeerSetting) -> None:
         self._decode = msgspec.json.Decoder(_Webhook).decode
-        self._merchants = place.topics.changelog(names.BILLING_RECORDS)
-        self._purchases = place.topics.changelog(names.CREDIT_PURCHASES)
-        self._events = place.event_topics["credits.purchased"]
+        self._merchants = peer_setting.topics.changelog(names.BILLING_RECORDS)
+        self._purchases = peer_setting.topics.changelog(names.CREDIT_PURCHASES)
+        self._events = peer_setting.event_topics["credits.purchased"]
         # What our worker writes has these sizes; the event has 380 bytes.
         self._merchant_row = b"m" * 321
         self._purchase_row = b"p" * 415
@@ -84,10 +84,10 @@ class Copy:
 class Decide:
     """The same work as ours; each changed row is written once, as ours does."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, peer_setting: PeerSetting) -> None:
         self._rows = PlainRows()
-        self._topics = place.topics
-        self._event_topics = place.event_topics
+        self._topics = peer_setting.topics
+        self._event_topics = peer_setting.event_topics
 
     def restore(self, table: str, key: bytes, value: bytes) -> None:
         """Take a row of a changelog."""
@@ -110,8 +110,8 @@ class Decide:
             merchants[merchant.merchant_id] = merchant
             for purchase in decision.purchases:
                 purchases[purchase.id] = purchase
-            said: Any = incoming.said
-            cause = ("cause", said.command_id.encode())
+            payload: Any = incoming.payload
+            cause = ("cause", payload.command_id.encode())
             key = merchant.merchant_id.encode()
             sequence = merchant.sequence - len(decision.events)
             for kind, value in work.events_of(decision, incoming):
@@ -129,19 +129,19 @@ class Decide:
 class Loop:
     """Consume a batch, transform it, commit it."""
 
-    def __init__(self, place: Place, transform: Transform) -> None:
-        self._place = place
+    def __init__(self, peer_setting: PeerSetting, transform: Transform) -> None:
+        self._place = peer_setting
         self._transform = transform
-        self._positions_topic = place.topics.changelog(names.BILLING_RECORDS)
+        self._positions_topic = peer_setting.topics.changelog(names.BILLING_RECORDS)
 
     async def run(self) -> None:
         """For ever."""
-        place = self._place
-        count = int(place.options["RAW_PRODUCERS"])
+        peer_setting = self._place
+        count = int(peer_setting.options["RAW_PRODUCERS"])
         producers = [
             AIOKafkaProducer(
-                bootstrap_servers=place.kafka,
-                transactional_id=f"{place.topics.prefix}raw-{turn}",
+                bootstrap_servers=peer_setting.kafka,
+                transactional_id=f"{peer_setting.topics.prefix}raw-{turn}",
                 max_batch_size=BATCH_BYTES_MAX,
                 max_request_size=8 << 20,
                 retry_backoff_ms=10,
@@ -151,13 +151,13 @@ class Loop:
         ]
         await asyncio.gather(*(producer.start() for producer in producers))
         consumer = await self._consumer()
-        tps = [TopicPartition(place.input, p) for p in range(place.partitions)]
+        tps = [TopicPartition(peer_setting.input, p) for p in range(peer_setting.partitions)]
         positions = await self._restore(consumer)
         consumer.assign(tps)
         for tp in tps:
             consumer.seek(tp, positions.get(tp.partition, 0))
         work.configure_gc()
-        most, turn = int(place.options["RAW_BATCH"]), 0
+        most, turn = int(peer_setting.options["RAW_BATCH"]), 0
         ends: list[asyncio.Task[None] | None] = [None] * count
         while True:
             read = await consumer.getmany(timeout_ms=100, max_records=most)
@@ -236,8 +236,10 @@ async def _end(
 
 async def main() -> None:
     """Run the variant that was asked for."""
-    place = Place.of_environment()
-    await Loop(place, Decide(place) if "decide" in sys.argv[1:] else Copy(place)).run()
+    peer_setting = PeerSetting.of_environment()
+    await Loop(
+        peer_setting, Decide(peer_setting) if "decide" in sys.argv[1:] else Copy(peer_setting)
+    ).run()
 
 
 if __name__ == "__main__":

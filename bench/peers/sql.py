@@ -19,7 +19,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers import work
-from bench.peers.work import Place, PlainRows
+from bench.peers.work import PeerSetting, PlainRows
 from billing_stream.domain.commands import AttachCharge, UpdateCharge
 from billing_stream.records import schemas
 from billing_stream.tables import codecs
@@ -76,20 +76,20 @@ class Batch:
 class Service:
     """Reads, hands records out by merchant, and commits offsets."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._topics = place.event_topics
+    def __init__(self, peer_setting: PeerSetting) -> None:
+        self._place = peer_setting
+        self._topics = peer_setting.event_topics
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=place.kafka,
+            bootstrap_servers=peer_setting.kafka,
             acks="all",
             enable_idempotence=True,
             linger_ms=5,
             max_batch_size=1 << 19,
         )
         self._consumer = AIOKafkaConsumer(
-            place.input,
-            bootstrap_servers=place.kafka,
-            group_id=f"{place.topics.prefix}sql",
+            peer_setting.input,
+            bootstrap_servers=peer_setting.kafka,
+            group_id=f"{peer_setting.topics.prefix}sql",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             fetch_max_wait_ms=10,
@@ -148,10 +148,10 @@ class Service:
         self, connection: asyncpg.Connection, record: Any
     ) -> list[tuple[str, bytes]]:
         incoming = work.read(record)
-        said: Any = incoming.said
+        payload: Any = incoming.payload
         now = schemas.instant(record.timestamp)
         async with connection.transaction():
-            rows = await self._fetch(connection, said, now)
+            rows = await self._fetch(connection, payload, now)
             decision = work.carry_out(rows, incoming, now)
             merchant = decision.merchant
             if merchant is None:
@@ -173,13 +173,13 @@ class Service:
         return work.events_of(decision, incoming)
 
     @staticmethod
-    async def _fetch(connection: asyncpg.Connection, said: Any, now: datetime) -> PlainRows:
+    async def _fetch(connection: asyncpg.Connection, payload: Any, now: datetime) -> PlainRows:
         rows = PlainRows()
-        merchant_id = said.merchant_id
-        if isinstance(said, UpdateCharge):
-            found = await connection.fetchrow(BY_CHARGE, merchant_id, said.charge_id)
+        merchant_id = payload.merchant_id
+        if isinstance(payload, UpdateCharge):
+            found = await connection.fetchrow(BY_CHARGE, merchant_id, payload.charge_id)
         else:
-            of = said.purchase_id if isinstance(said, AttachCharge) else ""
+            of = payload.purchase_id if isinstance(payload, AttachCharge) else ""
             found = await connection.fetchrow(BY_ID, merchant_id, of)
         if found is None:
             return rows
@@ -197,7 +197,7 @@ class Service:
 
 async def main() -> None:
     """Run the service."""
-    await Service(Place.of_environment()).run()
+    await Service(PeerSetting.of_environment()).run()
 
 
 if __name__ == "__main__":

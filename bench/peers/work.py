@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import StoredResponse, Decision
+from billing_stream.domain.outcomes import Decision, StoredResponse
 from billing_stream.domain.state import Rows, State
 from billing_stream.records import schemas
 from billing_stream.records import topics as names
@@ -28,7 +28,7 @@ EVENT_TYPES = {kind: names.event_type(kind) for kind in names.EVENT_TYPES}
 IS_COMMAND = b'{"command"'
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class PeerSetting(Struct, frozen=True, kw_only=True):
     """Where a peer runs: the broker, the topics, a folder; from the environment of a worker."""
 
     kafka: str
@@ -38,7 +38,7 @@ class Place(Struct, frozen=True, kw_only=True):
     options: Mapping[str, str]
 
     @classmethod
-    def of_environment(cls) -> "Place":
+    def of_environment(cls) -> "PeerSetting":
         """As `bench.setting.Setting.environment` says."""
         env = os.environ
         return cls(
@@ -76,7 +76,7 @@ def read(record: schemas.InputRecord) -> schemas.DecodedRecord:
 
 def carry_out(rows: Writable, incoming: schemas.DecodedRecord, now: datetime) -> Decision:
     """Decide, and let the rows take the changes."""
-    command: Any = incoming.said
+    command: Any = incoming.payload
     decision = decide(State.of(POLICY, rows, command.merchant_id), command, now)
     if decision.merchant is not None:
         rows.add(decision)

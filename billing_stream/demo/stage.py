@@ -167,7 +167,7 @@ class Stream:
         await asyncio.gather(self._producer.stop(), self._consumer.stop(), return_exceptions=True)
 
     async def send(self, topic: str, merchant_id: str, value: Mapping[str, Any] | bytes) -> str:
-        """Send one record, keyed by merchant; its place, topic[partition]@offset."""
+        """Send one record, keyed by merchant; its reference, topic[partition]@offset."""
         raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         partition = partition_of(merchant_id, PARTITIONS)
         sent = await self._producer.send_and_wait(

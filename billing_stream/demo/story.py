@@ -174,15 +174,15 @@ class Story:
         return dict(answer)
 
     async def command(self, merchant: str, **fields: str) -> str:
-        """Send a command, as another system does; its place."""
+        """Send a command, as another system does; its reference."""
         return await self.stream.send(names.COMMANDS, merchant, {**fields, "merchant_id": merchant})
 
     async def reserve(self, merchant: str, pack: str) -> str:
-        """Open a purchase; its id, which is derived from the place of the command."""
-        place = await self.command(
+        """Open a purchase; its id, which is derived from the reference of the command."""
+        ref = await self.command(
             merchant, command="reserve_purchase", pack=pack, platform="shopify"
         )
-        return derived_id("purchase", merchant, place)
+        return derived_id("purchase", merchant, ref)
 
     async def attach(self, merchant: str, purchase: str, charge: str) -> None:
         """Tie a platform's charge to a purchase."""
@@ -243,8 +243,8 @@ class Story:
 def line(topic: str, value: dict[str, Any]) -> str:
     """An event or a dead letter in one line."""
     if topic == names.DEAD_LETTERS:
-        place = f"{value['topic']}[{value['partition']}]@{value['offset']}"
-        return f"{topic}: {place}: {value['reason']}"
+        ref = f"{value['topic']}[{value['partition']}]@{value['offset']}"
+        return f"{topic}: {ref}: {value['reason']}"
     data = {k: v for k, v in value["data"].items() if k not in ("merchant_id", "purchase_id")}
     who = NAMES.get(value["data"]["merchant_id"], "?")
     return f"{topic}: {who} {' '.join(f'{k}={v}' for k, v in data.items())}"

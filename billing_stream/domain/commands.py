@@ -1,6 +1,6 @@
 """What can be asked of the domain. Commands are verbs; each names its merchant.
 
-`command_id` is unique to the one asking: the record's place, or the request's own id.
+`command_id` is unique to the one asking: the record's reference, or the request's own id.
 """
 
 from typing import Annotated, Literal

@@ -63,9 +63,11 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
         case AdvanceTime():
             return Done()
         case StartTrial():
-            return merchants.gone(draft) or idempotency.once(draft, command, trials.start)
+            return merchants.gone(draft) or idempotency.idempotent(draft, command, trials.start)
         case ReservePurchase():
-            return merchants.gone(draft) or idempotency.once(draft, command, purchases.reserve)
+            return merchants.gone(draft) or idempotency.idempotent(
+                draft, command, purchases.reserve
+            )
         case AttachCharge():
             return merchants.unknown(draft) or _attach(draft, command)
         case FailPurchase():
@@ -85,5 +87,5 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
 def _attach(draft: Draft, command: AttachCharge) -> Reply:
     reply = purchases.attach(draft, command)
     if isinstance(reply, PurchaseOpened):
-        webhooks.claim(draft, command.purchase_id, command.charge_id)
+        webhooks.apply_parked(draft, command.purchase_id, command.charge_id)
     return reply

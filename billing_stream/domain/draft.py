@@ -13,12 +13,12 @@ from billing_stream.domain.model import (
     PurchaseStatus,
 )
 from billing_stream.domain.outcomes import (
-    StoredResponse,
     Decision,
     Event,
     EventData,
     Reply,
     ShopRegistered,
+    StoredResponse,
     UnmatchedWebhook,
 )
 from billing_stream.domain.state import State

@@ -7,11 +7,11 @@ from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import fingerprint
 from billing_stream.domain.outcomes import (
-    StoredResponse,
     ErrorCode,
     PurchaseOpened,
     Rejected,
     Reply,
+    StoredResponse,
 )
 from billing_stream.domain.purchases import opening
 
@@ -21,7 +21,7 @@ Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 NOT_KEPT = frozenset({ErrorCode.INVALID_PACK})
 
 
-def once(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Reply]) -> Reply:
+def idempotent(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Reply]) -> Reply:
     """The stored answer to the command's key, or else the rule's answer, now stored.
 
     Refuses the key with other parameters, and more keys at once than are kept.

@@ -100,7 +100,7 @@ def _bring_purchase(draft: Draft, old: OldPurchase, attached: set[str]) -> None:
     draft.put(brought)
     if charge is not None:
         attached.add(charge)
-        webhooks.claim(draft, brought.id, charge)
+        webhooks.apply_parked(draft, brought.id, charge)
 
 
 def _new(draft: Draft, old: OldPurchase, status: PurchaseStatus) -> Purchase:

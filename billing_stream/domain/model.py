@@ -43,7 +43,7 @@ class ParkedKind(StrEnum):
 class ParkedWebhook(Struct, frozen=True, gc=False):
     """A webhook that came before its charge was known.
 
-    `source` is its place, `topic[partition]@offset`; `at` is when it was parked. `amount` is
+    `source` is its reference, `topic[partition]@offset`; `at` is when it was parked. `amount` is
     that of a refund, None for the whole; `purchase_id` is the purchase that a refund named.
     """
 

@@ -40,7 +40,7 @@ def refund(draft: Draft, command: RefundCharge) -> Reply:
     return Done()
 
 
-def claim(draft: Draft, purchase_id: str, charge_id: str) -> None:
+def apply_parked(draft: Draft, purchase_id: str, charge_id: str) -> None:
     """Apply what was parked for a charge, in the order it came."""
     waiting = draft.merchant.parked
     mine = [parked for parked in waiting if parked.charge_id == charge_id]

@@ -35,7 +35,7 @@ def crash_at(text: str) -> CrashHook:
     name, _, times = text.partition(":")
     wanted, left = CrashPoint(name), int(times or 0)
 
-    def reach(point: CrashPoint) -> None:
+    def crash_hook(point: CrashPoint) -> None:
         nonlocal left
         if point is not wanted:
             return
@@ -43,4 +43,4 @@ def crash_at(text: str) -> CrashHook:
             os._exit(EXIT_CRASHED)
         left -= 1
 
-    return reach
+    return crash_hook

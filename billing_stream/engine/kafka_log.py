@@ -92,10 +92,10 @@ class KafkaWriter:
         self,
         partition: int,
         producers: Sequence[TransactionalProducer],
-        reach: CrashHook = no_crash,
+        crash_hook: CrashHook = no_crash,
     ) -> None:
         self._partition = partition
-        self._reach = reach
+        self._crash_hook = crash_hook
         self._producers = producers
         self._turn = 0
 
@@ -108,7 +108,7 @@ class KafkaWriter:
             await producer.begin_transaction()
             await self._send(producer, records, sent)
             await asyncio.gather(*sent)
-            self._reach(CrashPoint.SENT)
+            self._crash_hook(CrashPoint.SENT)
             await producer.commit_transaction()
         except (KafkaError, IllegalOperation) as error:
             # What ended the transaction can be in a batch; all that follows fails in other words.
@@ -135,10 +135,10 @@ class KafkaWriter:
             group.append(record)
         half = len(groups) // 2
         for number, ((topic, partition), group) in enumerate(groups.items()):
-            if sent and number == half and self._reach is not no_crash:
+            if sent and number == half and self._crash_hook is not no_crash:
                 # Half of it shall be at the broker, and not only on its way.
                 await asyncio.gather(*sent)
-                self._reach(CrashPoint.HALF_SENT)
+                self._crash_hook(CrashPoint.HALF_SENT)
             batch = producer.create_batch()
             for record in group:
                 if not _append(batch, record):
@@ -207,14 +207,14 @@ class KafkaLog:
         app_id: str,
         changelogs: Mapping[str, str],
         written: Written | None = None,
-        reach: CrashHook = no_crash,
+        crash_hook: CrashHook = no_crash,
         start_seconds: float = 60.0,
     ) -> None:
         self._options = options
         self._silent = SilentBrokers(options)
         self._written = written or (lambda p: [(topic, p) for topic in changelogs.values()])
         self._app_id = app_id
-        self._reach = reach
+        self._crash_hook = crash_hook
         self._start_seconds = start_seconds
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.protocol = 0
@@ -257,7 +257,7 @@ class KafkaLog:
             if class_of(error) is ErrorClass.FENCED:
                 raise Fenced(str(error)) from error
             raise
-        return KafkaWriter(partition, producers, self._reach)
+        return KafkaWriter(partition, producers, self._crash_hook)
 
     async def _reachable(self, deadline: StartDeadline) -> ClientOptions:
         return await deadline.retry("a broker", lambda: answering(self._options))

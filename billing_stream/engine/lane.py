@@ -91,7 +91,7 @@ class Lane:
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         slots: asyncio.Semaphore | None = None,
-        reach: CrashHook = no_crash,
+        crash_hook: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
@@ -122,10 +122,10 @@ class Lane:
         self._began = 0.0
         self._commit_interval = commit_interval
         self._slots = slots or asyncio.Semaphore(1)
-        self._reach = reach
+        self._crash_hook = crash_hook
         self._observer = observer
         self._poison = Poison(poison or PoisonLimits())
-        self.halted: str | None = None
+        self.stopped_reason: str | None = None
 
     def start(self) -> None:
         """Begin to commit; a lane that has begun goes on."""
@@ -206,7 +206,7 @@ class Lane:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits that can be done, and nothing is being committed."""
-        batches = self._batches and self.halted is None
+        batches = self._batches and self.stopped_reason is None
         return self._idle.is_set() and not batches and not self._requests
 
     @property
@@ -277,12 +277,12 @@ class Lane:
         except TooManyBadRecords as error:
             # Before anything was written: the inputs wait, until someone has looked.
             # Requests and timers go on.
-            self.halted = str(error)
+            self.stopped_reason = str(error)
             logger.critical("partition %s stops: %s", self.partition, error)
         self._idle.set()
 
     def _has_work(self) -> bool:
-        batches = self._batches and self.halted is None
+        batches = self._batches and self.stopped_reason is None
         return bool(batches or self._requests or self._due)
 
     async def _gather_some(self) -> None:
@@ -312,20 +312,20 @@ class Lane:
             # What changes nothing is written too, or a worker that has lost the partition and
             # does not know it yet would answer from old rows.
             records = [Outgoing(self._positions_topic, OWNER_KEY, b"", WRITTEN)]
-        self._reach(CrashPoint.STAGED)
+        self._crash_hook(CrashPoint.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
         self._under_way = batches, waiting
         if records:
             await self._writer.commit(records)
-        self._reach(CrashPoint.COMMITTED)
+        self._crash_hook(CrashPoint.COMMITTED)
         # 4. Apply. Earlier, a reader could see what then was never committed.
         stage.apply()
         self.positions.update(positions)
         self.stats.records += sum(len(batch.records) for batch in batches)
         self.stats.transactions += bool(records)
         self.stats.last_commit = asyncio.get_running_loop().time()
-        self._reach(CrashPoint.APPLIED)
+        self._crash_hook(CrashPoint.APPLIED)
         # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
         for entry, reply in zip(waiting, replies, strict=True):
             if not entry.answer.done():
@@ -334,17 +334,17 @@ class Lane:
         for batch in batches:
             batch.acknowledge()
         self._under_way = (), ()
-        took = [InputCount(batch.topic, len(batch.records)) for batch in batches]
-        asked = [entry.request for entry in waiting]
+        inputs = [InputCount(batch.topic, len(batch.records)) for batch in batches]
+        requests = [entry.request for entry in waiting]
         seconds = self._time() - self._began
         self._observer.committed(
-            Transaction(self.partition, took, asked, replies, records, stage, seconds)
+            Transaction(self.partition, inputs, requests, replies, records, stage, seconds)
         )
 
     def _take_batches(self) -> list[Batch]:
         taken: list[Batch] = []
         count = 0
-        if self.halted is not None:
+        if self.stopped_reason is not None:
             return taken
         while self._batches and count < RECORDS_PER_COMMIT_MAX:
             batch = self._batches.popleft()

@@ -85,7 +85,7 @@ class Lanes(Mapping[int, Lane]):
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         commits_at_once: int = COMMITS_AT_ONCE,
         on_failure: Die = die,
-        reach: CrashHook = no_crash,
+        crash_hook: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
         lease: Lease | None = None,
         observer: Observer = NO_OBSERVER,
@@ -96,7 +96,7 @@ class Lanes(Mapping[int, Lane]):
         self._clock = clock
         self._commit_interval = commit_interval
         self._on_failure = on_failure
-        self._reach = reach
+        self._crash_hook = crash_hook
         self._poison = poison
         self._lease = lease
         self._observer = observer
@@ -233,7 +233,7 @@ class Lanes(Mapping[int, Lane]):
             async with asyncio.TaskGroup() as group:
                 for partition in wanted:
                     group.create_task(self._fence(partition, writers))
-            self._reach(CrashPoint.FENCED)
+            self._crash_hook(CrashPoint.FENCED)
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
@@ -253,7 +253,7 @@ class Lanes(Mapping[int, Lane]):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
 
             count = await self._log.restore(wanted, on_rows, self._prefetch)
-            self._reach(CrashPoint.RECOVERING)
+            self._crash_hook(CrashPoint.RECOVERING)
             for processor in processors.values():
                 processor.restored()
             # Rows live long: the garbage collector need not walk them again and again.
@@ -289,7 +289,7 @@ class Lanes(Mapping[int, Lane]):
 
     def start(self) -> None:
         """Let every lane commit, also one whose start an earlier rebalance came before."""
-        self._reach(CrashPoint.SOUGHT)
+        self._crash_hook(CrashPoint.SOUGHT)
         for lane in self._lanes.values():
             lane.start()
         self._open.set()
@@ -327,7 +327,7 @@ class Lanes(Mapping[int, Lane]):
             clock=self._clock,
             commit_interval=self._commit_interval,
             slots=self._slots,
-            reach=self._reach,
+            crash_hook=self._crash_hook,
             poison=self._poison,
             observer=self._observer,
         )

@@ -26,7 +26,7 @@ class Transaction(Struct, frozen=True, gc=False):
     """
 
     partition: int
-    took: Sequence[InputCount]
+    inputs: Sequence[InputCount]
     requests: Sequence[Request]
     replies: Sequence[Any]
     written: Sequence[Outgoing]

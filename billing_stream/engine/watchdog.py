@@ -95,9 +95,9 @@ class Watchdog:
         found = [] if self.lanes.ready else [NOT_READY]
         found += self._unwritable
         found += [
-            f"partition {partition} stopped: {lane.halted}"
+            f"partition {partition} stopped: {lane.stopped_reason}"
             for partition, lane in self.lanes.items()
-            if lane.halted is not None
+            if lane.stopped_reason is not None
         ]
         found += [
             f"{what} for {watched.seconds:.0f} s"
@@ -117,11 +117,11 @@ class Watchdog:
                     if watched.seconds > self._exit_after and what != NO_ANSWER:
                         self._die(f"{what} for {watched.seconds:.0f} s", None)
                 for partition, lane in self.lanes.items():
-                    if lane.halted is not None:
+                    if lane.stopped_reason is not None:
                         logger.error(
                             "partition %s is stopped: %s",
                             partition,
-                            lane.halted,
+                            lane.stopped_reason,
                             extra={"partition": partition},
                         )
                 await asyncio.sleep(LOOK_SECONDS)
@@ -132,11 +132,11 @@ class Watchdog:
             return {"recovery has not moved": self.lanes.activity}
         marks: dict[str, Hashable] = {}
         for partition, lane in self.lanes.items():
-            if not lane.is_idle and lane.halted is None:
+            if not lane.is_idle and lane.stopped_reason is None:
                 marks[f"partition {partition} has had work waiting"] = lane.stats.last_commit
         for (topic, partition), position in self._behind.items():
             waiting = self.lanes.get(partition)
-            if waiting is not None and waiting.halted is None:
+            if waiting is not None and waiting.stopped_reason is None:
                 mark = (position, waiting.stats.last_commit)
                 marks[f"records of {topic}[{partition}] have not been fetched"] = mark
         if self._ask_behind is not None:

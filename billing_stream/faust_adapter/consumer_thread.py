@@ -207,7 +207,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(asked)
         return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
 
-    async def places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+    async def positions(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
         """Where the client stands in each, and where its records end."""
         found: dict[TP, tuple[int, int]] = await self.call_thread(self._find_places, tps)
         return found

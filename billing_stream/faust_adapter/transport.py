@@ -176,10 +176,10 @@ class EngineConsumer(driver.Consumer):
         if not self._thread_started:
             return {}
         inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
-        places = await self._engine_thread.places(inputs)
-        self.lags = {tp: self._lag(tp, at, end) for tp, (at, end) in places.items()}
+        positions = await self._engine_thread.positions(inputs)
+        self.lags = {tp: self._lag(tp, at, end) for tp, (at, end) in positions.items()}
         self.lags_at = time.time()
-        return {(tp.topic, tp.partition): at for tp, (at, end) in places.items() if at < end}
+        return {(tp.topic, tp.partition): at for tp, (at, end) in positions.items() if at < end}
 
     def _lag(self, tp: TP, at: int, end: int) -> int:
         """Offsets before the end that no transaction has taken, markers among them or not."""

@@ -103,7 +103,7 @@ class Import:
                 self.report.commands += len(block.records)
                 ends = checkpoint.ends(block)
                 if ends is not None:
-                    self._reach(ends)
+                    self._crash_hook(ends)
                     continue
                 while sum(count for count, _ in on_their_way) > RECORDS_ON_THEIR_WAY_MAX:
                     await on_their_way[0][1]
@@ -120,7 +120,7 @@ class Import:
         ends = await sender.send(block.records)
         checkpoint.add(block, ends)
         self.report.sent += len(block.records)
-        self._reach(ends)
+        self._crash_hook(ends)
 
     async def _blocks(self, old: OldDatabase, label: str) -> AsyncIterator[Block]:
         block: Block | None = None
@@ -155,7 +155,7 @@ class Import:
         self.report.expected[RECORDS] += 1
         self.report.expected[PURCHASES] += len(command.purchases)
 
-    def _reach(self, ends: Ends) -> None:
+    def _crash_hook(self, ends: Ends) -> None:
         for partition, end in ends.items():
             self._ends[partition] = max(self._ends.get(partition, 0), end)
 

@@ -85,8 +85,8 @@ class Sender:
                 )
                 for merchant, record in records[start : start + _IN_FLIGHT_MAX]
             ]
-            for place in await asyncio.gather(*sent):
-                ends[place.partition] = max(ends.get(place.partition, 0), place.offset + 1)
+            for sent_to in await asyncio.gather(*sent):
+                ends[sent_to.partition] = max(ends.get(sent_to.partition, 0), sent_to.offset + 1)
         return ends
 
 

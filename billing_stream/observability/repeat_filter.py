@@ -25,12 +25,12 @@ class RepeatFilter(logging.Filter):
         if record.levelno >= logging.CRITICAL:
             return True
         text = "" if record.name.startswith("aiokafka") else record.getMessage()
-        place = (record.pathname, record.lineno, text)
-        reported, kept_back = self._reported.pop(place, (record.created - self._seconds, 0))
+        origin = (record.pathname, record.lineno, text)
+        reported, kept_back = self._reported.pop(origin, (record.created - self._seconds, 0))
         if record.created - reported < self._seconds:
-            self._reported[place] = (reported, kept_back + 1)
+            self._reported[origin] = (reported, kept_back + 1)
             return False
-        self._reported[place] = (record.created, 0)
+        self._reported[origin] = (record.created, 0)
         if len(self._reported) > PLACES_MAX:
             self._reported.popitem(last=False)
         if kept_back:

@@ -23,7 +23,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import PlatformResponse, CredentialsRefused, Http
+from billing_stream.platforms.http import CredentialsRefused, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, same, usable
 from billing_stream.platforms.text import decode
 from billing_stream.platforms.tokens import TokenProvider

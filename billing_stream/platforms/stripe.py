@@ -20,7 +20,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import PlatformResponse, Http
+from billing_stream.platforms.http import Http, PlatformResponse
 from billing_stream.platforms.money import from_minor, to_minor
 from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.text import decode

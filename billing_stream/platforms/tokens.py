@@ -14,7 +14,7 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from billing_stream.errors import PlatformError, SettingsError
-from billing_stream.platforms.http import PlatformResponse, Http
+from billing_stream.platforms.http import Http, PlatformResponse
 from billing_stream.platforms.text import decode
 
 logger = logging.getLogger(__name__)

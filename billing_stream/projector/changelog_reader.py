@@ -14,9 +14,8 @@ from billing_stream.kafka.group_membership import refusal_of, watch_membership
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.projector.projected_records import Record
 from billing_stream.projector.projector_errors import ProjectionError
-from billing_stream.projector.upsert_batch import Place
 
-Records = dict[Place, list[Record]]
+Records = dict[TopicPartition, list[Record]]
 """What was read, by partition, in its order."""
 
 logger = logging.getLogger(__name__)
@@ -36,11 +35,11 @@ class Reader:
         # What ended the membership in the group.
         self._lost: list[BaseException] = []
         # The next offset to be read of each.
-        self.placed: dict[Place, int] = {}
+        self.placed: dict[TopicPartition, int] = {}
         # Where the database stands, as far as we know; kept while it is away.
-        self.stored: dict[Place, int] = {}
+        self.stored: dict[TopicPartition, int] = {}
         # Where the client stands when it gave no record: behind markers, which are none.
-        self._passed: dict[Place, int] = {}
+        self._passed: dict[TopicPartition, int] = {}
 
     @classmethod
     def of_group(
@@ -59,10 +58,10 @@ class Reader:
         return reader
 
     @classmethod
-    def of_all(cls, options: Mapping[str, Any], places: Iterable[Place]) -> "Reader":
+    def of_all(cls, options: Mapping[str, Any], tps: Iterable[TopicPartition]) -> "Reader":
         """Reads all of these partitions, and nobody is asked."""
         consumer = _consumer(options, group_id=None)
-        consumer.assign([TopicPartition(*place) for place in places])
+        consumer.assign([*tps])
         return cls(consumer)
 
     async def start(self) -> None:
@@ -79,32 +78,32 @@ class Reader:
         # Without a broker the group cannot be left; it will notice.
         await finish(self._consumer.stop(), STOP_SECONDS_MAX, "leaving the group")
 
-    def assigned(self) -> set[Place]:
+    def assigned(self) -> set[TopicPartition]:
         """The partitions we read."""
-        return {tuple(tp) for tp in self._consumer.assignment()}
+        return set(self._consumer.assignment())
 
-    def unpositioned(self) -> set[Place]:
+    def unpositioned(self) -> set[TopicPartition]:
         """The partitions we are to read, and do not know from where."""
         return self.assigned() - self.placed.keys()
 
-    def forget(self, places: Iterable[Place] | None = None) -> None:
+    def reset_positions(self, tps: Iterable[TopicPartition] | None = None) -> None:
         """Have these (or all) placed anew before they are read on."""
-        for place in list(self.placed if places is None else places):
-            self.placed.pop(place, None)
-            self._passed.pop(place, None)
+        for tp in list(self.placed if tps is None else tps):
+            self.placed.pop(tp, None)
+            self._passed.pop(tp, None)
 
-    def place(self, positions: Mapping[Place, int]) -> None:
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read on from these positions, which the database has stored."""
-        for place, offset in positions.items():
+        for tp, offset in positions.items():
             try:
-                self._consumer.seek(TopicPartition(*place), offset)
+                self._consumer.seek(tp, offset)
             except IllegalStateError:
                 # Taken from us in the meantime.
                 continue
-            self.placed[place] = self.stored[place] = offset
-            self._passed.pop(place, None)
+            self.placed[tp] = self.stored[tp] = offset
+            self._passed.pop(tp, None)
 
-    async def read(self, records_max: int) -> tuple[Records, dict[Place, int]]:
+    async def read(self, records_max: int) -> tuple[Records, dict[TopicPartition, int]]:
         """Committed records of placed partitions, and the offsets from which they were read.
 
         Nothing when none came in a while. Raises ProjectionError when they come from before those,
@@ -116,7 +115,7 @@ class Reader:
             # Without partitions given, the client would read all.
             await asyncio.sleep(READ_WAIT_MS / 1000)
             return {}, {}
-        wanted = [TopicPartition(*place) for place in self.placed]
+        wanted = list(self.placed)
         try:
             answer = await self._consumer.getmany(
                 *wanted, timeout_ms=READ_WAIT_MS, max_records=records_max
@@ -124,45 +123,45 @@ class Reader:
         except IllegalStateError:
             return {}, {}
         # What a rebalance took from us is read again, from its position.
-        found = {tuple(tp): r for tp, r in answer.items() if r and tuple(tp) in self.placed}
-        begins = {place: self.placed[place] for place in found}
-        for place, records in found.items():
-            if records[0].offset < self.placed[place]:
+        found = {tp: r for tp, r in answer.items() if r and tp in self.placed}
+        begins = {tp: self.placed[tp] for tp in found}
+        for tp, records in found.items():
+            if records[0].offset < self.placed[tp]:
                 # The client begins anew where its offset is none of the log.
-                raise another_log(place)
-            self.placed[place] = records[-1].offset + 1
-        for place in self.placed.keys() - found.keys():
-            await self._note_markers(place)
+                raise another_log(tp)
+            self.placed[tp] = records[-1].offset + 1
+        for tp in self.placed.keys() - found.keys():
+            await self._note_markers(tp)
         return found, begins
 
-    async def _note_markers(self, place: Place) -> None:
+    async def _note_markers(self, tp: TopicPartition) -> None:
         try:
-            self._passed[place] = await self._consumer.position(TopicPartition(*place))
+            self._passed[tp] = await self._consumer.position(tp)
         except IllegalStateError:
-            self._passed.pop(place, None)
+            self._passed.pop(tp, None)
 
-    def lag(self, ends: Mapping[Place, int]) -> dict[Place, int]:
+    def lag(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """How many committed offsets before these ends are not stored, of each partition."""
         found = {}
-        for place, end in ends.items():
-            position = self.stored.get(place, 0)
-            if self.placed.get(place) == position:
-                position = max(position, self._passed.get(place, 0))
-            found[place] = max(0, end - position)
+        for tp, end in ends.items():
+            position = self.stored.get(tp, 0)
+            if self.placed.get(tp) == position:
+                position = max(position, self._passed.get(tp, 0))
+            found[tp] = max(0, end - position)
         return found
 
-    async def ends(self, places: Collection[Place]) -> dict[Place, int]:
+    async def ends(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The ends of partitions, as a reader of committed records sees them.
 
         Raises KafkaError when the broker does not tell.
         """
-        ends = await self._consumer.end_offsets([TopicPartition(*place) for place in places])
-        return {tuple(tp): end for tp, end in ends.items()}
+        ends = await self._consumer.end_offsets(list(tps))
+        return dict(ends)
 
     async def commit_group_offsets(self) -> None:
         """Commit the positions to the group, for tools that show lag; nothing depends on it."""
         assigned = self.assigned()
-        offsets = {TopicPartition(*p): o for p, o in self.stored.items() if p in assigned}
+        offsets = {tp: o for tp, o in self.stored.items() if tp in assigned}
         try:
             if offsets:
                 await self._consumer.commit(offsets)
@@ -170,9 +169,9 @@ class Reader:
             logger.debug("the group was not told the positions: %r", error)
 
 
-def another_log(place: Place) -> ProjectionError:
+def another_log(tp: TopicPartition) -> ProjectionError:
     """The error of positions that the log has not."""
-    topic, partition = place
+    topic, partition = tp
     return ProjectionError(
         f"the tables are further than the log of {topic}[{partition}]: they were made of another "
         "log, or part of it was lost. Make them anew: billing-stream projector rebuild"
@@ -187,11 +186,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Read nothing more of what may be another projector's by now."""
-        self._reader.forget()
+        self._reader.reset_positions()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         """Have all of it placed."""
-        self._reader.forget()
+        self._reader.reset_positions()
         self._reader.stored = {p: o for p, o in self._reader.stored.items() if p in assigned}
 
 

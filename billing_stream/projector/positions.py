@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from billing_stream.projector.projector_errors import PositionsMoved
-from billing_stream.projector.upsert_batch import Place
 
 _ADD = """
 INSERT INTO projection_positions (topic, partition, next_offset)
@@ -24,17 +25,17 @@ WHERE p.topic = reached.topic AND p.partition = reached.partition
 """
 
 
-async def add(connection: Any, places: Collection[Place]) -> None:
+async def add(connection: Any, tps: Collection[TopicPartition]) -> None:
     """Begin at 0 with partitions that have no position yet."""
-    await connection.execute(_ADD, *_columns(places))
+    await connection.execute(_ADD, *_columns(tps))
 
 
-async def load(connection: Any, places: Collection[Place]) -> dict[Place, int]:
+async def load(connection: Any, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
     """The positions of these partitions, those that have one."""
-    return _found(await connection.fetch(_LOAD, *_columns(places)))
+    return _found(await connection.fetch(_LOAD, *_columns(tps)))
 
 
-async def lock(connection: Any, expected: Mapping[Place, int]) -> None:
+async def lock(connection: Any, expected: Mapping[TopicPartition, int]) -> None:
     """Keep all others from writing rows of these partitions until the transaction ends.
 
     Raises PositionsMoved unless they stand where we began: rows written from elsewhere on
@@ -44,14 +45,14 @@ async def lock(connection: Any, expected: Mapping[Place, int]) -> None:
         raise PositionsMoved
 
 
-async def save(connection: Any, reached: Mapping[Place, int]) -> None:
+async def save(connection: Any, reached: Mapping[TopicPartition, int]) -> None:
     """Set the positions, under the lock."""
     await connection.execute(_SAVE, *_columns(reached), list(reached.values()))
 
 
-def _columns(places: Collection[Place]) -> tuple[list[str], list[int]]:
-    return [topic for topic, _ in places], [partition for _, partition in places]
+def _columns(tps: Collection[TopicPartition]) -> tuple[list[str], list[int]]:
+    return [topic for topic, _ in tps], [partition for _, partition in tps]
 
 
-def _found(rows: Any) -> dict[Place, int]:
-    return {(topic, partition): offset for topic, partition, offset in rows}
+def _found(rows: Any) -> dict[TopicPartition, int]:
+    return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from billing_stream.projector import positions
 from billing_stream.projector.changelog_reader import Reader, another_log
 from billing_stream.projector.database import Database, close
@@ -20,7 +22,13 @@ from billing_stream.projector.projector_errors import (
     ProjectionError,
 )
 from billing_stream.projector.projector_metrics import Metrics
-from billing_stream.projector.upsert_batch import Batch, Place, batch_of, ends_of, halves, rejecting
+from billing_stream.projector.upsert_batch import (
+    Batch,
+    batch_of,
+    ends_of,
+    halves,
+    rejecting,
+)
 from billing_stream.projector.writing import write
 
 logger = logging.getLogger(__name__)
@@ -32,7 +40,7 @@ WAIT_SECONDS_MIN = 0.25
 WAIT_SECONDS_MAX = 5.0
 TOLD_SECONDS = 60.0
 
-Read = Mapping[Place, Sequence[Record]]
+Read = Mapping[TopicPartition, Sequence[Record]]
 
 
 def _never() -> bool:
@@ -88,7 +96,7 @@ class Projector:
             raise ProjectionError(f"PostgreSQL does not let us in: {error}") from None
         self._connected_before = True
         # What was in flight may or may not have been written: the positions tell.
-        self._reader.forget()
+        self._reader.reset_positions()
         return connection
 
     async def _project(self, connection: Any, finished: Callable[[], bool]) -> None:
@@ -120,7 +128,7 @@ class Projector:
             await write(connection, batch)
         except PositionsMoved:
             logger.info("%s partitions stand elsewhere now: reading on there", len(batch.begins))
-            self._reader.forget(batch.begins)
+            self._reader.reset_positions(batch.begins)
             return
         except TimeoutError:
             # Too much at once for a database this slow.
@@ -139,8 +147,8 @@ class Projector:
     async def _divide(self, connection: Any, batch: Batch, read: Read, error: Exception) -> None:
         """Find the record that the database does not take, and put it aside."""
         if batch.records == 1:
-            ((place, (record,)),) = read.items()
-            aside = rejecting(record, batch.begins[place], str(error))
+            ((tp, (record,)),) = read.items()
+            aside = rejecting(record, batch.begins[tp], str(error))
             await self._write(connection, aside, {})
             return
         first, second = halves(read)
@@ -159,15 +167,15 @@ class Projector:
             await positions.add(connection, new)
             found = await positions.load(connection, new)
             ends = await reader.ends(found)
-            for place, offset in found.items():
-                if offset > ends[place]:
-                    raise another_log(place)
-            reader.place(found)
+            for tp, offset in found.items():
+                if offset > ends[tp]:
+                    raise another_log(tp)
+            reader.seek(found)
         elif time.monotonic() - self._checked > CHECK_SECONDS:
             self._checked = time.monotonic()
-            known = {place: reader.stored[place] for place in reader.placed}
+            known = {tp: reader.stored[tp] for tp in reader.placed}
             found = await positions.load(connection, known)
-            reader.forget(place for place in known if found.get(place) != known[place])
+            reader.reset_positions(tp for tp in known if found.get(tp) != known[tp])
 
     def _note_up(self) -> None:
         """It took what we wrote, or answered while nothing was to be written."""

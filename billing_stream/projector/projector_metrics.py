@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
+from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from billing_stream.projector.upsert_batch import Batch, Place
+from billing_stream.projector.upsert_batch import Batch
 
 COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -72,7 +73,7 @@ class Metrics:
         for table, rows in batch.rows.items():
             self.rows.labels(table).inc(len(rows))
 
-    def lags(self, lags: Mapping[Place, int], *, complete: bool) -> None:
+    def lags(self, lags: Mapping[TopicPartition, int], *, complete: bool) -> None:
         """The lag of each partition; `complete` when these are all that are ours."""
         self.lag.clear()
         for (topic, partition), lag in lags.items():

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import click
+from aiokafka import TopicPartition
 
 from billing_stream.config.settings import Settings
 from billing_stream.console.progress import progress
@@ -23,7 +24,6 @@ from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionE
 from billing_stream.projector.projector_metrics import Metrics
 from billing_stream.projector.service import database_of, require_readable
 from billing_stream.projector.swap import require_movable, swap
-from billing_stream.projector.upsert_batch import Place
 from billing_stream.records.topics import Topics
 
 # What came meanwhile is read too, until so little is left that projectors have it in a moment.
@@ -40,7 +40,7 @@ async def rebuild(settings: Settings) -> None:
     topics = Topics(settings.app_id, settings.topic_prefix)
     records = Records(topics)
     await require_readable(settings, records, topics, StartDeadline.of(settings))
-    places = [(topic, number) for topic in records.topics for number in range(settings.partitions)]
+    tps = [(topic, number) for topic in records.topics for number in range(settings.partitions)]
     began = time.monotonic()
     try:
         async with _alone(live) as connection:
@@ -48,12 +48,12 @@ async def rebuild(settings: Settings) -> None:
             await require_ours(live)
             await require_movable(connection, live.schema)
             await connection.execute(f"DROP SCHEMA IF EXISTS {fresh.schema} CASCADE")
-            reader = Reader.of_all(client_options(settings), places)
+            reader = Reader.of_all(client_options(settings), tps)
             await reader.start()
             try:
                 metrics = Metrics()
                 projector = Projector(fresh, reader, records, metrics)
-                await _fill(projector, reader, places)
+                await _fill(projector, reader, tps)
             finally:
                 await reader.stop()
         # By now the first connection may have been lost, and the lock with it.
@@ -71,13 +71,13 @@ async def rebuild(settings: Settings) -> None:
     )
 
 
-async def _fill(projector: Projector, reader: Reader, places: list[Place]) -> None:
+async def _fill(projector: Projector, reader: Reader, tps: list[TopicPartition]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     for _ in range(ROUNDS_MAX):
-        ends = await reader.ends(places)
+        ends = await reader.ends(tps)
         left = sum(reader.lag(ends).values())
         if reader.stored and left <= LEFT_MAX:
             return
@@ -91,11 +91,11 @@ async def _fill(projector: Projector, reader: Reader, places: list[Place]) -> No
             raise ProjectionError("stopped: the live tables are as they were")
 
 
-def _reached(reader: Reader, ends: dict[Place, int]) -> bool:
+def _reached(reader: Reader, ends: dict[TopicPartition, int]) -> bool:
     return bool(reader.stored) and not any(reader.lag(ends).values())
 
 
-async def _show(reader: Reader, ends: dict[Place, int], total: int) -> None:
+async def _show(reader: Reader, ends: dict[TopicPartition, int], total: int) -> None:
     with progress() as show:
         while True:
             show("projecting", total - sum(reader.lag(ends).values()), total)

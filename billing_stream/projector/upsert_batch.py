@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from aiokafka import TopicPartition
 from msgspec import Struct, field
 
 from billing_stream.projector.projected_records import (
@@ -12,9 +13,6 @@ from billing_stream.projector.projected_records import (
     Records,
     UnprojectableRecord,
 )
-
-Place = tuple[str, int]
-"""A topic and a partition."""
 
 
 class Reject(Struct, frozen=True):
@@ -30,8 +28,8 @@ class Batch(Struct):
     `begins` are the offsets from which it was read, `ends` the next ones to be read.
     """
 
-    begins: dict[Place, int] = field(default_factory=dict)
-    ends: dict[Place, int] = field(default_factory=dict)
+    begins: dict[TopicPartition, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
     rows: dict[str, dict[str, Struct | None]] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     records: int = 0
@@ -39,14 +37,14 @@ class Batch(Struct):
 
 def batch_of(
     records: Records,
-    read: Mapping[Place, Sequence[Record]],
-    begins: Mapping[Place, int],
+    read: Mapping[TopicPartition, Sequence[Record]],
+    begins: Mapping[TopicPartition, int],
 ) -> Batch:
     """Decode what was read. A row that goes is None, after the key."""
-    batch = Batch({place: begins[place] for place in read}, ends_of(read))
-    for place, found in read.items():
+    batch = Batch({tp: begins[tp] for tp in read}, ends_of(read))
+    for tp, found in read.items():
         batch.records += len(found)
-        rows = batch.rows.setdefault(records.table(place[0]), {})
+        rows = batch.rows.setdefault(records.table(tp[0]), {})
         for record in found:
             try:
                 row = records.decode(record)
@@ -66,27 +64,27 @@ def batch_of(
 
 def rejecting(record: Record, begin: int, reason: str) -> Batch:
     """The batch that puts one record aside."""
-    place = (record.topic, record.partition)
-    return Batch({place: begin}, {place: record.offset + 1}, {}, [Reject(record, reason)], 1)
+    tp = (record.topic, record.partition)
+    return Batch({tp: begin}, {tp: record.offset + 1}, {}, [Reject(record, reason)], 1)
 
 
 def halves(
-    read: Mapping[Place, Sequence[Record]],
-) -> tuple[dict[Place, Sequence[Record]], dict[Place, Sequence[Record]]]:
+    read: Mapping[TopicPartition, Sequence[Record]],
+) -> tuple[dict[TopicPartition, Sequence[Record]], dict[TopicPartition, Sequence[Record]]]:
     """Split two or more records in two, each partition's in their order."""
     half = sum(len(found) for found in read.values()) // 2
-    first: dict[Place, Sequence[Record]] = {}
-    second: dict[Place, Sequence[Record]] = {}
-    for place, found in read.items():
+    first: dict[TopicPartition, Sequence[Record]] = {}
+    second: dict[TopicPartition, Sequence[Record]] = {}
+    for tp, found in read.items():
         taken = min(len(found), half)
         half -= taken
         if taken:
-            first[place] = found[:taken]
+            first[tp] = found[:taken]
         if taken < len(found):
-            second[place] = found[taken:]
+            second[tp] = found[taken:]
     return first, second
 
 
-def ends_of(read: Mapping[Place, Sequence[Record]]) -> dict[Place, int]:
+def ends_of(read: Mapping[TopicPartition, Sequence[Record]]) -> dict[TopicPartition, int]:
     """The next offset to be read of each partition."""
-    return {place: found[-1].offset + 1 for place, found in read.items()}
+    return {tp: found[-1].offset + 1 for tp, found in read.items()}

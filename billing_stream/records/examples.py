@@ -11,6 +11,7 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import schemas, topics
 from billing_stream.records.json_schemas import EVENTS
+from billing_stream.records.record_ref import RecordRef
 
 MERCHANT_ID = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
 PURCHASE_ID = "5f0c8a52-0f0e-5d0e-8d0c-3a1d1f2b4c5d"
@@ -90,7 +91,7 @@ def _commands() -> list[Example]:
     found = []
     for command in every:
         said = _json(command)
-        # It is the record's place that names a command from a topic.
+        # It is the record's reference that names a command from a topic.
         said.pop("command_id", None)
         found.append(Example(said["command"], said))
     return found
@@ -165,18 +166,18 @@ def _others() -> dict[str, list[Example]]:
         headers=[("delivery", b"d-1")],
         reason="JSON is malformed: invalid character (byte 1)",
     )
-    place = schemas.place(topics.DEAD_LETTERS, 3, 17)
+    ref = str(RecordRef(topics.DEAD_LETTERS, 3, 17))
     redriven = schemas.DeadLetterAction(
-        letter=place,
+        letter=ref,
         action="redriven",
         by="anna@ops-1",
         at=NOW,
         reason="the producer is mended, ticket 4712",
-        target=schemas.place(topics.COMMANDS, 3, 204),
+        target=str(RecordRef(topics.COMMANDS, 3, 204)),
         edited=True,
     )
     discarded = schemas.DeadLetterAction(
-        letter=place, action="discarded", by="anna@ops-1", at=NOW, reason="a test of the gateway"
+        letter=ref, action="discarded", by="anna@ops-1", at=NOW, reason="a test of the gateway"
     )
     return {
         topics.JOURNAL: [Example("start_trial", _json(entry))],

@@ -28,6 +28,7 @@ from billing_stream.domain.model import Instant, ParkedKind
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, UnmatchedWebhook
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
+from billing_stream.records.record_ref import RecordRef
 
 SOURCE_SERVICE = "billing-service"
 # Names the topic whose record this is, on a record that was forwarded to the commands.
@@ -91,12 +92,12 @@ class PurchaseRefundedIn(Struct, frozen=True, gc=False):
 class DecodedRecord(Struct, frozen=True, gc=False):
     """What an input record says, and the correlation id it came with.
 
-    `letter` is the place of the dead letter that it is a copy of.
+    `redriven_from` names the dead letter that it is a copy of.
     """
 
-    said: Command | ShopRegistered
+    payload: Command | ShopRegistered
     correlation_id: str | None
-    letter: str | None = None
+    redriven_from: str | None = None
 
 
 class _Envelope(Struct, frozen=True, gc=False):
@@ -148,7 +149,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
 class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
     """`billing.dead-letter-actions.v1`: who did what with a dead letter, and why.
 
-    `letter` is its place, `topic[partition]@offset`; `target` that of the copy that was sent,
+    `letter` is its reference, `topic[partition]@offset`; `target` that of the copy that was sent,
     in the same transaction. `edited`: with another value than the letter has. `again`: though
     it was redriven or discarded before.
     """
@@ -181,20 +182,6 @@ def instant(timestamp_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=timestamp_ms)
 
 
-def place(topic: str, partition: int, offset: int) -> str:
-    """Where a record is: `topic[partition]@offset`."""
-    return f"{topic}[{partition}]@{offset}"
-
-
-def parse_place(text: str) -> tuple[str, int, int]:
-    """The topic, partition and offset of a place; ValueError when it is none."""
-    topic, bracket, rest = text.rpartition("[")
-    partition, closing, offset = rest.partition("]@")
-    if not bracket or not closing:
-        raise ValueError(f"not a place: {text!r}")
-    return topic, int(partition), int(offset)
-
-
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     """What the record says, read as one of `topic` (its name without a prefix).
 
@@ -214,10 +201,10 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
         topic = forwarded_topic(record.headers) or topic
     try:
         payload, envelope = _unpack(value)
-        said = _said(topic, payload, record)
+        command = _decode_payload(topic, payload, record)
         # Seldom, so that the check proper is: a NUL cannot stand in JSON but like this.
         if b"\\u0000" in value:
-            _require_no_nul(said)
+            _require_no_nul(command)
     except RecursionError:
         raise InvalidRecord("the JSON is nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -226,11 +213,13 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
         # Of the record as it was sent: its copy may be written more than once.
         correlation_id = correlation_of(came_from) if came_from else None
-    return DecodedRecord(said, correlation_id, letter)
+    return DecodedRecord(command, correlation_id, letter)
 
 
-def _said(topic: str, payload: bytes | Raw, record: InputRecord) -> Command | ShopRegistered:
-    came_from = place(record.topic, record.partition, record.offset)
+def _decode_payload(
+    topic: str, payload: bytes | Raw, record: InputRecord
+) -> Command | ShopRegistered:
+    came_from = str(RecordRef.of(record))
     if topic == topics.PURCHASE_UPDATED:
         updated = _purchase_updated.decode(payload)
         return UpdateCharge(
@@ -300,10 +289,10 @@ def _amount_text(amount: Decimal | None) -> str | None:
     return text
 
 
-def _require_no_nul(said: Command | ShopRegistered) -> None:
+def _require_no_nul(command: Command | ShopRegistered) -> None:
     """PostgreSQL takes no NUL, and nobody means one."""
-    for name in said.__struct_fields__:
-        value = getattr(said, name)
+    for name in command.__struct_fields__:
+        value = getattr(command, name)
         if isinstance(value, str) and "\0" in value:
             raise InvalidRecord(f"{name} contains a NUL character")
 
@@ -363,33 +352,33 @@ def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
 def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) -> DeadLetter:
     """The dead letter of a parked webhook that nobody claimed.
 
-    It names the place of the record, and says what was parked as a record of that topic, good
+    It names the reference of the record, and says what was parked as a record of that topic, good
     to be sent again: as a webhook, or on the topic of commands as a command. What came from no
-    topic is a command without a place (partition and offset are -1).
+    topic is a command without a reference (partition and offset are -1).
     """
     parked = unclaimed.parked
     refund = parked.kind is ParkedKind.REFUND
     webhooks = names.name(topics.PURCHASE_REFUNDED if refund else topics.PURCHASE_UPDATED)
     try:
-        source, partition, offset = parse_place(parked.source)
+        source, partition, offset = RecordRef.parse(parked.source)
     except ValueError:
         source, partition, offset = names.name(topics.COMMANDS), -1, -1
-    said = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
+    command = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
     if source != webhooks:
-        said["command"] = "refund_charge" if refund else "update_charge"
+        command["command"] = "refund_charge" if refund else "update_charge"
     if not refund:
-        said["status"] = parked.status
+        command["status"] = parked.status
     if parked.purchase_id is not None:
-        said["purchase_id"] = parked.purchase_id
+        command["purchase_id"] = parked.purchase_id
     if parked.amount is not None:
-        said["amount"] = parked.amount
+        command["amount"] = parked.amount
     return DeadLetter(
         topic=source,
         partition=partition,
         offset=offset,
         timestamp=parked.at,
         key=unclaimed.merchant_id.encode(),
-        value=encode(said),
+        value=encode(command),
         headers=[],
         reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
     )

@@ -184,7 +184,7 @@ async def test_a_merchant_a_shop_a_letter_that_nobody_knows(kafka: str, prefix: 
     assert "shopify:anna.example" in await told(env, "explain", "shopify:no.example")
     assert "is no merchant id" in await told(env, "forget", "anna", "--yes")
     assert "is that its id, a uuid?" in await told(env, "verify", "--merchant", "anna")
-    assert "'anna' is no place, as 3@17 is" in await told(env, "dlq", "show", "anna")
+    assert "'anna' is not a dead letter like 3@17" in await told(env, "dlq", "show", "anna")
     assert "--state all" in await told(env, "dlq", "show", "0@7")
 
 

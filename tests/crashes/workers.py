@@ -47,10 +47,8 @@ class Everything(Traffic):
         await super()._merchant(purchases_each)
         merchant = list(self.expected.domains)[-1]
         reserve = {"command": "reserve_purchase", "pack": "small", "platform": "shopify"}
-        place = await (await self._created_first(merchant, reserve))
-        purchase = derived_id(
-            "purchase", merchant, f"{place.topic}[{place.partition}]@{place.offset}"
-        )
+        ref = await (await self._created_first(merchant, reserve))
+        purchase = derived_id("purchase", merchant, f"{ref.topic}[{ref.partition}]@{ref.offset}")
         fail = {"command": "fail_purchase", "purchase_id": purchase, "reason": "no checkout"}
         await self._created_first(merchant, fail)
         await self._created_first(merchant, {"command": "pass_time"})

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.ops.dead_letters import Cluster, Filters, DeadLetterHistory, find
+from billing_stream.ops.dead_letters import Cluster, DeadLetterHistory, Filters, find
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit, read_committed
@@ -49,7 +49,7 @@ class Stage:
     async def send(
         self, topic: str, value: Any, key: str, *, wrong: bool = False, partition: int | None = None
     ) -> str:
-        """Write a record; its place. `wrong`: on another partition than its key's."""
+        """Write a record; its reference. `wrong`: on another partition than its key's."""
         raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
         if partition is None:
             partition = (partition_of(key, PARTITIONS) + wrong) % PARTITIONS
@@ -58,7 +58,7 @@ class Stage:
         return f"{sent.topic}[{sent.partition}]@{sent.offset}"
 
     async def command(self, merchant: str, name: str, **fields: Any) -> str:
-        """Write a command; its place."""
+        """Write a command; its reference."""
         value = {"command": name, "merchant_id": merchant, **fields}
         return await self.send(names.COMMANDS, value, merchant)
 

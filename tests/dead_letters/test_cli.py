@@ -55,7 +55,7 @@ async def test_letters_are_listed_filtered_and_counted(
         ]
         assert {o["merchant_id"] for o in _objects(of_merchant[1])} == {M2}
         assert {o["letter"] for o in _objects(of_partition[1])} == {
-            one.letter.place for one in found if one.letter.partition == first.partition
+            one.letter.ref for one in found if one.letter.partition == first.partition
         }
         assert "4 dead letters" in recent[1]
         assert "0 dead letters" in older[1]
@@ -108,8 +108,8 @@ async def test_discarded_letters_are_out_of_the_way_and_not_gone(
         await at.command(M1, "start_trial")
         (found,) = await at.letters(1)
 
-        done = await at.dlq("discard", found.letter.place, "--yes", "--by", "anna", *WHY)
-        again = await at.dlq("discard", found.letter.place, "--yes", *WHY)
+        done = await at.dlq("discard", found.letter.ref, "--yes", "--by", "anna", *WHY)
+        again = await at.dlq("discard", found.letter.ref, "--yes", *WHY)
         left = await at.dlq("list")
         (kept,) = await find(at.cluster, Filters(state=State.DISCARDED))
 
@@ -132,11 +132,11 @@ async def test_forced_letters_go_where_their_key_says_and_are_dead_again(
         refused = await at.dlq("redrive", "--all", "--yes", *WHY)
         forced = await at.dlq("redrive", "--all", "--yes", "--force", *WHY)
         found = await at.letters(2)
-        shown = await at.dlq("show", first.letter.place, "--value-to", str(folder / "value"))
+        shown = await at.dlq("show", first.letter.ref, "--value-to", str(folder / "value"))
 
         assert refused[0] == 1
         assert forced[0] == 0
-        assert {one.letter.line for one in found} == {first.letter.place}
+        assert {one.letter.line for one in found} == {first.letter.ref}
         assert "dead again as" in shown[1]
         assert (folder / "value").read_bytes() == b"{"
         assert (await at.verify()).ok
@@ -170,8 +170,8 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
         (["list", "--since", "yesterday"], "neither a time"),
         (["list", "--partition", "99"], "has 4 partitions"),
         (["show", "0@7"], "there is no dead letter"),
-        (["show", "nonsense"], "`billing-stream dlq list` shows places"),
-        (["show", "billing.commands.v1[0]@1"], "is no place, as 3@17 is"),
+        (["show", "nonsense"], "`billing-stream dlq list` shows them"),
+        (["show", "billing.commands.v1[0]@1"], "is not a dead letter like 3@17"),
         (["redrive", "--all", *WHY], "nobody can be asked here"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",

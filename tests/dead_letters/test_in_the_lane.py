@@ -40,7 +40,7 @@ class Scene:
         self.created += 1
 
     async def send(self, value: Any, letter: str | None = None, topic: str | None = None) -> str:
-        """A record of the topic of commands; its place."""
+        """A record of the topic of commands; its reference."""
         headers: list[tuple[str, bytes]] = []
         if letter is not None:
             headers.append((schemas.REDRIVEN_FROM, letter.encode()))

@@ -39,7 +39,7 @@ async def test_every_kind_is_sent_again_and_processed_once(
         value = folder / "value.json"
         webhook = {"merchant_id": M1, "charge_id": "charge-1", "status": "ACTIVE"}
         value.write_text(json.dumps(webhook))
-        edited = await at.dlq("redrive", broken.letter.place, "--edit", str(value), *BECAUSE)
+        edited = await at.dlq("redrive", broken.letter.ref, "--edit", str(value), *BECAUSE)
         await at.create(M2)
         await at.quiet()
         trial = await at.dlq("redrive", "--reason", "merchant_not_found", *BECAUSE)
@@ -52,7 +52,7 @@ async def test_every_kind_is_sent_again_and_processed_once(
 
         events = await at.audit.events()
         report = await at.verify()
-        shown = await at.dlq("show", broken.letter.place)
+        shown = await at.dlq("show", broken.letter.ref)
         left = await at.dlq("list")
         rows = await at.purchases()
 
@@ -120,7 +120,7 @@ async def test_a_payment_that_is_sent_again_after_the_purchase_expired_is_honour
         value = folder / "value.json"
         value.write_text(json.dumps(payment))
 
-        done = await at.dlq("redrive", found.letter.place, "--edit", str(value), *BECAUSE)
+        done = await at.dlq("redrive", found.letter.ref, "--edit", str(value), *BECAUSE)
         await at.quiet()
 
         assert done[0] == 0, done
@@ -141,24 +141,24 @@ async def test_a_copy_that_is_refused_again_is_a_letter_that_knows_the_first(
         (first,) = await at.letters(1)
         await at.dlq("redrive", "--all", *BECAUSE)
         second = next(one for one in await at.letters(2) if one.letter != first.letter)
-        shown = await at.dlq("show", first.letter.place)
-        shown_second = await at.dlq("show", second.letter.place)
+        shown = await at.dlq("show", first.letter.ref)
+        shown_second = await at.dlq("show", second.letter.ref)
         await at.create(M2)
         await at.quiet()
 
         done = await at.dlq("redrive", "--all", *BECAUSE)
         # The first letter once more, though what it asked was carried out by way of the second.
-        refused = await at.dlq("redrive", first.letter.place, *BECAUSE)
-        again = await at.dlq("redrive", first.letter.place, "--again", *BECAUSE)
+        refused = await at.dlq("redrive", first.letter.ref, *BECAUSE)
+        again = await at.dlq("redrive", first.letter.ref, "--again", *BECAUSE)
         third = [one for one in await at.letters(3) if "ALREADY" in one.letter.record.reason]
         events = await at.audit.events()
         report = await at.verify()
 
-    assert second.letter.line == first.letter.place
+    assert second.letter.line == first.letter.ref
     assert second.came_of is not None
-    assert second.came_of.letter == first.letter.place
+    assert second.came_of.letter == first.letter.ref
     assert f"dead again as {second.letter.partition}@{second.letter.offset}" in shown[1]
-    assert f"a copy of {first.letter.place}" in shown_second[1]
+    assert f"a copy of {first.letter.ref}" in shown_second[1]
     assert done[0] == 0
     assert refused[0] == 1
     assert "left alone: was redriven by anna@ops" in refused[1]
@@ -188,8 +188,8 @@ async def test_an_older_letter_of_an_unclaimed_refund_is_mended_from_its_record(
         await at.send(names.PURCHASE_UPDATED, payment, M1)
         _, mended, lost = await at.letters(3)
 
-        refused = await at.dlq("redrive", lost.letter.place, *BECAUSE)
-        done = await at.dlq("redrive", mended.letter.place, *BECAUSE)
+        refused = await at.dlq("redrive", lost.letter.ref, *BECAUSE)
+        done = await at.dlq("redrive", mended.letter.ref, *BECAUSE)
         await at.quiet()
         events = await at.audit.events()
         copies = await at.copies()
@@ -199,7 +199,7 @@ async def test_an_older_letter_of_an_unclaimed_refund_is_mended_from_its_record(
     assert done[0] == 0, done
     assert [e["data"]["amount"] for e in events["purchase.refunded"]] == ["4.00"]
     assert events["purchase.failed"] == []
-    assert [dict(r.headers)[REDRIVEN_FROM] for r in copies] == [mended.letter.place.encode()]
+    assert [dict(r.headers)[REDRIVEN_FROM] for r in copies] == [mended.letter.ref.encode()]
 
 
 def old_letter(topic: str, partition: int, offset: int) -> dict[str, object]:
@@ -226,7 +226,7 @@ async def test_the_topics_of_others_hold_nothing_of_ours(
         value = folder / "value.json"
         created = {"merchant_id": M1, "platform_name": "shopify", "domain": "a.example"}
         value.write_text(json.dumps({"event_id": "e", "correlation_id": "c", "data": created}))
-        done = await at.dlq("redrive", found.letter.place, "--edit", str(value), *BECAUSE)
+        done = await at.dlq("redrive", found.letter.ref, "--edit", str(value), *BECAUSE)
         await at.quiet()
         upstream = await read_committed(kafka, [at.topics.name(names.MERCHANT_CREATED)])
         rows = await at.audit.table(names.BILLING_RECORDS)

@@ -159,21 +159,21 @@ async def test_who_was_overtaken_can_commit_nothing_and_is_told_so(
         letters = await refused_purchases(at)
         overtaken = asyncio.Event()
 
-        def reach(point: CrashPoint) -> None:
+        def crash_hook(point: CrashPoint) -> None:
             if point is CrashPoint.SENT:
                 overtaken.set()
                 # In the middle of its transaction: someone else begins, and acts on the same.
-                other = [str(BIN), "dlq", "discard", letters[0].place, *BECAUSE]
+                other = [str(BIN), "dlq", "discard", letters[0].ref, *BECAUSE]
                 process = os.posix_spawn(other[0], other, dict(at.env))
                 _, status = os.waitpid(process, 0)
                 assert os.waitstatus_to_exitcode(status) == 0
 
         with pytest.raises(DeadLettersError, match="someone else began"):
-            await redrive(at.cluster, letters, by="slow", reason="because", reach=reach)
+            await redrive(at.cluster, letters, by="slow", reason="because", crash_hook=crash_hook)
 
         assert overtaken.is_set()
         assert [(a["action"], a["letter"]) for a in await at.ledger()] == [
-            ("discarded", letters[0].place)
+            ("discarded", letters[0].ref)
         ]
         assert await at.copies() == []
         again = await redrive(at.cluster, letters, by="slow", reason="because")
@@ -215,7 +215,7 @@ async def test_a_stop_ends_after_the_transaction_under_way(
             by="anna",
             reason="because",
             stop=stop,
-            reach=lambda point: stop.set() if point is CrashPoint.SENT else None,
+            crash_hook=lambda point: stop.set() if point is CrashPoint.SENT else None,
         )
 
         assert len(outcomes) == 3

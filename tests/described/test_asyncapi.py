@@ -63,7 +63,7 @@ def message_of(topic: str) -> str:
 def decoded(topic: str, value: Any) -> Any:
     """What our own code reads."""
     record = Record(TOPICS.name(topic), 7, msgspec.json.encode(value))
-    return schemas.decode(topic, record, 100_000).said
+    return schemas.decode(topic, record, 100_000).payload
 
 
 @pytest.mark.parametrize("declared", inputs.INPUTS, ids=lambda declared: declared.name)
@@ -149,11 +149,11 @@ def test_examples_are_as_described(topic: str, example: Example) -> None:
     ("topic", "example"), INPUTS, ids=[f"{topic}:{e.name}" for topic, e in INPUTS]
 )
 def test_our_own_decoder_reads_the_examples_of_inputs(topic: str, example: Example) -> None:
-    said = decoded(topic, example.value)
+    payload = decoded(topic, example.value)
 
-    assert said.merchant_id == MERCHANT_ID
+    assert payload.merchant_id == MERCHANT_ID
     if topic == topics.COMMANDS:
-        assert type(said).__struct_config__.tag == example.name
+        assert type(payload).__struct_config__.tag == example.name
 
 
 def test_bare_and_enveloped_say_the_same() -> None:
@@ -241,7 +241,9 @@ def test_rows_are_described_as_they_are_written() -> None:
             Merchant(merchant_id=MERCHANT_ID, domain=DOMAIN, trial_ends_at=ENDS_AT, version=2),
         ],
         topics.CREDIT_PURCHASES: [purchase],
-        topics.IDEMPOTENCY_KEYS: [outcomes.StoredResponse(MERCHANT_ID, "k", "f" * 32, granted, NOW)],
+        topics.IDEMPOTENCY_KEYS: [
+            outcomes.StoredResponse(MERCHANT_ID, "k", "f" * 32, granted, NOW)
+        ],
     }
     decoders: dict[str, Any] = {
         topics.BILLING_RECORDS: codecs.merchant,

@@ -28,7 +28,7 @@ def test_brokers_that_all_answer_are_fine() -> None:
     assert of_brokers(seen, 3).verdict is Verdict.OK
     assert seen.most
     [finding] = of_replicas(seen)
-    assert (finding.verdict, finding.said) == (Verdict.OK, "all in sync, of 1 partitions")
+    assert (finding.verdict, finding.message) == (Verdict.OK, "all in sync, of 1 partitions")
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_a_broker_that_is_away_is_counted_and_named(seen: Seen) -> None:
     finding = of_brokers(seen, 3)
 
     assert finding.verdict is Verdict.FAIL
-    assert "2 of 3 answer (a:1, b:2); away: c:3: Connection refused" in finding.said
-    assert "BILLING_REPLICATION_FACTOR" not in finding.todo
+    assert "2 of 3 answer (a:1, b:2); away: c:3: Connection refused" in finding.message
+    assert "BILLING_REPLICATION_FACTOR" not in finding.action
     assert seen.most
 
 
 def test_a_broker_that_left_without_an_address_is_named_by_its_id() -> None:
     seen = Seen({1: "a:1", 2: "b:2"}, {}, [partition(0, 1, 1, 2)])
 
-    assert "2 of 3 answer (a:1, b:2); not in the cluster: broker 3" in of_brokers(seen, 3).said
+    assert "2 of 3 answer (a:1, b:2); not in the cluster: broker 3" in of_brokers(seen, 3).message
 
 
 @pytest.mark.parametrize("known", [THREE, {1: "a:1"}])
@@ -68,7 +68,7 @@ def test_too_few_brokers_of_which_none_is_away_are_told() -> None:
     finding = of_brokers(Seen({1: "a:1"}, {}, []), 3)
 
     assert finding.verdict is Verdict.FAIL
-    assert "fewer than the 3 replicas" in finding.said
+    assert "fewer than the 3 replicas" in finding.message
 
 
 def test_a_replica_that_is_behind_is_a_warning() -> None:
@@ -77,7 +77,7 @@ def test_a_replica_that_is_behind_is_a_warning() -> None:
     [finding] = of_replicas(seen)
 
     assert finding.verdict is Verdict.WARN
-    assert "1 partition (billing.commands.v1[0]) of 2 lack a replica" in finding.said
+    assert "1 partition (billing.commands.v1[0]) of 2 lack a replica" in finding.message
 
 
 def test_partitions_that_cannot_be_written_are_a_failure() -> None:
@@ -86,7 +86,7 @@ def test_partitions_that_cannot_be_written_are_a_failure() -> None:
     [finding] = of_replicas(seen)
 
     assert finding.verdict is Verdict.FAIL
-    assert "fewer replicas in sync than min.insync.replicas" in finding.said
+    assert "fewer replicas in sync than min.insync.replicas" in finding.message
 
 
 def test_partitions_without_a_leader_are_a_failure() -> None:
@@ -95,8 +95,8 @@ def test_partitions_without_a_leader_are_a_failure() -> None:
     [finding] = of_replicas(seen)
 
     assert finding.verdict is Verdict.FAIL
-    assert "5 partitions (billing.commands.v1[0]," in finding.said
-    assert "without a leader" in finding.said
+    assert "5 partitions (billing.commands.v1[0]," in finding.message
+    assert "without a leader" in finding.message
 
 
 def test_replicas_of_brokers_out_of_reach_do_not_count_as_in_sync() -> None:
@@ -106,5 +106,5 @@ def test_replicas_of_brokers_out_of_reach_do_not_count_as_in_sync() -> None:
 
     leaderless, few = of_replicas(seen)
 
-    assert "1 partition (billing.commands.v1[1]) without a leader" in leaderless.said
-    assert "2 partitions" in few.said
+    assert "1 partition (billing.commands.v1[1]) without a leader" in leaderless.message
+    assert "2 partitions" in few.message

@@ -81,7 +81,7 @@ async def test_what_is_wrong_with_the_topics_is_said_with_what_to_do(
             code, found = await findings(env)
     said = {one["said"]: one["todo"] for one in of(found, "topics")}
     assert code == 1
-    (partitions,) = [todo for text, todo in said.items() if "has 5 partitions" in text]
+    (partitions,) = [action for text, action in said.items() if "has 5 partitions" in text]
     assert "BILLING_PARTITIONS" in partitions
     assert [text for text in said if "retention" in text and names.MERCHANT_CREATED in text]
 
@@ -113,7 +113,7 @@ async def test_a_schema_of_another_version_is_told(
 def test_a_schema_that_waits_for_its_upgrade_is_told() -> None:
     behind = of_version("public", "0001", ["0002", "0001"])
     assert behind.verdict is Verdict.FAIL
-    assert "upgrades the schema" in behind.todo
+    assert "upgrades the schema" in behind.action
 
 
 async def test_it_warns_of_what_is_hardly_meant(kafka: str, prefix: str) -> None:
@@ -139,4 +139,4 @@ def test_clocks_that_are_apart_are_told() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert skew(now, now + timedelta(seconds=1)).verdict is Verdict.OK
     apart = skew(now, now + timedelta(seconds=90))
-    assert (apart.verdict, "90.0 s behind" in apart.said) == (Verdict.WARN, True)
+    assert (apart.verdict, "90.0 s behind" in apart.message) == (Verdict.WARN, True)

@@ -47,12 +47,12 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Adjustment, Merchant, Platform, Policy, Purchase
 from billing_stream.domain.outcomes import (
     AdjustmentMade,
-    StoredResponse,
     Decision,
     Event,
     PurchaseOpened,
     PurchaseRefunded,
     Reply,
+    StoredResponse,
 )
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows

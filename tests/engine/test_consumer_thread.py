@@ -25,7 +25,7 @@ Leave = Callable[[], Awaitable[None]]
 
 
 class Client:
-    """In the place of the Kafka client; `leave` is its stop."""
+    """In the reference of the Kafka client; `leave` is its stop."""
 
     def __init__(self, leave: Leave) -> None:
         self.stop = leave

@@ -49,7 +49,7 @@ async def test_a_row_of_bad_records_stops_the_partition_and_nothing_of_it_is_div
     await give(partition, *(bad(n) for n in range(5, 9)))
     await give(partition, *(bad(n) for n in range(9, 12)))
 
-    assert partition.lane.halted == "6 records in a row make no sense"
+    assert partition.lane.stopped_reason == "6 records in a row make no sense"
     assert len(partition.dead_letters()) == 5
     assert partition.lane.positions == before
     assert partition.lane.positions[names.PURCHASE_UPDATED] == 5
@@ -61,7 +61,7 @@ async def test_a_stopped_partition_still_answers_requests() -> None:
     partition = await limited(in_a_row=1)
     await partition.feed(record(names.MERCHANT_CREATED, 0, CREATED))
     await give(partition, bad(0), bad(1))
-    assert partition.lane.halted is not None
+    assert partition.lane.stopped_reason is not None
 
     answered = await partition.lane.ask(Request(StartTrial(M1, None, "http/1"), "http", "c"))
 
@@ -73,13 +73,13 @@ async def test_a_stopped_partition_still_answers_requests() -> None:
 async def test_a_stopped_partition_goes_on_after_a_restart_with_other_limits() -> None:
     partition = await limited(in_a_row=3)
     await give(partition, *(bad(n) for n in range(10)))
-    assert partition.lane.halted is not None
+    assert partition.lane.stopped_reason is not None
 
     partition.poison = PoisonLimits()
     await partition.restart()
     await give(partition, *(bad(n) for n in range(10)))
 
-    assert partition.lane.halted is None
+    assert partition.lane.stopped_reason is None
     assert len(partition.dead_letters()) == 10
 
 
@@ -88,7 +88,7 @@ async def test_commands_that_are_refused_are_no_poison() -> None:
 
     await give(partition, *(refused(n) for n in range(20)))
 
-    assert partition.lane.halted is None
+    assert partition.lane.stopped_reason is None
     assert len(partition.dead_letters()) == 20
 
 

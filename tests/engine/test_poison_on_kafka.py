@@ -63,7 +63,7 @@ TOPICS = (names.PURCHASE_UPDATED, names.PURCHASE_REFUNDED, names.COMMANDS, names
 
 
 async def send_all(kafka: str, prefix: str, rng: random.Random) -> tuple[set[str], Counter[str]]:
-    """The merchants that must exist, and the places that must be dead letters."""
+    """The merchants that must exist, and the references that must be dead letters."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5)
     await producer.start()
     merchants: set[str] = set()
@@ -92,11 +92,11 @@ async def send_all(kafka: str, prefix: str, rng: random.Random) -> tuple[set[str
                     partition=partition_of(merchant, PARTITIONS),
                 )
         await producer.flush()
-        places: Counter[str] = Counter()
+        refs: Counter[str] = Counter()
         for sent in bad:
             at = await sent
-            places[f"{at.topic}[{at.partition}]@{at.offset}"] += 1
-        return merchants, places
+            refs[f"{at.topic}[{at.partition}]@{at.offset}"] += 1
+        return merchants, refs
     finally:
         await producer.stop()
 

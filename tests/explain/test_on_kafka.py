@@ -35,7 +35,7 @@ class Platform:
         self._prefix = prefix
 
     async def send(self, topic: str, partition: int = OWN, **payload: Any) -> str:
-        """The place of the record."""
+        """The reference of the record."""
         value = json.dumps({"merchant_id": M1, **payload}).encode()
         name = self._prefix + topic
         sent = await self._producer.send_and_wait(name, value, M1.encode(), partition=partition)
@@ -170,9 +170,9 @@ async def test_every_credit_names_its_record_after_a_kill_a_detour_and_refunds(
     assert trial["record"].startswith(f"{prefix}billing.journal.v1[{OWN}]@")
 
 
-def id_of_purchase(place: str) -> str:
+def id_of_purchase(ref: str) -> str:
     """The id that the purchase of a command from a topic has."""
-    return derived_id("purchase", M1, place)
+    return derived_id("purchase", M1, ref)
 
 
 async def test_before_it_was_created_nothing_was_and_nobody_is_said_to_be_nobody(

@@ -43,9 +43,9 @@ def command(purchases: int) -> ImportMerchant:
 
 
 def read_back(raw: bytes, bytes_max: int) -> ImportMerchant:
-    said: Command = decode(COMMANDS, record(COMMANDS, 0, raw), bytes_max).said  # type: ignore[assignment]
-    assert isinstance(said, ImportMerchant)
-    return said
+    payload: Command = decode(COMMANDS, record(COMMANDS, 0, raw), bytes_max).payload  # type: ignore[assignment]
+    assert isinstance(payload, ImportMerchant)
+    return payload
 
 
 @pytest.mark.parametrize(("purchases", "bytes_max"), [(0, 262_144), (250, 262_144), (30, 2_048)])

@@ -327,8 +327,8 @@ async def test_a_merchant_is_found_and_each_credit_has_its_record(at: Board) -> 
     (bought, *_) = await at.events("credits.purchased")
     topic = at.stage.topics.name(names.event_type("credits.purchased"))
     (told, *_) = await read_committed(at.stage.kafka, [topic])
-    place = dict(told.headers)["cause"].decode()
-    found = re.fullmatch(r"(.+)\[(\d+)\]@(\d+)", place)
+    ref = dict(told.headers)["cause"].decode()
+    found = re.fullmatch(r"(.+)\[(\d+)\]@(\d+)", ref)
     assert found is not None
     async with at.logged_in(at.path("merchants")) as page:
         await page.get_by_label("Merchant id, or domain").fill(DOMAIN)

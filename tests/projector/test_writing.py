@@ -66,7 +66,7 @@ def batch(*found: Record) -> Batch:
     read: dict[tuple[str, int], list[Any]] = {}
     for one in found:
         read.setdefault((one.topic, one.partition), []).append(one)
-    return batch_of(RECORDS, read, {place: records[0].offset for place, records in read.items()})
+    return batch_of(RECORDS, read, {tp: records[0].offset for tp, records in read.items()})
 
 
 async def project(connection: Any, *found: Record) -> None:

@@ -221,10 +221,10 @@ async def test_the_code_that_recorded_it_knows_the_order() -> None:
         world.pass_time(milliseconds=1)
         world.command(M1, "create_merchant", platform="shopify", domain="one.example")
         reserved.append(world.command(M1, "reserve_purchase", pack="small", platform="shopify"))
-    for number, place in enumerate(reserved):
+    for number, ref in enumerate(reserved):
         world.pass_time(milliseconds=1)
         world.send(names.PURCHASE_UPDATED, paid(M1, f"c{number}"))
-        purchase = derived_id("purchase", M1, place)
+        purchase = derived_id("purchase", M1, ref)
         attach = {"purchase_id": purchase, "charge_id": f"c{number}", "checkout_url": "https://x"}
         world.command(M1, "attach_charge", **attach)
         world.send(names.PURCHASE_REFUNDED, {"merchant_id": M1, "charge_id": f"c{number}"})

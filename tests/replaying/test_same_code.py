@@ -71,9 +71,9 @@ class Simulated:
     async def read(self, topics: Sequence[str], partition: int) -> AsyncIterator[Sequence[Any]]:
         """As `Source.read`."""
         for topic in topics:
-            place = (topic, partition)
-            start, self._reached[place] = self._reached.get(place, 0), self._log.last_stable(place)
-            yield self._log.visible(place, start)
+            tp = (topic, partition)
+            start, self._reached[tp] = self._reached.get(tp, 0), self._log.last_stable(tp)
+            yield self._log.visible(tp, start)
 
 
 SEEDS = [range(8), pytest.param(range(8, 24), marks=pytest.mark.full)]

@@ -25,7 +25,7 @@ from billing_stream.records.schemas import encode, instant
 from billing_stream.tables.committed import CommittedRows
 from tests.domain.reference_model import Expected, Model, Row
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
-from tests.simulation.requests import Place, Txn
+from tests.simulation.requests import TopicPartition, Txn
 from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
 from tests.simulation.world import POLICY, Attempt, World
@@ -125,8 +125,8 @@ class Audit:
             else:
                 expected += self._request(done, txn)
         require(len(rest) == len(expected), "wrote", rest, "instead of", expected)
-        for (place, outgoing), wanted in zip(rest, expected, strict=True):
-            self._compare(partition, place, outgoing, wanted)
+        for (tp, outgoing), wanted in zip(rest, expected, strict=True):
+            self._compare(partition, tp, outgoing, wanted)
         for (topic, _), outgoing in rows:
             table = self.tables[self.log.tables[topic]]
             key = outgoing.key or b""
@@ -135,17 +135,19 @@ class Audit:
             elif not key.startswith(RESERVED_PREFIX):
                 table[key] = outgoing.value
 
-    def _split(self, txn: Txn) -> tuple[list[tuple[Place, Outgoing]], list[tuple[Place, Outgoing]]]:
+    def _split(
+        self, txn: Txn
+    ) -> tuple[list[tuple[TopicPartition, Outgoing]], list[tuple[TopicPartition, Outgoing]]]:
         require(len(txn.records) == len(txn.wanted), "committed in part")
-        places = {id(record): place for place, record in txn.records}
-        every = [(places[id(record)], record) for record in txn.wanted]
+        tps = {id(record): tp for tp, record in txn.records}
+        every = [(tps[id(record)], record) for record in txn.wanted]
         rows = [(p, r) for p, r in every if p[0] in self.log.tables]
         require(all(p[1] == txn.partition for p, _ in rows), "rows on another partition")
         return rows, [(p, r) for p, r in every if p[0] not in self.log.tables]
 
     # -- inputs
 
-    def _positions(self, txn: Txn, rows: list[tuple[Place, Outgoing]]) -> None:
+    def _positions(self, txn: Txn, rows: list[tuple[TopicPartition, Outgoing]]) -> None:
         """Each input record exactly once, in order, and the position beside its effects."""
         reached = self.positions[txn.partition]
         took: dict[str, list[int]] = {}
@@ -159,21 +161,21 @@ class Audit:
             topic = key[len(POSITION_PREFIX) :].decode()
             position, old = int(outgoing.value or b"0"), reached.get(topic, 0)
             require(position > old, f"position of {topic} from {old} to {position}")
-            place = (topic, txn.partition)
-            entries = [e for e in self._inputs(place) if old <= e.offset < position]
+            tp = (topic, txn.partition)
+            entries = [e for e in self._inputs(tp) if old <= e.offset < position]
             for entry in entries:
                 read_early = entry.txn is not None and entry.txn.number > txn.number
-                require(not read_early, f"{place}@{entry.offset} was read before its commit")
+                require(not read_early, f"{tp}@{entry.offset} was read before its commit")
             offsets = [entry.offset for entry in entries]
-            require(took.pop(topic, []) == offsets, f"of {place} not {offsets} was taken")
+            require(took.pop(topic, []) == offsets, f"of {tp} not {offsets} was taken")
             reached[topic] = position
         require(not took, f"{took} taken without a position")
 
-    def _inputs(self, place: Place) -> Iterator[Entry]:
-        return (entry for entry in self.log.topics.get(place, ()) if entry.visible)
+    def _inputs(self, tp: TopicPartition) -> Iterator[Entry]:
+        return (entry for entry in self.log.topics.get(tp, ()) if entry.visible)
 
-    def _entry(self, place: Place, offset: int) -> Entry:
-        return self.log.topics[place][offset]
+    def _entry(self, tp: TopicPartition, offset: int) -> Entry:
+        return self.log.topics[tp][offset]
 
     def _record(self, partition: int, entry: Entry) -> list[Any]:
         """What must come of an input record."""
@@ -186,19 +188,19 @@ class Audit:
                 del self.shops[name]
             return []
         meaning, topic = self._meaning(entry)
-        place = f"{entry.topic}[{entry.partition}]@{entry.offset}"
+        tp = f"{entry.topic}[{entry.partition}]@{entry.offset}"
         if meaning.command is None:
-            return [("dead", place, "")]
+            return [("dead", tp, "")]
         right = partition_of(meaning.command.merchant_id, self.partitions)
         if right != partition:
-            return [("forward", right, entry.value, topic, place)]
-        command = msgspec.structs.replace(meaning.command, command_id=place)
+            return [("forward", right, entry.value, topic, tp)]
+        command = msgspec.structs.replace(meaning.command, command_id=tp)
         found, _ = self._carry_out(
-            command, instant(entry.timestamp), meaning.correlation_id, place, journal=None
+            command, instant(entry.timestamp), meaning.correlation_id, tp, journal=None
         )
         reply = found.pop()
         if reply["type"] == "rejected":
-            found.append(("dead", place, reply["code"]))
+            found.append(("dead", tp, reply["code"]))
         return found
 
     def _meaning(self, entry: Entry) -> tuple[Meaning, str]:
@@ -279,8 +281,8 @@ class Audit:
 
     # -- what was written
 
-    def _compare(self, partition: int, place: Place, outgoing: Outgoing, wanted: Any) -> None:
-        topic, written = place
+    def _compare(self, partition: int, tp: TopicPartition, outgoing: Outgoing, wanted: Any) -> None:
+        topic, written = tp
         kind = wanted[0]
         value: Any = None
         if kind != "forward":
@@ -288,7 +290,7 @@ class Audit:
         if kind == "forward":
             _, right, raw, _, came_from = wanted
             headers = dict(outgoing.headers)
-            require(place == (names.COMMANDS, right), f"forwarded to {place}")
+            require(tp == (names.COMMANDS, right), f"forwarded to {tp}")
             require(outgoing.value == raw, "forwarded with another value")
             require(headers["billing-forwarded-from"] == came_from.encode(), headers)
         elif kind == "dead":
@@ -305,7 +307,7 @@ class Audit:
             value.setdefault("gone", False)
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
         elif kind == "journal":
-            require(topic == names.JOURNAL and written == partition, f"{place} is no journal")
+            require(topic == names.JOURNAL and written == partition, f"{tp} is no journal")
             said = msgspec.json.decode(encode(wanted[2]))
             require(value == said, f"journal {value}, not {said}")
         else:

@@ -121,8 +121,8 @@ MUTANTS = (
         [
             (FENCE, "pass"),
             (
-                "self._reach(CrashPoint.RECOVERING)",
-                f"{FENCE}\n        self._reach(CrashPoint.RECOVERING)",
+                "self._crash_hook(CrashPoint.RECOVERING)",
+                f"{FENCE}\n        self._crash_hook(CrashPoint.RECOVERING)",
             ),
         ],
     ),
@@ -198,7 +198,7 @@ MUTANTS = (
         "records that arrive again are appended again",
         SimLog,
         "_produce",
-        [("request.sequence < producer.sequences.get(request.place, 0)", "False")],
+        [("request.sequence < producer.sequences.get(request.tp, 0)", "False")],
     ),
     Mutant(
         "records are taken from an epoch that is over",
@@ -211,7 +211,7 @@ MUTANTS = (
         "reads past an open transaction",
         SimLog,
         "last_stable",
-        [("min(firsts, default=self.ends.get(place, 0))", "self.ends.get(place, 0)")],
+        [("min(firsts, default=self.ends.get(tp, 0))", "self.ends.get(tp, 0)")],
         seed=189,
     ),
     Mutant("a forwarded record is lost", BillingStage, "_forward", [("self._out.append", "print")]),

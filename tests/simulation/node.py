@@ -22,7 +22,7 @@ from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
 from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
-from tests.simulation.requests import Place, Refused
+from tests.simulation.requests import Refused, TopicPartition
 from tests.simulation.sim_log import SimClient, SimLog
 
 TOPICS = Topics("app")
@@ -131,7 +131,7 @@ class Node(Process):
         # Its transaction was ended by somebody else; what that did is for the audit.
         self.refused: list[str] = []
         self.decided_at: dict[str, datetime] = {}
-        self.next: dict[Place, int] = {}
+        self.next: dict[TopicPartition, int] = {}
         self.held: list[Batch] = []
         self.generation_seen = -1
         self.taken_back = 0
@@ -142,7 +142,7 @@ class Node(Process):
             clock=clock,
             commit_interval=commit_interval,
             on_failure=self._on_failure,
-            reach=self.reach,
+            crash_hook=self.crash_hook,
         )
         self.lanes.on_loss = self._on_loss
         self._say = say
@@ -237,16 +237,16 @@ class Node(Process):
 
     # -- records in
 
-    def fetch(self, place: Place, count: int) -> Batch | None:
+    def fetch(self, tp: TopicPartition, count: int) -> Batch | None:
         """What the consumer delivers next of an input, as one batch."""
-        start = self.next.get(place)
+        start = self.next.get(tp)
         if self.phase is not Phase.RUNNING or start is None:
             return None
-        records: list[Any] = self.log.visible(place, start)[:count]
+        records: list[Any] = self.log.visible(tp, start)[:count]
         if not records:
             return None
-        self.next[place] = records[-1].offset + 1
-        return Batch(place[0], records, start, self.lanes.epoch)
+        self.next[tp] = records[-1].offset + 1
+        return Batch(tp[0], records, start, self.lanes.epoch)
 
     async def deliver(self, batch: Batch, partition: int) -> None:
         """As an agent does."""

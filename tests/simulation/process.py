@@ -46,7 +46,7 @@ class Process:
         self.stalled: list[tuple[CrashPoint | None, asyncio.Future[None]]] = []
         self._decide = decide
 
-    def reach(self, point: CrashPoint) -> None:
+    def crash_hook(self, point: CrashPoint) -> None:
         """The engine's hook: end the process where it was told to."""
         if self.dead:
             raise Crashed("dead already")

@@ -14,7 +14,7 @@ from typing import Any
 from billing_stream.engine.log import Fenced
 from billing_stream.engine.partition_processor import Outgoing
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """A topic's partition."""
 
 
@@ -43,8 +43,8 @@ class Txn:
     state: State = State.OPEN
     # Among the committed.
     number: int = -1
-    records: list[tuple[Place, Outgoing]] = field(default_factory=list)
-    firsts: dict[Place, int] = field(default_factory=dict)
+    records: list[tuple[TopicPartition, Outgoing]] = field(default_factory=list)
+    firsts: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +69,14 @@ class InitProducerId(Request):
 class AddPartitions(Request):
     """Version 1: where the transaction will write."""
 
-    places: frozenset[Place]
+    tps: frozenset[TopicPartition]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Produce(Request):
     """Records for one place. `plan` is the transaction as its producer means it."""
 
-    place: Place
+    tp: TopicPartition
     records: Sequence[Outgoing]
     sequence: int
     plan: Txn
@@ -96,8 +96,8 @@ class Producer:
     previous: int | None = None
     txn: Txn | None = None
     last: State | None = None
-    added: set[Place] = field(default_factory=set)
-    sequences: dict[Place, int] = field(default_factory=dict)
+    added: set[TopicPartition] = field(default_factory=set)
+    sequences: dict[TopicPartition, int] = field(default_factory=dict)
 
     def require(self, epoch: int | None) -> None:
         """Raise Fenced when this is not the present epoch."""

@@ -17,12 +17,12 @@ from tests.simulation.requests import (
     AddPartitions,
     EndTxn,
     InitProducerId,
-    Place,
     Produce,
     Producer,
     Refused,
     Request,
     State,
+    TopicPartition,
     Txn,
 )
 
@@ -62,8 +62,8 @@ class SimLog:
         self, changelogs: Mapping[str, str], clock: Callable[[], int], version: int = 2
     ) -> None:
         self.tables = {topic: table for table, topic in changelogs.items()}
-        self.topics: dict[Place, list[Entry]] = {}
-        self.ends: dict[Place, int] = {}
+        self.topics: dict[TopicPartition, list[Entry]] = {}
+        self.ends: dict[TopicPartition, int] = {}
         self.version = version
         self.producers: defaultdict[int, Producer] = defaultdict(Producer)
         self.late: list[Request] = []
@@ -74,9 +74,9 @@ class SimLog:
         self.clock = clock
         self.on_commit: Callable[[Txn], object] = lambda _: None
 
-    def produce(self, place: Place, value: bytes | None, **fields: Any) -> Entry:
+    def produce(self, tp: TopicPartition, value: bytes | None, **fields: Any) -> Entry:
         """Write a record outside any transaction."""
-        return self._append(place, value=value, **fields)
+        return self._append(tp, value=value, **fields)
 
     @property
     def open(self) -> list[Txn]:
@@ -108,7 +108,7 @@ class SimLog:
             case AddPartitions():
                 producer.require(request.epoch)
                 self._begin(producer, request)
-                producer.added |= request.places
+                producer.added |= request.tps
             case Produce():
                 self._produce(producer, request)
             case EndTxn():
@@ -141,25 +141,25 @@ class SimLog:
         producer.require(request.epoch)
         if self.version == 2:
             self._begin(producer, request)
-            producer.added.add(request.place)
+            producer.added.add(request.tp)
         txn, plan = producer.txn, request.plan
-        if txn is None or request.place not in producer.added:
-            raise Refused(f"{request.place} is in no transaction of {request.partition}")
-        if request.sequence < producer.sequences.get(request.place, 0):
+        if txn is None or request.tp not in producer.added:
+            raise Refused(f"{request.tp} is in no transaction of {request.partition}")
+        if request.sequence < producer.sequences.get(request.tp, 0):
             return
-        producer.sequences[request.place] = request.sequence + 1
+        producer.sequences[request.tp] = request.sequence + 1
         if not txn.records:
             txn.generation, txn.who = plan.generation, plan.who
             txn.done, txn.wanted = plan.done, plan.wanted
-        self._send(txn, request.place, request.records)
+        self._send(txn, request.tp, request.records)
 
-    def _send(self, txn: Txn, place: Place, records: Iterable[Outgoing]) -> None:
+    def _send(self, txn: Txn, tp: TopicPartition, records: Iterable[Outgoing]) -> None:
         for record in records:
             entry = self._append(
-                place, key=record.key, value=record.value, headers=record.headers, txn=txn
+                tp, key=record.key, value=record.value, headers=record.headers, txn=txn
             )
-            txn.firsts.setdefault(place, entry.offset)
-            txn.records.append((place, record))
+            txn.firsts.setdefault(tp, entry.offset)
+            txn.records.append((tp, record))
 
     def _commit(self, producer: Producer, request: EndTxn) -> int:
         ended = producer.txn is None and producer.last is State.COMMITTED
@@ -188,36 +188,36 @@ class SimLog:
         producer.close(state)
         if txn is not None:
             txn.state = state
-            for place in txn.firsts:
-                self._append(place, control=True)
+            for tp in txn.firsts:
+                self._append(tp, control=True)
 
     # -- reading
 
-    def visible(self, place: Place, start: int = 0) -> list[Entry]:
+    def visible(self, tp: TopicPartition, start: int = 0) -> list[Entry]:
         """The committed entries from `start` up to the first open transaction."""
-        last = self.last_stable(place)
-        return [e for e in self.topics.get(place, ()) if start <= e.offset < last and e.visible]
+        last = self.last_stable(tp)
+        return [e for e in self.topics.get(tp, ()) if start <= e.offset < last and e.visible]
 
-    def last_stable(self, place: Place) -> int:
+    def last_stable(self, tp: TopicPartition) -> int:
         """The offset up to which every transaction has ended."""
-        firsts = (txn.firsts[place] for txn in self.open if place in txn.firsts)
-        return min(firsts, default=self.ends.get(place, 0))
+        firsts = (txn.firsts[tp] for txn in self.open if tp in txn.firsts)
+        return min(firsts, default=self.ends.get(tp, 0))
 
-    def compact(self, place: Place) -> None:
+    def compact(self, tp: TopicPartition) -> None:
         """Keep the last committed record of each key, and tombstones no longer."""
-        last = {entry.key: entry for entry in self.visible(place)}
-        stable = self.last_stable(place)
-        self.topics[place] = [
+        last = {entry.key: entry for entry in self.visible(tp)}
+        stable = self.last_stable(tp)
+        self.topics[tp] = [
             entry
-            for entry in self.topics.get(place, ())
+            for entry in self.topics.get(tp, ())
             if entry.offset >= stable or (last.get(entry.key) is entry and entry.value is not None)
         ]
 
-    def _append(self, place: Place, **fields: Any) -> Entry:
-        offset = self.ends.get(place, 0)
-        self.ends[place] = offset + 1
-        entry = Entry(*place, offset, self.clock(), **fields)
-        self.topics.setdefault(place, []).append(entry)
+    def _append(self, tp: TopicPartition, **fields: Any) -> Entry:
+        offset = self.ends.get(tp, 0)
+        self.ends[tp] = offset + 1
+        entry = Entry(*tp, offset, self.clock(), **fields)
+        self.topics.setdefault(tp, []).append(entry)
         return entry
 
 
@@ -229,7 +229,7 @@ class SimWriter:
         self._process = process
         self._partition = partition
         self._generation = self._epoch = epoch
-        self._sequences: dict[Place, int] = {}
+        self._sequences: dict[TopicPartition, int] = {}
         # Whether a request had to be repeated, so that its first copy may still arrive.
         self._unanswered = False
 
@@ -240,19 +240,19 @@ class SimWriter:
         await process.gate(CrashPoint.STAGED)
         if self._unanswered and self._log.version == 1:
             await self._reinitialise()
-        groups: dict[Place, list[Outgoing]] = {}
+        groups: dict[TopicPartition, list[Outgoing]] = {}
         for record in records:
-            place = (record.topic, partition if record.partition is None else record.partition)
-            groups.setdefault(place, []).append(record)
+            tp = (record.topic, partition if record.partition is None else record.partition)
+            groups.setdefault(tp, []).append(record)
         if self._log.version == 1:
             self._ask(AddPartitions(partition, self._epoch, frozenset(groups)))
         half = len(groups) // 2
-        for number, (place, group) in enumerate(groups.items()):
+        for number, (tp, group) in enumerate(groups.items()):
             if number == half and number > 0:
                 await self._pass(CrashPoint.HALF_SENT)
-            sequence = self._sequences.get(place, 0)
-            self._ask(Produce(partition, self._epoch, place, group, sequence, plan))
-            self._sequences[place] = sequence + 1
+            sequence = self._sequences.get(tp, 0)
+            self._ask(Produce(partition, self._epoch, tp, group, sequence, plan))
+            self._sequences[tp] = sequence + 1
         await self._pass(CrashPoint.SENT)
         self._continue_with(self._ask(EndTxn(partition, self._epoch)))
         await process.gate(CrashPoint.COMMITTED)
@@ -274,7 +274,7 @@ class SimWriter:
             self._sequences = {}
 
     async def _pass(self, point: CrashPoint) -> None:
-        self._process.reach(point)
+        self._process.crash_hook(point)
         await self._process.gate(point)
 
     async def close(self) -> None:

@@ -209,16 +209,16 @@ class World:
         for node in self.nodes:
             if self.random.random() < 0.3 or node.dead:
                 continue
-            for place in list(node.next):
+            for tp in list(node.next):
                 if self.random.random() < 0.6:
-                    await self._deliver_from(node, place, self.random.randint(1, BATCH_MAX))
+                    await self._deliver_from(node, tp, self.random.randint(1, BATCH_MAX))
 
-    async def _deliver_from(self, node: Node, place: tuple[str, int], count: int) -> bool:
-        batch = node.fetch(place, count)
+    async def _deliver_from(self, node: Node, tp: tuple[str, int], count: int) -> bool:
+        batch = node.fetch(tp, count)
         if batch is None:
             return False
-        await node.deliver(batch, place[1])
-        name = f"{place[0]}[{place[1]}]@{batch.start}-{batch.end - 1}"
+        await node.deliver(batch, tp[1])
+        name = f"{tp[0]}[{tp[1]}]@{batch.start}-{batch.end - 1}"
         self.say(f"deliver {name} to {node.name}")
         return True
 
@@ -226,9 +226,9 @@ class World:
         node = self.random.choice(self.alive)
         if not node.next:
             return
-        place = self.random.choice(list(node.next))
-        node.next[place] = self.random.randint(0, node.next[place])
-        self.say(f"{node.name} reads {place} again from {node.next[place]}")
+        tp = self.random.choice(list(node.next))
+        node.next[tp] = self.random.randint(0, node.next[tp])
+        self.say(f"{node.name} reads {tp} again from {node.next[tp]}")
 
     async def _hold_or_deliver_held(self) -> None:
         node = self.random.choice(self.alive)
@@ -237,13 +237,13 @@ class World:
             self.say(f"deliver what {node.name} held of {batch.topic}")
             await node.deliver(batch, batch.records[0].partition)
             return
-        for place in list(node.next):
-            batch_held = node.fetch(place, self.random.randint(1, 5))
+        for tp in list(node.next):
+            batch_held = node.fetch(tp, self.random.randint(1, 5))
             if batch_held is not None:
                 # As a batch in a stream's buffer; the order within a topic is kept.
                 before = batch_held.start
                 node.held.append(batch_held)
-                node.next[place] = before
+                node.next[tp] = before
                 return
 
     async def _tick(self) -> None:
@@ -555,8 +555,8 @@ class World:
         before = self._progress()
         moved = False
         for node in self.members:
-            for place in list(node.next):
-                moved |= await self._deliver_from(node, place, BATCH_MAX)
+            for tp in list(node.next):
+                moved |= await self._deliver_from(node, tp, BATCH_MAX)
         await self._tick()
         for client in self.clients:
             if client.wants and isinstance(client.command, StartTrial | ReservePurchase):

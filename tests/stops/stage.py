@@ -84,7 +84,7 @@ class Stage:
             process.command = [sys.executable, "-m", "billing_stream", stop.service]
         await process.start()
         try:
-            await self._reach(process, stop.milestone)
+            await self._crash_hook(process, stop.milestone)
             await asyncio.sleep(stop.seconds)
             began = time.monotonic()
             process.signal(stop.signal)
@@ -95,7 +95,7 @@ class Stage:
             await process.kill()
         return Outcome(plan.seed, stop, process.process.returncode or 0, seconds, process.text())
 
-    async def _reach(self, process: Worker, milestone: Milestone) -> None:
+    async def _crash_hook(self, process: Worker, milestone: Milestone) -> None:
         if milestone is Milestone.LOADING:
             await _handling_signals(process.pid)
         elif milestone is Milestone.STARTING:

@@ -91,9 +91,9 @@ class Traffic:
             self.expected.trials.add(merchant)
             await self._created_first(merchant, {"command": "start_trial"})
         for pack, ack in acks:
-            place = await ack
+            ref = await ack
             purchase = derived_id(
-                "purchase", merchant, f"{place.topic}[{place.partition}]@{place.offset}"
+                "purchase", merchant, f"{ref.topic}[{ref.partition}]@{ref.offset}"
             )
             await self._purchase(merchant, purchase, pack)
 

@@ -27,13 +27,13 @@ from billing_stream.domain.model import (
     Purchase,
 )
 from billing_stream.domain.outcomes import (
-    StoredResponse,
     Decision,
     ErrorCode,
     Event,
     EventData,
     PurchaseOpened,
     Rejected,
+    StoredResponse,
 )
 from billing_stream.domain.state import State
 from billing_stream.tables.committed import CommittedRows

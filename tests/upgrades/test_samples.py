@@ -247,13 +247,13 @@ def test_a_row_of_this_version_is_read_as_it_is_and_a_mark_as_it_was() -> None:
 async def test_nobody_reads_the_rows_of_a_newer_release() -> None:
     log = stored(present_name())
     last = max(n for n, r in enumerate(log) if r.topic == TOPICS.changelog(names.CREDIT_PURCHASES))
-    place = f"{log[last].topic}[{log[last].partition}]@{log[last].offset}"
+    ref = f"{log[last].topic}[{log[last].partition}]@{log[last].offset}"
     log[last] = newer(log[last])
 
     with pytest.raises(NewerState, match="is of state version 3") as raised:
         async with taken_over(log):
             pass
-    assert str(raised.value).startswith(place)
+    assert str(raised.value).startswith(ref)
     with pytest.raises(NewerState, match="a newer release"):
         Records(TOPICS).decode(log[last])
     with pytest.raises(NewerState, match="verify with the release that runs"):

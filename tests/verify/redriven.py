@@ -13,7 +13,7 @@ FROM, TOPIC = "billing-redriven-from", "billing-forwarded-topic"
 
 
 def letters(world: World, reason: str) -> list[str]:
-    """The places of dead letters whose reason has this in it."""
+    """The references of dead letters whose reason has this in it."""
     return [
         f"{topic}[{partition}]@{offset}"
         for (topic, partition), log in sorted(world.log.topics.items())
@@ -54,9 +54,9 @@ def redrive(
     headers = {FROM: line or letter} | ({TOPIC: topic} if topic is not None else {})
     wrong = more.pop("wrong", False)
     target = world.send(names.COMMANDS, value, wrong=wrong, **headers)
-    place = f"{target[0]}[{target[1]}]@{target[2]}"
-    note(world, letter, place, **more)
-    return place
+    ref = f"{target[0]}[{target[1]}]@{target[2]}"
+    note(world, letter, ref, **more)
+    return ref
 
 
 async def redriven_traffic(world: World) -> None:

@@ -197,11 +197,11 @@ class Driver:
             }
         if name == "fail_purchase":
             return {**value, "purchase_id": self.purchase(merchant), "reason": "Down"}
-        place = world.copy().logs
+        ref = world.copy().logs
         for partition in (0, 1):
             # Where it may come to stand: known beforehand, refunds can overtake it.
             topic = f"x.{names.COMMANDS}"
-            end = len(place.get((topic, partition), ()))
+            end = len(ref.get((topic, partition), ()))
             known = derived_id("purchase", merchant, f"{topic}[{partition}]@{end}")
             self.purchases.setdefault(merchant, []).append(known)
         key = self.one_of(None, "k1", "k2")

@@ -98,7 +98,7 @@ async def test_a_true_projection(
     ],
 )
 async def test_a_wrong_projection_is_named(
-    copy: Copy, connection: Any, postgres_url: str, change: str, said: str
+    copy: Copy, connection: Any, postgres_url: str, change: str, parsed: str
 ) -> None:
     await project(connection, copy)
     await connection.execute(change)
@@ -106,7 +106,7 @@ async def test_a_wrong_projection_is_named(
     report = await copy.verify(database_url=postgres_url)
 
     assert report.faults() == {"projection"}
-    assert any(said in fault.what for fault in report.checks["projection"].examples)
+    assert any(parsed in fault.what for fault in report.checks["projection"].examples)
 
 
 async def test_no_database_is_an_error_that_shows_no_password(copy: Copy) -> None:

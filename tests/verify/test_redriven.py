@@ -61,9 +61,9 @@ async def test_older_letters_of_unclaimed_webhooks_are_no_fault() -> None:
     copy = (await rich_world()).copy()
     for letter in copy.of(TOPICS.name(names.DEAD_LETTERS)):
         if "no purchase claimed" in letter.data["reason"]:
-            said = json.loads(base64.b64decode(letter.data["value"]))
-            old = {name: said[name] for name in ("merchant_id", "charge_id")}
-            value = json.dumps({**old, "status": said.get("status", "refunded")}).encode()
+            parsed = json.loads(base64.b64decode(letter.data["value"]))
+            old = {name: parsed[name] for name in ("merchant_id", "charge_id")}
+            value = json.dumps({**old, "status": parsed.get("status", "refunded")}).encode()
             letter.put({**letter.data, "value": base64.b64encode(value).decode()})
 
     report = await copy.verify()
@@ -82,11 +82,11 @@ def repeat_with_another_letter(copy: Copy) -> None:
 
 def repeat_that_did_something(copy: Copy) -> None:
     letter = next(r for r in repeats(copy) if b"start_trial" in base64.b64decode(r.data["value"]))
-    place = f"{letter.data['topic']}[{letter.data['partition']}]@{letter.data['offset']}"
+    ref = f"{letter.data['topic']}[{letter.data['partition']}]@{letter.data['offset']}"
     (started,) = (
         e for e in copy.events("trial.started") if e.data["data"]["merchant_id"] == merchant_id(98)
     )
-    started.headers = [(n, place.encode() if n == "cause" else v) for n, v in started.headers]
+    started.headers = [(n, ref.encode() if n == "cause" else v) for n, v in started.headers]
 
 
 def first_copy_took_no_effect(copy: Copy) -> None:
@@ -135,8 +135,8 @@ def unclaimed_letter_of_another_status(copy: Copy) -> None:
         for r in copy.of(TOPICS.name(names.DEAD_LETTERS))
         if "no purchase claimed" in r.data["reason"]
     )
-    said = json.loads(base64.b64decode(letter.data["value"]))
-    value = json.dumps({**said, "status": "declined"}).encode()
+    parsed = json.loads(base64.b64decode(letter.data["value"]))
+    value = json.dumps({**parsed, "status": "declined"}).encode()
     letter.put({**letter.data, "value": base64.b64encode(value).decode()})
 
 

@@ -159,9 +159,9 @@ class World:
         pairs = [(name, None if text is None else text.encode()) for name, text in headers.items()]
         name = TOPICS.name(topic)
         record = Outgoing(name, merchant.encode(), raw, headers=pairs)
-        place = (name, partition, self.log.append(name, partition, record))
-        self.times[place] = int(self.now.timestamp() * 1000)
-        return place
+        ref = (name, partition, self.log.append(name, partition, record))
+        self.times[ref] = int(self.now.timestamp() * 1000)
+        return ref
 
     def command(self, merchant: str, name: str, **fields: Any) -> str:
         """Send a command; its id."""

@@ -40,7 +40,7 @@ async def test_a_worker_that_is_stuck_is_not_ready_and_says_why(two: Cluster) ->
     watchdog = node.context.watchdog
     await two.create(M1, "one.example")
     for lane in node.lanes.values():
-        lane.halted = "1001 records in a row make no sense"
+        lane.stopped_reason = "1001 records in a row make no sense"
 
     ready = await get(node.url, "/ready")
 

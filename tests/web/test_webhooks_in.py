@@ -69,8 +69,8 @@ async def test_a_refund_goes_to_its_own_topic_with_purchase_and_amount(two: Clus
 
     (kept,) = records(two)
     assert kept.topic == names.PURCHASE_REFUNDED
-    said: Any = decode(kept.topic, record(kept.topic, 0, kept.data), 10_000).said
-    assert (said.charge_id, said.purchase_id, said.amount) == ("pi_1", M2, "3.00")
+    payload: Any = decode(kept.topic, record(kept.topic, 0, kept.data), 10_000).payload
+    assert (payload.charge_id, payload.purchase_id, payload.amount) == ("pi_1", M2, "3.00")
 
 
 @pytest.mark.parametrize("platform", ["shopify", "stripe"])

@@ -16,12 +16,12 @@ from billing_stream.errors import DeadLettersError
 from billing_stream.kafka.authorization_errors import REFUSALS
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
-from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, ActionResult, redrive
+from billing_stream.ops.dead_letters import ActionResult, Cluster, DeadLetterEntry, redrive
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.business import Business, put_together
 from billing_stream.web.ops.cluster import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.figures import Figures
-from billing_stream.web.ops.letters import Letters, DeadLetterSummaries
+from billing_stream.web.ops.letters import DeadLetterSummaries, Letters
 from billing_stream.web.ops.projected import Projected
 from billing_stream.web.ops.recorder import Recorder
 from billing_stream.web.ops.rendering import new_environment

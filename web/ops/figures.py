@@ -10,7 +10,7 @@ from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_state import Lags
-from billing_stream.web.ops.recorder import Minute, CurrentRates, Rate, Recorder
+from billing_stream.web.ops.recorder import CurrentRates, Minute, Rate, Recorder
 
 
 class PartitionFigures(Struct, frozen=True):
@@ -70,7 +70,7 @@ class Figures:
         known = [count for (_, number), count in lags.records.items() if number == partition]
         return PartitionFigures(
             partition=partition,
-            stopped=lane.halted,
+            stopped=lane.stopped_reason,
             lag=sum(known) if known else None,
             waiting=lane.records_waiting,
             last_commit=lane.seconds_since_commit,

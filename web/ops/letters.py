@@ -14,7 +14,7 @@ from billing_stream.domain.model import Instant
 from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, State
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.entries import kind_of, letter_of
-from billing_stream.records import schemas
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetterAction
 
 # Of each partition, in offsets: those of markers count.
@@ -99,7 +99,7 @@ class Letters:
     def _note(self, value: bytes | None) -> None:
         try:
             action = _action.decode(value or b"")
-            _, partition, offset = schemas.parse_place(action.letter)
+            _, partition, offset = RecordRef.parse(action.letter)
         except (msgspec.DecodeError, ValueError):
             # `billing-stream dlq` says so in its log.
             return

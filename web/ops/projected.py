@@ -62,7 +62,7 @@ class TimelineEntry(Struct, frozen=True):
     """One thing that happened to a merchant.
 
     `cause` is the record that caused it, or what came from none (http, timer, operator:...);
-    `place` is where the event itself stands.
+    `ref` is where the event itself stands.
     """
 
     event_id: str
@@ -73,7 +73,7 @@ class TimelineEntry(Struct, frozen=True):
     balance: int
     cause: str
     correlation_id: str
-    place: str
+    ref: str
     data: dict[str, Any]
 
 
@@ -119,6 +119,6 @@ def _happened(row: Any) -> TimelineEntry:
         balance=row["balance_after"],
         cause=row["cause"] or "",
         correlation_id=row["correlation_id"] or "",
-        place=row["place"],
+        ref=row["place"],
         data=_object.decode(row["data"]),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.web.ops import text
 
 # Scripts and styles are files of this service; nothing may show these pages in a frame.
@@ -42,7 +43,7 @@ def new_environment() -> Environment:
         "money": text.money,
         "signed": text.signed,
         "event": text.event,
-        "place": text.place,
+        "record_ref": RecordRef.parse_or_none,
     }
     made.filters.update(filters)
     made.globals["line"] = text.line

@@ -6,8 +6,6 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from billing_stream.records.schemas import parse_place
-
 DASH = "\u2013"
 MINUS = "\u2212"
 WIDTH, HEIGHT = 240, 48
@@ -92,27 +90,6 @@ def event(kind: str) -> str:
     'credits purchased'
     """
     return kind.removeprefix("evt.billing.").removesuffix(".v1").replace(".", " ")
-
-
-class Place(Struct, frozen=True):
-    """Where a record stands, in parts."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-def place(text: str | None) -> Place | None:
-    """The place in a text, or None when it is none (http, timer, ...).
-
-    >>> place("billing.commands.v1[3]@17")
-    Place(topic='billing.commands.v1', partition=3, offset=17)
-    >>> place("timer")
-    """
-    try:
-        return Place(*parse_place(text or ""))
-    except ValueError:
-        return None
 
 
 class Line(Struct, frozen=True):

@@ -18,16 +18,17 @@ from billing_stream.audit.replay.core.records import (
 from billing_stream.audit.replay.core.run import read_entry
 from billing_stream.audit.replay.credits import balance_of, credits_of
 from billing_stream.records import schemas
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import BILLING_RECORDS
 
 
 class Origin(Struct, frozen=True, kw_only=True):
     """The record that caused something.
 
-    `topic`, `partition` and `offset` are its place: of an input, or of the journal, whose
-    `origin` (http, timer, cli) is then given. `sent_as` is the place to which it was sent
+    `topic`, `partition` and `offset` are its reference: of an input, or of the journal, whose
+    `origin` (http, timer, cli) is then given. `sent_as` is the reference of the record as which it was sent
     first, when that was a wrong partition; `copy_of` the dead letter that was sent again.
-    `waited` are the places of webhooks that had come earlier and took effect with it.
+    `waited` are the references of webhooks that had come earlier and took effect with it.
     """
 
     topic: str
@@ -51,7 +52,7 @@ class Credit(Struct, frozen=True, kw_only=True):
     purchase_id: str | None
     amount: str | None
     correlation_id: str
-    event_place: str
+    event_ref: str
     source: Origin | None
 
 
@@ -133,12 +134,12 @@ class Causes:
 
     def __init__(self, recorded: Recorded, steps: Iterable[Step]) -> None:
         self._recorded = recorded
-        self._inputs = {one.place: one for queue in recorded.inputs for one in queue}
+        self._inputs = {one.ref: one for queue in recorded.inputs for one in queue}
         self._steps = {step.name: step for step in steps}
         self._told_by = {event.event_id: step for step in steps for event in step.events}
 
-    def place_of(self, event: RecordedEvent) -> str | None:
-        """The place of the record, or None when it is not there."""
+    def ref_of(self, event: RecordedEvent) -> str | None:
+        """The reference of the record, or None when it is not there."""
         if event.cause in self._inputs:
             return event.cause
         step = self._told_by.get(event.event_id)
@@ -148,11 +149,11 @@ class Causes:
 
     def origin_of(self, event: RecordedEvent) -> Origin | None:
         """The record and what is known of it, or None when it is not there."""
-        place = self.place_of(event)
-        if place is None:
+        ref = self.ref_of(event)
+        if ref is None:
             return None
-        topic, partition, offset = schemas.parse_place(place)
-        found, step = self._inputs.get(place), self._steps.get(place)
+        topic, partition, offset = RecordRef.parse(ref)
+        found, step = self._inputs.get(ref), self._steps.get(ref)
         return Origin(
             topic=topic,
             partition=partition,
@@ -181,7 +182,7 @@ def _credits(events: Iterable[RecordedEvent], causes: Causes) -> Iterable[Credit
             purchase_id=event.data.get("purchase_id"),
             amount=event.data.get("amount"),
             correlation_id=event.correlation_id,
-            event_place=event.place,
+            event_ref=event.ref,
             source=causes.origin_of(event),
         )
 
@@ -194,7 +195,7 @@ def _entry_of(event: RecordedEvent, recorded: Recorded) -> str | None:
         said = read_entry(entry.value)
         same = (said.origin, said.correlation_id) == (event.cause, event.correlation_id)
         if same and said.now <= at:
-            found = entry.place
+            found = entry.ref
     return found
 
 
@@ -216,10 +217,10 @@ def _faults(recorded: Recorded, total: int, now: int) -> Iterable[str]:
     sequences = [event.sequence for event in recorded.events]
     if sequences != list(range(1, len(sequences) + 1)):
         yield f"events are missing or doubled: their sequence is {sequences}"
-    places = {one.place for queue in recorded.inputs for one in queue}
+    refs = {one.ref for queue in recorded.inputs for one in queue}
     origins = {read_entry(entry.value).origin for entry in recorded.entries}
     for event in recorded.events:
-        if event.cause not in places and event.cause not in origins:
+        if event.cause not in refs and event.cause not in origins:
             yield f"event {event.event_id} names a cause that is not recorded: {event.cause}"
 
 
@@ -258,7 +259,7 @@ def _timeline(
     """Commands in the order in which they were decided, with the events that are recorded."""
     told: dict[str | None, list[RecordedEvent]] = defaultdict(list)
     for event in events:
-        told[causes.place_of(event)].append(event)
+        told[causes.ref_of(event)].append(event)
     balance = 0
     for step in steps:
         balance += sum(map(credits_of, told[step.name]))

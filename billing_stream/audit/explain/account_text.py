@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from billing_stream.audit.explain.account import Credit, Explanation, Moment, Origin
-from billing_stream.records.schemas import place
+from billing_stream.records.record_ref import RecordRef
 
 _NAMING = ("command", "merchant_id", "command_id")
 
@@ -69,7 +69,7 @@ def _credit(credit: Credit) -> Iterator[str]:
 
 def _source(source: Origin) -> Iterator[str]:
     by = f" (came over {source.origin})" if source.origin is not None else ""
-    yield f"caused by {place(source.topic, source.partition, source.offset)}{by}"
+    yield f"caused by {RecordRef.of(source)}{by}"
     if source.sent_as is not None:
         yield f"sent to a wrong partition, as {source.sent_as}"
     if source.copy_of is not None:

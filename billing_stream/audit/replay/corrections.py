@@ -13,6 +13,7 @@ from billing_stream.audit.replay.history_source import Source
 from billing_stream.audit.replay.replay_report import Report
 from billing_stream.domain.commands import ADJUSTMENT_MAX
 from billing_stream.records import schemas, topics
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
 KEY = "backfill/"
@@ -153,15 +154,15 @@ async def corrections_made(
                     continue
                 if record.topic == read[1]:
                     letter = msgspec.json.decode(record.value or b"")
-                    place = (letter["topic"], letter["partition"], letter["offset"])
-                    refused.add(schemas.place(*place))
+                    ref = (letter["topic"], letter["partition"], letter["offset"])
+                    refused.add(str(RecordRef(*ref)))
                     continue
                 data = _adjustment(record.value)
                 if data is not None:
-                    place_text = schemas.place(record.topic, record.partition, record.offset)
-                    sent[place_text] = data
-        for place_text, data in sent.items():
-            if place_text not in refused:
+                    ref_text = str(RecordRef.of(record))
+                    sent[ref_text] = data
+        for ref_text, data in sent.items():
+            if ref_text not in refused:
                 event_id = data["idempotency_key"].removeprefix(KEY).partition("/")[0]
                 found[event_id].by_key[data["idempotency_key"]] = data["credits"]
     return found

@@ -18,12 +18,13 @@ from billing_stream.audit.replay.core.records import (
     RecordedEvent,
     Row,
 )
-from billing_stream.audit.replay.core.run import told
+from billing_stream.audit.replay.core.run import parse_event
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import schemas, topics
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import upcast
@@ -56,7 +57,7 @@ class History:
 
     `positions` say how far the inputs were processed, `waiting` are the merchants' records
     beyond. `nameless` are places of records that name no merchant; `letters` are all dead
-    letters, by the place of their record.
+    letters, by the reference of their record.
     """
 
     partition: int
@@ -146,9 +147,9 @@ class _Reader:
             try:
                 self._take_ours(record)
             except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
-                place = schemas.place(record.topic, record.partition, record.offset)
+                ref = str(RecordRef.of(record))
                 raise ReplayError(
-                    f"{place} is not as a worker writes it ({error}): who else writes there?"
+                    f"{ref} is not as a worker writes it ({error}): who else writes there?"
                 ) from None
 
     def _take_ours(self, record: InputRecord) -> None:
@@ -156,9 +157,9 @@ class _Reader:
             self._take_entry(record)
         elif record.topic == self._dead_letters:
             letter = _letter.decode(record.value or b"")
-            place = schemas.place(letter.topic, letter.partition, letter.offset)
+            ref = str(RecordRef.of(letter))
             found = RecordedDeadLetter(letter.reason, letter.timestamp, record.offset)
-            self._history.letters.setdefault(place, []).append(found)
+            self._history.letters.setdefault(ref, []).append(found)
         else:
             self._take_event(record)
 
@@ -186,8 +187,8 @@ class _Reader:
             recorded.events.sort(key=lambda event: event.sequence)
             for queue in recorded.inputs:
                 for one in queue:
-                    if one.place in history.letters:
-                        recorded.letters[one.place] = history.letters[one.place]
+                    if one.ref in history.letters:
+                        recorded.letters[one.ref] = history.letters[one.ref]
         history.moving &= history.merchants.keys()
         return history
 
@@ -199,8 +200,8 @@ class _Reader:
         merchant_id = merchant_of(record.value)
         if merchant_id is None:
             if record.offset < self._frozen.get(record.topic, 0):
-                place = schemas.place(record.topic, record.partition, record.offset)
-                self._history.nameless.append(place)
+                ref = str(RecordRef.of(record))
+                self._history.nameless.append(ref)
             return
         if not self._wanted(merchant_id):
             return
@@ -227,8 +228,8 @@ class _Reader:
             # Entries and positions only rise.
             fences.append(max(positions.get(topic, 0), fences[-1] if fences else 0))
         merchant_id = (record.key or b"").decode()
-        place = schemas.place(record.topic, record.partition, record.offset)
-        self._entries.append((merchant_id, Entry(place, len(self._entries), value)))
+        ref = str(RecordRef.of(record))
+        self._entries.append((merchant_id, Entry(ref, len(self._entries), value)))
 
     def _take_event(self, record: InputRecord) -> None:
         merchant_id = (record.key or b"").decode()
@@ -261,9 +262,9 @@ def merchant_of(value: bytes | None) -> str | None:
 def event_of(record: InputRecord) -> RecordedEvent:
     """A published event. The value and headers are ours, so they can be read."""
     headers = dict(record.headers)
-    place = schemas.place(record.topic, record.partition, record.offset)
+    ref = str(RecordRef.of(record))
     sequence = int(headers.get("sequence") or b"0")
-    return told(record.value or b"", sequence, (headers.get("cause") or b"").decode(), place)
+    return parse_event(record.value or b"", sequence, (headers.get("cause") or b"").decode(), ref)
 
 
 def _row(table: str, record: InputRecord) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from billing_stream.audit.replay.history import History, read_partition
 from billing_stream.audit.replay.history_source import Progress, Source
 from billing_stream.audit.replay.replay_report import Report
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.records.schemas import parse_place
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import JOURNAL, Topics
 
 MERCHANTS_PER_PROGRESS = 50
@@ -107,13 +107,13 @@ def _nameless(history: History) -> list[Difference]:
         Difference(
             merchant_id="",
             kind="dead letter extra",
-            type=place.rpartition("[")[0],
-            subject=place,
+            type=ref.rpartition("[")[0],
+            subject=ref,
             replayed="it names no merchant",
-            cause=place,
+            cause=ref,
         )
-        for place in history.nameless
-        if place not in history.letters
+        for ref in history.nameless
+        if ref not in history.letters
     ]
 
 
@@ -121,7 +121,7 @@ def _concerns(recorded: Recorded, scope: Scope) -> bool:
     """Whether anything of a merchant is in the scope."""
     if scope.topics:
         read = {queue[0].topic for queue in recorded.inputs}
-        read |= {entry.place.rpartition("[")[0] for entry in recorded.entries}
+        read |= {entry.ref.rpartition("[")[0] for entry in recorded.entries}
         if not read & set(scope.topics):
             return False
     if scope.since is None:
@@ -140,7 +140,7 @@ def _in_scope(found: Difference, names: Topics, scope: Scope) -> bool:
     if not scope.topics or found.cause is None:
         return True
     try:
-        topic, _, _ = parse_place(found.cause)
+        topic, _, _ = RecordRef.parse(found.cause)
     except ValueError:
         topic = names.name(JOURNAL)
     return topic in scope.topics

@@ -6,11 +6,12 @@ from decimal import Decimal
 
 from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, History, Input
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
-from billing_stream.audit.verify.log_records import Place, micros, parse_place, place_text
+from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
 from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.shops import check_shops
+from billing_stream.records.record_ref import RecordRef
 
 
 def check_all(history: History, rules: Rules, report: Report) -> None:
@@ -19,7 +20,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
         report.fault(
             trouble.check,
             trouble.what,
-            trouble.place,
+            trouble.ref,
             event_id=trouble.event_id,
             merchant=trouble.merchant,
         )
@@ -48,27 +49,25 @@ def check_positions(history: History, report: Report) -> None:
     """Nothing is unread (unless workers run), and no position is beyond its topic's end."""
     for (topic, partition), (first, count) in history.unread.items():
         if not history.allow_lag:
-            place = (topic, partition, first)
-            report.fault("outcomes", f"{count} records from here on are not processed", place)
+            ref = RecordRef(topic, partition, first)
+            report.fault("outcomes", f"{count} records from here on are not processed", ref)
     for partition, positions in history.positions.items():
         for topic, position in positions.items():
             report.count("positions")
             end = history.ends.get((topic, partition))
             if end is not None and position > end:
-                place = (topic, partition, position)
-                report.fault(
-                    "positions", f"the position is beyond the last record, {end - 1}", place
-                )
+                ref = RecordRef(topic, partition, position)
+                report.fault("positions", f"the position is beyond the last record, {end - 1}", ref)
 
 
-def unprocessed(history: History, report: Report, place: Place, what: str, merchant: str) -> None:
+def unprocessed(history: History, report: Report, ref: RecordRef, what: str, merchant: str) -> None:
     """A record below its position that has no outcome: a fault of both."""
-    report.fault("outcomes", what, place, merchant=merchant or None)
-    position = history.positions[place[1]][place[0]]
+    report.fault("outcomes", what, ref, merchant=merchant or None)
+    position = history.positions[ref[1]][ref[0]]
     report.fault(
         "positions",
         f"the position {position} is beyond it, and it has no outcome: {what}",
-        place,
+        ref,
         merchant=merchant or None,
     )
 
@@ -77,46 +76,46 @@ def check_dead_letters(history: History, rules: Rules, report: Report) -> None:
     """Every bad record once and whole; of good ones only refusals and unclaimed webhooks."""
     report.count("dead-letters", history.counted["letters"])
     report.count("outcomes", len(history.bad))
-    for place, digest in history.bad.items():
-        letters = history.letters.get(place, [])
-        why = history.bad_reasons[place]
+    for ref, digest in history.bad.items():
+        letters = history.letters.get(ref, [])
+        why = history.bad_reasons[ref]
         if not letters:
-            report.fault("dead-letters", f"is bad ({why}) and no dead letter", place)
-            unprocessed(history, report, place, f"bad ({why}), and no dead letter", "")
+            report.fault("dead-letters", f"is bad ({why}) and no dead letter", ref)
+            unprocessed(history, report, ref, f"bad ({why}), and no dead letter", "")
         elif letters[0].digest != digest:
-            report.fault("dead-letters", "its dead letter says something else", place)
-    for place, letters in history.letters.items():
+            report.fault("dead-letters", "its dead letter says something else", ref)
+    for ref, letters in history.letters.items():
         if len(letters) > 1:
             report.fault(
                 "dead-letters",
                 f"is a dead letter {len(letters)} times",
-                letters[1].place,
+                letters[1].ref,
             )
-        if place in history.foreign:
-            report.fault("dead-letters", "of a record of another partition", letters[0].place)
-        if history.is_read(*place) or history.allow_lag:
+        if ref in history.foreign:
+            report.fault("dead-letters", "of a record of another partition", letters[0].ref)
+        if history.is_read(*ref) or history.allow_lag:
             continue
-        if place[2] >= history.ends.get(place[:2], 0):
-            report.fault("dead-letters", "of a record that is not there", letters[0].place)
+        if ref[2] >= history.ends.get(ref[:2], 0):
+            report.fault("dead-letters", "of a record that is not there", letters[0].ref)
         else:
-            what = f"the outcome of {place_text(*place)}, which is beyond the position"
-            report.fault("positions", what, letters[0].place)
+            what = f"the outcome of {ref}, which is beyond the position"
+            report.fault("positions", what, letters[0].ref)
     for facts in history.complete():
         told: dict[str, set[str]] = defaultdict(set)
         for event in facts.events:
             told[event.cause].add(event.kind)
         for found in facts.every_input():
-            for letter in history.letters.get(found.place, ()):
+            for letter in history.letters.get(found.ref, ()):
                 odd = _objection_to(letter, found, told[found.name], facts, rules)
                 if odd is not None and not (letter.given_up and history.allow_lag):
-                    report.fault("dead-letters", odd, letter.place, merchant=facts.merchant)
+                    report.fault("dead-letters", odd, letter.ref, merchant=facts.merchant)
 
 
 def _objection_to(
     letter: DeadLetterFact, found: Input, told: set[str], facts: Facts, rules: Rules
 ) -> str | None:
     """A good record is a dead letter as a refused command, or a webhook that nobody claimed."""
-    command = found.said.command
+    command = found.parsed.command
     if command in ("update", "refund"):
         clock = (facts.row or {}).get("updated_at")
         waited = clock is not None and micros(clock) >= letter.at + rules.expiry_us
@@ -135,22 +134,22 @@ def _objection_to(
 
 def check_forwarded(history: History, report: Report) -> None:
     """A record on a wrong partition has one copy on the right one, and no other has any."""
-    for place, digest in history.foreign.items():
+    for ref, digest in history.foreign.items():
         report.count("forwarded")
-        copies = history.copies.get(place, [])
+        copies = history.copies.get(ref, [])
         if not copies:
-            report.fault("forwarded", "was not forwarded", place)
-            unprocessed(history, report, place, "on a wrong partition, and not forwarded", "")
+            report.fault("forwarded", "was not forwarded", ref)
+            unprocessed(history, report, ref, "on a wrong partition, and not forwarded", "")
         elif copies[0][1] != digest:
             report.fault("forwarded", "is the copy of a record with other bytes", copies[0][0])
-    for place, copies in history.copies.items():
+    for ref, copies in history.copies.items():
         # Someone who sends a dead letter again may send its headers, too.
         first_is_dead = copies[0][0] in history.letters
         if len(copies) > 1 and not first_is_dead:
-            what = f"{place_text(*place)} was forwarded {len(copies)} times"
+            what = f"{ref} was forwarded {len(copies)} times"
             report.fault("forwarded", what, copies[1][0])
-        if place not in history.foreign and history.is_read(*place) and not history.only:
-            what = f"a copy of {place_text(*place)}, which need not be forwarded"
+        if ref not in history.foreign and history.is_read(*ref) and not history.only:
+            what = f"a copy of {ref}, which need not be forwarded"
             report.fault("forwarded", what, copies[0][0])
 
 
@@ -164,17 +163,17 @@ def check_sequences(facts: Facts, report: Report) -> None:
             what = f"sequence {event.sequence} where {expected} is next"
             _fault_of(report, "sequences", what, event)
         expected = event.sequence + 1
-        before = last.get(event.place[:2], -1)
-        if event.place[2] < before:
+        before = last.get(event.ref[:2], -1)
+        if event.ref[2] < before:
             what = f"sequence {event.sequence} stands before lower ones"
             _fault_of(report, "sequences", what, event)
-        last[event.place[:2]] = event.place[2]
+        last[event.ref[:2]] = event.ref[2]
     if facts.events and expected - 1 != facts.sequence:
         what = f"the last is {expected - 1}, by the row it is {facts.sequence}"
         _fault_of(report, "sequences", what, facts.events[-1])
     elif not facts.events and facts.sequence:
         what = f"no events, by the row there are {facts.sequence}"
-        report.fault("sequences", what, facts.row_place, merchant=facts.merchant)
+        report.fault("sequences", what, facts.row_ref, merchant=facts.merchant)
 
 
 _SAME = {
@@ -204,13 +203,13 @@ def check_causes(history: History, facts: Facts, report: Report) -> None:
     origins = {(entry.origin, entry.correlation) for entry in facts.journal}
     for event in facts.events:
         report.count("causes")
-        place = parse_place(event.cause)
-        if place is None:
+        ref = RecordRef.parse_or_none(event.cause)
+        if ref is None:
             if event.origin_key not in origins:
                 what = f"{event.kind} came from {event.cause!r}, and no entry of the journal has it"
                 _fault_of(report, "journal", what, event)
         elif event.cause not in names:
-            if place[2] < history.ends.get(place[:2], 0) and not history.is_read(*place):
+            if ref[2] < history.ends.get(ref[:2], 0) and not history.is_read(*ref):
                 what = f"{event.kind} is the outcome of {event.cause}, beyond the position"
                 _fault_of(report, "positions", what, event)
             else:
@@ -224,15 +223,15 @@ def check_journal(facts: Facts, report: Report) -> None:
     reached: dict[str, int] = {}
     for entry in facts.journal:
         report.count("journal")
-        identity = (entry.said, entry.at)
+        identity = (entry.parsed, entry.at)
         if identity in seen:
-            what = f"{entry.said.command} is in the journal twice"
-            report.fault("journal", what, entry.place, merchant=facts.merchant)
+            what = f"{entry.parsed.command} is in the journal twice"
+            report.fault("journal", what, entry.ref, merchant=facts.merchant)
         seen.add(identity)
         for topic, position in entry.positions.items():
             if position < reached.get(topic, 0):
                 what = f"its position in {topic} is before that of an earlier entry"
-                report.fault("journal", what, entry.place, merchant=facts.merchant)
+                report.fault("journal", what, entry.ref, merchant=facts.merchant)
             reached[topic] = position
 
 
@@ -245,8 +244,8 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
     report.count("trials", started is not None)
     asked = [
         found
-        for said, found in facts.said()
-        if said.command == "trial" and (found is None or found.place not in history.letters)
+        for parsed, found in facts.parsed()
+        if parsed.command == "trial" and (found is None or found.ref not in history.letters)
     ]
     if started is not None and not asked:
         _fault_of(report, "trials", "nobody asked for this trial", started)
@@ -254,8 +253,8 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
         for found in asked:
             if found is not None:
                 what = "the trial was asked for, not refused and not started"
-                report.fault("trials", what, found.place, merchant=facts.merchant)
-                unprocessed(history, report, found.place, what, facts.merchant)
+                report.fault("trials", what, found.ref, merchant=facts.merchant)
+                unprocessed(history, report, found.ref, what, facts.merchant)
     if expired is not None:
         end = started.told[4] if started is not None else left
         if expired.told[4] != end:
@@ -266,7 +265,7 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
     ):
         if known != bool(row.get(field)):
             what = f"{field} is {row.get(field)} in the row, and an event says otherwise"
-            report.fault("trials", what, facts.row_place, merchant=facts.merchant)
+            report.fault("trials", what, facts.row_ref, merchant=facts.merchant)
 
 
 def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
@@ -300,15 +299,15 @@ def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
     recorded = (facts.row or {}).get("total_credits_purchased", 0)
     if recorded != total:
         what = f"the total is {recorded}, granted less paid back is {total}"
-        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+        report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
 
 
 def check_adjustments(facts: Facts, report: Report) -> None:
     """Each was asked for so, and the row holds their sum."""
     asked = {
-        (str(uuid.uuid5(NAMESPACE, f"adjustment/{facts.merchant}/{said.key}")), said.number)
-        for said, _ in facts.said()
-        if said.command == "adjust"
+        (str(uuid.uuid5(NAMESPACE, f"adjustment/{facts.merchant}/{parsed.key}")), parsed.number)
+        for parsed, _ in facts.parsed()
+        if parsed.command == "adjust"
     }
     total = 0
     for event in facts.events:
@@ -319,25 +318,25 @@ def check_adjustments(facts: Facts, report: Report) -> None:
     recorded = (facts.row or {}).get("credits_adjusted", 0)
     if recorded != total:
         what = f"credits_adjusted is {recorded}, the adjustments add up to {total}"
-        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+        report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
 
 
 def check_payments(history: History, facts: Facts, report: Report) -> None:
     """Granted iff paid, paid back only when a refund came, expired or failed only if opened."""
-    paid: dict[str, Place | None] = {}
+    paid: dict[str, RecordRef | None] = {}
     refunds: set[str] = set()
     refunded: set[str | None] = set()
     given_up: set[str] = set()
-    for said, found in facts.said():
+    for parsed, found in facts.parsed():
         report.count("outcomes")
-        if found is not None and history.letters.get(found.place):
-            given_up.add(said.charge)
-        elif said.command == "refund" and (said.amount is None or Decimal(said.amount)):
-            refunds.update((said.charge, said.purchase))
-            if not said.purchase:
-                refunded.add(said.charge)
-        elif said.command == "update" and said.text.lower() in PAID:
-            paid.setdefault(said.charge, found.place if found is not None else None)
+        if found is not None and history.letters.get(found.ref):
+            given_up.add(parsed.charge)
+        elif parsed.command == "refund" and (parsed.amount is None or Decimal(parsed.amount)):
+            refunds.update((parsed.charge, parsed.purchase))
+            if not parsed.purchase:
+                refunded.add(parsed.charge)
+        elif parsed.command == "update" and parsed.text.lower() in PAID:
+            paid.setdefault(parsed.charge, found.ref if found is not None else None)
     granted = {e.told[1]: e for e in facts.events if e.kind in GRANTS}
     for event in facts.events:
         purchase = event.told[1]
@@ -353,10 +352,10 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
         came = charge is not None and (charge in paid or charge in refunded)
         if came and purchase not in granted and charge not in given_up:
             what = f"purchase {purchase} was paid, and its credits were not granted"
-            place = paid.get(charge or "")
-            report.fault("credits", what, place, merchant=facts.merchant)
-            if place is not None:
-                unprocessed(history, report, place, what, facts.merchant)
+            ref = paid.get(charge or "")
+            report.fault("credits", what, ref, merchant=facts.merchant)
+            if ref is not None:
+                unprocessed(history, report, ref, what, facts.merchant)
 
 
 def _price(grant: Event) -> Decimal:
@@ -364,4 +363,4 @@ def _price(grant: Event) -> Decimal:
 
 
 def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
-    report.fault(check, what, event.place, event_id=event.id, merchant=event.merchant)
+    report.fault(check, what, event.ref, event_id=event.id, merchant=event.merchant)

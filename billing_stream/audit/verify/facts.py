@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from billing_stream.audit.verify.inputs import ParsedCommand
-from billing_stream.audit.verify.log_records import Place, partition_of
+from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
 from billing_stream.records import topics as names
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
 
@@ -23,36 +24,36 @@ class Input(NamedTuple):
     partition: int
     offset: int
     at: int
-    said: ParsedCommand
+    parsed: ParsedCommand
     digest: int = 0
     redriven: str = ""
 
     @property
-    def place(self) -> Place:
+    def ref(self) -> RecordRef:
         """Where it is."""
-        return self.topic, self.partition, self.offset
+        return RecordRef.of(self)
 
     @property
     def name(self) -> str:
         """Where it is, as others name it: the id of a command that came from a topic."""
-        return self.said.command_id
+        return self.parsed.command_id
 
 
 class Entry(NamedTuple):
     """An entry of the journal; `positions` are those of the inputs when it was decided."""
 
-    place: Place
+    ref: RecordRef
     origin: str
     correlation: str
     at: int
     positions: dict[str, int]
-    said: ParsedCommand
+    parsed: ParsedCommand
 
 
 class Event(NamedTuple):
     """A published event. `digest` is of its bytes."""
 
-    place: Place
+    ref: RecordRef
     id: str
     merchant: str
     sequence: int
@@ -81,22 +82,22 @@ class Event(NamedTuple):
 class DeadLetterFact(NamedTuple):
     """A dead letter. `digest` is of key, value and headers of the record it keeps.
 
-    `given_up`: it may be the letter of a parked webhook, which says what was parked. `said` is
+    `given_up`: it may be the letter of a parked webhook, which says what was parked. `parsed` is
     what such a letter says, or None: older ones said too little to be sent again.
     """
 
-    place: Place
+    ref: RecordRef
     reason: str
     digest: int
     at: int
     given_up: bool
-    said: ParsedCommand | None = None
+    parsed: ParsedCommand | None = None
 
 
 class Action(NamedTuple):
     """What someone did with a dead letter, by the ledger of `billing-stream dlq`."""
 
-    place: Place
+    ref: RecordRef
     letter: str
     action: str
     target: str | None
@@ -115,7 +116,7 @@ class Facts:
     # Events after the cut: they belong to transactions later than the rows that were read.
     later: int = 0
     row: dict[str, Any] | None = None
-    row_place: Place | None = None
+    row_ref: RecordRef | None = None
     # What older rows said, by version: sequence, clock, total, parked.
     passed: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     purchases: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -137,12 +138,12 @@ class Facts:
         for found in self.inputs.values():
             yield from found
 
-    def said(self) -> Iterator[tuple[ParsedCommand, Input | None]]:
+    def parsed(self) -> Iterator[tuple[ParsedCommand, Input | None]]:
         """All commands, of topics and of the journal."""
         for found in self.every_input():
-            yield found.said, found
+            yield found.parsed, found
         for entry in self.journal:
-            yield entry.said, None
+            yield entry.parsed, None
 
 
 class ReadViolation(NamedTuple):
@@ -150,7 +151,7 @@ class ReadViolation(NamedTuple):
 
     check: str
     what: str
-    place: Place | None = None
+    ref: RecordRef | None = None
     event_id: str | None = None
     merchant: str | None = None
 
@@ -169,17 +170,17 @@ class History:
     positions: dict[int, dict[str, int]] = field(default_factory=dict)
     # Per input partition: the place after its last record.
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
-    bad: dict[Place, int] = field(default_factory=dict)
-    bad_reasons: dict[Place, str] = field(default_factory=dict)
-    letters: dict[Place, list[DeadLetterFact]] = field(default_factory=dict)
-    # Good records of other partitions: their places and digests; copies by where from.
-    foreign: dict[Place, int] = field(default_factory=dict)
-    copies: dict[Place, list[tuple[Place, int]]] = field(default_factory=dict)
-    # Dead letters by place, each with the first of its line: the letter that names it stands in
-    # the header of its copies. Copies by place; copies of what a copy before had carried out.
+    bad: dict[RecordRef, int] = field(default_factory=dict)
+    bad_reasons: dict[RecordRef, str] = field(default_factory=dict)
+    letters: dict[RecordRef, list[DeadLetterFact]] = field(default_factory=dict)
+    # Good records of other partitions: their references and digests; copies by where from.
+    foreign: dict[RecordRef, int] = field(default_factory=dict)
+    copies: dict[RecordRef, list[tuple[RecordRef, int]]] = field(default_factory=dict)
+    # Dead letters by reference, each with the first of its line: the letter that names it stands in
+    # the header of its copies. Copies by reference; copies of what a copy before had carried out.
     lines: dict[str, str] = field(default_factory=dict)
     redriven: dict[str, str] = field(default_factory=dict)
-    repeated: dict[Place, int] = field(default_factory=dict)
+    repeated: dict[RecordRef, int] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
     # Per input partition: the first record beyond the position, and how many there are.
     unread: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)

@@ -12,9 +12,9 @@ GRANTS = ("credits.purchased", "credits.imported")
 def check_imports(history: History, facts: Facts, report: Report) -> None:
     """Brought in iff a command says so, and what a command says is here."""
     brought = [
-        said.old
-        for said, found in facts.said()
-        if said.old is not None and (found is None or found.place not in history.letters)
+        parsed.old
+        for parsed, found in facts.parsed()
+        if parsed.old is not None and (found is None or found.ref not in history.letters)
     ]
     trials = {(old.started, old.ends) for old in brought if old.used}
     paid = {
@@ -34,10 +34,10 @@ def check_imports(history: History, facts: Facts, report: Report) -> None:
             _fault_of(report, "trials", "imported, and no import says so", event)
     for purchase in sorted({purchase for purchase, *_ in paid} - granted):
         what = f"purchase {purchase} was imported as paid, and its credits were not granted"
-        report.fault("credits", what, facts.row_place, merchant=facts.merchant)
+        report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
     if trials and (facts.row or {}).get("trial_available", True):
         what = "an import says that the trial was used, and it is available"
-        report.fault("trials", what, facts.row_place, merchant=facts.merchant)
+        report.fault("trials", what, facts.row_ref, merchant=facts.merchant)
 
 
 def mark_refused(history: History) -> None:
@@ -50,12 +50,12 @@ def mark_refused(history: History) -> None:
     for facts in history.merchants.values():
         for queue in facts.inputs.values():
             for index, found in enumerate(queue):
-                if found.said.old is None or found.place not in history.letters:
+                if found.parsed.old is None or found.ref not in history.letters:
                     continue
-                for purchase in found.said.old.purchases:
+                for purchase in found.parsed.old.purchases:
                     if history.only or owners.get(purchase.id, facts.merchant) != facts.merchant:
-                        said = found.said._replace(purchase=purchase.id)
-                        queue[index] = found._replace(said=said)
+                        parsed = found.parsed._replace(purchase=purchase.id)
+                        queue[index] = found._replace(parsed=parsed)
                         break
 
 
@@ -74,11 +74,11 @@ def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
 def offers(facts: Facts) -> dict[str, set[tuple[int, Decimal | None]]]:
     """By purchase, the credits and amounts that imports give it: they need not be of a pack."""
     found: dict[str, set[tuple[int, Decimal | None]]] = defaultdict(set)
-    for said, _ in facts.said():
-        for purchase in said.old.purchases if said.old is not None else ():
+    for parsed, _ in facts.parsed():
+        for purchase in parsed.old.purchases if parsed.old is not None else ():
             found[purchase.id].add((purchase.credits, Decimal(purchase.amount)))
     return found
 
 
 def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
-    report.fault(check, what, event.place, event_id=event.id, merchant=event.merchant)
+    report.fault(check, what, event.ref, event_id=event.id, merchant=event.merchant)

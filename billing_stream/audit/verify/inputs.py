@@ -90,7 +90,7 @@ class InvalidInput(ValueError):
 
 
 def read(
-    topic: str, value: bytes | None, timestamp: int, place: str, bytes_max: int
+    topic: str, value: bytes | None, timestamp: int, ref: str, bytes_max: int
 ) -> ParsedCommand | Shop:
     """What a record of `topic` (its name without prefix) says. Raises Bad.
 
@@ -105,23 +105,23 @@ def read(
     data = _payload(value)
     if topic == names.PURCHASE_UPDATED:
         status = _text(data, "status", 64)
-        said = ParsedCommand("update", _uuid(data), place, _text(data, "charge_id"), text=status)
+        parsed = ParsedCommand("update", _uuid(data), ref, _text(data, "charge_id"), text=status)
     elif topic == names.PURCHASE_REFUNDED:
         charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
         amount = _money(data.get("amount"))
-        said = ParsedCommand("refund", _uuid(data), place, charge, purchase, amount=amount)
+        parsed = ParsedCommand("refund", _uuid(data), ref, charge, purchase, amount=amount)
     elif topic == names.MERCHANT_CREATED:
         platform, domain = _text(data, "platform_name"), _text(data, "domain")
-        said = ParsedCommand("create", _uuid(data), place, text=domain, platform=platform)
+        parsed = ParsedCommand("create", _uuid(data), ref, text=domain, platform=platform)
     elif topic == names.SHOPS:
         return _shop(data)
     elif topic == names.COMMANDS:
-        said = command(data, place)
+        parsed = command(data, ref)
     else:
         raise InvalidInput(f"no records of topic {topic!r} are known")
-    if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in said):
+    if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in parsed):
         raise InvalidInput("a field contains a NUL character")
-    return said
+    return parsed
 
 
 def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCommand:

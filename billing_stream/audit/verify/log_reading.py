@@ -22,10 +22,11 @@ from billing_stream.audit.verify.facts import (
     ReadViolation,
 )
 from billing_stream.audit.verify.inputs import InvalidInput, ParsedCommand, Shop
-from billing_stream.audit.verify.log_records import Place, Record, micros, parse_place, place_text
-from billing_stream.audit.verify.model_state import Rules, EventContent
+from billing_stream.audit.verify.log_records import Record, micros
+from billing_stream.audit.verify.model_state import EventContent, Rules
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
 from billing_stream.records import topics as names
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
 POSITION = "\0position/"
@@ -94,8 +95,8 @@ class Reader:
                 facts.events = kept
 
     def _trouble(self, check: str, what: str, record: Record, merchant: str | None = None) -> None:
-        place = (record.topic, record.partition, record.offset)
-        self.history.troubles.append(ReadViolation(check, what, place, merchant=merchant))
+        ref = RecordRef.of(record)
+        self.history.troubles.append(ReadViolation(check, what, ref, merchant=merchant))
 
     def _skips(self, merchant: str) -> bool:
         return self._only is not None and merchant != self._only
@@ -103,44 +104,44 @@ class Reader:
     # -- inputs
 
     def _input(self, record: Record) -> None:
-        history, place = self.history, (record.topic, record.partition, record.offset)
-        history.ends[place[:2]] = record.offset + 1
+        history, ref = self.history, RecordRef.of(record)
+        history.ends[ref[:2]] = record.offset + 1
         history.counted["inputs"] += 1
         came_from = _header(record, inputs.FORWARDED_FROM)
         base = self._bases[record.topic]
         letter = redriven.letter_of(record) if base == names.COMMANDS else ""
         if letter and came_from is None:
-            history.redriven[place_text(*place)] = letter
+            history.redriven[str(ref)] = letter
         if came_from is not None and base == names.COMMANDS:
-            source = parse_place(came_from)
+            source = RecordRef.parse_or_none(came_from)
             if source is not None:
-                history.copies.setdefault(source, []).append((place, hash(record.value)))
+                history.copies.setdefault(source, []).append((ref, hash(record.value)))
         if base == names.COMMANDS:
             base = _header(record, inputs.FORWARDED_TOPIC) or base
-        if not history.is_read(*place):
-            first, count = history.unread.get(place[:2], (record.offset, 0))
-            history.unread[place[:2]] = (first, count + 1)
+        if not history.is_read(*ref):
+            first, count = history.unread.get(ref[:2], (record.offset, 0))
+            history.unread[ref[:2]] = (first, count + 1)
             return
         try:
             limit = self._rules.record_bytes_max
-            said = inputs.read(base, record.value, record.timestamp, place_text(*place), limit)
+            parsed = inputs.read(base, record.value, record.timestamp, str(ref), limit)
         except InvalidInput as error:
-            history.bad[place] = _digest(record.key, record.value, record.headers)
-            history.bad_reasons[place] = str(error)
+            history.bad[ref] = _digest(record.key, record.value, record.headers)
+            history.bad_reasons[ref] = str(error)
             return
-        if isinstance(said, Shop):
+        if isinstance(parsed, Shop):
             if base == names.SHOPS:
-                self._shop(said)
+                self._shop(parsed)
             return
-        if self._skips(said.merchant):
+        if self._skips(parsed.merchant):
             return
-        facts = history.facts(said.merchant)
+        facts = history.facts(parsed.merchant)
         if facts.partition != record.partition:
-            history.foreign[place] = hash(record.value)
+            history.foreign[ref] = hash(record.value)
             return
         whole = base == names.COMMANDS or letter
         digest = _digest(record.key, record.value, record.headers) if whole else 0
-        found = Input(*place, record.timestamp * 1000, said, digest, letter)
+        found = Input(*ref, record.timestamp * 1000, parsed, digest, letter)
         facts.inputs.setdefault(record.topic, []).append(found)
 
     def _shop(self, shop: Shop) -> None:
@@ -168,7 +169,7 @@ class Reader:
         merchant = data["merchant_id"]
         self.history.counted["events"] += 1
         event = Event(
-            (record.topic, record.partition, record.offset),
+            RecordRef.of(record),
             envelope["event_id"],
             merchant,
             int(_header(record, "sequence") or ""),
@@ -185,68 +186,68 @@ class Reader:
         first = self.history.ids.setdefault(event.id, event)
         if first is not event:
             same = "the same bytes" if first.digest == event.digest else "other bytes"
-            what = f"the id of {place_text(*first.place)} again, with {same}"
-            trouble = ReadViolation("event-ids", what, event.place, event.id, merchant)
+            what = f"the id of {first.ref} again, with {same}"
+            trouble = ReadViolation("event-ids", what, event.ref, event.id, merchant)
             self.history.troubles.append(trouble)
         if not self._skips(merchant):
             self.history.facts(merchant).events.append(event)
 
     def _entry(self, record: Record) -> None:
         value = _decode(record.value or b"")
-        said = inputs.command(value["command"])
+        parsed = inputs.command(value["command"])
         self.history.counted["entries"] += 1
-        if self._skips(said.merchant):
+        if self._skips(parsed.merchant):
             return
         entry = Entry(
-            (record.topic, record.partition, record.offset),
+            RecordRef.of(record),
             value["origin"],
             value["correlation_id"],
             micros(value["now"]),
             value["positions"],
-            said,
+            parsed,
         )
-        facts = self.history.facts(said.merchant)
+        facts = self.history.facts(parsed.merchant)
         if record.partition != facts.partition:
             what = f"is of a merchant of partition {facts.partition}"
-            self._trouble("journal", what, record, said.merchant)
+            self._trouble("journal", what, record, parsed.merchant)
         facts.journal.append(entry)
 
     def _letter(self, record: Record) -> None:
         value = _decode(record.value or b"")
-        source: Place = (value["topic"], value["partition"], value["offset"])
+        source = RecordRef(value["topic"], value["partition"], value["offset"])
         self.history.counted["letters"] += 1
         key, raw = _bytes(value["key"]), _bytes(value["value"])
         headers = [(name, _bytes(text)) for name, text in value["headers"]]
-        place, line = redriven.root_of(record, headers)
-        self.history.lines[place] = line
+        ref, line = redriven.root_of(record, headers)
+        self.history.lines[ref] = line
         if source[2] < 0 or source[0] not in self._bases:
             return
-        given_up, said = False, None
+        given_up, parsed = False, None
         if not headers and raw is not None:
-            given_up, said = self._given_up(source, raw)
+            given_up, parsed = self._given_up(source, raw)
         letter = DeadLetterFact(
-            (record.topic, record.partition, record.offset),
+            RecordRef.of(record),
             value["reason"],
             _digest(key, raw, headers),
             micros(value["timestamp"]),
             given_up,
-            said,
+            parsed,
         )
         self.history.letters.setdefault(source, []).append(letter)
 
-    def _given_up(self, source: Place, value: bytes) -> tuple[bool, ParsedCommand | None]:
+    def _given_up(self, source: RecordRef, value: bytes) -> tuple[bool, ParsedCommand | None]:
         """Whether it may be what was parked of a webhook, and what it says when sent again."""
         base = self._bases[source[0]]
         try:
             fields = set(_decode(value))
             if fields == _OLD and base != names.PURCHASE_UPDATED:
                 return True, None
-            said = inputs.read(base, value, 0, place_text(*source), self._rules.record_bytes_max)
+            parsed = inputs.read(base, value, 0, str(source), self._rules.record_bytes_max)
         except (ValueError, TypeError, RecursionError):
             return False, None
-        if not isinstance(said, ParsedCommand) or not fields <= _PARKED:
+        if not isinstance(parsed, ParsedCommand) or not fields <= _PARKED:
             return False, None
-        return said.command in ("update", "refund"), said
+        return parsed.command in ("update", "refund"), parsed
 
     def _action(self, record: Record) -> None:
         value = _decode(record.value or b"")
@@ -255,7 +256,7 @@ class Reader:
             if not isinstance(value[name], str) or not value[name]:
                 raise ValueError(f"{name} is missing")
         action = Action(
-            (record.topic, record.partition, record.offset),
+            RecordRef.of(record),
             value["letter"],
             value["action"],
             value["target"],
@@ -282,7 +283,7 @@ class Reader:
         if row["merchant_id"] != key:
             self._trouble("formats", "its key is not its merchant", record, key)
         facts.row = row
-        facts.row_place = (record.topic, record.partition, record.offset)
+        facts.row_ref = RecordRef.of(record)
         version, sequence = row.get("version", 0), row.get("sequence", 0)
         self._rising(key, version, sequence, record, key)
         total, parked = row.get("total_credits_purchased", 0), len(row.get("parked", ()))

@@ -9,9 +9,6 @@ from aiokafka.partitioner import murmur2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-Place = tuple[str, int, int]
-"""Topic, partition, offset."""
-
 
 class Record(Protocol):
     """A record as the Kafka client gives it. `timestamp` is in ms since the epoch."""
@@ -23,20 +20,6 @@ class Record(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-
-
-def place_text(topic: str, partition: int, offset: int) -> str:
-    """A place as events, letters and forwarded records name it: `topic[partition]@offset`."""
-    return f"{topic}[{partition}]@{offset}"
-
-
-def parse_place(text: str) -> Place | None:
-    """The place, or None when the text names none."""
-    topic, bracket, rest = text.rpartition("[")
-    partition, closing, offset = rest.partition("]@")
-    if not bracket or not closing or not (partition + offset).isdecimal():
-        return None
-    return topic, int(partition), int(offset)
 
 
 def micros(text: str) -> int:

@@ -13,11 +13,11 @@ from billing_stream.audit.verify.model_state import (
     NAMESPACE,
     PAID,
     AdjustmentState,
+    EarlyWebhook,
+    EventContent,
     PurchaseState,
     Rules,
     State,
-    EventContent,
-    EarlyWebhook,
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
 
@@ -27,7 +27,7 @@ class Step:
 
     __slots__ = ("_rules", "changed", "events", "given_up", "now", "refusal", "shops", "state")
 
-    def __init__(self, rules: Rules, before: State, said: ParsedCommand, at_us: int) -> None:
+    def __init__(self, rules: Rules, before: State, parsed: ParsedCommand, at_us: int) -> None:
         self._rules = rules
         self.state = before.copy()
         clock = before.clock
@@ -38,10 +38,10 @@ class Step:
         self.shops: list[str] = []
         self.refusal: str | None = None
         self.changed = False
-        if said.command == "clock":
-            self._move_clock(said, at_us)
+        if parsed.command == "clock":
+            self._move_clock(parsed, at_us)
         self._let_time_pass()
-        self._carry_out(said)
+        self._carry_out(parsed)
         if self.changed:
             self.state.version += 1
             self.state.sequence += len(self.events)
@@ -67,49 +67,49 @@ class Step:
             me.parked = tuple(waiting for waiting in me.parked if waiting.at > limit)
             self.changed = True
 
-    def _move_clock(self, said: ParsedCommand, at_us: int) -> None:
+    def _move_clock(self, parsed: ParsedCommand, at_us: int) -> None:
         me, rules = self.state, self._rules
-        if not rules.test_clock or said.number > at_us + rules.ahead_us:
+        if not rules.test_clock or parsed.number > at_us + rules.ahead_us:
             self.refusal = "CLOCK_REFUSED"
         elif me.created is None:
             self.refusal = "MERCHANT_NOT_FOUND"
-        elif said.number > self.now:
-            self.now, self.changed = said.number, True
+        elif parsed.number > self.now:
+            self.now, self.changed = parsed.number, True
 
-    def _carry_out(self, said: ParsedCommand) -> None:
-        command = said.command
+    def _carry_out(self, parsed: ParsedCommand) -> None:
+        command = parsed.command
         if command == "update":
-            self._update(said)
+            self._update(parsed)
         elif command == "refund":
-            known = said.purchase if said.purchase in self.state.purchases else None
-            self._hear(said, "refund", "refunded", known)
+            known = parsed.purchase if parsed.purchase in self.state.purchases else None
+            self._hear(parsed, "refund", "refunded", known)
         elif command == "create":
-            self._create(said)
-        elif command == "import" and said.old is not None:
-            self._bring_in(said, said.old)
+            self._create(parsed)
+        elif command == "import" and parsed.old is not None:
+            self._bring_in(parsed, parsed.old)
         elif command in ("time", "clock"):
             return
         elif self.state.created is None:
             self.refusal = "MERCHANT_NOT_FOUND"
         elif command == "adjust":
-            self._adjust(said)
+            self._adjust(parsed)
         elif command == "forget":
             self._forget()
         elif command in ("trial", "reserve") and self.state.forgotten is not None:
             self.refusal = "MERCHANT_NOT_FOUND"
         elif command == "trial":
-            self._once(said, ("trial",), self._start_trial)
+            self._once(parsed, ("trial",), self._start_trial)
         elif command == "reserve":
-            self._once(said, (said.text, said.platform, said.url), self._reserve)
-        elif said.purchase not in self.state.purchases:
+            self._once(parsed, (parsed.text, parsed.platform, parsed.url), self._reserve)
+        elif parsed.purchase not in self.state.purchases:
             self.refusal = "PURCHASE_NOT_FOUND"
         elif command == "attach":
-            self._attach(said)
+            self._attach(parsed)
         else:
-            self._no_checkout(said)
+            self._no_checkout(parsed)
 
-    def _create(self, said: ParsedCommand) -> None:
-        me, shop = self.state, (said.platform.lower(), said.text.lower())
+    def _create(self, parsed: ParsedCommand) -> None:
+        me, shop = self.state, (parsed.platform.lower(), parsed.text.lower())
         if me.created is not None and (me.platform, me.domain) == shop:
             return
         new = ":".join(shop)
@@ -123,17 +123,17 @@ class Step:
         self.shops.append(":".join(shop))
         self.changed = True
 
-    def _bring_in(self, said: ParsedCommand, old: Old) -> None:
+    def _bring_in(self, parsed: ParsedCommand, old: Old) -> None:
         """What is not known here comes in, once; what happened here stays."""
         me = self.state
-        if said.purchase:
+        if parsed.purchase:
             self.refusal = "PURCHASE_NOT_FOUND"
             return
         if me.created is None or old.created < me.created:
             me.created, self.changed = old.created, True
         self._paid_by(old.last_paid)
-        if said.platform and said.text and not me.domain and me.forgotten is None:
-            me.platform, me.domain = said.platform.lower(), said.text.lower()
+        if parsed.platform and parsed.text and not me.domain and me.forgotten is None:
+            me.platform, me.domain = parsed.platform.lower(), parsed.text.lower()
             self.shops.append(f"{me.platform}:{me.domain}")
             self.changed = True
         if old.used and not me.used:
@@ -181,23 +181,23 @@ class Step:
         current = [f"{me.platform}:{me.domain}"] if me.domain else []
         return list(dict.fromkeys([*me.former, *current]))
 
-    def _adjust(self, said: ParsedCommand) -> None:
+    def _adjust(self, parsed: ParsedCommand) -> None:
         """Once per key, for ever; never below nothing."""
         me = self.state
-        name = f"adjustment/{me.merchant}/{said.key}"
+        name = f"adjustment/{me.merchant}/{parsed.key}"
         adjustment = str(uuid.uuid5(NAMESPACE, name))
         before = me.adjustments.get(adjustment)
-        balance = me.total + me.adjusted + said.number
+        balance = me.total + me.adjusted + parsed.number
         if before is not None:
-            if before[:2] != (said.number, said.text):
+            if before[:2] != (parsed.number, parsed.text):
                 self.refusal = "IDEMPOTENCY_KEY_REUSED"
-        elif said.number < 0 and balance < 0:
+        elif parsed.number < 0 and balance < 0:
             self.refusal = "INSUFFICIENT_CREDITS"
         else:
-            made = AdjustmentState(said.number, said.text, balance, self.now, me.version + 1)
+            made = AdjustmentState(parsed.number, parsed.text, balance, self.now, me.version + 1)
             me.adjustments = {**me.adjustments, adjustment: made}
-            me.adjusted += said.number
-            self._tell("credits.adjusted", adjustment, said.number, None, said.text)
+            me.adjusted += parsed.number
+            self._tell("credits.adjusted", adjustment, parsed.number, None, parsed.text)
 
     def _forget(self) -> None:
         """Domain, shops, checkout pages and answers go; the money trail stays."""
@@ -211,38 +211,42 @@ class Step:
                 self._put(purchase, bare)
         self._tell("merchant.forgotten", "")
 
-    def _once(self, said: ParsedCommand, asked: tuple[str, ...], rule: Callable[[ParsedCommand], None]) -> None:
+    def _once(
+        self, parsed: ParsedCommand, asked: tuple[str, ...], rule: Callable[[ParsedCommand], None]
+    ) -> None:
         """The first answer to a key is the answer, for a day."""
         me, rules = self.state, self._rules
-        if said.key is None:
-            rule(said)
+        if parsed.key is None:
+            rule(parsed)
             return
         kept = {k: v for k, v in me.keys.items() if v[1] + rules.keys_us > self.now}
         if len(kept) != len(me.keys):
             me.keys, self.changed = kept, True
-        first = me.keys.get(said.key)
+        first = me.keys.get(parsed.key)
         if first is not None:
-            self._answer_again(said, asked, first[0])
+            self._answer_again(parsed, asked, first[0])
         elif len(me.keys) >= rules.keys_max:
             self.refusal = "TOO_MANY_REQUESTS"
         else:
-            rule(said)
+            rule(parsed)
             if self.refusal != "INVALID_PACK":
                 # What is kept beside the question: which purchase or refusal answered it.
-                answer = (self.refusal or "", self._purchase_id(said))
-                me.keys = {**me.keys, said.key: ((*asked, *answer), self.now)}
+                answer = (self.refusal or "", self._purchase_id(parsed))
+                me.keys = {**me.keys, parsed.key: ((*asked, *answer), self.now)}
                 self.changed = True
 
-    def _answer_again(self, said: ParsedCommand, asked: tuple[str, ...], kept: tuple[str, ...]) -> None:
+    def _answer_again(
+        self, parsed: ParsedCommand, asked: tuple[str, ...], kept: tuple[str, ...]
+    ) -> None:
         *first_asked, refusal, purchase = kept
         if tuple(first_asked) != asked:
             self.refusal = "IDEMPOTENCY_KEY_REUSED"
         elif refusal:
             self.refusal = refusal
-        elif said.command == "reserve":
+        elif parsed.command == "reserve":
             self._open(self.state.purchases[purchase])
 
-    def _start_trial(self, said: ParsedCommand) -> None:
+    def _start_trial(self, parsed: ParsedCommand) -> None:
         me = self.state
         if me.used:
             self.refusal = "TRIAL_ALREADY_USED"
@@ -250,37 +254,37 @@ class Step:
         me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
         self._tell("trial.started", "", self._rules.trial_credits, None, me.ends)
 
-    def _purchase_id(self, said: ParsedCommand) -> str:
-        name = f"purchase/{self.state.merchant}/{said.command_id}"
-        return str(uuid.uuid5(NAMESPACE, name)) if said.command == "reserve" else ""
+    def _purchase_id(self, parsed: ParsedCommand) -> str:
+        name = f"purchase/{self.state.merchant}/{parsed.command_id}"
+        return str(uuid.uuid5(NAMESPACE, name)) if parsed.command == "reserve" else ""
 
-    def _reserve(self, said: ParsedCommand) -> None:
+    def _reserve(self, parsed: ParsedCommand) -> None:
         me = self.state
-        pack = self._rules.packs.get(said.text)
+        pack = self._rules.packs.get(parsed.text)
         if pack is None:
             self.refusal = "INVALID_PACK"
             return
-        purchase = self._purchase_id(said)
+        purchase = self._purchase_id(parsed)
         if purchase not in me.purchases:
             expires = self.now + self._rules.expiry_us
-            self._put(purchase, PurchaseState(*pack, said.platform, self.now, expires))
+            self._put(purchase, PurchaseState(*pack, parsed.platform, self.now, expires))
         self._open(me.purchases[purchase])
 
     def _open(self, bought: PurchaseState) -> None:
         if bought.no_checkout:
             self.refusal = "PLATFORM_ERROR"
 
-    def _attach(self, said: ParsedCommand) -> None:
-        me, bought = self.state, self.state.purchases[said.purchase]
-        url = said.url if me.forgotten is None else None
+    def _attach(self, parsed: ParsedCommand) -> None:
+        me, bought = self.state, self.state.purchases[parsed.purchase]
+        url = parsed.url if me.forgotten is None else None
         if bought.charge is not None:
-            self.refusal = None if bought.charge == said.charge else "CHARGE_MISMATCH"
+            self.refusal = None if bought.charge == parsed.charge else "CHARGE_MISMATCH"
             return
-        if said.charge in me.charges:
+        if parsed.charge in me.charges:
             self.refusal = "CHARGE_MISMATCH"
             return
-        self._put(said.purchase, bought._replace(charge=said.charge, url=url))
-        self._claim(said.purchase, said.charge)
+        self._put(parsed.purchase, bought._replace(charge=parsed.charge, url=url))
+        self._claim(parsed.purchase, parsed.charge)
 
     def _claim(self, purchase: str, charge: str) -> None:
         """The charge is the purchase's; what waited for it applies now."""
@@ -291,27 +295,29 @@ class Step:
         for waiting in mine:
             self._settle(purchase, waiting)
 
-    def _no_checkout(self, said: ParsedCommand) -> None:
-        bought = self.state.purchases[said.purchase]
+    def _no_checkout(self, parsed: ParsedCommand) -> None:
+        bought = self.state.purchases[parsed.purchase]
         if bought.charge is not None or bought.no_checkout:
             return
-        why = said.text if self.state.forgotten is None else FORGOTTEN
+        why = parsed.text if self.state.forgotten is None else FORGOTTEN
         pending = bought.status == "pending"
         status = "failed" if pending else bought.status
-        self._put(said.purchase, bought._replace(status=status, no_checkout=why))
+        self._put(parsed.purchase, bought._replace(status=status, no_checkout=why))
         if pending:
-            self._tell("purchase.failed", said.purchase, 0, None, said.text.lower())
+            self._tell("purchase.failed", parsed.purchase, 0, None, parsed.text.lower())
 
-    def _update(self, said: ParsedCommand) -> None:
-        status = said.text.lower()
+    def _update(self, parsed: ParsedCommand) -> None:
+        status = parsed.text.lower()
         if status != "pending":
-            self._hear(said, "complete" if status in PAID else "fail", status, None)
+            self._hear(parsed, "complete" if status in PAID else "fail", status, None)
 
-    def _hear(self, said: ParsedCommand, kind: str, status: str, known: str | None) -> None:
+    def _hear(self, parsed: ParsedCommand, kind: str, status: str, known: str | None) -> None:
         """A webhook settles the purchase of its charge, or waits for it."""
         me = self.state
-        webhook = EarlyWebhook(said.charge, kind, said.amount, status, said.command_id, self.now)
-        purchase = known or me.charges.get(said.charge)
+        webhook = EarlyWebhook(
+            parsed.charge, kind, parsed.amount, status, parsed.command_id, self.now
+        )
+        purchase = known or me.charges.get(parsed.charge)
         if purchase is not None:
             self._settle(purchase, webhook)
         elif any(waiting[:3] == webhook[:3] for waiting in me.parked):

@@ -20,15 +20,10 @@ from typing import Any
 
 from billing_stream.audit.verify.changelog_rows import differences
 from billing_stream.audit.verify.facts import Entry, Event, Facts, History, Input
-from billing_stream.audit.verify.log_records import (
-    Place,
-    micros,
-    moment_text,
-    parse_place,
-    place_text,
-)
+from billing_stream.audit.verify.log_records import micros, moment_text
 from billing_stream.audit.verify.model import Step
 from billing_stream.audit.verify.model_state import Rules, State
+from billing_stream.records.record_ref import RecordRef
 
 STEPS_PER_COMMAND = 30
 STEPS_AT_LEAST = 5_000
@@ -47,7 +42,7 @@ class Verdict:
 
     order: list[tuple[Command, list[Event]]] = field(default_factory=list)
     fault: str | None = None
-    place: Place | None = None
+    ref: RecordRef | None = None
     event_id: str | None = None
     table: str | None = None
     undecided: bool = False
@@ -100,11 +95,11 @@ class Replay:
         self._given_up = {
             found.name
             for found in facts.every_input()
-            if found.said.command in ("update", "refund")
-            and any(letter.given_up for letter in history.letters.get(found.place, ()))
+            if found.parsed.command in ("update", "refund")
+            and any(letter.given_up for letter in history.letters.get(found.ref, ()))
         }
         # An import makes a record as old as it was there, whatever made it here.
-        self._imported = any(said.old is not None for said, _ in facts.said())
+        self._imported = any(parsed.old is not None for parsed, _ in facts.parsed())
         self._furthest = -1
         self._why: list[str] = []
         self.verdict = Verdict()
@@ -167,7 +162,7 @@ class Replay:
                 if node.event >= len(events) or events[node.event].cause != command.name:
                     continue
             self.verdict.steps += 1
-            step = Step(self._rules, node.state, command.said, command.at)
+            step = Step(self._rules, node.state, command.parsed, command.at)
             why = self._objection(node, command, step)
             if why is None and self._guided:
                 why = self._off_the_rows(command, step)
@@ -195,26 +190,26 @@ class Replay:
         recorded = self._facts.events[node.event : node.event + len(step.events)]
         told = [event.told for event in recorded]
         name = command.origin if isinstance(command, Entry) else command.name
-        where = place_text(*command.place) if isinstance(command, Entry) else name
+        where = str(command.ref) if isinstance(command, Entry) else name
         if told != step.events and Counter(told) != Counter(step.events):
-            return f"{where} ({command.said.command}) tells {step.events}, recorded is {told}"
+            return f"{where} ({command.parsed.command}) tells {step.events}, recorded is {told}"
         for event in recorded:
             if event.cause != name:
                 return f"{where} tells {event.kind}, which names another cause, {event.cause}"
             if event.at != step.now:
                 return f"{where} tells {event.kind} at another time than is recorded"
         for waiting in step.given_up:
-            if waiting.source not in self._given_up and parse_place(waiting.source):
+            if waiting.source not in self._given_up and RecordRef.parse_or_none(waiting.source):
                 return f"{where} gives {waiting.source} up, which is no dead letter"
         if isinstance(command, Entry):
             if any(event.correlation != command.correlation for event in recorded):
                 return f"{where} and its events have other correlation ids"
             if not step.changed and not step.given_up:
-                return f"{where} ({command.said.command}) changes nothing"
+                return f"{where} ({command.parsed.command}) changes nothing"
             return None
         if self._caused[command.name] != len(step.events):
             return (
-                f"{where} ({command.said.command}) tells {len(step.events)} events, "
+                f"{where} ({command.parsed.command}) tells {len(step.events)} events, "
                 f"recorded are {self._caused[command.name]}"
             )
         return self._other_refusal(command, step)
@@ -231,9 +226,9 @@ class Replay:
                 return f"version {state.version} is {reached}, in its row {passed}"
         elif state.version > facts.version:
             return f"the last version is {facts.version}"
-        if command.said.command == "create" and not self._imported:
+        if command.parsed.command == "create" and not self._imported:
             return _other_time("created_at", facts.row, state.created)
-        if command.said.command == "reserve":
+        if command.parsed.command == "reserve":
             for purchase in list(state.purchases)[-1:]:
                 row = facts.purchases.get(purchase)
                 if row is not None:
@@ -241,15 +236,15 @@ class Replay:
         return None
 
     def _other_refusal(self, command: Input, step: Step) -> str | None:
-        letters = self._history.letters.get(command.place, ())
-        if command.said.command in ("update", "refund", "create", "time"):
+        letters = self._history.letters.get(command.ref, ())
+        if command.parsed.command in ("update", "refund", "create", "time"):
             return None
         codes = [letter.reason.partition(":")[0] for letter in letters]
         wanted = [] if step.refusal is None else [step.refusal]
         if codes[:1] == wanted:
             return None
-        said = command.said.command
-        return f"{command.name} ({said}) is refused with {wanted}, its dead letters say {codes}"
+        parsed = command.parsed.command
+        return f"{command.name} ({parsed}) is refused with {wanted}, its dead letters say {codes}"
 
     def _is_goal(self, node: _Node) -> bool:
         history, facts = self._history, self._facts
@@ -287,11 +282,11 @@ class Replay:
         verdict.order = self._path(stack)
         if node.event < len(events):
             event = events[node.event]
-            verdict.place, verdict.event_id = event.place, event.id
+            verdict.ref, verdict.event_id = event.ref, event.id
             missing = f"nothing that is left causes {event.kind} (sequence {event.sequence})"
         else:
             blocked = self._choices(node.indices, node.entry)
-            verdict.place = blocked[0].place if blocked else None
+            verdict.ref = blocked[0].ref if blocked else None
             missing = "what is left tells something else than is recorded"
         verdict.fault = "; ".join(self._why) or missing
 

@@ -8,9 +8,10 @@ from collections import defaultdict
 
 from billing_stream.audit.verify.facts import Action, DeadLetterFact, Facts, History, Input
 from billing_stream.audit.verify.inputs import REDRIVEN_FROM, REDRIVEN_FROM_CHARS_MAX
-from billing_stream.audit.verify.log_records import Record, place_text
+from billing_stream.audit.verify.log_records import Record
 from billing_stream.audit.verify.report import Report
 from billing_stream.records import topics as names
+from billing_stream.records.record_ref import RecordRef
 
 REPEATED = "ALREADY_REDRIVEN"
 NEEDED = (names.DEAD_LETTERS, names.DEAD_LETTER_ACTIONS, names.COMMANDS)
@@ -37,32 +38,32 @@ def leave_out_repeated(history: History) -> None:
         for found, facts in sorted(group, key=lambda one: one[0].offset):
             if done:
                 facts.inputs[found.topic].remove(found)
-                history.repeated[found.place] = found.digest
+                history.repeated[found.ref] = found.digest
             else:
-                letters = history.letters.get(found.place, ())
+                letters = history.letters.get(found.ref, ())
                 done = all(letter.given_up for letter in letters)
 
 
 def other_than_parked(letter: DeadLetterFact, found: Input) -> str | None:
-    """Why the letter of a webhook that nobody claimed cannot be sent again in its place."""
-    if letter.said is None:
+    """Why the letter of a webhook that nobody claimed cannot be sent again in its reference."""
+    if letter.parsed is None:
         return None
     parked, wanted = (
         (s.command, s.merchant, s.charge, s.purchase, s.amount, s.text.lower())
-        for s in (letter.said, found.said)
+        for s in (letter.parsed, found.parsed)
     )
     return None if parked == wanted else f"says {parked}, and {found.name} said {wanted}"
 
 
 def check_redriven(history: History, report: Report) -> None:
     """Copies beyond the first are dead letters; the ledger and the copies agree."""
-    for place, digest in history.repeated.items():
+    for ref, digest in history.repeated.items():
         report.count("redriven")
-        letters = history.letters.get(place, [])
+        letters = history.letters.get(ref, [])
         said_so = letters and letters[0].reason.startswith(REPEATED)
         if not said_so or letters[0].digest != digest:
             what = "a copy of what was carried out before, and no dead letter says so"
-            report.fault("redriven", what, place)
+            report.fault("redriven", what, ref)
     cut = {history.topics.name(name) for name in NEEDED} & history.cut
     if cut or history.allow_lag or history.only:
         return
@@ -73,7 +74,7 @@ def check_redriven(history: History, report: Report) -> None:
         if odd is None and action.letter in dealt_with and not action.again:
             odd = f"{action.letter} was dealt with before, and nobody asked for it again"
         if odd is not None:
-            report.fault("redriven", odd, action.place)
+            report.fault("redriven", odd, action.ref)
         dealt_with.add(action.letter)
     by_hand = history.redriven.keys() - {action.target for action in history.actions}
     if by_hand:
@@ -94,10 +95,10 @@ def _odd(history: History, action: Action) -> str | None:
 
 
 def root_of(record: Record, headers: list[tuple[str, bytes | None]]) -> tuple[str, str]:
-    """The place of a dead letter, and the first letter of its line."""
-    place = place_text(record.topic, record.partition, record.offset)
+    """The reference of a dead letter, and the first letter of its line."""
+    ref = str(RecordRef.of(record))
     for name, value in headers:
         if name == REDRIVEN_FROM and value:
             text = value.decode("utf-8", "replace")
-            return place, text if len(text) <= REDRIVEN_FROM_CHARS_MAX else place
-    return place, place
+            return ref, text if len(text) <= REDRIVEN_FROM_CHARS_MAX else ref
+    return ref, ref

@@ -1,11 +1,11 @@
-"""What the verifier reports: checks, what was counted, faults with their places."""
+"""What the verifier reports: checks, what was counted, faults with their references."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from billing_stream.audit.verify.log_records import Place, place_text
+from billing_stream.records.record_ref import RecordRef
 
 TITLES = {
     "formats": "every record of ours can be read, and is where it belongs",
@@ -44,7 +44,7 @@ class Violation:
         """In one line."""
         parts = []
         if self.topic is not None and self.partition is not None and self.offset is not None:
-            parts.append(place_text(self.topic, self.partition, self.offset))
+            parts.append(str(RecordRef(self.topic, self.partition, self.offset)))
         if self.event_id is not None:
             parts.append(f"event {self.event_id}")
         if self.merchant is not None:
@@ -97,7 +97,7 @@ class Report:
         self,
         name: str,
         what: str,
-        place: Place | None = None,
+        ref: RecordRef | None = None,
         *,
         event_id: str | None = None,
         merchant: str | None = None,
@@ -106,7 +106,7 @@ class Report:
         check = self.checks[name]
         check.faults += 1
         if len(check.examples) < self._examples_max:
-            topic, partition, offset = place or (None, None, None)
+            topic, partition, offset = ref or (None, None, None)
             check.examples.append(Violation(what, topic, partition, offset, event_id, merchant))
 
     def lines(self) -> Iterator[str]:

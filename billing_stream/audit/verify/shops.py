@@ -14,10 +14,10 @@ def check_shops(history: History, report: Report) -> None:
     # An import registers a shop only for a merchant that has none.
     imported: Counter[tuple[str, str]] = Counter()
     for facts in history.merchants.values():
-        for said, _ in facts.said():
-            if said.command in ("create", "import"):
-                counted = asked if said.command == "create" else imported
-                counted[f"{said.platform}:{said.text}".lower(), facts.merchant] += 1
+        for parsed, _ in facts.parsed():
+            if parsed.command in ("create", "import"):
+                counted = asked if parsed.command == "create" else imported
+                counted[f"{parsed.platform}:{parsed.text}".lower(), facts.merchant] += 1
     for name in history.shop_records.keys() | history.shops.keys():
         report.count("shops")
         told, known = history.shop_records.get(name), history.shops.get(name)

@@ -10,7 +10,7 @@ from billing_stream.audit.verify.checks import check_all
 from billing_stream.audit.verify.facts import Facts, History
 from billing_stream.audit.verify.imported import imported_trial
 from billing_stream.audit.verify.log_reading import Reader
-from billing_stream.audit.verify.log_records import duration_us, moment_text, place_text
+from billing_stream.audit.verify.log_records import duration_us, moment_text
 from billing_stream.audit.verify.log_source import KafkaSource, Progress, Source, VerifyError
 from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.order_search import Verdict, replay
@@ -128,12 +128,12 @@ async def _replay_all(
             report.fault(
                 "order",
                 verdict.fault,
-                verdict.place,
+                verdict.ref,
                 event_id=verdict.event_id,
                 merchant=facts.merchant,
             )
         if verdict.table is not None:
-            report.fault("tables", verdict.table, facts.row_place, merchant=facts.merchant)
+            report.fault("tables", verdict.table, facts.row_ref, merchant=facts.merchant)
         undecided += verdict.undecided
         if history.only:
             report.history = list(_told(facts, verdict))
@@ -148,11 +148,18 @@ def _told(facts: Facts, verdict: Verdict) -> list[str]:
     """A merchant's history, as it can have happened."""
     lines = [f"merchant {facts.merchant}, partition {facts.partition}"]
     for command, events in verdict.order:
-        said = command.said
-        words = (said.charge, said.purchase, said.text, said.platform, said.key, said.amount)
-        number = moment_text(said.number) if said.command == "clock" else said.number
+        parsed = command.parsed
+        words = (
+            parsed.charge,
+            parsed.purchase,
+            parsed.text,
+            parsed.platform,
+            parsed.key,
+            parsed.amount,
+        )
+        number = moment_text(parsed.number) if parsed.command == "clock" else parsed.number
         details = " ".join(str(word) for word in (*words, number) if word)
-        lines.append(f"{moment_text(command.at)} {place_text(*command.place)} {said.command}")
+        lines.append(f"{moment_text(command.at)} {command.ref} {parsed.command}")
         lines[-1] += f" {details}" if details else ""
         for event in events:
             kind, purchase, credits, amount, more = event.told

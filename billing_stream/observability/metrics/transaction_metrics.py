@@ -70,8 +70,8 @@ class TransactionMetrics:
     def _count_inputs(self, transaction: Transaction, stage: BillingStage) -> None:
         metrics = self._metrics
         done: Counter[str] = Counter()
-        for took in transaction.took:
-            done[self._inputs[took.topic]] += took.records
+        for inputs in transaction.inputs:
+            done[self._inputs[inputs.topic]] += inputs.records
         for base, count in done.items():
             metrics.records.labels(base).inc(count)
         metrics.transaction_inputs.observe(done.total())

@@ -101,7 +101,7 @@ class WorkerState(Collector):
         for partition, lane in sorted(self._lanes.items()):
             labels = [str(partition)]
             owned.add_metric(labels, 1)
-            stopped.add_metric(labels, lane.halted is not None)
+            stopped.add_metric(labels, lane.stopped_reason is not None)
             waiting.add_metric(labels, lane.records_waiting)
             count, seconds = _due(lane, now)
             overdue.add_metric(labels, count)

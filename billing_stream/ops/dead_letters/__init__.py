@@ -14,11 +14,11 @@ from billing_stream.ops.dead_letters.filters import Filters
 from billing_stream.ops.dead_letters.finding import DeadLetterHistory, find, find_one
 
 __all__ = [
+    "ActionResult",
     "Cluster",
     "DeadLetterEntry",
-    "Filters",
     "DeadLetterHistory",
-    "ActionResult",
+    "Filters",
     "State",
     "discard",
     "find",

@@ -56,11 +56,11 @@ async def redrive(
     dry_run: bool = False,
     progress: Progress | None = None,
     stop: asyncio.Event | None = None,
-    reach: CrashHook = no_crash,
+    crash_hook: CrashHook = no_crash,
 ) -> list[ActionResult]:
     """Send letters again, each once; those that cannot be are refused, and the rest is sent.
 
-    `value` takes the place of the value of a single letter. A letter that was redriven or
+    `value` takes the reference of the value of a single letter. A letter that was redriven or
     discarded before is refused unless `again`; even then only one copy of it is carried out.
     `force` sends what makes no sense, too. After `stop` no more is begun: what has no outcome
     is untouched. Raises DeadLettersError, and then the ledger says what was done; ValueError
@@ -71,7 +71,7 @@ async def redrive(
     asked = _Asked(
         action=State.REDRIVEN, by=by, reason=reason, value=value, again=again, force=force
     )
-    return await _act(cluster, letters, asked, dry_run, progress, stop, reach)
+    return await _act(cluster, letters, asked, dry_run, progress, stop, crash_hook)
 
 
 async def discard(
@@ -83,11 +83,11 @@ async def discard(
     dry_run: bool = False,
     progress: Progress | None = None,
     stop: asyncio.Event | None = None,
-    reach: CrashHook = no_crash,
+    crash_hook: CrashHook = no_crash,
 ) -> list[ActionResult]:
     """Note that nothing is to be done with letters. They stay where they are. As `redrive`."""
     asked = _Asked(action=State.DISCARDED, by=by, reason=reason)
-    return await _act(cluster, letters, asked, dry_run, progress, stop, reach)
+    return await _act(cluster, letters, asked, dry_run, progress, stop, crash_hook)
 
 
 async def _act(
@@ -97,13 +97,13 @@ async def _act(
     dry_run: bool,
     progress: Progress | None,
     stop: asyncio.Event | None,
-    reach: CrashHook,
+    crash_hook: CrashHook,
 ) -> list[ActionResult]:
     if not (0 < len(asked.by) <= TEXT_MAX and 0 < len(asked.reason) <= TEXT_MAX):
         raise ValueError(f"by and reason are texts of 1 to {TEXT_MAX} characters")
-    letters = list({letter.place: letter for letter in letters}.values())
+    letters = list({letter.ref: letter for letter in letters}.values())
     outcomes: list[ActionResult] = []
-    async with _ledger(cluster, dry_run, reach) as (ledger, operator):
+    async with _ledger(cluster, dry_run, crash_hook) as (ledger, operator):
         for chunk in _chunks(letters):
             if stop is not None and stop.is_set():
                 break
@@ -122,12 +122,12 @@ async def _act(
 
 @asynccontextmanager
 async def _ledger(
-    cluster: Cluster, dry_run: bool, reach: CrashHook
+    cluster: Cluster, dry_run: bool, crash_hook: CrashHook
 ) -> AsyncIterator[tuple[ActionLog, Operator | None]]:
     if dry_run:
         yield await read_ledger(cluster), None
         return
-    async with Operator(cluster, reach) as operator:
+    async with Operator(cluster, crash_hook) as operator:
         yield operator.ledger, operator
 
 
@@ -146,7 +146,7 @@ def _chunks(letters: Sequence[DeadLetterEntry]) -> list[list[DeadLetterEntry]]:
 async def _plan(
     cluster: Cluster, ledger: ActionLog, letter: DeadLetterEntry, asked: _Asked
 ) -> tuple[str | None, RedriveRecord | None]:
-    history = ledger.history(letter.place)
+    history = ledger.history(letter.ref)
     if history and not asked.again:
         last = history[-1]
         return f"was {last.action} by {last.by} at {last.at:%Y-%m-%d %H:%M:%S}Z", None
@@ -165,20 +165,22 @@ async def _carry_out(
 ) -> list[ActionResult]:
     said = [copy.what if copy is not None else "" for _, copy in planned]
     if operator is None or not planned:
-        return [ActionResult(letter, what=what) for (letter, _), what in zip(planned, said, strict=True)]
+        return [
+            ActionResult(letter, what=what) for (letter, _), what in zip(planned, said, strict=True)
+        ]
     now = datetime.now(UTC)
     deeds: list[Deed] = [
         (
             letter,
             copy,
             DeadLetterAction(
-                letter=letter.place,
+                letter=letter.ref,
                 action="redriven" if copy is not None else "discarded",
                 by=asked.by,
                 at=now,
                 reason=asked.reason,
                 edited=asked.value is not None,
-                again=asked.again and bool(operator.ledger.history(letter.place)),
+                again=asked.again and bool(operator.ledger.history(letter.ref)),
             ),
         )
         for letter, copy in planned

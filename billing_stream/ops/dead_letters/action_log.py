@@ -44,9 +44,9 @@ class ActionLog:
         history = self._of.get(letter)
         return State(history[-1].action) if history else State.OPEN
 
-    def sent_as(self, place: str) -> DeadLetterAction | None:
-        """The action that sent the record at this place, or None."""
-        return self._by_target.get(place)
+    def sent_as(self, ref: str) -> DeadLetterAction | None:
+        """The action that sent the record with this reference, or None."""
+        return self._by_target.get(ref)
 
 
 async def read_ledger(

@@ -49,7 +49,7 @@ SHOWN_MAX = 50
 def dlq() -> None:
     """Dead letters: records that made no sense, refused commands, webhooks nobody claimed.
 
-    A letter is named by its place, dlq.billing.v1[3]@17, or in short 3@17. What is sent again is
+    A letter is named by its reference, dlq.billing.v1[3]@17, or in short 3@17. What is sent again is
     processed once; who sent what, and why, is kept in a ledger.
     """
     # What it says of errors comes to people as one message of ours.
@@ -275,8 +275,10 @@ def _run(
             loop.add_signal_handler(number, end)
         letters = [one.letter for one in chosen]
         cluster = Cluster.of(settings)
-        reach: CrashHook = crash_at(settings.crash_at) if settings.crash_at else no_crash
-        return await act(cluster, letters, stop=stop, reach=reach, **options), stop.is_set()
+        crash_hook: CrashHook = crash_at(settings.crash_at) if settings.crash_at else no_crash
+        return await act(
+            cluster, letters, stop=stop, crash_hook=crash_hook, **options
+        ), stop.is_set()
 
     try:
         return asyncio.run(run())

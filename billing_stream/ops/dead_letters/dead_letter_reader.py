@@ -64,7 +64,7 @@ async def read(
 
 
 async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
-    """The record at a place, or None when there is none (any more)."""
+    """The record of a reference, or None when there is none (any more)."""
     cluster = replace(cluster, options=await answering(cluster.options))
     consumer = _consumer(cluster)
     try:

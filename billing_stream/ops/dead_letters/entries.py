@@ -10,6 +10,7 @@ from msgspec import Struct
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import schemas
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter
 
 _decoder = msgspec.json.Decoder(DeadLetter)
@@ -18,13 +19,13 @@ _uuid = re.compile(UUID_TEXT)
 
 
 class DeadLetterEntry(Struct, frozen=True):
-    """A dead letter. `place` is its own, `at` when it became one.
+    """A dead letter. `ref` is its own, `at` when it became one.
 
     `line` is the first letter of its line: itself, or that whose copy was bad or refused again.
     `merchant` is whose it is, as far as value or key say.
     """
 
-    place: str
+    ref: str
     partition: int
     offset: int
     at: datetime
@@ -35,35 +36,35 @@ class DeadLetterEntry(Struct, frozen=True):
     @property
     def source(self) -> str:
         """Where the record stood of which it is the dead letter."""
-        return schemas.place(self.record.topic, self.record.partition, self.record.offset)
+        return str(RecordRef.of(self.record))
 
 
 def letter_of(record: Any) -> DeadLetterEntry:
     """The letter in a record of the topic of dead letters."""
-    place = schemas.place(record.topic, record.partition, record.offset)
+    ref = str(RecordRef.of(record))
     try:
         letter = _decoder.decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Not ours: shown all the same, so that it can be discarded.
         letter = schemas.dead_letter(record, f"this dead letter cannot be read: {error}")
     return DeadLetterEntry(
-        place,
+        ref,
         record.partition,
         record.offset,
         schemas.instant(max(record.timestamp, 0)),
         letter,
-        schemas.redriven_from(letter.headers) or place,
+        schemas.redriven_from(letter.headers) or ref,
         _merchant_of(letter),
     )
 
 
 def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:
-    """Partition and offset of a letter by its place, or in short: `3@17`.
+    """Partition and offset of a letter by its reference, or in short: `3@17`.
 
     Raises ValueError when it is neither.
     """
     text = name if "[" in name else f"{cluster.letters}[{name.replace('@', ']@')}"
-    topic, partition, offset = schemas.parse_place(text)
+    topic, partition, offset = RecordRef.parse(text)
     if cluster.topics.base(topic) != cluster.topics.base(cluster.letters):
         raise ValueError(f"{name!r} is no place of a dead letter: {cluster.letters}[3]@17 is one")
     return partition, offset

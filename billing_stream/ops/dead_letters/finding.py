@@ -8,7 +8,7 @@ from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read, r
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, letter_of, parse_name
 from billing_stream.ops.dead_letters.filters import Filters
-from billing_stream.records import schemas
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetterAction
 
 
@@ -38,25 +38,25 @@ async def find(
     async for records in read(cluster, cluster.letters, partitions=partitions, progress=progress):
         for record in records:
             letter = letter_of(record)
-            if wanted.matches(letter, ledger.state(letter.place), cluster.topics.prefix):
+            if wanted.matches(letter, ledger.state(letter.ref), cluster.topics.prefix):
                 found.append(_found(letter, ledger))
     found.sort(key=lambda one: (one.letter.at, one.letter.partition, one.letter.offset))
     return found
 
 
 async def find_one(cluster: Cluster, name: str) -> DeadLetterHistory:
-    """The letter at a place. Raises DeadLettersError when there is none, or `name` is no place."""
+    """The letter of a reference. Raises DeadLettersError when there is none, or `name` is no place."""
     try:
         partition, offset = parse_name(cluster, name)
     except ValueError:
         raise DeadLettersError(
-            f"{name!r} is no place, as 3@17 is; `billing-stream dlq list` shows places"
+            f"{name!r} is not a dead letter like 3@17; `billing-stream dlq list` shows them"
         ) from None
     record = await read_one(cluster, cluster.letters, partition, offset)
     if record is None:
-        place = schemas.place(cluster.letters, partition, offset)
+        ref = str(RecordRef(cluster.letters, partition, offset))
         raise DeadLettersError(
-            f"there is no dead letter {place}; `billing-stream dlq list --state all` shows all"
+            f"there is no dead letter {ref}; `billing-stream dlq list --state all` shows all"
         )
     return _found(letter_of(record), await read_ledger(cluster))
 
@@ -67,7 +67,7 @@ async def find_next(cluster: Cluster, found: DeadLetterHistory) -> list[DeadLett
     if not targets:
         return []
     # The lane that reads a copy writes its dead letter beside it.
-    partitions = {schemas.parse_place(target)[1] for target in targets}
+    partitions = {RecordRef.parse(target)[1] for target in targets}
     following = []
     async for records in read(cluster, cluster.letters, partitions=sorted(partitions)):
         following += [one for one in map(letter_of, records) if one.source in targets]
@@ -77,7 +77,7 @@ async def find_next(cluster: Cluster, found: DeadLetterHistory) -> list[DeadLett
 def _found(letter: DeadLetterEntry, ledger: ActionLog) -> DeadLetterHistory:
     return DeadLetterHistory(
         letter,
-        ledger.state(letter.place),
-        ledger.history(letter.place),
+        ledger.state(letter.ref),
+        ledger.history(letter.ref),
         ledger.sent_as(letter.source),
     )

@@ -21,6 +21,7 @@ from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry
 from billing_stream.ops.dead_letters.redrive_records import RedriveRecord
 from billing_stream.records import schemas
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetterAction
 
 SECONDS_MAX = 20.0
@@ -38,9 +39,9 @@ class Operator:
 
     ledger: ActionLog
 
-    def __init__(self, cluster: Cluster, reach: CrashHook = no_crash) -> None:
+    def __init__(self, cluster: Cluster, crash_hook: CrashHook = no_crash) -> None:
         self._cluster = cluster
-        self._reach = reach
+        self._crash_hook = crash_hook
         self._producer: Any = None
 
     async def __aenter__(self) -> "Operator":
@@ -103,15 +104,15 @@ class Operator:
         sent: list[asyncio.Future[Any]] = []
         try:
             await producer.begin_transaction()
-            places = await self._send_copies(deeds, sent)
-            self._reach(CrashPoint.HALF_SENT)
-            done = [replace(action, target=places.get(letter.place)) for letter, _, action in deeds]
+            refs = await self._send_copies(deeds, sent)
+            self._crash_hook(CrashPoint.HALF_SENT)
+            done = [replace(action, target=refs.get(letter.ref)) for letter, _, action in deeds]
             for (letter, _, _), action in zip(deeds, done, strict=True):
                 sent.append(await self._send_action(letter, action))
             await asyncio.gather(*sent)
-            self._reach(CrashPoint.SENT)
+            self._crash_hook(CrashPoint.SENT)
             await producer.commit_transaction()
-            self._reach(CrashPoint.COMMITTED)
+            self._crash_hook(CrashPoint.COMMITTED)
         except BaseException:
             # What is sent may fail later still, and nobody waits for it any more.
             asyncio.gather(*sent, return_exceptions=True)
@@ -135,7 +136,7 @@ class Operator:
             )
         placed = await asyncio.gather(*sent)
         return {
-            letter.place: schemas.place(at.topic, at.partition, at.offset)
+            letter.ref: str(RecordRef.of(at))
             for (letter, _), at in zip(copied, placed, strict=True)
         }
 

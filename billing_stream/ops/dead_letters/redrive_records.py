@@ -17,6 +17,7 @@ from billing_stream.ops.dead_letters.dead_letter_reader import read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
 from billing_stream.records import schemas, topics
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter, Headers
 
 _OWN_HEADERS = "billing-redriven-"
@@ -71,15 +72,15 @@ async def copy_of(
     headers = _headers(record, base, letter.line)
     candidate = _Candidate(cluster.commands, headers, raw)
     try:
-        said = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).said
+        command = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).payload
     except InvalidRecord as error:
         if force:
             return _by_its_key(cluster, letter, headers, raw)
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
-    if isinstance(said, ShopRegistered):
+    if isinstance(command, ShopRegistered):
         raise NotRedrivable("is a record of shops, which only lanes write")
-    merchant = said.merchant_id
-    what = f"{said.__struct_config__.tag} of merchant {merchant}"
+    merchant = command.merchant_id
+    what = f"{command.__struct_config__.tag} of merchant {merchant}"
     partition = partition_of(merchant, cluster.partitions)
     return RedriveRecord(merchant.encode(), raw, headers, partition, what)
 
@@ -116,10 +117,10 @@ async def _mended(cluster: Cluster, record: DeadLetter) -> DeadLetter:
     if record.offset >= 0:
         source = await read_one(cluster, record.topic, record.partition, record.offset)
     if source is None:
-        place = schemas.place(record.topic, record.partition, record.offset)
+        ref = str(RecordRef.of(record))
         raise NotRedrivable(
             f"an older letter that does not say whether it was a payment or a refund, nor of how "
-            f"much, and its record {place} is gone: give the right value with --edit"
+            f"much, and its record {ref} is gone: give the right value with --edit"
         )
     return msgspec.structs.replace(
         record, key=source.key, value=source.value, headers=list(source.headers)

@@ -62,14 +62,14 @@ def summary(found: Iterable[DeadLetterHistory]) -> Iterator[str]:
 def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
     """All that is known of one letter."""
     letter, record = found.letter, found.letter.record
-    yield f"dead letter  {letter.place}"
+    yield f"dead letter  {letter.ref}"
     yield f"since        {_moment(letter.at)}"
     yield f"state        {found.state}"
     yield f"reason       {clean(record.reason)}"
     yield f"record       {letter.source}, of {_moment(record.timestamp)}"
     if found.came_of is not None:
         yield f"             a copy of {found.came_of.letter}, {_done(found.came_of)}"
-    if letter.line != letter.place:
+    if letter.line != letter.ref:
         yield f"first letter {letter.line}"
     yield f"merchant     {letter.merchant or 'unknown'}"
     yield f"key          {_text(record.key)}"
@@ -98,7 +98,7 @@ def as_json(found: DeadLetterHistory) -> dict[str, Any]:
     """For other programs; key and value are text, or base64 where they are none."""
     letter, record = found.letter, found.letter.record
     return {
-        "letter": letter.place,
+        "letter": letter.ref,
         "at": letter.at.isoformat(),
         "state": str(found.state),
         "reason": record.reason,

@@ -47,22 +47,22 @@ def of_brokers(seen: Seen, replication: int) -> Finding:
     """How many can be reached, and which cannot."""
     check, there = "brokers", ", ".join(seen.brokers[id] for id in sorted(seen.reached))
     if seen.away or seen.absent:
-        said = f"{len(seen.reached)} of {seen.count} answer ({there})"
+        message = f"{len(seen.reached)} of {seen.count} answer ({there})"
         if seen.away:
-            said += f"; away: {_listed(seen.away)}"
+            message += f"; away: {_listed(seen.away)}"
         if seen.absent:
-            said += f"; not in the cluster: broker {', '.join(map(str, seen.absent))}"
+            message += f"; not in the cluster: broker {', '.join(map(str, seen.absent))}"
         return fail(
-            check, said, "bring them back before another broker is restarted: docs/restore.md"
+            check, message, "bring them back before another broker is restarted: docs/restore.md"
         )
-    said = f"{len(seen.brokers)} at {there}"
+    message = f"{len(seen.brokers)} at {there}"
     if len(seen.brokers) < replication:
         return fail(
             check,
-            f"{said}, fewer than the {replication} replicas of each topic",
+            f"{message}, fewer than the {replication} replicas of each topic",
             "start the other brokers; if there are none, BILLING_REPLICATION_FACTOR is wrong",
         )
-    return ok(check, said)
+    return ok(check, message)
 
 
 def of_partitions(seen: Seen, needed: Mapping[str, int]) -> Iterator[Finding]:
@@ -70,10 +70,10 @@ def of_partitions(seen: Seen, needed: Mapping[str, int]) -> Iterator[Finding]:
     check, count = "replicas", len(seen.partitions)
     stopped = list(unwritable(seen, needed))
     behind = [p for p in seen.partitions if seen.live(p) < p.replicas]
-    for said in stopped:
+    for message in stopped:
         yield fail(
             check,
-            f"{said}: nothing can be written there",
+            f"{message}: nothing can be written there",
             "bring the brokers back: workers wait, and continue by themselves",
         )
     if behind and not stopped:

@@ -27,7 +27,7 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
     All changelogs must be there: a broker may make what a consumer asks for.
     """
     topics = Topics(settings.app_id, settings.topic_prefix)
-    places = [
+    tps = [
         TopicPartition(topics.changelog(table), partition)
         for table in names.TABLES
         for partition in range(settings.partitions)
@@ -39,9 +39,9 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
     )
     await consumer.start()
     try:
-        begins = await consumer.beginning_offsets(places)
-        ends = await consumer.end_offsets(places)
-        starts = {place: max(begins[place], ends[place] - NEWEST_ROWS) for place in places}
+        begins = await consumer.beginning_offsets(tps)
+        ends = await consumer.end_offsets(tps)
+        starts = {tp: max(begins[tp], ends[tp] - NEWEST_ROWS) for tp in tps}
         found: dict[int, list[Any]] = defaultdict(list)
         async for records in read_between(consumer, starts, ends, seconds_max=inf):
             for record in records:
@@ -80,10 +80,10 @@ def of_versions(found: Mapping[int, Sequence[int]]) -> Iterable[Finding]:
     elif versions == [VERSION]:
         yield ok(CHECK, f"the newest rows are of version {VERSION}, as this program writes them")
     else:
-        said = " and ".join(map(str, versions))
+        message = " and ".join(map(str, versions))
         yield ok(
             CHECK,
-            f"the newest rows are of version {said}: this program reads them, and writes "
+            f"the newest rows are of version {message}: this program reads them, and writes "
             f"{VERSION} when a row changes. Nothing is to be done",
         )
 

@@ -74,11 +74,11 @@ def of_version(schema: str, version: str, known: Sequence[str]) -> Finding:
 def skew(ours: datetime, theirs: datetime) -> Finding:
     """This machine's clock beside another's."""
     apart = ours - theirs
-    said = f"{abs(apart.total_seconds()):.1f} s {'before' if apart > timedelta() else 'behind'}"
+    message = f"{abs(apart.total_seconds()):.1f} s {'before' if apart > timedelta() else 'behind'}"
     if abs(apart) > SKEW_MAX:
         return warn(
             "clock",
-            f"this machine is {said} PostgreSQL's: trials end early or late by as much",
+            f"this machine is {message} PostgreSQL's: trials end early or late by as much",
             "let a time service set both clocks",
         )
     return ok("clock", "the same as PostgreSQL's")

@@ -85,8 +85,8 @@ async def _within(seconds: float, name: str, check: Check, settings: Settings) -
                     trouble = f" ({error})"
                 await asyncio.sleep(AGAIN_SECONDS)
     except TimeoutError:
-        said = f"no answer within {seconds:g} s{trouble}"
-        found.append(fail(name, said, "look at the network, or wait --timeout"))
+        message = f"no answer within {seconds:g} s{trouble}"
+        found.append(fail(name, message, "look at the network, or wait --timeout"))
     except (KafkaError, BillingError, asyncpg.PostgresError, OSError) as error:
         # One check that breaks down must not keep the others from telling.
         text = str(error) or type(error).__name__
@@ -147,6 +147,6 @@ async def _run(settings: Settings, seconds: float, as_json: bool) -> int:
 
 def _tell(finding: Finding) -> None:
     verdict = click.style(f"{finding.verdict:4}", fg=COLOURS[finding.verdict])
-    click.echo(f"{verdict}  {finding.check}: {finding.said}")
-    if finding.todo:
-        click.echo(f"      -> {finding.todo}")
+    click.echo(f"{verdict}  {finding.check}: {finding.message}")
+    if finding.action:
+        click.echo(f"      -> {finding.action}")

@@ -14,24 +14,24 @@ class Verdict(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One line of the doctor; `todo` is what to do next, empty when nothing is."""
+    """One line of the doctor; `action` is what to do next, empty when nothing is."""
 
     check: str
     verdict: Verdict
-    said: str
-    todo: str = ""
+    message: str
+    action: str = ""
 
 
-def ok(check: str, said: str) -> Finding:
+def ok(check: str, message: str) -> Finding:
     """As it must be."""
-    return Finding(check, Verdict.OK, said)
+    return Finding(check, Verdict.OK, message)
 
 
-def warn(check: str, said: str, todo: str) -> Finding:
+def warn(check: str, message: str, action: str) -> Finding:
     """Works, and should be looked at."""
-    return Finding(check, Verdict.WARN, said, todo)
+    return Finding(check, Verdict.WARN, message, action)
 
 
-def fail(check: str, said: str, todo: str) -> Finding:
+def fail(check: str, message: str, action: str) -> Finding:
     """Does not work."""
-    return Finding(check, Verdict.FAIL, said, todo)
+    return Finding(check, Verdict.FAIL, message, action)

@@ -18,8 +18,8 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
     check = "settings"
     strange = unknown(names)
     for name, meant in strange.items():
-        todo = f"did you mean {meant}?" if meant else "remove it: see billing-stream config"
-        yield warn(check, f"{name} is no setting", todo)
+        action = f"did you mean {meant}?" if meant else "remove it: see billing-stream config"
+        yield warn(check, f"{name} is no setting", action)
     real = settings.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION)
     if set(settings.client_jwt_secrets) & set(settings.internal_jwt_secrets):
         yield (fail if real else warn)(
@@ -51,11 +51,11 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         )
         return
     free = shutil.disk_usage(folder).free
-    said = f"{settings.data_dir}: {free / (1 << 30):.1f} GiB free"
+    message = f"{settings.data_dir}: {free / (1 << 30):.1f} GiB free"
     if free < FREE_BYTES_MIN:
-        yield warn(check, said, "make room: less than 1 GiB is left")
+        yield warn(check, message, "make room: less than 1 GiB is left")
     else:
-        yield ok(check, said)
+        yield ok(check, message)
 
 
 def _nearest(folder: Path) -> Path:

@@ -32,14 +32,14 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         replication=settings.replication_factor,
     )
     for line in wrong:
-        todo = (
+        action = (
             "billing-stream topics create"
             if line.endswith("is missing")
             else "partitions cannot be changed later: BILLING_PARTITIONS must say what there is"
             if "partitions" in line
             else "mend it with kafka-configs or kafka-reassign-partitions"
         )
-        yield fail("topics", line, todo)
+        yield fail("topics", line, action)
     if not wrong:
         yield ok("topics", f"all {len(wanted)} are as they must be")
     if settings.replication_factor >= 3:

@@ -113,14 +113,14 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
 def _told(outcome: ForgetResult, merchant: str) -> str:
     match outcome.fate:
         case ForgetOutcome.FORGOTTEN:
-            return f"merchant {merchant} is forgotten ({outcome.place})"
+            return f"merchant {merchant} is forgotten ({outcome.ref})"
         case ForgetOutcome.BEFORE:
             return f"merchant {merchant} was forgotten before: nothing was left to remove"
         case ForgetOutcome.REFUSED:
-            return f"refused: {outcome.why} ({outcome.place} is a dead letter)"
+            return f"refused: {outcome.why} ({outcome.ref} is a dead letter)"
         case ForgetOutcome.WAITING:
             return (
-                f"not carried out yet: {outcome.place} waits for a worker, which will do it. "
+                f"not carried out yet: {outcome.ref} waits for a worker, which will do it. "
                 "Does one run? The same command again is safe, and tells what came of it"
             )
 

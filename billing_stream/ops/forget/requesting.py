@@ -14,7 +14,7 @@ from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import place
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
 POLL_MS = 200
@@ -33,7 +33,7 @@ class ForgetResult(Struct, frozen=True):
     """What became of the command, and where it is. `why`, of a refusal, is its dead letter's."""
 
     fate: ForgetOutcome
-    place: str
+    ref: str
     why: str = ""
 
 
@@ -70,7 +70,7 @@ async def forget(
             async with asyncio.timeout(seconds_max):
                 return await watch.outcome(consumer, options)
         except TimeoutError:
-            return ForgetResult(ForgetOutcome.WAITING, watch.place)
+            return ForgetResult(ForgetOutcome.WAITING, watch.ref)
     finally:
         await consumer.stop()
 
@@ -106,9 +106,9 @@ class _Watch:
         self.offset = -1
 
     @property
-    def place(self) -> str:
+    def ref(self) -> str:
         """Where the command is."""
-        return place(self.commands.topic, self.commands.partition, self.offset)
+        return str(RecordRef(self.commands.topic, self.commands.partition, self.offset))
 
     async def outcome(self, consumer: Any, options: Mapping[str, Any]) -> ForgetResult:
         """The outcome, when it is committed."""
@@ -116,17 +116,17 @@ class _Watch:
         while True:
             found = await consumer.getmany(*self.read, timeout_ms=POLL_MS)
             for record in found.get(self.events, ()):
-                if ("cause", self.place.encode()) in record.headers:
-                    return ForgetResult(ForgetOutcome.FORGOTTEN, self.place)
+                if ("cause", self.ref.encode()) in record.headers:
+                    return ForgetResult(ForgetOutcome.FORGOTTEN, self.ref)
             for record in found.get(self.letters, ()):
                 why = self._refusal(record.value)
                 if why is not None:
-                    return ForgetResult(ForgetOutcome.REFUSED, self.place, why)
+                    return ForgetResult(ForgetOutcome.REFUSED, self.ref, why)
             if ends is None and self._has_passed(found.get(self.rows, ())):
                 ends = await _ends(options, self.read)
             if ends is not None and await _reached(consumer, ends):
                 # Carried out, and nothing came of it.
-                return ForgetResult(ForgetOutcome.BEFORE, self.place)
+                return ForgetResult(ForgetOutcome.BEFORE, self.ref)
 
     def _refusal(self, value: bytes) -> str | None:
         letter = msgspec.json.decode(value)

@@ -52,12 +52,12 @@ async def find(source: Source, topics: Topics, merchant_id: str) -> list[Residua
                 near = any(needle in (record.value or b"") for needle in needles)
                 what = set(_personal(record.value or b"", merchant_id)) if near else set()
             if what:
-                place = record.topic, record.partition
-                offsets.setdefault(place, []).append(record.offset)
-                fields.setdefault(place, set()).update(what)
+                tp = record.topic, record.partition
+                offsets.setdefault(tp, []).append(record.offset)
+                fields.setdefault(tp, set()).update(what)
     return [
-        ResidualData(*place, tuple(sorted(fields[place])), tuple(found))
-        for place, found in sorted(offsets.items())
+        ResidualData(*tp, tuple(sorted(fields[tp])), tuple(found))
+        for tp, found in sorted(offsets.items())
     ]
 
 

@@ -12,7 +12,7 @@ COUNTERS = ("sequence", "version")
 
 
 class Result:
-    """What came of it: events, refusals by the place of their record, given up webhooks, rows."""
+    """What came of it: events, refusals by the reference of their record, given up webhooks, rows."""
 
     def __init__(self) -> None:
         self.events: list[RecordedEvent] = []
@@ -82,34 +82,34 @@ def _event(merchant_id: str, kind: str, event: RecordedEvent, **more: Any) -> Di
 
 
 def _letters(recorded: Recorded, result: Result) -> Iterator[Difference]:
-    places = [found.place for queue in recorded.inputs for found in queue]
-    for place in places:
-        reasons = [letter.reason for letter in recorded.letters.get(place, ())]
+    refs = [found.ref for queue in recorded.inputs for found in queue]
+    for ref in refs:
+        reasons = [letter.reason for letter in recorded.letters.get(ref, ())]
         refused = [reason for reason in reasons if not reason.startswith(GIVEN_UP)]
         given_up = [reason for reason in reasons if reason.startswith(GIVEN_UP)]
-        again = result.refused.get(place)
+        again = result.refused.get(ref)
         was, now = (refused[0] if refused else None), again
         same = (was and code_of(was)) == (now and code_of(now))
         if not same:
-            yield _letter(recorded.merchant_id, place, was, now)
-        if bool(given_up) != (place in result.given_up):
+            yield _letter(recorded.merchant_id, ref, was, now)
+        if bool(given_up) != (ref in result.given_up):
             said = f"{GIVEN_UP}in time"
-            now = said if place in result.given_up else None
-            yield _letter(recorded.merchant_id, place, given_up[0] if given_up else None, now)
+            now = said if ref in result.given_up else None
+            yield _letter(recorded.merchant_id, ref, given_up[0] if given_up else None, now)
 
 
-def _letter(merchant_id: str, place: str, was: str | None, now: str | None) -> Difference:
+def _letter(merchant_id: str, ref: str, was: str | None, now: str | None) -> Difference:
     kind = "dead letter extra" if was is None else "dead letter missing"
     if was is not None and now is not None:
         kind = "dead letter differs"
     return Difference(
         merchant_id=merchant_id,
         kind=kind,
-        type=place.rpartition("[")[0],
-        subject=place,
+        type=ref.rpartition("[")[0],
+        subject=ref,
         recorded=was,
         replayed=now,
-        cause=place,
+        cause=ref,
     )
 
 

@@ -23,16 +23,16 @@ class Evidence:
         for event in recorded.events:
             self._caused[event.cause].add(event.event_id)
         self._refused: dict[str, str] = {}
-        # When a webhook was parked, by its place.
+        # When a webhook was parked, by its reference.
         self._parked: dict[str, str] = {}
         self._given_up: set[str] = set()
-        for place, letters in recorded.letters.items():
+        for ref, letters in recorded.letters.items():
             for letter in letters:
                 if letter.reason.startswith(GIVEN_UP):
-                    self._given_up.add(place)
-                    self._parked[place] = letter.at
+                    self._given_up.add(ref)
+                    self._parked[ref] = letter.at
                 else:
-                    self._refused[place] = code_of(letter.reason)
+                    self._refused[ref] = code_of(letter.reason)
         self._passed: dict[tuple[str, str, int], Row] = {}
         self._last: dict[tuple[str, str], Row] = {}
         for row in recorded.rows:

@@ -43,19 +43,19 @@ class Order:
         for event in recorded.events:
             told.setdefault(event.cause, event.sequence)
         refused: dict[str, int] = {}
-        for place, letters in recorded.letters.items():
+        for ref, letters in recorded.letters.items():
             for letter in letters:
                 if not letter.reason.startswith(GIVEN_UP):
-                    refused.setdefault(place, letter.offset)
+                    refused.setdefault(ref, letter.offset)
         for queue in self.queues:
             _note_marks(queue, told, refused)
 
     def choices(self, indices: Indices) -> list[Command]:
         """Those that may come next, the earliest first; empty at the end."""
-        *places, entry = indices
+        *refs, entry = indices
         heads = [
             queue[index]
-            for queue, index in zip(self.queues, places, strict=True)
+            for queue, index in zip(self.queues, refs, strict=True)
             if index < len(queue)
         ]
         fence = min((head.fence for head in heads), default=None)
@@ -69,13 +69,13 @@ class Order:
 
     def after(self, indices: Indices, taken: Command) -> Indices:
         """The indices when this one is done."""
-        *places, entry = indices
+        *refs, entry = indices
         if taken.is_entry:
-            return (*places, entry + 1)
+            return (*refs, entry + 1)
         return (
             *(
                 index + (index < len(queue) and queue[index] is taken)
-                for queue, index in zip(self.queues, places, strict=True)
+                for queue, index in zip(self.queues, refs, strict=True)
             ),
             entry,
         )

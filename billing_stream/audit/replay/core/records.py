@@ -24,7 +24,7 @@ class Input(Struct, kw_only=True):
     fence: int = 0
 
     @property
-    def place(self) -> str:
+    def ref(self) -> str:
         """`topic[partition]@offset`."""
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
@@ -32,13 +32,13 @@ class Input(Struct, kw_only=True):
 class Entry(Struct):
     """A record of the journal; `number` counts the entries of its partition from 0."""
 
-    place: str
+    ref: str
     number: int
     value: bytes
 
 
 class RecordedEvent(Struct, kw_only=True):
-    """A published event. `at` is RFC 3339 text; `cause` a place, or an origin."""
+    """A published event. `at` is RFC 3339 text; `cause` a record reference, or an origin."""
 
     event_id: str
     type: str
@@ -47,7 +47,7 @@ class RecordedEvent(Struct, kw_only=True):
     sequence: int
     cause: str
     data: dict[str, Any]
-    place: str = ""
+    ref: str = ""
 
 
 class RecordedDeadLetter(Struct):
@@ -73,9 +73,9 @@ class Recorded(Struct, kw_only=True):
     """One merchant's whole history.
 
     `inputs` are in the order of their topics' partitions, `entries` in that of the journal,
-    `events` by sequence. `letters` are the dead letters by the place of the record.
+    `events` by sequence. `letters` are the dead letters by the reference of the record.
     `rows` are as old as the changelogs still have them, the last of a key is the present one.
-    `order` are the places of inputs and entries as they were decided, where that is known.
+    `order` are the references of inputs and entries as they were decided, where that is known.
     """
 
     merchant_id: str
@@ -111,7 +111,7 @@ class Step(Struct, kw_only=True):
     """What one command did. `name` is the place of its record or of its entry in the journal.
 
     `origin` is empty for a command from a topic. `at` is the merchant's time after it.
-    `claimed` are the places of waiting webhooks that it applied. `refused` is the code and
+    `claimed` are the references of waiting webhooks that it applied. `refused` is the code and
     message of a refusal, or why the record is bad. `merchant` is the row after it, None when
     nothing changed.
     """

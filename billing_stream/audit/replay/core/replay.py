@@ -42,7 +42,7 @@ def _steps(path: Path, merchant_id: str) -> list[Step]:
             Step(
                 name=command.name,
                 origin=command.cause if command.is_entry else "",
-                command=_said(command),
+                command=_payload_of(command),
                 now=msgspec.to_builtins(command.now),
                 at=msgspec.to_builtins(at),
                 events=effect.events,
@@ -56,5 +56,5 @@ def _steps(path: Path, merchant_id: str) -> list[Step]:
     return steps
 
 
-def _said(command: Command) -> dict[str, object]:
-    return plain(command.said) if command.said is not None else {"command": "unreadable"}
+def _payload_of(command: Command) -> dict[str, object]:
+    return plain(command.payload) if command.payload is not None else {"command": "unreadable"}

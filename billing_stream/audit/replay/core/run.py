@@ -26,7 +26,7 @@ ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 class Command(Struct, kw_only=True):
     """A command to be decided, whatever way it came.
 
-    `said` is None when the record is bad, and `bad` says why. `cause` is what its events name.
+    `payload` is None when the record is bad, and `bad` says why. `cause` is what its events name.
     `fence` is the number of an entry, or of the first entry that comes after a record.
     """
 
@@ -34,11 +34,11 @@ class Command(Struct, kw_only=True):
     cause: str
     now: datetime
     fence: int
-    said: Any = None
+    payload: Any = None
     bad: str | None = None
     correlation_id: str | None = None
     # The dead letter that this record is a copy of.
-    letter: str | None = None
+    redriven_from: str | None = None
     is_entry: bool = False
     # Where it stands among those that told something, and among those that were refused.
     marks: tuple[int | None, int | None] = (None, None)
@@ -49,8 +49,8 @@ class Command(Struct, kw_only=True):
 class Effect(Struct):
     """What a decision does; `refused` is the reason of the dead letter that it makes.
 
-    `parked`, `claimed` and `given_up` are the places of webhooks that begin to wait, take effect
-    after they waited, or are given up. `letter` is the dead letter that is carried out.
+    `parked`, `claimed` and `given_up` are the references of webhooks that begin to wait, take effect
+    after they waited, or are given up. `redriven_from` is the dead letter that is carried out.
     """
 
     decision: Decision | None
@@ -59,7 +59,7 @@ class Effect(Struct):
     given_up: list[str] = []
     parked: list[str] = []
     claimed: list[str] = []
-    letter: str | None = None
+    redriven_from: str | None = None
 
 
 def commands_of(recorded: Recorded, max_record_bytes: int) -> tuple[list[list[Command]], ...]:
@@ -74,16 +74,16 @@ def commands_of(recorded: Recorded, max_record_bytes: int) -> tuple[list[list[Co
 
 def _leave_out_repeated(command: Command, recorded: Recorded, own: set[str]) -> None:
     """A dead letter that was carried out as another merchant's is not to be decided here."""
-    for letter in recorded.letters.get(command.name, ()) if command.letter else ():
+    for letter in recorded.letters.get(command.name, ()) if command.redriven_from else ():
         code, _, done = letter.reason.rpartition(" ")
         if code.startswith(ALREADY_REDRIVEN) and done not in own:
-            command.said, command.bad = None, letter.reason
+            command.payload, command.bad = None, letter.reason
 
 
 def _of_input(found: Input, max_record_bytes: int) -> Command:
     command = Command(
-        name=found.place,
-        cause=found.place,
+        name=found.ref,
+        cause=found.ref,
         now=schemas.instant(found.timestamp),
         fence=found.fence,
     )
@@ -92,17 +92,19 @@ def _of_input(found: Input, max_record_bytes: int) -> Command:
     except InvalidRecord as error:
         command.bad = str(error)
         return command
-    command.said, command.correlation_id = incoming.said, incoming.correlation_id
-    command.letter = getattr(incoming, "letter", None)
+    # Releases up to 0.5.1 name them `said` and `letter`.
+    command.payload = getattr(incoming, "payload", None) or getattr(incoming, "said", None)
+    command.correlation_id = incoming.correlation_id
+    command.redriven_from = getattr(incoming, "redriven_from", getattr(incoming, "letter", None))
     return command
 
 
 def _of_entry(entry: Entry) -> Command:
     try:
-        said = read_entry(entry.value)
+        written = read_entry(entry.value)
     except msgspec.DecodeError as error:
         return Command(
-            name=entry.place,
+            name=entry.ref,
             cause="",
             now=schemas.instant(0),
             fence=entry.number,
@@ -110,12 +112,12 @@ def _of_entry(entry: Entry) -> Command:
             is_entry=True,
         )
     return Command(
-        name=entry.place,
-        cause=said.origin,
-        now=said.now,
+        name=entry.ref,
+        cause=written.origin,
+        now=written.now,
         fence=entry.number,
-        said=said.command,
-        correlation_id=said.correlation_id,
+        payload=written.command,
+        correlation_id=written.correlation_id,
         is_entry=True,
     )
 
@@ -131,12 +133,12 @@ class Run:
 
     def effect(self, command: Command) -> Effect:
         """What the command would do now; nothing is changed."""
-        if command.said is None:
+        if command.payload is None:
             return Effect(None, refused=command.bad)
-        if command.letter in self._carried_out:
-            return Effect(None, refused=f"{ALREADY_REDRIVEN}: {command.letter}")
+        if command.redriven_from in self._carried_out:
+            return Effect(None, refused=f"{ALREADY_REDRIVEN}: {command.redriven_from}")
         state = State.of(self.policy, self.rows, self.merchant_id)
-        decision = decide(state, command.said, command.now)
+        decision = decide(state, command.payload, command.now)
         refused = None
         if isinstance(decision.reply, Rejected) and not command.is_entry:
             refused = f"{decision.reply.code}: {decision.reply.message}"
@@ -146,18 +148,18 @@ class Run:
         after = [parked.source for parked in merchant.parked]
         return Effect(
             decision,
-            list(self._told(command, decision)),
+            list(self._events(command, decision)),
             refused,
             given_up,
             [source for source in after if source not in before],
             [source for source in before if source not in after and source not in given_up],
-            command.letter if refused is None else None,
+            command.redriven_from if refused is None else None,
         )
 
     def apply(self, effect: Effect) -> None:
         """Let it happen."""
-        if effect.letter is not None:
-            self._carried_out.add(effect.letter)
+        if effect.redriven_from is not None:
+            self._carried_out.add(effect.redriven_from)
         if effect.decision is not None and effect.decision.merchant is not None:
             staged = StagedRows(self.rows)
             staged.add(effect.decision)
@@ -187,15 +189,17 @@ class Run:
             found[topics.IDEMPOTENCY_KEYS, key] = answer
         return {key: plain(row) for key, row in found.items()}
 
-    def _told(self, command: Command, decision: Decision) -> Iterable[RecordedEvent]:
-        correlation_id = command.correlation_id or schemas.correlation_of(command.said.command_id)
+    def _events(self, command: Command, decision: Decision) -> Iterable[RecordedEvent]:
+        correlation_id = command.correlation_id or schemas.correlation_of(
+            command.payload.command_id
+        )
         for event in decision.events:
             event_type = topics.event_type(event.data.kind)
             value = schemas.encode_event(event, event_type, correlation_id)
-            yield told(value, event.sequence, command.cause)
+            yield parse_event(value, event.sequence, command.cause)
 
 
-def told(value: bytes, sequence: int, cause: str, place: str = "") -> RecordedEvent:
+def parse_event(value: bytes, sequence: int, cause: str, ref: str = "") -> RecordedEvent:
     """An event in its envelope, taken apart. Raises ValueError when it is none."""
     envelope = msgspec.json.decode(value)
     return RecordedEvent(
@@ -206,7 +210,7 @@ def told(value: bytes, sequence: int, cause: str, place: str = "") -> RecordedEv
         sequence=sequence,
         cause=cause,
         data=envelope["data"],
-        place=place,
+        ref=ref,
     )
 
 
