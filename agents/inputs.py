@@ -11,8 +11,8 @@ from msgspec import Struct
 from billing_stream.domain.commands import Command, CreateMerchant, RefundCharge, UpdateCharge
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.engine.lanes import Lanes
-from billing_stream.faust_adapter.app import App
-from billing_stream.faust_adapter.inputs import read_input
+from billing_stream.faust_adapter.faust_app import App
+from billing_stream.faust_adapter.faust_inputs import read_input
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
 from billing_stream.records.topics import Topics

@@ -11,7 +11,7 @@ import psutil
 
 from bench.committed import ROWS_PER_PURCHASE, CommittedLog
 from bench.setting import Setting, say
-from billing_stream.dev.server import free_port
+from billing_stream.dev.server_process import free_port
 
 RUN_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.1

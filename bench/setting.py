@@ -17,7 +17,7 @@ import aiohttp
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
-from billing_stream.dev.server import free_port
+from billing_stream.dev.server_process import free_port
 from billing_stream.kafka import topic_admin
 from billing_stream.records.topics import Topics
 

@@ -26,7 +26,7 @@ from billing_stream.processor import BillingProcessor
 from billing_stream.records import schemas, topics
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import Topics
-from billing_stream.tables.rocks.store import in_rocksdb
+from billing_stream.tables.rocks.rocks_store import in_rocksdb
 from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.worker import configure_gc
 

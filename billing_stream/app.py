@@ -18,8 +18,8 @@ from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.timers import run_timers
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import SettingsError
-from billing_stream.faust_adapter.app import App, new_app
-from billing_stream.faust_adapter.tables import declare_table
+from billing_stream.faust_adapter.faust_app import App, new_app
+from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.replicas import ask_unwritable
@@ -28,9 +28,9 @@ from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.observability.metrics.transaction_metrics import TransactionMetrics
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags, WorkerState
-from billing_stream.observability.tracing.factory import new_tracing
 from billing_stream.observability.tracing.spans import Tracing
-from billing_stream.observability.tracing.stage import TracedStage
+from billing_stream.observability.tracing.traced_stage import TracedStage
+from billing_stream.observability.tracing.tracing_factory import new_tracing
 from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -145,7 +145,7 @@ def _new_store(settings: Settings, group: str) -> NewStore:
     if settings.store is StoreKind.MEMORY:
         return in_memory
     try:
-        store = importlib.import_module("billing_stream.tables.rocks.store")
+        store = importlib.import_module("billing_stream.tables.rocks.rocks_store")
     except ImportError as error:
         raise SettingsError(
             f"BILLING_STORE=rocksdb needs what `pip install 'billing-stream[rocksdb]'` installs: "

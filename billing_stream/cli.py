@@ -34,7 +34,7 @@ class LazyGroup(click.Group):
             "Dead letters: list, show, send again, give up.",
         ),
         "import": (
-            "billing_stream.migration.cli",
+            "billing_stream.migration.import_cli",
             "import_command",
             "Bring everything in from the old service; compare the two.",
         ),

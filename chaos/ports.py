@@ -1,6 +1,6 @@
 """Ports of this process's own: nobody listens on some of them for a while, and all stay taken."""
 
-from billing_stream.dev.server import free_port
+from billing_stream.dev.server_process import free_port
 
 _taken: set[int] = set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from billing_stream.dev.server import free_port
+from billing_stream.dev.server_process import free_port
 from shipping.confined import Confinement
 
 

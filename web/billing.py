@@ -27,7 +27,7 @@ from billing_stream.domain.outcomes import (
 )
 from billing_stream.web.auth import Client, authenticate
 from billing_stream.web.bodies import BuyBody, StartTrialBody, key_of, parse_body
-from billing_stream.web.commands import CommandRequest
+from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
 from billing_stream.web.models import (
     TrialStartedBody,

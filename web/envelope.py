@@ -18,7 +18,7 @@ from structlog.contextvars import bind_contextvars
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.faust_adapter.http import WebError
+from billing_stream.faust_adapter.faust_web import WebError
 
 REQUEST_ID = "X-Request-ID"
 CORRELATION_ID = "X-Correlation-ID"

@@ -5,7 +5,7 @@ from aiohttp import web
 
 from billing_stream.web.auth import authenticate_internal
 from billing_stream.web.bodies import read_body
-from billing_stream.web.commands import parse_asked
+from billing_stream.web.command_requests import parse_asked
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.queries import parse_query
 from billing_stream.web.views import ApiView

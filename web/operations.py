@@ -29,7 +29,7 @@ from billing_stream.records.examples import (
     NOW,
     PURCHASE_ID,
 )
-from billing_stream.web import billing, health, history, operators, webhooks
+from billing_stream.web import billing, health, history, operators, webhook_routes
 from billing_stream.web.bodies import BuyBody, StartTrialBody
 from billing_stream.web.envelope import Code, WebCode
 from billing_stream.web.models import (
@@ -271,14 +271,14 @@ def _purchases() -> list[Operation]:
 def _webhooks() -> list[Operation]:
     return [
         Operation(
-            path=webhooks.WEBHOOKS_PATH.partition("{")[0] + platform,
+            path=webhook_routes.WEBHOOKS_PATH.partition("{")[0] + platform,
             method=HTTPMethod.POST,
             id=f"{platform}Webhook",
             tag="webhooks",
             summary=f"What {platform.capitalize()} tells us of a charge",
-            handler=webhooks.Webhooks.post,
-            data=webhooks.WebhookBody,
-            example=webhooks.WebhookBody(True),
+            handler=webhook_routes.Webhooks.post,
+            data=webhook_routes.WebhookBody,
+            example=webhook_routes.WebhookBody(True),
             codes=_WEBHOOK,
             body=GatewayWebhookBody if platform is Platform.CUSTOM else dict[str, Any],
             body_examples=_GATEWAY if platform is Platform.CUSTOM else {},

@@ -18,7 +18,7 @@ from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected
 from billing_stream.web.auth import authenticate_operator
 from billing_stream.web.billing import expect, known, new_command_id
 from billing_stream.web.bodies import NO_CONTROLS, key_of, parse_body
-from billing_stream.web.commands import CommandRequest
+from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
 from billing_stream.web.queries import ReadMerchant
 from billing_stream.web.views import ApiView

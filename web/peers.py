@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from billing_stream.faust_adapter.app import App
 from billing_stream.faust_adapter.assignment import Distribution, distribution, own_url
+from billing_stream.faust_adapter.faust_app import App
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.envelope import (

@@ -13,23 +13,23 @@ from aiohttp.http_exceptions import HttpProcessingError
 from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.faust_adapter.app import App
-from billing_stream.faust_adapter.http import take_application
+from billing_stream.faust_adapter.faust_app import App
+from billing_stream.faust_adapter.faust_web import take_application
 from billing_stream.kafka.client_options import client_options
 from billing_stream.observability.metrics.platform_calls import InstrumentedPlatform
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.platforms import base
-from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local
+from billing_stream.platforms.platform_factory import new_platforms
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import billing, described, health, history, operators
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.checkout_page import CHECKOUT_PATH, CheckoutPage
 from billing_stream.web.checkouts import Checkouts
-from billing_stream.web.commands import COMMANDS_PATH, Commands
+from billing_stream.web.command_requests import COMMANDS_PATH, Commands
 from billing_stream.web.ingress import Ingress, KafkaIngress
 from billing_stream.web.internal import CarryOut, Queries
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
@@ -48,7 +48,7 @@ from billing_stream.web.views import (
     envelope_middleware,
     gate_middleware,
 )
-from billing_stream.web.webhooks import WEBHOOKS_PATH, Webhooks
+from billing_stream.web.webhook_routes import WEBHOOKS_PATH, Webhooks
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from structlog.contextvars import clear_contextvars
 
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.faust_adapter.app import App
-from billing_stream.faust_adapter.http import View, WebError, add_view
+from billing_stream.faust_adapter.faust_app import App
+from billing_stream.faust_adapter.faust_web import View, WebError, add_view
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.web.checkouts import Checkouts
-from billing_stream.web.commands import Commands
+from billing_stream.web.command_requests import Commands
 from billing_stream.web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
 from billing_stream.web.ingress import Ingress
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from billing_stream.demo.stage import Stream, Worker
+from billing_stream.demo.demo_stage import Stream, Worker
 from billing_stream.domain.ids import derived_id
 from billing_stream.records import topics as names
 

@@ -17,7 +17,7 @@ from billing_stream.dev.brokers import Brokers
 from billing_stream.dev.cache import DevError, locked
 from billing_stream.dev.kafka import Jvm, Kafka
 from billing_stream.dev.postgres import Postgres
-from billing_stream.dev.server import ProcessId, free_port, is_free
+from billing_stream.dev.server_process import ProcessId, free_port, is_free
 from billing_stream.dev.supervise import ORPHAN_STOP_SECONDS_MAX
 
 STATUS_SECONDS_MAX = 5.0

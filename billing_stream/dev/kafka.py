@@ -21,8 +21,8 @@ from aiokafka.structs import TopicPartition
 
 from billing_stream.dev.cache import DevError, step
 from billing_stream.dev.provision import java, kafka_jars
-from billing_stream.dev.run import run_apart
-from billing_stream.dev.server import Server
+from billing_stream.dev.run_apart import run_apart
+from billing_stream.dev.server_process import Server
 
 READY_SECONDS_MAX = 90.0
 TRY_SECONDS_MAX = 20.0

@@ -16,8 +16,8 @@ import psutil
 
 from billing_stream.dev.cache import DevError, cache_dir, step
 from billing_stream.dev.provision import postgres_bin
-from billing_stream.dev.run import run_apart
-from billing_stream.dev.server import Server
+from billing_stream.dev.run_apart import run_apart
+from billing_stream.dev.server_process import Server
 
 READY_SECONDS_MAX = 60.0
 TRY_SECONDS_MAX = 10.0

@@ -5,7 +5,7 @@ from typing import cast
 
 from faust.assignor.partition_assignor import PartitionAssignor
 
-from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.faust_app import App
 
 Distribution = Mapping[str, Mapping[str, Sequence[int]]]
 """The partitions of each changelog by the URL of their worker."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import faust
 
-from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.faust_app import App
 from billing_stream.faust_adapter.unfinished import end_hard_after
 
 # Compiled modules without which Faust is far slower.

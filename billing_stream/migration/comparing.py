@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from billing_stream.domain.commands import ImportMerchant, OldPurchase
 from billing_stream.domain.model import Merchant, Purchase, PurchaseStatus
-from billing_stream.migration.here import CurrentRows
+from billing_stream.migration.current_rows import CurrentRows
 from billing_stream.migration.mapping import credits_of
 from billing_stream.migration.old_database import PURCHASES, RECORDS
 from billing_stream.tables import codecs

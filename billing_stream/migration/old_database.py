@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.migration_errors import ImportFailed
 
 RECORDS = "billing_records"
 PURCHASES = "credit_purchases"

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from billing_stream.domain.commands import OLD_PURCHASES_MAX, ImportMerchant
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.start_deadline import StartDeadline
-from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.records.schemas import encode
 
 Ends = dict[int, int]

@@ -10,11 +10,11 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.progress import progress, waiting
 from billing_stream.kafka.client_options import client_options
 from billing_stream.migration.comparing import Comparison, Difference, in_all
+from billing_stream.migration.current_rows import read_locally
 from billing_stream.migration.findings import Findings
-from billing_stream.migration.here import read_locally
-from billing_stream.migration.merchants import merchants, note_columns
+from billing_stream.migration.migration_report import Report
 from billing_stream.migration.old_database import PURCHASES, RECORDS, reading
-from billing_stream.migration.report import Report
+from billing_stream.migration.old_merchants import merchants, note_columns
 from billing_stream.records.topics import Topics
 
 

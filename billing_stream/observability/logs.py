@@ -32,7 +32,7 @@ QUIET = (
     "billing_stream.faust_adapter.recovery",
     "billing_stream.faust_adapter.transport",
     "billing_stream.faust_adapter.consumer_thread",
-    "billing_stream.faust_adapter.tables",
+    "billing_stream.faust_adapter.table_facade",
 )
 FIELDS = ("partition", "correlation_id", "request_id", "route", "status", SUPPRESSED)
 """What a line can have beside timestamp, level, logger and event."""

@@ -15,9 +15,9 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import Http, PlatformResponse
+from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
-from billing_stream.platforms.text import decode
+from billing_stream.platforms.webhook_text import decode
 
 SIGNATURE = "X-Billing-Signature"
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from billing_stream.errors import PlatformError, WebhookForged
 from billing_stream.platforms.base import Checkout, CheckoutRequest, PlatformEvent
-from billing_stream.platforms.text import is_page
+from billing_stream.platforms.webhook_text import is_page
 
 AUDIENCE = "billing-stream/checkout"
 TOKEN_LIFE = timedelta(hours=24)

@@ -23,10 +23,10 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import CredentialsRefused, Http, PlatformResponse
+from billing_stream.platforms.platform_http import CredentialsRefused, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, same, usable
-from billing_stream.platforms.text import decode
 from billing_stream.platforms.tokens import TokenProvider
+from billing_stream.platforms.webhook_text import decode
 
 TOPIC = "app_purchases_one_time/update"
 

@@ -20,10 +20,10 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import Http, PlatformResponse
 from billing_stream.platforms.money import from_minor, to_minor
+from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, verify
-from billing_stream.platforms.text import decode
+from billing_stream.platforms.webhook_text import decode
 
 API_VERSION = "2026-10-28.endive"
 

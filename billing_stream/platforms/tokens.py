@@ -14,8 +14,8 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from billing_stream.errors import PlatformError, SettingsError
-from billing_stream.platforms.http import Http, PlatformResponse
-from billing_stream.platforms.text import decode
+from billing_stream.platforms.platform_http import Http, PlatformResponse
+from billing_stream.platforms.webhook_text import decode
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.ops.dead_letters import Cluster, DeadLetterHistory, Filters, find
 from billing_stream.records import topics as names

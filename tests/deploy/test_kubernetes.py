@@ -9,7 +9,7 @@ import yaml
 from pydantic import SecretStr
 
 from billing_stream.config.settings import Settings
-from billing_stream.faust_adapter.app import static_member
+from billing_stream.faust_adapter.faust_app import static_member
 from billing_stream.projector.service import END_SECONDS_MAX as PROJECTOR_STOPS
 from billing_stream.web.health import HEALTH_PATH, READY_PATH
 from billing_stream.worker import stop_seconds

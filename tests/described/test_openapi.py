@@ -17,13 +17,13 @@ from billing_stream.platforms.signatures import sign
 from billing_stream.web import server
 from billing_stream.web.auth import SCOPE
 from billing_stream.web.bodies import BuyBody, StartTrialBody
-from billing_stream.web.commands import COMMANDS_PATH
+from billing_stream.web.command_requests import COMMANDS_PATH
 from billing_stream.web.described import PAGES
 from billing_stream.web.envelope import STATUS
 from billing_stream.web.measured import METRICS_PATH
 from billing_stream.web.operations import templates
 from billing_stream.web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
-from billing_stream.web.ops.views import OPS_PATH
+from billing_stream.web.ops.ops_views import OPS_PATH
 from billing_stream.web.owners import QUERIES_PATH
 from tests.described.validation import (
     described,

@@ -9,7 +9,7 @@ import pytest
 
 from billing_stream.dev.cluster import Cluster
 from billing_stream.dev.kafka import new_id
-from billing_stream.dev.server import _PORTS, free_port
+from billing_stream.dev.server_process import _PORTS, free_port
 from tests.support import dev_cli
 
 

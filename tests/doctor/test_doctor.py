@@ -10,7 +10,7 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from billing_stream.ops.doctor.database import of_version, skew
+from billing_stream.ops.doctor.database_checks import of_version, skew
 from billing_stream.ops.doctor.finding import Verdict
 from billing_stream.projector.migrate import VERSIONS_TABLE, migrate
 from billing_stream.records import topics as names

@@ -186,7 +186,7 @@ def test_every_kind_of_file_of_this_project_is_read() -> None:
         "deploy/prometheus/alerts.yml",
         "deploy/grafana/dashboards/billing.json",
         "billing_stream/config/settings.py",
-        "web/ops/views.py",
+        "web/ops/ops_views.py",
         "tables/rows.py",
         "agents/inputs.py",
         "tests/test_tidy.py",

@@ -6,7 +6,7 @@ from typing import Any
 from billing_stream.domain.commands import ImportMerchant, OldPurchase, StartTrial
 from billing_stream.domain.model import Platform
 from billing_stream.migration.comparing import Comparison, Difference, in_all
-from billing_stream.migration.here import CurrentRows
+from billing_stream.migration.current_rows import CurrentRows
 from billing_stream.records.schemas import encode
 from tests.support.world import M1, M2, NOW, World
 

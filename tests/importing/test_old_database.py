@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.migration.old_database import Group, reading
 from billing_stream.projector.migrate import migrate
 from tests.importing.old_service import FOLDER, fill

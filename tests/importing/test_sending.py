@@ -9,7 +9,7 @@ import pytest
 from billing_stream.domain.commands import Command, ImportMerchant, OldPurchase
 from billing_stream.domain.model import Platform
 from billing_stream.migration.checkpoint import Checkpoint
-from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.migration.sending import Block, records_of
 from billing_stream.records.json_schemas import components
 from billing_stream.records.schemas import decode

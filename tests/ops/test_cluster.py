@@ -10,7 +10,7 @@ import pytest_asyncio
 from billing_stream.domain.commands import StartTrial
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.envelope import Ids
-from billing_stream.web.ops.cluster import ClusterFigures, ClusterSnapshot
+from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.dashboard import Dashboard
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import operator_headers

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.platforms.base import CheckoutRequest
-from billing_stream.platforms.http import Http, Limits
+from billing_stream.platforms.platform_http import Http, Limits
 from tests.platforms.fake import FakePlatform, fake_platform
 
 MERCHANT = "11111111-1111-4111-8111-111111111111"

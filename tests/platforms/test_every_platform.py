@@ -13,7 +13,7 @@ from msgspec import Struct
 from billing_stream.errors import PlatformError
 from billing_stream.platforms.base import Checkout, CheckoutRequest, Platform
 from billing_stream.platforms.custom import Custom
-from billing_stream.platforms.http import Http, Limits
+from billing_stream.platforms.platform_http import Http, Limits
 from billing_stream.platforms.shopify import Shopify
 from billing_stream.platforms.stripe import Stripe
 from billing_stream.platforms.tokens import EnvironmentTokens

@@ -16,8 +16,8 @@ from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import PlatformError, SettingsError, WebhookForged
 from billing_stream.platforms.base import Platform
 from billing_stream.platforms.custom import Custom
-from billing_stream.platforms.factory import new_platforms
 from billing_stream.platforms.local import Local, read_token
+from billing_stream.platforms.platform_factory import new_platforms
 from billing_stream.platforms.shopify import Shopify
 from billing_stream.platforms.signatures import sign
 from billing_stream.platforms.stripe import Stripe

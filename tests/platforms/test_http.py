@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.errors import PlatformError
-from billing_stream.platforms.http import Http, Limits, PlatformResponse
+from billing_stream.platforms.platform_http import Http, Limits, PlatformResponse
 from tests.platforms.fake import FakePlatform, Reply
 
 

@@ -19,7 +19,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.http import Http, Limits
+from billing_stream.platforms.platform_http import Http, Limits
 from billing_stream.platforms.shopify import Shopify
 from tests.platforms.conftest import NOW, SHOP, quick, request_for
 from tests.platforms.fake import FakePlatform, Reply

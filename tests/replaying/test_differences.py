@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from billing_stream.audit.replay.code import WorkingTree, own_numbers
 from billing_stream.audit.replay.core.records import Job
-from billing_stream.audit.replay.history import read_partition
+from billing_stream.audit.replay.recorded_history import read_partition
 from billing_stream.audit.replay.replay import Scope
 from billing_stream.domain import purchases, webhooks
 from billing_stream.domain.commands import ReservePurchase, StartTrial

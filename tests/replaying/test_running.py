@@ -8,7 +8,7 @@ import pytest
 
 COMMAND = """
 import asyncio, click, signal
-from billing_stream.audit.replay.running import run
+from billing_stream.audit.replay.interruptible import run
 
 # Who starts tests in the background has it ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 
-from billing_stream.dev.server import is_free
+from billing_stream.dev.server_process import is_free
 
 _FIRST, _PER_PROCESS, _PROCESSES = 11_000, 1_000, 9
 

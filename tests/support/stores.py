@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from billing_stream.tables.rocks.database import Budget
-from billing_stream.tables.rocks.store import RocksStore
+from billing_stream.tables.rocks.rocks_database import Budget
+from billing_stream.tables.rocks.rocks_store import RocksStore
 from billing_stream.tables.store import MemoryStore, Store
 
 KINDS = ("memory", "rocksdb")

@@ -12,9 +12,9 @@ from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.records import topics
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import Topics
-from billing_stream.tables.rocks.database import MIB, Budget, Database, Folder
-from billing_stream.tables.rocks.hot import RowCache
-from billing_stream.tables.rocks.store import RocksStore
+from billing_stream.tables.rocks.rocks_database import MIB, Budget, Database, Folder
+from billing_stream.tables.rocks.rocks_store import RocksStore
+from billing_stream.tables.rocks.row_cache import RowCache
 from billing_stream.tables.store import MemoryStore, Store
 from tests.support.partition import Record, record
 from tests.support.world import NOW, everything

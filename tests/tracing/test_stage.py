@@ -18,7 +18,7 @@ from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.errors import SettingsError
 from billing_stream.observability.tracing.otel import OtelTracing
 from billing_stream.observability.tracing.spans import traceparent_of
-from billing_stream.observability.tracing.stage import TracedStage
+from billing_stream.observability.tracing.traced_stage import TracedStage
 from billing_stream.processor import BillingProcessor, NewStage
 from billing_stream.records import topics as names
 from tests.support.worker import environment

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from billing_stream.audit.replay.history import read_partition
+from billing_stream.audit.replay.recorded_history import read_partition
 from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.domain.model import Policy, PurchaseStatus

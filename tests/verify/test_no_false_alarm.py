@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.domain.commands import (
     AdjustCredits,
     AdvanceClock,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from billing_stream.audit.verify.log_records import duration_us
 from billing_stream.audit.verify.model_state import Rules
-from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify_source
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.upgrades.scenario import read

@@ -10,8 +10,8 @@ from typing import Any
 
 from billing_stream.audit.verify.log_records import duration_us
 from billing_stream.audit.verify.model_state import Rules
-from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify_source
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Policy
 from billing_stream.engine.batch import Batch

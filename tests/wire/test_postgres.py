@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 import trustme
 
-from billing_stream.migration.errors import ImportFailed
+from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.migration.old_database import reading
 from billing_stream.web.envelope import ApiError
 from billing_stream.web.pagination import Page

@@ -11,11 +11,11 @@ from billing_stream.domain.commands import AdjustCredits
 from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import AdjustmentMade, Rejected
 from billing_stream.web.billing import expect, known, new_command_id
-from billing_stream.web.commands import CommandRequest
+from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of
 from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
+from billing_stream.web.ops.ops_views import OpsView, see, wrong_reason
 from billing_stream.web.ops.session import Session
-from billing_stream.web.ops.views import OpsView, see, wrong_reason
 from billing_stream.web.queries import ReadMerchant
 
 ADJUST_PATH = MERCHANT_PATH + "/adjust"

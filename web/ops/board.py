@@ -10,10 +10,10 @@ from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
 from billing_stream.web.auth import authenticate_internal
 from billing_stream.web.internal import told
-from billing_stream.web.ops.cluster import ClusterSnapshot
+from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
 from billing_stream.web.ops.dashboard import TotalsWithSource
+from billing_stream.web.ops.ops_views import OpsView
 from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
-from billing_stream.web.ops.views import OpsView
 from billing_stream.web.views import ApiView
 
 WORKERS_PATH = "/ops/workers"

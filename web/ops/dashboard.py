@@ -19,13 +19,13 @@ from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.ops.dead_letters import ActionResult, Cluster, DeadLetterEntry, redrive
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.business import Business, put_together
-from billing_stream.web.ops.cluster import ClusterFigures, ClusterSnapshot
+from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.figures import Figures
 from billing_stream.web.ops.letters import DeadLetterSummaries, Letters
+from billing_stream.web.ops.page_rows import OwnRows
 from billing_stream.web.ops.projected import Projected
 from billing_stream.web.ops.recorder import Recorder
 from billing_stream.web.ops.rendering import new_environment
-from billing_stream.web.ops.rows import OwnRows
 from billing_stream.web.ops.shared import Shared
 from billing_stream.web.peers import Peers
 from billing_stream.web.projection import Projection

@@ -9,13 +9,13 @@ from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
 from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
-from billing_stream.ops.dead_letters.finding import find_next
+from billing_stream.ops.dead_letters.dead_letter_history import find_next
 from billing_stream.ops.dead_letters.showing import clean, value_lines
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
+from billing_stream.web.ops.ops_views import OpsView, page_of, see, wrong_reason
 from billing_stream.web.ops.session import Session
-from billing_stream.web.ops.views import OpsView, page_of, see, wrong_reason
 
 LETTERS_PATH = "/ops/dead-letters"
 LETTER_PATH = "/ops/dead-letters/{letter:[0-9]{1,4}@[0-9]{1,18}}"

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from billing_stream.web.envelope import ApiError
+from billing_stream.web.ops.ops_views import LOGIN_PATH, OPS_PATH, OpsView, read_form, see
 from billing_stream.web.ops.session import COOKIE, COOKIE_PATH, begin, is_https, require_same_site
-from billing_stream.web.ops.views import LOGIN_PATH, OPS_PATH, OpsView, read_form, see
 
 LOGOUT_PATH = "/ops/logout"
 # Within these pages, and nothing that a browser could take for another host.

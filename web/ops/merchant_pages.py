@@ -12,8 +12,8 @@ from billing_stream.domain.model import Merchant, Platform
 from billing_stream.tables.codecs import shop_key
 from billing_stream.web.billing import known
 from billing_stream.web.envelope import ApiError, Ids, Pagination, ids_of
+from billing_stream.web.ops.ops_views import OpsView, page_of, see
 from billing_stream.web.ops.projected import TimelineEntry
-from billing_stream.web.ops.views import OpsView, page_of, see
 from billing_stream.web.pagination import Page
 from billing_stream.web.queries import MerchantFound, ReadMerchant
 

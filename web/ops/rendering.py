@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.web.ops import text
+from billing_stream.web.ops import page_text
 
 # Scripts and styles are files of this service; nothing may show these pages in a frame.
 HEADERS: Mapping[str, str] = MappingProxyType(
@@ -35,17 +35,17 @@ def new_environment() -> Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "number": text.number,
-        "rate": text.rate,
-        "duration": text.duration,
-        "ago": text.ago,
-        "moment": text.moment,
-        "money": text.money,
-        "signed": text.signed,
-        "event": text.event,
+        "number": page_text.number,
+        "rate": page_text.rate,
+        "duration": page_text.duration,
+        "ago": page_text.ago,
+        "moment": page_text.moment,
+        "money": page_text.money,
+        "signed": page_text.signed,
+        "event": page_text.event,
         "record_ref": RecordRef.parse_or_none,
     }
     made.filters.update(filters)
-    made.globals["line"] = text.line
-    made.globals["DASH"] = text.DASH
+    made.globals["line"] = page_text.line
+    made.globals["DASH"] = page_text.DASH
     return made

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from billing_stream.audit.replay.core.merchant_run import read_entry
 from billing_stream.audit.replay.core.records import (
     Difference,
     Input,
@@ -15,7 +16,6 @@ from billing_stream.audit.replay.core.records import (
     RecordedEvent,
     Step,
 )
-from billing_stream.audit.replay.core.run import read_entry
 from billing_stream.audit.replay.credits import balance_of, credits_of
 from billing_stream.records import schemas
 from billing_stream.records.record_ref import RecordRef
@@ -26,8 +26,9 @@ class Origin(Struct, frozen=True, kw_only=True):
     """The record that caused something.
 
     `topic`, `partition` and `offset` are its reference: of an input, or of the journal, whose
-    `origin` (http, timer, cli) is then given. `sent_as` is the reference of the record as which it was sent
-    first, when that was a wrong partition; `copy_of` the dead letter that was sent again.
+    `origin` (http, timer, cli) is then given. `sent_as` is the reference of the
+    record as it was first sent, when that was a wrong partition; `copy_of` the dead letter that
+    was redriven.
     `waited` are the references of webhooks that had come earlier and took effect with it.
     """
 

@@ -13,11 +13,11 @@ from billing_stream.audit.explain.account import explain as explained
 from billing_stream.audit.explain.account_text import lines
 from billing_stream.audit.replay.code import own_numbers
 from billing_stream.audit.replay.core.records import Job
-from billing_stream.audit.replay.core.replay import replayer
-from billing_stream.audit.replay.history import History, read_partition
+from billing_stream.audit.replay.core.replayer import replayer
 from billing_stream.audit.replay.history_source import KafkaSource, ReplayError
+from billing_stream.audit.replay.interruptible import run
+from billing_stream.audit.replay.recorded_history import History, read_partition
 from billing_stream.audit.replay.replay_cli import Moment, check_partitions
-from billing_stream.audit.replay.running import run
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile

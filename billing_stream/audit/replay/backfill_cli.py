@@ -21,10 +21,10 @@ from billing_stream.audit.replay.corrections import (
     uncorrected,
 )
 from billing_stream.audit.replay.history_source import KafkaSource
+from billing_stream.audit.replay.interruptible import run
 from billing_stream.audit.replay.replay import Scope
 from billing_stream.audit.replay.replay_cli import check_partitions, replay_cluster
 from billing_stream.audit.replay.replay_report import Report, read_report
-from billing_stream.audit.replay.running import run
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.progress import progress, waiting

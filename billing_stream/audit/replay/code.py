@@ -16,7 +16,7 @@ import msgspec
 
 from billing_stream.audit.replay import core
 from billing_stream.audit.replay.core.records import Job, Outcome, Recorded
-from billing_stream.audit.replay.core.replay import replayer
+from billing_stream.audit.replay.core.replayer import replayer
 from billing_stream.audit.replay.history_source import ReplayError
 from billing_stream.domain.model import Policy
 

@@ -8,8 +8,8 @@ from functools import partial
 
 from billing_stream.audit.replay.code import Code
 from billing_stream.audit.replay.core.records import Difference, Outcome, Recorded
-from billing_stream.audit.replay.history import History, read_partition
 from billing_stream.audit.replay.history_source import Progress, Source
+from billing_stream.audit.replay.recorded_history import History, read_partition
 from billing_stream.audit.replay.replay_report import Report
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records.record_ref import RecordRef

@@ -11,9 +11,9 @@ import click
 
 from billing_stream.audit.replay.code import WORKING_TREE, code_of, own_numbers
 from billing_stream.audit.replay.history_source import KafkaSource, ReplayError
+from billing_stream.audit.replay.interruptible import run
 from billing_stream.audit.replay.replay import Scope, replay
 from billing_stream.audit.replay.replay_report import Report
-from billing_stream.audit.replay.running import run
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile

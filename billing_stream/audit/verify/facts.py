@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from billing_stream.audit.verify.inputs import ParsedCommand
 from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
+from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics

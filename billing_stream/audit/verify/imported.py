@@ -4,7 +4,7 @@ from collections import defaultdict
 from decimal import Decimal
 
 from billing_stream.audit.verify.facts import Event, Facts, History
-from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verify_report import Report
 
 GRANTS = ("credits.purchased", "credits.imported")
 

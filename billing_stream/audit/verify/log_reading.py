@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from billing_stream.audit.verify import imported, inputs, redriven
+from billing_stream.audit.verify import imported, redriven, verify_inputs
 from billing_stream.audit.verify.facts import (
     Action,
     DeadLetterFact,
@@ -21,10 +21,10 @@ from billing_stream.audit.verify.facts import (
     Input,
     ReadViolation,
 )
-from billing_stream.audit.verify.inputs import InvalidInput, ParsedCommand, Shop
 from billing_stream.audit.verify.log_records import Record, micros
 from billing_stream.audit.verify.model_state import EventContent, Rules
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
+from billing_stream.audit.verify.verify_inputs import InvalidInput, ParsedCommand, Shop
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
@@ -107,7 +107,7 @@ class Reader:
         history, ref = self.history, RecordRef.of(record)
         history.ends[ref[:2]] = record.offset + 1
         history.counted["inputs"] += 1
-        came_from = _header(record, inputs.FORWARDED_FROM)
+        came_from = _header(record, verify_inputs.FORWARDED_FROM)
         base = self._bases[record.topic]
         letter = redriven.letter_of(record) if base == names.COMMANDS else ""
         if letter and came_from is None:
@@ -117,14 +117,14 @@ class Reader:
             if source is not None:
                 history.copies.setdefault(source, []).append((ref, hash(record.value)))
         if base == names.COMMANDS:
-            base = _header(record, inputs.FORWARDED_TOPIC) or base
+            base = _header(record, verify_inputs.FORWARDED_TOPIC) or base
         if not history.is_read(*ref):
             first, count = history.unread.get(ref[:2], (record.offset, 0))
             history.unread[ref[:2]] = (first, count + 1)
             return
         try:
             limit = self._rules.record_bytes_max
-            parsed = inputs.read(base, record.value, record.timestamp, str(ref), limit)
+            parsed = verify_inputs.read(base, record.value, record.timestamp, str(ref), limit)
         except InvalidInput as error:
             history.bad[ref] = _digest(record.key, record.value, record.headers)
             history.bad_reasons[ref] = str(error)
@@ -194,7 +194,7 @@ class Reader:
 
     def _entry(self, record: Record) -> None:
         value = _decode(record.value or b"")
-        parsed = inputs.command(value["command"])
+        parsed = verify_inputs.command(value["command"])
         self.history.counted["entries"] += 1
         if self._skips(parsed.merchant):
             return
@@ -242,7 +242,7 @@ class Reader:
             fields = set(_decode(value))
             if fields == _OLD and base != names.PURCHASE_UPDATED:
                 return True, None
-            parsed = inputs.read(base, value, 0, str(source), self._rules.record_bytes_max)
+            parsed = verify_inputs.read(base, value, 0, str(source), self._rules.record_bytes_max)
         except (ValueError, TypeError, RecursionError):
             return False, None
         if not isinstance(parsed, ParsedCommand) or not fields <= _PARKED:

@@ -21,8 +21,8 @@ from typing import Any
 from billing_stream.audit.verify.changelog_rows import differences
 from billing_stream.audit.verify.facts import Entry, Event, Facts, History, Input
 from billing_stream.audit.verify.log_records import micros, moment_text
-from billing_stream.audit.verify.model import Step
 from billing_stream.audit.verify.model_state import Rules, State
+from billing_stream.audit.verify.verify_model import Step
 from billing_stream.records.record_ref import RecordRef
 
 STEPS_PER_COMMAND = 30

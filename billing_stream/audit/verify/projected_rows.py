@@ -11,7 +11,7 @@ import asyncpg
 from billing_stream.audit.verify.facts import History
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.log_source import VerifyError
-from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
 
 NONE = "no projection"

@@ -7,9 +7,9 @@ letter. A copy beyond the one that was carried out is a dead letter and does not
 from collections import defaultdict
 
 from billing_stream.audit.verify.facts import Action, DeadLetterFact, Facts, History, Input
-from billing_stream.audit.verify.inputs import REDRIVEN_FROM, REDRIVEN_FROM_CHARS_MAX
 from billing_stream.audit.verify.log_records import Record
-from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verify_inputs import REDRIVEN_FROM, REDRIVEN_FROM_CHARS_MAX
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 

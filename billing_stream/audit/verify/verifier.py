@@ -15,7 +15,7 @@ from billing_stream.audit.verify.log_source import KafkaSource, Progress, Source
 from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.order_search import Verdict, replay
 from billing_stream.audit.verify.projected_rows import check_projection
-from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from billing_stream.audit.verify.report import Report
 from billing_stream.audit.verify.verifier import verify as verify_log
+from billing_stream.audit.verify.verify_report import Report
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile

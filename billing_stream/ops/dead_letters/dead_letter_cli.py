@@ -16,8 +16,14 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
-from billing_stream.ops.dead_letters import acting, finding, showing
+from billing_stream.ops.dead_letters import acting, showing
 from billing_stream.ops.dead_letters.action_log import State
+from billing_stream.ops.dead_letters.dead_letter_history import (
+    DeadLetterHistory,
+    find,
+    find_next,
+    find_one,
+)
 from billing_stream.ops.dead_letters.dead_letter_options import (
     FILTERS,
     filtering,
@@ -49,7 +55,7 @@ SHOWN_MAX = 50
 def dlq() -> None:
     """Dead letters: records that made no sense, refused commands, webhooks nobody claimed.
 
-    A letter is named by its reference, dlq.billing.v1[3]@17, or in short 3@17. What is sent again is
+    A letter is named by its reference, dlq.billing.v1[3]@17, or in short 3@17. A redriven one is
     processed once; who sent what, and why, is kept in a ledger.
     """
     # What it says of errors comes to people as one message of ours.
@@ -85,7 +91,7 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
     """List dead letters, and count them by reason."""
     wanted = filters_of(given, None if state == "all" else State(state))
     with progress_bar("reading") as progress:
-        found = asyncio.run(finding.find(_cluster(), wanted, progress=progress))
+        found = asyncio.run(find(_cluster(), wanted, progress=progress))
     shown = found[-limit:] if limit > 0 else found
     if as_json:
         for one in shown:
@@ -123,9 +129,9 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
 def show(letter: str, as_json: bool, value_to: Path | None) -> None:
     """Show one dead letter: all of it, why it is dead, and what was done with it."""
 
-    async def look() -> tuple[finding.DeadLetterHistory, list[Any]]:
-        found = await finding.find_one(_cluster(), letter)
-        return found, await finding.find_next(_cluster(), found)
+    async def look() -> tuple[DeadLetterHistory, list[Any]]:
+        found = await find_one(_cluster(), letter)
+        return found, await find_next(_cluster(), found)
 
     found, following = asyncio.run(look())
     if value_to is not None:
@@ -228,23 +234,23 @@ def discard(letters: tuple[str, ...], because: str, **given: Any) -> None:
 
 def _choose(
     names: tuple[str, ...], given: dict[str, Any], state: State | None
-) -> list[finding.DeadLetterHistory]:
+) -> list[DeadLetterHistory]:
     filtered = any(given[name] is not None for name in FILTERS)
     if names and (filtered or given["every"]):
         raise click.UsageError("name letters, or say which by options: not both")
     if not names and not filtered and not given["every"]:
         raise click.UsageError("name letters, say which by options, or say --all")
 
-    async def by_name() -> list[finding.DeadLetterHistory]:
-        return [await finding.find_one(_cluster(), name) for name in names]
+    async def by_name() -> list[DeadLetterHistory]:
+        return [await find_one(_cluster(), name) for name in names]
 
     if names:
         return asyncio.run(by_name())
     with progress_bar("reading") as progress:
-        return asyncio.run(finding.find(_cluster(), filters_of(given, state), progress=progress))
+        return asyncio.run(find(_cluster(), filters_of(given, state), progress=progress))
 
 
-def _agreed(chosen: list[finding.DeadLetterHistory], given: dict[str, Any], verb: str) -> bool:
+def _agreed(chosen: list[DeadLetterHistory], given: dict[str, Any], verb: str) -> bool:
     if not chosen:
         click.echo("no dead letter matches")
         return False
@@ -257,7 +263,7 @@ def _agreed(chosen: list[finding.DeadLetterHistory], given: dict[str, Any], verb
 
 
 def _run(
-    act: Any, chosen: list[finding.DeadLetterHistory], **options: Any
+    act: Any, chosen: list[DeadLetterHistory], **options: Any
 ) -> tuple[list[acting.ActionResult], bool]:
     """Act; the first SIGINT or SIGTERM ends it after the transaction that is under way."""
     settings = Settings.from_env()

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from billing_stream.ops.dead_letters.acting import ActionResult
+from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistory
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
-from billing_stream.ops.dead_letters.finding import DeadLetterHistory
 from billing_stream.records.schemas import DeadLetterAction
 
 KINDS_MAX = 20

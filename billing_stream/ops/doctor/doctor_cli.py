@@ -21,7 +21,7 @@ from billing_stream.errors import BillingError
 from billing_stream.ops.doctor import (
     broker_checks,
     changelog_checks,
-    database,
+    database_checks,
     machine,
     topic_checks,
 )
@@ -63,7 +63,7 @@ async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
             if finding.verdict is Verdict.FAIL:
                 wrong.add(name)
             yield finding
-    for finding in await _within(seconds, "postgresql", database.check_database, settings):
+    for finding in await _within(seconds, "postgresql", database_checks.check_database, settings):
         yield finding
 
 

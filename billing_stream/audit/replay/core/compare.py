@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from .merchant_run import GIVEN_UP, code_of
 from .records import Difference, Recorded, RecordedEvent
-from .run import GIVEN_UP, code_of
 
 Key = tuple[str, str]
 # They count what the other differences are about.
@@ -12,7 +12,7 @@ COUNTERS = ("sequence", "version")
 
 
 class Result:
-    """What came of it: events, refusals by the reference of their record, given up webhooks, rows."""
+    """Results: events, refusals by their record, given up webhooks, rows."""
 
     def __init__(self) -> None:
         self.events: list[RecordedEvent] = []

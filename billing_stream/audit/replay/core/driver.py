@@ -36,7 +36,7 @@ def _replayer(job: Job) -> Any:
     # Imported only now: another revision may lack any of it.
     import billing_stream
 
-    from .replay import replayer
+    from .replayer import replayer
 
     found = Path(billing_stream.__file__).resolve().parents[1]
     if found != Path(job.root).resolve():

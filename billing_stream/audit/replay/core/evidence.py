@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from .layout import topics
+from .merchant_run import GIVEN_UP, Command, Effect, code_of, plain
 from .records import Recorded, RecordedEvent
-from .run import GIVEN_UP, Command, Effect, code_of, plain
 
 Row = dict[str, Any]
 # A changed rule changes what is decided, and seldom by which record: an event with another

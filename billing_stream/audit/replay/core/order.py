@@ -17,8 +17,8 @@ from msgspec.json import encode
 
 from .compare import Result, differences
 from .evidence import Evidence
+from .merchant_run import GIVEN_UP, Command, Effect, Run
 from .records import Difference, Recorded
-from .run import GIVEN_UP, Command, Effect, Run
 
 # Orders that are followed at once, when the likeliest one does not lead to what is recorded.
 ORDERS_MAX = 48

@@ -5,8 +5,8 @@ from datetime import datetime
 from itertools import chain
 
 from billing_stream.tables.rocks import keys
-from billing_stream.tables.rocks.head import NEVER
-from billing_stream.tables.rocks.rows import RocksRows
+from billing_stream.tables.rocks.rocks_rows import RocksRows
+from billing_stream.tables.rocks.stored_merchant import NEVER
 
 
 class RocksDeadlines:

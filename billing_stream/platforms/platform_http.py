@@ -26,7 +26,7 @@ from tenacity import (
 )
 
 from billing_stream.errors import PlatformError
-from billing_stream.platforms.text import clean, decode, is_page
+from billing_stream.platforms.webhook_text import clean, decode, is_page
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import msgspec
 
 from billing_stream.domain.model import Merchant, Policy
 
+from .merchant_run import Command, Run, commands_of, plain
 from .order import Path, find
 from .records import Job, Outcome, Recorded, Step
-from .run import Command, Run, commands_of, plain
 
 
 def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:

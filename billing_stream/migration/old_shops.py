@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from billing_stream.migration.errors import ImportFailed
 from billing_stream.migration.mapping import Shop
+from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.migration.values import uuid_of
 
 HEADER = ("merchant_id", "platform", "domain")

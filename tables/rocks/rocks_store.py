@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from billing_stream.tables.rocks.database import Budget, Folder
-from billing_stream.tables.rocks.deadlines import RocksDeadlines
-from billing_stream.tables.rocks.rows import RocksRows
+from billing_stream.tables.rocks.rocks_database import Budget, Folder
+from billing_stream.tables.rocks.rocks_deadlines import RocksDeadlines
+from billing_stream.tables.rocks.rocks_rows import RocksRows
 
 
 class RocksStore:

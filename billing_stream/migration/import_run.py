@@ -19,12 +19,12 @@ from billing_stream.kafka.topic_admin import require_topics
 from billing_stream.migration.bars import bar
 from billing_stream.migration.checkpoint import Checkpoint
 from billing_stream.migration.comparing import Comparison
+from billing_stream.migration.current_rows import read_locally, wait_until_read
 from billing_stream.migration.findings import Findings, Rejected
-from billing_stream.migration.here import read_locally, wait_until_read
 from billing_stream.migration.mapping import Shop
-from billing_stream.migration.merchants import merchants, note_columns
+from billing_stream.migration.migration_report import Report
 from billing_stream.migration.old_database import PURCHASES, RECORDS, OldDatabase, reading
-from billing_stream.migration.report import Report
+from billing_stream.migration.old_merchants import merchants, note_columns
 from billing_stream.migration.sending import Block, Ends, Sender, records_of, sending
 from billing_stream.records.topics import COMMANDS, Topics
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from billing_stream.audit.verify.facts import History
-from billing_stream.audit.verify.report import Report
+from billing_stream.audit.verify.verify_report import Report
 
 
 def check_shops(history: History, report: Report) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 from aiohttp import web
 
 from billing_stream import __version__
-from billing_stream.faust_adapter.http import WebError
+from billing_stream.faust_adapter.faust_web import WebError
 from billing_stream.web.bodies import read_body
 from billing_stream.web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode, ids_of
 from billing_stream.web.ops.dashboard import Dashboard

@@ -9,7 +9,7 @@ from faust.web.drivers import aiohttp as driver
 from faust.web.exceptions import WebError
 from faust.web.views import View
 
-from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.faust_app import App
 
 __all__ = ["View", "WebError", "add_view", "take_application"]
 

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from billing_stream.domain.model import Purchase
 from billing_stream.tables.rocks import keys, packed
-from billing_stream.tables.rocks.database import Database
-from billing_stream.tables.rocks.head import StoredMerchant, unpack
+from billing_stream.tables.rocks.rocks_database import Database
+from billing_stream.tables.rocks.stored_merchant import StoredMerchant, unpack
 
 
 class PrefetchedRows:

@@ -49,7 +49,7 @@ class Command(Struct, kw_only=True):
 class Effect(Struct):
     """What a decision does; `refused` is the reason of the dead letter that it makes.
 
-    `parked`, `claimed` and `given_up` are the references of webhooks that begin to wait, take effect
+    `parked`, `claimed` and `given_up` are references of webhooks that begin to wait, take effect
     after they waited, or are given up. `redriven_from` is the dead letter that is carried out.
     """
 

@@ -5,7 +5,7 @@ from typing import Any
 import faust
 from faust.stores.base import Store
 
-from billing_stream.faust_adapter.app import App
+from billing_stream.faust_adapter.faust_app import App
 
 
 class NoStore(Store[Any, Any]):

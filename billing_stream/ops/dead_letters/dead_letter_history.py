@@ -45,7 +45,7 @@ async def find(
 
 
 async def find_one(cluster: Cluster, name: str) -> DeadLetterHistory:
-    """The letter of a reference. Raises DeadLettersError when there is none, or `name` is no place."""
+    """The dead letter of a reference. Raises DeadLettersError when there is none."""
     try:
         partition, offset = parse_name(cluster, name)
     except ValueError:

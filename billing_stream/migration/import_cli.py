@@ -14,10 +14,10 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, NewFile
 from billing_stream.migration import rejects
-from billing_stream.migration.report import Report
-from billing_stream.migration.run import Import, ImportOptions
+from billing_stream.migration.import_run import Import, ImportOptions
+from billing_stream.migration.migration_report import Report
+from billing_stream.migration.old_shops import read_shops
 from billing_stream.migration.shadow import shadow as look
-from billing_stream.migration.shops import read_shops
 
 EXIT_DIFFERS = 1
 

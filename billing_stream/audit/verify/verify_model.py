@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 
-from billing_stream.audit.verify.inputs import ParsedCommand
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
@@ -20,6 +19,7 @@ from billing_stream.audit.verify.model_state import (
     State,
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
+from billing_stream.audit.verify.verify_inputs import ParsedCommand
 
 
 class Step:

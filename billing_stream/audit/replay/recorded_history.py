@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from billing_stream.audit.replay.core.merchant_run import parse_event
 from billing_stream.audit.replay.core.records import (
     Entry,
     Input,
@@ -18,7 +19,6 @@ from billing_stream.audit.replay.core.records import (
     RecordedEvent,
     Row,
 )
-from billing_stream.audit.replay.core.run import parse_event
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX

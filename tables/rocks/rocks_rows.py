@@ -14,17 +14,17 @@ from pathlib import Path
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.tables.rocks import keys, packed
-from billing_stream.tables.rocks.ahead import PrefetchedRows
-from billing_stream.tables.rocks.database import Budget, Database
-from billing_stream.tables.rocks.head import NEVER, StoredMerchant, unpack
-from billing_stream.tables.rocks.hot import RowCache
-from billing_stream.tables.rocks.views import (
+from billing_stream.tables.rocks.prefetched_rows import PrefetchedRows
+from billing_stream.tables.rocks.rocks_database import Budget, Database
+from billing_stream.tables.rocks.rocks_views import (
     Adjustments,
     AnswersByMerchant,
     Merchants,
     Purchases,
     Texts,
 )
+from billing_stream.tables.rocks.row_cache import RowCache
+from billing_stream.tables.rocks.stored_merchant import NEVER, StoredMerchant, unpack
 from billing_stream.tables.rows import charge_key
 
 PENDING = PurchaseStatus.PENDING

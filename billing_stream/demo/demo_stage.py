@@ -16,7 +16,7 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from billing_stream.dev.client import client_headers
-from billing_stream.dev.server import free_port
+from billing_stream.dev.server_process import free_port
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 

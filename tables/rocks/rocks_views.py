@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.tables.rocks import keys
-from billing_stream.tables.rocks.database import Database
+from billing_stream.tables.rocks.rocks_database import Database
 
 if TYPE_CHECKING:
-    from billing_stream.tables.rocks.rows import RocksRows
+    from billing_stream.tables.rocks.rocks_rows import RocksRows
 
 Row = TypeVar("Row")
 
