@@ -11,7 +11,7 @@ from billing_stream.agents import inputs
 from billing_stream.config.settings import Settings, StoreKind
 from billing_stream.engine.crash_points import crash_at, no_crash
 from billing_stream.engine.fatal import die
-from billing_stream.engine.kafka_log import ClientOptions, KafkaLog, transactional_ids
+from billing_stream.engine.kafka_log import KafkaLog, transactional_ids
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.poison import PoisonLimits
@@ -54,12 +54,8 @@ class BillingApp:
     metrics: WorkerMetrics
 
 
-def build(settings: Settings, reachable: ClientOptions | None = None) -> BillingApp:
-    """Make an app from settings; nothing is connected before it is started.
-
-    `reachable`: client options with brokers that answered, for the first connection of the
-    consumer.
-    """
+def build(settings: Settings) -> BillingApp:
+    """Make an app from settings; nothing is connected before it is started."""
     topics = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
     group = settings.topic_prefix + settings.app_id
@@ -92,7 +88,7 @@ def build(settings: Settings, reachable: ClientOptions | None = None) -> Billing
     )
     app = new_app(settings, group, lanes, server.application_options(settings))
     inputs_read = frozenset(topics.inputs())
-    app.transport = new_transport(app, lanes, lease, reachable or options, inputs_read)
+    app.transport = new_transport(app, lanes, lease, options, inputs_read)
     return _register(app, lanes, topics, settings, metrics, tracing)
 
 

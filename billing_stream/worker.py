@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 from functools import partial
-from typing import Any
 
 import uvloop
 
@@ -16,8 +15,6 @@ from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.process import EXTENSIONS as EXTENSIONS_OF_FAUST
 from billing_stream.faust_adapter.process import run_app
-from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.observability.logs import set_up_logging
@@ -98,12 +95,11 @@ async def drain(billing: BillingApp) -> None:
     await context.checkouts.settle(max(0.0, end - loop.time()))
 
 
-async def _check_kafka(settings: Settings) -> dict[str, Any]:
-    """Client options with a broker that answers, where all is as a worker needs it."""
+async def _check_kafka(settings: Settings) -> None:
+    """Return when all is as a worker needs it."""
     deadline = StartDeadline.of(settings)
     await check_before_start(settings, deadline)
     await check_rights(settings, deadline)
-    return await answering(client_options(settings))
 
 
 def run_worker(settings: Settings) -> None:
@@ -114,10 +110,10 @@ def run_worker(settings: Settings) -> None:
     set_up_logging(settings)
     check_extensions()
     uvloop.install()
-    reachable = asyncio.run(_check_kafka(settings))
+    asyncio.run(_check_kafka(settings))
     check_machine(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())
-    billing = build(settings, reachable)
+    billing = build(settings)
     configure_gc()
     logger.info("starting worker of %s on port %s", settings.app_id, settings.api_external_port)
     run_app(billing.faust, partial(drain, billing), stop_seconds(settings))

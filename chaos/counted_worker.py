@@ -11,7 +11,6 @@ from pathlib import Path
 from billing_stream import worker
 from billing_stream.app import BillingApp, build
 from billing_stream.config.settings import Settings
-from billing_stream.engine.kafka_log import ClientOptions
 
 OUTPUT = "CHAOS_TASKS"
 EVERY_SECONDS = 5.0
@@ -22,11 +21,11 @@ def _count(loop: asyncio.AbstractEventLoop, output: Path) -> None:
     loop.call_later(EVERY_SECONDS, _count, loop, output)
 
 
-def _build_counted(settings: Settings, reachable: ClientOptions | None = None) -> BillingApp:
+def _build_counted(settings: Settings) -> BillingApp:
     # The worker's loop is set by now, and runs later.
     loop = asyncio.get_event_loop_policy().get_event_loop()
     loop.call_later(EVERY_SECONDS, _count, loop, Path(os.environ[OUTPUT]))
-    return build(settings, reachable)
+    return build(settings)
 
 
 if __name__ == "__main__":

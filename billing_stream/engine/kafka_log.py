@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,7 +14,6 @@ from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.kafka.authorization_errors import REFUSALS
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.error_classes import ErrorClass, class_of
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.stable_ends import stable_end_offsets
@@ -40,6 +40,8 @@ BATCH_BYTES_MAX = 1 << 20
 # Above the largest dead letter: the whole of the largest record, in base64.
 REQUEST_BYTES_MAX = 8 << 20
 FETCH_BYTES = 4 << 20
+# It meets one topic that it does not know after the other, and waits at each.
+ENDS_BACKOFF_MS = 10
 # More at once do not stay in the cache of the processor.
 RESTORE_RECORDS_PER_READ = 1_000
 PROGRESS_SECONDS = 2.0
@@ -226,10 +228,11 @@ class KafkaLog:
         another owner takes them at the same time.
         """
         deadline = StartDeadline(self._start_seconds, answered=True)
-        options = await self._reachable(deadline)
         ids = transactional_ids(self._app_id, partition)
-        states = await last_transaction_states(options, ids, deadline, self._silent)
-        producers = [new_producer(options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids]
+        states = await last_transaction_states(self._options, ids, deadline, self._silent)
+        producers = [
+            new_producer(self._options, name, max_batch_size=BATCH_BYTES_MAX) for name in ids
+        ]
         for producer in producers:
             self._silent.avoided_by(producer.client)
         try:
@@ -259,9 +262,6 @@ class KafkaLog:
             raise
         return KafkaWriter(partition, producers, self._crash_hook)
 
-    async def _reachable(self, deadline: StartDeadline) -> ClientOptions:
-        return await deadline.retry("a broker", lambda: answering(self._options))
-
     def _note_protocol(self, version: int) -> None:
         if version != self.protocol:
             self.protocol = version
@@ -277,9 +277,8 @@ class KafkaLog:
         """
         if not partitions:
             return 0
-        options = await self._reachable(StartDeadline(self._start_seconds, answered=True))
         consumer = AIOKafkaConsumer(
-            **options,
+            **self._options,
             isolation_level="read_committed",
             # Rows that are no longer there must not be skipped.
             auto_offset_reset="none",
@@ -288,17 +287,19 @@ class KafkaLog:
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_bytes=8 * FETCH_BYTES,
         )
-        self._silent.avoided_by(consumer._client)
-        await consumer.start()
-        try:
-            return await self._read_to_end(consumer, options, partitions, on_rows, on_total)
-        finally:
-            await consumer.stop()
+        everything = AIOKafkaConsumer(**self._options, retry_backoff_ms=ENDS_BACKOFF_MS)
+        deadline = StartDeadline(self._start_seconds, answered=True)
+        async with AsyncExitStack() as stack:
+            for each in (consumer, everything):
+                self._silent.avoided_by(each._client)
+                stack.push_async_callback(each.stop)
+                await deadline.retry("a broker", each.start)
+            return await self._read_to_end(consumer, everything, partitions, on_rows, on_total)
 
     async def _read_to_end(
         self,
         consumer: AIOKafkaConsumer,
-        options: ClientOptions,
+        everything: AIOKafkaConsumer,
         partitions: Sequence[int],
         on_rows: OnRows,
         on_total: OnTotal | None,
@@ -306,7 +307,7 @@ class KafkaLog:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
-        ends = await stable_end_offsets(consumer, options, tps)
+        ends = await stable_end_offsets(consumer, everything, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

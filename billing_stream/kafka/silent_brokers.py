@@ -29,7 +29,8 @@ class SilentBrokers:
     """Brokers that let a request time out, known to all clients that avoid them here.
 
     A request to one fails at once with NodeNotReadyError, until a new connection to it answers.
-    `options` are those of the clients. For the clients of one event loop.
+    `options` are those of the clients, with every address that was given: a client starts from
+    one that answers. For the clients of one event loop.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -41,6 +42,7 @@ class SilentBrokers:
     def avoided_by(self, client: Any) -> None:
         """Have this AIOKafkaClient avoid them."""
         get_conn, send, update = client._get_conn, client.send, client._metadata_update
+        bootstrap = client.bootstrap
 
         def note(node_id: int) -> None:
             self._away[node_id] = time.monotonic() + PROBE_SECONDS
@@ -72,14 +74,17 @@ class SilentBrokers:
                 note(node_id)
                 raise
 
+        async def bootstrap_from_answering() -> None:
+            reachable = await answering(self._options)
+            client._bootstrap_servers = reachable["bootstrap_servers"]
+            await bootstrap()
+
         async def metadata_update(cluster: Any, topics: Any) -> bool:
             if await update(cluster, topics):
                 return True
             # None of the brokers that it knows answers, one of the addresses may (as KIP-899).
             try:
-                reachable = await answering(self._options)
-                client._bootstrap_servers = reachable["bootstrap_servers"]
-                await client.bootstrap()
+                await bootstrap_from_answering()
             except KafkaError:
                 return False
             return bool(await update(cluster, topics))
@@ -90,6 +95,7 @@ class SilentBrokers:
             return random.choice(good or every) if every else None
 
         client._get_conn, client.send = get_conn_of, send_to
+        client.bootstrap = bootstrap_from_answering
         client._metadata_update, client.get_random_node = metadata_update, get_random_node
 
     def _is_away(self, node_id: int, client: Any) -> bool:

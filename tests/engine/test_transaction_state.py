@@ -130,13 +130,14 @@ async def test_a_restore_ends_with_an_error_when_a_transaction_stays_open(
     async with (
         AIOKafkaProducer(**options, transactional_id="slow") as slow,
         AIOKafkaConsumer(**options, isolation_level="read_committed") as committed,
+        AIOKafkaConsumer(**options) as everything,
     ):
         await slow.begin_transaction()
         await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
 
         with pytest.raises(KafkaError, match="a transaction stays open at app-rows-changelog"):
             await stable_end_offsets(
-                committed, options, [TopicPartition(CHANGELOG, 0)], seconds=0.2
+                committed, everything, [TopicPartition(CHANGELOG, 0)], seconds=0.2
             )
 
         await slow.abort_transaction()
