@@ -106,7 +106,7 @@ def _register(
     _register_timers(app, lanes)
     watchdog = Watchdog(
         lanes,
-        ask_behind=lambda: cast(EngineConsumer, app.consumer).behind(),
+        ask_lagging=lambda: cast(EngineConsumer, app.consumer).lagging_inputs(),
         ask_unwritable=lambda: ask_unwritable(settings),
         not_ready_after=settings.stuck_not_ready_after.total_seconds(),
         exit_after=settings.stuck_exit_after.total_seconds(),

@@ -46,7 +46,7 @@ class _Watched(Struct):
 class Watchdog:
     """`look` once a second.
 
-    `ask_behind` and `ask_unwritable` ask Kafka, and raise when there is no answer; the latter
+    `ask_lagging` and `ask_unwritable` ask Kafka, and raise when there is no answer; the latter
     only while something makes no progress.
     """
 
@@ -54,7 +54,7 @@ class Watchdog:
         self,
         lanes: Lanes,
         *,
-        ask_behind: AskBehind | None = None,
+        ask_lagging: AskBehind | None = None,
         ask_unwritable: AskUnwritable | None = None,
         not_ready_after: float = 30.0,
         exit_after: float = 120.0,
@@ -62,7 +62,7 @@ class Watchdog:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.lanes = lanes
-        self._ask_behind = ask_behind
+        self._ask_lagging = ask_lagging
         self._ask_unwritable = ask_unwritable
         self._unwritable: list[str] = []
         self._not_ready_after = not_ready_after
@@ -139,16 +139,16 @@ class Watchdog:
             if waiting is not None and waiting.stopped_reason is None:
                 mark = (position, waiting.stats.last_commit)
                 marks[f"records of {topic}[{partition}] have not been fetched"] = mark
-        if self._ask_behind is not None:
+        if self._ask_lagging is not None:
             marks[NO_ANSWER] = self._answers
         return marks
 
     async def _sample(self) -> None:
-        while self._ask_behind is not None:
+        while self._ask_lagging is not None:
             if self.lanes.ready:
                 try:
                     async with asyncio.timeout(SAMPLE_SECONDS):
-                        self._behind = await self._ask_behind()
+                        self._behind = await self._ask_lagging()
                     self._answers += 1
                 except Exception as error:
                     # Whatever it is, the answer is missing, and that is what is told.

@@ -171,7 +171,7 @@ class EngineConsumer(driver.Consumer):
         except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
             logger.debug("offsets for display not committed: %r", error)
 
-    async def behind(self) -> dict[tuple[str, int], int]:
+    async def lagging_inputs(self) -> dict[tuple[str, int], int]:
         """The inputs in which records wait, and where their reader stands."""
         if not self._thread_started:
             return {}

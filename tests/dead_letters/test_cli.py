@@ -136,7 +136,7 @@ async def test_forced_letters_go_where_their_key_says_and_are_dead_again(
 
         assert refused[0] == 1
         assert forced[0] == 0
-        assert {one.letter.line for one in found} == {first.letter.ref}
+        assert {one.letter.root for one in found} == {first.letter.ref}
         assert "dead again as" in shown[1]
         assert (folder / "value").read_bytes() == b"{"
         assert (await at.verify()).ok

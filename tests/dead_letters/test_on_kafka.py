@@ -154,7 +154,7 @@ async def test_a_copy_that_is_refused_again_is_a_letter_that_knows_the_first(
         events = await at.audit.events()
         report = await at.verify()
 
-    assert second.letter.line == first.letter.ref
+    assert second.letter.root == first.letter.ref
     assert second.came_of is not None
     assert second.came_of.letter == first.letter.ref
     assert f"dead again as {second.letter.partition}@{second.letter.offset}" in shown[1]

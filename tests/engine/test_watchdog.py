@@ -50,7 +50,7 @@ class Watch:
 
         self.dog = Watchdog(
             partition.lanes,
-            ask_behind=ask,
+            ask_lagging=ask,
             ask_unwritable=ask_unwritable,
             die=lambda why, _: self.deaths.append(why),
             clock=lambda: self.now,

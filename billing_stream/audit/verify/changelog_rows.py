@@ -48,8 +48,8 @@ def differences(state: State, facts: Facts, *, allow_lag: bool) -> Iterator[str]
     for adjustment in facts.adjustments.keys() - state.adjustments.keys():
         yield f"adjustment {adjustment} has a row, and nobody made it"
     if not allow_lag and facts.keys != state.keys.keys():
-        odd = sorted(facts.keys ^ state.keys.keys())[:3]
-        yield f"idempotency keys that only the table or only the model has: {odd}"
+        unequal = sorted(facts.keys ^ state.keys.keys())[:3]
+        yield f"idempotency keys that only the table or only the model has: {unequal}"
 
 
 def _compare(prefix: str, row: Row, fields: Any, model: Any) -> Iterator[str]:

@@ -106,9 +106,9 @@ def check_dead_letters(history: History, rules: Rules, report: Report) -> None:
             told[event.cause].add(event.kind)
         for found in facts.every_input():
             for letter in history.letters.get(found.ref, ()):
-                odd = _objection_to(letter, found, told[found.name], facts, rules)
-                if odd is not None and not (letter.given_up and history.allow_lag):
-                    report.fault("dead-letters", odd, letter.ref, merchant=facts.merchant)
+                objection = _objection_to(letter, found, told[found.name], facts, rules)
+                if objection is not None and not (letter.given_up and history.allow_lag):
+                    report.fault("dead-letters", objection, letter.ref, merchant=facts.merchant)
 
 
 def _objection_to(

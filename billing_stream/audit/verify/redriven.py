@@ -70,11 +70,11 @@ def check_redriven(history: History, report: Report) -> None:
     dealt_with: set[str] = set()
     for action in history.actions:
         report.count("redriven")
-        odd = _odd(history, action)
-        if odd is None and action.letter in dealt_with and not action.again:
-            odd = f"{action.letter} was dealt with before, and nobody asked for it again"
-        if odd is not None:
-            report.fault("redriven", odd, action.ref)
+        objection = _objection(history, action)
+        if objection is None and action.letter in dealt_with and not action.again:
+            objection = f"{action.letter} was dealt with before, and nobody asked for it again"
+        if objection is not None:
+            report.fault("redriven", objection, action.ref)
         dealt_with.add(action.letter)
     by_hand = history.redriven.keys() - {action.target for action in history.actions}
     if by_hand:
@@ -85,7 +85,7 @@ def check_redriven(history: History, report: Report) -> None:
         )
 
 
-def _odd(history: History, action: Action) -> str | None:
+def _objection(history: History, action: Action) -> str | None:
     line = history.lines.get(action.letter)
     if line is None:
         return f"of {action.letter}, which is no dead letter"

@@ -21,7 +21,7 @@ _uuid = re.compile(UUID_TEXT)
 class DeadLetterEntry(Struct, frozen=True):
     """A dead letter. `ref` is its own, `at` when it became one.
 
-    `line` is the first letter of its line: itself, or that whose copy was bad or refused again.
+    `root` is the first letter of its line: itself, or that whose copy was bad or refused again.
     `merchant` is whose it is, as far as value or key say.
     """
 
@@ -30,7 +30,7 @@ class DeadLetterEntry(Struct, frozen=True):
     offset: int
     at: datetime
     record: DeadLetter
-    line: str
+    root: str
     merchant: str | None
 
     @property

@@ -69,7 +69,7 @@ async def copy_of(
         raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)
     raw = record.value if value is None else value
-    headers = _headers(record, base, letter.line)
+    headers = _headers(record, base, letter.root)
     candidate = _Candidate(cluster.commands, headers, raw)
     try:
         command = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).payload

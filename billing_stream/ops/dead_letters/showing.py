@@ -69,8 +69,8 @@ def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Ite
     yield f"record       {letter.source}, of {_moment(record.timestamp)}"
     if found.came_of is not None:
         yield f"             a copy of {found.came_of.letter}, {_done(found.came_of)}"
-    if letter.line != letter.ref:
-        yield f"first letter {letter.line}"
+    if letter.root != letter.ref:
+        yield f"first letter {letter.root}"
     yield f"merchant     {letter.merchant or 'unknown'}"
     yield f"key          {_text(record.key)}"
     for name, held in record.headers:
@@ -116,7 +116,7 @@ def as_json(found: DeadLetterHistory) -> dict[str, Any]:
                 {"name": n, **_text_or_base64("value", held)} for n, held in record.headers
             ],
         },
-        "first_letter": letter.line,
+        "first_letter": letter.root,
         "history": [_action_json(action) for action in found.history],
         "came_of": _action_json(found.came_of) if found.came_of is not None else None,
     }

@@ -47,33 +47,35 @@ class Evidence:
 
     def against(self, command: Command, effect: Effect) -> int:
         """How much speaks against this command being the next one; 0: nothing."""
-        odd = sum(map(self._unlike, effect.events))
-        odd += sum(1 for source in effect.given_up if source not in self._given_up)
-        odd += sum(1 for source in effect.claimed if source in self._given_up | self._waiting)
+        mismatches = sum(map(self._unlike, effect.events))
+        mismatches += sum(1 for source in effect.given_up if source not in self._given_up)
+        mismatches += sum(
+            1 for source in effect.claimed if source in self._given_up | self._waiting
+        )
         if command.name in self._given_up:
-            odd += command.name not in (*effect.parked, *effect.given_up)
+            mismatches += command.name not in (*effect.parked, *effect.given_up)
         decision = effect.decision
         if command.is_entry:
             # What changes nothing is in no journal.
-            odd += decision is None or decision.merchant is None
+            mismatches += decision is None or decision.merchant is None
         else:
             caused = self._caused.get(command.cause, set())
-            odd += len(caused - {told.event_id for told in effect.events})
+            mismatches += len(caused - {told.event_id for told in effect.events})
             refused = code_of(effect.refused) if effect.refused is not None else None
-            odd += refused != self._refused.get(command.name)
+            mismatches += refused != self._refused.get(command.name)
         if decision is None or decision.merchant is None:
-            return odd
+            return mismatches
         merchant = decision.merchant
         row = plain(merchant)
-        odd += self._is_odd(topics.BILLING_RECORDS, merchant.merchant_id, row)
+        mismatches += self._mismatches(topics.BILLING_RECORDS, merchant.merchant_id, row)
         # The last one only: the others were looked at when they were the last.
         for parked in row.get("parked", ())[-1:]:
-            odd += self._parked.get(parked["source"], parked["at"]) != parked["at"]
+            mismatches += self._parked.get(parked["source"], parked["at"]) != parked["at"]
         for purchase in decision.purchases:
-            odd += self._is_odd(topics.CREDIT_PURCHASES, purchase.id, plain(purchase))
+            mismatches += self._mismatches(topics.CREDIT_PURCHASES, purchase.id, plain(purchase))
         for adjustment in getattr(decision, "adjustments", ()):
-            odd += self._is_odd("credit_adjustments", adjustment.id, plain(adjustment))
-        return odd
+            mismatches += self._mismatches("credit_adjustments", adjustment.id, plain(adjustment))
+        return mismatches
 
     def _unlike(self, told: RecordedEvent) -> int:
         event = self._events.get(told.event_id)
@@ -84,7 +86,7 @@ class Evidence:
         was, now = (event.at, event.data), (told.at, told.data)
         return int(was != now or event.correlation_id != told.correlation_id)
 
-    def _is_odd(self, table: str, key: str, row: Row) -> bool:
+    def _mismatches(self, table: str, key: str, row: Row) -> bool:
         """Whether the row never was so, as far as that is known."""
         last = self._last.get((table, key))
         if last is None:

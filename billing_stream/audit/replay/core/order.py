@@ -115,20 +115,20 @@ def _lowest(marks: Iterable[int | None]) -> int | None:
 
 @dataclass
 class Path:
-    """One order, as far as it is followed. `odd` counts what is not as recorded on the way."""
+    """One order, as far as it is followed. `mismatches` counts what differs from the record."""
 
     run: Run
     indices: Indices
     result: Result = field(default_factory=Result)
     done: list[tuple[Command, Effect]] = field(default_factory=list)
-    odd: int = 0
+    mismatches: int = 0
     late_us: int = 0
     chosen: bool = False
 
-    def take(self, order: Order, command: Command, effect: Effect, odd: int) -> None:
+    def take(self, order: Order, command: Command, effect: Effect, mismatches: int) -> None:
         """Go one step on."""
         self.run.apply(effect)
-        self.odd += odd
+        self.mismatches += mismatches
         if self.done:
             back = self.done[-1][0].now - command.now
             self.late_us += max(0, int(back.total_seconds() * 1_000_000))
@@ -146,7 +146,13 @@ class Path:
         result.refused = dict(self.result.refused)
         result.given_up = set(self.result.given_up)
         return Path(
-            self.run.copy(), self.indices, result, list(self.done), self.odd, self.late_us, True
+            self.run.copy(),
+            self.indices,
+            result,
+            list(self.done),
+            self.mismatches,
+            self.late_us,
+            True,
         )
 
     def differences(self, recorded: Recorded) -> list[Difference]:
@@ -209,10 +215,10 @@ def _likeliest(order: Order, evidence: Evidence, path: Path) -> Path:
         best: tuple[int, Command, Effect] | None = None
         for command in choices:
             effect = path.run.effect(command)
-            odd = evidence.against(command, effect)
-            if best is None or odd < best[0]:
-                best = (odd, command, effect)
-            if not odd:
+            mismatches = evidence.against(command, effect)
+            if best is None or mismatches < best[0]:
+                best = (mismatches, command, effect)
+            if not mismatches:
                 break
         if best is not None:
             path.take(order, best[1], best[2], best[0])
@@ -235,15 +241,15 @@ def _followed(order: Order, evidence: Evidence, first: Path) -> tuple[list[Path]
         found = list(_steps(order, evidence, paths))
         found.sort(key=lambda step: step[:2])
         kept: dict[Any, Path] = {}
-        for odd, _, path, command, effect in found:
-            if len(kept) >= most or odd > found[0][0] + EXTRA_MISMATCHES_MAX:
+        for mismatches, _, path, command, effect in found:
+            if len(kept) >= most or mismatches > found[0][0] + EXTRA_MISMATCHES_MAX:
                 # What is odd of them all counts for none.
-                likely = odd <= found[0][0]
+                likely = mismatches <= found[0][0]
                 cut = Cut.AS_LIKELY if likely or cut is Cut.AS_LIKELY else Cut.UNLIKELIER
                 break
             # Where nothing was chosen, the path itself goes on.
             following = path if len(paths) == len(found) else path.copy()
-            following.take(order, command, effect, odd - path.odd)
+            following.take(order, command, effect, mismatches - path.mismatches)
             kept.setdefault(_identity(following), following)
         paths = list(kept.values())
     return paths, cut
@@ -255,8 +261,8 @@ def _steps(
     for path in paths:
         for command in order.choices(path.indices):
             effect = path.run.effect(command)
-            odd = path.odd + evidence.against(command, effect)
-            yield odd, path.late_us, path, command, effect
+            mismatches = path.mismatches + evidence.against(command, effect)
+            yield mismatches, path.late_us, path, command, effect
 
 
 def _searched(order: Order, evidence: Evidence, first: Path, recorded: Recorded) -> Path | None:
