@@ -130,12 +130,12 @@ def print_table(found: dict[str, dict[str, list[float]]]) -> None:
         now = statistics.median(by_name[NOW])
         for name, figures in by_name.items():
             then = statistics.median(figures)
-            span = f"({_told(min(figures))} to {_told(max(figures))})"
+            span = f"({_text(min(figures))} to {_text(max(figures))})"
             ratio = "" if name == NOW else f"{now / then:.2f}"
-            print(f"  {name:20} {_told(then):>9} {span:28} {ratio:>9}")
+            print(f"  {name:20} {_text(then):>9} {span:28} {ratio:>9}")
 
 
-def _told(figure: float) -> str:
+def _text(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"
 
 

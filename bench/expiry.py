@@ -66,21 +66,21 @@ class _Trials:
     """The ends of trials that are told: how late, and of whom."""
 
     def __init__(self) -> None:
-        self.told: dict[str, tuple[float, float]] = {}
+        self.announced: dict[str, tuple[float, float]] = {}
         self.twice = 0
         self._decode = msgspec.json.Decoder(_Event).decode
 
     def __call__(self, value: bytes, now: float) -> None:
         data = self._decode(value).data
         due = data.expired_at.timestamp()
-        self.twice += data.merchant_id in self.told
-        self.told[data.merchant_id] = (due, time.time() - due)
+        self.twice += data.merchant_id in self.announced
+        self.announced[data.merchant_id] = (due, time.time() - due)
 
     def late(self, windows: list[tuple[float, float]]) -> list[float]:
         """Seconds late, of all due in these windows, sorted."""
         return sorted(
             late
-            for due, late in self.told.values()
+            for due, late in self.announced.values()
             if any(begin <= due < end for begin, end in windows)
         )
 

@@ -111,7 +111,7 @@ class Filled:
         changelog = self._setting.topics.changelog
         async with self._producer() as producer:
             batches = Batches(producer)
-            for table, partition, key, value in self._told(self.rows()):
+            for table, partition, key, value in self._reported(self.rows()):
                 self.value_bytes += len(value)
                 await batches.add(changelog(table), partition, key, value, OF_ROWS)
             await batches.flush()
@@ -189,12 +189,12 @@ class Filled:
                 encode(merchant),
             )
 
-    def _told(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def _reported(self, rows: Iterable[Row]) -> Iterator[Row]:
         total = 2 * self.merchants + self.purchases
-        told = time.monotonic()
+        logged_at = time.monotonic()
         for number, row in enumerate(rows):
-            if number % 1_000 == 0 and time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
+            if number % 1_000 == 0 and time.monotonic() - logged_at > PROGRESS_SECONDS:
+                logged_at = time.monotonic()
                 say(f"filled {number:,} of {total:,} rows")
             yield row
 

@@ -26,12 +26,12 @@ CALM_SECONDS = 3.0
 class _Probe:
     """One webhook: its partition, when it was due, when its event came."""
 
-    __slots__ = ("due", "partition", "told")
+    __slots__ = ("announced_at", "due", "partition")
 
     def __init__(self, partition: int, due: float) -> None:
         self.partition = partition
         self.due = due
-        self.told: float | None = None
+        self.announced_at: float | None = None
 
 
 class _Probes:
@@ -63,16 +63,19 @@ class _Probes:
         chosen = [p for p in self._probes.values() if since <= p.due < until]
         slowest: dict[int, _Probe] = {}
         for probe in chosen:
-            if probe.told is None:
+            if probe.announced_at is None:
                 raise RuntimeError(f"a webhook of partition {probe.partition} had no event")
             other = slowest.get(probe.partition)
-            if other is None or probe.told - probe.due > (other.told or 0.0) - other.due:
+            if (
+                other is None
+                or probe.announced_at - probe.due > (other.announced_at or 0.0) - other.due
+            ):
                 slowest[probe.partition] = probe
-        waits = [(p.told or 0.0) - p.due for p in slowest.values()]
-        return max(waits), max((p.told or 0.0) - since for p in slowest.values())
+        waits = [(p.announced_at or 0.0) - p.due for p in slowest.values()]
+        return max(waits), max((p.announced_at or 0.0) - since for p in slowest.values())
 
     def _on_event(self, value: bytes, now: float) -> None:
-        self._probes[number_of(value)].told = now
+        self._probes[number_of(value)].announced_at = now
 
     async def _send(self) -> None:
         topic = self._setting.topics.name(names.PURCHASE_UPDATED)

@@ -22,12 +22,12 @@ async def verified(setting: Setting) -> bool:
 
     All workers must have stopped.
     """
-    told = time.monotonic()
+    logged_at = time.monotonic()
 
     def progress(what: str, done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
+        nonlocal logged_at
+        if time.monotonic() - logged_at > PROGRESS_SECONDS:
+            logged_at = time.monotonic()
             say(f"verifying: {what} {done:,} of {total:,}")
 
     say("verifying")

@@ -176,18 +176,15 @@ class BillingStage:
         if not self._is_ours(command.merchant_id):
             self._forward(base, record, command.merchant_id)
             return True
-        if decoded.redriven_from is not None and self._was_redriven(record, decoded.redriven_from):
+        redriven = decoded.redriven_from
+        if redriven is not None and self._was_redriven(record, redriven):
             return True
-        reply = self._decide(
-            command,
-            schemas.instant(record.timestamp),
-            decoded.correlation_id,
-            command.command_id,
-        )
+        now = schemas.instant(record.timestamp)
+        reply = self._decide(command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):
             self._divert(record, reply.code, f"{reply.code}: {reply.message}")
-        elif decoded.redriven_from is not None:
-            self._rows.redriven[decoded.redriven_from] = command.command_id
+        elif redriven is not None:
+            self._rows.redriven[redriven] = command.command_id
         return True
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:

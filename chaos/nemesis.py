@@ -104,29 +104,29 @@ class Nemesis:
         """What the workers say when all are ready and own all partitions. Raises NotRecovered."""
         end = time.monotonic() + seconds
         while True:
-            told = await self._told()
-            if self._is_settled(told):
-                return told
+            readiness = await self._readiness()
+            if self._is_settled(readiness):
+                return readiness
             if time.monotonic() > end:
-                said = {worker.number: one for worker, one in told.items()}
+                said = {worker.number: one for worker, one in readiness.items()}
                 raise NotRecovered(f"not all workers are ready: {said}")
             await asyncio.sleep(0.1)
 
-    async def _told(self) -> dict[Worker, Readiness]:
+    async def _readiness(self) -> dict[Worker, Readiness]:
         workers = self._scene.wanted()
-        told = await asyncio.gather(*(w.readiness(self._session) for w in workers))
-        return dict(zip(workers, told, strict=True))
+        readiness = await asyncio.gather(*(w.readiness(self._session) for w in workers))
+        return dict(zip(workers, readiness, strict=True))
 
-    def _is_settled(self, told: dict[Worker, Readiness]) -> bool:
-        owned = frozenset[int]().union(*(one.partitions for one in told.values()))
-        return owned == self._all and all(one.ready for one in told.values())
+    def _is_settled(self, readiness: dict[Worker, Readiness]) -> bool:
+        owned = frozenset[int]().union(*(one.partitions for one in readiness.values()))
+        return owned == self._all and all(one.ready for one in readiness.values())
 
     async def _make(self, step: Step) -> Fault:
         scene = self._scene
-        told, victim = await self._choose(step.kind)
+        readiness, victim = await self._choose(step.kind)
         of_three = step.kind in KINDS_OF_THREE
         of_all = step.kind in OF_ALL or of_three
-        partitions = self._all if of_all else told[victim].partitions
+        partitions = self._all if of_all else readiness[victim].partitions
         at = time.monotonic() - scene.stage.began
         exits = {worker: len(worker.exits) for worker in scene.workers}
         sent = time.monotonic()
@@ -170,11 +170,11 @@ class Nemesis:
         extras = [worker for worker in self._scene.extras if worker.wanted]
         if kind in JOINS and len(extras) == len(self._scene.extras):
             await extras.pop().leave()
-        told = await self.settled()
-        owners = [worker for worker, one in told.items() if one.partitions]
+        readiness = await self.settled()
+        owners = [worker for worker, one in readiness.items() if one.partitions]
         if kind == "leave":
             owners = [worker for worker in owners if worker in extras] or owners
-        return told, self._random.choice(owners)
+        return readiness, self._random.choice(owners)
 
     async def _in_flight(self, events: "list[asyncio.Future[Seen]]", hit: Hit) -> tuple[int, float]:
         """How many records sent before it were processed after it began only; the last's time."""
@@ -206,7 +206,7 @@ class Nemesis:
                 while not (ready and first.done()):
                     await asyncio.sleep(PROBE_EVERY_SECONDS)
                     collect()
-                    ready = self._is_settled(await self._told())
+                    ready = self._is_settled(await self._readiness())
                     batches.add(asyncio.create_task(self._probes.batch(self._all)))
                 # Those under way may still meet a rebalance that has just begun.
                 await asyncio.gather(*batches)

@@ -11,7 +11,7 @@ from billing_stream.web.queries import parse_query
 from billing_stream.web.views import ApiView
 
 
-def told(found: object) -> web.Response:
+def peer_response(found: object) -> web.Response:
     """What one worker tells another."""
     return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
@@ -27,7 +27,7 @@ class Queries(ApiView):
         except msgspec.DecodeError:
             raise ApiError(WebCode.VALIDATION_ERROR, "no query is understood") from None
         found = self.context.owners.read_locally(query)
-        return told(found)
+        return peer_response(found)
 
 
 class CarryOut(ApiView):
@@ -41,4 +41,4 @@ class CarryOut(ApiView):
         except msgspec.DecodeError:
             raise ApiError(WebCode.VALIDATION_ERROR, "no command is understood") from None
         answered = await self.context.commands.carry_out_here(asked)
-        return told(answered)
+        return peer_response(answered)

@@ -95,14 +95,14 @@ async def records_of(setting: Setting, topic: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def credits_told(setting: Setting, topic: str) -> tuple[int, int]:
+async def credits_granted(setting: Setting, topic: str) -> tuple[int, int]:
     """How many purchases the events tell of, each once, and the sum of their credits."""
     decode = msgspec.json.Decoder(_Event).decode
-    told: dict[str, int] = {}
+    granted: dict[str, int] = {}
     async for record in records_of(setting, topic):
         data = decode(record.value).data
-        told[data.purchase_id] = data.credits
-    return len(told), sum(told.values())
+        granted[data.purchase_id] = data.credits
+    return len(granted), sum(granted.values())
 
 
 async def total_credits(setting: Setting, topic: str, merchant: Callable[[Any], Any]) -> int:

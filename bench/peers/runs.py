@@ -129,9 +129,9 @@ async def require_verified(setting: Setting, records: int) -> None:
 
 
 async def _check(setting: Setting, peer: Peer, topic: str, records: int) -> None:
-    told, credits = await reading.credits_told(setting, topic)
-    if (told, credits) != (records, records * CREDITS):
-        raise RuntimeError(f"{peer.name}: events of {told} purchases, {credits} credits")
+    granted, credits = await reading.credits_granted(setting, topic)
+    if (granted, credits) != (records, records * CREDITS):
+        raise RuntimeError(f"{peer.name}: events of {granted} purchases, {credits} credits")
     total = await peer.total(setting) if peer.total else 0
     if total != records * CREDITS:
         raise RuntimeError(f"{peer.name}: its state has {total} credits, not {records * CREDITS}")

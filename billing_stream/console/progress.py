@@ -108,13 +108,13 @@ class _Lines:
     """A line in ten seconds, for a log."""
 
     def __init__(self) -> None:
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def show(self, what: str, done: int, total: int) -> None:
         """Say it, when it was not said for a while."""
         now = time.monotonic()
-        if now - self._told >= LINE_SECONDS:
-            self._told = now
+        if now - self._printed_at >= LINE_SECONDS:
+            self._printed_at = now
             click.echo(f"{what}: {done:,} of {total:,}", err=True)
 
     def end(self) -> None:

@@ -233,10 +233,10 @@ class Kafka:
         """The listeners of a broker that has more than its own."""
         if not self.listeners:
             return ""
-        here, told = [("PLAINTEXT", self.port)], [("PLAINTEXT", self.port)]
+        here, published = [("PLAINTEXT", self.port)], [("PLAINTEXT", self.port)]
         for number, (port, advertised) in enumerate(self.listeners):
             here.append((f"EXTRA{number}", port))
-            told.append((f"EXTRA{number}", advertised))
+            published.append((f"EXTRA{number}", advertised))
         here.append(("CONTROLLER", self.controller_port))
 
         def written(listeners: list[tuple[str, int]]) -> str:
@@ -244,7 +244,7 @@ class Kafka:
 
         return (
             f"listeners={written(here)}\n"
-            f"advertised.listeners={written(told)}\n"
+            f"advertised.listeners={written(published)}\n"
             f"listener.security.protocol.map={','.join(f'{name}:PLAINTEXT' for name, _ in here)}\n"
             "inter.broker.listener.name=PLAINTEXT\n"
         )

@@ -166,8 +166,8 @@ def refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
     draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - taken)
     # Each step is an event of its own; the whole at once has the purchase's own id.
     subject = paid.id if before == 0 and whole else f"{paid.id}/{back.normalize():f}"
-    told = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before))
-    draft.publish(subject, told)
+    event_data = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before))
+    draft.publish(subject, event_data)
 
 
 def _share(credits: int, part: Decimal, whole: Decimal) -> int:

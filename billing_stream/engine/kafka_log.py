@@ -195,6 +195,11 @@ def _append(batch: Any, record: Outgoing) -> bool:
     return added is not None
 
 
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    # It cancels its reading and, when that just failed, raises CancelledError as if we were.
+    await asyncio.wait([asyncio.ensure_future(consumer.stop())])
+
+
 class KafkaLog:
     """Changelogs and transactions of one app on a Kafka cluster.
 
@@ -292,7 +297,7 @@ class KafkaLog:
         async with AsyncExitStack() as stack:
             for each in (consumer, everything):
                 self._silent.avoided_by(each._client)
-                stack.push_async_callback(each.stop)
+                stack.push_async_callback(_stop, each)
                 await deadline.retry("a broker", each.start)
             return await self._read_to_end(consumer, everything, partitions, on_rows, on_total)
 
@@ -315,7 +320,7 @@ class KafkaLog:
         if on_total is not None:
             on_total(total)
         count = 0
-        told = time.monotonic()
+        logged_at = time.monotonic()
         while left:
             read = await consumer.getmany(timeout_ms=50, max_records=RESTORE_RECORDS_PER_READ)
             for tp, records in read.items():
@@ -329,7 +334,7 @@ class KafkaLog:
             for tp in list(left):
                 if await consumer.position(tp) >= ends[tp]:
                     left.discard(tp)
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - logged_at > PROGRESS_SECONDS:
+                logged_at = time.monotonic()
                 logger.info("restored %s of at most %s changelog records", count, total)
         return count

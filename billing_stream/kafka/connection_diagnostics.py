@@ -73,15 +73,15 @@ async def connect(server: str, options: Mapping[str, Any]) -> Any:
 
 async def diagnose_connections(settings: Settings) -> list[str]:
     """Connects to each broker: a line for each failure, without secrets."""
-    told = await troubles(settings, settings.bootstrap_servers)
-    return [f"{server}: {why}" for server, why in told.items() if why]
+    found = await troubles(settings, settings.bootstrap_servers)
+    return [f"{server}: {why}" for server, why in found.items() if why]
 
 
 async def troubles(settings: Settings, servers: Iterable[str]) -> dict[str, str | None]:
     """Of each server, host:port: why it cannot be reached, or None when it can."""
     names = list(servers)
-    told = await asyncio.gather(*(_trouble(settings, server) for server in names))
-    return dict(zip(names, told, strict=True))
+    found = await asyncio.gather(*(_trouble(settings, server) for server in names))
+    return dict(zip(names, found, strict=True))
 
 
 async def _trouble(settings: Settings, server: str) -> str | None:

@@ -44,10 +44,10 @@ async def require_no_lost_changelog(options: Mapping[str, Any], topics: Topics) 
         ends = await consumer.end_offsets(written)
     finally:
         await consumer.stop()
-    told = sorted({tp.topic for tp, end in ends.items() if end > 0})
-    if told:
+    with_records = sorted({tp.topic for tp, end in ends.items() if end > 0})
+    if with_records:
         raise TopicsError(
-            f"{' and '.join(lost)} is not there, and {told[0]} has records: it was lost.\n"
+            f"{' and '.join(lost)} is not there, and {with_records[0]} has records: it was lost.\n"
             "Nothing was created. With an empty one workers would begin from nothing, and carry "
             "out all inputs again:\nleave them stopped, and see docs/restore.md. To begin anew "
             "on purpose, take another BILLING_TOPIC_PREFIX, or delete all topics"

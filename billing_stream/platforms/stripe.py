@@ -136,15 +136,15 @@ def read_webhook(
     try:
         event = decode(body, _Event)
         if event.type == _COMPLETED or event.type in _STATUS_OF:
-            return _session_told(event, decode(bytes(event.data.object), _Session))
+            return _session_event(event, decode(bytes(event.data.object), _Session))
         if event.type == _REFUNDED:
-            return _refund_told(event, decode(bytes(event.data.object), _Charge))
+            return _refund_event(event, decode(bytes(event.data.object), _Charge))
     except ValueError as error:
         raise WebhookMalformed(str(error)) from None
     return None
 
 
-def _session_told(event: _Event, session: _Session) -> PlatformEvent | None:
+def _session_event(event: _Event, session: _Session) -> PlatformEvent | None:
     metadata = session.metadata or {}
     merchant_id = _uuid(metadata.get("merchant_id"))
     if merchant_id is None:
@@ -166,7 +166,7 @@ def _completed_status(session: _Session) -> str:
     return "pending" if session.payment_status == "unpaid" else "active"
 
 
-def _refund_told(event: _Event, charge: _Charge) -> PlatformEvent | None:
+def _refund_event(event: _Event, charge: _Charge) -> PlatformEvent | None:
     metadata = charge.metadata or {}
     merchant_id = _uuid(metadata.get("merchant_id"))
     if merchant_id is None:

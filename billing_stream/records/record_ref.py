@@ -7,11 +7,16 @@ class Located(Protocol):
     """A record that knows where it is."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Its topic."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Its partition."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its offset."""
 
 
 class RecordRef(NamedTuple):

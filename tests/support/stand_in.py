@@ -217,7 +217,9 @@ class StandIn:
                             "error_code": code,
                             "highwater_offset": 1,
                             "last_stable_offset": 1,
-                            "message_set": b"" if code or asked[at] else self._batches[topic],
+                            "message_set": b""
+                            if code or asked[at]
+                            else self._batches.get(topic, b""),
                         }
                         for asked in partitions
                     ],

@@ -82,7 +82,7 @@ async def test_a_true_projection(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "parsed"),
     [
         ("UPDATE billing_records SET total_credits_purchased = 1", "total_credits_purchased is 1"),
         ("UPDATE billing_records SET trial_ends_at = now()", "trial_ends_at is"),

@@ -9,7 +9,7 @@ from msgspec import Struct
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
 from billing_stream.web.auth import authenticate_internal
-from billing_stream.web.internal import told
+from billing_stream.web.internal import peer_response
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
 from billing_stream.web.ops.dashboard import TotalsWithSource
 from billing_stream.web.ops.ops_views import OpsView
@@ -96,7 +96,7 @@ class OwnFigures(ApiView):
     async def get(self, request: web.Request) -> web.Response:
         """Its figures."""
         authenticate_internal(request.headers, *self.context.internal_secrets)
-        return told(self.context.dashboard.figures.read())
+        return peer_response(self.context.dashboard.figures.read())
 
 
 class OwnRowsCounted(ApiView):
@@ -105,7 +105,7 @@ class OwnRowsCounted(ApiView):
     async def get(self, request: web.Request) -> web.Response:
         """Trials, purchases and revenue, or null."""
         authenticate_internal(request.headers, *self.context.internal_secrets)
-        return told(await self.context.dashboard.own_rows())
+        return peer_response(await self.context.dashboard.own_rows())
 
 
 def problems(cluster: ClusterSnapshot) -> Iterator[str]:

@@ -60,7 +60,7 @@ class ClusterSnapshot(Struct, frozen=True):
     partitions: list[PartitionSnapshot]
 
     @property
-    def told(self) -> list[WorkerFigures]:
+    def figures(self) -> list[WorkerFigures]:
         """What the workers said that answered."""
         return [worker.figures for worker in self.workers if worker.figures is not None]
 
@@ -72,17 +72,17 @@ class ClusterSnapshot(Struct, frozen=True):
 
     def per_second(self, name: str) -> float:
         """How many a second there are now of one of the numbers in `Counts`."""
-        spans = [one.now for one in self.told if one.now.seconds > 0]
+        spans = [one.now for one in self.figures if one.now.seconds > 0]
         return float(sum(getattr(span.counts, name) / span.seconds for span in spans))
 
     def now(self) -> Counts:
         """The latest few seconds."""
-        return together(one.now.counts for one in self.told)
+        return together(one.now.counts for one in self.figures)
 
     def minutes(self) -> list[Minute]:
         """The minutes of the last hour, oldest first, in which any of them ran."""
         by_minute: dict[int, list[Counts]] = {}
-        for one in self.told:
+        for one in self.figures:
             for minute in one.minutes:
                 by_minute.setdefault(minute.at, []).append(minute.counts)
         return [Minute(at, together(counts)) for at, counts in sorted(by_minute.items())]
@@ -105,10 +105,10 @@ class ClusterFigures:
         assigned = {url: sorted(numbers) for url, numbers in self._peers.assigned().items()}
         own = self._peers.own_url
         assigned.setdefault(own, [])
-        told = await asyncio.gather(*(self._ask(url, ids) for url in assigned))
+        figures = await asyncio.gather(*(self._ask(url, ids) for url in assigned))
         workers = [
             WorkerSnapshot(url, numbers, figures, url == own)
-            for (url, numbers), figures in zip(assigned.items(), told, strict=True)
+            for (url, numbers), figures in zip(assigned.items(), figures, strict=True)
         ]
         workers.sort(key=lambda worker: worker.url)
         return ClusterSnapshot(workers, [_partition(n, workers) for n in range(self._partitions)])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from billing_stream.audit.replay.core.merchant_run import read_entry
 from billing_stream.audit.replay.core.records import (
@@ -53,7 +53,8 @@ class Credit(Struct, frozen=True, kw_only=True):
     purchase_id: str | None
     amount: str | None
     correlation_id: str
-    event_ref: str
+    # The name in `--json`.
+    event_ref: str = field(name="event_place")
     source: Origin | None
 
 
@@ -258,12 +259,12 @@ def _timeline(
     steps: Iterable[Step], events: Iterable[RecordedEvent], causes: Causes
 ) -> Iterable[Moment]:
     """Commands in the order in which they were decided, with the events that are recorded."""
-    told: dict[str | None, list[RecordedEvent]] = defaultdict(list)
+    by_step: dict[str | None, list[RecordedEvent]] = defaultdict(list)
     for event in events:
-        told[causes.ref_of(event)].append(event)
+        by_step[causes.ref_of(event)].append(event)
     balance = 0
     for step in steps:
-        balance += sum(map(credits_of, told[step.name]))
+        balance += sum(map(credits_of, by_step[step.name]))
         yield Moment(
             at=step.at,
             record=step.name,
@@ -271,6 +272,6 @@ def _timeline(
             command=step.command,
             changed=step.merchant is not None,
             refused=step.refused,
-            events=told[step.name],
+            events=by_step[step.name],
             balance_after=balance,
         )

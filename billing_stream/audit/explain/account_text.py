@@ -44,11 +44,13 @@ def _state(found: Explanation) -> Iterator[str]:
         running = "running" if state.trial_active else "over"
         yield f"  trial      {state.trial_started_at} to {state.trial_ends_at}, {running}"
     for purchase in state.purchases:
-        told = f"{purchase['status']}, {purchase['credits']} credits for {purchase['amount']}"
+        description = (
+            f"{purchase['status']}, {purchase['credits']} credits for {purchase['amount']}"
+        )
         back = purchase.get("refunded_credits")
         if back:
-            told += f", {back} of them paid back"
-        yield f"  purchase   {purchase['id']} {told}, {purchase['created_at']}"
+            description += f", {back} of them paid back"
+        yield f"  purchase   {purchase['id']} {description}, {purchase['created_at']}"
     for parked in state.merchant.get("parked", ()):
         yield f"  waiting    {parked['kind']} of charge {parked['charge_id']}, {parked['source']}"
 

@@ -13,14 +13,14 @@ Result = TypeVar("Result")
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """The result of the work; 130 after SIGINT and 143 after SIGTERM, as a shell would say."""
     try:
-        return asyncio.run(_until_told(work))
+        return asyncio.run(_until_stopped(work))
     except KeyboardInterrupt:
         raise click.exceptions.Exit(128 + signal.SIGINT) from None
     except asyncio.CancelledError:
         raise click.exceptions.Exit(128 + signal.SIGTERM) from None
 
 
-async def _until_told(work: Coroutine[Any, Any, Result]) -> Result:
+async def _until_stopped(work: Coroutine[Any, Any, Result]) -> Result:
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task

@@ -23,10 +23,10 @@ def differences(state: State, facts: Facts, *, allow_lag: bool) -> Iterator[str]
             yield "the merchant has no row"
         return
     yield from _compare("", row, _MERCHANT, state)
-    told = [(parked["charge_id"], parked["kind"]) for parked in row.get("parked", ())]
+    parked_charges = [(parked["charge_id"], parked["kind"]) for parked in row.get("parked", ())]
     waiting = [(parked.charge, parked.kind) for parked in state.parked]
-    if told != waiting:
-        yield f"parked: {told}, not {waiting}"
+    if parked_charges != waiting:
+        yield f"parked: {parked_charges}, not {waiting}"
     for purchase, bought in state.purchases.items():
         found = facts.purchases.get(purchase)
         if found is not None:

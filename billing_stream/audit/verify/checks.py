@@ -101,18 +101,18 @@ def check_dead_letters(history: History, rules: Rules, report: Report) -> None:
             what = f"the outcome of {ref}, which is beyond the position"
             report.fault("positions", what, letters[0].ref)
     for facts in history.complete():
-        told: dict[str, set[str]] = defaultdict(set)
+        kinds: dict[str, set[str]] = defaultdict(set)
         for event in facts.events:
-            told[event.cause].add(event.kind)
+            kinds[event.cause].add(event.kind)
         for found in facts.every_input():
             for letter in history.letters.get(found.ref, ()):
-                objection = _objection_to(letter, found, told[found.name], facts, rules)
+                objection = _objection_to(letter, found, kinds[found.name], facts, rules)
                 if objection is not None and not (letter.given_up and history.allow_lag):
                     report.fault("dead-letters", objection, letter.ref, merchant=facts.merchant)
 
 
 def _objection_to(
-    letter: DeadLetterFact, found: Input, told: set[str], facts: Facts, rules: Rules
+    letter: DeadLetterFact, found: Input, kinds: set[str], facts: Facts, rules: Rules
 ) -> str | None:
     """A good record is a dead letter as a refused command, or a webhook that nobody claimed."""
     command = found.parsed.command
@@ -125,7 +125,7 @@ def _objection_to(
     elif command not in ("create", "time"):
         if letter.digest != found.digest:
             return f"says something else than {found.name}"
-        did = told - {"trial.expired", "purchase.expired"}
+        did = kinds - {"trial.expired", "purchase.expired"}
         return (
             f"refused ({letter.reason}), and yet it did: {', '.join(sorted(did))}" if did else None
         )
@@ -256,8 +256,8 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
                 report.fault("trials", what, found.ref, merchant=facts.merchant)
                 unprocessed(history, report, found.ref, what, facts.merchant)
     if expired is not None:
-        end = started.told[4] if started is not None else left
-        if expired.told[4] != end:
+        end = started.content[4] if started is not None else left
+        if expired.content[4] != end:
             _fault_of(report, "trials", "the trial ended that was never started so", expired)
     for known, field in (
         (started is not None or dated, "trial_started_at"),
@@ -277,7 +277,7 @@ def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
     packs = {(credits, Decimal(amount)) for credits, amount in rules.packs.values()}
     offered = offers(facts)
     for event in facts.events:
-        kind, purchase, credits, amount, platform = event.told
+        kind, purchase, credits, amount, platform = event.content
         if kind in GRANTS:
             granted[purchase] = event
             total += credits
@@ -293,7 +293,7 @@ def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
             grant = granted.get(purchase)
             if grant is None:
                 _fault_of(report, "credits", "a refund of what was never granted", event)
-            elif credits < 0 or back[purchase] > grant.told[2] or sums[purchase] > _price(grant):
+            elif credits < 0 or back[purchase] > grant.content[2] or sums[purchase] > _price(grant):
                 _fault_of(report, "credits", "more is paid back than was paid", event)
     report.count("credits", len(granted))
     recorded = (facts.row or {}).get("total_credits_purchased", 0)
@@ -312,8 +312,8 @@ def check_adjustments(facts: Facts, report: Report) -> None:
     total = 0
     for event in facts.events:
         if event.kind == "credits.adjusted":
-            total += event.told[2]
-            if event.told[1:3] not in asked:
+            total += event.content[2]
+            if event.content[1:3] not in asked:
                 _fault_of(report, "credits", "nobody asked for this adjustment", event)
     recorded = (facts.row or {}).get("credits_adjusted", 0)
     if recorded != total:
@@ -337,9 +337,9 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
                 refunded.add(parsed.charge)
         elif parsed.command == "update" and parsed.text.lower() in PAID:
             paid.setdefault(parsed.charge, found.ref if found is not None else None)
-    granted = {e.told[1]: e for e in facts.events if e.kind in GRANTS}
+    granted = {e.content[1]: e for e in facts.events if e.kind in GRANTS}
     for event in facts.events:
-        purchase = event.told[1]
+        purchase = event.content[1]
         if not purchase:
             continue
         charge = facts.purchases.get(purchase, {}).get("platform_charge_id")
@@ -359,7 +359,7 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
 
 
 def _price(grant: Event) -> Decimal:
-    return grant.told[3] or Decimal(0)
+    return grant.content[3] or Decimal(0)
 
 
 def _fault_of(report: Report, check: str, what: str, event: Event) -> None:

@@ -60,13 +60,13 @@ class Event(NamedTuple):
     cause: str
     correlation: str
     at: int
-    told: EventContent
+    content: EventContent
     digest: int
 
     @property
     def kind(self) -> str:
         """The kind of event, e.g. trial.started."""
-        return self.told[0]
+        return self.content[0]
 
     @property
     def origin_key(self) -> tuple[str, str]:
@@ -76,7 +76,7 @@ class Event(NamedTuple):
     @property
     def subject(self) -> str:
         """The purchase, or for a trial the merchant."""
-        return self.told[1] or self.merchant
+        return self.content[1] or self.merchant
 
 
 class DeadLetterFact(NamedTuple):

@@ -26,11 +26,11 @@ def check_imports(history: History, facts: Facts, report: Report) -> None:
     granted = set()
     for event in facts.events:
         if event.kind in GRANTS:
-            granted.add(event.told[1])
-        if event.kind == "credits.imported" and event.told[1:] not in paid:
+            granted.add(event.content[1])
+        if event.kind == "credits.imported" and event.content[1:] not in paid:
             _fault_of(report, "credits", "imported, and no import says so", event)
         report.count("trials", event.kind == "trial.imported")
-        if event.kind == "trial.imported" and event.told[4] not in trials:
+        if event.kind == "trial.imported" and event.content[4] not in trials:
             _fault_of(report, "trials", "imported, and no import says so", event)
     for purchase in sorted({purchase for purchase, *_ in paid} - granted):
         what = f"purchase {purchase} was imported as paid, and its credits were not granted"
@@ -64,8 +64,8 @@ def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
     and its end that was past by then.
     """
     for event in facts.events:
-        if event.kind == "trial.imported" and isinstance(event.told[4], tuple):
-            started, ends = event.told[4]
+        if event.kind == "trial.imported" and isinstance(event.content[4], tuple):
+            started, ends = event.content[4]
             past = ends is not None and ends <= event.at
             return started is not None, None if past else ends, ends if past else None
     return False, None, None

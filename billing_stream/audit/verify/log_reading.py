@@ -176,7 +176,7 @@ class Reader:
             _header(record, "cause") or "",
             envelope["correlation_id"],
             micros(envelope["timestamp"]),
-            _told(kind, data),
+            _event_content(kind, data),
             hash(record.value),
         )
         if envelope["event_type"] != names.event_type(kind):
@@ -359,7 +359,7 @@ class Reader:
             self.history.shops[shop] = record.value.decode()
 
 
-def _told(kind: str, data: dict[str, Any]) -> EventContent:
+def _event_content(kind: str, data: dict[str, Any]) -> EventContent:
     if kind == "trial.started":
         return kind, "", data["credits"], None, micros(data["ends_at"])
     if kind == "trial.expired":

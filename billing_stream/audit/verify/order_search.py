@@ -170,15 +170,17 @@ class Replay:
                 self._note(node, why)
                 continue
             given_up = node.given_up + len(step.given_up)
-            told = node.event + len(step.events)
+            published = node.event + len(step.events)
             if isinstance(command, Entry):
-                following = self._node(node.indices, node.entry + 1, told, step.state, given_up)
+                following = self._node(
+                    node.indices, node.entry + 1, published, step.state, given_up
+                )
             else:
                 indices = tuple(
                     index + (index < len(queue) and queue[index] is command)
                     for queue, index in zip(self._queues, node.indices, strict=True)
                 )
-                following = self._node(indices, node.entry, told, step.state, given_up)
+                following = self._node(indices, node.entry, published, step.state, given_up)
             if self._dead and self._identity(following) in self._dead:
                 continue
             node.command = command
@@ -188,11 +190,13 @@ class Replay:
     def _objection(self, node: _Node, command: Command, step: Step) -> str | None:
         """Why this step is not what is recorded, or None."""
         recorded = self._facts.events[node.event : node.event + len(step.events)]
-        told = [event.told for event in recorded]
+        published = [event.content for event in recorded]
         name = command.origin if isinstance(command, Entry) else command.name
         where = str(command.ref) if isinstance(command, Entry) else name
-        if told != step.events and Counter(told) != Counter(step.events):
-            return f"{where} ({command.parsed.command}) tells {step.events}, recorded is {told}"
+        if published != step.events and Counter(published) != Counter(step.events):
+            return (
+                f"{where} ({command.parsed.command}) tells {step.events}, recorded is {published}"
+            )
         for event in recorded:
             if event.cause != name:
                 return f"{where} tells {event.kind}, which names another cause, {event.cause}"

@@ -136,7 +136,7 @@ async def _replay_all(
             report.fault("tables", verdict.table, facts.row_ref, merchant=facts.merchant)
         undecided += verdict.undecided
         if history.only:
-            report.history = list(_told(facts, verdict))
+            report.history = list(_history_lines(facts, verdict))
     if undecided:
         report.notes.append(
             f"{undecided} merchants have too many possible orders to try them all: "
@@ -144,7 +144,7 @@ async def _replay_all(
         )
 
 
-def _told(facts: Facts, verdict: Verdict) -> list[str]:
+def _history_lines(facts: Facts, verdict: Verdict) -> list[str]:
     """A merchant's history, as it can have happened."""
     lines = [f"merchant {facts.merchant}, partition {facts.partition}"]
     for command, events in verdict.order:
@@ -162,7 +162,7 @@ def _told(facts: Facts, verdict: Verdict) -> list[str]:
         lines.append(f"{moment_text(command.at)} {command.ref} {parsed.command}")
         lines[-1] += f" {details}" if details else ""
         for event in events:
-            kind, purchase, credits, amount, more = event.told
+            kind, purchase, credits, amount, more = event.content
             last = moment_text(more) if isinstance(more, int) else more
             details = " ".join(str(word) for word in (purchase, credits, amount, last) if word)
             lines.append(f"    {event.sequence} {kind} {details}")
@@ -186,11 +186,11 @@ def _note_overdue(history: History, report: Report) -> None:
             last[facts.partition] = max(last.get(facts.partition, 0), *ats)
     trials = 0
     for facts in history.merchants.values():
-        ends = [e.told[4] for e in facts.events if e.kind == "trial.started"]
+        ends = [e.content[4] for e in facts.events if e.kind == "trial.started"]
         ends += [imported_trial(facts)[1]]
-        told = any(e.kind == "trial.expired" for e in facts.events)
+        has_expired = any(e.kind == "trial.expired" for e in facts.events)
         end = ends[0]
-        if isinstance(end, int) and not told and end <= last.get(facts.partition, 0):
+        if isinstance(end, int) and not has_expired and end <= last.get(facts.partition, 0):
             trials += 1
     if trials and not history.allow_lag:
         report.notes.append(

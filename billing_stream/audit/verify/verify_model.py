@@ -52,7 +52,7 @@ class Step:
         me, now = self.state, self.now
         if me.ends is not None and not me.ended and me.ends <= now:
             me.ended = True
-            self._tell("trial.expired", "", 0, None, me.ends)
+            self._publish("trial.expired", "", 0, None, me.ends)
         while me.pending and me.pending[0][0] <= now:
             purchase = me.pending[0][1]
             bought = me.purchases[purchase]
@@ -60,7 +60,7 @@ class Step:
             if bought.url is None:
                 expired = expired._replace(no_checkout="expired")
             self._put(purchase, expired)
-            self._tell("purchase.expired", purchase)
+            self._publish("purchase.expired", purchase)
         if me.parked and me.parked[0].at + self._rules.expiry_us <= now:
             limit = now - self._rules.expiry_us
             self.given_up += [waiting for waiting in me.parked if waiting.at <= limit]
@@ -139,7 +139,7 @@ class Step:
         if old.used and not me.used:
             me.used, me.started, me.ends = True, old.started, old.ends
             me.ended = old.ends is not None and old.ends <= self.now
-            self._tell("trial.imported", "", 0, None, (old.started, old.ends))
+            self._publish("trial.imported", "", 0, None, (old.started, old.ends))
         for purchase in old.purchases:
             self._bring_purchase(purchase)
 
@@ -165,7 +165,7 @@ class Step:
             me.total += bought.credits
             self._paid_by(bought.paid)
             amount = Decimal(bought.amount)
-            self._tell("credits.imported", old.id, bought.credits, amount, bought.platform)
+            self._publish("credits.imported", old.id, bought.credits, amount, bought.platform)
         if bought != known:
             self._put(old.id, bought)
         if charge is not None:
@@ -197,7 +197,7 @@ class Step:
             made = AdjustmentState(parsed.number, parsed.text, balance, self.now, me.version + 1)
             me.adjustments = {**me.adjustments, adjustment: made}
             me.adjusted += parsed.number
-            self._tell("credits.adjusted", adjustment, parsed.number, None, parsed.text)
+            self._publish("credits.adjusted", adjustment, parsed.number, None, parsed.text)
 
     def _forget(self) -> None:
         """Domain, shops, checkout pages and answers go; the money trail stays."""
@@ -209,7 +209,7 @@ class Step:
             bare = bought._replace(url=None, no_checkout=bought.no_checkout and FORGOTTEN)
             if bare != bought:
                 self._put(purchase, bare)
-        self._tell("merchant.forgotten", "")
+        self._publish("merchant.forgotten", "")
 
     def _once(
         self, parsed: ParsedCommand, asked: tuple[str, ...], rule: Callable[[ParsedCommand], None]
@@ -252,7 +252,7 @@ class Step:
             self.refusal = "TRIAL_ALREADY_USED"
             return
         me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
-        self._tell("trial.started", "", self._rules.trial_credits, None, me.ends)
+        self._publish("trial.started", "", self._rules.trial_credits, None, me.ends)
 
     def _purchase_id(self, parsed: ParsedCommand) -> str:
         name = f"purchase/{self.state.merchant}/{parsed.command_id}"
@@ -304,7 +304,7 @@ class Step:
         status = "failed" if pending else bought.status
         self._put(parsed.purchase, bought._replace(status=status, no_checkout=why))
         if pending:
-            self._tell("purchase.failed", parsed.purchase, 0, None, parsed.text.lower())
+            self._publish("purchase.failed", parsed.purchase, 0, None, parsed.text.lower())
 
     def _update(self, parsed: ParsedCommand) -> None:
         status = parsed.text.lower()
@@ -334,7 +334,7 @@ class Step:
         if webhook.kind == "fail":
             if bought.status == "pending":
                 self._put(purchase, bought._replace(status="failed"))
-                self._tell("purchase.failed", purchase, 0, None, webhook.status)
+                self._publish("purchase.failed", purchase, 0, None, webhook.status)
             return
         if webhook.amount is not None and not Decimal(webhook.amount):
             # Nothing was paid back, which proves no payment.
@@ -344,7 +344,7 @@ class Step:
             me.total += bought.credits
             me.last_paid = self.now
             amount = Decimal(bought.amount)
-            self._tell("credits.purchased", purchase, bought.credits, amount, bought.platform)
+            self._publish("credits.purchased", purchase, bought.credits, amount, bought.platform)
         if webhook.kind == "refund" and bought.status == "completed":
             self._pay_back(purchase, bought, webhook.amount)
 
@@ -360,7 +360,7 @@ class Step:
         changed = bought._replace(back=back, credits_back=credits_back, status=status)
         self._put(purchase, changed)
         self.state.total -= taken
-        self._tell("purchase.refunded", purchase, taken, back - bought.back)
+        self._publish("purchase.refunded", purchase, taken, back - bought.back)
 
     def _put(self, purchase: str, bought: PurchaseState) -> PurchaseState:
         me = self.state
@@ -375,7 +375,7 @@ class Step:
         self.changed = True
         return bought
 
-    def _tell(
+    def _publish(
         self,
         kind: str,
         purchase: str,

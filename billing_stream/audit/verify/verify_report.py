@@ -141,7 +141,7 @@ class Report:
         checks: list[dict[str, Any]] = [
             {"ok": check.ok, **asdict(check)} for check in self.checks.values()
         ]
-        told = {
+        content = {
             "ok": self.ok,
             "records": self.records,
             "seconds": round(self.seconds, 3),
@@ -149,4 +149,4 @@ class Report:
             "notes": self.notes,
             "history": self.history,
         }
-        return json.dumps(told, indent=2) + "\n"
+        return json.dumps(content, indent=2) + "\n"

@@ -20,10 +20,10 @@ def check_shops(history: History, report: Report) -> None:
                 counted[f"{parsed.platform}:{parsed.text}".lower(), facts.merchant] += 1
     for name in history.shop_records.keys() | history.shops.keys():
         report.count("shops")
-        told, known = history.shop_records.get(name), history.shops.get(name)
-        if told != known:
-            what = f"{name} is {known} in the table, {told} in the topic"
-            report.fault("shops", what, merchant=told or known)
+        published, known = history.shop_records.get(name), history.shops.get(name)
+        if published != known:
+            what = f"{name} is {known} in the table, {published} in the topic"
+            report.fault("shops", what, merchant=published or known)
     for (name, merchant), count in history.registered.items():
         wanted = asked[name, merchant] + imported[name, merchant]
         if count > wanted:

@@ -66,7 +66,7 @@ class Operator:
             self.ledger = await read_ledger(cluster, whole=True)
         except EXPECTED as error:
             await self._close()
-            raise _told(error) from error
+            raise _as_error(error) from error
         except BaseException:
             await self._close()
             raise
@@ -94,7 +94,7 @@ class Operator:
             async with asyncio.timeout(SECONDS_MAX):
                 done = await self._commit(deeds)
         except EXPECTED as error:
-            raise _told(error) from error
+            raise _as_error(error) from error
         for action in done:
             self.ledger.add(action)
         return done
@@ -149,7 +149,7 @@ class Operator:
         )
 
 
-def _told(error: BaseException) -> DeadLettersError:
+def _as_error(error: BaseException) -> DeadLettersError:
     """The error, as it is told to people."""
     # The client wraps what it did not expect in the middle of a transaction.
     if isinstance(error, IllegalOperation) or class_of(error) is ErrorClass.FENCED:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Verdict(StrEnum):
@@ -18,8 +18,9 @@ class Finding(Struct, frozen=True):
 
     check: str
     verdict: Verdict
-    message: str
-    action: str = ""
+    # The names in `--json`.
+    message: str = field(name="said")
+    action: str = field(default="", name="todo")
 
 
 def ok(check: str, message: str) -> Finding:

@@ -100,7 +100,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
     )
     with waiting("waiting for a worker to carry it out"):
         outcome = asyncio.run(asked)
-    click.echo(_told(outcome, merchant))
+    click.echo(_outcome_text(outcome, merchant))
     if outcome.fate in (ForgetOutcome.REFUSED, ForgetOutcome.WAITING):
         sys.exit(EXIT_NOT_FORGOTTEN)
     if look:
@@ -110,7 +110,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
         _show(found)
 
 
-def _told(outcome: ForgetResult, merchant: str) -> str:
+def _outcome_text(outcome: ForgetResult, merchant: str) -> str:
     match outcome.fate:
         case ForgetOutcome.FORGOTTEN:
             return f"merchant {merchant} is forgotten ({outcome.ref})"

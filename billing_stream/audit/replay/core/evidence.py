@@ -60,7 +60,7 @@ class Evidence:
             mismatches += decision is None or decision.merchant is None
         else:
             caused = self._caused.get(command.cause, set())
-            mismatches += len(caused - {told.event_id for told in effect.events})
+            mismatches += len(caused - {published.event_id for published in effect.events})
             refused = code_of(effect.refused) if effect.refused is not None else None
             mismatches += refused != self._refused.get(command.name)
         if decision is None or decision.merchant is None:
@@ -77,14 +77,14 @@ class Evidence:
             mismatches += self._mismatches("credit_adjustments", adjustment.id, plain(adjustment))
         return mismatches
 
-    def _unlike(self, told: RecordedEvent) -> int:
-        event = self._events.get(told.event_id)
+    def _unlike(self, published: RecordedEvent) -> int:
+        event = self._events.get(published.event_id)
         if event is None:
             return 1
-        if event.cause != told.cause:
+        if event.cause != published.cause:
             return OTHER_CAUSE
-        was, now = (event.at, event.data), (told.at, told.data)
-        return int(was != now or event.correlation_id != told.correlation_id)
+        was, now = (event.at, event.data), (published.at, published.data)
+        return int(was != now or event.correlation_id != published.correlation_id)
 
     def _mismatches(self, table: str, key: str, row: Row) -> bool:
         """Whether the row never was so, as far as that is known."""

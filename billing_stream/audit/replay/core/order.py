@@ -39,16 +39,16 @@ class Order:
         self.queues = [queue for queue in queues if queue]
         self.entries = entries
         self.count = sum(map(len, self.queues)) + len(entries)
-        told: dict[str, int] = {}
+        sequences: dict[str, int] = {}
         for event in recorded.events:
-            told.setdefault(event.cause, event.sequence)
+            sequences.setdefault(event.cause, event.sequence)
         refused: dict[str, int] = {}
         for ref, letters in recorded.letters.items():
             for letter in letters:
                 if not letter.reason.startswith(GIVEN_UP):
                     refused.setdefault(ref, letter.offset)
         for queue in self.queues:
-            _note_marks(queue, told, refused)
+            _note_marks(queue, sequences, refused)
 
     def choices(self, indices: Indices) -> list[Command]:
         """Those that may come next, the earliest first; empty at the end."""
@@ -97,11 +97,11 @@ def _is_next(head: Command, heads: Sequence[Command]) -> bool:
 
 
 def _note_marks(
-    queue: Sequence[Command], told: Mapping[str, int], refused: Mapping[str, int]
+    queue: Sequence[Command], sequences: Mapping[str, int], refused: Mapping[str, int]
 ) -> None:
     following: Command | None = None
     for command in reversed(queue):
-        command.marks = (told.get(command.name), refused.get(command.name))
+        command.marks = (sequences.get(command.name), refused.get(command.name))
         command.ahead = command.marks
         if following is not None and following.fence == command.fence:
             first, second = zip(command.marks, following.ahead, strict=True)

@@ -47,7 +47,8 @@ class RecordedEvent(Struct, kw_only=True):
     sequence: int
     cause: str
     data: dict[str, Any]
-    ref: str = ""
+    # The name in `explain --json`.
+    ref: str = field(default="", name="place")
 
 
 class RecordedDeadLetter(Struct):

@@ -18,13 +18,13 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
     def replay(recorded: Recorded) -> Outcome:
         queues, (entries,) = commands_of(recorded, job.max_record_bytes)
         found = find(recorded, Run(policy, recorded.merchant_id), queues, entries)
-        told = _steps(found.path, recorded.merchant_id) if steps else []
+        done = _steps(found.path, recorded.merchant_id) if steps else []
         return Outcome(
             merchant_id=recorded.merchant_id,
             differences=found.differences,
             certain=found.certain,
             order=[command.name for command, _ in found.path.done],
-            steps=told,
+            steps=done,
         )
 
     return replay
