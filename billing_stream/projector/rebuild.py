@@ -40,7 +40,8 @@ async def rebuild(settings: Settings) -> None:
     topics = Topics(settings.app_id, settings.topic_prefix)
     records = Records(topics)
     await require_readable(settings, records, topics, StartDeadline.of(settings))
-    tps = [(topic, number) for topic in records.topics for number in range(settings.partitions)]
+    partitions = range(settings.partitions)
+    tps = [TopicPartition(topic, number) for topic in records.topics for number in partitions]
     began = time.monotonic()
     try:
         async with _alone(live) as connection:
