@@ -15,9 +15,12 @@ from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.process import EXTENSIONS as EXTENSIONS_OF_FAUST
 from billing_stream.faust_adapter.process import run_app
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.observability.logs import set_up_logging
+from billing_stream.records.topics import Topics
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +102,9 @@ async def _check_kafka(settings: Settings) -> None:
     """Return when all is as a worker needs it."""
     deadline = StartDeadline.of(settings)
     await check_before_start(settings, deadline)
+    await require_no_lost_changelog(
+        client_options(settings), Topics(settings.app_id, settings.topic_prefix)
+    )
     await check_rights(settings, deadline)
 
 

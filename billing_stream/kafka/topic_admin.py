@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -17,13 +17,29 @@ from billing_stream.kafka.authorization_errors import ACLS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.start_deadline import StartDeadline
-from billing_stream.records.topics import Topic, Topics
+from billing_stream.records.topics import MESSAGE_BYTES, Topic, Topics
 
 logger = logging.getLogger(__name__)
 
 
 IN_SYNC = "min.insync.replicas"
+# Setting, value, and why no other one.
+ADVISED = (
+    ("compression.type", "producer", "brokers compress anew what is compressed"),
+    (
+        "unclean.leader.election.enable",
+        "false",
+        "a replica that lacks records can become the leader, and they are lost",
+    ),
+)
 LISTED_SECONDS_MAX = 30.0
+
+
+class TopicProblems(NamedTuple):
+    """A line for each. With what is `wrong` no worker starts; `doubtful` is not as advised."""
+
+    wrong: list[str]
+    doubtful: list[str]
 
 
 def config_of(topic: Topic, replication: int) -> dict[str, str]:
@@ -100,14 +116,15 @@ async def check_topics(
     *,
     partitions: int,
     replication: int,
-) -> list[str]:
-    """Everything that is wrong, a line each: missing, partitions, replicas, settings."""
+) -> TopicProblems:
+    """What is wrong with these topics, and what is not as advised."""
     async with _admin(options) as client:
         existing = set(await client.list_topics())
         wrong = [f"{t.name}: is missing" for t in topics if t.name not in existing]
         present = [topic for topic in topics if topic.name in existing]
+        doubtful: list[str] = []
         if not present:
-            return wrong
+            return TopicProblems(wrong, doubtful)
         described = await client.describe_topics([topic.name for topic in present])
         by_name = {topic["topic"]: topic["partitions"] for topic in described}
         configs = await _configs(client, [topic.name for topic in present])
@@ -115,7 +132,8 @@ async def check_topics(
             wrong += _problems(
                 topic, by_name[topic.name], configs[topic.name], partitions, replication
             )
-        return wrong
+            doubtful += _doubts(topic, configs[topic.name], replication)
+        return TopicProblems(wrong, doubtful)
 
 
 async def in_sync_needed(options: Mapping[str, Any], names: list[str]) -> dict[str, int]:
@@ -139,10 +157,12 @@ async def require_topics(
 
     Raises KafkaNotReady at the deadline, and KafkaError when no broker answers.
     """
-    wrong = await deadline.retry(
+    wrong, doubtful = await deadline.retry(
         "the list of topics",
         partial(check_topics, options, topics, partitions=partitions, replication=replication),
     )
+    for line in doubtful:
+        logger.warning("%s (kafka-configs changes it)", line)
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
         hint = _what_to_do(wrong)
@@ -198,6 +218,22 @@ def _problems(
     if fewest < replication:
         wrong.append(f"{topic.name}: has {fewest} replicas, must have {replication}")
     for name, value in topic.config.items():
-        if config.get(name) != value:
+        if name == MESSAGE_BYTES:
+            if int(config.get(name, value)) < int(value):
+                wrong.append(f"{topic.name}: {name} is {config[name]}, must be at least {value}")
+        elif config.get(name) != value:
             wrong.append(f"{topic.name}: {name} is {config.get(name)}, must be {value}")
     return wrong
+
+
+def _doubts(topic: Topic, config: dict[str, str], replication: int) -> list[str]:
+    found = []
+    if replication >= 3 and int(config.get(IN_SYNC, "1")) < 2:
+        found.append(
+            f"{topic.name}: {IN_SYNC} is {config.get(IN_SYNC)}, should be 2: one broker can "
+            "acknowledge a record alone, and be lost with it"
+        )
+    for name, value, why in ADVISED:
+        if config.get(name, value) != value:
+            found.append(f"{topic.name}: {name} is {config[name]}, should be {value}: {why}")
+    return found

@@ -35,16 +35,20 @@ IDEMPOTENCY_KEYS = "idempotency_keys"
 SHOPS_TABLE = "shops"
 TABLES = (BILLING_RECORDS, CREDIT_PURCHASES, CREDIT_ADJUSTMENTS, IDEMPOTENCY_KEYS, SHOPS_TABLE)
 
-_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+MESSAGE_BYTES = "max.message.bytes"
+# Kafka's default: what producers, and our own rows, may count on.
+_ORDINARY = {MESSAGE_BYTES: "1048588"}
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 # The broker's clock decides when something happened, not a producer's.
 _BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 _OUR_TIME = {"message.timestamp.type": "CreateTime"}
 # A dead letter holds the whole record in base64, and more.
-_LARGE = {"max.message.bytes": "4194304"}
+_LARGE = {MESSAGE_BYTES: "4194304"}
 _COMPACTED = {
     "cleanup.policy": "compact",
     "max.compaction.lag.ms": "86400000",
     "min.cleanable.dirty.ratio": "0.2",
+    **_ORDINARY,
 }
 
 
@@ -65,7 +69,11 @@ class Role(StrEnum):
 
 
 class Topic(Struct, frozen=True):
-    """One topic as it must be; `config` are the settings that are checked."""
+    """One topic as it must be.
+
+    `config` are its settings: with other ones records are lost or refused. Of
+    `max.message.bytes` more is right, too.
+    """
 
     name: str
     role: Role
@@ -123,10 +131,10 @@ class Topics(Struct, frozen=True):
             (SHOPS, "platform:domain", "ShopRegistered", "the lane of the merchant"),
         ]
         found = [
-            Topic(self.name(n), Role.INPUT, k, r, w, {**_FOREVER, **_BROKER_TIME})
+            Topic(self.name(n), Role.INPUT, k, r, w, {**_FOREVER, **_ORDINARY, **_BROKER_TIME})
             for n, k, r, w in inputs
         ]
-        events = {**_FOREVER, **_OUR_TIME}
+        events = {**_FOREVER, **_ORDINARY, **_OUR_TIME}
         for kind in EVENT_TYPES:
             name = self.name(event_type(kind))
             found.append(Topic(name, Role.EVENT, "merchant_id", kind, lane, events))

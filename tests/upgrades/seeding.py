@@ -52,7 +52,9 @@ async def seed(kafka: str, prefix: str, log: Sequence[Record]) -> Topics:
         await admin.close()
     # The broker learns of a change after the controller has taken it.
     async with asyncio.timeout(60):
-        while await topic_admin.check_topics(options, wanted, partitions=PARTITIONS, replication=1):
+        while (
+            await topic_admin.check_topics(options, wanted, partitions=PARTITIONS, replication=1)
+        ).wrong:
             continue
     return topics
 

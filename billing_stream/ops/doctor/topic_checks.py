@@ -8,24 +8,26 @@ from aiokafka.errors import for_code
 
 from billing_stream.config.settings import Settings
 from billing_stream.engine.kafka_log import transactional_ids
-from billing_stream.errors import AuthorizationError, KafkaNotReady
+from billing_stream.errors import AuthorizationError, KafkaNotReady, TopicsError
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
-from billing_stream.kafka.topic_admin import IN_SYNC, check_topics, in_sync_needed
+from billing_stream.kafka.topic_admin import check_topics
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.records.topics import Topics
 
 # Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
 ERROR, STATE, MEMBERS = 0, 2, 5
 WAIT_SECONDS = 3.0
+DOUBTS_MAX = 5
 
 
 async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
     """Each one is there, and as it must be."""
     wanted = Topics(settings.app_id, settings.topic_prefix).all()
-    wrong = await check_topics(
+    wrong, doubtful = await check_topics(
         client_options(settings),
         wanted,
         partitions=settings.partitions,
@@ -42,17 +44,20 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         yield fail("topics", line, action)
     if not wrong:
         yield ok("topics", f"all {len(wanted)} are as they must be")
-    if settings.replication_factor >= 3:
-        there = [t.name for t in wanted if f"{t.name}: is missing" not in wrong]
-        needed = await in_sync_needed(client_options(settings), there)
-        weak = [name for name, count in needed.items() if count < 2]
-        if weak:
-            yield warn(
-                "topics",
-                f"{len(weak)} have {IN_SYNC} below 2, {weak[0]} among them: one broker can "
-                "acknowledge a record alone, and be lost with it",
-                f"set {IN_SYNC}=2 with kafka-configs: see docs/restore.md",
-            )
+    try:
+        await require_no_lost_changelog(
+            client_options(settings), Topics(settings.app_id, settings.topic_prefix)
+        )
+    except TopicsError as error:
+        yield fail("topics", str(error).partition("\n")[0], "see docs/restore.md")
+    for line in doubtful[:DOUBTS_MAX]:
+        yield warn("topics", line, "set it with kafka-configs: see docs/restore.md")
+    if len(doubtful) > DOUBTS_MAX:
+        yield warn(
+            "topics",
+            f"{len(doubtful) - DOUBTS_MAX} more settings are not as advised",
+            "billing-stream topics check",
+        )
 
 
 async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
