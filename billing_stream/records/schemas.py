@@ -4,18 +4,16 @@ Values are JSON: the bare payload, or the payload as `data` of the envelope. Fie
 producer adds are ignored, and so is a byte order mark.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Union, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from billing_stream.domain.commands import (
-    AMOUNT_TEXT,
     Command,
     CreateMerchant,
     RefundCharge,
@@ -28,6 +26,7 @@ from billing_stream.domain.model import Instant, ParkedKind
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, UnmatchedWebhook
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
+from billing_stream.records.amounts import amount_text
 from billing_stream.records.record_ref import RecordRef
 
 SOURCE_SERVICE = "billing-service"
@@ -89,6 +88,21 @@ class PurchaseRefundedIn(Struct, frozen=True, gc=False):
     amount: Decimal | None = None
 
 
+class RefundChargeIn(Struct, frozen=True, gc=False, tag="refund_charge", tag_field="command"):
+    """A platform's webhook: the charge was refunded, as `evt.webhook.app.purchase_refunded.v1`."""
+
+    merchant_id: Uuid
+    charge_id: Text
+    command_id: str = ""
+    purchase_id: Uuid | None = None
+    amount: Decimal | None = None
+
+
+_OTHERS = tuple(kind for kind in get_args(Command) if kind is not RefundCharge)
+CommandIn: Any = Union[*_OTHERS, RefundChargeIn]
+"""A command as others send it: an amount may be a number."""
+
+
 class DecodedRecord(Struct, frozen=True, gc=False):
     """What an input record says, and the correlation id it came with.
 
@@ -133,7 +147,9 @@ class JournalEntry(Struct, frozen=True, kw_only=True, gc=False):
 class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     """`dlq.billing.v1`: a record that could not be understood, whole, and why.
 
-    `key`, `value` and the values of `headers` are base64 text in the JSON.
+    `key`, `value` and the values of `headers` are base64 text in the JSON. Of an invalid webhook
+    over HTTP `topic` is `http:{platform}`, `partition` and `offset` are -1, `value` is its body,
+    and headers name its `delivery`, its `kind` and its `shop`, as far as they are known.
     """
 
     topic: str
@@ -171,7 +187,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
-_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_command: msgspec.json.Decoder[Command | RefundChargeIn] = msgspec.json.Decoder(CommandIn)
 _shop = msgspec.json.Decoder(ShopRegistered)
 
 
@@ -272,7 +288,10 @@ def _names_a_merchant(data: Raw) -> bool:
         return False
 
 
-def _in_lower_case(command: Command, came_from: str) -> Command:
+def _in_lower_case(command: Command | RefundChargeIn, came_from: str) -> Command:
+    if isinstance(command, RefundChargeIn):
+        charge, purchase, amount = command.charge_id, command.purchase_id, command.amount
+        command = RefundCharge(command.merchant_id, charge, "", purchase, _amount_text(amount))
     ids = {"merchant_id": command.merchant_id.lower(), "command_id": came_from}
     purchase_id = getattr(command, "purchase_id", None)
     if purchase_id is not None:
@@ -281,12 +300,10 @@ def _in_lower_case(command: Command, came_from: str) -> Command:
 
 
 def _amount_text(amount: Decimal | None) -> str | None:
-    if amount is None:
-        return None
-    text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
-    if re.match(AMOUNT_TEXT, text) is None:
-        raise InvalidRecord("the amount is no sum of money")
-    return text
+    try:
+        return None if amount is None else amount_text(amount)
+    except ValueError as error:
+        raise InvalidRecord(str(error)) from None
 
 
 def _require_no_nul(command: Command | ShopRegistered) -> None:
