@@ -59,7 +59,7 @@ class PlatformEvent(Struct, frozen=True, kw_only=True):
 
 
 class ErasureRequest(Struct, frozen=True, kw_only=True):
-    """A verified webhook that asks to erase what is personal of a shop's merchant."""
+    """A verified webhook that asks to erase the personal data of a shop's merchant."""
 
     shop_domain: str
     delivery_id: str | None = None

@@ -1,4 +1,4 @@
-"""The body of a webhook whose signature is good: whether it is one, and what is wrong in it."""
+"""The body of a webhook with a valid signature: an object or not, and its invalid fields."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

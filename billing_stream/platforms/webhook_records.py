@@ -1,4 +1,4 @@
-"""What is written of a webhook: the topic, and the payload of a record on it."""
+"""The record of a webhook: its topic and its payload."""
 
 from typing import Any
 

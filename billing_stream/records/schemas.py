@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Protocol, Union, get_args
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -26,7 +26,7 @@ from billing_stream.domain.model import Instant, ParkedKind
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, UnmatchedWebhook
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
-from billing_stream.records.amounts import amount_text
+from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
 from billing_stream.records.record_ref import RecordRef
 
 SOURCE_SERVICE = "billing-service"
@@ -86,21 +86,6 @@ class PurchaseRefundedIn(Struct, frozen=True, gc=False):
     charge_id: Text
     purchase_id: Uuid | None = None
     amount: Decimal | None = None
-
-
-class RefundChargeIn(Struct, frozen=True, gc=False, tag="refund_charge", tag_field="command"):
-    """A platform's webhook: the charge was refunded, as `evt.webhook.app.purchase_refunded.v1`."""
-
-    merchant_id: Uuid
-    charge_id: Text
-    command_id: str = ""
-    purchase_id: Uuid | None = None
-    amount: Decimal | None = None
-
-
-_OTHERS = tuple(kind for kind in get_args(Command) if kind is not RefundCharge)
-CommandIn: Any = Union[*_OTHERS, RefundChargeIn]
-"""A command as others send it: an amount may be a number."""
 
 
 class DecodedRecord(Struct, frozen=True, gc=False):
@@ -187,7 +172,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
-_command: msgspec.json.Decoder[Command | RefundChargeIn] = msgspec.json.Decoder(CommandIn)
+_command: msgspec.json.Decoder[CommandRead] = msgspec.json.Decoder(CommandIn)
 _shop = msgspec.json.Decoder(ShopRegistered)
 
 
@@ -256,12 +241,12 @@ def _decode_payload(
             refunded.charge_id,
             came_from,
             refunded.purchase_id.lower() if refunded.purchase_id else None,
-            _amount_text(refunded.amount),
+            amount_of(refunded.amount),
         )
     if topic == topics.SHOPS:
         return _shop.decode(payload)
     if topic == topics.COMMANDS:
-        return _in_lower_case(_command.decode(payload), came_from)
+        return _in_lower_case(command_of(_command.decode(payload)), came_from)
     raise InvalidRecord(f"no records of topic {topic!r} are known here")
 
 
@@ -288,22 +273,12 @@ def _names_a_merchant(data: Raw) -> bool:
         return False
 
 
-def _in_lower_case(command: Command | RefundChargeIn, came_from: str) -> Command:
-    if isinstance(command, RefundChargeIn):
-        charge, purchase, amount = command.charge_id, command.purchase_id, command.amount
-        command = RefundCharge(command.merchant_id, charge, "", purchase, _amount_text(amount))
+def _in_lower_case(command: Command, came_from: str) -> Command:
     ids = {"merchant_id": command.merchant_id.lower(), "command_id": came_from}
     purchase_id = getattr(command, "purchase_id", None)
     if purchase_id is not None:
         ids["purchase_id"] = purchase_id.lower()
     return msgspec.structs.replace(command, **ids)
-
-
-def _amount_text(amount: Decimal | None) -> str | None:
-    try:
-        return None if amount is None else amount_text(amount)
-    except ValueError as error:
-        raise InvalidRecord(str(error)) from None
 
 
 def _require_no_nul(command: Command | ShopRegistered) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters that an older release wrote of what is a good record since."""
+"""Dead letters of older releases, of records that are valid today."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ _AMOUNT_OF_A_COMMAND = ("Expected `str", "at `$.amount`")
 
 
 def leave_out_older(history: History) -> None:
-    """Take records out that were bad by the rules of their time: they are no commands."""
+    """Take out records that were invalid by the rules of their release; they did nothing."""
     for facts in history.merchants.values():
         for queue in facts.inputs.values():
             bad = [found for found in queue if _is_older(history.letters.get(found.ref, ()))]

@@ -18,7 +18,7 @@ from billing_stream.records.http_dead_letters import HttpDelivery
 
 
 def webhook_topic(delivery: HttpDelivery) -> str:
-    """The topic (without a prefix) of what the webhook is known to be about."""
+    """The topic (without a prefix) of the kind of the webhook, as far as it is known."""
     found: dict[Any, str] = dict(TOPICS)
     return found.get(delivery.kind, topics.PURCHASE_UPDATED)
 
@@ -26,7 +26,7 @@ def webhook_topic(delivery: HttpDelivery) -> str:
 async def record_of(cluster: Cluster, delivery: HttpDelivery, body: bytes) -> tuple[str, bytes]:
     """The topic (without a prefix) and the value of the record.
 
-    A shop is looked up as it is registered now. Raises InvalidRecord, which says what is wrong.
+    A shop is looked up as it is registered now. Raises InvalidRecord, which names the reason.
     """
     try:
         if "command" in read_object(body):
