@@ -14,6 +14,7 @@ from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres
 from billing_stream.config.log_settings import LogSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
+from billing_stream.config.webhook_settings import WebhookSettings
 from billing_stream.domain.model import Policy
 from billing_stream.errors import SettingsError
 
@@ -38,7 +39,7 @@ class StoreKind(StrEnum):
     ROCKSDB = "rocksdb"
 
 
-class Settings(KafkaSecuritySettings, LogSettings, TraceSettings):
+class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSettings):
     """The settings of every process; the variable of each is its alias."""
 
     model_config = SettingsConfigDict(

@@ -10,6 +10,7 @@ from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import schemas, topics
+from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
 from billing_stream.records.record_ref import RecordRef
 
@@ -166,6 +167,15 @@ def _others() -> dict[str, list[Example]]:
         headers=[("delivery", b"d-1")],
         reason="JSON is malformed: invalid character (byte 1)",
     )
+    webhook = dead_letter_of_webhook(
+        HttpDelivery(
+            platform="stripe", delivery_id="evt_1", kind="refunded", merchant_id=MERCHANT_ID
+        ),
+        b'{"id": "evt_1", "type": "charge.refunded", "data": {"object": {"id": 5}}}',
+        "`data.object.id` must be text, not a whole number",
+        correlation_id=CORRELATION_ID,
+        now=NOW,
+    )
     ref = str(RecordRef(topics.DEAD_LETTERS, 3, 17))
     redriven = schemas.DeadLetterAction(
         letter=ref,
@@ -181,7 +191,10 @@ def _others() -> dict[str, list[Example]]:
     )
     return {
         topics.JOURNAL: [Example("start_trial", _json(entry))],
-        topics.DEAD_LETTERS: [Example("not JSON", _json(letter))],
+        topics.DEAD_LETTERS: [
+            Example("not JSON", _json(letter)),
+            Example("invalid webhook over HTTP", _json(webhook)),
+        ],
         topics.DEAD_LETTER_ACTIONS: [
             Example("redriven", _json(redriven)),
             Example("discarded", _json(discarded)),

@@ -16,7 +16,7 @@ from billing_stream.records.topics import Topics
 class Input(NamedTuple):
     """A good input record that its lane has read. `at` is its timestamp, in microseconds.
 
-    `digest`, of commands only, is what their dead letter must have when they are refused.
+    `digest`, of commands and refunds only, is what their dead letter must have, if there is one.
     `redriven` is the dead letter it is a copy of, or empty.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from billing_stream.audit.verify import imported, redriven, verify_inputs
+from billing_stream.audit.verify import imported, older_letters, redriven, verify_inputs
 from billing_stream.audit.verify.facts import (
     Action,
     DeadLetterFact,
@@ -85,6 +85,7 @@ class Reader:
 
     def finish(self) -> None:
         """Everything was read: leave out what is later than the cut, or was done before."""
+        older_letters.leave_out_older(self.history)
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
         for facts in self.history.merchants.values():
@@ -139,7 +140,7 @@ class Reader:
         if facts.partition != record.partition:
             history.foreign[ref] = hash(record.value)
             return
-        whole = base == names.COMMANDS or letter
+        whole = base in (names.COMMANDS, names.PURCHASE_REFUNDED) or letter
         digest = _digest(record.key, record.value, record.headers) if whole else 0
         found = Input(*ref, record.timestamp * 1000, parsed, digest, letter)
         facts.inputs.setdefault(record.topic, []).append(found)

@@ -52,6 +52,7 @@ _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 ADJUSTMENT_MAX = 1_000_000
+DECIMALS_MAX = 6
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_raw = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -154,9 +155,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         return ParsedCommand("update", merchant, source, charge, text=status)
     if name == "refund_charge":
         charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
-        amount = data.get("amount")
-        if amount is not None and not (isinstance(amount, str) and _AMOUNT.fullmatch(amount)):
-            raise InvalidInput("the amount is no sum of money")
+        amount = _money(data.get("amount"))
         return ParsedCommand("refund", merchant, source, charge, purchase, amount=amount)
     if name == "pass_time":
         return ParsedCommand("time", merchant, source)
@@ -279,6 +278,8 @@ def _money(value: Any) -> str | None:
     except InvalidOperation:
         raise InvalidInput("the amount is no sum of money") from None
     text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
+    if len(text.partition(".")[2]) > DECIMALS_MAX:
+        text = text.rstrip("0").rstrip(".")
     if _AMOUNT.fullmatch(text) is None:
         raise InvalidInput("the amount is no sum of money")
     return text
