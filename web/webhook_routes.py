@@ -22,6 +22,7 @@ from billing_stream.tables.codecs import shop_key
 from billing_stream.web.bodies import read_body
 from billing_stream.web.envelope import ApiError, Ids, WebCode, ids_of, not_ready, respond
 from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.queries import ReadMerchant
 from billing_stream.web.views import ApiView
 from billing_stream.web.webhook_dead_letters import (
     MERCHANT_NOT_FOUND,
@@ -73,6 +74,8 @@ class Webhooks(ApiView):
         if invalid is None:
             if isinstance(content, IgnoredWebhook):
                 return False
+            if isinstance(content, ErasureRequest) and await self._is_outdated(content, ids):
+                return False
             invalid = await self._put(platform, content, ids)
         if invalid is not None:
             await self._divert(platform, body, invalid, ids)
@@ -110,6 +113,20 @@ class Webhooks(ApiView):
             return invalid.because(readable(str(error)))
         await self.context.ingress.put(record)
         return None
+
+    async def _is_outdated(self, content: ErasureRequest, ids: Ids) -> bool:
+        """Whether the shop was installed again after the cause of this request."""
+        merchant_id = await self._merchant_of(Platform.SHOPIFY, content.shop_domain, ids)
+        if merchant_id is None or content.triggered_at is None:
+            return False
+        merchant = (await self.context.owners.read(ReadMerchant(merchant_id), ids)).merchant
+        created_at = None if merchant is None else merchant.created_at
+        if created_at is None or created_at <= content.triggered_at:
+            return False
+        logger.warning(
+            "merchant %s was installed after a request to erase it: nothing is erased", merchant_id
+        )
+        return True
 
     async def _merchant_of(self, platform: Platform, shop: str | None, ids: Ids) -> str | None:
         """The merchant of a shop. Raises ApiError (NOT_READY) while that is not known."""

@@ -59,10 +59,15 @@ class PlatformEvent(Struct, frozen=True, kw_only=True):
 
 
 class ErasureRequest(Struct, frozen=True, kw_only=True):
-    """A verified webhook that asks to erase the personal data of a shop's merchant."""
+    """A verified webhook that asks to erase the personal data of a shop's merchant.
+
+    `triggered_at` is when its cause was, None where an operator redrives it: a shop that was
+    installed again since then keeps its data.
+    """
 
     shop_domain: str
     delivery_id: str | None = None
+    triggered_at: datetime | None = None
 
 
 class IgnoredWebhook(Struct, frozen=True):

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Text
+from billing_stream.domain.model import Instant
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     ERASURE,
@@ -216,7 +217,17 @@ def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
         what = "is not a domain" if shop else "is missing"
         reason = f"the header X-Shopify-Shop-Domain {what}"
         raise WebhookMalformed(reason, kind=kind, delivery_id=delivery_id)
-    return read_body(body, kind, shop, delivery_id)
+    content = read_body(body, kind, shop, delivery_id)
+    if isinstance(content, ErasureRequest):
+        try:
+            at = msgspec.convert(find_header(headers, "X-Shopify-Triggered-At"), type=Instant)
+        except msgspec.ValidationError:
+            reason = "the header X-Shopify-Triggered-At is not an RFC 3339 time"
+            raise WebhookMalformed(
+                reason, kind=kind, shop_domain=shop, delivery_id=delivery_id
+            ) from None
+        return msgspec.structs.replace(content, triggered_at=at)
+    return content
 
 
 def read_body(

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -458,10 +459,16 @@ REDACT = b'{"shop_id": 954889, "shop_domain": "One.myshopify.com"}'
 
 
 def test_a_request_to_erase_names_the_shop_in_what_is_signed(shopify: Shopify) -> None:
-    topic = {"X_Shopify_Topic": "shop/redact"}
+    triggered = "2026-11-01T00:00:00.877041743Z"
+    topic = {"X_Shopify_Topic": "shop/redact", "X_Shopify_Triggered_At": triggered}
+    at = datetime(2026, 11, 1, 0, 0, 0, 877041, tzinfo=UTC)
 
     found = shopify.read_webhook(headers(REDACT, **topic), REDACT, NOW)
-    assert found == ErasureRequest(shop_domain=SHOP, delivery_id="w1")
+    assert found == ErasureRequest(shop_domain=SHOP, delivery_id="w1", triggered_at=at)
+    for triggered in ("", "yesterday", "2026-11-01T00:00:00"):
+        undated = {**topic, "X_Shopify_Triggered_At": triggered}
+        with pytest.raises(WebhookMalformed, match="Triggered-At is not an RFC 3339 time"):
+            shopify.read_webhook(headers(REDACT, **undated), REDACT, NOW)
     for body in (b"{}", BODY, REDACT.replace(b"One", b"two")):
         with pytest.raises(WebhookMalformed, match=r"^`shop_domain`") as raised:
             shopify.read_webhook(headers(body, **topic), body, NOW)

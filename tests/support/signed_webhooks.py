@@ -40,13 +40,19 @@ def shopify_hmac(body: bytes) -> str:
 
 
 def shopify(
-    body: Any, shop: str, *, topic: str = PURCHASE_TOPIC, delivery: str | None = "w-1"
+    body: Any,
+    shop: str,
+    *,
+    topic: str = PURCHASE_TOPIC,
+    delivery: str | None = "w-1",
+    triggered: str = "2030-01-01T00:00:00.877041743Z",
 ) -> Signed:
     """A webhook of Shopify."""
     headers = {
         "X-Shopify-Hmac-Sha256": shopify_hmac(raw(body)),
         "X-Shopify-Topic": topic,
         "X-Shopify-Shop-Domain": shop,
+        "X-Shopify-Triggered-At": triggered,
     }
     if delivery is not None:
         headers["X-Shopify-Webhook-Id"] = delivery

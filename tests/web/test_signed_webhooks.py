@@ -381,6 +381,17 @@ async def test_a_request_to_erase_is_accepted_when_its_command_is_in_kafka(
     assert [event["merchant_id"] for event in shops.events("merchant.forgotten")] == [M1]
 
 
+async def test_a_shop_that_was_installed_again_is_not_erased(shops: Cluster) -> None:
+    webhook = sent.shopify(
+        {"shop_domain": SHOP}, SHOP, topic="shop/redact", triggered="2020-01-01T00:00:00Z"
+    )
+    reply = await send(shops, webhook)
+    await shops.take_webhooks()
+
+    assert reply.data == {"accepted": False}
+    assert shops.events("merchant.forgotten") == []
+
+
 # -- limits
 
 
