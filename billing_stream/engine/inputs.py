@@ -59,11 +59,11 @@ decode_stopped = msgspec.json.Decoder(StoppedInput).decode
 
 
 class GapInInput(Exception):
-    """Records between two batches are missing: going on would lose them."""
+    """Records between two batches are missing: to continue would lose them."""
 
 
 class Inputs:
-    """What is committed of the inputs of a partition.
+    """The committed state of the inputs of a partition.
 
     `positions` are the offsets of the records to be processed next; `stopped` the inputs that are
     stopped, by topic. `stoppable`: those that may be stopped, None for all of them.
@@ -135,7 +135,7 @@ class StagedInputs:
         return {**self._inputs.positions, **self._reached}
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """Have the stage take what is to be processed of these batches. Raises GapInInput."""
+        """Have the stage process records of these batches. Raises GapInInput."""
         for batch in batches:
             if self._stop_of(batch.topic) is None:
                 self._stage.prefetch(batch.topic, batch.records)
@@ -143,7 +143,7 @@ class StagedInputs:
             self._add(batch)
 
     def records(self, topic: str) -> list[Outgoing]:
-        """What is written to the changelog `topic`: positions that moved, and stops."""
+        """The records for the changelog `topic`: positions that moved, and stops."""
         inputs = self._inputs
         found = [
             Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)

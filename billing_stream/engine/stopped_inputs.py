@@ -1,4 +1,4 @@
-"""The stopped inputs of all partitions of a worker, for whoever reports them."""
+"""The stopped inputs of a worker, for /ready, metrics, the log and the dashboard."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -229,7 +229,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
     async def fetch_again(self, tps: list[TP]) -> None:
-        """Fetch partitions that `stop_fetching` was called for, as far as they are still ours."""
+        """Fetch assigned partitions again, after `stop_fetching`."""
         await self.call_thread(self._release, tps)
 
     async def _release(self, tps: list[TP]) -> None:

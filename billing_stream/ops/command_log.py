@@ -14,7 +14,7 @@ POLL_MS = 200
 
 
 def reader(options: Mapping[str, Any]) -> Any:
-    """A consumer of what is committed, without a group, not started."""
+    """A consumer of committed records, without a group, not started."""
     return AIOKafkaConsumer(
         **options,
         isolation_level="read_committed",
@@ -60,7 +60,7 @@ def has_passed(rows: Iterable[Any], ref: RecordRef) -> bool:
 async def ends(
     options: Mapping[str, Any], tps: list[TopicPartition]
 ) -> Mapping[TopicPartition, int]:
-    """The ends, with what is committed and not yet marked so.
+    """The ends, with transactions that are committed and not yet marked so.
 
     A transaction that was seen in one partition has written all that it has to say before them.
     """

@@ -1,7 +1,7 @@
 """Commands of operators about the inputs, on `billing.operator-commands.v1`.
 
-Each is written to the partition whose input it is about, so that the lane which owns the input
-decides it. `topic` is the input's full name.
+Each is written to the partition of its input, so that the lane which owns the input decides it.
+`topic` is the input's full name.
 """
 
 from typing import Annotated

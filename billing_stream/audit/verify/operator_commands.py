@@ -11,7 +11,7 @@ SKIPPED = "SKIPPED: "
 
 
 def leave_out_skipped(history: History) -> None:
-    """Take records out that were skipped: they are no commands."""
+    """Remove records that were skipped: they had no effect."""
     for facts in history.merchants.values():
         for topic, queue in facts.inputs.items():
             facts.inputs[topic] = [

@@ -17,7 +17,7 @@ from billing_stream.records import topics as names
 class InputState(Struct, frozen=True):
     """An input topic's partition. `position` is the offset to be processed next, `end` the end.
 
-    `next_offset`, of a stopped input, is that of its next record; None where there is none.
+    `next_offset`, of a stopped input, is that of its next record, None at the end.
     """
 
     topic: str
