@@ -101,6 +101,10 @@ class EngineConsumer(driver.Consumer):
         except (RebalancedAgain, ConsumerNotStarted, ConsumerStoppedError):
             # What follows seeks all of them.
             return
+        except (KafkaError, TimeoutError) as error:
+            # Tried again at the next fetch; the watchdog notices when it never succeeds.
+            logger.warning("inputs cannot be read from their positions yet: %r", error)
+            return
         except PositionLost as error:
             die("an input cannot be read again", error)
         self._held = held
@@ -119,8 +123,9 @@ class EngineConsumer(driver.Consumer):
             await self._engine_thread.stop_fetching(
                 [tp for tp in self.assignment() if tp.topic not in self.input_topics]
             )
-            await self._engine_thread.fetch_again(list(self._held))
-            self._held.clear()
+            if self._held:
+                await self._engine_thread.fetch_again(list(self._held))
+                self._held.clear()
             if seeks:
                 await self._seek_within_range(seeks)
             self._next.clear()
