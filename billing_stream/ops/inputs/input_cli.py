@@ -74,7 +74,7 @@ def acting(command: Command) -> Command:
         exits=EXITS,
         examples=[
             "billing-stream inputs list",
-            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "producer fixed"',
+            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
         ],
     )
 )
@@ -128,7 +128,7 @@ def list_inputs(as_json: bool) -> None:
         environment=SETTINGS,
         exits=EXITS,
         examples=[
-            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "producer fixed"',
+            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
         ],
     )
 )
@@ -151,7 +151,7 @@ def resume(topic: str, partition: int, reason: str, by: str, wait: timedelta) ->
         environment=SETTINGS,
         exits=EXITS,
         examples=[
-            "billing-stream inputs skip 'evt.merchant.created.v1[3]@1204' --reason 'ticket 4711'",
+            "billing-stream inputs skip 'evt.merchant.created.v1[3]@1204' --reason fixed",
         ],
     )
 )
@@ -175,8 +175,8 @@ def skip(record: RecordRef, reason: str, by: str, wait: timedelta) -> None:
         environment=SETTINGS,
         exits={**EXITS, 0: "done, or there was nothing to accept"},
         examples=[
-            'billing-stream inputs accept --reason "restored from the backup of Monday"',
-            'billing-stream inputs accept evt.merchant.created.v1 3 --reason "recreated"',
+            'billing-stream inputs accept --reason "restored"',
+            'billing-stream inputs accept evt.merchant.created.v1 3 --reason "restored"',
         ],
     )
 )
