@@ -1,7 +1,7 @@
 """The billing of one partition, as the engine drives it: record in, decision, records out."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,16 +11,16 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
 from billing_stream.domain.state import State
-from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import ChangelogRows, Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import BillingError, InvalidRecord
 from billing_stream.records import schemas, topics
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
-from billing_stream.records.upcasting.versions import WRITTEN
 from billing_stream.tables import codecs
+from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.prefetch import Prefetch
 from billing_stream.tables.rows import StagedRows
 from billing_stream.tables.store import NewStore, in_memory
@@ -146,7 +146,7 @@ class BillingStage:
             processor = self._processor
             self._prefetch.add(topic, processor.bases[topic], records, processor.max_record_bytes)
 
-    def add_record(self, topic: str, record: InputRecord) -> bool:
+    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         # A record on which a rule fails would fail on every worker in turn.
         try:
@@ -157,22 +157,24 @@ class BillingStage:
                 raise
             ref = str(RecordRef.of(record))
             logger.exception("a rule failed on %s, now a dead letter", ref)
-            self._divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
+            self.divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
             return False
 
-    def _add_record(self, topic: str, record: InputRecord) -> bool:
+    def _add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         base = self._processor.bases[topic]
         try:
             decoded = self._prefetch.take(topic, record) if self._prefetch else None
             if decoded is None:
                 decoded = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
-            self._divert(record, NOT_UNDERSTOOD, str(error))
+            self.divert(record, NOT_UNDERSTOOD, str(error))
             return False
         command = decoded.payload
         if isinstance(command, ShopRegistered):
             self._add_shop(command)
             return True
+        if isinstance(command, OperatorCommand):
+            return command
         if not self._is_ours(command.merchant_id):
             self._forward(base, record, command.merchant_id)
             return True
@@ -182,7 +184,7 @@ class BillingStage:
         now = schemas.instant(record.timestamp)
         reply = self._decide(command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):
-            self._divert(record, reply.code, f"{reply.code}: {reply.message}")
+            self.divert(record, reply.code, f"{reply.code}: {reply.message}")
         elif redriven is not None:
             self._rows.redriven[redriven] = command.command_id
         return True
@@ -213,7 +215,7 @@ class BillingStage:
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Changed rows first, each once however often it changed, then all the rest."""
-        yield from self._changed_rows()
+        yield from changed_rows(self._rows, self._processor.names)
         yield from self._out
 
     def apply(self) -> None:
@@ -325,11 +327,17 @@ class BillingStage:
         done = self._rows.redriven_as(letter)
         if done is not None:
             why = f"{schemas.ALREADY_REDRIVEN}: {letter} was carried out as {done}"
-            self._divert(record, schemas.ALREADY_REDRIVEN, why)
+            self.divert(record, schemas.ALREADY_REDRIVEN, why)
         return done is not None
 
-    def _divert(self, record: InputRecord, code: str, reason: str) -> None:
+    def divert(self, record: InputRecord, code: str, reason: str) -> None:
+        """Make a dead letter of a record."""
         self._add_dead_letter(schemas.dead_letter(record, reason), code)
+
+    def take_back(self) -> None:
+        """Undo the last record, of which nothing but a dead letter was added."""
+        self._out.pop()
+        self._refused.pop()
 
     def _add_dead_letter(self, letter: schemas.DeadLetter, code: str) -> None:
         self._refused.append((letter.topic, code))
@@ -343,30 +351,6 @@ class BillingStage:
         elif self._rows.shop(name) == shop.merchant_id:
             # It may be another merchant's by now.
             self._rows.shops[name] = None
-
-    def _changed_rows(self) -> Iterator[Outgoing]:
-        changelog = self._processor.names.changelog
-        rows = self._rows
-        topic = changelog(topics.BILLING_RECORDS)
-        for merchant_id, merchant in rows.merchants.items():
-            yield Outgoing(topic, merchant_id.encode(), encode(merchant), WRITTEN)
-        for letter, done in rows.redriven.items():
-            yield Outgoing(topic, MARK_PREFIX + letter.encode(), done.encode(), WRITTEN)
-        topic = changelog(topics.CREDIT_PURCHASES)
-        for purchase_id, purchase in rows.purchases.items():
-            yield Outgoing(topic, purchase_id.encode(), encode(purchase), WRITTEN)
-        topic = changelog(topics.CREDIT_ADJUSTMENTS)
-        for adjustment_id, adjustment in rows.adjustments.items():
-            yield Outgoing(topic, adjustment_id.encode(), encode(adjustment), WRITTEN)
-        topic = changelog(topics.IDEMPOTENCY_KEYS)
-        for merchant_id, answers in rows.answers_changed.items():
-            for key, answer in answers.items():
-                name = codecs.answer_key(merchant_id, key).encode()
-                yield Outgoing(topic, name, None if answer is None else encode(answer), WRITTEN)
-        topic = changelog(topics.SHOPS_TABLE)
-        for shop, owner in rows.shops.items():
-            value = None if owner is None else owner.encode()
-            yield Outgoing(topic, shop.encode(), value, WRITTEN)
 
 
 NewStage = Callable[[BillingProcessor], BillingStage]

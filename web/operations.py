@@ -161,7 +161,7 @@ _GATEWAY = {
         CHARGE_ID, MERCHANT_ID, kind=PlatformEventKind.REFUNDED, amount=Decimal("4.99")
     ),
 }
-_READY = health.ReadyBody(True, [], [health.PartitionBody(0, True, 1204, 311)])
+_READY = health.ReadyBody(True, [], [], [health.PartitionBody(0, True, 1204, 311)])
 
 
 def operations() -> list[Operation]:

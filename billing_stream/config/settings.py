@@ -292,13 +292,13 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSetting
     )
     poison_in_a_row: int = _env(
         "BILLING_POISON_IN_A_ROW",
-        "a partition stops when more records in a row make no sense",
+        "an input stops when more of its records in a row are invalid",
         default=1_000,
         ge=1,
     )
     poison_percent: int = _env(
         "BILLING_POISON_PERCENT",
-        "a partition stops when more of its latest 10,000 records make no sense, percent",
+        "an input stops when more of its latest 10,000 records are invalid, percent",
         default=50,
         ge=1,
         le=100,

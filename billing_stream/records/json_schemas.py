@@ -16,6 +16,7 @@ from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 from billing_stream.records import schemas as records
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn
+from billing_stream.records.operator_commands import OperatorCommand
 
 Schema = dict[str, Any]
 
@@ -105,6 +106,10 @@ def inputs() -> list[Record]:
     ]
     shop = outcomes.ShopRegistered
     found.append(Record(topics.SHOPS, shop.__name__, doc(shop), (shop,)))
+    about_inputs = "What an operator decides about an input (`billing-stream inputs`)."
+    found.append(
+        Record(topics.OPERATOR_COMMANDS, "OperatorCommand", about_inputs, (OperatorCommand,))
+    )
     return found
 
 

@@ -27,6 +27,7 @@ from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, Unm
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 
 SOURCE_SERVICE = "billing-service"
@@ -94,7 +95,7 @@ class DecodedRecord(Struct, frozen=True, gc=False):
     `redriven_from` names the dead letter that it is a copy of.
     """
 
-    payload: Command | ShopRegistered
+    payload: Command | ShopRegistered | OperatorCommand
     correlation_id: str | None
     redriven_from: str | None = None
 
@@ -173,6 +174,7 @@ _merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
 _command: msgspec.json.Decoder[CommandRead] = msgspec.json.Decoder(CommandIn)
+_operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
 _shop = msgspec.json.Decoder(ShopRegistered)
 
 
@@ -200,6 +202,9 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
         letter = redriven_from(record.headers)
         came_from = letter or _header(record.headers, FORWARDED_FROM)
         topic = forwarded_topic(record.headers) or topic
+        if topic == topics.OPERATOR_COMMANDS:
+            # Not everyone who may write commands may write those of operators.
+            raise InvalidRecord("commands of operators are not forwarded")
     try:
         payload, envelope = _unpack(value)
         command = _decode_payload(topic, payload, record)
@@ -219,7 +224,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
 
 def _decode_payload(
     topic: str, payload: bytes | Raw, record: InputRecord
-) -> Command | ShopRegistered:
+) -> Command | ShopRegistered | OperatorCommand:
     came_from = str(RecordRef.of(record))
     if topic == topics.PURCHASE_UPDATED:
         updated = _purchase_updated.decode(payload)
@@ -245,6 +250,8 @@ def _decode_payload(
         )
     if topic == topics.SHOPS:
         return _shop.decode(payload)
+    if topic == topics.OPERATOR_COMMANDS:
+        return _operator_command.decode(payload)
     if topic == topics.COMMANDS:
         return _in_lower_case(command_of(_command.decode(payload)), came_from)
     raise InvalidRecord(f"no records of topic {topic!r} are known here")
@@ -281,7 +288,7 @@ def _in_lower_case(command: Command, came_from: str) -> Command:
     return msgspec.structs.replace(command, **ids)
 
 
-def _require_no_nul(command: Command | ShopRegistered) -> None:
+def _require_no_nul(command: Command | ShopRegistered | OperatorCommand) -> None:
     """PostgreSQL takes no NUL, and nobody means one."""
     for name in command.__struct_fields__:
         value = getattr(command, name)

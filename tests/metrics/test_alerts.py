@@ -154,6 +154,26 @@ def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
 
 
 @pytest.mark.parametrize(
+    ("at", "labels"),
+    [("4m", None), ("6m", "{severity: critical, topic: t, partition: 1}"), ("30m", None)],
+)
+def test_stopped_input_is_reported_for_as_long_as_it_is_stopped(
+    tmp_path: Path, at: str, labels: str | None
+) -> None:
+    series = {'billing_input_stopped{topic="t",partition="1",instance="a"}': "0x19 1x79 0x40"}
+    fires(tmp_path, "BillingInputStopped", series, at, labels)
+
+
+def test_stopped_input_is_not_reported_as_a_worker_that_commits_nothing(tmp_path: Path) -> None:
+    series = {
+        'billing_lag_records{topic="t",partition="1",instance="a"}': "50x80",
+        'billing_input_stopped{topic="t",partition="1",instance="a"}': "1x80",
+        'billing_transaction_duration_seconds_count{instance="a"}': "7x80",
+    }
+    fires(tmp_path, "BillingTransactionsStand", series, "18m", None)
+
+
+@pytest.mark.parametrize(
     ("values", "labels"), [("20000-10x80", None), ("20000+10x80", "{severity: warning, topic: t}")]
 )
 def test_lag_that_shrinks_is_not_told(tmp_path: Path, values: str, labels: str | None) -> None:

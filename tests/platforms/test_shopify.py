@@ -461,7 +461,7 @@ REDACT = b'{"shop_id": 954889, "shop_domain": "One.myshopify.com"}'
 def test_a_request_to_erase_names_the_shop_in_what_is_signed(shopify: Shopify) -> None:
     triggered = "2026-11-01T00:00:00.877041743Z"
     topic = {"X_Shopify_Topic": "shop/redact", "X_Shopify_Triggered_At": triggered}
-    at = datetime(2026, 11, 1, 0, 0, 0, 877041, tzinfo=UTC)
+    at = datetime(2026, 11, 1, 0, 0, 0, 877042, tzinfo=UTC)
 
     found = shopify.read_webhook(headers(REDACT, **topic), REDACT, NOW)
     assert found == ErasureRequest(shop_domain=SHOP, delivery_id="w1", triggered_at=at)

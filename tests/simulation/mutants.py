@@ -15,6 +15,7 @@ from typing import Any
 from billing_stream import processor
 from billing_stream.domain import trials
 from billing_stream.domain.draft import Draft
+from billing_stream.engine.inputs import StagedInputs
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor, BillingStage
@@ -81,18 +82,18 @@ MUTANTS = (
         "positions not written",
         Lane,
         "_commit",
-        [("records += self._position_records(positions)", "pass")],
+        [("records += inputs.records(self._positions_topic)", "pass")],
     ),
     Mutant(
         "positions written in a transaction of their own",
         Lane,
         "_commit",
         [
-            ("records += self._position_records(positions)", "pass"),
+            ("records += inputs.records(self._positions_topic)", "pass"),
             (
                 WRITE,
-                f"{WRITE}\n    if positions:\n"
-                "        await self._writer.commit(self._position_records(positions))",
+                f"{WRITE}\n    positions = inputs.records(self._positions_topic)\n"
+                "    if positions:\n        await self._writer.commit(positions)",
             ),
         ],
     ),
@@ -110,9 +111,9 @@ MUTANTS = (
     ),
     Mutant(
         "records that come twice are carried out twice",
-        Lane,
-        "_stage_batches",
-        [("if record.offset >= position:", "if True:")],
+        StagedInputs,
+        "_process",
+        [("if record.offset < position:", "if False:")],
     ),
     Mutant(
         "restores before it fences",
@@ -129,7 +130,7 @@ MUTANTS = (
     Mutant(
         "begins at the start, not at the restored position",
         Lanes,
-        "_lane",
+        "_inputs",
         [("positions=positions", "positions={}")],
     ),
     Mutant(

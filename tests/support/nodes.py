@@ -109,6 +109,7 @@ class Node:
                 partitions=PARTITIONS, policy=found.policy, names=TOPICS, max_record_bytes=100_000
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            stoppable=TOPICS.stoppable(),
             clock=lambda: self.now or datetime.now(UTC),
         )
         self.app = faust.App(

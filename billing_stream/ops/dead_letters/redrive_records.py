@@ -19,6 +19,7 @@ from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
 from billing_stream.ops.dead_letters.redrive_webhooks import record_of, webhook_topic
 from billing_stream.records import schemas, topics
 from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter, Headers
 
@@ -70,6 +71,8 @@ async def copy_of(
         raise NotRedrivable(
             "only lanes write there: send what registers the shop, evt.merchant.created.v1"
         )
+    if base == topics.OPERATOR_COMMANDS:
+        raise NotRedrivable("an operator's command: give it again with `billing-stream inputs`")
     if base not in topics.INPUTS:
         raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)
@@ -111,8 +114,8 @@ def _checked(
         if force:
             return _by_its_key(cluster, letter, headers, raw)
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
-    if isinstance(command, ShopRegistered):
-        raise NotRedrivable("is a record of shops, which only lanes write")
+    if isinstance(command, ShopRegistered | OperatorCommand):
+        raise NotRedrivable("is a record of shops or operators, which does not come that way")
     merchant = command.merchant_id
     what = f"{command.__struct_config__.tag} of merchant {merchant}"
     partition = partition_of(merchant, cluster.partitions)
