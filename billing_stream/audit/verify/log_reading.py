@@ -6,12 +6,13 @@ and each merchant's sequence and version), which is the cut at which everything 
 
 import base64
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any
 
 import msgspec
 
 from billing_stream.audit.verify import imported, redriven, verify_inputs
+from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
     Action,
     DeadLetterFact,
@@ -22,7 +23,7 @@ from billing_stream.audit.verify.facts import (
     ReadViolation,
 )
 from billing_stream.audit.verify.log_records import Record, micros
-from billing_stream.audit.verify.model_state import EventContent, Rules
+from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
 from billing_stream.audit.verify.verify_inputs import InvalidInput, ParsedCommand, Shop
 from billing_stream.records import topics as names
@@ -176,7 +177,7 @@ class Reader:
             _header(record, "cause") or "",
             envelope["correlation_id"],
             micros(envelope["timestamp"]),
-            _event_content(kind, data),
+            content_of(kind, data),
             hash(record.value),
         )
         if envelope["event_type"] != names.event_type(kind):
@@ -357,30 +358,6 @@ class Reader:
             self.history.shops.pop(shop, None)
         else:
             self.history.shops[shop] = record.value.decode()
-
-
-def _event_content(kind: str, data: dict[str, Any]) -> EventContent:
-    if kind == "trial.started":
-        return kind, "", data["credits"], None, micros(data["ends_at"])
-    if kind == "trial.expired":
-        return kind, "", 0, None, micros(data["expired_at"])
-    if kind == "credits.adjusted":
-        return kind, data["adjustment_id"], data["credits"], None, data["reason"]
-    if kind == "merchant.forgotten":
-        return kind, "", 0, None, ""
-    if kind == "trial.imported":
-        times = (data["started_at"], data["ends_at"])
-        return kind, "", 0, None, tuple(None if at is None else micros(at) for at in times)
-    purchase = data["purchase_id"]
-    if kind == "purchase.failed":
-        return kind, purchase, 0, None, data["reason"].lower()
-    if kind == "purchase.expired":
-        return kind, purchase, 0, None, ""
-    amount = data["amount"]
-    if not isinstance(amount, str):
-        raise TypeError("the amount is not a text")
-    platform = "" if kind == "purchase.refunded" else data["platform"]
-    return kind, purchase, data["credits"], Decimal(amount), platform
 
 
 def _header(record: Record, name: str) -> str | None:
