@@ -214,7 +214,7 @@ class Projector:
         return await write(connection, batch)
 
     async def _look_after(self, connection: Any) -> None:
-        """With nothing in flight: place partitions, retry rejects, see what is missing."""
+        """With nothing in flight: place partitions, retry rejects, count gaps."""
         if not await self._placing.keep(connection):
             return
         fitted = await rejects.retry(connection, self._records, self._reread)

@@ -104,7 +104,7 @@ async def test_a_true_projection(
         ("UPDATE credit_purchases SET amount = 1", "amount is 1, in the log"),
         ("DELETE FROM billing_records", "billing_records: the row is missing"),
         ("DELETE FROM credit_purchases", "is missing"),
-        ("ALTER TABLE credit_purchases DROP COLUMN completed_at", "no column completed_at"),
+        ("ALTER TABLE credit_purchases DROP COLUMN completed_at CASCADE", "no column completed_at"),
         (
             "INSERT INTO billing_records (merchant_id, created_at, updated_at, version) "
             "VALUES ('" + merchant_id(123) + "', now(), now(), 1)",
