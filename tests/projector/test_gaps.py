@@ -8,14 +8,17 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from billing_stream.projector.migrate import migrate
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.projection import (
+    PARTITIONS,
     ProjectorProcess,
+    all_there,
+    committed_log,
     create_topics,
     fetch,
     projector,
@@ -152,6 +155,45 @@ async def test_events_trimmed_while_it_was_away_are_a_gap_until_accepted(
         (1, 4, "INC-7")
     ]
     assert "@" in stored[0]["accepted_by"]
+
+
+async def test_a_log_trimmed_up_to_what_was_projected_is_no_gap(
+    kafka: str, prefix: str, folder: Path, postgres_url: str
+) -> None:
+    topics = await create_topics(kafka, prefix)
+    log = committed_log(kafka, prefix, 4)
+    topic = topics.name(names.event_type("credits.purchased"))
+    env = projector_environment(kafka, prefix, postgres_url)
+    await log.write(20)
+    async with projector(env, folder) as process:
+        # The last offset of each partition is the marker of its transaction.
+        await until(partial(reached_ends, kafka, postgres_url, topic), SECONDS_MAX, "at its end")
+        assert await process.stop() == 0
+    for partition in range(PARTITIONS):
+        await trim(kafka, topic, partition, -1)
+    await log.write(20)
+
+    async with projector(env, folder) as process:
+        await until(partial(all_there, postgres_url, log), SECONDS_MAX, "all is there")
+        _, ready = await readiness(process)
+
+    assert ready["warnings"] == []
+    assert await fetch(postgres_url, "SELECT * FROM projection_gaps") == []
+
+
+async def reached_ends(kafka: str, url: str, topic: str) -> bool:
+    rows = await fetch(
+        url, "SELECT partition, next_offset FROM projection_positions WHERE topic = $1", topic
+    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        ends = await consumer.end_offsets(tps)
+    finally:
+        await consumer.stop()
+    found = {TopicPartition(topic, row["partition"]): row["next_offset"] for row in rows}
+    return found == ends and any(ends.values())
 
 
 async def test_events_trimmed_under_a_paused_projector_are_a_gap(
