@@ -143,6 +143,15 @@ def test_no_projector_is_told(tmp_path: Path, up: str, labels: str | None) -> No
     fires(tmp_path, "BillingProjectorAbsent", series, "12m", labels)
 
 
+@pytest.mark.parametrize(("open_gaps", "labels"), [("0x40", None), ("1x40", "severity: warning")])
+def test_a_gap_of_the_projection_is_told(
+    tmp_path: Path, open_gaps: str, labels: str | None
+) -> None:
+    series = {'billing_projector_open_gaps{instance="a",kind="trimmed"}': open_gaps}
+    expected = None if labels is None else f"{{{labels}, kind: trimmed}}"
+    fires(tmp_path, "BillingProjectorGap", series, "5m", expected)
+
+
 @pytest.mark.parametrize("values", ["_x20 1x40", "3x20 4x40"])
 def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
     tmp_path: Path, values: str

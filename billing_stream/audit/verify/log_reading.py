@@ -18,7 +18,7 @@ from billing_stream.audit.verify import (
     redriven,
     verify_inputs,
 )
-from billing_stream.audit.verify.event_contents import content_of
+from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
     Action,
     DeadLetterFact,

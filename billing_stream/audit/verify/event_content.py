@@ -1,4 +1,4 @@
-"""What a published event says, in the form in which the model says it."""
+"""What an event says, by its kind."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,7 +8,7 @@ from billing_stream.audit.verify.model_state import EventContent
 
 
 def content_of(kind: str, data: dict[str, Any]) -> EventContent:
-    """What an event of this kind says. Raises KeyError, TypeError or ValueError."""
+    """The content of an event's `data`. Raises KeyError, TypeError or ValueError."""
     if kind == "trial.started":
         return kind, "", data["credits"], None, micros(data["ends_at"])
     if kind == "trial.expired":
