@@ -182,7 +182,7 @@ async def test_a_reject_that_still_fits_nowhere_is_kept_with_its_reason(rejected
 
 async def test_a_row_rejected_long_ago_does_not_replace_a_newer_one(connection: Any) -> None:
     old = merchant(0, 100, 1)
-    await project(connection, merchant(1, 200, 2))
+    await project(connection, merchant(0, 200, 2))
     await connection.execute(
         "INSERT INTO projection_rejects VALUES ($1, 0, 0, 'why', $2, $3, now(), '[]')",
         old.topic, old.key, old.value,
