@@ -7,14 +7,16 @@ BillingError
 ├── KafkaNotReady     Kafka answers, but not what a start needs, until the deadline
 ├── GroupRefused      the consumer group does not accept this process as a member
 ├── NewerState        rows of a newer release: this program cannot know what they mean
+├── UnreadableRow     a changelog record of no known form: its partition cannot start
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
 ├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
 ├── WebhookForged     a webhook that its platform did not sign, or not as a webhook
 └── WebhookMalformed  a signed webhook of a known type that is invalid: a dead letter
 
-A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatever else is
-raised while a transaction is made is fatal: one log line, then the process ends at once.
+A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). What else is raised
+while a transaction is made is fatal when `is_fatal` says so, or when it concerns no single record,
+request or deadline: one log line, then the process ends at once.
 """
 
 from typing import ClassVar
@@ -78,6 +80,19 @@ class NewerState(BillingError):
     exit_code = EXIT_NEWER_STATE
 
 
+class UnreadableRow(BillingError):
+    """A changelog record that no release wrote, or that is damaged; says where it is, and why."""
+
+    exit_code = EXIT_FATAL
+
+    def __init__(self, topic: str, partition: int, offset: int, why: object) -> None:
+        self.partition = partition
+        super().__init__(
+            f"the changelog record {topic}[{partition}]@{offset} cannot be read: {why}. No release "
+            "writes such a record: find out who else writes there, and see docs/restore.md"
+        )
+
+
 class InvalidRecord(BillingError):
     """A record that cannot be understood; the text is the dead letter's reason."""
 
@@ -115,3 +130,9 @@ class WebhookMalformed(BillingError):
         self.merchant_id = merchant_id
         self.shop_domain = shop_domain
         self.delivery_id = delivery_id
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether no single record, request or deadline causes it: each other one would fail, too."""
+    # rocksdict raises Exception itself when it cannot read.
+    return isinstance(error, MemoryError | OSError | BillingError) or type(error) is Exception

@@ -9,12 +9,25 @@ from billing_stream.domain import adjustments
 from billing_stream.domain.commands import AdjustCredits, AdvanceTime, Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
+from billing_stream.domain.outcomes import (
+    Decision,
+    Rejected,
+    Reply,
+    ShopRegistered,
+    TimedReply,
+)
 from billing_stream.domain.state import State
-from billing_stream.engine.partition_processor import ChangelogRows, Outgoing, Request
+from billing_stream.engine.partition_processor import (
+    ChangelogRows,
+    Outgoing,
+    Request,
+    RequestFailed,
+)
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.errors import BillingError, InvalidRecord
+from billing_stream.errors import InvalidRecord, is_fatal
 from billing_stream.records import schemas, topics
+from billing_stream.records.dead_letters import dead_letter, dead_letter_of_unmatched
+from billing_stream.records.forwarding import forwarded_headers
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
@@ -22,6 +35,7 @@ from billing_stream.records.topics import Topics
 from billing_stream.tables import codecs
 from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.prefetch import Prefetch
+from billing_stream.tables.retries import Retries
 from billing_stream.tables.rows import StagedRows
 from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.tables.tables import restorers
@@ -32,9 +46,8 @@ logger = logging.getLogger(__name__)
 DUE_PER_COMMIT_MAX = 1_000
 # Why a record became a dead letter, where it is no refusal (`ErrorCode`) by the rules.
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
-# A bug of this code, met on one record; and errors that no single record causes.
+# A bug of this code, met on one record, request or deadline.
 INTERNAL_ERROR = "INTERNAL_ERROR"
-FATAL = (MemoryError, OSError, BillingError)
 UNCLAIMED = "UNCLAIMED"
 # Restored rows that a store may have to hold in memory until it commits them.
 RESTORED_PER_COMMIT = 2_000
@@ -63,6 +76,7 @@ class BillingProcessor:
         self._new_stage = new_stage or BillingStage
         self.rows = self.store.rows
         self.deadlines = self.store.deadlines
+        self.retries = Retries()
         self._restored = 0
         self.event_topics = {
             kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
@@ -104,7 +118,7 @@ class BillingProcessor:
         """Have the merchant looked at when something of it falls due."""
         due = self.rows.next_due(merchant_id, self.policy.purchase_expiry)
         if due is not None:
-            self.deadlines.set(merchant_id, due)
+            self.deadlines.set(merchant_id, self.retries.not_before(merchant_id, due))
 
     def _commit_restored(self, merchant_ids: Iterable[str]) -> None:
         for merchant_id in merchant_ids:
@@ -124,6 +138,8 @@ class BillingStage:
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
         self._forwarded: list[str] = []
+        # Of each failure of a rule, on what: a record, a request or a timer.
+        self.internal_errors: list[str] = []
 
     @property
     def refused(self) -> Sequence[tuple[str, str]]:
@@ -152,11 +168,11 @@ class BillingStage:
         try:
             return self._add_record(topic, record)
         except Exception as error:
-            # rocksdict raises Exception itself when it cannot read.
-            if isinstance(error, FATAL) or type(error) is Exception:
+            if is_fatal(error):
                 raise
             ref = str(RecordRef.of(record))
             logger.exception("a rule failed on %s, now a dead letter", ref)
+            self.internal_errors.append("record")
             self.divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
             return False
 
@@ -189,29 +205,43 @@ class BillingStage:
             self._rows.redriven[redriven] = command.command_id
         return True
 
-    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
+    def add_request(
+        self, request: Request, now: datetime, positions: dict[str, int]
+    ) -> TimedReply | RequestFailed:
         """Decide a command that came from no topic, and write it to the journal."""
-        reply = self._decide(
-            request.command,
-            now,
-            request.correlation_id,
-            request.origin,
-            request,
-            positions,
-        )
-        return TimedReply(reply, self._answered_at(request.command) or now)
+        command = request.command
+        try:
+            reply = self._decide(
+                command, now, request.correlation_id, request.origin, request, positions
+            )
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            timer = request.origin == "timer"
+            self.internal_errors.append("timer" if timer else "request")
+            # A timer is tried again, and logged once.
+            if not (timer and self._processor.retries.is_failing(command.merchant_id)):
+                tag = command.__struct_config__.tag
+                logger.exception("a rule failed on %s of merchant %s", tag, command.merchant_id)
+            return RequestFailed()
+        return TimedReply(reply, self._answered_at(command) or now)
 
     def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
         """Let time pass for merchants in which something fell due."""
-        for merchant_id in self._processor.deadlines.take(now, DUE_PER_COMMIT_MAX):
-            self._looked_at.add(merchant_id)
+        retries, deadlines = self._processor.retries, self._processor.deadlines
+        for merchant_id in list(deadlines.take(now, DUE_PER_COMMIT_MAX)):
             command_id = f"timer/{merchant_id}/{now.isoformat()}"
             request = Request(
                 AdvanceTime(merchant_id, command_id),
                 "timer",
                 schemas.correlation_of(command_id),
             )
-            self.add_request(request, now, positions)
+            if isinstance(self.add_request(request, now, positions), RequestFailed):
+                # The other merchants need not wait for this one.
+                deadlines.set(merchant_id, retries.failed(merchant_id, now))
+            else:
+                self._looked_at.add(merchant_id)
+                retries.succeeded(merchant_id)
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Changed rows first, each once however often it changed, then all the rest."""
@@ -268,7 +298,7 @@ class BillingStage:
             topic = self._processor.names.name(topics.SHOPS)
             self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
-            letter = schemas.dead_letter_of_unmatched(unclaimed, self._processor.names)
+            letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
             self._add_dead_letter(letter, UNCLAIMED)
 
     def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
@@ -300,27 +330,15 @@ class BillingStage:
 
     def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
         self._forwarded.append(base)
-        came_from = str(RecordRef.of(record))
-        kept = [(k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")]
-        topic = base if base != topics.COMMANDS else self._forwarded_before(record)
-        headers = [
-            *kept,
-            (schemas.FORWARDED_TOPIC, topic.encode()),
-            (schemas.FORWARDED_FROM, came_from.encode()),
-        ]
         self._out.append(
             Outgoing(
                 self._processor.names.name(topics.COMMANDS),
                 merchant_id.encode(),
                 record.value,
-                headers=headers,
+                headers=forwarded_headers(base, record),
                 partition=partition_of(merchant_id, self._processor.partitions),
             )
         )
-
-    @staticmethod
-    def _forwarded_before(record: InputRecord) -> str:
-        return schemas.forwarded_topic(record.headers) or topics.COMMANDS
 
     def _was_redriven(self, record: InputRecord, letter: str) -> bool:
         """Whether a copy of this dead letter was carried out: then this one must not be."""
@@ -332,7 +350,7 @@ class BillingStage:
 
     def divert(self, record: InputRecord, code: str, reason: str) -> None:
         """Make a dead letter of a record."""
-        self._add_dead_letter(schemas.dead_letter(record, reason), code)
+        self._add_dead_letter(dead_letter(record, reason), code)
 
     def take_back(self) -> None:
         """Undo the last record, of which nothing but a dead letter was added."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from billing_stream.domain.outcomes import ShopRegistered
-from billing_stream.errors import InvalidRecord
 from billing_stream.records import schemas
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import DecodedRecord, InputRecord
@@ -30,7 +29,7 @@ class Prefetch:
         for record in records:
             try:
                 incoming = schemas.decode(base, record, max_record_bytes)
-            except InvalidRecord:
+            except Exception:  # noqa: BLE001 - decoding it again says which
                 continue
             self._found[topic, record.offset] = incoming
             payload = incoming.payload

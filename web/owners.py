@@ -11,12 +11,12 @@ from billing_stream.domain.commands import Command
 from billing_stream.domain.outcomes import ErrorCode, TimedReply
 from billing_stream.engine.lane import Lane, NotReady, OutcomeUnknown
 from billing_stream.engine.lanes import Lanes
-from billing_stream.engine.partition_processor import Request
+from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.processor import BillingProcessor
 from billing_stream.tables.committed import CommittedRows
-from billing_stream.web.envelope import ApiError, Ids, not_ready
+from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready
 from billing_stream.web.peers import Peers, outcome_unknown
 from billing_stream.web.queries import FindShop, Query
 
@@ -112,7 +112,8 @@ class PartitionRouter:
         """The answer to a command, when its transaction has committed.
 
         Raises ApiError: NOT_READY when the merchant is not owned here, or its lane takes no
-        commands (nothing was done then); OUTCOME_UNKNOWN when the partition was lost first.
+        commands (nothing was done then); OUTCOME_UNKNOWN when the partition was lost first;
+        INTERNAL_ERROR when a rule failed, and nothing was done.
         """
         partition = self.partition_of(command.merchant_id)
         lane = self.lane_here(partition)
@@ -125,6 +126,8 @@ class PartitionRouter:
             raise not_ready(str(error)) from None
         except OutcomeUnknown as error:
             raise outcome_unknown(str(error)) from None
+        except RequestFailed as error:
+            raise ApiError(WebCode.INTERNAL_ERROR, str(error)) from None
 
     async def _asked(self, lane: Lane, request: Request) -> TimedReply:
         if self._tracing is None:

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from billing_stream.engine.partition_processor import FAILED
 from billing_stream.faust_adapter.assignment import Distribution, distribution, own_url
 from billing_stream.faust_adapter.faust_app import App
 from billing_stream.observability.tracing.spans import Tracing
@@ -94,6 +95,8 @@ class Peers:
         if status == HTTPStatus.OK:
             self._noted.discard(url)
             return body
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and FAILED.encode() in body:
+            raise ApiError(WebCode.INTERNAL_ERROR, FAILED)
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
             level = logging.WARNING if status == HTTPStatus.GATEWAY_TIMEOUT else logging.ERROR
             self.note(level, url, f"refuses a worker of ours with {status}")

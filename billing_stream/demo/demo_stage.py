@@ -13,11 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
 from billing_stream.dev.client import client_headers
 from billing_stream.dev.server_process import free_port
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.records import topics as names
 
 PARTITIONS = 4
@@ -148,7 +149,7 @@ class Stream:
 
     def __init__(self, kafka: str) -> None:
         self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = KafkaConsumer(
             *SHOWN,
             bootstrap_servers=kafka,
             isolation_level="read_committed",

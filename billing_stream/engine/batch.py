@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from billing_stream.records.schemas import InputRecord
 
+# A record of more than this counts as several where records wait.
+RECORD_BYTES = 4096
+
 
 def _nothing() -> None:
     """What is done where nobody waits."""
@@ -29,6 +32,12 @@ class Batch:
     def end(self) -> int:
         """The position after the last record."""
         return self.records[-1].offset + 1
+
+    @property
+    def weight(self) -> int:
+        """How many records wait with it, large ones counted several times."""
+        size = sum(len(record.value or b"") for record in self.records)
+        return max(len(self.records), size // RECORD_BYTES)
 
     def acknowledge(self) -> None:
         """Say that nobody needs it any more, once."""

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.engine.restored_rows import restore_rows
 from billing_stream.kafka.authorization_errors import REFUSALS
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.error_classes import ErrorClass, class_of
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.stable_ends import stable_end_offsets
@@ -25,7 +27,7 @@ from billing_stream.kafka.transaction_state import (
     REQUEST_TIMEOUT_MS,
     last_transaction_states,
 )
-from billing_stream.records.upcasting.versions import WRITTEN, upcast
+from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +197,7 @@ def _append(batch: Any, record: Outgoing) -> bool:
     return added is not None
 
 
-async def _stop(consumer: AIOKafkaConsumer) -> None:
+async def _stop(consumer: KafkaConsumer) -> None:
     # It cancels its reading and, when that just failed, raises CancelledError as if we were.
     await asyncio.wait([asyncio.ensure_future(consumer.stop())])
 
@@ -278,11 +280,11 @@ class KafkaLog:
         """Read the changelogs of these partitions to their ends, aborted records left out.
 
         The partitions must be fenced. Waits until all that was written before is decided. Raises
-        NewerState.
+        NewerState and UnreadableRow.
         """
         if not partitions:
             return 0
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **self._options,
             isolation_level="read_committed",
             # Rows that are no longer there must not be skipped.
@@ -292,7 +294,7 @@ class KafkaLog:
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_bytes=8 * FETCH_BYTES,
         )
-        everything = AIOKafkaConsumer(**self._options, retry_backoff_ms=ENDS_BACKOFF_MS)
+        everything = KafkaConsumer(**self._options, retry_backoff_ms=ENDS_BACKOFF_MS)
         deadline = StartDeadline(self._start_seconds, answered=True)
         async with AsyncExitStack() as stack:
             for each in (consumer, everything):
@@ -303,8 +305,8 @@ class KafkaLog:
 
     async def _read_to_end(
         self,
-        consumer: AIOKafkaConsumer,
-        everything: AIOKafkaConsumer,
+        consumer: KafkaConsumer,
+        everything: KafkaConsumer,
         partitions: Sequence[int],
         on_rows: OnRows,
         on_total: OnTotal | None,
@@ -325,10 +327,7 @@ class KafkaLog:
             read = await consumer.getmany(timeout_ms=50, max_records=RESTORE_RECORDS_PER_READ)
             for tp, records in read.items():
                 table, partition = self._tables[tp.topic], tp.partition
-                rows = [
-                    (r.key, r.value if r.headers == WRITTEN else upcast(table, r)) for r in records
-                ]
-                on_rows(partition, table, rows)
+                restore_rows(on_rows, partition, table, records)
                 count += len(records)
             # Positions, not offsets of records: the log may end in control records.
             for tp in list(left):

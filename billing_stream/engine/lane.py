@@ -138,7 +138,7 @@ class Lane:
             batch.acknowledge()
             return
         self._batches.append(batch)
-        self._records_waiting += len(batch.records)
+        self._records_waiting += batch.weight
         if self._records_waiting >= RECORDS_WAITING_MAX:
             self._room.clear()
         self._wake.set()
@@ -217,7 +217,7 @@ class Lane:
 
     @property
     def records_waiting(self) -> int:
-        """Records that were fetched and are in no transaction yet."""
+        """Records that were fetched and are in no transaction yet, as `Batch.weight` counts."""
         return self._records_waiting
 
     @property
@@ -324,7 +324,9 @@ class Lane:
         # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
         for entry, reply in zip(waiting, replies, strict=True):
             if not entry.answer.done():
-                entry.answer.set_result(reply)
+                answer = entry.answer
+                failed = isinstance(reply, Exception)
+                answer.set_exception(reply) if failed else answer.set_result(reply)
         # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
         for batch in batches:
             batch.acknowledge()
@@ -341,7 +343,7 @@ class Lane:
         while self._batches and count < RECORDS_PER_COMMIT_MAX:
             batch = self._batches.popleft()
             taken.append(batch)
-            count += len(batch.records)
+            count += batch.weight
         self._records_waiting -= count
         if self._records_waiting < RECORDS_WAITING_MAX:
             self._room.set()

@@ -25,6 +25,7 @@ from billing_stream.engine.log import (
 from billing_stream.engine.observer import NO_OBSERVER, Observer
 from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
+from billing_stream.errors import UnreadableRow
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,8 @@ class Lanes(Mapping[int, Lane]):
         self._lost: list[Lane] = []
         self._losses = Losses()
         self.on_loss: Callable[[], bool] = lambda: False
+        # Partitions that are owned and cannot start, and why: a changelog record makes no sense.
+        self.unreadable: dict[int, str] = {}
         self.epoch = 0
 
     def __getitem__(self, partition: int) -> Lane:
@@ -213,9 +216,10 @@ class Lanes(Mapping[int, Lane]):
         """Fence, then read: new lanes for these partitions, not started.
 
         Fencing after the read would miss what the old owner committed in between. Raises
-        RebalancedAgain when the lanes are paused meanwhile.
+        RebalancedAgain when the lanes are paused meanwhile. A partition with a changelog record
+        that cannot be read is left out, and named in `unreadable`.
         """
-        self._restore_task = asyncio.ensure_future(self._fence_and_read(sorted(partitions)))
+        self._restore_task = asyncio.ensure_future(self._restore_readable(sorted(partitions)))
         try:
             return await self._restore_task
         except asyncio.CancelledError:
@@ -225,6 +229,17 @@ class Lanes(Mapping[int, Lane]):
             raise RebalancedAgain from None
         finally:
             self._restore_task = None
+
+    async def _restore_readable(self, wanted: list[int]) -> dict[int, Lane]:
+        self.unreadable = {}
+        while True:
+            try:
+                return await self._fence_and_read(wanted)
+            except UnreadableRow as error:
+                self.unreadable[error.partition] = str(error)
+                logger.critical("partition %s does not start: %s", error.partition, error)
+                # The others can: one that ended the worker would end every other in turn.
+                wanted = [partition for partition in wanted if partition != error.partition]
 
     async def _fence_and_read(self, wanted: list[int]) -> dict[int, Lane]:
         self.activity += 1

@@ -71,5 +71,6 @@ class Log(Protocol):
 
         `on_total` is called before the first row, where that is known.
         To be called after `fence`: what the old owner committed until then is read. Rows of
-        older releases come as if the present one had written them. Raises NewerState.
+        older releases come as if the present one had written them. Raises NewerState, and
+        UnreadableRow for the first record that no release can have written.
         """

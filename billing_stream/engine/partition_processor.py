@@ -35,6 +35,16 @@ class Request(NamedTuple):
     traceparent: str | None = None
 
 
+FAILED = "a rule failed on this request: nothing was done, and the failure is logged"
+
+
+class RequestFailed(Exception):
+    """The application failed on a request, and nothing of it is done or stored."""
+
+    def __init__(self) -> None:
+        super().__init__(FAILED)
+
+
 class Stage(Protocol):
     """The changes of one transaction, not yet visible. Used once, by one lane.
 
@@ -58,7 +68,10 @@ class Stage(Protocol):
         """Make a dead letter of an input record, for a `reason` of the engine's."""
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Any:
-        """Take a command and give its reply; `positions` are those of the inputs by then."""
+        """Take a command and give its reply; `positions` are those of the inputs by then.
+
+        A reply that is an exception (RequestFailed) is raised where the command came from.
+        """
 
     def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
         """Let happen what fell due by `now`, or a part of it that fits a transaction."""

@@ -95,6 +95,8 @@ class Watchdog:
         self.look()
         found = [] if self.lanes.ready else [NOT_READY]
         found += self._unwritable
+        unreadable = sorted(self.lanes.unreadable.items())
+        found += [f"partition {number} does not start: {why}" for number, why in unreadable]
         if none_processed(self.lanes):
             found += [str(stop) for stop in stops(self.lanes)]
         found += [

@@ -22,6 +22,7 @@ from faust.types import TP
 from billing_stream.engine.fatal import die
 from billing_stream.engine.lease import Lease
 from billing_stream.faust_adapter.unfinished import finish
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.group_membership import OnLost, watch_membership
 from billing_stream.kafka.silent_brokers import SilentBrokers
 
@@ -34,7 +35,7 @@ LOST = "the membership in the consumer group has ended"
 STOP_SECONDS_MAX = 2.0
 
 
-class LeasedConsumer(aiokafka.AIOKafkaConsumer):
+class LeasedConsumer(KafkaConsumer):
     """Renews the lease with each answered heartbeat; can leave its group at any moment.
 
     `on_lost` gets the error that ends the membership; without it, the process ends. Brokers in

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import TopicsError
 from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Role, Topics
 
@@ -44,7 +45,7 @@ async def require_no_lost_changelog(options: Mapping[str, Any], topics: Topics) 
     rows = topics.changelog(names.BILLING_RECORDS)
     if not written:
         return
-    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    consumer = KafkaConsumer(**options, enable_auto_commit=False)
     await consumer.start()
     try:
         ends = await consumer.end_offsets(written)

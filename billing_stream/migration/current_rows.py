@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from msgspec import Struct, field
 
 from billing_stream.audit.verify.log_source import KafkaSource, Progress
 from billing_stream.engine.log import RESERVED_PREFIX, position_key
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.migration.sending import Ends
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -61,9 +62,7 @@ async def wait_until_read(
     changelog = topics.changelog(names.BILLING_RECORDS)
     tps = [TopicPartition(changelog, partition) for partition in ends]
     left, done = dict(ends), dict.fromkeys(ends, 0)
-    consumer = AIOKafkaConsumer(
-        **options, enable_auto_commit=False, isolation_level="read_committed"
-    )
+    consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level="read_committed")
     await consumer.start()
     try:
         consumer.assign(tps)

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from billing_stream.engine.log import position_key
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.record_ref import RecordRef
 
@@ -15,7 +16,7 @@ POLL_MS = 200
 
 def reader(options: Mapping[str, Any]) -> Any:
     """A consumer of committed records, without a group, not started."""
-    return AIOKafkaConsumer(
+    return KafkaConsumer(
         **options,
         isolation_level="read_committed",
         enable_auto_commit=False,
@@ -64,7 +65,7 @@ async def ends(
 
     A transaction that was seen in one partition has written all that it has to say before them.
     """
-    watcher = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    watcher = KafkaConsumer(**options, enable_auto_commit=False)
     await watcher.start()
     try:
         found: Mapping[TopicPartition, int] = await watcher.end_offsets(tps)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
     IllegalStateError,
@@ -15,6 +15,7 @@ from aiokafka.errors import (
 )
 
 from billing_stream.faust_adapter.unfinished import finish
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.group_membership import refusal_of, watch_membership
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.projector.positions import LastRecord, digest_of
@@ -243,8 +244,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._reader.stored = {p: o for p, o in self._reader.stored.items() if p in assigned}
 
 
-def _consumer(options: Mapping[str, Any], **more: Any) -> AIOKafkaConsumer:
-    consumer = AIOKafkaConsumer(
+def _consumer(options: Mapping[str, Any], **more: Any) -> KafkaConsumer:
+    consumer = KafkaConsumer(
         **options,
         **more,
         enable_auto_commit=False,

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from billing_stream.domain.model import Instant
+from billing_stream.errors import UnreadableRow, is_fatal
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import upcast
@@ -160,7 +161,11 @@ class Records:
             if sign is None:
                 return self._row(record)
             return _event(record, sign)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UnprojectableRecord:
+            raise
+        except Exception as error:
+            if is_fatal(error) and not isinstance(error, UnreadableRow):
+                raise
             raise UnprojectableRecord(str(error) or type(error).__name__) from error
 
     def _row(self, record: Record) -> MerchantRow | PurchaseRow | Gone | None:

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.projector.projected_records import (
     Gone,
     Record,
@@ -123,7 +124,7 @@ def rereading(options: Mapping[str, Any]) -> Reread:
 
     async def reread(refs: Sequence[RecordRef]) -> dict[RecordRef, Record | None]:
         found: dict[RecordRef, Record | None] = {}
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **options,
             enable_auto_commit=False,
             isolation_level="read_committed",

@@ -188,6 +188,12 @@ def _others() -> dict[str, list[Example]]:
         correlation_id=CORRELATION_ID,
         now=NOW,
     )
+    large = msgspec.structs.replace(
+        letter,
+        value=b'{"merchant_id":"...", and so on, 65,536 bytes',
+        reason="the value has 3200000 bytes, more than 262144",
+        truncated=schemas.Truncated(3_200_000, "9f" * 32, 3_200_083, "4c" * 32),
+    )
     ref = str(RecordRef(topics.DEAD_LETTERS, 3, 17))
     redriven = schemas.DeadLetterAction(
         letter=ref,
@@ -206,6 +212,7 @@ def _others() -> dict[str, list[Example]]:
         topics.DEAD_LETTERS: [
             Example("not JSON", _json(letter)),
             Example("invalid webhook over HTTP", _json(webhook)),
+            Example("a large record", _json(large)),
         ],
         topics.DEAD_LETTER_ACTIONS: [
             Example("redriven", _json(redriven)),

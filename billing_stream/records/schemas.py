@@ -4,7 +4,6 @@ Values are JSON: the bare payload, or the payload as `data` of the envelope. Fie
 producer adds are ignored, and so is a byte order mark.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -22,13 +21,16 @@ from billing_stream.domain.commands import (
     Uuid,
 )
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Instant, ParkedKind
-from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, UnmatchedWebhook
+from billing_stream.domain.model import Instant
+from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
+from billing_stream.records.foreign_formats import foreign_format
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
+from billing_stream.records.unreadable import Headers as Headers
+from billing_stream.records.unreadable import headers_bytes, why_unreadable
 
 SOURCE_SERVICE = "billing-service"
 # Names the topic whose record this is, on a record that was forwarded to the commands.
@@ -39,13 +41,14 @@ FORWARDED_FROM = "billing-forwarded-from"
 REDRIVEN_FROM = "billing-redriven-from"
 # More than any place has.
 LETTER_CHARS_MAX = 300
+# With the largest value, a forwarded record must still fit into the topic of commands.
+KEY_AND_HEADERS_MAX = 32_768
 # The reason of the dead letter of a copy beyond that one.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Headers = Sequence[tuple[str, bytes | None]]
 # Of record timestamps, in ms since the epoch: what a date can say.
-_TIMESTAMP_MIN, _TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
+TIMESTAMP_MIN, TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -130,12 +133,29 @@ class JournalEntry(Struct, frozen=True, kw_only=True, gc=False):
     positions: dict[str, int]
 
 
-class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
-    """`dlq.billing.v1`: a record that could not be understood, whole, and why.
+class Truncated(Struct, frozen=True, gc=False):
+    """What a dead letter does not hold of a large record: its sizes and digests (SHA-256, hex).
 
-    `key`, `value` and the values of `headers` are base64 text in the JSON. Of an invalid webhook
-    over HTTP `topic` is `http:{platform}`, `partition` and `offset` are -1, `value` is its body,
-    and headers name its `delivery`, its `kind` and its `shop`, as far as they are known.
+    `value_bytes` is the size of the value, null where the value is; `record_bytes` that of key,
+    value and headers. `record_sha256` is of these, each after its length; names of headers, too.
+    """
+
+    value_bytes: int | None
+    value_sha256: str | None
+    record_bytes: int
+    record_sha256: str
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
+    """`dlq.billing.v1`: a record that could not be understood, and why.
+
+    `key`, `value` and the values of `headers` are base64 text in the JSON. They are whole, but
+    for those of a large record, which has `truncated`: then they are the first 64 KiB of key and
+    value, and as many headers as 64 KiB hold.
+
+    Of an invalid webhook over HTTP `topic` is `http:{platform}`, `partition` and `offset` are -1,
+    `value` is its body, and headers name its `delivery`, its `kind` and its `shop`, as far as they
+    are known.
     """
 
     topic: str
@@ -146,6 +166,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
     reason: str
+    truncated: Truncated | UnsetType = UNSET
 
 
 class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
@@ -191,11 +212,13 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     Raises InvalidRecord, with the reason, for whatever it cannot make sense of.
     """
     value = record.value
+    if record.headers or record.key:
+        _require_readable(record)
     if value is None:
         raise InvalidRecord("the value is null")
     if len(value) > max_bytes:
         raise InvalidRecord(f"the value has {len(value)} bytes, more than {max_bytes}")
-    if not _TIMESTAMP_MIN <= record.timestamp <= _TIMESTAMP_MAX:
+    if not TIMESTAMP_MIN <= record.timestamp <= TIMESTAMP_MAX:
         raise InvalidRecord(f"the timestamp {record.timestamp} is not in milliseconds")
     came_from = letter = None
     if topic == topics.COMMANDS and record.headers:
@@ -214,12 +237,21 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     except RecursionError:
         raise InvalidRecord("the JSON is nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecord(str(error)) from None
+        raise InvalidRecord(foreign_format(value) or str(error)) from None
     correlation_id = envelope.correlation_id
     if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
         # Of the record as it was sent: its copy may be written more than once.
         correlation_id = correlation_of(came_from) if came_from else None
     return DecodedRecord(command, correlation_id, letter)
+
+
+def _require_readable(record: InputRecord) -> None:
+    why = why_unreadable(record.headers)
+    if why is not None:
+        raise InvalidRecord(why)
+    size = len(record.key or b"") + headers_bytes(record.headers)
+    if size > KEY_AND_HEADERS_MAX:
+        raise InvalidRecord(f"key and headers have {size} bytes, more than {KEY_AND_HEADERS_MAX}")
 
 
 def _decode_payload(
@@ -332,52 +364,3 @@ def encode_event(event: Event, event_type: str, correlation_id: str) -> bytes:
 def correlation_of(command_id: str) -> str:
     """The correlation id of what came without one: derived, so always the same."""
     return derived_id("correlation", command_id)
-
-
-def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
-    """The dead letter of a record."""
-    return DeadLetter(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp=instant(min(max(record.timestamp, 0), _TIMESTAMP_MAX)),
-        key=record.key,
-        value=record.value,
-        headers=list(record.headers),
-        reason=reason,
-    )
-
-
-def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) -> DeadLetter:
-    """The dead letter of a parked webhook that nobody claimed.
-
-    It names the reference of the record, and says what was parked as a record of that topic, good
-    to be sent again: as a webhook, or on the topic of commands as a command. What came from no
-    topic is a command without a reference (partition and offset are -1).
-    """
-    parked = unclaimed.parked
-    refund = parked.kind is ParkedKind.REFUND
-    webhooks = names.name(topics.PURCHASE_REFUNDED if refund else topics.PURCHASE_UPDATED)
-    try:
-        source, partition, offset = RecordRef.parse(parked.source)
-    except ValueError:
-        source, partition, offset = names.name(topics.COMMANDS), -1, -1
-    command = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
-    if source != webhooks:
-        command["command"] = "refund_charge" if refund else "update_charge"
-    if not refund:
-        command["status"] = parked.status
-    if parked.purchase_id is not None:
-        command["purchase_id"] = parked.purchase_id
-    if parked.amount is not None:
-        command["amount"] = parked.amount
-    return DeadLetter(
-        topic=source,
-        partition=partition,
-        offset=offset,
-        timestamp=parked.at,
-        key=unclaimed.merchant_id.encode(),
-        value=encode(command),
-        headers=[],
-        reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
-    )

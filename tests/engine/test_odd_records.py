@@ -1,16 +1,20 @@
 """Records that other producers write: processed as usual, or a dead letter; never the end."""
 
 import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from billing_stream.domain.decide import decide
 from billing_stream.ops.dead_letters.entries import letter_of
 from billing_stream.records import topics as names
+from billing_stream.records.dead_letters import record_sha256
 from billing_stream.records.schemas import FORWARDED_TOPIC, REDRIVEN_FROM
+from billing_stream.records.unreadable import unreadable
 from tests.support.partition import Partition, record
 from tests.support.world import M1
 
@@ -90,6 +94,112 @@ async def test_timestamp_out_of_range_is_a_dead_letter(timestamp: int) -> None:
     assert letter["reason"] == f"the timestamp {timestamp} is not in milliseconds"
     assert M1 in partition.processor.rows.merchants
     assert partition.deaths.causes == []
+
+
+REGISTRY = "wire format of a schema registry (Avro, Protobuf or JSON Schema, schema id 7)"
+TEXT = json.dumps(CREATED)
+
+
+@pytest.mark.parametrize(
+    ("value", "looks_like"),
+    [
+        (b"\x00\x00\x00\x00\x07" + TEXT.encode(), REGISTRY),
+        (b"\x00\x00\x00\x00\x07\x02\x48avro", REGISTRY),
+        (b"\x03\x00" + bytes(16) + b"\x02\x48", "wire format of AWS Glue Schema Registry"),
+        (TEXT.encode("utf-16"), "JSON in UTF-16: send it in UTF-8"),
+        (TEXT.encode("utf-16-le"), "JSON in UTF-16: send it in UTF-8"),
+        (TEXT.encode("utf-16-be"), "JSON in UTF-16: send it in UTF-8"),
+        (TEXT.encode("utf-32"), "JSON in UTF-32: send it in UTF-8"),
+        (TEXT.encode("utf-32-le"), "JSON in UTF-32: send it in UTF-8"),
+        (TEXT.encode("utf-32-be"), "JSON in UTF-32: send it in UTF-8"),
+    ],
+    ids=[
+        "json-registry",
+        "avro",
+        "glue",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "utf-32-le",
+        "utf-32-be",
+    ],
+)
+async def test_foreign_format_is_a_dead_letter_that_names_it(value: bytes, looks_like: str) -> None:
+    partition = await Partition().restart()
+    await partition.feed(record(names.MERCHANT_CREATED, 0, value))
+    await partition.feed(record(names.MERCHANT_CREATED, 1, CREATED))
+
+    (letter,) = partition.dead_letters()
+    assert looks_like in letter["reason"]
+    assert "send" in letter["reason"]
+    assert base64.b64decode(letter["value"]) == value
+    assert M1 in partition.processor.rows.merchants
+
+
+async def test_record_that_the_client_could_not_read_is_a_dead_letter() -> None:
+    partition = await Partition().restart()
+    odd = unreadable("the name of a header is not UTF-8: 'x'", [("caf\\xe9", b"v")])
+    await partition.feed(record(names.MERCHANT_CREATED, 0, CREATED, headers=odd))
+    await partition.feed(record(names.MERCHANT_CREATED, 1, CREATED))
+
+    (letter,) = partition.dead_letters()
+    assert letter["reason"] == "the name of a header is not UTF-8: 'x'"
+    assert letter["headers"] == [["caf\\xe9", base64.b64encode(b"v").decode()]]
+    assert M1 in partition.processor.rows.merchants
+    assert partition.deaths.causes == []
+
+
+LARGE = 3_200_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"value": b"v" * LARGE}, {"value": 65_536}),
+        ({"key": b"k" * LARGE}, {"key": 65_536}),
+        ({"headers": [("a", b"b"), ("x", b"h" * LARGE), ("y", b"z")]}, {"headers": 1}),
+        ({"headers": [(f"h{n}", b"x" * 1_000) for n in range(3_000)]}, {"headers": 65}),
+    ],
+    ids=["value", "key", "header", "headers"],
+)
+async def test_letter_of_a_large_record_holds_its_beginning_and_digest(
+    fields: dict[str, Any], kept: dict[str, int]
+) -> None:
+    partition = await Partition().restart()
+    sent = record(names.MERCHANT_CREATED, 0, fields.pop("value", CREATED), **fields)
+    await partition.feed(sent)
+    await partition.feed(record(names.MERCHANT_CREATED, 1, CREATED))
+
+    (raw,) = partition.log.read(names.DEAD_LETTERS)
+    assert len(raw.value or b"") + len(raw.key or b"") < 1 << 20
+    letter = letter_of(record(names.DEAD_LETTERS, 0, raw.value)).record
+    assert letter.truncated is not UNSET
+    assert letter.truncated.value_bytes == len(sent.value or b"")
+    assert letter.truncated.value_sha256 == hashlib.sha256(sent.value or b"").hexdigest()
+    assert letter.truncated.record_bytes > LARGE - 300_000
+    assert letter.truncated.record_sha256 == record_sha256(sent)
+    for name, size in kept.items():
+        assert len(getattr(letter, name)) == size
+        assert list(getattr(sent, name)[:size]) == list(getattr(letter, name))
+    assert M1 in partition.processor.rows.merchants
+
+
+async def test_letter_of_a_record_that_a_topic_takes_holds_all_of_it() -> None:
+    partition = await Partition().restart()
+    await partition.feed(record(names.MERCHANT_CREATED, 0, b"v" * 1_000_000))
+    (letter,) = partition.dead_letters()
+    assert len(base64.b64decode(letter["value"])) == 1_000_000
+    assert "truncated" not in letter
+
+
+async def test_copy_of_a_record_fits_into_the_topic_it_is_forwarded_to() -> None:
+    """On another partition than its merchant's, with more headers than that topic takes."""
+    partition = await Partition().restart()
+    headers = [("x", b"h" * 40_000)]
+    await partition.feed(record(names.MERCHANT_CREATED, 0, CREATED, headers=headers))
+    (letter,) = partition.dead_letters()
+    assert letter["reason"] == "key and headers have 40004 bytes, more than 32768"
 
 
 @pytest.mark.logs_errors

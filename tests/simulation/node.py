@@ -62,6 +62,7 @@ class RecordingStage(BillingStage):
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
         """As it is, and noted."""
         answered = super().add_request(request, now, positions)
+        assert isinstance(answered, TimedReply)
         self.done.append(Decided(request, now, answered))
         self._node.decided_at[request.command.command_id] = now
         return answered

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.engine.restored_rows import restore_rows
 from billing_stream.records.schemas import Headers
-from billing_stream.records.upcasting.versions import upcast
 
 
 class Crash(Exception):
@@ -92,8 +92,7 @@ class MemoryLog:
             if table is None or partition not in partitions:
                 continue
             for offset, record in enumerate(records):
-                key = record.key or b""
-                read = Read(topic, partition, offset, key, record.value, record.headers)
-                on_rows(partition, table, [(key, upcast(table, read))])
+                read = Read(topic, partition, offset, record.key, record.value, record.headers)
+                restore_rows(on_rows, partition, table, [read])
                 count += 1
         return count

@@ -10,7 +10,7 @@ from msgspec import Struct
 from billing_stream.errors import DeadLettersError
 from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
-from billing_stream.ops.dead_letters.showing import clean, value_lines
+from billing_stream.ops.dead_letters.showing import clean, record_lines, value_bytes
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
@@ -87,8 +87,8 @@ class LetterView(OpsView):
             reason=clean(record.reason),
             key=_text(record.key),
             headers=[(clean(name), _text(held) or "") for name, held in record.headers],
-            value=list(value_lines(record.value)),
-            size=None if record.value is None else len(record.value),
+            value=list(record_lines(record)),
+            size=value_bytes(record),
             following=await find_next(self.dashboard.letter_cluster, found),
         )
 

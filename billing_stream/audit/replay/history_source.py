@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import BillingError
 from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.read_to_end import ReadStalled, read_between
 from billing_stream.records.schemas import InputRecord
 
@@ -66,10 +67,10 @@ class KafkaSource:
         # Only to read: a consumer that is stopped as soon as it was started does not like it.
         common = {**self._options, "enable_auto_commit": False}
         # Sees the ends with open transactions, which the other one does not.
-        watcher = AIOKafkaConsumer(**common)
+        watcher = KafkaConsumer(**common)
         await watcher.start()
         self._watcher = watcher
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **common,
             isolation_level="read_committed",
             auto_offset_reset="none",

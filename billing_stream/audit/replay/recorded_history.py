@@ -24,6 +24,7 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.engine.inputs import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.errors import UnreadableRow
 from billing_stream.records import schemas, topics
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
@@ -276,8 +277,12 @@ def event_of(record: InputRecord) -> RecordedEvent:
 
 
 def _row(table: str, record: InputRecord) -> dict[str, Any] | None:
-    value = upcast(table, record)
-    return None if value is None else msgspec.json.decode(value)
+    try:
+        value = upcast(table, record)
+        return None if value is None else msgspec.json.decode(value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        ref = record.topic, record.partition, record.offset
+        raise UnreadableRow(*ref, error) from error
 
 
 def _owner(table: str, key: str, value: dict[str, Any] | None) -> str | None:

@@ -4,6 +4,7 @@ import uuid
 from collections import defaultdict
 from decimal import Decimal
 
+from billing_stream.audit.verify import internal_errors
 from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, History, Input
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
 from billing_stream.audit.verify.log_records import micros
@@ -33,6 +34,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_redriven(history, report)
     check_operator_commands(history, report)
     check_shops(history, report)
+    internal_errors.note(history, report)
     for facts in history.merchants.values():
         report.count("versions", 1 + len(facts.purchases))
         check_once(facts, report)

@@ -186,6 +186,8 @@ class History:
     operator_commands: dict[RecordRef, RecordRef | None] = field(default_factory=dict)
     # Why inputs are stopped, per input partition.
     stopped: dict[tuple[str, int], str] = field(default_factory=dict)
+    # Records on which a rule failed, and which did nothing.
+    failed: list[RecordRef] = field(default_factory=list)
     # Per input partition: the first record beyond the position, and how many there are.
     unread: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     ids: dict[str, Event] = field(default_factory=dict)

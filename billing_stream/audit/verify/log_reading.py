@@ -4,20 +4,20 @@ The changelog of `billing_records` comes first: it says how far the lanes were (
 and each merchant's sequence and version), which is the cut at which everything is judged.
 """
 
-import base64
 from collections.abc import Callable
 from decimal import InvalidOperation
-from typing import Any
 
 import msgspec
 
 from billing_stream.audit.verify import (
     imported,
+    internal_errors,
     older_letters,
     operator_commands,
     redriven,
     verify_inputs,
 )
+from billing_stream.audit.verify.content import UNREADABLE, digest, digest_of_letter, header, raw
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
     Action,
@@ -85,6 +85,9 @@ class Reader:
     def take(self, record: Record) -> None:
         """Sort one record in; one of ours that cannot be read is a fault."""
         self.history.counted["records"] += 1
+        why = header(record, UNREADABLE) if record.headers else None
+        if why is not None and record.topic not in self._bases:
+            self._trouble("formats", why, record)
         try:
             self._handlers[record.topic](record)
         except _UNREADABLE as error:
@@ -95,6 +98,7 @@ class Reader:
         """Everything was read: leave out what is later than the cut, or was done before."""
         operator_commands.leave_out_skipped(self.history)
         older_letters.leave_out_older(self.history)
+        internal_errors.leave_out(self.history)
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
         for facts in self.history.merchants.values():
@@ -117,7 +121,7 @@ class Reader:
         history, ref = self.history, RecordRef.of(record)
         history.ends[ref[:2]] = record.offset + 1
         history.counted["inputs"] += 1
-        came_from = _header(record, verify_inputs.FORWARDED_FROM)
+        came_from = header(record, verify_inputs.FORWARDED_FROM)
         base = self._bases[record.topic]
         letter = redriven.letter_of(record) if base == names.COMMANDS else ""
         if letter and came_from is None:
@@ -127,7 +131,7 @@ class Reader:
             if source is not None:
                 history.copies.setdefault(source, []).append((ref, hash(record.value)))
         if base == names.COMMANDS:
-            base = _header(record, verify_inputs.FORWARDED_TOPIC) or base
+            base = header(record, verify_inputs.FORWARDED_TOPIC) or base
             # Those of operators come by their own topic only.
             base = "" if base == names.OPERATOR_COMMANDS else base
         if not history.is_read(*ref):
@@ -136,9 +140,10 @@ class Reader:
             return
         try:
             limit = self._rules.record_bytes_max
+            verify_inputs.require_readable(record)
             parsed = verify_inputs.read(base, record.value, record.timestamp, str(ref), limit)
         except InvalidInput as error:
-            history.bad[ref] = _digest(record.key, record.value, record.headers)
+            history.bad[ref] = digest(record.key, record.value, record.headers)
             history.bad_reasons[ref] = str(error)
             return
         if isinstance(parsed, AboutInput):
@@ -155,8 +160,8 @@ class Reader:
             history.foreign[ref] = hash(record.value)
             return
         whole = base in (names.COMMANDS, names.PURCHASE_REFUNDED) or letter
-        digest = _digest(record.key, record.value, record.headers) if whole else 0
-        found = Input(*ref, record.timestamp * 1000, parsed, digest, letter)
+        content = digest(record.key, record.value, record.headers) if whole else 0
+        found = Input(*ref, record.timestamp * 1000, parsed, content, letter)
         facts.inputs.setdefault(record.topic, []).append(found)
 
     def _shop(self, shop: Shop) -> None:
@@ -187,8 +192,8 @@ class Reader:
             RecordRef.of(record),
             envelope["event_id"],
             merchant,
-            int(_header(record, "sequence") or ""),
-            _header(record, "cause") or "",
+            int(header(record, "sequence") or ""),
+            header(record, "cause") or "",
             envelope["correlation_id"],
             micros(envelope["timestamp"]),
             content_of(kind, data),
@@ -231,19 +236,19 @@ class Reader:
         value = _decode(record.value or b"")
         source = RecordRef(value["topic"], value["partition"], value["offset"])
         self.history.counted["letters"] += 1
-        key, raw = _bytes(value["key"]), _bytes(value["value"])
-        headers = [(name, _bytes(text)) for name, text in value["headers"]]
+        content = raw(value["value"])
+        headers = [(name, raw(text)) for name, text in value["headers"]]
         ref, line = redriven.root_of(record, headers)
         self.history.lines[ref] = line
         if source[2] < 0 or source[0] not in self._bases:
             return
         given_up, parsed = False, None
-        if not headers and raw is not None:
-            given_up, parsed = self._given_up(source, raw)
+        if not headers and content is not None:
+            given_up, parsed = self._given_up(source, content)
         letter = DeadLetterFact(
             RecordRef.of(record),
             value["reason"],
-            _digest(key, raw, headers),
+            digest_of_letter(value),
             micros(value["timestamp"]),
             given_up,
             parsed,
@@ -379,18 +384,3 @@ class Reader:
             self.history.shops.pop(shop, None)
         else:
             self.history.shops[shop] = record.value.decode()
-
-
-def _header(record: Record, name: str) -> str | None:
-    for key, value in record.headers:
-        if key == name and value is not None:
-            return value.decode("utf-8", "replace")
-    return None
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else base64.b64decode(text)
-
-
-def _digest(key: bytes | None, value: bytes | None, headers: Any) -> int:
-    return hash((key, value, tuple((name, content) for name, content in headers)))

@@ -4,11 +4,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.audit.verify.log_records import Record
 from billing_stream.errors import BillingError
+from billing_stream.kafka.consumers import KafkaConsumer
 
 # An open transaction of a worker that died ends within the broker's time limit of a minute.
 STALLED_SECONDS = 120.0
@@ -56,7 +57,7 @@ class KafkaSource:
         tps = await self._existing(topics)
         # The ends must count open transactions, too: one that is visible in one partition is
         # surely waited for in the others. A `read_committed` consumer does not see them.
-        watcher = AIOKafkaConsumer(**self._options, enable_auto_commit=False)
+        watcher = KafkaConsumer(**self._options, enable_auto_commit=False)
         await watcher.start()
         try:
             begins = await watcher.beginning_offsets(tps)
@@ -66,7 +67,7 @@ class KafkaSource:
         self._late += [(tp.topic, tp.partition) for tp in tps if begins[tp] > 0]
         if all(begins[tp] == ends[tp] for tp in tps):
             return
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **self._options,
             enable_auto_commit=False,
             isolation_level="read_committed",

@@ -12,7 +12,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, Raw
 
-from billing_stream.audit.verify.log_records import micros_of
+from billing_stream.audit.verify.content import UNREADABLE, header, headers_size
+from billing_stream.audit.verify.log_records import Record, micros_of
 from billing_stream.audit.verify.releases import FIELDS, Old, read_old
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
@@ -21,6 +22,7 @@ FORWARDED_TOPIC = "billing-forwarded-topic"
 FORWARDED_FROM = "billing-forwarded-from"
 REDRIVEN_FROM = "billing-redriven-from"
 REDRIVEN_FROM_CHARS_MAX = 300
+KEY_AND_HEADERS_MAX = 32_768
 # The years 1 to 9999, in ms since the epoch.
 TIMESTAMP_MIN, TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
 PLATFORMS = ("shopify", "stripe", "custom")
@@ -103,6 +105,15 @@ class AboutInput(NamedTuple):
 
 class InvalidInput(ValueError):
     """The record cannot be understood: it belongs into the dead letters."""
+
+
+def require_readable(record: Record) -> None:
+    """Raises InvalidInput when the client could not read it, or key and headers are too large."""
+    why = header(record, UNREADABLE)
+    if why is not None:
+        raise InvalidInput(why)
+    if len(record.key or b"") + headers_size(record.headers) > KEY_AND_HEADERS_MAX:
+        raise InvalidInput(f"key and headers have more than {KEY_AND_HEADERS_MAX} bytes")
 
 
 def read(

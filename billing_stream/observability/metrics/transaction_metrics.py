@@ -7,12 +7,13 @@ pass in C; what is counted one by one are requests and dead letters.
 from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import cast
+from typing import Any, cast
 
 from billing_stream.domain.outcomes import Rejected, TimedReply
 from billing_stream.engine.observer import Transaction
+from billing_stream.engine.partition_processor import RequestFailed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
-from billing_stream.processor import UNCLAIMED, BillingStage
+from billing_stream.processor import INTERNAL_ERROR, UNCLAIMED, BillingStage
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 
@@ -60,6 +61,8 @@ class TransactionMetrics:
         stage = cast(BillingStage, transaction.stage)
         self._count_inputs(transaction, stage)
         self._count_requests(transaction)
+        for source, count in Counter(stage.internal_errors).items():
+            metrics.internal_errors.labels(source).inc(count)
         if stage.time_advanced_for:
             metrics.decisions.labels(PASS_TIME, DONE).inc(len(stage.time_advanced_for))
 
@@ -91,7 +94,13 @@ class TransactionMetrics:
 
     def _count_requests(self, transaction: Transaction) -> None:
         for request, answered in zip(transaction.requests, transaction.replies, strict=True):
-            reply = cast(TimedReply, answered).reply
-            outcome = reply.code if isinstance(reply, Rejected) else DONE
+            outcome = _outcome(answered)
             kind = request.command.__struct_config__.tag
             self._metrics.decisions.labels(kind, outcome).inc()
+
+
+def _outcome(answered: Any) -> str:
+    if isinstance(answered, RequestFailed):
+        return INTERNAL_ERROR
+    reply = cast(TimedReply, answered).reply
+    return reply.code if isinstance(reply, Rejected) else DONE

@@ -61,6 +61,14 @@ class WorkerMetrics:
             ["topic", "reason"],
             registry=registry,
         )
+        self.internal_errors = Counter(
+            "billing_internal_errors_total",
+            "Records, requests and timers on which a rule failed: a bug",
+            ["source"],
+            registry=registry,
+        )
+        for source in ("record", "request", "timer"):
+            self.internal_errors.labels(source)
         self.transaction_seconds = Histogram(
             "billing_transaction_duration_seconds",
             "Time of one transaction, from its first decision until its rows can be read",

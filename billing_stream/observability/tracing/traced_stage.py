@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from billing_stream.domain.outcomes import TimedReply
-from billing_stream.engine.partition_processor import Outgoing, Request
+from billing_stream.engine.partition_processor import Outgoing, Request, RequestFailed
 from billing_stream.observability.tracing.spans import (
     TRACEPARENT,
     Attributes,
@@ -49,7 +49,9 @@ class TracedStage(BillingStage):
         with self._deciding(f"decide {self._processor.bases[topic]}", parent, said):
             return super().add_record(topic, record)
 
-    def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
+    def add_request(
+        self, request: Request, now: datetime, positions: dict[str, int]
+    ) -> TimedReply | RequestFailed:
         """See `Stage`."""
         if request.traceparent is None:
             return super().add_request(request, now, positions)

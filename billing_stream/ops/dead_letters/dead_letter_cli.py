@@ -16,6 +16,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
+from billing_stream.errors import DeadLettersError
 from billing_stream.ops.dead_letters import acting, showing
 from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.dead_letter_history import (
@@ -32,6 +33,7 @@ from billing_stream.ops.dead_letters.dead_letter_options import (
 )
 from billing_stream.ops.dead_letters.dead_letter_options import acting as acting_options
 from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.redrive_records import NotRedrivable, whole_record
 
 EXIT_NOT_ALL = 1
 SHOWN_MAX = 50
@@ -131,11 +133,15 @@ def show(letter: str, as_json: bool, value_to: Path | None) -> None:
 
     async def look() -> tuple[DeadLetterHistory, list[Any]]:
         found = await find_one(_cluster(), letter)
+        if value_to is not None:
+            record = await whole_record(_cluster(), found.letter.record)
+            value_to.write_bytes(record.value or b"")
         return found, await find_next(_cluster(), found)
 
-    found, following = asyncio.run(look())
-    if value_to is not None:
-        value_to.write_bytes(found.letter.record.value or b"")
+    try:
+        found, following = asyncio.run(look())
+    except NotRedrivable as error:
+        raise DeadLettersError(str(error)) from None
     if as_json:
         click.echo(json.dumps(showing.as_json(found)))
     else:

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from billing_stream.errors import DeadLettersError
 from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.read_to_end import ReadStalled, read_between
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 
@@ -85,8 +86,8 @@ async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) ->
         await consumer.stop()
 
 
-def _consumer(cluster: Cluster, isolation: str = "read_committed") -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+def _consumer(cluster: Cluster, isolation: str = "read_committed") -> KafkaConsumer:
+    return KafkaConsumer(
         **cluster.options,
         enable_auto_commit=False,
         isolation_level=isolation,

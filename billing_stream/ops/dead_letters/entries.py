@@ -10,6 +10,7 @@ from msgspec import Struct
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import schemas
+from billing_stream.records.dead_letters import dead_letter
 from billing_stream.records.http_dead_letters import http_delivery
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter
@@ -47,7 +48,7 @@ def letter_of(record: Any) -> DeadLetterEntry:
         letter = _decoder.decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Not ours: shown all the same, so that it can be discarded.
-        letter = schemas.dead_letter(record, f"this dead letter cannot be read: {error}")
+        letter = dead_letter(record, f"this dead letter cannot be read: {error}")
     return DeadLetterEntry(
         ref,
         record.partition,

@@ -8,20 +8,22 @@ and all copies stand where lanes look for them.
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.errors import InvalidRecord
+from billing_stream.errors import DeadLettersError, InvalidRecord
 from billing_stream.ops.dead_letters.dead_letter_reader import read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
 from billing_stream.ops.dead_letters.redrive_webhooks import record_of, webhook_topic
 from billing_stream.records import schemas, topics
+from billing_stream.records.dead_letters import record_sha256
 from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter, Headers
+from billing_stream.records.unreadable import without_mark
 
 _OWN_HEADERS = "billing-redriven-"
 _UNCLAIMED = "no purchase claimed the charge"
@@ -147,7 +149,9 @@ def _by_its_key(
 
 
 async def _mended(cluster: Cluster, record: DeadLetter) -> DeadLetter:
-    """The record itself, where an older letter of an unclaimed webhook says too little of it."""
+    """The record itself, where its letter holds a part of it, or an older one says too little."""
+    if record.truncated is not UNSET:
+        return await whole_record(cluster, record)
     if not _says_too_little(cluster, record):
         return record
     source = None
@@ -161,6 +165,33 @@ async def _mended(cluster: Cluster, record: DeadLetter) -> DeadLetter:
         )
     return msgspec.structs.replace(
         record, key=source.key, value=source.value, headers=list(source.headers)
+    )
+
+
+async def whole_record(cluster: Cluster, record: DeadLetter) -> DeadLetter:
+    """The whole record of a letter, read from its topic where the letter holds a part of it.
+
+    Raises NotRedrivable when it is gone, or has another digest.
+    """
+    if record.truncated is UNSET:
+        return record
+    ref = str(RecordRef.of(record))
+    try:
+        source = await read_one(cluster, record.topic, record.partition, record.offset)
+    except DeadLettersError as error:
+        raise NotRedrivable(f"the letter holds a part of its record: {error}") from None
+    if source is None:
+        raise NotRedrivable(f"the letter holds a part of its record, and {ref} is gone")
+    if record_sha256(source) != record.truncated.record_sha256:
+        raise NotRedrivable(
+            f"the letter holds a part of its record, and the record at {ref} has another SHA-256"
+        )
+    return msgspec.structs.replace(
+        record,
+        key=source.key,
+        value=source.value,
+        headers=without_mark(source.headers),
+        truncated=UNSET,
     )
 
 

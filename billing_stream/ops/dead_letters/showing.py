@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from billing_stream.ops.dead_letters.acting import ActionResult
 from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistory
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
-from billing_stream.records.schemas import DeadLetterAction
+from billing_stream.records.record_ref import RecordRef
+from billing_stream.records.schemas import DeadLetter, DeadLetterAction
 
 KINDS_MAX = 20
 BYTES_PER_LINE = 16
@@ -76,8 +78,28 @@ def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Ite
     for name, held in record.headers:
         yield f"header       {clean(name)}: {_text(held)}"
     yield from _history(found, following)
-    yield f"value        {'null' if record.value is None else f'{len(record.value):,} bytes'}"
-    yield from value_lines(record.value)
+    yield f"value        {'null' if record.value is None else f'{value_bytes(record):,} bytes'}"
+    yield from record_lines(record)
+
+
+def value_bytes(record: DeadLetter) -> int | None:
+    """The size of the value of the record, of which the letter may hold a part."""
+    if record.truncated is not UNSET:
+        return record.truncated.value_bytes
+    return None if record.value is None else len(record.value)
+
+
+def record_lines(record: DeadLetter) -> Iterator[str]:
+    """What a letter leaves out of its record; and the value, or how it begins."""
+    value, truncated = record.value, record.truncated
+    if truncated is not UNSET:
+        yield (
+            f"the letter holds {len(value or b''):,} bytes of the value and {len(record.headers)} "
+            f"headers; the record has {truncated.record_bytes:,} bytes and is at "
+            f"{RecordRef.of(record)}"
+        )
+        yield f"SHA-256 of the value: {truncated.value_sha256}"
+    yield from value_lines(value)
 
 
 def value_lines(value: bytes | None) -> Iterator[str]:
@@ -115,6 +137,9 @@ def as_json(found: DeadLetterHistory) -> dict[str, Any]:
             "headers": [
                 {"name": n, **_text_or_base64("value", held)} for n, held in record.headers
             ],
+            "truncated": (
+                None if record.truncated is UNSET else msgspec.to_builtins(record.truncated)
+            ),
         },
         "first_letter": letter.root,
         "history": [_action_json(action) for action in found.history],

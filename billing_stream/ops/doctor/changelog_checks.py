@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from billing_stream.config.settings import Settings
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.read_to_end import read_between
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.records import topics as names
@@ -32,7 +33,7 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
         for table in names.TABLES
         for partition in range(settings.partitions)
     ]
-    consumer = AIOKafkaConsumer(
+    consumer = KafkaConsumer(
         **await answering(client_options(settings)),
         enable_auto_commit=False,
         isolation_level="read_committed",

@@ -11,8 +11,9 @@ from typing import Protocol
 
 import msgspec
 
-from billing_stream.errors import NewerState
+from billing_stream.errors import NewerState, UnreadableRow
 from billing_stream.records import topics
+from billing_stream.records.unreadable import why_unreadable
 from billing_stream.records.upcasting.steps import Row, Step, refunds_of_0_1
 
 VERSION = 2
@@ -49,10 +50,14 @@ def upcast(table: str, record: ChangelogRecord) -> bytes | None:
     """The value of a changelog record as this program would have written it.
 
     Raises NewerState when a newer program wrote it: what that means is not known here;
-    msgspec.DecodeError when an older row is no JSON object.
+    UnreadableRow when a client could not read it; msgspec.DecodeError when an older row is no JSON
+    object.
     """
     if record.headers == WRITTEN:
         return record.value
+    why = why_unreadable(record.headers)
+    if why is not None:
+        raise UnreadableRow(record.topic, record.partition, record.offset, why)
     version = version_of(record)
     if version > VERSION:
         raise NewerState(

@@ -1,0 +1,112 @@
+"""Dead letters: of a record that cannot be carried out, and of an unclaimed webhook.
+
+A letter holds its record whole, unless that is too large for the topic (compressed records
+unpack to more than any topic takes): then what identifies it, and how it begins.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from billing_stream.domain.model import ParkedKind
+from billing_stream.domain.outcomes import UnmatchedWebhook
+from billing_stream.records import schemas, topics
+from billing_stream.records.record_ref import RecordRef
+from billing_stream.records.schemas import TIMESTAMP_MAX, DeadLetter, InputRecord, Truncated, encode
+from billing_stream.records.unreadable import headers_bytes, without_mark
+
+# Of key, value and headers: in base64 a third more, of the 4 MiB that the topic takes.
+WHOLE_BYTES_MAX = 1 << 20
+KEPT_BYTES = 64 << 10
+
+
+def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
+    """The dead letter of a record."""
+    headers = without_mark(record.headers)
+    letter = DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=schemas.instant(min(max(record.timestamp, 0), TIMESTAMP_MAX)),
+        key=record.key,
+        value=record.value,
+        headers=headers,
+        reason=reason,
+    )
+    size = len(record.key or b"") + len(record.value or b"") + headers_bytes(headers)
+    return letter if size <= WHOLE_BYTES_MAX else _truncated(letter, size)
+
+
+def record_sha256(record: Any) -> str:
+    """The digest of key, value and headers of a record, as `Truncated` has it (hex)."""
+    digest = hashlib.sha256()
+    for part in _parts(record):
+        digest.update(b"\xff" * 8 if part is None else len(part).to_bytes(8, "big"))
+        digest.update(part or b"")
+    return digest.hexdigest()
+
+
+def _parts(record: Any) -> Iterator[bytes | None]:
+    yield record.key
+    yield record.value
+    for name, value in without_mark(record.headers):
+        yield name.encode()
+        yield value
+
+
+def _truncated(letter: DeadLetter, size: int) -> DeadLetter:
+    value, kept, room = letter.value, [], KEPT_BYTES
+    for header in letter.headers:
+        room -= headers_bytes([header])
+        if room < 0:
+            break
+        kept.append(header)
+    return msgspec.structs.replace(
+        letter,
+        key=letter.key and letter.key[:KEPT_BYTES],
+        value=value and value[:KEPT_BYTES],
+        headers=kept,
+        truncated=Truncated(
+            value_bytes=None if value is None else len(value),
+            value_sha256=None if value is None else hashlib.sha256(value).hexdigest(),
+            record_bytes=size,
+            record_sha256=record_sha256(letter),
+        ),
+    )
+
+
+def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) -> DeadLetter:
+    """The dead letter of a parked webhook that no purchase claimed.
+
+    It names the reference of the record, and says what was parked as a record of that topic, fit
+    for a redrive: as a webhook, or on the topic of commands as a command. What came from no
+    topic is a command without a reference (partition and offset are -1).
+    """
+    parked = unclaimed.parked
+    refund = parked.kind is ParkedKind.REFUND
+    webhooks = names.name(topics.PURCHASE_REFUNDED if refund else topics.PURCHASE_UPDATED)
+    try:
+        source, partition, offset = RecordRef.parse(parked.source)
+    except ValueError:
+        source, partition, offset = names.name(topics.COMMANDS), -1, -1
+    command = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
+    if source != webhooks:
+        command["command"] = "refund_charge" if refund else "update_charge"
+    if not refund:
+        command["status"] = parked.status
+    if parked.purchase_id is not None:
+        command["purchase_id"] = parked.purchase_id
+    if parked.amount is not None:
+        command["amount"] = parked.amount
+    return DeadLetter(
+        topic=source,
+        partition=partition,
+        offset=offset,
+        timestamp=parked.at,
+        key=unclaimed.merchant_id.encode(),
+        value=encode(command),
+        headers=[],
+        reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
+    )
