@@ -26,12 +26,22 @@ async def delete(kafka: str, topic: str) -> None:
         await admin.close()
 
 
+async def settings_of(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    (reply,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((_, _, _, _, entries),) = reply.resources
+    return {entry[0]: entry[1] for entry in entries}
+
+
 async def configure(kafka: str, topic: str, settings: dict[str, str]) -> None:
+    """Give a topic these settings only, and wait until the broker has them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=settings)
         await admin.alter_configs([resource])
+        async with asyncio.timeout(20):
+            while not settings.items() <= (await settings_of(admin, topic)).items():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     finally:
         await admin.close()
 
@@ -40,7 +50,7 @@ async def write(kafka: str, topic: str) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
     await producer.start()
     try:
-        await producer.send_and_wait(topic, b"{}", partition=1)
+        await producer.send_and_wait(topic, b"{}", key=b"key", partition=1)
     finally:
         await producer.stop()
 
@@ -113,7 +123,9 @@ async def test_settings_that_are_not_advised_are_warned_of(kafka: str, prefix: s
     env = environment(kafka, prefix)
     rows = Topics("billing-stream", prefix).changelog(names.BILLING_RECORDS)
     await create_topics(env)
-    await configure(kafka, rows, {"compression.type": "zstd", "max.message.bytes": "2000000"})
+    changed = {"compression.type": "zstd", "max.message.bytes": "2000000"}
+    (topic,) = [one for one in Topics("billing-stream", prefix).all() if one.name == rows]
+    await configure(kafka, rows, {**topic.config, **changed})
 
     code, output = await run(env, "topics", "check")
     _, checked = await run(env, "doctor")
@@ -143,6 +155,7 @@ async def test_a_table_that_a_new_version_brings_is_made(kafka: str, prefix: str
     topics = Topics("billing-stream", prefix)
     await create_topics(env)
     await write(kafka, topics.name(names.JOURNAL))
+    await write(kafka, topics.changelog(names.BILLING_RECORDS))
     await delete(kafka, topics.changelog(names.CREDIT_ADJUSTMENTS))
 
     code, output = await run(env, "topics", "create")

@@ -74,6 +74,8 @@ class Projector:
         self._placing = Placing(reader)
         self._gaps: list[Gap] = []
         self._rejects = 0
+        # Whether rejects were written since they were counted.
+        self._rejected = False
         self._records_max = RECORDS_MAX
         self._outage: _Outage | None = None
         self._connected_before = False
@@ -169,6 +171,7 @@ class Projector:
         began = time.monotonic()
         try:
             await self._written(connection, batch)
+            self._rejected |= bool(batch.rejects)
         except PositionsMoved:
             logger.info(
                 "stored offsets changed for %s partitions: resuming from them", len(batch.begins)
@@ -215,10 +218,12 @@ class Projector:
 
     async def _look_after(self, connection: Any) -> None:
         """With nothing in flight: place partitions, retry rejects, count gaps."""
-        if not await self._placing.keep(connection):
+        if await self._placing.keep(connection):
+            fitted = await rejects.retry(connection, self._records, self._reread)
+            self._metrics.rejects_fixed.inc(fitted)
+        elif not self._rejected:
             return
-        fitted = await rejects.retry(connection, self._records, self._reread)
-        self._metrics.rejects_fixed.inc(fitted)
+        self._rejected = False
         self._gaps = await gaps.open_gaps(connection)
         self._rejects = await rejects.count(connection)
         self._metrics.incomplete(self._gaps, self._rejects)

@@ -96,7 +96,7 @@ def migrate() -> None:
         },
         examples=[
             "billing-stream projector rebuild",
-            'billing-stream projector rebuild --because "INC-7: events before May are gone"',
+            'billing-stream projector rebuild --because "INC-7: May is gone"',
         ],
     )
 )
@@ -152,7 +152,6 @@ def gaps() -> None:
             2: "wrong settings, no such gap, or PostgreSQL does not answer",
         },
         examples=[
-            'billing-stream projector accept evt.billing.trial.started.v1[0]@17 --because "INC-7"',
             'billing-stream projector accept --all --because "INC-7: known since May"',
         ],
     )

@@ -204,7 +204,7 @@ async def test_bad_records_are_dead_letters_with_place_and_reason_and_good_ones_
     topic = names.PURCHASE_UPDATED
     bad: list[tuple[bytes | None, str]] = [
         (None, "null"),
-        (b"\xff\xfe", "malformed"),
+        (b"\xff\xfe", "JSON in UTF-16"),
         (b"{", "truncated"),
         (b'{"merchant_id": 5, "charge_id": "c", "status": "active"}', "Expected `str`"),
         (b'{"merchant_id": "no-uuid", "charge_id": "c", "status": "active"}', "regex"),

@@ -8,6 +8,7 @@ import pytest
 from billing_stream.records import topics as names
 from tests.support.projection import fetch, projector, projector_environment, until
 from tests.support.rich_log import projected, write_rich_log
+from tests.verify.world import TOPICS
 
 pytestmark = pytest.mark.timeout(180)
 # Others may use the machine.
@@ -15,11 +16,13 @@ SECONDS_MAX = 120.0
 
 
 async def test_what_is_committed_stands_in_the_tables_and_the_history(
-    kafka: str, prefix: str, folder: Path, postgres_url: str
+    kafka: str, folder: Path, postgres_url: str
 ) -> None:
-    copy = await write_rich_log(kafka, prefix)
+    copy = await write_rich_log(kafka)
 
-    async with projector(projector_environment(kafka, prefix, postgres_url), folder) as process:
+    async with projector(
+        projector_environment(kafka, TOPICS.prefix, postgres_url), folder
+    ) as process:
         await process.ready(SECONDS_MAX)
         await until(partial(projected, postgres_url, copy), SECONDS_MAX, "projected")
         code = await process.stop()

@@ -8,8 +8,12 @@ from tests.verify.traffic import rich_world
 from tests.verify.world import TOPICS, Copy
 
 
-async def write_rich_log(kafka: str, prefix: str) -> Copy:
-    """Something of everything that workers write, committed; and a copy to verify against."""
+async def write_rich_log(kafka: str) -> Copy:
+    """Something of everything that workers write, committed; and a copy to verify against.
+
+    Under the names of the copy: the verifier compares where each record is.
+    """
+    prefix = TOPICS.prefix
     topics = await create_topics(kafka, prefix)
     copy = (await rich_world()).copy()
     producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"{prefix}rich")
@@ -17,11 +21,10 @@ async def write_rich_log(kafka: str, prefix: str) -> Copy:
     try:
         async with producer.transaction():
             for (name, partition), records in copy.logs.items():
-                topic = prefix + TOPICS.base(name)
-                if topic in Records(topics).topics:
+                if name in Records(topics).topics:
                     for record in records:
                         await producer.send(
-                            topic,
+                            name,
                             record.value,
                             key=record.key,
                             partition=partition,
