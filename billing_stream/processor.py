@@ -1,26 +1,27 @@
 """The billing of one partition, as the engine drives it: record in, decision, records out."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
+from billing_stream.deadline_steps import DeadlineSteps
 from billing_stream.domain import adjustments
 from billing_stream.domain.commands import AdjustCredits, AdvanceTime, Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
 from billing_stream.domain.state import State
-from billing_stream.engine.log import MARK_PREFIX
-from billing_stream.engine.partition_processor import ChangelogRows, Outgoing, Request
+from billing_stream.engine.partition_processor import ChangelogRows, MustWait, Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import BillingError, InvalidRecord
 from billing_stream.records import schemas, topics
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
-from billing_stream.records.upcasting.versions import WRITTEN
 from billing_stream.tables import codecs
+from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.prefetch import Prefetch
 from billing_stream.tables.rows import StagedRows
 from billing_stream.tables.store import NewStore, in_memory
@@ -36,6 +37,7 @@ NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 INTERNAL_ERROR = "INTERNAL_ERROR"
 FATAL = (MemoryError, OSError, BillingError)
 UNCLAIMED = "UNCLAIMED"
+TIMER = "timer"
 # Restored rows that a store may have to hold in memory until it commits them.
 RESTORED_PER_COMMIT = 2_000
 
@@ -63,6 +65,8 @@ class BillingProcessor:
         self._new_stage = new_stage or BillingStage
         self.rows = self.store.rows
         self.deadlines = self.store.deadlines
+        # Merchants whose commands wait for overdue deadlines, with the time of the first command.
+        self.behind: dict[str, datetime] = {}
         self._restored = 0
         self.event_topics = {
             kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
@@ -102,7 +106,7 @@ class BillingProcessor:
 
     def schedule(self, merchant_id: str) -> None:
         """Have the merchant looked at when something of it falls due."""
-        due = self.rows.next_due(merchant_id, self.policy.purchase_expiry)
+        due = self.rows.next_due(merchant_id, self.policy.early_webhook_expiry)
         if due is not None:
             self.deadlines.set(merchant_id, due)
 
@@ -124,6 +128,9 @@ class BillingStage:
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
         self._forwarded: list[str] = []
+        # How many commands had to wait.
+        self.held = 0
+        self.steps = DeadlineSteps(self._rows, processor.policy.expired_per_step)
 
     @property
     def refused(self) -> Sequence[tuple[str, str]]:
@@ -151,6 +158,8 @@ class BillingStage:
         # A record on which a rule fails would fail on every worker in turn.
         try:
             return self._add_record(topic, record)
+        except MustWait:
+            raise
         except Exception as error:
             # rocksdict raises Exception itself when it cannot read.
             if isinstance(error, FATAL) or type(error) is Exception:
@@ -180,6 +189,7 @@ class BillingStage:
         if redriven is not None and self._was_redriven(record, redriven):
             return True
         now = schemas.instant(record.timestamp)
+        self._require_turn(command.merchant_id, now)
         reply = self._decide(command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):
             self._divert(record, reply.code, f"{reply.code}: {reply.message}")
@@ -189,31 +199,35 @@ class BillingStage:
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
         """Decide a command that came from no topic, and write it to the journal."""
-        reply = self._decide(
-            request.command,
-            now,
-            request.correlation_id,
-            request.origin,
-            request,
-            positions,
-        )
+        if request.origin != TIMER:
+            self._require_turn(request.command.merchant_id, now)
+        named = request.correlation_id, request.origin
+        reply = self._decide(request.command, now, *named, request, positions)
         return TimedReply(reply, self._answered_at(request.command) or now)
 
-    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
-        """Let time pass for merchants in which something fell due."""
-        for merchant_id in self._processor.deadlines.take(now, DUE_PER_COMMIT_MAX):
+    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
+        """Let time pass for merchants in which something fell due; whether more has by now.
+
+        First for those whose commands wait, to the time at which the first of them is decided.
+        """
+        processor, steps = self._processor, self.steps
+        behind, processor.behind = processor.behind, {}
+        for merchant_id in chain(behind, processor.deadlines.take(now, DUE_PER_COMMIT_MAX)):
+            if merchant_id in self._looked_at:
+                continue
             self._looked_at.add(merchant_id)
-            command_id = f"timer/{merchant_id}/{now.isoformat()}"
-            request = Request(
-                AdvanceTime(merchant_id, command_id),
-                "timer",
-                schemas.correlation_of(command_id),
-            )
-            self.add_request(request, now, positions)
+            moment = behind.get(merchant_id, now)
+            command_id, most = steps.next(merchant_id, moment)
+            command = AdvanceTime(merchant_id, command_id, most)
+            request = Request(command, TIMER, schemas.correlation_of(command_id))
+            self.add_request(request, moment, positions)
+            if steps.full:
+                return True
+        return False
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Changed rows first, each once however often it changed, then all the rest."""
-        yield from self._changed_rows()
+        yield from changed_rows(self._rows, self._processor.names)
         yield from self._out
 
     def apply(self) -> None:
@@ -223,6 +237,13 @@ class BillingStage:
         for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
         self._processor.store.commit()
+
+    def _require_turn(self, merchant_id: str, now: datetime) -> None:
+        """Raises MustWait where overdue deadlines of the merchant must be processed before."""
+        if not self.steps.fits(merchant_id, now):
+            self._processor.behind.setdefault(merchant_id, now)
+            self.held += 1
+            raise MustWait(merchant_id)
 
     def _decide(
         self,
@@ -267,7 +288,7 @@ class BillingStage:
             self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
             letter = schemas.dead_letter_of_unmatched(unclaimed, self._processor.names)
-            self._add_dead_letter(letter, UNCLAIMED)
+            self._add_dead_letter(letter, schemas.NO_ROOM if unclaimed.beside else UNCLAIMED)
 
     def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
         entry = schemas.JournalEntry(
@@ -343,30 +364,6 @@ class BillingStage:
         elif self._rows.shop(name) == shop.merchant_id:
             # It may be another merchant's by now.
             self._rows.shops[name] = None
-
-    def _changed_rows(self) -> Iterator[Outgoing]:
-        changelog = self._processor.names.changelog
-        rows = self._rows
-        topic = changelog(topics.BILLING_RECORDS)
-        for merchant_id, merchant in rows.merchants.items():
-            yield Outgoing(topic, merchant_id.encode(), encode(merchant), WRITTEN)
-        for letter, done in rows.redriven.items():
-            yield Outgoing(topic, MARK_PREFIX + letter.encode(), done.encode(), WRITTEN)
-        topic = changelog(topics.CREDIT_PURCHASES)
-        for purchase_id, purchase in rows.purchases.items():
-            yield Outgoing(topic, purchase_id.encode(), encode(purchase), WRITTEN)
-        topic = changelog(topics.CREDIT_ADJUSTMENTS)
-        for adjustment_id, adjustment in rows.adjustments.items():
-            yield Outgoing(topic, adjustment_id.encode(), encode(adjustment), WRITTEN)
-        topic = changelog(topics.IDEMPOTENCY_KEYS)
-        for merchant_id, answers in rows.answers_changed.items():
-            for key, answer in answers.items():
-                name = codecs.answer_key(merchant_id, key).encode()
-                yield Outgoing(topic, name, None if answer is None else encode(answer), WRITTEN)
-        topic = changelog(topics.SHOPS_TABLE)
-        for shop, owner in rows.shops.items():
-            value = None if owner is None else owner.encode()
-            yield Outgoing(topic, shop.encode(), value, WRITTEN)
 
 
 NewStage = Callable[[BillingProcessor], BillingStage]

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from billing_stream.config.durations import Duration
 from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
+from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.log_settings import LogSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
@@ -38,7 +39,7 @@ class StoreKind(StrEnum):
     ROCKSDB = "rocksdb"
 
 
-class Settings(KafkaSecuritySettings, LogSettings, TraceSettings):
+class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, LimitSettings):
     """The settings of every process; the variable of each is its alias."""
 
     model_config = SettingsConfigDict(
@@ -72,9 +73,7 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings):
         min_length=32,
     )
     database_url: SecretStr | None = _env(
-        "DATABASE_URL",
-        "PostgreSQL, for the projection; billing runs without",
-        default=None,
+        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without", default=None
     )
     shopify_api_key: SecretStr | None = _env(
         "SHOPIFY_API_KEY",
@@ -287,7 +286,7 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings):
     stuck_exit_after: Duration = _env(
         "BILLING_STUCK_EXIT_AFTER",
         "and ends after this, to be started again",
-        default=timedelta(seconds=120),
+        default=timedelta(minutes=2),
     )
     poison_in_a_row: int = _env(
         "BILLING_POISON_IN_A_ROW",
@@ -391,6 +390,7 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings):
         return Policy(
             trial_duration=self.trial_duration,
             purchase_expiry=self.pending_purchase_expiry,
+            **self.merchant_limits,
             test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
         )
 

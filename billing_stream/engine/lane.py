@@ -18,8 +18,15 @@ from billing_stream.engine.batch import Batch
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
 from billing_stream.engine.observer import NO_OBSERVER, InputCount, Observer, Transaction
-from billing_stream.engine.partition_processor import Outgoing, Processor, Request, Stage
+from billing_stream.engine.partition_processor import (
+    MustWait,
+    Outgoing,
+    Processor,
+    Request,
+    Stage,
+)
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
+from billing_stream.engine.staging import stage_batches
 from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
@@ -355,34 +362,35 @@ class Lane:
             self._room.set()
         return taken
 
-    def _stage_batches(self, stage: Stage, batches: Sequence[Batch]) -> dict[str, int]:
-        reached: dict[str, int] = {}
-        add, note = stage.add_record, self._poison.note
-        for batch in batches:
-            stage.prefetch(batch.topic, batch.records)
-        for batch in batches:
-            topic = batch.topic
-            position = reached.get(topic, self.positions.get(topic, 0))
-            if batch.start > position:
-                raise GapInInput(
-                    f"{topic}[{self.partition}] was read from {batch.start}, not {position}"
-                )
-            for record in batch.records:
-                if record.offset >= position:
-                    note(bad=not add(topic, record))
-            reached[topic] = max(position, batch.end)
-        return {t: p for t, p in reached.items() if p != self.positions.get(t, 0)}
+    def _stage_batches(self, stage: Stage, batches: list[Batch]) -> dict[str, int]:
+        before, note = self.positions, self._poison.note
+        reached, held = stage_batches(stage, batches, before, lambda bad: note(bad=bad))
+        if held:
+            # Back into the queue, behind other topics, and what is due goes first.
+            topics = {batch.topic for batch in held}
+            waiting = sorted((*held, *self._batches), key=lambda batch: batch.topic in topics)
+            self._batches = deque(waiting)
+            self._records_waiting += sum(len(batch.records) for batch in held)
+            batches[:] = [batch for batch in batches if all(batch is not one for one in held)]
+            self._due = True
+        return {t: p for t, p in reached.items() if p != before.get(t, 0)}
 
     def _stage_requests(
         self, stage: Stage, positions: dict[str, int]
     ) -> tuple[list[_Waiting], list[Any]]:
         now = self._clock()
         if self._due:
-            self._due = False
-            stage.expire_overdue(now, positions)
-        waiting = list(self._requests)
-        self._requests.clear()
-        return waiting, [stage.add_request(entry.request, now, positions) for entry in waiting]
+            self._due = stage.expire_overdue(now, positions)
+        waiting, replies, held = [], [], []
+        for entry in self._requests:
+            try:
+                replies.append(stage.add_request(entry.request, now, positions))
+                waiting.append(entry)
+            except MustWait:
+                held.append(entry)
+                self._due = True
+        self._requests = deque(held)
+        return waiting, replies
 
     def _position_records(self, positions: dict[str, int]) -> list[Outgoing]:
         topic = self._positions_topic
@@ -390,7 +398,3 @@ class Lane:
             Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)
             for name, position in positions.items()
         ]
-
-
-class GapInInput(Exception):
-    """Records between two batches are missing: going on would lose them."""

@@ -34,6 +34,10 @@ class Request(NamedTuple):
     traceparent: str | None = None
 
 
+class MustWait(Exception):
+    """A command cannot be decided in this transaction, as others must be before. It did nothing."""
+
+
 class Stage(Protocol):
     """The changes of one transaction, not yet visible. Used once, by one lane.
 
@@ -47,14 +51,21 @@ class Stage(Protocol):
     def add_record(self, topic: str, record: InputRecord) -> bool:
         """Take an input record of `topic`; False when it makes no sense: a dead letter.
 
-        Raises only what is fatal.
+        Raises MustWait, and then only what is fatal. A record that must wait, and all after it in
+        its topic, are added again in the next transaction.
         """
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Any:
-        """Take a command and give its reply; `positions` are those of the inputs by then."""
+        """Take a command and give its reply; `positions` are those of the inputs by then.
 
-    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
-        """Let happen what fell due by `now`, or a part of it that fits a transaction."""
+        Raises MustWait: it is to be added again in the next transaction.
+        """
+
+    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
+        """Let happen what fell due by `now`, or a part of it that fits a transaction.
+
+        Whether there is more of it.
+        """
 
     def outgoing(self) -> Iterable[Outgoing]:
         """All that is to be written: changed rows, events, journal, dead letters."""

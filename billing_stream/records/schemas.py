@@ -40,6 +40,8 @@ REDRIVEN_FROM = "billing-redriven-from"
 # More than any place has.
 LETTER_CHARS_MAX = 300
 # The reason of the dead letter of a copy beyond that one.
+# A webhook whose charge is not known, and for which no room was left to wait.
+NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -372,6 +374,9 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
         command["purchase_id"] = parked.purchase_id
     if parked.amount is not None:
         command["amount"] = parked.amount
+    why = " in time"
+    if unclaimed.beside:
+        why = f", and {unclaimed.beside} webhooks wait for theirs already ({NO_ROOM})"
     return DeadLetter(
         topic=source,
         partition=partition,
@@ -380,5 +385,5 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
         key=unclaimed.merchant_id.encode(),
         value=encode(command),
         headers=[],
-        reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
+        reason=f"no purchase claimed the charge {parked.charge_id!r}{why}",
     )

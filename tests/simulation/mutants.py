@@ -15,6 +15,7 @@ from typing import Any
 from billing_stream import processor
 from billing_stream.domain import trials
 from billing_stream.domain.draft import Draft
+from billing_stream.engine import staging
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor, BillingStage
@@ -110,9 +111,15 @@ MUTANTS = (
     ),
     Mutant(
         "records that come twice are carried out twice",
-        Lane,
-        "_stage_batches",
+        staging,
+        "_add",
         [("if record.offset >= position:", "if True:")],
+    ),
+    Mutant(
+        "a record that must wait is lost",
+        staging,
+        "_add",
+        [("return record.offset", "return record.offset + 1")],
     ),
     Mutant(
         "restores before it fences",

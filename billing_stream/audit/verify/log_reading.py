@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from billing_stream.audit.verify import imported, redriven, verify_inputs
+from billing_stream.audit.verify import imported, limits, redriven, verify_inputs
 from billing_stream.audit.verify.facts import (
     Action,
     DeadLetterFact,
@@ -87,6 +87,7 @@ class Reader:
         """Everything was read: leave out what is later than the cut, or was done before."""
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
+        limits.mark_refused_by_limits(self.history)
         for facts in self.history.merchants.values():
             facts.events.sort(key=lambda event: event.sequence)
             if self.history.allow_lag:

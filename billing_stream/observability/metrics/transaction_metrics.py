@@ -14,6 +14,7 @@ from billing_stream.engine.observer import Transaction
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.processor import UNCLAIMED, BillingStage
 from billing_stream.records import topics as names
+from billing_stream.records.schemas import NO_ROOM
 from billing_stream.records.topics import Topics
 
 DONE = "DONE"
@@ -59,6 +60,8 @@ class TransactionMetrics:
         stage = cast(BillingStage, transaction.stage)
         self._count_inputs(transaction, stage)
         self._count_requests(transaction)
+        metrics.expiry_steps.inc(stage.steps.partial)
+        metrics.commands_held.inc(stage.held)
         if stage.time_advanced_for:
             metrics.decisions.labels(PASS_TIME, DONE).inc(len(stage.time_advanced_for))
 
@@ -81,7 +84,7 @@ class TransactionMetrics:
         for (topic, code), count in Counter(stage.refused).items():
             base = self._inputs[topic]
             metrics.dead_letters.labels(base, code).inc(count)
-            if code != UNCLAIMED:
+            if code not in (UNCLAIMED, NO_ROOM):
                 metrics.decisions.labels(KINDS[base], code).inc(count)
                 done[base] -= count
         for base, count in done.items():

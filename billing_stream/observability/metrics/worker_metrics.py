@@ -78,6 +78,16 @@ class WorkerMetrics:
             buckets=TRANSACTION_RECORDS,
             registry=registry,
         )
+        self.expiry_steps = Counter(
+            "billing_expiry_steps_total",
+            "Decisions that let a part of a merchant's overdue purchases expire",
+            registry=registry,
+        )
+        self.commands_held = Counter(
+            "billing_commands_held_total",
+            "Times that a command waited for a later transaction, behind overdue purchases",
+            registry=registry,
+        )
         self.recovery_seconds = Histogram(
             "billing_recovery_duration_seconds",
             "Time to fence and restore the partitions that came to this worker at once",
