@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import aiohttp
 import faust
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from billing_stream.config.settings import Settings
@@ -33,6 +34,7 @@ from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
+from billing_stream.web.connections import Connections
 from billing_stream.web.views import Context
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
@@ -84,6 +86,15 @@ async def get(
         return Reply(response.status, response.headers, body, raw)
 
 
+class _Server(TestServer):
+    """A server with the bounds of the worker's own."""
+
+    connections: Connections
+
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return self.connections.runner(self.app, **options)
+
+
 class Node:
     """One worker: the lanes of some partitions, and the web on them."""
 
@@ -120,7 +131,8 @@ class Node:
             platforms={Platform.SHOPIFY: platform, Platform.STRIPE: platform},
             ingress=self.ingress,
         )
-        self._server = TestServer(cast(Any, self.app.web).web_app, port=self.port)
+        self._server = _Server(cast(Any, self.app.web).web_app, port=self.port)
+        self._server.connections = self.context.connections
 
     async def start(self, partitions: list[int]) -> None:
         """Own these partitions and listen."""

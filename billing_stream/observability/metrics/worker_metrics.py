@@ -117,6 +117,21 @@ class WorkerMetrics:
         self.http_in_progress = Gauge(
             "billing_http_requests_in_progress", "HTTP requests in work", registry=registry
         )
+        self.http_connections = Gauge(
+            "billing_http_connections", "Open HTTP connections", registry=registry
+        )
+        self.http_connections_closed = Counter(
+            "billing_http_connections_closed_total",
+            "HTTP connections closed by the server: headers that took too long, or the limit",
+            ["reason"],
+            registry=registry,
+        )
+        self.http_bodies_refused = Counter(
+            "billing_http_bodies_refused_total",
+            "HTTP requests refused for their body: it was slow, or the limit",
+            ["reason"],
+            registry=registry,
+        )
         self.platform_calls = Counter(
             "billing_platform_calls_total",
             "Calls of payment platforms (create_checkout), and webhooks that they sent "
