@@ -1,8 +1,8 @@
-"""How much of what is overdue fits into one transaction, and what one merchant expires in steps.
+"""How many overdue purchases fit into one transaction, and in which steps they expire.
 
 A merchant may have very many purchases that expire at once. They expire in steps of one decision
-each, soonest first, so that no transaction is larger than two steps; its commands wait until what
-is left fits into their own decision.
+each, soonest first, so that no transaction is larger than two steps; its commands wait until the
+rest fits into their own decision.
 """
 
 from datetime import datetime

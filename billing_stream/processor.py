@@ -208,7 +208,7 @@ class BillingStage:
     def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
         """Let time pass for merchants in which something fell due; whether more has by now.
 
-        First for those whose commands wait, to the time at which the first of them is decided.
+        First for those with commands that wait, to the time at which the first of them is decided.
         """
         processor, steps = self._processor, self.steps
         behind, processor.behind = processor.behind, {}
@@ -288,7 +288,7 @@ class BillingStage:
             self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
         for unclaimed in decision.unclaimed:
             letter = schemas.dead_letter_of_unmatched(unclaimed, self._processor.names)
-            self._add_dead_letter(letter, schemas.NO_ROOM if unclaimed.beside else UNCLAIMED)
+            self._add_dead_letter(letter, schemas.NO_ROOM if unclaimed.others else UNCLAIMED)
 
     def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
         entry = schemas.JournalEntry(

@@ -28,7 +28,7 @@ class Pending:
         return (entries[index] for index in range(self._start, len(entries)))
 
     def first(self) -> Deadline:
-        """The soonest. Raises IndexError when there is none."""
+        """The soonest. Raises IndexError where it is empty."""
         return self._entries[self._start]
 
     def add(self, deadline: Deadline) -> None:

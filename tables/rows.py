@@ -237,7 +237,7 @@ class StagedRows:
         return self._open_until(base, opened or (), moment)
 
     def pending_count(self, merchant_id: str) -> int:
-        """As `PartitionRows.pending_count`, with what is staged."""
+        """As `PartitionRows.pending_count`, with the staged changes."""
         return self._base.pending_count(merchant_id) + self._more_open[merchant_id]
 
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:

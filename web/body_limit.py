@@ -1,4 +1,4 @@
-"""Bodies are received before a request takes a place: a slow one keeps nobody else waiting."""
+"""Bodies are received before a request takes a place: a slow one does not delay others."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from billing_stream.web.envelope import ApiError, WebCode, not_ready, respond_er
 
 
 class BodyLimit:
-    """So many bodies are received at once, each within so many seconds in all.
+    """At most `most` bodies are received at once, each within `seconds` in all.
 
     For one more, the one that takes longest is refused: a body that comes at once always gets in.
     `refused` is called with `slow` or `limit` for each that is.

@@ -1,4 +1,4 @@
-"""The connections of an HTTP server: so many at once, and none waits long for request headers."""
+"""The connections of an HTTP server: bounds of their number and of the time for headers."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ class Connections:
         return len(self._open)
 
     def runner(self, application: web.Application, **options: Any) -> web.AppRunner:
-        """A runner whose server has these bounds. `options` as of `aiohttp.web.AppRunner`."""
+        """A runner of a server with these bounds. `options` as of `aiohttp.web.AppRunner`."""
         bounded = {"keepalive_timeout": KEEPALIVE_SECONDS, "lingering_time": LINGERING_SECONDS}
         return _Runner(self, application, **{**bounded, **options})
 

@@ -57,12 +57,12 @@ class LimitSettings(BaseSettings):
     )
     header_timeout: Duration = Field(
         validation_alias="BILLING_HEADER_TIMEOUT",
-        description="a connection whose request headers take longer is closed",
+        description="a connection is closed when the headers of a request take longer",
         default=timedelta(seconds=10),
     )
     body_timeout: Duration = Field(
         validation_alias="BILLING_BODY_TIMEOUT",
-        description="a request whose body takes longer is refused (400)",
+        description="a request is refused when its body takes longer (400)",
         default=timedelta(seconds=5),
     )
     bodies_waiting_max: int = Field(

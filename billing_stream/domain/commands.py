@@ -109,8 +109,8 @@ class AdvanceTime(
 ):
     """Nothing but the time: what fell due by now happens.
 
-    `most` makes it one step of several: so many purchases expire at most, the soonest first, and
-    nothing of the merchant that fell due after them happens yet.
+    `most` makes it one step of several: at most that number of purchases expire, the soonest
+    first, and nothing of the merchant that fell due after them happens yet.
     """
 
     merchant_id: Uuid

@@ -123,9 +123,9 @@ class Draft:
         """Keep a webhook until its charge is known."""
         self.change(parked=(*self.merchant.parked, parked))
 
-    def expire_parked(self, parked: ParkedWebhook, beside: int = 0) -> None:
-        """Give a webhook up to the dead letters; `beside` says how many left no room for it."""
-        self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked, beside))
+    def expire_parked(self, parked: ParkedWebhook, others: int = 0) -> None:
+        """Give a webhook up to the dead letters; `others` that wait left no room for it."""
+        self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked, others))
 
     def remember(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key."""

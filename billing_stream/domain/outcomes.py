@@ -156,12 +156,12 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
 class UnmatchedWebhook(Struct, frozen=True, gc=False):
     """A webhook whose charge is not known: a dead letter.
 
-    Nobody claimed it in time, or, where `beside` is not 0, so many others were parked already.
+    No purchase claimed it in time, or, where `others` is not 0, that number of them was parked.
     """
 
     merchant_id: str
     parked: ParkedWebhook
-    beside: int = 0
+    others: int = 0
 
 
 class ErrorCode(StrEnum):

@@ -77,7 +77,7 @@ def _apply_or_park(draft: Draft, webhook: ParkedWebhook, known: Purchase | None 
     if any((parked.charge_id, parked.kind, parked.amount) == same for parked in waiting):
         return
     if len(waiting) >= draft.policy.parked_max:
-        draft.expire_parked(webhook, beside=len(waiting))
+        draft.expire_parked(webhook, others=len(waiting))
         return
     draft.park(webhook)
 

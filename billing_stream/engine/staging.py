@@ -18,7 +18,7 @@ def stage_batches(
 ) -> tuple[dict[str, int], list[Batch]]:
     """The positions that are reached by topic, and the batches of which a record must wait.
 
-    `note` is told of each record whether it is bad. What comes after a record that must wait, in
+    `note` gets of each record whether it is bad. What comes after a record that must wait, in
     its topic, waits with it. Raises GapInInput, and what `note` raises.
     """
     reached: dict[str, int] = {}

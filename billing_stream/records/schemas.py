@@ -375,8 +375,8 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
     if parked.amount is not None:
         command["amount"] = parked.amount
     why = " in time"
-    if unclaimed.beside:
-        why = f", and {unclaimed.beside} webhooks wait for theirs already ({NO_ROOM})"
+    if unclaimed.others:
+        why = f", and {unclaimed.others} webhooks wait for theirs already ({NO_ROOM})"
     return DeadLetter(
         topic=source,
         partition=partition,

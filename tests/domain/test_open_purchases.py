@@ -53,7 +53,7 @@ def test_a_purchase_that_is_paid_declined_or_failed_makes_room() -> None:
     assert not refused(world)
 
 
-def test_an_overdue_purchase_makes_room_for_the_command_that_comes_before_its_timer() -> None:
+def test_an_overdue_purchase_makes_room_before_its_timer() -> None:
     world = full().later(hours=24)
 
     decision = world.reserve()

@@ -1,4 +1,4 @@
-"""Commands that a limit refused, by what is recorded of them.
+"""Commands that a limit refused, according to the log.
 
 Limits are settings, and the log does not say what they were when it was written: a log from
 before a limit, or under another one, is as right as one of today. So a command that came from a
@@ -55,7 +55,7 @@ def _code_of(letters: "list[DeadLetterFact] | tuple[()]") -> str | None:
 
 def _mark_entries(facts: Facts) -> None:
     known = set(facts.purchases)
-    known.update(event.told[1] for event in facts.events)
+    known.update(event.content[1] for event in facts.events)
     known.update(parsed.purchase for parsed, _ in facts.parsed())
     for index, entry in enumerate(facts.journal):
         parsed = entry.parsed

@@ -268,7 +268,7 @@ def _credits(data: Mapping[str, Any]) -> int:
 def _most(data: Mapping[str, Any]) -> int:
     value = data.get("most")
     if value is not None and (type(value) is not int or value < 1):
-        raise InvalidInput("most is no number of purchases")
+        raise InvalidInput("most is not a number of purchases")
     return value or 0
 
 
