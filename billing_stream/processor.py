@@ -208,11 +208,11 @@ class BillingStage:
     def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
         """Let time pass for merchants in which something fell due; whether more has by now.
 
-        First for those with commands that wait, to the time at which the first of them is decided.
+        For those with commands that wait, to the time at which the first of them is decided.
         """
         processor, steps = self._processor, self.steps
         behind, processor.behind = processor.behind, {}
-        for merchant_id in chain(behind, processor.deadlines.take(now, DUE_PER_COMMIT_MAX)):
+        for merchant_id in chain(processor.deadlines.take(now, DUE_PER_COMMIT_MAX), behind):
             if merchant_id in self._looked_at:
                 continue
             self._looked_at.add(merchant_id)
