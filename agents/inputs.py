@@ -14,6 +14,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.faust_adapter.faust_app import App
 from billing_stream.faust_adapter.faust_inputs import read_input
 from billing_stream.records import topics as names
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
 from billing_stream.records.topics import Topics
 
@@ -35,6 +36,8 @@ INPUTS = (
     Input("commands", names.COMMANDS, Command, Command),
     # Which merchant owns a shop, written by the lane of the merchant for that of the shop.
     Input("shops", names.SHOPS, ShopRegistered, ShopRegistered),
+    # What operators decide about inputs.
+    Input("operators", names.OPERATOR_COMMANDS, OperatorCommand, OperatorCommand),
 )
 
 

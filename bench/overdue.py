@@ -21,6 +21,7 @@ from billing_stream.domain.commands import CreateMerchant, ReservePurchase
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.engine.inputs import Inputs
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_processor import Outgoing, Request
@@ -116,7 +117,7 @@ async def _measure(count: int, step: int, new_store: NewStore) -> dict[str, Any]
         0,
         processor,
         writer,
-        positions={},
+        inputs=Inputs(0, positions={}),
         positions_topic="positions",
         die=_fail,
         lose=_fail,

@@ -19,8 +19,8 @@ from aiokafka.producer.sender import Sender
 
 from bench.meter import Meter, wall
 from billing_stream.config.settings import Settings
+from billing_stream.engine.inputs import StagedInputs
 from billing_stream.engine.kafka_log import KafkaWriter
-from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.faust_adapter.transport import EngineConsumer
@@ -117,14 +117,13 @@ def _time_stages() -> None:
 
 def _time_records() -> None:
     """Count the records; what a lane does around each of them is part of deciding."""
-    stage_batches = timings.meter.calls(DECIDE, Lane._stage_batches)
+    add = timings.meter.calls(DECIDE, StagedInputs.add)
 
-    def timed_stage_batches(self: Lane, stage: Any, batches: Any) -> Any:
-        reached = stage_batches(self, stage, batches)
+    def timed_add(self: StagedInputs, batches: Any) -> None:
+        add(self, batches)
         timings.counts["records"] += sum(len(batch.records) for batch in batches)
-        return reached
 
-    Lane._stage_batches = timed_stage_batches  # type: ignore[method-assign]
+    StagedInputs.add = timed_add  # type: ignore[method-assign]
 
 
 def _time_commits() -> None:

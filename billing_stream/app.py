@@ -83,6 +83,7 @@ def build(settings: Settings) -> BillingApp:
         positions_topic=topics.changelog(names.BILLING_RECORDS),
         crash_hook=crash_hook,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
+        stoppable=topics.stoppable(),
         lease=lease,
         observer=TransactionMetrics(metrics, topics),
     )
@@ -115,7 +116,7 @@ def _register(
     app.task(watchdog.watch)
     ask_lags = partial(_lags, app, topics)
     metrics.registry.register(
-        WorkerState(watchdog, partitions=settings.partitions, ask_lags=ask_lags)
+        WorkerState(watchdog, partitions=settings.partitions, ask_lags=ask_lags, base=topics.base)
     )
     context = server.register(
         app,

@@ -83,6 +83,11 @@ class LazyGroup(click.Group):
             "forget",
             "Remove what is personal of a merchant; the money trail stays.",
         ),
+        "inputs": (
+            "billing_stream.ops.inputs.input_cli",
+            "inputs",
+            "List the inputs, and resume those that are stopped.",
+        ),
         "explain": (
             "billing_stream.audit.explain.explain_cli",
             "explain",

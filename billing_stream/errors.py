@@ -10,8 +10,8 @@ BillingError
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
 ├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
-├── WebhookForged     the signature of a webhook is missing, wrong or too old
-└── WebhookMalformed  a signed webhook that cannot be understood
+├── WebhookForged     a webhook that its platform did not sign, or not as a webhook
+└── WebhookMalformed  a signed webhook of a known type that is invalid: a dead letter
 
 A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). Whatever else is
 raised while a transaction is made is fatal: one log line, then the process ends at once.
@@ -91,8 +91,27 @@ class PlatformError(BillingError):
 
 
 class WebhookForged(BillingError):
-    """The signature of a webhook is missing, wrong or too old."""
+    """The signature is missing, wrong or too old, or what it signs is not a webhook."""
 
 
 class WebhookMalformed(BillingError):
-    """A webhook with a good signature that cannot be understood."""
+    """A signed webhook of a known type that is invalid; the text names the field and the rule.
+
+    `kind` is what it would have been (`platforms.base`), `merchant_id`, `shop_domain` and
+    `delivery_id` what it names; None where it does not.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        kind: str | None = None,
+        merchant_id: str | None = None,
+        shop_domain: str | None = None,
+        delivery_id: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.merchant_id = merchant_id
+        self.shop_domain = shop_domain
+        self.delivery_id = delivery_id

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,6 +18,7 @@ from billing_stream.engine.partition_processor import ChangelogRows, MustWait, O
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import BillingError, InvalidRecord
 from billing_stream.records import schemas, topics
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
@@ -153,7 +155,7 @@ class BillingStage:
             processor = self._processor
             self._prefetch.add(topic, processor.bases[topic], records, processor.max_record_bytes)
 
-    def add_record(self, topic: str, record: InputRecord) -> bool:
+    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         # A record on which a rule fails would fail on every worker in turn.
         try:
@@ -166,22 +168,24 @@ class BillingStage:
                 raise
             ref = str(RecordRef.of(record))
             logger.exception("a rule failed on %s, now a dead letter", ref)
-            self._divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
+            self.divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
             return False
 
-    def _add_record(self, topic: str, record: InputRecord) -> bool:
+    def _add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         base = self._processor.bases[topic]
         try:
             decoded = self._prefetch.take(topic, record) if self._prefetch else None
             if decoded is None:
                 decoded = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
-            self._divert(record, NOT_UNDERSTOOD, str(error))
+            self.divert(record, NOT_UNDERSTOOD, str(error))
             return False
         command = decoded.payload
         if isinstance(command, ShopRegistered):
             self._add_shop(command)
             return True
+        if isinstance(command, OperatorCommand):
+            return command
         if not self._is_ours(command.merchant_id):
             self._forward(base, record, command.merchant_id)
             return True
@@ -192,7 +196,7 @@ class BillingStage:
         self._require_turn(command.merchant_id, now)
         reply = self._decide(command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):
-            self._divert(record, reply.code, f"{reply.code}: {reply.message}")
+            self.divert(record, reply.code, f"{reply.code}: {reply.message}")
         elif redriven is not None:
             self._rows.redriven[redriven] = command.command_id
         return True
@@ -321,7 +325,9 @@ class BillingStage:
         self._forwarded.append(base)
         came_from = str(RecordRef.of(record))
         kept = [(k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")]
-        topic = base if base != topics.COMMANDS else self._forwarded_before(record)
+        topic = base
+        if base == topics.COMMANDS:
+            topic = schemas.forwarded_topic(record.headers) or base
         headers = [
             *kept,
             (schemas.FORWARDED_TOPIC, topic.encode()),
@@ -337,20 +343,22 @@ class BillingStage:
             )
         )
 
-    @staticmethod
-    def _forwarded_before(record: InputRecord) -> str:
-        return schemas.forwarded_topic(record.headers) or topics.COMMANDS
-
     def _was_redriven(self, record: InputRecord, letter: str) -> bool:
         """Whether a copy of this dead letter was carried out: then this one must not be."""
         done = self._rows.redriven_as(letter)
         if done is not None:
             why = f"{schemas.ALREADY_REDRIVEN}: {letter} was carried out as {done}"
-            self._divert(record, schemas.ALREADY_REDRIVEN, why)
+            self.divert(record, schemas.ALREADY_REDRIVEN, why)
         return done is not None
 
-    def _divert(self, record: InputRecord, code: str, reason: str) -> None:
+    def divert(self, record: InputRecord, code: str, reason: str) -> None:
+        """Make a dead letter of a record."""
         self._add_dead_letter(schemas.dead_letter(record, reason), code)
+
+    def take_back(self) -> None:
+        """Undo the last record, of which nothing but a dead letter was added."""
+        self._out.pop()
+        self._refused.pop()
 
     def _add_dead_letter(self, letter: schemas.DeadLetter, code: str) -> None:
         self._refused.append((letter.topic, code))
@@ -380,16 +388,12 @@ def new_processors(
     new_stage: "NewStage | None" = None,
 ) -> Callable[[int], Any]:
     """Makes the processor of a partition, for the lanes."""
-
-    def new_processor(partition: int) -> BillingProcessor:
-        return BillingProcessor(
-            partition,
-            partitions=partitions,
-            policy=policy,
-            names=names,
-            max_record_bytes=max_record_bytes,
-            new_store=new_store,
-            new_stage=new_stage,
-        )
-
-    return new_processor
+    return partial(
+        BillingProcessor,
+        partitions=partitions,
+        policy=policy,
+        names=names,
+        max_record_bytes=max_record_bytes,
+        new_store=new_store,
+        new_stage=new_stage,
+    )

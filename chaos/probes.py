@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from chaos.sender import Sender, Unsure
@@ -77,6 +78,7 @@ class Follower:
             retry_backoff_ms=50,
             request_timeout_ms=10_000,
         )
+        SilentBrokers({"bootstrap_servers": self._stage.kafka}).avoided_by(consumer._client)
         await consumer.start()
         try:
             kinds = [self._stage.topics.name(names.event_type(kind)) for kind in names.EVENT_TYPES]

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from chaos.stage import Stage
@@ -48,6 +49,9 @@ class Sender:
                 request_timeout_ms=(WAIT_SECONDS_MAX if alone else REQUEST_SECONDS_MAX) * 1000,
                 retry_backoff_ms=100,
             )
+            # aiokafka never finds brokers again that were away, when the one it knows goes, too.
+            options = {"bootstrap_servers": self._stage.kafka}
+            SilentBrokers(options).avoided_by(self._producer.client)
             await self._producer.start()
 
     async def close(self) -> None:

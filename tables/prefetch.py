@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import schemas
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import DecodedRecord, InputRecord
 from billing_stream.tables.rows import charge_key
 from billing_stream.tables.store import Store
@@ -33,7 +34,7 @@ class Prefetch:
                 continue
             self._found[topic, record.offset] = incoming
             payload = incoming.payload
-            if isinstance(payload, ShopRegistered):
+            if isinstance(payload, ShopRegistered | OperatorCommand):
                 continue
             merchants.add(payload.merchant_id)
             charge_id = getattr(payload, "charge_id", None)

@@ -19,23 +19,36 @@ def read(topic: str, value: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [("9.99", "9.99"), (9.99, "9.99"), (10, "10"), ("0.000001", "0.000001"), (None, None)],
+    [
+        ("9.99", "9.99"),
+        (9.99, "9.99"),
+        (10, "10"),
+        ("9.990", "9.990"),
+        ("9.99000000", "9.99"),
+        ("10.0000000", "10"),
+        ("0.000001", "0.000001"),
+        (None, None),
+    ],
 )
+@pytest.mark.parametrize("topic", [topics.PURCHASE_REFUNDED, topics.COMMANDS])
 def test_the_amount_of_a_refund_is_a_number_or_text_and_stays_exact(
-    amount: Any, text: str | None
+    topic: str, amount: Any, text: str | None
 ) -> None:
     value = {"merchant_id": M1, "charge_id": "c", "amount": amount, "purchase_id": M2.upper()}
 
-    payload = read(topics.PURCHASE_REFUNDED, value)
+    payload = read(topic, {"command": "refund_charge", **value})
 
-    ref = f"{topics.PURCHASE_REFUNDED}[0]@7"
-    assert payload == RefundCharge(M1, "c", ref, M2.lower(), text)
+    assert payload == RefundCharge(M1, "c", f"{topic}[0]@7", M2.lower(), text)
 
 
-@pytest.mark.parametrize("amount", ["NaN", "-1", "1e999999", 1e30, "Infinity", "0.0000001", "x"])
-def test_what_is_no_sum_of_money_is_a_dead_letter(amount: Any) -> None:
+@pytest.mark.parametrize(
+    "amount", ["NaN", "-1", "1e999999", 1e30, "Infinity", "0.0000001", "9.99000001", "x", True]
+)
+@pytest.mark.parametrize("topic", [topics.PURCHASE_REFUNDED, topics.COMMANDS])
+def test_what_is_no_sum_of_money_is_a_dead_letter(topic: str, amount: Any) -> None:
+    value = {"command": "refund_charge", "merchant_id": M1, "charge_id": "c", "amount": amount}
     with pytest.raises(InvalidRecord):
-        read(topics.PURCHASE_REFUNDED, {"merchant_id": M1, "charge_id": "c", "amount": amount})
+        read(topic, value)
 
 
 def test_ids_in_commands_are_read_in_any_letter_case() -> None:

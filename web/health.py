@@ -21,10 +21,11 @@ class PartitionBody(Struct, frozen=True):
 
 
 class ReadyBody(Struct, frozen=True):
-    """The state of this worker."""
+    """The state of this worker: `problems` make it not ready, `warnings` do not."""
 
     ready: bool
     problems: list[str]
+    warnings: list[str]
     partitions: list[PartitionBody]
 
 
@@ -48,7 +49,7 @@ class Ready(ApiView):
             PartitionBody(p, lane.is_idle, lane.stats.records, lane.stats.transactions)
             for p, lane in sorted(self.context.watchdog.lanes.items())
         ]
-        body = ReadyBody(not problems, problems, partitions)
+        body = ReadyBody(not problems, problems, self.context.watchdog.warnings(), partitions)
         if problems:
             raise ApiError(WebCode.NOT_READY, "; ".join(problems), body)
         return respond(request, body)

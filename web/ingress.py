@@ -1,6 +1,7 @@
-"""Puts what platforms tell us onto the webhook topics, where the lanes take it from."""
+"""Writes webhooks to their topics, where the lanes read them, and invalid ones as dead letters."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -13,17 +14,20 @@ from billing_stream.engine.kafka_log import ClientOptions
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.observability.tracing.spans import TRACEPARENT, Tracing
-from billing_stream.records.schemas import encode
-from billing_stream.records.topics import Topics
+from billing_stream.records.http_dead_letters import HttpDelivery
+from billing_stream.records.schemas import DeadLetter, encode
+from billing_stream.records.topics import DEAD_LETTERS, Topics
 from billing_stream.web.envelope import not_ready
 
 SOURCE_SERVICE = "billing-webhooks"
 # Platforms give up after 5 s; until then they are owed an answer.
 ACK_SECONDS = 4.0
+# A dead letter holds a body of a megabyte in base64, and more.
+REQUEST_BYTES_MAX = 2 << 20
 
 
 class WebhookRecord(Struct, frozen=True, kw_only=True):
-    """A record for a webhook topic; `key` is the merchant id where it is known.
+    """A record for an input topic; `key` is the merchant id.
 
     `delivery_id` goes into a header, for audit: it never decides anything.
     """
@@ -35,6 +39,17 @@ class WebhookRecord(Struct, frozen=True, kw_only=True):
     platform: str
     delivery_id: str | None = None
 
+    def value(self, now: datetime) -> bytes:
+        """The value of the record, in the envelope."""
+        envelope = {
+            "event_type": self.topic,
+            "correlation_id": self.correlation_id,
+            "source_service": SOURCE_SERVICE,
+            "timestamp": now,
+            "data": self.data,
+        }
+        return encode(envelope)
+
 
 class Ingress(Protocol):
     """Where webhooks go."""
@@ -43,6 +58,12 @@ class Ingress(Protocol):
         """Write the record; when this returns, the brokers have it.
 
         Raises ApiError (NOT_READY) when they may not have it.
+        """
+
+    async def put_dead_letter(self, letter: DeadLetter, delivery: HttpDelivery) -> None:
+        """Write the dead letter of an invalid webhook, as `put` does.
+
+        It is written to the partition of its merchant; without one, to that of the delivery's id.
         """
 
     async def close(self) -> None:
@@ -68,39 +89,57 @@ class KafkaIngress:
 
     async def put(self, record: WebhookRecord) -> None:
         """As `Ingress.put`; at most `ACK_SECONDS`."""
-        if self._tracing is None:
-            await self._put(record)
-            return
-        said = {
-            "messaging.system": "kafka",
-            "messaging.destination.name": self._topics.name(record.topic),
-        }
-        with self._tracing.sending(f"send {record.topic}", said) as traceparent:
-            await self._put(record, (TRACEPARENT, traceparent.encode()))
-
-    async def _put(self, record: WebhookRecord, *more: tuple[str, bytes]) -> None:
-        value = {
-            "event_type": record.topic,
-            "correlation_id": record.correlation_id,
-            "source_service": SOURCE_SERVICE,
-            "timestamp": datetime.now(UTC),
-            "data": record.data,
-        }
         headers = [
             ("platform", record.platform.encode()),
             ("correlation_id", record.correlation_id.encode()),
-            *more,
         ]
         if record.delivery_id is not None:
             headers.append(("delivery", record.delivery_id.encode("utf-8", "replace")))
+        partition = partition_of(record.key, self._partitions)
+        value = record.value(datetime.now(UTC))
+        await self._send(record.topic, record.key.encode(), value, partition, headers)
+
+    async def put_dead_letter(self, letter: DeadLetter, delivery: HttpDelivery) -> None:
+        """As `Ingress.put_dead_letter`; at most `ACK_SECONDS`."""
+        by = delivery.merchant_id or delivery.delivery_id
+        partition = partition_of(by, self._partitions)
+        await self._send(DEAD_LETTERS, letter.key, encode(letter), partition, [])
+
+    async def _send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        if self._tracing is None:
+            await self._write(topic, key, value, partition, headers)
+            return
+        said = {
+            "messaging.system": "kafka",
+            "messaging.destination.name": self._topics.name(topic),
+        }
+        with self._tracing.sending(f"send {topic}", said) as traceparent:
+            headers = [*headers, (TRACEPARENT, traceparent.encode())]
+            await self._write(topic, key, value, partition, headers)
+
+    async def _write(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
         try:
             async with asyncio.timeout(ACK_SECONDS):
                 producer = await self._started()
                 await producer.send_and_wait(
-                    self._topics.name(record.topic),
-                    encode(value),
-                    key=record.key.encode(),
-                    partition=partition_of(record.key, self._partitions),
+                    self._topics.name(topic),
+                    value,
+                    key=key,
+                    partition=partition,
                     headers=headers,
                 )
         except (KafkaError, TimeoutError) as error:
@@ -113,7 +152,11 @@ class KafkaIngress:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    **self._options, acks="all", enable_idempotence=True, retry_backoff_ms=50
+                    **self._options,
+                    acks="all",
+                    enable_idempotence=True,
+                    retry_backoff_ms=50,
+                    max_request_size=REQUEST_BYTES_MAX,
                 )
                 SilentBrokers(self._options).avoided_by(producer.client)
                 try:

@@ -1,4 +1,7 @@
-"""What a worker lets in: so many requests of one shop, so many at once, none while it stops."""
+"""What a worker lets in: so many requests of one shop, so many at once, none while it stops.
+
+Webhooks are limited by platform: all that is signed counts, and nothing else.
+"""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -18,11 +21,18 @@ class RateLimit:
     """So many requests of a shop per minute, on this worker; all of them at once if need be.
 
     One time per shop (the generic cell rate algorithm): until then its requests are paid for.
+    `refusal` is the message of a refusal.
     """
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        clock: Callable[[], float] = monotonic,
+        refusal: str = "too many requests of this shop",
+    ) -> None:
         self._price = MINUTE / per_minute
         self._clock = clock
+        self._refusal = refusal
         self._paid_until: OrderedDict[str, float] = OrderedDict()
 
     def hit(self, shop: str) -> None:
@@ -38,7 +48,7 @@ class RateLimit:
         if wait > 1e-9:
             raise ApiError(
                 ErrorCode.TOO_MANY_REQUESTS,
-                "too many requests of this shop",
+                self._refusal,
                 retry_after=max(1, ceil(wait)),
             )
 

@@ -6,6 +6,7 @@ everything else comes from the code that serves it.
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from http import HTTPMethod, HTTPStatus
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ class GatewayWebhookBody(custom.GatewayWebhook):
     """What a payment gateway of your own tells of a charge.
 
     `kind` is updated (then `status` is needed: active, pending, declined, expired …) or
-    refunded (then `amount` is all that was paid back so far; without it, the whole).
+    refunded (then `amount`, text or a number, is all that was refunded; without it, the whole).
     """
 
 
@@ -124,6 +125,7 @@ _WEBHOOK = (
     WebCode.NOT_FOUND,
     WebCode.BAD_REQUEST,
     WebCode.BODY_TOO_LARGE,
+    ErrorCode.TOO_MANY_REQUESTS,
     *_OURS,
 )
 
@@ -156,10 +158,10 @@ _BUY = BuyBody("small", Platform.SHOPIFY, "https://shop.example/billing/done")
 _GATEWAY = {
     "paid": GatewayWebhookBody(CHARGE_ID, MERCHANT_ID, status="active"),
     "refunded": GatewayWebhookBody(
-        CHARGE_ID, MERCHANT_ID, kind=PlatformEventKind.REFUNDED, amount="4.99"
+        CHARGE_ID, MERCHANT_ID, kind=PlatformEventKind.REFUNDED, amount=Decimal("4.99")
     ),
 }
-_READY = health.ReadyBody(True, [], [health.PartitionBody(0, True, 1204, 311)])
+_READY = health.ReadyBody(True, [], [], [health.PartitionBody(0, True, 1204, 311)])
 
 
 def operations() -> list[Operation]:

@@ -34,7 +34,7 @@ SELECT counted.total, page.*
 FROM (SELECT count(*) AS total FROM billing_events WHERE merchant_id = $1) counted
 LEFT JOIN (
     SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
-        correlation_id, data
+        correlation_id, data, row_number() OVER (ORDER BY sequence) = sequence AS complete
     FROM billing_history WHERE merchant_id = $1
     ORDER BY sequence DESC LIMIT $2 OFFSET $3
 ) page ON true
@@ -59,6 +59,8 @@ class HistoryBody(Struct, frozen=True):
 
     `sequence` numbers what happened to the merchant without gaps. `credits` is the change of
     the balance, below zero when credits were taken; `balance_after` is the balance with it.
+    Where `complete` is false, earlier events are missing from the projection: `balance_after`
+    lacks their credits.
     """
 
     event_id: str
@@ -71,6 +73,7 @@ class HistoryBody(Struct, frozen=True):
     balance_after: int
     purchase_id: str | None
     data: dict[str, Any]
+    complete: bool = True
 
 
 class Projection:
@@ -172,6 +175,7 @@ def _body(row: Any) -> HistoryBody:
         balance_after=row["balance_after"],
         purchase_id=data.get("purchase_id"),
         data=data,
+        complete=row["complete"],
     )
 
 

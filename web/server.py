@@ -50,6 +50,7 @@ from billing_stream.web.views import (
     envelope_middleware,
     gate_middleware,
 )
+from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
 from billing_stream.web.webhook_routes import WEBHOOKS_PATH, Webhooks
 
 logger = logging.getLogger(__name__)
@@ -114,17 +115,22 @@ def register(
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     checkouts = Checkouts(owners, platforms, settings.currency)
+    if ingress is None:
+        ingress = KafkaIngress(client_options(settings), topics, settings.partitions, tracing)
     context = Context(
         owners=owners,
         peers=peers,
         commands=Commands(owners, peers, checkouts, settings.request_deadline),
         checkouts=checkouts,
         platforms=platforms,
-        ingress=ingress
-        or KafkaIngress(client_options(settings), topics, settings.partitions, tracing),
+        ingress=ingress,
+        webhook_dead_letters=WebhookDeadLetters(ingress, metrics),
         projection=Projection.of(settings),
         dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
         rate_limit=RateLimit(settings.requests_per_minute),
+        webhook_limit=RateLimit(
+            settings.webhooks_per_minute, refusal="too many webhooks of this platform"
+        ),
         gate=ConcurrencyLimit(settings.requests_waiting_max),
         connections=_connections(settings, metrics),
         shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
@@ -132,6 +138,7 @@ def register(
         metrics=metrics,
         client_secrets=settings.client_jwt_secrets,
         internal_secrets=settings.internal_jwt_secrets,
+        max_record_bytes=settings.max_record_bytes,
     )
     for path, view in (*PAGES, *(TEST_PAGES if settings.policy.test_clock else ())):
         add_page(app, path, view, context)

@@ -27,6 +27,7 @@ from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.owners import PartitionRouter
 from billing_stream.web.peers import Peers, outcome_unknown
 from billing_stream.web.projection import Projection
+from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ class Context:
     checkouts: Checkouts
     platforms: Mapping[Platform, base.Platform]
     ingress: Ingress
+    webhook_dead_letters: WebhookDeadLetters
     projection: Projection
     dashboard: Dashboard
     rate_limit: RateLimit
+    webhook_limit: RateLimit
     gate: ConcurrencyLimit
     connections: Connections
     shops_in_work: ShopConcurrencyLimit
@@ -51,6 +54,7 @@ class Context:
     metrics: WorkerMetrics
     client_secrets: tuple[str, ...]
     internal_secrets: tuple[str, ...]
+    max_record_bytes: int
 
 
 class ApiView(View):

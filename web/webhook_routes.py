@@ -1,26 +1,35 @@
-"""What platforms tell us: verified, put on the webhook topic, and only then acknowledged.
+"""Webhooks of platforms: verified, written to their topic, and only then acknowledged.
 
 Nothing is decided here. Duplicates and wrong order are harmless further on, where what counts
-is the charge and its status, not the delivery.
+is the charge and its status, not the delivery. A webhook that is known to be invalid is written
+to the dead letters, and never to an input topic.
 """
 
 import asyncio
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
+import msgspec
 from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.model import Platform
-from billing_stream.errors import WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import PlatformEvent, PlatformEventKind
-from billing_stream.records import topics as names
+from billing_stream.errors import InvalidRecord, WebhookForged, WebhookMalformed
+from billing_stream.platforms.base import ErasureRequest, IgnoredWebhook, PlatformEvent
+from billing_stream.platforms.webhook_records import kind_of, payload_of
+from billing_stream.records.invalid_fields import readable
 from billing_stream.tables.codecs import shop_key
 from billing_stream.web.bodies import read_body
 from billing_stream.web.envelope import ApiError, Ids, WebCode, ids_of, not_ready, respond
 from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.queries import ReadMerchant
 from billing_stream.web.views import ApiView
+from billing_stream.web.webhook_dead_letters import (
+    MERCHANT_NOT_FOUND,
+    NOT_UNDERSTOOD,
+    InvalidWebhook,
+    require_valid,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +38,9 @@ ANSWER_SECONDS = 4.5
 
 WEBHOOKS_PATH = "/webhooks/{platform:shopify|stripe|custom}"
 
-_TOPICS = {
-    PlatformEventKind.UPDATED: names.PURCHASE_UPDATED,
-    PlatformEventKind.REFUNDED: names.PURCHASE_REFUNDED,
-}
-
 
 class WebhookBody(Struct, frozen=True):
-    """The answer to a webhook; one that is about nothing of ours is not accepted."""
+    """The response to a webhook: `accepted` is false for types that this service does not read."""
 
     accepted: bool
 
@@ -48,66 +52,96 @@ class Webhooks(ApiView):
         """Verify the webhook and put it on its topic; 200 when the brokers have it."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._take(request, platform)
+                accepted = await self._take(request, Platform(platform))
         except TimeoutError:
             raise not_ready("it could not be taken in time; send it again") from None
+        return respond(request, WebhookBody(accepted))
 
-    async def _take(self, request: web.Request, platform: str) -> web.Response:
-        name = Platform(platform)
-        adapter = self.context.platforms.get(name)
+    async def _take(self, request: web.Request, platform: Platform) -> bool:
+        adapter = self.context.platforms.get(platform)
         if adapter is None:
             raise ApiError(WebCode.NOT_FOUND, f"{platform} is not set up here")
-        body = await read_body(request)
+        body, ids = await read_body(request), ids_of(request)
+        invalid = None
         try:
-            told = adapter.read_webhook(request.headers, body, datetime.now(UTC))
+            content = adapter.read_webhook(request.headers, body, datetime.now(UTC))
         except WebhookForged as error:
             raise ApiError(WebCode.UNAUTHORIZED, str(error)) from None
         except WebhookMalformed as error:
-            logger.error("a webhook of %s is not understood: %s", platform, error)
-            record = not_understood(name, body, str(error), ids_of(request))
-        else:
-            if told is None:
-                return respond(request, WebhookBody(accepted=False))
-            record = await self._record(name, told, ids_of(request))
-        await self.context.ingress.put(record)
-        return respond(request, WebhookBody(accepted=True))
+            invalid = InvalidWebhook.of(error)
+        # What nobody signed must not use up the limit of those who sign.
+        self.context.webhook_limit.hit(platform)
+        if invalid is None:
+            if isinstance(content, IgnoredWebhook):
+                return False
+            if isinstance(content, ErasureRequest) and await self._is_outdated(content, ids):
+                return False
+            invalid = await self._put(platform, content, ids)
+        if invalid is not None:
+            await self._divert(platform, body, invalid, ids)
+        return True
 
-    async def _record(self, platform: Platform, told: PlatformEvent, ids: Ids) -> WebhookRecord:
-        merchant_id = told.merchant_id
-        shop = shop_key(platform, told.shop_domain or "")
+    async def _put(
+        self, platform: Platform, content: PlatformEvent | ErasureRequest, ids: Ids
+    ) -> InvalidWebhook | None:
+        """Write the record of a webhook; or why it would be invalid."""
+        shop = content.shop_domain
+        merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
+        invalid = InvalidWebhook(
+            kind=kind_of(content),
+            shop=shop,
+            merchant_id=merchant_id,
+            delivery_id=content.delivery_id,
+        )
         if merchant_id is None:
-            merchant_id = await self.context.owners.find_merchant(shop, ids)
-        data: dict[str, Any] = {"merchant_id": merchant_id, "charge_id": told.charge_id}
-        if told.kind is PlatformEventKind.UPDATED:
-            data["status"] = told.status
-        if told.purchase_id is not None:
-            data["purchase_id"] = told.purchase_id
-        if told.amount is not None:
-            data["amount"] = told.amount
+            merchant_id = await self._merchant_of(platform, shop, ids)
         if merchant_id is None:
-            # Not understood further on, and so kept as a dead letter that says whose it is.
-            logger.warning("a webhook of %s is about a shop that has no merchant", platform)
-            data["shop"] = shop
-        return WebhookRecord(
-            topic=_TOPICS[told.kind],
-            key=merchant_id or shop,
-            data=data,
+            reason = f"{MERCHANT_NOT_FOUND}: the shop {shop} has no merchant"
+            return invalid.because(reason, MERCHANT_NOT_FOUND)
+        payload = payload_of(content, merchant_id)
+        record = WebhookRecord(
+            topic=payload.topic,
+            key=merchant_id.lower(),
+            data=payload.data,
             correlation_id=ids.correlation_id,
             platform=platform,
-            delivery_id=told.delivery_id,
+            delivery_id=content.delivery_id,
         )
+        try:
+            require_valid(record, self.context.max_record_bytes)
+        except InvalidRecord as error:
+            return invalid.because(readable(str(error)))
+        await self.context.ingress.put(record)
+        return None
 
+    async def _is_outdated(self, content: ErasureRequest, ids: Ids) -> bool:
+        """Whether the shop was installed again after the cause of this request."""
+        merchant_id = await self._merchant_of(Platform.SHOPIFY, content.shop_domain, ids)
+        if merchant_id is None or content.triggered_at is None:
+            return False
+        merchant = (await self.context.owners.read(ReadMerchant(merchant_id), ids)).merchant
+        created_at = None if merchant is None else merchant.created_at
+        if created_at is None or created_at <= content.triggered_at:
+            return False
+        logger.warning(
+            "merchant %s was installed after a request to erase it: nothing is erased", merchant_id
+        )
+        return True
 
-def not_understood(platform: Platform, body: bytes, reason: str, ids: Ids) -> WebhookRecord:
-    """A record that the lanes will divert to the dead letters: refused, it would be lost."""
-    return WebhookRecord(
-        topic=names.PURCHASE_UPDATED,
-        key=platform,
-        data={
-            "merchant_id": None,
-            "reason": reason,
-            "body": body.decode("utf-8", "backslashreplace"),
-        },
-        correlation_id=ids.correlation_id,
-        platform=platform,
-    )
+    async def _merchant_of(self, platform: Platform, shop: str | None, ids: Ids) -> str | None:
+        """The merchant of a shop. Raises ApiError (NOT_READY) while that is not known."""
+        if shop is None:
+            return None
+        return await self.context.owners.find_merchant(shop_key(platform, shop), ids)
+
+    async def _divert(
+        self, platform: Platform, body: bytes, invalid: InvalidWebhook, ids: Ids
+    ) -> None:
+        if invalid.merchant_id is None and invalid.code != MERCHANT_NOT_FOUND:
+            merchant_id = await self._merchant_of(platform, invalid.shop, ids)
+            invalid = msgspec.structs.replace(invalid, merchant_id=merchant_id)
+        letters = self.context.webhook_dead_letters
+        if await letters.put(platform, body, invalid, ids.correlation_id):
+            # Reasons name fields; that of a code names the shop, too.
+            known = invalid.reason if invalid.code == NOT_UNDERSTOOD else invalid.code
+            logger.warning("a webhook of %s is a dead letter: %s", platform, known)

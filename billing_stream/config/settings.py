@@ -13,8 +13,10 @@ from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
 from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.log_settings import LogSettings
+from billing_stream.config.projection_settings import ProjectionSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
+from billing_stream.config.webhook_settings import WebhookSettings
 from billing_stream.domain.model import Policy
 from billing_stream.errors import SettingsError
 
@@ -39,7 +41,14 @@ class StoreKind(StrEnum):
     ROCKSDB = "rocksdb"
 
 
-class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, LimitSettings):
+class Settings(
+    KafkaSecuritySettings,
+    LogSettings,
+    TraceSettings,
+    LimitSettings,
+    WebhookSettings,
+    ProjectionSettings,
+):
     """The settings of every process; the variable of each is its alias."""
 
     model_config = SettingsConfigDict(
@@ -290,35 +299,16 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, LimitSettings)
     )
     poison_in_a_row: int = _env(
         "BILLING_POISON_IN_A_ROW",
-        "a partition stops when more records in a row make no sense",
+        "an input stops when more of its records in a row are invalid",
         default=1_000,
         ge=1,
     )
     poison_percent: int = _env(
         "BILLING_POISON_PERCENT",
-        "a partition stops when more of its latest 10,000 records make no sense, percent",
+        "an input stops when more of its latest 10,000 records are invalid, percent",
         default=50,
         ge=1,
         le=100,
-    )
-    projection_schema: str = _env(
-        "BILLING_PROJECTION_SCHEMA",
-        "schema of the projection's tables",
-        default="public",
-        pattern=r"^[a-z_][a-z0-9_]{0,47}$",
-    )
-    projector_port: int = _env(
-        "BILLING_PROJECTOR_PORT",
-        "HTTP port of this projector: /metrics, /health, /ready",
-        default=9108,
-        ge=1,
-        le=65535,
-    )
-    projector_group: str | None = _env(
-        "BILLING_PROJECTOR_GROUP",
-        "consumer group of the projectors of one database; by default named after the app",
-        default=None,
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
     )
     crash_at: str | None = _env(
         "BILLING_CRASH_AT",

@@ -7,7 +7,7 @@ commits whatever is waiting at once, and only then shows it to anyone.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +16,9 @@ from structlog.contextvars import bind_contextvars
 
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
-from billing_stream.engine.log import OWNER_KEY, Fenced, Writer, position_key
-from billing_stream.engine.observer import NO_OBSERVER, InputCount, Observer, Transaction
+from billing_stream.engine.inputs import Inputs, StagedInputs, StoppedInput
+from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
+from billing_stream.engine.observer import NO_OBSERVER, Observer, Transaction
 from billing_stream.engine.partition_processor import (
     MustWait,
     Outgoing,
@@ -25,8 +26,6 @@ from billing_stream.engine.partition_processor import (
     Request,
     Stage,
 )
-from billing_stream.engine.poison import Poison, PoisonLimits, TooManyBadRecords
-from billing_stream.engine.staging import stage_batches
 from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Lane:
         processor: Processor,
         writer: Writer,
         *,
-        positions: dict[str, int],
+        inputs: Inputs,
         positions_topic: str,
         die: Die,
         lose: Lose,
@@ -99,12 +98,11 @@ class Lane:
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         slots: asyncio.Semaphore | None = None,
         crash_hook: CrashHook = no_crash,
-        poison: PoisonLimits | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
         self.partition = partition
         self.processor = processor
-        self.positions = positions
+        self.inputs = inputs
         self.epoch = 0
         self.stats = LaneStats()
         self._writer = writer
@@ -131,8 +129,6 @@ class Lane:
         self._slots = slots or asyncio.Semaphore(1)
         self._crash_hook = crash_hook
         self._observer = observer
-        self._poison = Poison(poison or PoisonLimits())
-        self.stopped_reason: str | None = None
 
     def start(self) -> None:
         """Begin to commit; a lane that has begun goes on."""
@@ -211,10 +207,19 @@ class Lane:
         self.processor.close()
 
     @property
+    def positions(self) -> Mapping[str, int]:
+        """The offset of the record to be processed next of each input, by its topic."""
+        return self.inputs.positions
+
+    @property
+    def stopped(self) -> Mapping[str, StoppedInput]:
+        """The inputs that are stopped, by topic."""
+        return self.inputs.stopped
+
+    @property
     def is_idle(self) -> bool:
-        """Whether nothing waits that can be done, and nothing is being committed."""
-        batches = self._batches and self.stopped_reason is None
-        return self._idle.is_set() and not batches and not self._requests
+        """Whether nothing waits, and nothing is being committed."""
+        return self._idle.is_set() and not self._batches and not self._requests
 
     @property
     def records_waiting(self) -> int:
@@ -279,18 +284,11 @@ class Lane:
             return
         self._idle.clear()
         self._began = self._time()
-        try:
-            await self._commit()
-        except TooManyBadRecords as error:
-            # Before anything was written: the inputs wait, until someone has looked.
-            # Requests and timers go on.
-            self.stopped_reason = str(error)
-            logger.critical("partition %s stops: %s", self.partition, error)
+        await self._commit()
         self._idle.set()
 
     def _has_work(self) -> bool:
-        batches = self._batches and self.stopped_reason is None
-        return bool(batches or self._requests or self._due)
+        return bool(self._batches or self._requests or self._due)
 
     async def _gather_some(self) -> None:
         """Let more records come, when the last transaction began only just now."""
@@ -303,18 +301,15 @@ class Lane:
         # 1. Decide, on a stage laid over what was committed. Nothing is visible yet, so a
         #    failure from here to 3 loses nothing and grants nothing.
         stage = self.processor.begin()
-        batches = self._take_batches()
-        try:
-            positions = self._stage_batches(stage, batches)
-        except TooManyBadRecords:
-            # They wait, and are told so when the partition moves.
-            self._batches.extendleft(reversed(batches))
-            raise
-        waiting, replies = self._stage_requests(stage, {**self.positions, **positions})
+        taken = self._take_batches()
+        inputs = StagedInputs(self.inputs, stage, self._clock())
+        inputs.add(taken)
+        batches = self._hold_back(taken, inputs.waiting)
+        waiting, replies = self._stage_requests(stage, inputs)
         # 2. Collect, with the positions among the records: written elsewhere, a crash
         #    between the two would repeat or lose the inputs.
         records = list(stage.outgoing())
-        records += self._position_records(positions)
+        records += inputs.records(self._positions_topic)
         if waiting and not records:
             # What changes nothing is written too, or a worker that has lost the partition and
             # does not know it yet would answer from old rows.
@@ -328,8 +323,8 @@ class Lane:
         self._crash_hook(CrashPoint.COMMITTED)
         # 4. Apply. Earlier, a reader could see what then was never committed.
         stage.apply()
-        self.positions.update(positions)
-        self.stats.records += sum(len(batch.records) for batch in batches)
+        inputs.apply()
+        self.stats.records += sum(count.records for count in inputs.counts)
         self.stats.transactions += bool(records)
         self.stats.last_commit = asyncio.get_running_loop().time()
         self._crash_hook(CrashPoint.APPLIED)
@@ -341,18 +336,15 @@ class Lane:
         for batch in batches:
             batch.acknowledge()
         self._under_way = (), ()
-        inputs = [InputCount(batch.topic, len(batch.records)) for batch in batches]
         requests = [entry.request for entry in waiting]
         seconds = self._time() - self._began
         self._observer.committed(
-            Transaction(self.partition, inputs, requests, replies, records, stage, seconds)
+            Transaction(self.partition, inputs.counts, requests, replies, records, stage, seconds)
         )
 
     def _take_batches(self) -> list[Batch]:
         taken: list[Batch] = []
         count = 0
-        if self.stopped_reason is not None:
-            return taken
         while self._batches and count < RECORDS_PER_COMMIT_MAX:
             batch = self._batches.popleft()
             taken.append(batch)
@@ -362,23 +354,22 @@ class Lane:
             self._room.set()
         return taken
 
-    def _stage_batches(self, stage: Stage, batches: list[Batch]) -> dict[str, int]:
-        before, note = self.positions, self._poison.note
-        reached, held = stage_batches(stage, batches, before, lambda bad: note(bad=bad))
-        if held:
-            # Back into the queue, behind other topics, and what is due goes first.
-            topics = {batch.topic for batch in held}
-            waiting = sorted((*held, *self._batches), key=lambda batch: batch.topic in topics)
-            self._batches = deque(waiting)
-            self._records_waiting += sum(len(batch.records) for batch in held)
-            batches[:] = [batch for batch in batches if all(batch is not one for one in held)]
-            self._due = True
-        return {t: p for t, p in reached.items() if p != before.get(t, 0)}
+    def _hold_back(self, batches: Sequence[Batch], held: Sequence[Batch]) -> Sequence[Batch]:
+        """The batches that are in this transaction; of the others a record must wait."""
+        if not held:
+            return batches
+        # Back into the queue, behind other topics, and what is due goes first.
+        topics = {batch.topic for batch in held}
+        waiting = sorted((*held, *self._batches), key=lambda batch: batch.topic in topics)
+        self._batches = deque(waiting)
+        self._records_waiting += sum(len(batch.records) for batch in held)
+        self._due = True
+        return [batch for batch in batches if all(batch is not one for one in held)]
 
     def _stage_requests(
-        self, stage: Stage, positions: dict[str, int]
+        self, stage: Stage, inputs: StagedInputs
     ) -> tuple[list[_Waiting], list[Any]]:
-        now = self._clock()
+        now, positions = self._clock(), inputs.positions
         if self._due:
             self._due = stage.expire_overdue(now, positions)
         waiting, replies, held = [], [], []
@@ -391,10 +382,3 @@ class Lane:
                 self._due = True
         self._requests = deque(held)
         return waiting, replies
-
-    def _position_records(self, positions: dict[str, int]) -> list[Outgoing]:
-        topic = self._positions_topic
-        return [
-            Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)
-            for name, position in positions.items()
-        ]

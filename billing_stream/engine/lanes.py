@@ -4,18 +4,20 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
+from billing_stream.engine.inputs import Inputs, StoppedInput, decode_stopped
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
     MARK_PREFIX,
     POSITION_PREFIX,
     RESERVED_PREFIX,
+    STOPPED_PREFIX,
     Fenced,
     Log,
     Writer,
@@ -87,6 +89,7 @@ class Lanes(Mapping[int, Lane]):
         on_failure: Die = die,
         crash_hook: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
+        stoppable: Collection[str] | None = None,
         lease: Lease | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
@@ -98,6 +101,7 @@ class Lanes(Mapping[int, Lane]):
         self._on_failure = on_failure
         self._crash_hook = crash_hook
         self._poison = poison
+        self._stoppable = stoppable
         self._lease = lease
         self._observer = observer
         self.activity = 0
@@ -237,6 +241,7 @@ class Lanes(Mapping[int, Lane]):
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
             positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
+            stopped: dict[int, dict[str, StoppedInput]] = {p: {} for p in wanted}
 
             def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
                 self.activity += len(rows)
@@ -249,6 +254,11 @@ class Lanes(Mapping[int, Lane]):
                     if key.startswith(POSITION_PREFIX):
                         topic = key[len(POSITION_PREFIX) :].decode()
                         positions[partition][topic] = int(value or 0)
+                    elif key.startswith(STOPPED_PREFIX):
+                        topic = key[len(STOPPED_PREFIX) :].decode()
+                        stopped[partition].pop(topic, None)
+                        if value is not None:
+                            stopped[partition][topic] = decode_stopped(value)
                     elif key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
 
@@ -274,7 +284,21 @@ class Lanes(Mapping[int, Lane]):
                 time.monotonic() - began,
             )
             self._observer.restored(wanted, count, time.monotonic() - began)
-        return {p: self._lane(p, processors[p], writers[p], positions[p]) for p in wanted}
+        return {
+            p: self._lane(p, processors[p], writers[p], self._inputs(p, positions[p], stopped[p]))
+            for p in wanted
+        }
+
+    def _inputs(
+        self, partition: int, positions: dict[str, int], stopped: dict[str, StoppedInput]
+    ) -> Inputs:
+        return Inputs(
+            partition,
+            positions=positions,
+            stopped=stopped,
+            limits=self._poison,
+            stoppable=self._stoppable,
+        )
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
         """Own restored lanes."""
@@ -314,13 +338,13 @@ class Lanes(Mapping[int, Lane]):
         partition: int,
         processor: Processor,
         writer: Writer,
-        positions: dict[str, int],
+        inputs: Inputs,
     ) -> Lane:
         return Lane(
             partition,
             processor,
             writer,
-            positions=positions,
+            inputs=inputs,
             positions_topic=self._positions_topic,
             die=self._on_failure,
             lose=self._lose,
@@ -328,7 +352,6 @@ class Lanes(Mapping[int, Lane]):
             commit_interval=self._commit_interval,
             slots=self._slots,
             crash_hook=self._crash_hook,
-            poison=self._poison,
             observer=self._observer,
         )
 

@@ -8,6 +8,8 @@ from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
 POSITION_PREFIX = RESERVED_PREFIX + b"position/"
+# Why an input is stopped, in JSON; null: it is not any more.
+STOPPED_PREFIX = RESERVED_PREFIX + b"stopped/"
 # Of the application's processor, beside its rows: the key goes on as it likes.
 MARK_PREFIX = RESERVED_PREFIX + b"mark/"
 # Written where nothing else is, because only the owner can write.
@@ -23,6 +25,11 @@ OnTotal = Callable[[int], None]
 def position_key(topic: str) -> bytes:
     """The changelog key under which a lane keeps how far it has read `topic`."""
     return POSITION_PREFIX + topic.encode()
+
+
+def stopped_key(topic: str) -> bytes:
+    """The changelog key under which a lane keeps that its input `topic` is stopped."""
+    return STOPPED_PREFIX + topic.encode()
 
 
 class Fenced(Exception):

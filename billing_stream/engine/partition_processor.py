@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import Headers, InputRecord
 
 ChangelogRows = Sequence[tuple[bytes, bytes | None]]
@@ -48,12 +49,19 @@ class Stage(Protocol):
     def prefetch(self, topic: str, records: Sequence[InputRecord]) -> None:
         """These records of `topic` will be added soon: what they need may be fetched at once."""
 
-    def add_record(self, topic: str, record: InputRecord) -> bool:
-        """Take an input record of `topic`; False when it makes no sense: a dead letter.
+    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
+        """Take an input record of `topic`; False when it is invalid: a dead letter.
 
-        Raises MustWait, and then only what is fatal. A record that must wait, and all after it in
-        its topic, are added again in the next transaction.
+        A command about an input is returned, for the lane to carry out. Raises MustWait, and then
+        only what is fatal. A record that must wait, and all after it in its topic, are added again
+        in the next transaction.
         """
+
+    def take_back(self) -> None:
+        """Undo the last `add_record`, which returned False."""
+
+    def divert(self, record: InputRecord, code: str, reason: str) -> None:
+        """Make a dead letter of an input record, for a `reason` of the engine's."""
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> Any:
         """Take a command and give its reply; `positions` are those of the inputs by then.

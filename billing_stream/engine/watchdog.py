@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from billing_stream.engine.lane import Die
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.stopped_inputs import none_processed, stops
 
 logger = logging.getLogger(__name__)
 
@@ -94,17 +95,18 @@ class Watchdog:
         self.look()
         found = [] if self.lanes.ready else [NOT_READY]
         found += self._unwritable
-        found += [
-            f"partition {partition} stopped: {lane.stopped_reason}"
-            for partition, lane in self.lanes.items()
-            if lane.stopped_reason is not None
-        ]
+        if none_processed(self.lanes):
+            found += [str(stop) for stop in stops(self.lanes)]
         found += [
             f"{what} for {watched.seconds:.0f} s"
             for what, watched in self._watched.items()
             if watched.seconds > self._not_ready_after
         ]
         return found
+
+    def warnings(self) -> list[str]:
+        """What an operator has to see to, while this worker takes requests all the same."""
+        return [] if none_processed(self.lanes) else [str(stop) for stop in stops(self.lanes)]
 
     async def watch(self) -> None:
         """Look for ever, and end the process when it has been stuck for too long."""
@@ -116,14 +118,8 @@ class Watchdog:
                 for what, watched in self._watched.items():
                     if watched.seconds > self._exit_after and what != NO_ANSWER:
                         self._die(f"{what} for {watched.seconds:.0f} s", None)
-                for partition, lane in self.lanes.items():
-                    if lane.stopped_reason is not None:
-                        logger.error(
-                            "partition %s is stopped: %s",
-                            partition,
-                            lane.stopped_reason,
-                            extra={"partition": partition},
-                        )
+                for stop in stops(self.lanes):
+                    logger.error("%s", stop, extra={"partition": stop.partition})
                 await asyncio.sleep(LOOK_SECONDS)
 
     def _marks(self) -> dict[str, Hashable]:
@@ -132,11 +128,11 @@ class Watchdog:
             return {"recovery has not moved": self.lanes.activity}
         marks: dict[str, Hashable] = {}
         for partition, lane in self.lanes.items():
-            if not lane.is_idle and lane.stopped_reason is None:
+            if not lane.is_idle:
                 marks[f"partition {partition} has had work waiting"] = lane.stats.last_commit
         for (topic, partition), position in self._behind.items():
             waiting = self.lanes.get(partition)
-            if waiting is not None and waiting.stopped_reason is None:
+            if waiting is not None and topic not in waiting.stopped:
                 mark = (position, waiting.stats.last_commit)
                 marks[f"records of {topic}[{partition}] have not been fetched"] = mark
         if self._ask_lagging is not None:

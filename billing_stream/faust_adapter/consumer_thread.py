@@ -228,6 +228,14 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
+    async def fetch_again(self, tps: list[TP]) -> None:
+        """Fetch assigned partitions again, after `stop_fetching`."""
+        await self.call_thread(self._release, tps)
+
+    async def _release(self, tps: list[TP]) -> None:
+        consumer = self._ensure_consumer()
+        consumer.resume(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
+
     async def commit_display_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         """Commit offsets to the group, for lag displays; None: wherever the client is."""
         await self.call_thread(self._show_offsets, offsets)

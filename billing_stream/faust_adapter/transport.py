@@ -19,6 +19,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.fatal import die
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
@@ -47,6 +48,8 @@ class EngineConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._fetching = asyncio.Lock()
         self._next: dict[TP, int] = {}
+        # Stopped inputs, which are not fetched.
+        self._held: set[TP] = set()
         self._shown: dict[TP, int | None] = {}
         self.lags: Mapping[TP, int] = {}
         self.lags_at = 0.0
@@ -63,6 +66,7 @@ class EngineConsumer(driver.Consumer):
             if not self.flow_active or self.should_stop:
                 return
             epoch = self.lanes.epoch
+            await self._follow_stops()
             records, active = await self._wait_next_records(min(timeout, GETMANY_SECONDS_MAX))
         for tp, batch in (records or {}).items():
             if not self.flow_active or self.should_stop or epoch != self.lanes.epoch:
@@ -75,6 +79,35 @@ class EngineConsumer(driver.Consumer):
             message.key = None
             message.value = Batch(tp.topic, batch, start, epoch)
             yield tp, message
+
+    async def _follow_stops(self) -> None:
+        """Fetch no stopped input; one that is not stopped any more, from its position again."""
+        held = {TP(topic, p) for p, lane in self.lanes.items() for topic in lane.inputs.held}
+        if held == self._held:
+            return
+        try:
+            assigned = self.assignment()
+            again = {
+                tp: self.lanes[tp.partition].positions.get(tp.topic, 0)
+                for tp in self._held - held
+                if tp.partition in self.lanes and tp in assigned
+            }
+            await self._engine_thread.stop_fetching(list(held))
+            if again:
+                await self._seek_within_range(again)
+                self._next.update(again)
+                self._read_offset.update(dict.fromkeys(again))
+                await self._engine_thread.fetch_again(list(again))
+        except (RebalancedAgain, ConsumerNotStarted, ConsumerStoppedError):
+            # What follows seeks all of them.
+            return
+        except (KafkaError, TimeoutError) as error:
+            # Tried again at the next fetch; the watchdog notices when it never succeeds.
+            logger.warning("inputs cannot be read from their positions yet: %r", error)
+            return
+        except PositionLost as error:
+            die("an input cannot be read again", error)
+        self._held = held
 
     async def perform_seek(self) -> None:
         """Go to where the lanes are; begins a new epoch of deliveries.
@@ -90,6 +123,9 @@ class EngineConsumer(driver.Consumer):
             await self._engine_thread.stop_fetching(
                 [tp for tp in self.assignment() if tp.topic not in self.input_topics]
             )
+            if self._held:
+                await self._engine_thread.fetch_again(list(self._held))
+                self._held.clear()
             if seeks:
                 await self._seek_within_range(seeks)
             self._next.clear()

@@ -89,7 +89,10 @@ def _projector(topics: Topics, group: str | None) -> list[Acl]:
 
 def _operator(topics: Topics) -> list[Acl]:
     every = [topic.name for topic in topics.all()]
-    written = {topics.name(names.COMMANDS), topics.name(names.DEAD_LETTER_ACTIONS)}
+    written = {
+        topics.name(topic)
+        for topic in (names.COMMANDS, names.OPERATOR_COMMANDS, names.DEAD_LETTER_ACTIONS)
+    }
     group = topics.prefix + topics.app_id
     own = f"{group}-{DEAD_LETTER_OPERATOR}"
     return [

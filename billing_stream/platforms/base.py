@@ -58,6 +58,30 @@ class PlatformEvent(Struct, frozen=True, kw_only=True):
     delivery_id: str | None = None
 
 
+class ErasureRequest(Struct, frozen=True, kw_only=True):
+    """A verified webhook that asks to erase the personal data of a shop's merchant.
+
+    `triggered_at` is when its cause was, None where an operator redrives it: a shop that was
+    installed again since then keeps its data.
+    """
+
+    shop_domain: str
+    delivery_id: str | None = None
+    triggered_at: datetime | None = None
+
+
+class IgnoredWebhook(Struct, frozen=True):
+    """A verified webhook about something else; `type` is the platform's name of it, or empty."""
+
+    type: str
+
+
+ERASURE = "erasure"
+"""The kind of an `ErasureRequest`; the others are those of `PlatformEventKind`."""
+
+WebhookContent = PlatformEvent | ErasureRequest | IgnoredWebhook
+
+
 class Platform(Protocol):
     """One payment platform."""
 
@@ -66,8 +90,8 @@ class Platform(Protocol):
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
-        """What the webhook says; None when it is about nothing of ours.
+    ) -> WebhookContent:
+        """The content of a webhook.
 
         `headers` are read in any letter case, `body` is raw. Raises WebhookForged, and
         WebhookMalformed.

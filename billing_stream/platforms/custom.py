@@ -1,14 +1,16 @@
 """A payment gateway of your own: one request opens a checkout, one webhook tells of it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from billing_stream.domain.commands import Amount, Text, Uuid
-from billing_stream.errors import PlatformError, WebhookMalformed
+from billing_stream.domain.commands import UUID_TEXT, Text, Uuid
+from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     Checkout,
     CheckoutRequest,
@@ -17,9 +19,13 @@ from billing_stream.platforms.base import (
 )
 from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
-from billing_stream.platforms.webhook_text import decode
+from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
+from billing_stream.records.amounts import amount_text
 
 SIGNATURE = "X-Billing-Signature"
+
+_UUID = re.compile(UUID_TEXT)
+_REQUEST = frozenset(CheckoutRequest.__struct_fields__)
 
 
 def _now() -> datetime:
@@ -39,7 +45,7 @@ class GatewayWebhook(Struct):
     kind: PlatformEventKind = PlatformEventKind.UPDATED
     status: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     purchase_id: Uuid | None = None
-    amount: Amount | None = None
+    amount: Decimal | None = None
 
 
 class Custom:
@@ -78,10 +84,8 @@ class Custom:
             read=self._read,
         )
 
-    def read_webhook(
-        self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
-        """What the webhook says. Raises WebhookForged and WebhookMalformed."""
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent:
+        """The content of a webhook. Raises WebhookForged and WebhookMalformed."""
         return read_webhook(headers, body, now, self._secrets)
 
     async def close(self) -> None:
@@ -98,23 +102,49 @@ class Custom:
 def read_webhook(
     headers: Mapping[str, str], body: bytes, now: datetime, secrets: Sequence[str]
 ) -> PlatformEvent:
-    """What the webhook says.
+    """The content of a webhook.
 
-    Raises WebhookForged unless one of `secrets` signed `body` lately, and WebhookMalformed.
+    Raises WebhookForged unless one of `secrets` signed `body` lately, as a webhook, and
+    WebhookMalformed.
     """
     verify(find_header(headers, SIGNATURE), body, secrets, now)
+    found = read_object(body)
+    if found.keys() >= _REQUEST and "charge_id" not in found:
+        # One secret signs both ways.
+        raise WebhookForged("the body is a request to the gateway and not a webhook")
+    return read_body(body)
+
+
+def read_body(body: bytes, kind: str | None = None) -> PlatformEvent:
+    """A webhook that was verified; `kind` is meant where it names none (default: updated).
+
+    Raises WebhookForged where it is not an object, and WebhookMalformed.
+    """
+    found = read_object(body)
+    kinds = list(PlatformEventKind)
+    meant = found.get("kind", kind if kind in kinds else PlatformEventKind.UPDATED)
+    merchant_id = text_at(found, "merchant_id")
     try:
-        said = decode(body, GatewayWebhook)
+        webhook = read_fields(body, GatewayWebhook)
+        return _event(webhook, PlatformEventKind(meant))
     except ValueError as error:
-        raise WebhookMalformed(str(error)) from None
-    status = said.status or ("refunded" if said.kind is PlatformEventKind.REFUNDED else None)
+        raise WebhookMalformed(
+            str(error),
+            kind=meant if meant in kinds else None,
+            merchant_id=merchant_id if _UUID.match(merchant_id or "") else None,
+        ) from None
+
+
+def _event(webhook: GatewayWebhook, kind: PlatformEventKind) -> PlatformEvent:
+    refund = kind is PlatformEventKind.REFUNDED
+    status = webhook.status or ("refunded" if refund else None)
     if status is None:
-        raise WebhookMalformed("status is missing")
+        raise ValueError("`status` is missing")
     return PlatformEvent(
-        kind=said.kind,
-        charge_id=said.charge_id,
+        kind=kind,
+        charge_id=webhook.charge_id,
         status=status,
-        merchant_id=said.merchant_id,
-        purchase_id=said.purchase_id,
-        amount=said.amount,
+        merchant_id=webhook.merchant_id,
+        purchase_id=webhook.purchase_id,
+        amount=None if webhook.amount is None else amount_text(webhook.amount),
     )

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.errors import PlatformError, WebhookForged
-from billing_stream.platforms.base import Checkout, CheckoutRequest, PlatformEvent
+from billing_stream.platforms.base import Checkout, CheckoutRequest, WebhookContent
 from billing_stream.platforms.webhook_text import is_page
 
 AUDIENCE = "billing-stream/checkout"
@@ -17,7 +17,7 @@ TOKEN_LIFE = timedelta(hours=24)
 
 _ALGORITHM = "HS256"
 
-WebhookReader = Callable[[Mapping[str, str], bytes, datetime], PlatformEvent | None]
+WebhookReader = Callable[[Mapping[str, str], bytes, datetime], WebhookContent]
 
 
 def _now() -> datetime:
@@ -86,7 +86,7 @@ class Local:
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
+    ) -> WebhookContent:
         """What the platform it stands for would say. Raises WebhookForged, WebhookMalformed."""
         if self._webhooks is None:
             raise WebhookForged("there is no secret for these webhooks")

@@ -9,7 +9,7 @@ from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import SettingsError
 from billing_stream.platforms import custom, shopify, stripe
-from billing_stream.platforms.base import Platform, PlatformEvent
+from billing_stream.platforms.base import Platform, WebhookContent
 from billing_stream.platforms.local import Local, WebhookReader
 from billing_stream.platforms.tokens import (
     EnvironmentTokens,
@@ -45,7 +45,7 @@ def _shopify(settings: Settings, internal_headers: InternalHeaders) -> Platform:
     tokens = _tokens(settings, internal_headers)
     if tokens is None and settings.app_env not in _REAL:
 
-        def read(headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent | None:
+        def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
             return shopify.read_webhook(headers, body, secrets)
 
         return _local(settings, read)
@@ -88,7 +88,7 @@ def _stripe(settings: Settings) -> Platform | None:
     if settings.app_env in _REAL:
         return None
 
-    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent | None:
+    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
         return stripe.read_webhook(headers, body, now, secrets)
 
     return _local(settings, read)
@@ -103,7 +103,7 @@ def _custom(settings: Settings) -> Platform | None:
     if settings.app_env in _REAL:
         return None
 
-    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent | None:
+    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
         return custom.read_webhook(headers, body, now, secrets)
 
     return _local(settings, read)

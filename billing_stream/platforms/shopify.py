@@ -16,19 +16,26 @@ import msgspec
 from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Text
+from billing_stream.domain.model import Instant
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
+    ERASURE,
     Checkout,
     CheckoutRequest,
+    ErasureRequest,
+    IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
+    WebhookContent,
 )
 from billing_stream.platforms.platform_http import CredentialsRefused, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, same, usable
 from billing_stream.platforms.tokens import TokenProvider
-from billing_stream.platforms.webhook_text import decode
+from billing_stream.platforms.webhook_bodies import read_fields, read_object
 
 TOPIC = "app_purchases_one_time/update"
+ERASURE_TOPIC = "shop/redact"
+DOMAIN_MAX = 253
 
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,100}\.myshopify\.com")
 
@@ -80,6 +87,10 @@ class _Webhook(Struct):
     app_purchase_one_time: _Updated
 
 
+class _Redact(Struct):
+    shop_domain: Text
+
+
 class Shopify:
     """The Admin API of each shop, with that shop's token.
 
@@ -123,8 +134,8 @@ class Shopify:
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
-        """What the webhook says; None for another topic.
+    ) -> WebhookContent:
+        """The content of a webhook.
 
         Raises WebhookForged and WebhookMalformed. Shopify signs no time: `now` is not used.
         """
@@ -183,10 +194,8 @@ class Shopify:
         return self._http.refused("; ".join(error.message for error in errors))
 
 
-def read_webhook(
-    headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
-) -> PlatformEvent | None:
-    """What the webhook says; None for another topic.
+def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> WebhookContent:
+    """The content of a webhook.
 
     Raises WebhookForged unless one of `secrets` signed `body`, and WebhookMalformed.
     """
@@ -195,24 +204,59 @@ def read_webhook(
         raise WebhookForged("the signature is missing")
     if not any(same(_digest(secret, body), signature) for secret in usable(secrets)):
         raise WebhookForged("the signature is wrong")
-    if find_header(headers, "X-Shopify-Topic") != TOPIC:
-        return None
+    read_object(body)
+    topic = find_header(headers, "X-Shopify-Topic") or ""
+    if topic not in (TOPIC, ERASURE_TOPIC):
+        return IgnoredWebhook(topic)
+    kind = PlatformEventKind.UPDATED if topic == TOPIC else ERASURE
     shop = (find_header(headers, "X-Shopify-Shop-Domain") or "").strip().lower()
-    if not shop:
-        raise WebhookMalformed("X-Shopify-Shop-Domain is missing")
-    if not shop.isascii() or not shop.isprintable():
-        raise WebhookMalformed("X-Shopify-Shop-Domain is no domain")
+    delivery_id = find_header(headers, "X-Shopify-Webhook-Id") or find_header(
+        headers, "X-Shopify-Event-Id"
+    )
+    if not 0 < len(shop) <= DOMAIN_MAX or not shop.isascii() or not shop.isprintable():
+        what = "is not a domain" if shop else "is missing"
+        reason = f"the header X-Shopify-Shop-Domain {what}"
+        raise WebhookMalformed(reason, kind=kind, delivery_id=delivery_id)
+    content = read_body(body, kind, shop, delivery_id)
+    if isinstance(content, ErasureRequest):
+        try:
+            at = msgspec.convert(find_header(headers, "X-Shopify-Triggered-At"), type=Instant)
+        except msgspec.ValidationError:
+            reason = "the header X-Shopify-Triggered-At is not an RFC 3339 time"
+            raise WebhookMalformed(
+                reason, kind=kind, shop_domain=shop, delivery_id=delivery_id
+            ) from None
+        return msgspec.structs.replace(content, triggered_at=at)
+    return content
+
+
+def read_body(
+    body: bytes, kind: str | None, shop: str, delivery_id: str | None
+) -> PlatformEvent | ErasureRequest:
+    """A webhook of a shop that was verified. Raises WebhookMalformed.
+
+    `kind` is `ERASURE` for a request to erase, anything else for an update of a charge.
+    """
     try:
-        updated = decode(body, _Webhook).app_purchase_one_time
+        if kind == ERASURE:
+            # The header is not signed, and what is erased does not come back.
+            if read_fields(body, _Redact).shop_domain.strip().lower() != shop:
+                raise ValueError("`shop_domain` is not that of the header X-Shopify-Shop-Domain")
+            return ErasureRequest(shop_domain=shop, delivery_id=delivery_id)
+        updated = read_fields(body, _Webhook).app_purchase_one_time
     except ValueError as error:
-        raise WebhookMalformed(str(error)) from None
+        raise WebhookMalformed(
+            str(error),
+            kind=kind,
+            shop_domain=shop,
+            delivery_id=delivery_id,
+        ) from None
     return PlatformEvent(
         kind=PlatformEventKind.UPDATED,
         charge_id=updated.admin_graphql_api_id,
         status=updated.status,
         shop_domain=shop,
-        delivery_id=find_header(headers, "X-Shopify-Webhook-Id")
-        or find_header(headers, "X-Shopify-Event-Id"),
+        delivery_id=delivery_id,
     )
 
 

@@ -6,10 +6,9 @@ https://docs.stripe.com/api/checkout/sessions/create and https://docs.stripe.com
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import msgspec
 from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import UUID_TEXT, Text
@@ -17,13 +16,14 @@ from billing_stream.errors import WebhookMalformed
 from billing_stream.platforms.base import (
     Checkout,
     CheckoutRequest,
+    IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
 )
 from billing_stream.platforms.money import from_minor, to_minor
 from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, verify
-from billing_stream.platforms.webhook_text import decode
+from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 
 API_VERSION = "2026-10-28.endive"
 
@@ -42,16 +42,6 @@ class _Created(Struct):
     url: str | None = None
 
 
-class _EventData(Struct):
-    object: msgspec.Raw
-
-
-class _Event(Struct):
-    id: Text
-    type: str
-    data: _EventData
-
-
 class _Session(Struct):
     id: Text
     payment_status: str | None = None
@@ -65,6 +55,25 @@ class _Charge(Struct):
     currency: Annotated[str, Meta(pattern=r"^[a-zA-Z]{3}\Z")]
     payment_intent: Text | None = None
     metadata: dict[str, str] | None = None
+
+
+class _SessionData(Struct):
+    object: _Session
+
+
+class _SessionEvent(Struct):
+    id: Text
+    type: str
+    data: _SessionData
+
+
+class _ChargeData(Struct):
+    object: _Charge
+
+
+class _ChargeEvent(Struct):
+    id: Text
+    data: _ChargeData
 
 
 class Stripe:
@@ -104,11 +113,8 @@ class Stripe:
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
-        """What the webhook says; None for another event, or one that is not of ours.
-
-        Raises WebhookForged and WebhookMalformed.
-        """
+    ) -> PlatformEvent | IgnoredWebhook:
+        """The content of a webhook. Raises WebhookForged and WebhookMalformed."""
         return read_webhook(headers, body, now, self._secrets)
 
     async def close(self) -> None:
@@ -127,28 +133,48 @@ class Stripe:
 
 def read_webhook(
     headers: Mapping[str, str], body: bytes, now: datetime, secrets: Sequence[str]
-) -> PlatformEvent | None:
-    """What the webhook says; None for another event, or one without our metadata.
+) -> PlatformEvent | IgnoredWebhook:
+    """The content of a webhook.
 
     Raises WebhookForged unless one of `secrets` signed `body` lately, and WebhookMalformed.
     """
     verify(find_header(headers, "Stripe-Signature"), body, secrets, now)
+    return read_event(body)
+
+
+def read_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
+    """An event that was verified; ignored are other types, and events without our metadata.
+
+    Raises WebhookForged where it is not an object, and WebhookMalformed.
+    """
+    event = read_object(body)
+    kind = _kind(event.get("type"))
+    if kind is None or _is_foreign(event):
+        return IgnoredWebhook(text_at(event, "type") or "")
     try:
-        event = decode(body, _Event)
-        if event.type == _COMPLETED or event.type in _STATUS_OF:
-            return _session_event(event, decode(bytes(event.data.object), _Session))
-        if event.type == _REFUNDED:
-            return _refund_event(event, decode(bytes(event.data.object), _Charge))
+        return _session_event(body) if kind is PlatformEventKind.UPDATED else _charge_event(body)
     except ValueError as error:
-        raise WebhookMalformed(str(error)) from None
-    return None
+        raise WebhookMalformed(
+            str(error),
+            kind=kind,
+            merchant_id=_uuid(text_at(event, "data", "object", "metadata", "merchant_id")),
+            delivery_id=text_at(event, "id"),
+        ) from None
 
 
-def _session_event(event: _Event, session: _Session) -> PlatformEvent | None:
+def _kind(type_: Any) -> PlatformEventKind | None:
+    if type_ == _COMPLETED or (isinstance(type_, str) and type_ in _STATUS_OF):
+        return PlatformEventKind.UPDATED
+    return PlatformEventKind.REFUNDED if type_ == _REFUNDED else None
+
+
+def _session_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
+    event = read_fields(body, _SessionEvent)
+    session = event.data.object
     metadata = session.metadata or {}
     merchant_id = _uuid(metadata.get("merchant_id"))
     if merchant_id is None:
-        return None
+        return IgnoredWebhook(event.type)
     return PlatformEvent(
         kind=PlatformEventKind.UPDATED,
         charge_id=session.id,
@@ -162,15 +188,17 @@ def _session_event(event: _Event, session: _Session) -> PlatformEvent | None:
 def _completed_status(session: _Session) -> str:
     """A session is completed before the money is there, with some ways to pay."""
     if session.payment_status is None:
-        raise ValueError("payment_status is missing")
+        raise ValueError("`data.object.payment_status` is missing")
     return "pending" if session.payment_status == "unpaid" else "active"
 
 
-def _refund_event(event: _Event, charge: _Charge) -> PlatformEvent | None:
+def _charge_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
+    event = read_fields(body, _ChargeEvent)
+    charge = event.data.object
     metadata = charge.metadata or {}
     merchant_id = _uuid(metadata.get("merchant_id"))
     if merchant_id is None:
-        return None
+        return IgnoredWebhook(_REFUNDED)
     return PlatformEvent(
         kind=PlatformEventKind.REFUNDED,
         charge_id=charge.payment_intent or charge.id,
@@ -180,6 +208,19 @@ def _refund_event(event: _Event, charge: _Charge) -> PlatformEvent | None:
         amount=from_minor(charge.amount_refunded, charge.currency),
         delivery_id=event.id,
     )
+
+
+def _is_foreign(event: Mapping[str, Any]) -> bool:
+    """Whether its object is another system's on the account, however its fields look."""
+    data = event.get("data")
+    found = data.get("object") if isinstance(data, Mapping) else None
+    if not isinstance(found, Mapping) or "id" not in found:
+        return False
+    metadata = found.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        return False
+    named = metadata.get("merchant_id")
+    return named is None or (isinstance(named, str) and _uuid(named) is None)
 
 
 def _uuid(text: str | None) -> str | None:

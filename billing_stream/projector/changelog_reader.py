@@ -7,13 +7,18 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from billing_stream.faust_adapter.unfinished import finish
 from billing_stream.kafka.group_membership import refusal_of, watch_membership
 from billing_stream.kafka.silent_brokers import SilentBrokers
+from billing_stream.projector.positions import LastRecord, digest_of
 from billing_stream.projector.projected_records import Record
-from billing_stream.projector.projector_errors import ProjectionError
 
 Records = dict[TopicPartition, list[Record]]
 """What was read, by partition, in its order."""
@@ -24,6 +29,8 @@ READ_WAIT_MS = 200
 STOP_SECONDS_MAX = 5.0
 # While PostgreSQL is away nothing is read, and the group need not know.
 IDLE_MS_MAX = 2**31 - 1
+# A topic that was deleted and created again is noticed after this.
+METADATA_MS_MAX = 10_000
 
 
 class Reader:
@@ -40,6 +47,10 @@ class Reader:
         self.stored: dict[TopicPartition, int] = {}
         # Where the client stands when it gave no record: behind markers, which are none.
         self._passed: dict[TopicPartition, int] = {}
+        # The last record before the position, read once more to see that it is the same.
+        self._expected: dict[TopicPartition, LastRecord] = {}
+        # Partitions whose last record is another one now, with its offset.
+        self.replaced: dict[TopicPartition, int] = {}
 
     @classmethod
     def of_group(
@@ -91,23 +102,33 @@ class Reader:
         for tp in list(self.placed if tps is None else tps):
             self.placed.pop(tp, None)
             self._passed.pop(tp, None)
+            self._expected.pop(tp, None)
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read on from these positions, which the database has stored."""
+    def seek(
+        self, positions: Mapping[TopicPartition, int], last: Mapping[TopicPartition, LastRecord]
+    ) -> None:
+        """Read on from these positions, which the database has stored.
+
+        The client begins at the `last` record before a position: it must be the same.
+        """
         for tp, offset in positions.items():
+            expected = last.get(tp)
             try:
-                self._consumer.seek(tp, offset)
+                self._consumer.seek(tp, offset if expected is None else expected.offset)
             except IllegalStateError:
                 # Taken from us in the meantime.
                 continue
+            self.reset_positions([tp])
             self.placed[tp] = self.stored[tp] = offset
-            self._passed.pop(tp, None)
+            if expected is not None:
+                self._expected[tp] = expected
 
     async def read(self, records_max: int) -> tuple[Records, dict[TopicPartition, int]]:
         """Committed records of placed partitions, and the offsets from which they were read.
 
-        Nothing when none came in a while. Raises ProjectionError when they come from before those,
-        and GroupRefused when this process can no longer be a member of the group.
+        Nothing when none came in a while. A partition loses its position when that is out of its
+        log, or when its last record is another one. Raises GroupRefused when this process can no
+        longer be a member of the group.
         """
         if self._lost:
             raise self._lost[0]
@@ -120,19 +141,35 @@ class Reader:
             answer = await self._consumer.getmany(
                 *wanted, timeout_ms=READ_WAIT_MS, max_records=records_max
             )
-        except IllegalStateError:
+        except (IllegalStateError, NoOffsetForPartitionError):
+            # The latter is of before the seek: the group's own offsets are not used.
+            return {}, {}
+        except OffsetOutOfRangeError as error:
+            self.reset_positions(error.args[0])
             return {}, {}
         # What a rebalance took from us is read again, from its position.
-        found = {tp: r for tp, r in answer.items() if r and tp in self.placed}
+        found = {tp: self._compared(tp, r) for tp, r in answer.items() if r and tp in self.placed}
+        found = {tp: records for tp, records in found.items() if records}
         begins = {tp: self.placed[tp] for tp in found}
         for tp, records in found.items():
-            if records[0].offset < self.placed[tp]:
-                # The client begins anew where its offset is none of the log.
-                raise another_log(tp)
             self.placed[tp] = records[-1].offset + 1
         for tp in self.placed.keys() - found.keys():
             await self._note_markers(tp)
         return found, begins
+
+    def _compared(self, tp: TopicPartition, records: list[Record]) -> list[Record]:
+        """The records from the position on, when the one before it is the same as it was."""
+        expected, first = self._expected.pop(tp, None), records[0]
+        compared = expected is not None and first.offset == expected.offset
+        if expected is not None and compared and digest_of(first) != expected.digest:
+            self.replaced[tp] = expected.offset
+            self.reset_positions([tp])
+            return []
+        # One that compaction removed cannot be compared.
+        position = self.placed[tp]
+        if first.offset >= position:
+            return records
+        return [record for record in records if record.offset >= position]
 
     async def _note_markers(self, tp: TopicPartition) -> None:
         try:
@@ -158,6 +195,27 @@ class Reader:
         ends = await self._consumer.end_offsets(list(tps))
         return dict(ends)
 
+    async def begins(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offsets at which the logs of partitions begin. Raises KafkaError as `ends`."""
+        return dict(await self._consumer.beginning_offsets(list(tps)))
+
+    def caught_up(self) -> list[TopicPartition]:
+        """Partitions of which all that was read is stored."""
+        return [tp for tp, offset in self.placed.items() if self.stored.get(tp) == offset]
+
+    def behind_markers(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Partitions of which all is stored: the position, and one further on after markers."""
+        return {
+            tp: (self.stored[tp], passed)
+            for tp in self.caught_up()
+            if (passed := self._passed.get(tp, 0)) > self.stored[tp]
+        }
+
+    def move(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Take note of positions that were stored behind markers."""
+        for tp, offset in positions.items():
+            self.placed[tp] = self.stored[tp] = offset
+
     async def commit_group_offsets(self) -> None:
         """Commit the positions to the group, for tools that show lag; nothing depends on it."""
         assigned = self.assigned()
@@ -167,15 +225,6 @@ class Reader:
                 await self._consumer.commit(offsets)
         except (KafkaError, IllegalStateError) as error:
             logger.debug("the group was not told the positions: %r", error)
-
-
-def another_log(tp: TopicPartition) -> ProjectionError:
-    """The error of positions that the log has not."""
-    topic, partition = tp
-    return ProjectionError(
-        f"the tables are further than the log of {topic}[{partition}]: they were made of another "
-        "log, or part of it was lost. Make them anew: billing-stream projector rebuild"
-    )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -200,8 +249,10 @@ def _consumer(options: Mapping[str, Any], **more: Any) -> AIOKafkaConsumer:
         **more,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        # Never elsewhere than where the database stands: a jump would be a gap that nothing shows.
+        auto_offset_reset="none",
         fetch_max_wait_ms=100,
+        metadata_max_age_ms=METADATA_MS_MAX,
         max_partition_fetch_bytes=2 << 20,
     )
     SilentBrokers(options).avoided_by(consumer._client)

@@ -33,10 +33,13 @@ class Database(Struct, frozen=True):
     url: str
     schema: str
 
-    async def connect(self, statement_seconds: float | None = STATEMENT_SECONDS_MAX) -> Any:
+    async def connect(
+        self, statement_seconds: float | None = STATEMENT_SECONDS_MAX, *, writable: bool = False
+    ) -> Any:
         """A connection in which unqualified names are those of the schema.
 
-        A statement is given up after `statement_seconds`. Raises ProjectionError when the address
+        A statement is given up after `statement_seconds`. `writable`: to the one of several
+        servers in the address that takes writes. Raises ProjectionError when the address
         is none, and asyncpg's errors.
         """
         try:
@@ -45,6 +48,7 @@ class Database(Struct, frozen=True):
                 timeout=CONNECT_SECONDS_MAX,
                 command_timeout=statement_seconds,
                 server_settings={**SETTINGS, "search_path": self.schema},
+                **({"target_session_attrs": "read-write"} if writable else {}),
             )
         except ssl.SSLError:
             # A ValueError too, when a certificate is not trusted; the address is good.

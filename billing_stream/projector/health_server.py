@@ -1,6 +1,6 @@
 """Metrics and health of the projector over HTTP."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -16,9 +16,13 @@ async def serving(
     port: int,
     connections: Connections,
     registry: CollectorRegistry,
-    ready: Callable[[], bool],
+    problems: Callable[[], Sequence[str]],
+    warnings: Callable[[], Sequence[str]],
 ) -> AsyncIterator[None]:
-    """Serve /metrics, /health and /ready. Raises ProjectionError when the port is taken."""
+    """Serve /metrics, /health and /ready, which is 503 while there are problems.
+
+    Raises ProjectionError when the port is taken.
+    """
 
     async def metrics(request: web.Request) -> web.Response:
         content = generate_latest(registry)
@@ -28,9 +32,13 @@ async def serving(
         return web.json_response({"status": "ok"})
 
     async def readiness(request: web.Request) -> web.Response:
-        if ready():
-            return web.json_response({"status": "ready"})
-        return web.json_response({"status": "not ready"}, status=503)
+        found = list(problems())
+        body = {
+            "status": "not ready" if found else "ready",
+            "problems": found,
+            "warnings": list(warnings()),
+        }
+        return web.json_response(body, status=503 if found else 200)
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)

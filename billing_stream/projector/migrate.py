@@ -40,7 +40,7 @@ async def migrate(url: str, schema: str = "public") -> list[str]:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         # An index of a large table takes its time.
-        async_creator=partial(database.connect, statement_seconds=None),
+        async_creator=partial(database.connect, statement_seconds=None, writable=True),
         poolclass=NullPool,
     )
     done: list[str] = []
@@ -60,7 +60,7 @@ async def migrate(url: str, schema: str = "public") -> list[str]:
 
 async def require_ours(database: Database) -> None:
     """Raise ProjectionError when tables of our names are another program's: the old service's."""
-    connection = await database.connect()
+    connection = await database.connect(writable=True)
     try:
         foreign = await connection.fetchval(_FOREIGN, database.schema)
     finally:

@@ -3,6 +3,7 @@
 The structs have the columns of their tables, in that order; other fields of a record are not read.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
@@ -17,6 +18,11 @@ from billing_stream.records.upcasting.versions import upcast
 
 # Keys of the engine's own records in a changelog, which are no rows.
 RESERVED = b"\x00"
+
+NUL_MARK = "\N{SYMBOL FOR NULL}"
+"""What takes the place of U+0000, which PostgreSQL stores in no text and no jsonb."""
+# A backslash and what it escapes, so that an escaped backslash before `u0000` is left alone.
+_ESCAPE = re.compile(rb"\\(u0000|.)", re.DOTALL)
 
 CREDITS_SIGN = {
     "credits.purchased": 1,
@@ -147,7 +153,7 @@ class Records:
     def decode(self, record: Record) -> Row | Gone | None:
         """What the record says; None when it is no row.
 
-        Raises Unfit, and NewerState, for which nothing may be put aside or left out.
+        Raises UnprojectableRecord, and NewerState, for which nothing may be put aside or left out.
         """
         try:
             sign = self._signs.get(record.topic)
@@ -159,7 +165,7 @@ class Records:
 
     def _row(self, record: Record) -> MerchantRow | PurchaseRow | Gone | None:
         key = record.key
-        value = upcast(self.table(record.topic), record)
+        value = without_nul(upcast(self.table(record.topic), record))
         if key is None:
             raise UnprojectableRecord("the key is null")
         if key.startswith(RESERVED):
@@ -173,10 +179,22 @@ class Records:
         return merchant if merchant.created_at is not None else None
 
 
+def without_nul(value: bytes | None) -> bytes | None:
+    """JSON in which U+0000 of any text or name is NUL_MARK; all else as it was.
+
+    >>> without_nul(rb'{"a": "x\\u0000y", "b": "\\\\u0000"}').decode()
+    '{"a": "x␀y", "b": "\\\\\\\\u0000"}'
+    """
+    if value is None or rb"\u0000" not in value:
+        return value
+    mark = NUL_MARK.encode()
+    return _ESCAPE.sub(lambda found: mark if found[1] == b"u0000" else found[0], value)
+
+
 def _event(record: Record, sign: int) -> EventRow:
     if record.value is None:
         raise UnprojectableRecord("the value is null")
-    envelope = _envelope.decode(record.value)
+    envelope = _envelope.decode(without_nul(record.value) or b"")
     if sign:
         counted = _credits.decode(envelope.data)
         merchant_id, credits_delta = counted.merchant_id, sign * counted.credits
@@ -193,7 +211,7 @@ def _event(record: Record, sign: int) -> EventRow:
         merchant_id,
         envelope.event_type,
         sequence,
-        cause.decode() if cause is not None else None,
+        cause.decode().replace("\0", NUL_MARK) if cause is not None else None,
         envelope.correlation_id,
         envelope.timestamp,
         credits_delta,

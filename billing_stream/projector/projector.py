@@ -3,23 +3,29 @@
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
+from msgspec import Struct
 
-from billing_stream.projector import positions
-from billing_stream.projector.changelog_reader import Reader, another_log
+from billing_stream.projector import gaps, rejects
+from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database, close
+from billing_stream.projector.gaps import Gap
 from billing_stream.projector.migrate import migrate
+from billing_stream.projector.placing import Placing
 from billing_stream.projector.projected_records import Record, Records
 from billing_stream.projector.projector_errors import (
+    AT_ONCE,
     DATABASE_AWAY,
     REFUSED,
     UNFIT,
     PositionsMoved,
     ProjectionError,
+    cause_of,
 )
 from billing_stream.projector.projector_metrics import Metrics
 from billing_stream.projector.upsert_batch import (
@@ -35,10 +41,12 @@ logger = logging.getLogger(__name__)
 
 RECORDS_MAX = 10_000
 RECORDS_MIN = 100
-CHECK_SECONDS = 2.0
 WAIT_SECONDS_MIN = 0.25
 WAIT_SECONDS_MAX = 5.0
 TOLD_SECONDS = 60.0
+# A transaction that gave way is tried again, with pauses from the first one doubled each time.
+AT_ONCE_TRIES = 6
+AT_ONCE_SECONDS = 0.02
 
 Read = Mapping[TopicPartition, Sequence[Record]]
 
@@ -51,22 +59,57 @@ class Projector:
     """Projects what a reader reads into one schema."""
 
     def __init__(
-        self, database: Database, reader: Reader, records: Records, metrics: Metrics
+        self,
+        database: Database,
+        reader: Reader,
+        records: Records,
+        metrics: Metrics,
+        reread: rejects.Reread | None = None,
     ) -> None:
         self._database = database
         self._reader = reader
         self._records = records
         self._metrics = metrics
+        self._reread = reread
+        self._placing = Placing(reader)
+        self._gaps: list[Gap] = []
+        self._rejects = 0
         self._records_max = RECORDS_MAX
         self._outage: _Outage | None = None
         self._connected_before = False
-        self._checked = 0.0
         self._wait = WAIT_SECONDS_MIN
 
     @property
     def ready(self) -> bool:
-        """Whether PostgreSQL is there, and partitions are being read (if any are ours)."""
-        return self._connected_before and self._outage is None and not self._reader.unpositioned()
+        """Whether PostgreSQL takes rows, and all partitions of this projector are read."""
+        return not self.problems()
+
+    def problems(self) -> list[str]:
+        """Why this projector does not project all that it should; nothing when it does."""
+        found = []
+        if self._outage is not None:
+            found.append(self._outage.text)
+        elif not self._connected_before:
+            found.append("PostgreSQL has not been reached yet")
+        stopped = self._placing.stopped
+        found += [str(gap) for gap in stopped.values()]
+        missing = len(self._placing.missing())
+        if missing:
+            found.append(f"{missing} partitions have no position yet")
+        return found
+
+    def warnings(self) -> list[str]:
+        """What the projection lacks: open gaps of all projectors, records that fit no table."""
+        stopped = set(map(str, self._placing.stopped.values()))
+        found = [str(gap) for gap in self._gaps if str(gap) not in stopped]
+        if self._rejects:
+            found.append(f"{self._rejects} records fit into no table: see projection_rejects")
+        return found
+
+    @property
+    def stopped(self) -> list[Gap]:
+        """Partitions of this projector that are not read until an operator accepts it."""
+        return list(self._placing.stopped.values())
 
     async def run(self, stopping: asyncio.Event, reached: Callable[[], bool] = _never) -> None:
         """Go on until told to stop, or `reached`; nothing is in flight when this returns.
@@ -89,7 +132,7 @@ class Projector:
     async def _connect(self) -> Any:
         try:
             await migrate(self._database.url, self._database.schema)
-            connection = await self._database.connect()
+            connection = await self._database.connect(writable=True)
         except REFUSED as error:
             if self._connected_before:
                 raise
@@ -109,7 +152,7 @@ class Projector:
                 if writing is not None:
                     await writing
                     writing = None
-                await self._keep_places(connection)
+                await self._look_after(connection)
                 if batch is not None:
                     writing = asyncio.create_task(self._write(connection, batch, read))
                 else:
@@ -125,9 +168,11 @@ class Projector:
     async def _write(self, connection: Any, batch: Batch, read: Read) -> None:
         began = time.monotonic()
         try:
-            await write(connection, batch)
+            await self._written(connection, batch)
         except PositionsMoved:
-            logger.info("%s partitions stand elsewhere now: reading on there", len(batch.begins))
+            logger.info(
+                "stored offsets changed for %s partitions: resuming from them", len(batch.begins)
+            )
             self._reader.reset_positions(batch.begins)
             return
         except TimeoutError:
@@ -156,26 +201,27 @@ class Projector:
         begins = {**batch.begins, **ends_of(first)}
         await self._write(connection, batch_of(self._records, second, begins), second)
 
-    async def _keep_places(self, connection: Any) -> None:
-        """With nothing in flight: place what is new, and see that the rest stands as we think.
+    async def _written(self, connection: Any, batch: Batch) -> None:
+        """Write it, again where it gave way to another transaction."""
+        for attempt in range(1, AT_ONCE_TRIES):
+            try:
+                return await write(connection, batch)
+            except AT_ONCE as error:
+                self._metrics.failures.labels(type(error).__name__).inc()
+                # Not in step with the one that it gave way to.
+                pause = AT_ONCE_SECONDS * 2**attempt
+                await asyncio.sleep(random.uniform(pause / 2, pause))
+        return await write(connection, batch)
 
-        It does not when a rebuild was swapped in, and may not when partitions wandered.
-        """
-        reader = self._reader
-        new = reader.unpositioned()
-        if new:
-            await positions.add(connection, new)
-            found = await positions.load(connection, new)
-            ends = await reader.ends(found)
-            for tp, offset in found.items():
-                if offset > ends[tp]:
-                    raise another_log(tp)
-            reader.seek(found)
-        elif time.monotonic() - self._checked > CHECK_SECONDS:
-            self._checked = time.monotonic()
-            known = {tp: reader.stored[tp] for tp in reader.placed}
-            found = await positions.load(connection, known)
-            reader.reset_positions(tp for tp in known if found.get(tp) != known[tp])
+    async def _look_after(self, connection: Any) -> None:
+        """With nothing in flight: place partitions, retry rejects, count gaps."""
+        if not await self._placing.keep(connection):
+            return
+        fitted = await rejects.retry(connection, self._records, self._reread)
+        self._metrics.rejects_fixed.inc(fitted)
+        self._gaps = await gaps.open_gaps(connection)
+        self._rejects = await rejects.count(connection)
+        self._metrics.incomplete(self._gaps, self._rejects)
 
     def _note_up(self) -> None:
         """It took what we wrote, or answered while nothing was to be written."""
@@ -189,19 +235,23 @@ class Projector:
         now = time.monotonic()
         self._metrics.database_up.set(0)
         self._metrics.failures.labels(type(error).__name__).inc()
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        if self._outage is None:
-            self._outage = _Outage(now)
-            logger.warning("PostgreSQL is away (%s): trying until it is back", text)
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        cause = cause_of(error)
+        text = f"PostgreSQL {cause} ({detail})"
+        if self._outage is None or self._outage.cause != cause:
+            since = now if self._outage is None else self._outage.since
+            self._outage = _Outage(since, now, cause, text)
+            logger.warning("%s: trying until it takes what was not written", text)
         elif now - self._outage.told > TOLD_SECONDS:
             self._outage.told = now
-            logger.warning("PostgreSQL is away for %.0f s (%s)", now - self._outage.since, text)
+            logger.warning("%s, for %.0f s", text, now - self._outage.since)
 
 
-class _Outage:
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.told = since
+class _Outage(Struct):
+    since: float
+    told: float
+    cause: str
+    text: str
 
 
 def _tell_reject(record: Record, reason: str) -> None:

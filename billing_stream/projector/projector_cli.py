@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -11,12 +13,19 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.logs import set_up_logging
-from billing_stream.projector import service
+from billing_stream.ops.dead_letters.dead_letter_options import whoami
+from billing_stream.projector import gaps as gap_table
+from billing_stream.projector import rejects, service
+from billing_stream.projector.database import Database, close
 from billing_stream.projector.migrate import migrate as migrate_schema
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
 from billing_stream.projector.rebuild import rebuild as rebuild_schema
+from billing_stream.records.record_ref import RecordRef
 
 logger = logging.getLogger("billing_stream.projector")
+
+EXIT_GAPS = 1
+T = TypeVar("T")
 
 
 @click.group(
@@ -74,13 +83,7 @@ def migrate() -> None:
     """Make or upgrade the tables, without starting anything. The projector does so itself."""
     settings = Settings.from_env()
     database = service.database_of(settings)
-    try:
-        done = asyncio.run(migrate_schema(database.url, database.schema))
-    except DATABASE_AWAY as error:
-        raise ProjectionError(
-            f"PostgreSQL cannot be used: {error or type(error).__name__}. Does it run, and is "
-            "DATABASE_URL right?"
-        ) from None
+    done = _run(migrate_schema(database.url, database.schema))
     click.echo(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
 
@@ -93,20 +96,120 @@ def migrate() -> None:
         },
         examples=[
             "billing-stream projector rebuild",
+            'billing-stream projector rebuild --because "INC-7: events before May are gone"',
         ],
     )
 )
-def rebuild() -> None:
+@click.option("--because", help="Replace the tables though Kafka has lost records: why.")
+@click.option("--by", default=whoami, show_default="user@host", help="Who does it.")
+def rebuild(because: str | None, by: str) -> None:
     """Make all tables anew from the log beside the live ones, then swap them in.
 
     Reports and projectors go on meanwhile. Needs room for a second copy; killed half-way, it
-    leaves the schema <name>_next behind, which the next rebuild removes.
+    leaves the schema <name>_next behind, which the next rebuild removes. Where Kafka has lost
+    records, the live tables may have more than a rebuild finds: it changes nothing without
+    --because.
     """
     settings = Settings.from_env()
     set_up_logging(settings)
     try:
-        asyncio.run(rebuild_schema(settings))
+        asyncio.run(rebuild_schema(settings, by=by, because=because))
     except KafkaConnectionError:
         raise
     except KafkaError as error:
         raise ProjectionError(f"Kafka cannot be read ({error}); try again") from None
+
+
+@projector.command(
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits={
+            0: "the projection is complete",
+            1: "it is not: each gap is named",
+            2: "wrong settings, or PostgreSQL does not answer",
+        },
+        examples=["billing-stream projector gaps"],
+    )
+)
+def gaps() -> None:
+    """List the gaps of the projection that are not accepted, and count rejected records."""
+    database = service.database_of(Settings.from_env())
+    found, kept = _run(_incomplete(database))
+    for gap in found:
+        click.echo(f"{gap.ref}  {gap.kind}: {gap}")
+    if kept:
+        click.echo(f"{kept} records fit into no table: see projection_rejects")
+    if found or kept:
+        sys.exit(EXIT_GAPS)
+    click.echo("no gaps")
+
+
+@projector.command(
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits={
+            0: "accepted",
+            2: "wrong settings, no such gap, or PostgreSQL does not answer",
+        },
+        examples=[
+            'billing-stream projector accept evt.billing.trial.started.v1[0]@17 --because "INC-7"',
+            'billing-stream projector accept --all --because "INC-7: known since May"',
+        ],
+    )
+)
+@click.argument("refs", nargs=-1, metavar="[TOPIC[PARTITION]@OFFSET]...")
+@click.option("--all", "every", is_flag=True, help="All open gaps.")
+@click.option("--because", required=True, help="Why: kept with the gap.")
+@click.option("--by", default=whoami, show_default="user@host", help="Who does it.")
+def accept(refs: tuple[str, ...], every: bool, because: str, by: str) -> None:
+    """Accept gaps of the projection, by their first offsets as `projector gaps` lists them.
+
+    A gap of deleted records is no longer reported. A stopped partition is read again from the
+    beginning of its log; rows and events that are there already change nothing.
+    """
+    if every == bool(refs):
+        raise click.UsageError("name gaps, or give --all")
+    try:
+        parsed = None if every else [RecordRef.parse(ref) for ref in refs]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    database = service.database_of(Settings.from_env())
+    accepted = _run(_accept(database, parsed, by, because))
+    if every and not accepted:
+        click.echo("there are no open gaps")
+    for gap in accepted:
+        click.echo(f"accepted: {gap}")
+    missing = set(parsed or ()) - {gap.ref for gap in accepted}
+    if missing:
+        listed = ", ".join(sorted(map(str, missing)))
+        raise ProjectionError(
+            f"there is no open gap at {listed}: see billing-stream projector gaps"
+        )
+
+
+async def _incomplete(database: Database) -> tuple[list[gap_table.Gap], int]:
+    connection = await database.connect()
+    try:
+        return await gap_table.open_gaps(connection), await rejects.count(connection)
+    finally:
+        await close(connection)
+
+
+async def _accept(
+    database: Database, refs: list[RecordRef] | None, by: str, because: str
+) -> list[gap_table.Gap]:
+    connection = await database.connect(writable=True)
+    try:
+        return await gap_table.accept(connection, refs, by=by, reason=because)
+    finally:
+        await close(connection)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except DATABASE_AWAY as error:
+        raise ProjectionError(
+            f"PostgreSQL cannot be used: {error or type(error).__name__}. Does it run, and is "
+            "DATABASE_URL right?"
+        ) from None

@@ -1,11 +1,13 @@
 """What the projector tells Prometheus. Names are given here once."""
 
 import time
-from collections.abc import Mapping
+from collections import Counter as Counted
+from collections.abc import Mapping, Sequence
 
 from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from billing_stream.projector.gaps import REPLACED, TRIMMED, Gap
 from billing_stream.projector.upsert_batch import Batch
 
 COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -48,6 +50,22 @@ class Metrics:
         self.rejects = Counter(
             "billing_projector_rejects_total", "Records that fit into no table", registry=registry
         )
+        self.rejects_open = Gauge(
+            "billing_projector_rejects_open",
+            "Records that fit into no table and are kept, in the whole projection",
+            registry=registry,
+        )
+        self.rejects_fixed = Counter(
+            "billing_projector_rejects_fixed_total",
+            "Records that fitted when they were tried again, and were removed from the rejects",
+            registry=registry,
+        )
+        self.open_gaps = Gauge(
+            "billing_projector_open_gaps",
+            "Gaps of the whole projection that no operator has accepted",
+            ["kind"],
+            registry=registry,
+        )
         self.batches = Counter(
             "billing_projector_batches_total", "Transactions committed", registry=registry
         )
@@ -72,6 +90,13 @@ class Metrics:
         self.rejects.inc(len(batch.rejects))
         for table, rows in batch.rows.items():
             self.rows.labels(table).inc(len(rows))
+
+    def incomplete(self, gaps: Sequence[Gap], rejects: int) -> None:
+        """What the projection lacks."""
+        kinds = Counted(gap.kind for gap in gaps)
+        for kind in (TRIMMED, REPLACED):
+            self.open_gaps.labels(kind).set(kinds[kind])
+        self.rejects_open.set(rejects)
 
     def lags(self, lags: Mapping[TopicPartition, int], *, complete: bool) -> None:
         """The lag of each partition; `complete` when these are all that are ours."""

@@ -1,6 +1,7 @@
 """`projector rebuild`: a fresh schema beside the live one, then swapped in."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import asyncpg
 import click
 from aiokafka import TopicPartition
 
@@ -15,9 +17,10 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.progress import progress
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.projector import gaps
 from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database, close
-from billing_stream.projector.migrate import require_ours
+from billing_stream.projector.migrate import VERSIONS_TABLE, migrate, require_ours
 from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
@@ -33,8 +36,11 @@ PROGRESS_SECONDS = 0.2
 _ALONE = "SELECT pg_try_advisory_lock(hashtext('billing-stream rebuild'), hashtext($1))"
 
 
-async def rebuild(settings: Settings) -> None:
-    """Build, then swap. Raises ProjectionError (nothing was changed then), and KafkaError."""
+async def rebuild(settings: Settings, *, by: str, because: str | None) -> None:
+    """Build, then swap. Raises ProjectionError (no row was changed then), and KafkaError.
+
+    Where Kafka has lost records, only with a reason (`because`): the new tables lack them.
+    """
     live = database_of(settings)
     fresh = live.beside("next")
     topics = Topics(settings.app_id, settings.topic_prefix)
@@ -47,6 +53,7 @@ async def rebuild(settings: Settings) -> None:
         async with _alone(live) as connection:
             # The live tables need not be of this program's version.
             await require_ours(live)
+            await _upgrade(connection, live)
             await require_movable(connection, live.schema)
             await connection.execute(f"DROP SCHEMA IF EXISTS {fresh.schema} CASCADE")
             reader = Reader.of_all(client_options(settings), tps)
@@ -57,6 +64,7 @@ async def rebuild(settings: Settings) -> None:
                 await _fill(projector, reader, tps)
             finally:
                 await reader.stop()
+        await _accept_gaps(fresh, by, because)
         # By now the first connection may have been lost, and the lock with it.
         async with _alone(live) as connection:
             await swap(connection, live.schema, fresh.schema)
@@ -82,18 +90,45 @@ async def _fill(projector: Projector, reader: Reader, tps: list[TopicPartition])
         left = sum(reader.lag(ends).values())
         if reader.stored and left <= LEFT_MAX:
             return
+        reached = partial(_reached, projector, reader, ends)
         bar = asyncio.create_task(_show(reader, ends, left))
         try:
-            await projector.run(stopping, partial(_reached, reader, ends))
+            await projector.run(stopping, reached)
         finally:
             bar.cancel()
             await asyncio.gather(bar, return_exceptions=True)
         if stopping.is_set():
             raise ProjectionError("stopped: the live tables are as they were")
+        if projector.stopped:
+            raise ProjectionError(f"{projector.stopped[0]}, during the rebuild: try again")
 
 
-def _reached(reader: Reader, ends: dict[TopicPartition, int]) -> bool:
-    return bool(reader.stored) and not any(reader.lag(ends).values())
+async def _upgrade(connection: Any, live: Database) -> None:
+    """Widen the columns of live tables of an older version: views on them could not be kept."""
+    if await connection.fetchval("SELECT to_regclass($1)", VERSIONS_TABLE) is not None:
+        # Damaged ones, and those of a newer version, are replaced as they are.
+        with contextlib.suppress(ProjectionError, asyncpg.PostgresError):
+            await migrate(live.url, live.schema)
+
+
+async def _accept_gaps(fresh: Database, by: str, because: str | None) -> None:
+    connection = await fresh.connect()
+    try:
+        found = await gaps.open_gaps(connection)
+        if found and because is None:
+            await connection.execute(f"DROP SCHEMA {fresh.schema} CASCADE")
+            raise ProjectionError(
+                f"{len(found)} gaps: {found[0]}. Rebuilt tables would lack them; the live tables "
+                "may have them, and are as they were. To replace them all the same: "
+                "billing-stream projector rebuild --because REASON"
+            )
+        await gaps.accept(connection, None, by=by, reason=because or "")
+    finally:
+        await close(connection)
+
+
+def _reached(projector: Projector, reader: Reader, ends: dict[TopicPartition, int]) -> bool:
+    return bool(projector.stopped) or (bool(reader.stored) and not any(reader.lag(ends).values()))
 
 
 async def _show(reader: Reader, ends: dict[TopicPartition, int], total: int) -> None:

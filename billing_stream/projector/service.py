@@ -15,6 +15,7 @@ from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.projector import rejects
 from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database
 from billing_stream.projector.health_server import serving
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 LAG_SECONDS = 2.0
 TOLD_SECONDS = 10.0
 STOP_SECONDS_MAX = 10.0
+STOPPING = "this projector is stopping"
 # From the signal to the end: a transaction, what the group is told, and to leave it.
 END_SECONDS_MAX = STOP_SECONDS_MAX + 10.0
 
@@ -73,7 +75,8 @@ async def run(settings: Settings) -> None:
         group,
         int(settings.session_timeout.total_seconds() * 1000),
     )
-    projector = Projector(database, reader, records, metrics)
+    reread = rejects.rereading(client_options(settings))
+    projector = Projector(database, reader, records, metrics, reread)
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
@@ -90,7 +93,10 @@ async def run(settings: Settings) -> None:
             settings.projector_port,
             Connections(settings.connections_max, settings.header_timeout.total_seconds()),
             metrics.registry,
-            lambda: projector.ready and not stopping.is_set(),
+            lambda: (
+                [STOPPING, *projector.problems()] if stopping.is_set() else projector.problems()
+            ),
+            projector.warnings,
         ):
             logger.info("projecting %s into schema %s", settings.app_id, database.schema)
             watching = asyncio.create_task(_watch(reader, projector, metrics))

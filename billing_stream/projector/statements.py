@@ -32,12 +32,12 @@ def _columns(text: str) -> list[Column]:
 
 MERCHANTS = _columns(
     "merchant_id uuid, trial_available boolean, trial_started_at timestamptz, "
-    "trial_ends_at timestamptz, total_credits_purchased integer, last_purchase_at timestamptz, "
-    "created_at timestamptz, updated_at timestamptz, credits_adjusted integer, version bigint"
+    "trial_ends_at timestamptz, total_credits_purchased bigint, last_purchase_at timestamptz, "
+    "created_at timestamptz, updated_at timestamptz, credits_adjusted bigint, version bigint"
 )
 # An amount is text until PostgreSQL reads it: exact, and quicker than a Decimal.
 PURCHASES = _columns(
-    "id uuid, merchant_id uuid, credits integer, amount numeric text, status text, platform text, "
+    "id uuid, merchant_id uuid, credits bigint, amount numeric text, status text, platform text, "
     "platform_charge_id text, created_at timestamptz, completed_at timestamptz, "
     "expires_at timestamptz, version bigint"
 )

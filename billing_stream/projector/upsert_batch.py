@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from aiokafka import TopicPartition
 from msgspec import Struct, field
 
+from billing_stream.projector.positions import LastRecord
 from billing_stream.projector.projected_records import (
     EventRow,
     Gone,
     MerchantRow,
     Record,
     Records,
+    Row,
     UnprojectableRecord,
 )
 
@@ -25,11 +27,13 @@ class Reject(Struct, frozen=True):
 class Batch(Struct):
     """What is written at once.
 
-    `begins` are the offsets from which it was read, `ends` the next ones to be read.
+    `begins` are the offsets from which it was read, `ends` the next ones to be read, `last` the
+    records before those.
     """
 
     begins: dict[TopicPartition, int] = field(default_factory=dict)
     ends: dict[TopicPartition, int] = field(default_factory=dict)
+    last: dict[TopicPartition, LastRecord] = field(default_factory=dict)
     rows: dict[str, dict[str, Struct | None]] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     records: int = 0
@@ -41,31 +45,36 @@ def batch_of(
     begins: Mapping[TopicPartition, int],
 ) -> Batch:
     """Decode what was read. A row that goes is None, after the key."""
-    batch = Batch({tp: begins[tp] for tp in read}, ends_of(read))
+    last = {tp: LastRecord.of(found[-1]) for tp, found in read.items()}
+    batch = Batch({tp: begins[tp] for tp in read}, ends_of(read), last)
     for tp, found in read.items():
         batch.records += len(found)
         rows = batch.rows.setdefault(records.table(tp[0]), {})
         for record in found:
             try:
-                row = records.decode(record)
+                put(rows, records.decode(record))
             except UnprojectableRecord as error:
                 batch.rejects.append(Reject(record, str(error)))
-                continue
-            if isinstance(row, EventRow):
-                rows[row.event_id] = row
-            elif isinstance(row, MerchantRow):
-                rows[row.merchant_id] = row
-            elif isinstance(row, Gone):
-                rows[row.key] = None
-            elif row is not None:
-                rows[row.id] = row
     return batch
+
+
+def put(rows: dict[str, Struct | None], row: Row | Gone | None) -> None:
+    """Add what a record became to the rows of its table, in place of an earlier one."""
+    if isinstance(row, EventRow):
+        rows[row.event_id] = row
+    elif isinstance(row, MerchantRow):
+        rows[row.merchant_id] = row
+    elif isinstance(row, Gone):
+        rows[row.key] = None
+    elif row is not None:
+        rows[row.id] = row
 
 
 def rejecting(record: Record, begin: int, reason: str) -> Batch:
     """The batch that puts one record aside."""
     tp = (record.topic, record.partition)
-    return Batch({tp: begin}, {tp: record.offset + 1}, {}, [Reject(record, reason)], 1)
+    last = {tp: LastRecord.of(record)}
+    return Batch({tp: begin}, {tp: record.offset + 1}, last, {}, [Reject(record, reason)], 1)
 
 
 def halves(

@@ -1,8 +1,11 @@
 """Writes a batch in one transaction: rows, rejected records, positions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
+import msgspec
+from msgspec import Struct
 from msgspec.structs import astuple
 
 from billing_stream.projector import positions
@@ -11,8 +14,8 @@ from billing_stream.projector.statements import STATEMENTS
 from billing_stream.projector.upsert_batch import Batch, Reject
 
 _REJECT = """
-INSERT INTO projection_rejects (topic, partition, "offset", reason, key, value)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+INSERT INTO projection_rejects (topic, partition, "offset", reason, key, value, headers, tried_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now()) ON CONFLICT DO NOTHING
 """
 
 
@@ -42,7 +45,17 @@ async def _write(connection: Any, batch: Batch) -> None:
     #    this lock too, so that all statements below meet the same tables.
     await positions.lock(connection, batch.begins)
     # 2. Rows.
-    for table, found in batch.rows.items():
+    await write_rows(connection, batch.rows)
+    # 3. What fits nowhere is kept, so that it can be looked into and tried again.
+    if batch.rejects:
+        await connection.executemany(_REJECT, [_values(reject) for reject in batch.rejects])
+    # 4. Positions, in the same transaction: after a crash neither leads.
+    await positions.save(connection, batch.ends, batch.last)
+
+
+async def write_rows(connection: Any, tables: Mapping[str, Mapping[str, Struct | None]]) -> None:
+    """Write the rows of each table, by key; None deletes."""
+    for table, found in tables.items():
         rows = [astuple(row) for row in found.values() if row is not None]
         if rows:
             columns = [list(column) for column in zip(*rows, strict=True)]
@@ -50,15 +63,15 @@ async def _write(connection: Any, batch: Batch) -> None:
         gone = [key for key, row in found.items() if row is None]
         if gone:
             await connection.execute(STATEMENTS[table].delete, gone)
-    # 3. What fits nowhere is kept, so that it can be looked into.
-    if batch.rejects:
-        await connection.executemany(_REJECT, [_values(reject) for reject in batch.rejects])
-    # 4. Positions, in the same transaction: after a crash neither leads.
-    await positions.save(connection, batch.ends)
 
 
 def _values(reject: Reject) -> tuple[Any, ...]:
     record = reject.record
-    # The reason may quote the record, and text in PostgreSQL is UTF-8 without NUL.
-    reason = reject.reason.replace("\0", "\\0").encode("utf-8", "replace").decode()
-    return record.topic, record.partition, record.offset, reason, record.key, record.value
+    headers = msgspec.json.encode(list(record.headers)).decode()
+    where = record.topic, record.partition, record.offset
+    return *where, reason_text(reject.reason), record.key, record.value, headers
+
+
+def reason_text(reason: str) -> str:
+    """A reason as PostgreSQL takes it: it may quote the record, and text there is without NUL."""
+    return reason.replace("\0", "\\0").encode("utf-8", "replace").decode()

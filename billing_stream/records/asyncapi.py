@@ -45,6 +45,10 @@ _KEYS: dict[str, Schema] = {
         "description": "the shop, `platform:domain` in lower case",
         "pattern": "^[^:]+:.+$",
     },
+    "topic[partition]": {
+        "type": "string",
+        "description": "the input, `topic[partition]`; its partition is that of the record too",
+    },
     "dead letter": {
         "type": "string",
         "description": "where the dead letter is, `topic[partition]@offset`",
@@ -202,7 +206,7 @@ def _forwarded() -> dict[str, Any]:
             "properties": {
                 schemas.FORWARDED_TOPIC: {
                     "type": "string",
-                    "enum": [topic for topic in topics.INPUTS if topic != topics.SHOPS],
+                    "enum": list(topics.OF_MERCHANTS),
                     "description": "the topic whose record it is",
                 },
                 schemas.FORWARDED_FROM: {

@@ -10,7 +10,9 @@ from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import schemas, topics
+from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
+from billing_stream.records.operator_commands import AcceptTopic, ResumeInput, SkipRecord
 from billing_stream.records.record_ref import RecordRef
 
 MERCHANT_ID = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
@@ -68,8 +70,19 @@ def _inputs() -> dict[str, list[Example]]:
         topics.MERCHANT_CREATED: _bare_and_enveloped(topics.MERCHANT_CREATED, created),
         updated: _bare_and_enveloped(updated, {**charge, "status": "ACTIVE"}),
         refunded: _bare_and_enveloped(refunded, {**charge, "amount": "9.99"}),
+        topics.OPERATOR_COMMANDS: _operator_commands(),
         topics.SHOPS: [Example("registered", _json(shop)), Example("gone", _json(gone))],
     }
+
+
+def _operator_commands() -> list[Example]:
+    where, who, why = (topics.PURCHASE_UPDATED, 3), "ann@host", "the producer is repaired"
+    every = (
+        ResumeInput(*where, who, why),
+        SkipRecord(*where, who, why, offset=1204),
+        AcceptTopic(*where, who, why),
+    )
+    return [Example(said["command"], said) for said in map(_json, every)]
 
 
 def _commands() -> list[Example]:
@@ -166,6 +179,15 @@ def _others() -> dict[str, list[Example]]:
         headers=[("delivery", b"d-1")],
         reason="JSON is malformed: invalid character (byte 1)",
     )
+    webhook = dead_letter_of_webhook(
+        HttpDelivery(
+            platform="stripe", delivery_id="evt_1", kind="refunded", merchant_id=MERCHANT_ID
+        ),
+        b'{"id": "evt_1", "type": "charge.refunded", "data": {"object": {"id": 5}}}',
+        "`data.object.id` must be text, not a whole number",
+        correlation_id=CORRELATION_ID,
+        now=NOW,
+    )
     ref = str(RecordRef(topics.DEAD_LETTERS, 3, 17))
     redriven = schemas.DeadLetterAction(
         letter=ref,
@@ -181,7 +203,10 @@ def _others() -> dict[str, list[Example]]:
     )
     return {
         topics.JOURNAL: [Example("start_trial", _json(entry))],
-        topics.DEAD_LETTERS: [Example("not JSON", _json(letter))],
+        topics.DEAD_LETTERS: [
+            Example("not JSON", _json(letter)),
+            Example("invalid webhook over HTTP", _json(webhook)),
+        ],
         topics.DEAD_LETTER_ACTIONS: [
             Example("redriven", _json(redriven)),
             Example("discarded", _json(discarded)),

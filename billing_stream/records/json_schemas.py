@@ -11,10 +11,12 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from billing_stream.domain import outcomes
-from billing_stream.domain.commands import Command, Key, Uuid
+from billing_stream.domain.commands import Key, Uuid
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 from billing_stream.records import schemas as records
 from billing_stream.records import topics
+from billing_stream.records.commands_in import CommandIn
+from billing_stream.records.operator_commands import OperatorCommand
 
 Schema = dict[str, Any]
 
@@ -90,7 +92,7 @@ def inputs() -> list[Record]:
         (topics.MERCHANT_CREATED, "MerchantCreated", records.MerchantCreated),
         (topics.PURCHASE_UPDATED, "PurchaseUpdated", records.PurchaseUpdated),
         (topics.PURCHASE_REFUNDED, "PurchaseRefundedIn", records.PurchaseRefundedIn),
-        (topics.COMMANDS, "Command", Command),
+        (topics.COMMANDS, "Command", CommandIn),
     ]
     about = {topics.COMMANDS: "What other systems ask of us."}
     found = [
@@ -104,6 +106,10 @@ def inputs() -> list[Record]:
     ]
     shop = outcomes.ShopRegistered
     found.append(Record(topics.SHOPS, shop.__name__, doc(shop), (shop,)))
+    about_inputs = "What an operator decides about an input (`billing-stream inputs`)."
+    found.append(
+        Record(topics.OPERATOR_COMMANDS, "OperatorCommand", about_inputs, (OperatorCommand,))
+    )
     return found
 
 

@@ -9,11 +9,14 @@ PURCHASE_UPDATED = "evt.webhook.app.purchase_updated.v1"
 PURCHASE_REFUNDED = "evt.webhook.app.purchase_refunded.v1"
 COMMANDS = "billing.commands.v1"
 SHOPS = "billing.shops.v1"
+OPERATOR_COMMANDS = "billing.operator-commands.v1"
 JOURNAL = "billing.journal.v1"
 DEAD_LETTERS = "dlq.billing.v1"
 DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
 
-INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS)
+INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS, OPERATOR_COMMANDS)
+# Those whose records are about a merchant.
+OF_MERCHANTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS)
 
 EVENT_TYPES = (
     "trial.started",
@@ -105,6 +108,13 @@ class Topics(Struct, frozen=True):
         """The full names of the input topics."""
         return [self.name(topic) for topic in INPUTS]
 
+    def stoppable(self) -> list[str]:
+        """The full names of the inputs that stop when too many of their records are invalid.
+
+        Not those that only lanes and operators write: a stop is lifted by an operator's command.
+        """
+        return [self.name(topic) for topic in OF_MERCHANTS]
+
     def written_by(self, partition: int, partitions: int) -> list[tuple[str, int]]:
         """All (topic, partition) in which the lane of a partition may write."""
         own = [self.changelog(table) for table in TABLES]
@@ -129,6 +139,12 @@ class Topics(Struct, frozen=True):
                 "anyone; lanes forward",
             ),
             (SHOPS, "platform:domain", "ShopRegistered", "the lane of the merchant"),
+            (
+                OPERATOR_COMMANDS,
+                "topic[partition]",
+                "OperatorCommand",
+                "operators (billing-stream inputs)",
+            ),
         ]
         found = [
             Topic(self.name(n), Role.INPUT, k, r, w, {**_FOREVER, **_ORDINARY, **_BROKER_TIME})

@@ -37,6 +37,7 @@ async def told(env: dict[str, str], *arguments: str, code: int = 2) -> str:
         "replay",
         f"explain {MERCHANT}",
         "dlq list",
+        "inputs list",
         f"forget {MERCHANT} --yes",
         "projector",
         "projector rebuild",

@@ -146,10 +146,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(kafka: str, prefix: str, folder: Path) -> AsyncIterator[Stage]:
+async def stage(kafka: str, prefix: str, folder: Path, **settings: str) -> AsyncIterator[Stage]:
     """A stage with its topics and a worker that is ready."""
     env = environment(
-        kafka, prefix, PENDING_PURCHASE_EXPIRY=f"{EXPIRY.seconds}s", BILLING_PARTITIONS="4"
+        kafka,
+        prefix,
+        PENDING_PURCHASE_EXPIRY=f"{EXPIRY.seconds}s",
+        BILLING_PARTITIONS="4",
+        **settings,
     )
     await create_topics(env)
     found = Stage(kafka, prefix, env)

@@ -151,8 +151,11 @@ def test_examples_are_as_described(topic: str, example: Example) -> None:
 def test_our_own_decoder_reads_the_examples_of_inputs(topic: str, example: Example) -> None:
     payload = decoded(topic, example.value)
 
-    assert payload.merchant_id == MERCHANT_ID
-    if topic == topics.COMMANDS:
+    if topic == topics.OPERATOR_COMMANDS:
+        assert payload.by == "ann@host"
+    else:
+        assert payload.merchant_id == MERCHANT_ID
+    if topic in (topics.COMMANDS, topics.OPERATOR_COMMANDS):
         assert type(payload).__struct_config__.tag == example.name
 
 

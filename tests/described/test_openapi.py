@@ -115,7 +115,9 @@ def test_times_and_money_are_described_as_such() -> None:
             text = json.dumps(form)
             if field == "timestamp" or field.endswith("_at"):
                 assert '"date-time"' in text, f"{name}.{field}"
-            assert '"number"' not in text, f"{name}.{field} is a float"
+            # A gateway may send a number, which is read as a decimal.
+            if (name, field) != ("GatewayWebhookBody", "amount"):
+                assert '"number"' not in text, f"{name}.{field} is a float"
 
 
 def test_every_example_is_as_described() -> None:
@@ -288,6 +290,15 @@ async def test_too_many_requests_are_told_to_wait_as_described(tmp_path: Path) -
     assert wrong_with(BILLING, "get", replies[-1]) == []
 
 
+async def test_too_many_webhooks_are_rejected_as_described(tmp_path: Path) -> None:
+    async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}, BILLING_WEBHOOKS_PER_MINUTE="1") as one:
+        url, good = one.nodes[0].url, {"X-Good": "yes"}
+        replies = [await get(url, WEBHOOK, good, method="POST", data=b"null") for _ in range(3)]
+
+    assert [reply.status for reply in replies][1:] == [429, 429]
+    assert wrong_with(WEBHOOK, "post", replies[-1]) == []
+
+
 async def test_while_partitions_move_the_answers_are_as_described(two: Cluster) -> None:
     for node in two.nodes:
         await node.lanes.pause()
@@ -304,7 +315,6 @@ async def test_while_partitions_move_the_answers_are_as_described(two: Cluster) 
     assert [wrong_with(*reply) for reply in replies] == [[]] * len(replies)
 
 
-@pytest.mark.logs_errors
 async def test_answers_to_webhooks_are_as_described(two: Cluster) -> None:
     node = two.nodes[0]
     kind = PlatformEventKind.UPDATED

@@ -10,8 +10,9 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from billing_stream.ops.doctor.database_checks import of_version, skew
+from billing_stream.ops.doctor.database_checks import of_content, of_version, skew
 from billing_stream.ops.doctor.finding import Verdict
+from billing_stream.projector.gaps import Gap
 from billing_stream.projector.migrate import VERSIONS_TABLE, migrate
 from billing_stream.records import topics as names
 from tests.support.worker import create_topics, environment, run, worker
@@ -114,6 +115,20 @@ def test_a_schema_that_waits_for_its_upgrade_is_told() -> None:
     behind = of_version("public", "0001", ["0002", "0001"])
     assert behind.verdict is Verdict.FAIL
     assert "upgrades the schema" in behind.action
+
+
+def test_gaps_and_rejects_of_the_projection_are_named() -> None:
+    gaps = [Gap("evt.x", 3, "trimmed", 5, 9), Gap("evt.x", 4, "replaced", 2, 9)]
+
+    trimmed, replaced, rejects = of_content(gaps, 7)
+
+    assert trimmed.verdict is rejects.verdict is Verdict.WARN
+    assert replaced.verdict is Verdict.FAIL
+    assert "evt.x[3] offsets 5 to 8 were deleted" in trimmed.message
+    assert "projector accept 'evt.x[3]@5'" in trimmed.action
+    assert "projector rebuild" in replaced.action
+    assert "7 records fit into no table" in rejects.message
+    assert list(of_content([], 0)) == []
 
 
 async def test_it_warns_of_what_is_hardly_meant(kafka: str, prefix: str) -> None:

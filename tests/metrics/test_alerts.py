@@ -143,6 +143,15 @@ def test_no_projector_is_told(tmp_path: Path, up: str, labels: str | None) -> No
     fires(tmp_path, "BillingProjectorAbsent", series, "12m", labels)
 
 
+@pytest.mark.parametrize(("open_gaps", "labels"), [("0x40", None), ("1x40", "severity: warning")])
+def test_a_gap_of_the_projection_is_told(
+    tmp_path: Path, open_gaps: str, labels: str | None
+) -> None:
+    series = {'billing_projector_open_gaps{instance="a",kind="trimmed"}': open_gaps}
+    expected = None if labels is None else f"{{{labels}, kind: trimmed}}"
+    fires(tmp_path, "BillingProjectorGap", series, "5m", expected)
+
+
 @pytest.mark.parametrize("values", ["_x20 1x40", "3x20 4x40"])
 def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
     tmp_path: Path, values: str
@@ -151,6 +160,26 @@ def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
     labels = "{severity: warning, topic: t, reason: r}"
     fires(tmp_path, "BillingDeadLetters", series, "7m", labels)
     fires(tmp_path, "BillingDeadLetters", {**series}, "4m", None if "_" in values else labels)
+
+
+@pytest.mark.parametrize(
+    ("at", "labels"),
+    [("4m", None), ("6m", "{severity: critical, topic: t, partition: 1}"), ("30m", None)],
+)
+def test_stopped_input_is_reported_for_as_long_as_it_is_stopped(
+    tmp_path: Path, at: str, labels: str | None
+) -> None:
+    series = {'billing_input_stopped{topic="t",partition="1",instance="a"}': "0x19 1x79 0x40"}
+    fires(tmp_path, "BillingInputStopped", series, at, labels)
+
+
+def test_stopped_input_is_not_reported_as_a_worker_that_commits_nothing(tmp_path: Path) -> None:
+    series = {
+        'billing_lag_records{topic="t",partition="1",instance="a"}': "50x80",
+        'billing_input_stopped{topic="t",partition="1",instance="a"}': "1x80",
+        'billing_transaction_duration_seconds_count{instance="a"}': "7x80",
+    }
+    fires(tmp_path, "BillingTransactionsStand", series, "18m", None)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 """Workers and partitions as any of the workers shows them, also when one is silent."""
 
+import html
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from billing_stream.domain.commands import StartTrial
+from billing_stream.engine.inputs import StoppedInput
+from billing_stream.records.topics import COMMANDS
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.envelope import Ids
 from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.dashboard import Dashboard
 from tests.support.nodes import Cluster, cluster, get
+from tests.support.partition import Record
 from tests.support.tokens import operator_headers
 from tests.support.worker import INTERNAL_SECRET
 
@@ -75,6 +80,20 @@ async def test_a_partition_of_nobody_is_told(two: Cluster) -> None:
 
     assert b"Nobody owns partition 3." in page.raw
     assert b"no owner" in page.raw
+
+
+@pytest.mark.parametrize("page", ["/ops", "/ops/workers"])
+async def test_stopped_input_is_shown_with_the_commands_for_it(two: Cluster, page: str) -> None:
+    inputs = two.nodes[1].lanes[2].inputs
+    inputs.stopped[COMMANDS] = StoppedInput("1001 invalid records in a row", datetime.now(UTC))
+    inputs.next_records[COMMANDS] = Record(COMMANDS, 17, b"{", partition=2)
+
+    shown = html.unescape((await get(two.nodes[0].url, page, operator_headers())).raw.decode())
+
+    assert "An input is stopped." in shown
+    assert "1001 invalid records in a row" in shown
+    assert f"billing-stream inputs resume {COMMANDS} 2 --reason" in shown
+    assert f"billing-stream inputs skip '{COMMANDS}[2]@17' --reason" in shown
 
 
 async def test_last_commit_and_counts_are_those_of_the_lanes(two: Cluster) -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import PlatformError, SettingsError, WebhookForged
-from billing_stream.platforms.base import Platform
+from billing_stream.platforms.base import Platform, PlatformEvent
 from billing_stream.platforms.custom import Custom
 from billing_stream.platforms.local import Local, read_token
 from billing_stream.platforms.platform_factory import new_platforms
@@ -141,7 +141,7 @@ def test_a_stand_in_with_a_secret_reads_the_webhooks_of_its_platform(
     assert isinstance(platform, Local)
     for secret in (GATEWAY, "o" * 40):
         told = platform.read_webhook(*webhook(secret), NOW)
-        assert told is not None
+        assert isinstance(told, PlatformEvent)
         assert told.charge_id == "gid://1"
     with pytest.raises(WebhookForged):
         platform.read_webhook(*webhook("x" * 40), NOW)

@@ -124,7 +124,7 @@ def test_webhooks_are_read_as_the_platform_does() -> None:
     told = PlatformEvent(kind=PlatformEventKind.UPDATED, charge_id="c", status="active")
     seen: list[Any] = []
 
-    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent | None:
+    def read(headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent:
         seen.append((headers, body, now))
         return told
 

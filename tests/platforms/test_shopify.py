@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     Checkout,
     CheckoutRequest,
+    ErasureRequest,
+    IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
 )
@@ -356,9 +359,9 @@ def test_an_event_id_is_better_than_none(shopify: Shopify) -> None:
         headers(X_Shopify_Webhook_Id=None, X_Shopify_Event_Id=None), BODY, NOW
     )
 
-    assert only_event is not None
+    assert isinstance(only_event, PlatformEvent)
     assert only_event.delivery_id == "e1"
-    assert neither is not None
+    assert isinstance(neither, PlatformEvent)
     assert neither.delivery_id is None
 
 
@@ -404,7 +407,8 @@ async def test_without_a_secret_every_webhook_is_forged(secrets: list[str]) -> N
 def test_another_topic_is_nothing_of_ours_but_must_be_signed(
     shopify: Shopify, topic: str | None
 ) -> None:
-    assert shopify.read_webhook(headers(X_Shopify_Topic=topic), BODY, NOW) is None
+    ignored = IgnoredWebhook(topic or "")
+    assert shopify.read_webhook(headers(X_Shopify_Topic=topic), BODY, NOW) == ignored
     with pytest.raises(WebhookForged):
         shopify.read_webhook(headers(secret="x", X_Shopify_Topic=topic), BODY, NOW)
 
@@ -412,22 +416,63 @@ def test_another_topic_is_nothing_of_ours_but_must_be_signed(
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{",
-        b"[]",
         b"{}",
         b'{"app_purchase_one_time": null}',
         b'{"app_purchase_one_time": {"status": "ACTIVE"}}',
         b'{"app_purchase_one_time": {"admin_graphql_api_id": "", "status": "ACTIVE"}}',
         b'{"app_purchase_one_time": {"admin_graphql_api_id": "x", "status": 1}}',
-        b"\xff",
-        b'{"x":' * 5000,
     ],
     ids=lambda body: repr(body[:60]),
 )
-def test_a_signed_body_that_makes_no_sense_is_malformed(shopify: Shopify, body: bytes) -> None:
-    with pytest.raises(WebhookMalformed):
+def test_a_signed_body_with_invalid_fields_is_malformed(shopify: Shopify, body: bytes) -> None:
+    with pytest.raises(WebhookMalformed, match=r"^`app_purchase_one_time") as raised:
         shopify.read_webhook(headers(body), body, NOW)
+
+    found = raised.value
+    assert (found.kind, found.shop_domain, found.delivery_id) == ("updated", SHOP, "w1")
+
+
+# Shopify's secret signs these too, and every merchant has some of them in its browser.
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"code=0907a61c0c8d55e99db179b68161bc00&shop=one.myshopify.com&timestamp=1337178173",
+        b"embedded=1&host=YWRtaW4&locale=en&session=1&shop=one.myshopify.com&timestamp=1",
+        b"eyJhbGciOiJIUzI1NiJ9.eyJkZXN0IjoiaHR0cHM6Ly9vbmUubXlzaG9waWZ5LmNvbSJ9",
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"x":' * 5000,
+    ],
+)
+@pytest.mark.parametrize("topic", ["app_purchases_one_time/update", "shop/redact", "app/x"])
+def test_what_the_secret_signs_for_another_purpose_is_forged(
+    shopify: Shopify, text: bytes, topic: str
+) -> None:
+    with pytest.raises(WebhookForged, match="not a JSON object"):
+        shopify.read_webhook(headers(text, X_Shopify_Topic=topic), text, NOW)
+
+
+REDACT = b'{"shop_id": 954889, "shop_domain": "One.myshopify.com"}'
+
+
+def test_a_request_to_erase_names_the_shop_in_what_is_signed(shopify: Shopify) -> None:
+    triggered = "2026-11-01T00:00:00.877041743Z"
+    topic = {"X_Shopify_Topic": "shop/redact", "X_Shopify_Triggered_At": triggered}
+    at = datetime(2026, 11, 1, 0, 0, 0, 877042, tzinfo=UTC)
+
+    found = shopify.read_webhook(headers(REDACT, **topic), REDACT, NOW)
+    assert found == ErasureRequest(shop_domain=SHOP, delivery_id="w1", triggered_at=at)
+    for triggered in ("", "yesterday", "2026-11-01T00:00:00"):
+        undated = {**topic, "X_Shopify_Triggered_At": triggered}
+        with pytest.raises(WebhookMalformed, match="Triggered-At is not an RFC 3339 time"):
+            shopify.read_webhook(headers(REDACT, **undated), REDACT, NOW)
+    for body in (b"{}", BODY, REDACT.replace(b"One", b"two")):
+        with pytest.raises(WebhookMalformed, match=r"^`shop_domain`") as raised:
+            shopify.read_webhook(headers(body, **topic), body, NOW)
+        assert raised.value.kind == "erasure"
 
 
 @pytest.mark.parametrize("domain", [None, "", "  "])

@@ -1,5 +1,7 @@
 """Stripe: the session that is asked for, and every event of the table."""
 
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +15,7 @@ from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     Checkout,
     CheckoutRequest,
+    IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
 )
@@ -159,8 +162,14 @@ def signed(body: bytes, secret: str = SECRET, at: int = 0) -> dict[str, str]:
     return {"stripe-signature": make(body.decode(), secret, moment)}
 
 
-def told(stripe: Stripe, body: bytes) -> PlatformEvent | None:
+def told(stripe: Stripe, body: bytes) -> PlatformEvent | IgnoredWebhook:
     return stripe.read_webhook(signed(body), body, NOW)
+
+
+def event_of(stripe: Stripe, body: bytes) -> PlatformEvent:
+    found = told(stripe, body)
+    assert isinstance(found, PlatformEvent)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -208,17 +217,15 @@ def test_a_refund_tells_all_that_was_paid_back_so_far(
 
 
 def test_a_charge_without_a_payment_intent_has_its_own_id(stripe: Stripe) -> None:
-    refund = told(stripe, event("charge.refunded", charge(payment_intent=None)))
+    refund = event_of(stripe, event("charge.refunded", charge(payment_intent=None)))
 
-    assert refund is not None
     assert refund.charge_id == "ch_1"
 
 
 def test_the_purchase_is_known_by_the_reference_too(stripe: Stripe) -> None:
     body = event("checkout.session.completed", session(metadata={"merchant_id": MERCHANT}))
-    found = told(stripe, body)
+    found = event_of(stripe, body)
 
-    assert found is not None
     assert found.purchase_id == PURCHASE
 
 
@@ -240,14 +247,34 @@ def test_test_mode_and_live_mode_are_read_alike(stripe: Stripe) -> None:
     ],
 )
 def test_other_events_are_nothing_of_ours(stripe: Stripe, type_: str) -> None:
-    assert told(stripe, event(type_, session())) is None
-    assert told(stripe, event(type_, {"metadata": 5})) is None
+    assert told(stripe, event(type_, session())) == IgnoredWebhook(type_)
+    assert told(stripe, event(type_, {"metadata": 5})) == IgnoredWebhook(type_)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": "evt_1", "object": "v2.core.event", "type": "v2.core.account.created"},
+        {"id": "evt_1", "type": "v1.billing.meter.error_report_triggered", "data": None},
+        {"type": "x", "data": {"object": 5}},
+        {"type": ""},
+        {"type": 5},
+        {},
+    ],
+)
+def test_types_are_read_before_anything_else(stripe: Stripe, body: dict[str, Any]) -> None:
+    type_ = body.get("type")
+    wanted = IgnoredWebhook(type_ if isinstance(type_, str) else "")
+
+    assert told(stripe, json.dumps(body).encode()) == wanted
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"purchase_id": PURCHASE}, {"merchant_id": "m7"}])
-def test_what_another_system_sold_is_nothing_of_ours(stripe: Stripe, metadata: Any) -> None:
-    assert told(stripe, event("checkout.session.completed", session(metadata=metadata))) is None
-    assert told(stripe, event("charge.refunded", charge(metadata=metadata))) is None
+def test_what_another_system_sold_is_ignored(stripe: Stripe, metadata: Any) -> None:
+    completed, refunded = "checkout.session.completed", "charge.refunded"
+    for found in (session(metadata=metadata), session(metadata=metadata, payment_status=5)):
+        assert told(stripe, event(completed, found)) == IgnoredWebhook(completed)
+    assert told(stripe, event(refunded, charge(metadata=metadata))) == IgnoredWebhook(refunded)
 
 
 def test_a_reference_that_is_no_purchase_of_ours_is_not_told(stripe: Stripe) -> None:
@@ -255,19 +282,14 @@ def test_a_reference_that_is_no_purchase_of_ours_is_not_told(stripe: Stripe) -> 
         "checkout.session.completed",
         session(metadata={"merchant_id": MERCHANT}, client_reference_id="order 7"),
     )
-    found = told(stripe, body)
+    found = event_of(stripe, body)
 
-    assert found is not None
     assert found.purchase_id is None
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{",
-        b"[]",
-        b"{}",
         event("checkout.session.completed", {}),
         event("checkout.session.completed", "cs_1"),
         event("checkout.session.completed", session(payment_status=None)),
@@ -278,14 +300,35 @@ def test_a_reference_that_is_no_purchase_of_ours_is_not_told(stripe: Stripe) -> 
         event("charge.refunded", charge(amount_refunded=10**12)),
         event("charge.refunded", charge(currency="")),
         event("charge.refunded", charge(), data=None),
-        b'{"x":' * 5000,
         b'{"id":"e","type":"charge.refunded","data":{"object":' + b"[" * 900 + b"]" * 900 + b"}}",
     ],
     ids=lambda body: repr(body[-60:]),
 )
-def test_a_signed_body_that_makes_no_sense_is_malformed(stripe: Stripe, body: bytes) -> None:
-    with pytest.raises(WebhookMalformed):
+def test_a_signed_event_with_invalid_fields_is_malformed(stripe: Stripe, body: bytes) -> None:
+    with pytest.raises(WebhookMalformed) as raised:
         told(stripe, body)
+
+    assert raised.value.kind in list(PlatformEventKind)
+    assert str(raised.value).startswith("`data")
+
+
+def test_an_invalid_event_names_field_rule_kind_and_merchant(stripe: Stripe) -> None:
+    with pytest.raises(WebhookMalformed) as raised:
+        told(stripe, event("charge.refunded", charge(amount_refunded="5")))
+
+    found = raised.value
+    assert str(found) == "`data.object.amount_refunded` must be a whole number, not text"
+    assert (found.kind, found.merchant_id, found.delivery_id) == ("refunded", MERCHANT, "evt_1")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'"x"', b"5", b'{"a": "\xff"}', b'{"x":' * 5000]
+)
+def test_a_signed_text_that_is_not_an_object_is_forged(stripe: Stripe, body: bytes) -> None:
+    moment = int(NOW.timestamp())
+    digest = hmac.new(SECRET.encode(), f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
+    with pytest.raises(WebhookForged, match="not a JSON object"):
+        stripe.read_webhook({"Stripe-Signature": f"t={moment},v1={digest}"}, body, NOW)
 
 
 def test_only_what_stripe_signed_lately_is_believed(stripe: Stripe) -> None:

@@ -16,7 +16,7 @@ OLD_COLUMNS = {
         "trial_available": "boolean",
         "trial_started_at": "timestamp with time zone",
         "trial_ends_at": "timestamp with time zone",
-        "total_credits_purchased": "integer",
+        "total_credits_purchased": "bigint",
         "last_purchase_at": "timestamp with time zone",
         "created_at": "timestamp with time zone",
         "updated_at": "timestamp with time zone",
@@ -24,7 +24,7 @@ OLD_COLUMNS = {
     "credit_purchases": {
         "id": "uuid",
         "merchant_id": "uuid",
-        "credits": "integer",
+        "credits": "bigint",
         "amount": "numeric",
         "status": "text",
         "platform": "text",

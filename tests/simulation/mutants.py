@@ -15,7 +15,7 @@ from typing import Any
 from billing_stream import processor
 from billing_stream.domain import trials
 from billing_stream.domain.draft import Draft
-from billing_stream.engine import staging
+from billing_stream.engine.inputs import StagedInputs
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor, BillingStage
@@ -62,6 +62,7 @@ WRITE = "if records:\n        await self._writer.commit(records)"
 FENCE = """async with asyncio.TaskGroup() as group:
             for partition in wanted:
                 group.create_task(self._fence(partition, writers))"""
+MUST_WAIT = "self._waiting[topic] = [batch]\n            "
 ANSWER = "entry.answer.set_result(reply)"
 
 MUTANTS = (
@@ -82,18 +83,18 @@ MUTANTS = (
         "positions not written",
         Lane,
         "_commit",
-        [("records += self._position_records(positions)", "pass")],
+        [("records += inputs.records(self._positions_topic)", "pass")],
     ),
     Mutant(
         "positions written in a transaction of their own",
         Lane,
         "_commit",
         [
-            ("records += self._position_records(positions)", "pass"),
+            ("records += inputs.records(self._positions_topic)", "pass"),
             (
                 WRITE,
-                f"{WRITE}\n    if positions:\n"
-                "        await self._writer.commit(self._position_records(positions))",
+                f"{WRITE}\n    positions = inputs.records(self._positions_topic)\n"
+                "    if positions:\n        await self._writer.commit(positions)",
             ),
         ],
     ),
@@ -111,15 +112,15 @@ MUTANTS = (
     ),
     Mutant(
         "records that come twice are carried out twice",
-        staging,
-        "_add",
-        [("if record.offset >= position:", "if True:")],
+        StagedInputs,
+        "_process",
+        [("if record.offset < position:", "if False:")],
     ),
     Mutant(
         "a record that must wait is lost",
-        staging,
-        "_add",
-        [("return record.offset", "return record.offset + 1")],
+        StagedInputs,
+        "_process",
+        [(f"{MUST_WAIT}reached = record.offset", f"{MUST_WAIT}reached = record.offset + 1")],
     ),
     Mutant(
         "restores before it fences",
@@ -136,7 +137,7 @@ MUTANTS = (
     Mutant(
         "begins at the start, not at the restored position",
         Lanes,
-        "_lane",
+        "_inputs",
         [("positions=positions", "positions={}")],
     ),
     Mutant(

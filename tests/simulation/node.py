@@ -18,6 +18,7 @@ from billing_stream.engine.log import Fenced
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.records import topics as names
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
 from billing_stream.tables.store import NewStore, in_memory
@@ -53,7 +54,7 @@ class RecordingStage(BillingStage):
         self._node = processor.node
         self.done: list[InputCount | Decided] = []
 
-    def add_record(self, topic: str, record: InputRecord) -> bool:
+    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """As it is, and noted."""
         taken = super().add_record(topic, record)
         self.done.append(InputCount(topic, record.offset))

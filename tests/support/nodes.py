@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
+from billing_stream.platforms import base
 from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -40,6 +42,7 @@ from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress
 from tests.support.ports import free_port
+from tests.support.signed_webhooks import SECRETS
 from tests.support.tokens import client_headers
 from tests.support.worker import environment
 
@@ -86,6 +89,11 @@ async def get(
         return Reply(response.status, response.headers, body, raw)
 
 
+def platforms_of(fake: FakePlatform | None) -> Mapping[Platform, base.Platform] | None:
+    """The same fake for two platforms, or None: those of the settings."""
+    return None if fake is None else {Platform.SHOPIFY: fake, Platform.STRIPE: fake}
+
+
 class _Server(TestServer):
     """A server with the bounds of the worker's own."""
 
@@ -99,7 +107,7 @@ class Node:
     """One worker: the lanes of some partitions, and the web on them."""
 
     def __init__(
-        self, log: MemoryLog, folder: str, platform: FakePlatform, **settings: str
+        self, log: MemoryLog, folder: str, platform: FakePlatform | None, **settings: str
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -112,6 +120,7 @@ class Node:
                 partitions=PARTITIONS, policy=found.policy, names=TOPICS, max_record_bytes=100_000
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            stoppable=TOPICS.stoppable(),
             clock=lambda: self.now or datetime.now(UTC),
         )
         self.app = faust.App(
@@ -122,13 +131,14 @@ class Node:
             web_application_options=server.application_options(found),
         )
         self.ingress = MemoryIngress()
+        self.metrics = WorkerMetrics()
         self.context: Context = server.register(
             self.app,
             Watchdog(self.lanes, die=lambda *_: None),
             TOPICS,
             found,
-            metrics=WorkerMetrics(),
-            platforms={Platform.SHOPIFY: platform, Platform.STRIPE: platform},
+            metrics=self.metrics,
+            platforms=platforms_of(platform),
             ingress=self.ingress,
         )
         self._server = _Server(cast(Any, self.app.web).web_app, port=self.port)
@@ -179,6 +189,7 @@ class Cluster:
         self.nodes = nodes
         self.platform = platform
         self._shops_read: dict[int, int] = {}
+        self._webhooks_read: Counter[tuple[str, int]] = Counter()
 
     def assign(self, owned: Mapping[int, list[int]]) -> None:
         """Tell every worker which node (by its number) owns what."""
@@ -227,6 +238,29 @@ class Cluster:
             await self.do(UpdateCharge(merchant_id, charge, "ACTIVE", f"paid/{number}"))
         return reply.purchase_id
 
+    async def take_webhooks(self) -> None:
+        """Let the lanes take what came over HTTP since the last time."""
+        for webhook in [kept for node in self.nodes for kept in node.ingress.taken()]:
+            partition = partition_of(webhook.key, PARTITIONS)
+            now = datetime.now(UTC)
+            offset = self._webhooks_read[webhook.topic, partition]
+            self._webhooks_read[webhook.topic, partition] += 1
+            record = Record(
+                webhook.topic,
+                offset,
+                webhook.value(now),
+                webhook.key.encode(),
+                int(now.timestamp() * 1000),
+                partition,
+            )
+            await self._put(partition, webhook.topic, [record], offset)
+
+    async def _put(self, partition: int, topic: str, records: list[Any], start: int) -> None:
+        node = next(node for node in self.nodes if partition in node.lanes)
+        done = asyncio.Event()
+        await node.lanes[partition].put(Batch(topic, records, start, node.lanes.epoch, done.set))
+        await done.wait()
+
     async def _tell_shops(self) -> None:
         for partition in range(PARTITIONS):
             records = self.log.topics.get((names.SHOPS, partition), [])
@@ -238,11 +272,7 @@ class Cluster:
             if not told:
                 continue
             self._shops_read[partition] = len(records)
-            node = next(node for node in self.nodes if partition in node.lanes)
-            done = asyncio.Event()
-            epoch = node.lanes.epoch
-            await node.lanes[partition].put(Batch(names.SHOPS, told, begin, epoch, done.set))
-            await done.wait()
+            await self._put(partition, names.SHOPS, told, begin)
 
 
 @asynccontextmanager
@@ -250,10 +280,29 @@ async def cluster(
     folder: str, owned: Mapping[int, list[int]], **settings: str
 ) -> AsyncIterator[Cluster]:
     """A running cluster; `owned` says which node has which partitions."""
+    async with _cluster(folder, owned, FakePlatform(), settings) as found:
+        yield found
+
+
+@asynccontextmanager
+async def signed_cluster(
+    folder: str, owned: Mapping[int, list[int]], **settings: str
+) -> AsyncIterator[Cluster]:
+    """A running cluster, whose platforms are those of the settings and verify signatures."""
+    async with _cluster(folder, owned, None, {**SECRETS, **settings}) as found:
+        yield found
+
+
+@asynccontextmanager
+async def _cluster(
+    folder: str,
+    owned: Mapping[int, list[int]],
+    platform: FakePlatform | None,
+    settings: Mapping[str, str],
+) -> AsyncIterator[Cluster]:
     log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
-    platform = FakePlatform()
     nodes = [Node(log, f"{folder}/{number}", platform, **settings) for number in owned]
-    found = Cluster(log, nodes, platform)
+    found = Cluster(log, nodes, platform or FakePlatform())
     found.assign(owned)
     try:
         for node, partitions in zip(nodes, owned.values(), strict=True):

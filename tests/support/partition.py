@@ -82,6 +82,7 @@ class Partition:
             commit_interval=0.0,
             on_failure=self.deaths,
             poison=self.poison,
+            stoppable=TOPICS.stoppable(),
         )
         restored = await self.lanes.restore([0])
         self.lanes.adopt(restored)

@@ -8,7 +8,15 @@ from datetime import datetime
 import msgspec
 
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.platforms.base import Checkout, CheckoutRequest, PlatformEvent
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    IgnoredWebhook,
+    PlatformEvent,
+    WebhookContent,
+)
+from billing_stream.records.http_dead_letters import HttpDelivery
+from billing_stream.records.schemas import DeadLetter
 from billing_stream.web.envelope import not_ready
 from billing_stream.web.ingress import WebhookRecord
 
@@ -39,12 +47,12 @@ class FakePlatform:
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
+    ) -> WebhookContent:
         """The body is what is told; `X-Good: yes` stands for a signature."""
         if headers.get("X-Good") != "yes":
             raise WebhookForged("the signature is wrong")
         if body == b"null":
-            return None
+            return IgnoredWebhook("another")
         try:
             return msgspec.json.decode(body, type=PlatformEvent)
         except msgspec.DecodeError as error:
@@ -64,6 +72,7 @@ class MemoryIngress:
 
     def __init__(self) -> None:
         self.records: list[WebhookRecord] = []
+        self.letters: list[DeadLetter] = []
         self.up = True
 
     async def put(self, record: WebhookRecord) -> None:
@@ -72,6 +81,17 @@ class MemoryIngress:
             raise not_ready("Kafka has not acknowledged the webhook; send it again")
         json.dumps(record.data)
         self.records.append(record)
+
+    async def put_dead_letter(self, letter: DeadLetter, delivery: HttpDelivery) -> None:
+        """Keep it. Raises ApiError."""
+        if not self.up:
+            raise not_ready("Kafka has not acknowledged the webhook; send it again")
+        self.letters.append(letter)
+
+    def taken(self) -> list[WebhookRecord]:
+        """The records, which are kept no longer."""
+        records, self.records = self.records, []
+        return records
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from billing_stream.domain import commands
 from billing_stream.domain.model import Merchant, Platform, Policy
-from billing_stream.engine.lane import Lane
+from billing_stream.engine.inputs import Inputs, StagedInputs
 from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.processor import BillingProcessor
@@ -108,9 +108,9 @@ class Scenario:
 
     def _write(self, partition: int, stage: Any, positions: dict[str, int]) -> None:
         # The lane's own: what it writes beside the rows is a part of the state, too.
-        lane: Any = Lane.__new__(Lane)
-        lane._positions_topic = POSITIONS
-        for out in [*stage.outgoing(), *lane._position_records(positions)]:
+        inputs = StagedInputs(Inputs(partition, positions={}), stage, self.now)
+        inputs._reached.update(positions)
+        for out in [*stage.outgoing(), *inputs.records(POSITIONS)]:
             to = partition if out.partition is None else out.partition
             self._append(out.topic, to, out.key, out.value, list(out.headers))
         stage.apply()

@@ -19,6 +19,7 @@ from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -121,6 +122,7 @@ class World:
         self.times: dict[tuple[str, int, int], int] = {}
         self.lanes: Lanes
         self.count = 0
+        self.poison = PoisonLimits()
 
     async def restart(self) -> "World":
         """New owners of all partitions."""
@@ -133,6 +135,8 @@ class World:
             clock=lambda: self.now,
             commit_interval=0.0,
             on_failure=self.deaths,
+            poison=self.poison,
+            stoppable=TOPICS.stoppable(),
         )
         self.lanes.adopt(await self.lanes.restore(range(PARTITIONS)))
         self.lanes.next_epoch()

@@ -1,6 +1,11 @@
 """Whether a worker lives, and whether it should get requests."""
 
-from tests.support.nodes import Cluster, get
+from datetime import UTC, datetime
+
+from billing_stream.engine.inputs import StoppedInput
+from billing_stream.engine.lane import Lane
+from billing_stream.records import topics as names
+from tests.support.nodes import TOPICS, Cluster, get
 from tests.web.conftest import M1
 
 
@@ -35,16 +40,38 @@ async def test_a_worker_that_recovers_lives_and_is_not_ready(two: Cluster) -> No
     assert ready.body["error"]["details"]["ready"] is False
 
 
-async def test_a_worker_that_is_stuck_is_not_ready_and_says_why(two: Cluster) -> None:
+def stop(lane: Lane, *topics: str) -> None:
+    for topic in topics:
+        lane.inputs.stopped[topic] = StoppedInput(
+            "1001 invalid records in a row", datetime.now(UTC)
+        )
+
+
+async def test_stopped_input_is_a_warning_while_another_is_processed(two: Cluster) -> None:
     node = two.nodes[0]
-    watchdog = node.context.watchdog
+    await two.create(M1, "one.example")
+    stop(node.lanes[0], *TOPICS.stoppable())
+    stop(node.lanes[1], names.PURCHASE_UPDATED)
+
+    ready = await get(node.url, "/ready")
+
+    assert ready.data["ready"] is True
+    assert ready.data["problems"] == []
+    assert len(ready.data["warnings"]) == 5
+    stopped = f"input {names.PURCHASE_UPDATED}[1] is stopped: 1001 invalid records in a row"
+    assert ready.data["warnings"][-1] == stopped
+
+
+async def test_worker_whose_inputs_are_all_stopped_is_not_ready(two: Cluster) -> None:
+    node = two.nodes[0]
     await two.create(M1, "one.example")
     for lane in node.lanes.values():
-        lane.stopped_reason = "1001 records in a row make no sense"
+        stop(lane, *TOPICS.stoppable())
 
     ready = await get(node.url, "/ready")
 
     assert ready.status == 503
-    assert "partition 0 stopped: 1001 records in a row" in ready.body["error"]["message"]
-    assert len(watchdog.problems()) == 2
+    assert f"input {names.COMMANDS}[0] is stopped: 1001" in ready.body["error"]["message"]
+    assert ready.body["error"]["details"]["warnings"] == []
+    assert len(node.context.watchdog.problems()) == 8
     assert (await node.get("/api/billing", "one.example")).status == 200

@@ -88,6 +88,7 @@ async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_aft
         "balance_after": 500,
         "purchase_id": "p2",
         "data": {"merchant_id": M1, "purchase_id": "p2", "credits": 500},
+        "complete": True,
     }
     assert reply.body["pagination"] == {"page": 1, "limit": 10, "total": 3, "total_pages": 1}
 
@@ -113,6 +114,20 @@ async def test_it_comes_in_pages_and_balances_count_what_came_before(
     assert nothing.data == []
     assert nothing.body["pagination"]["total"] == 0
     assert (wrong.status, wrong.code) == (422, "VALIDATION_ERROR")
+
+
+async def test_entries_after_a_missing_event_are_not_complete(
+    node: Cluster, database: Any, postgres_url: str
+) -> None:
+    await migrate(postgres_url)
+    for sequence in (1, 2, 4, 5):
+        await happened(database, M1, sequence, "credits.purchased", 100, "timer")
+
+    first = await node.nodes[0].get(f"{PATH}?limit=3", SHOP)
+    second = await node.nodes[0].get(f"{PATH}?limit=3&page=2", SHOP)
+
+    found = [(entry["sequence"], entry["complete"]) for entry in first.data + second.data]
+    assert found == [(5, False), (4, False), (2, True), (1, True)]
 
 
 async def test_only_a_client_of_the_shop_reads_it(node: Cluster, postgres_url: str) -> None:

@@ -207,7 +207,8 @@ async def test_no_connection_with_a_request_is_closed_for_another(tmp_path: Path
 
 async def test_a_projector_gives_up_slow_headers_and_is_still_read() -> None:
     port, connections = free_port(), Connections(3, 0.3)
-    async with serving("127.0.0.1", port, connections, CollectorRegistry(), lambda: True):
+    quiet = CollectorRegistry(), tuple, tuple
+    async with serving("127.0.0.1", port, connections, *quiet):
         url = f"http://127.0.0.1:{port}"
         slow = [await Client.of(port, b"GET /metrics HTTP/1.1\r\nX: ") for _ in range(6)]
         ends = asyncio.gather(*(client.trickle() for client in slow))

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import decode
 from billing_stream.web.ingress import WebhookRecord
@@ -111,32 +110,6 @@ async def test_while_nobody_knows_whose_shop_it_is_the_platform_shall_send_again
 
     assert (reply.status, reply.code) == (503, "NOT_READY")
     assert records(two) == []
-
-
-async def test_a_webhook_about_an_unknown_shop_becomes_a_dead_letter_that_names_it(
-    two: Cluster,
-) -> None:
-    reply = await send(two, {**PAID, "shop_domain": "nobody.example"})
-
-    assert reply.status == 200
-    (kept,) = records(two)
-    assert kept.data["shop"] == "shopify:nobody.example"
-    with pytest.raises(InvalidRecord, match="merchant_id"):
-        decode(kept.topic, record(kept.topic, 0, kept.data), 10_000)
-
-
-@pytest.mark.logs_errors
-@pytest.mark.parametrize("raw", [b"{}", b"\xff\x00", b'{"kind": "?"}'])
-async def test_a_signed_webhook_that_is_not_understood_is_kept_as_a_dead_letter(
-    two: Cluster, raw: bytes
-) -> None:
-    reply = await send(two, raw)
-
-    assert reply.status == 200
-    (kept,) = records(two)
-    assert kept.data["body"] == raw.decode("utf-8", "backslashreplace")
-    with pytest.raises(InvalidRecord):
-        decode(kept.topic, record(kept.topic, 0, kept.data), 10_000)
 
 
 async def test_a_platform_that_is_not_set_up_or_unknown_is_not_found(two: Cluster) -> None:

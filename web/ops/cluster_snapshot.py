@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.engine.lanes import Restoring
+from billing_stream.engine.stopped_inputs import Stop
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.figures import Figures, PartitionFigures, WorkerFigures
 from billing_stream.web.ops.recorder import Counts, Minute, together
@@ -58,6 +59,11 @@ class ClusterSnapshot(Struct, frozen=True):
 
     workers: list[WorkerSnapshot]
     partitions: list[PartitionSnapshot]
+
+    @property
+    def stops(self) -> list[Stop]:
+        """The stopped inputs of all partitions."""
+        return [stop for p in self.partitions if p.figures is not None for stop in p.figures.stops]
 
     @property
     def figures(self) -> list[WorkerFigures]:

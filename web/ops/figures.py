@@ -8,6 +8,7 @@ from msgspec import Struct
 from billing_stream import __version__
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Restoring
+from billing_stream.engine.stopped_inputs import Stop, stops_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.web.ops.recorder import CurrentRates, Minute, Rate, Recorder
@@ -18,7 +19,7 @@ class PartitionFigures(Struct, frozen=True):
 
     `lag` are records that no transaction has taken yet, None when Kafka was not asked yet;
     `last_commit` is so many seconds ago, None when there was none since the partition came here.
-    `stopped` is why its inputs were stopped.
+    `stopped` says why inputs of it are stopped, `stops` has each of them.
     """
 
     partition: int
@@ -27,6 +28,8 @@ class PartitionFigures(Struct, frozen=True):
     waiting: int
     last_commit: float | None
     rate: Rate
+    # Missing where another worker is of an older release.
+    stops: list[Stop] = []
 
 
 class WorkerFigures(Struct, frozen=True):
@@ -67,14 +70,16 @@ class Figures:
         )
 
     def _partition(self, partition: int, lane: Lane, lags: Lags) -> PartitionFigures:
+        stops = stops_of(partition, lane)
         known = [count for (_, number), count in lags.records.items() if number == partition]
         return PartitionFigures(
             partition=partition,
-            stopped=lane.stopped_reason,
+            stopped="; ".join(map(str, stops)) or None,
             lag=sum(known) if known else None,
             waiting=lane.records_waiting,
             last_commit=lane.seconds_since_commit,
             rate=self._recorder.rate(partition),
+            stops=stops,
         )
 
 

@@ -46,10 +46,13 @@ SELECT counted.total, page.*
 FROM (SELECT count(*) AS total FROM billing_events
       WHERE merchant_id = $1 AND ($4 OR credits_delta <> 0)) counted
 LEFT JOIN (
-    SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
-        correlation_id, place, data
-    FROM billing_history WHERE merchant_id = $1
-        AND ($4 OR credits_delta <> 0)
+    SELECT * FROM (
+        SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
+            correlation_id, place, data,
+            row_number() OVER (ORDER BY sequence) = sequence AS complete
+        FROM billing_history WHERE merchant_id = $1
+    ) numbered
+    WHERE $4 OR credits_delta <> 0
     ORDER BY sequence DESC LIMIT $2 OFFSET $3
 ) page ON true
 ORDER BY page.sequence DESC
@@ -62,7 +65,7 @@ class TimelineEntry(Struct, frozen=True):
     """One thing that happened to a merchant.
 
     `cause` is the record that caused it, or what came from none (http, timer, operator:...);
-    `ref` is where the event itself stands.
+    `ref` is where the event itself stands. Not `complete`: earlier events are missing.
     """
 
     event_id: str
@@ -75,6 +78,7 @@ class TimelineEntry(Struct, frozen=True):
     correlation_id: str
     ref: str
     data: dict[str, Any]
+    complete: bool
 
 
 class Projected:
@@ -121,4 +125,5 @@ def _happened(row: Any) -> TimelineEntry:
         correlation_id=row["correlation_id"] or "",
         ref=row["place"],
         data=_object.decode(row["data"]),
+        complete=row["complete"],
     )

@@ -21,6 +21,7 @@ from billing_stream.audit.replay.core.records import (
 )
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.engine.inputs import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import schemas, topics
@@ -31,7 +32,7 @@ from billing_stream.records.upcasting.versions import upcast
 
 # Rows of a merchant lie in its partition, but for the shops, which have keys of their own.
 TABLES = tuple(table for table in topics.TABLES if table != topics.SHOPS_TABLE)
-INPUTS = tuple(topic for topic in topics.INPUTS if topic != topics.SHOPS)
+INPUTS = topics.OF_MERCHANTS
 
 
 class _Named(Struct):
@@ -177,7 +178,9 @@ class _Reader:
                 for one in found:
                     one.fence = bisect_right(fences, one.offset)
                 frozen = self._frozen.get(topic, 0)
-                done = [one for one in found if one.offset < frozen]
+                done = [
+                    one for one in found if one.offset < frozen and not self._was_skipped(one.ref)
+                ]
                 history.waiting += [one for one in found if one.offset >= positions.get(topic, 0)]
                 if any(frozen <= one.offset < positions.get(topic, 0) for one in found):
                     history.moving.add(merchant_id)
@@ -235,6 +238,11 @@ class _Reader:
         merchant_id = (record.key or b"").decode()
         if self._wanted(merchant_id):
             self._of(merchant_id).events.append(event_of(record))
+
+    def _was_skipped(self, ref: str) -> bool:
+        """Whether an operator had the lane pass over this record."""
+        letters = self._history.letters.get(ref, ())
+        return any(letter.reason.startswith(f"{SKIPPED}: ") for letter in letters)
 
     def _wanted(self, merchant_id: str) -> bool:
         return self._only is None or merchant_id == self._only

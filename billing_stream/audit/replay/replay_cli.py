@@ -24,7 +24,7 @@ from billing_stream.records import topics as known
 from billing_stream.records.topics import Topics
 
 EXIT_DIFFERENCES = 1
-REPLAYED = (*(topic for topic in known.INPUTS if topic != known.SHOPS), known.JOURNAL)
+REPLAYED = (*known.OF_MERCHANTS, known.JOURNAL)
 
 
 class Moment(click.ParamType):

@@ -8,6 +8,7 @@ from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, Hist
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
+from billing_stream.audit.verify.operator_commands import check_operator_commands
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.audit.verify.verify_shops import check_shops
@@ -30,6 +31,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_dead_letters(history, rules, report)
     check_forwarded(history, report)
     check_redriven(history, report)
+    check_operator_commands(history, report)
     check_shops(history, report)
     for facts in history.merchants.values():
         report.count("versions", 1 + len(facts.purchases))
@@ -50,7 +52,10 @@ def check_positions(history: History, report: Report) -> None:
     for (topic, partition), (first, count) in history.unread.items():
         if not history.allow_lag:
             ref = RecordRef(topic, partition, first)
-            report.fault("outcomes", f"{count} records from here on are not processed", ref)
+            why = history.stopped.get((topic, partition))
+            what = f"{count} records from here on are not processed"
+            what += f": the input is stopped ({why})" if why else ""
+            report.fault("outcomes", what, ref)
     for partition, positions in history.positions.items():
         for topic, position in positions.items():
             report.count("positions")

@@ -16,7 +16,7 @@ from billing_stream.records.topics import Topics
 class Input(NamedTuple):
     """A good input record that its lane has read. `at` is its timestamp, in microseconds.
 
-    `digest`, of commands only, is what their dead letter must have when they are refused.
+    `digest`, of commands and refunds only, is what their dead letter must have, if there is one.
     `redriven` is the dead letter it is a copy of, or empty.
     """
 
@@ -182,6 +182,10 @@ class History:
     redriven: dict[str, str] = field(default_factory=dict)
     repeated: dict[RecordRef, int] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
+    # Commands of operators by reference, each with the record that it skips, if it is to skip one.
+    operator_commands: dict[RecordRef, RecordRef | None] = field(default_factory=dict)
+    # Why inputs are stopped, per input partition.
+    stopped: dict[tuple[str, int], str] = field(default_factory=dict)
     # Per input partition: the first record beyond the position, and how many there are.
     unread: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     ids: dict[str, Event] = field(default_factory=dict)
@@ -216,4 +220,4 @@ class History:
 
     def input_topics(self) -> list[str]:
         """Full names of the inputs that are about merchants."""
-        return [self.topics.name(t) for t in names.INPUTS if t != names.SHOPS]
+        return [self.topics.name(topic) for topic in names.OF_MERCHANTS]

@@ -6,12 +6,20 @@ and each merchant's sequence and version), which is the cut at which everything 
 
 import base64
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any
 
 import msgspec
 
-from billing_stream.audit.verify import imported, limits, redriven, verify_inputs
+from billing_stream.audit.verify import (
+    imported,
+    limits,
+    older_letters,
+    operator_commands,
+    redriven,
+    verify_inputs,
+)
+from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
     Action,
     DeadLetterFact,
@@ -22,14 +30,15 @@ from billing_stream.audit.verify.facts import (
     ReadViolation,
 )
 from billing_stream.audit.verify.log_records import Record, micros
-from billing_stream.audit.verify.model_state import EventContent, Rules
+from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
-from billing_stream.audit.verify.verify_inputs import InvalidInput, ParsedCommand, Shop
+from billing_stream.audit.verify.verify_inputs import AboutInput, InvalidInput, ParsedCommand, Shop
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
 POSITION = "\0position/"
+STOPPED = "\0stopped/"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
 _OLD = {"merchant_id", "charge_id", "status"}
@@ -85,6 +94,8 @@ class Reader:
 
     def finish(self) -> None:
         """Everything was read: leave out what is later than the cut, or was done before."""
+        operator_commands.leave_out_skipped(self.history)
+        older_letters.leave_out_older(self.history)
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
         limits.mark_refused_by_limits(self.history)
@@ -119,6 +130,8 @@ class Reader:
                 history.copies.setdefault(source, []).append((ref, hash(record.value)))
         if base == names.COMMANDS:
             base = _header(record, verify_inputs.FORWARDED_TOPIC) or base
+            # Those of operators come by their own topic only.
+            base = "" if base == names.OPERATOR_COMMANDS else base
         if not history.is_read(*ref):
             first, count = history.unread.get(ref[:2], (record.offset, 0))
             history.unread[ref[:2]] = (first, count + 1)
@@ -130,6 +143,9 @@ class Reader:
             history.bad[ref] = _digest(record.key, record.value, record.headers)
             history.bad_reasons[ref] = str(error)
             return
+        if isinstance(parsed, AboutInput):
+            history.operator_commands[ref] = parsed.skips
+            return
         if isinstance(parsed, Shop):
             if base == names.SHOPS:
                 self._shop(parsed)
@@ -140,7 +156,7 @@ class Reader:
         if facts.partition != record.partition:
             history.foreign[ref] = hash(record.value)
             return
-        whole = base == names.COMMANDS or letter
+        whole = base in (names.COMMANDS, names.PURCHASE_REFUNDED) or letter
         digest = _digest(record.key, record.value, record.headers) if whole else 0
         found = Input(*ref, record.timestamp * 1000, parsed, digest, letter)
         facts.inputs.setdefault(record.topic, []).append(found)
@@ -177,7 +193,7 @@ class Reader:
             _header(record, "cause") or "",
             envelope["correlation_id"],
             micros(envelope["timestamp"]),
-            _event_content(kind, data),
+            content_of(kind, data),
             hash(record.value),
         )
         if envelope["event_type"] != names.event_type(kind):
@@ -291,6 +307,8 @@ class Reader:
         facts.passed[version] = (sequence, micros(row["updated_at"]), total, parked)
 
     def _position(self, key: str, record: Record) -> None:
+        if key.startswith(STOPPED):
+            self._stop(key.removeprefix(STOPPED), record)
         if not key.startswith(POSITION):
             return
         topic, position = key.removeprefix(POSITION), int(record.value or b"")
@@ -300,6 +318,11 @@ class Reader:
             what = f"the position in {topic}[{record.partition}] went back, {before} to {position}"
             self._trouble("positions", what, record)
         positions[topic] = position
+
+    def _stop(self, topic: str, record: Record) -> None:
+        self.history.stopped.pop((topic, record.partition), None)
+        if record.value is not None:
+            self.history.stopped[topic, record.partition] = _decode(record.value)["reason"]
 
     def _purchase_row(self, record: Record) -> None:
         key, state = (record.key or b"").decode(), require_known(record)
@@ -358,30 +381,6 @@ class Reader:
             self.history.shops.pop(shop, None)
         else:
             self.history.shops[shop] = record.value.decode()
-
-
-def _event_content(kind: str, data: dict[str, Any]) -> EventContent:
-    if kind == "trial.started":
-        return kind, "", data["credits"], None, micros(data["ends_at"])
-    if kind == "trial.expired":
-        return kind, "", 0, None, micros(data["expired_at"])
-    if kind == "credits.adjusted":
-        return kind, data["adjustment_id"], data["credits"], None, data["reason"]
-    if kind == "merchant.forgotten":
-        return kind, "", 0, None, ""
-    if kind == "trial.imported":
-        times = (data["started_at"], data["ends_at"])
-        return kind, "", 0, None, tuple(None if at is None else micros(at) for at in times)
-    purchase = data["purchase_id"]
-    if kind == "purchase.failed":
-        return kind, purchase, 0, None, data["reason"].lower()
-    if kind == "purchase.expired":
-        return kind, purchase, 0, None, ""
-    amount = data["amount"]
-    if not isinstance(amount, str):
-        raise TypeError("the amount is not a text")
-    platform = "" if kind == "purchase.refunded" else data["platform"]
-    return kind, purchase, data["credits"], Decimal(amount), platform
 
 
 def _header(record: Record, name: str) -> str | None:

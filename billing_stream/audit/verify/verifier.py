@@ -36,6 +36,7 @@ async def verify(
     max_record_bytes: int = 262_144,
     test_clock: bool = False,
     database_url: str | None = None,
+    schema: str = "public",
     merchant: str | None = None,
     max_examples: int = 10,
     progress: Progress | None = None,
@@ -62,6 +63,7 @@ async def verify(
         rules,
         allow_lag=allow_lag,
         database_url=database_url,
+        schema=schema,
         merchant=merchant,
         max_examples=max_examples,
         progress=progress,
@@ -76,6 +78,7 @@ async def verify_source(
     *,
     allow_lag: bool = False,
     database_url: str | None = None,
+    schema: str = "public",
     merchant: str | None = None,
     max_examples: int = 10,
     progress: Progress | None = None,
@@ -97,7 +100,7 @@ async def verify_source(
     check_all(history, rules, report)
     await _replay_all(history, rules, report, progress)
     _note_overdue(history, report)
-    await check_projection(history, report, database_url, only)
+    await check_projection(history, report, database_url, only, schema)
     report.records = history.counted["records"]
     report.seconds = time.monotonic() - began
     return report

@@ -64,6 +64,7 @@ def verify(
                 max_record_bytes=settings.max_record_bytes,
                 test_clock=settings.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
                 database_url=url.get_secret_value() if url is not None else None,
+                schema=settings.projection_schema,
                 merchant=merchant,
                 max_examples=max_examples,
                 progress=show,

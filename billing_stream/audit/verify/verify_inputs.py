@@ -15,6 +15,7 @@ from msgspec import Meta, Raw
 from billing_stream.audit.verify.log_records import micros_of
 from billing_stream.audit.verify.releases import FIELDS, Old, read_old
 from billing_stream.records import topics as names
+from billing_stream.records.record_ref import RecordRef
 
 FORWARDED_TOPIC = "billing-forwarded-topic"
 FORWARDED_FROM = "billing-forwarded-from"
@@ -44,6 +45,10 @@ _KNOWN = (
     "to",
     "gone",
     "most",
+    "topic",
+    "partition",
+    "offset",
+    "by",
     *FIELDS,
 )
 
@@ -53,6 +58,7 @@ _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 ADJUSTMENT_MAX = 1_000_000
+DECIMALS_MAX = 6
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_raw = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -88,13 +94,23 @@ class Shop(NamedTuple):
     gone: bool = False
 
 
+class AboutInput(NamedTuple):
+    """A command of an operator about an input; `skips` is the record to be passed over."""
+
+    command: str
+    topic: str
+    by: str
+    reason: str
+    skips: RecordRef | None
+
+
 class InvalidInput(ValueError):
     """The record cannot be understood: it belongs into the dead letters."""
 
 
 def read(
     topic: str, value: bytes | None, timestamp: int, ref: str, bytes_max: int
-) -> ParsedCommand | Shop:
+) -> ParsedCommand | Shop | AboutInput:
     """What a record of `topic` (its name without prefix) says. Raises Bad.
 
     `timestamp` is the record's, in ms since the epoch.
@@ -106,6 +122,7 @@ def read(
     if len(value) > bytes_max:
         raise InvalidInput(f"the value has more than {bytes_max} bytes")
     data = _payload(value)
+    parsed: ParsedCommand | AboutInput
     if topic == names.PURCHASE_UPDATED:
         status = _text(data, "status", 64)
         parsed = ParsedCommand("update", _uuid(data), ref, _text(data, "charge_id"), text=status)
@@ -120,6 +137,8 @@ def read(
         return _shop(data)
     elif topic == names.COMMANDS:
         parsed = command(data, ref)
+    elif topic == names.OPERATOR_COMMANDS:
+        parsed = _about_input(data)
     else:
         raise InvalidInput(f"no records of topic {topic!r} are known")
     if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in parsed):
@@ -157,9 +176,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         return ParsedCommand("update", merchant, source, charge, text=status)
     if name == "refund_charge":
         charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
-        amount = data.get("amount")
-        if amount is not None and not (isinstance(amount, str) and _AMOUNT.fullmatch(amount)):
-            raise InvalidInput("the amount is no sum of money")
+        amount = _money(data.get("amount"))
         return ParsedCommand("refund", merchant, source, charge, purchase, amount=amount)
     if name == "pass_time":
         return ParsedCommand("time", merchant, source, number=_most(data))
@@ -289,9 +306,30 @@ def _money(value: Any) -> str | None:
     except InvalidOperation:
         raise InvalidInput("the amount is no sum of money") from None
     text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
+    if len(text.partition(".")[2]) > DECIMALS_MAX:
+        text = text.rstrip("0").rstrip(".")
     if _AMOUNT.fullmatch(text) is None:
         raise InvalidInput("the amount is no sum of money")
     return text
+
+
+def _about_input(data: Mapping[str, Any]) -> AboutInput:
+    name, topic = data.get("command"), _text(data, "topic", 249)
+    partition, offset = _number(data, "partition"), None
+    by, reason = _text(data, "by"), _text(data, "reason")
+    if name == "skip_record":
+        offset = _number(data, "offset")
+    elif name not in ("resume_input", "accept_topic"):
+        raise InvalidInput(f"no command {name!r} is known")
+    skips = None if offset is None else RecordRef(topic, partition, offset)
+    return AboutInput(name, topic, by, reason, skips)
+
+
+def _number(data: Mapping[str, Any], name: str) -> int:
+    value = data.get(name)
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise InvalidInput(f"{name} is not a number from 0")
+    return value
 
 
 def _shop(data: Mapping[str, Any]) -> Shop:

@@ -25,7 +25,7 @@ TITLES = {
     "shops": "every shop is known by the merchant that registered it last",
     "order": "a legal order of the commands explains all of it",
     "tables": "the tables are what the contract makes of the inputs",
-    "projection": "PostgreSQL says what the tables say",
+    "projection": "PostgreSQL has the rows and events of the log",
 }
 
 

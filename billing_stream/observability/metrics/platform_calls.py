@@ -1,5 +1,6 @@
 """Counts and times what is asked of a payment platform, and the webhooks that it sends."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from time import perf_counter
@@ -7,7 +8,19 @@ from time import perf_counter
 from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import WebhookForged, WebhookMalformed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
-from billing_stream.platforms.base import Checkout, CheckoutRequest, Platform, PlatformEvent
+from billing_stream.platforms.base import (
+    Checkout,
+    CheckoutRequest,
+    IgnoredWebhook,
+    Platform,
+    WebhookContent,
+)
+
+# Of ignored webhooks, by platform: types are names that others choose.
+TYPES_MAX = 30
+OTHER = "other"
+
+_TYPE = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
 CREATE_CHECKOUT = "create_checkout"
 READ_WEBHOOK = "read_webhook"
@@ -21,6 +34,8 @@ class InstrumentedPlatform:
         self._calls = metrics.platform_calls.labels
         self._seconds = metrics.platform_seconds.labels(name, CREATE_CHECKOUT)
         self._name = name
+        self._ignored = metrics.webhooks_ignored.labels
+        self._types: set[str] = set()
 
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
         """As the platform does."""
@@ -36,12 +51,15 @@ class InstrumentedPlatform:
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> PlatformEvent | None:
+    ) -> WebhookContent:
         """As the platform does."""
         outcome = "error"
         try:
             told = self._platform.read_webhook(headers, body, now)
-            outcome = "ignored" if told is None else "ok"
+            outcome = "ok"
+            if isinstance(told, IgnoredWebhook):
+                outcome = "ignored"
+                self._ignored(self._name, self._type(told.type)).inc()
             return told
         except WebhookForged:
             outcome = "forged"
@@ -51,6 +69,14 @@ class InstrumentedPlatform:
             raise
         finally:
             self._calls(self._name, READ_WEBHOOK, outcome).inc()
+
+    def _type(self, named: str) -> str:
+        """A label of a bounded set."""
+        if named not in self._types:
+            if len(self._types) >= TYPES_MAX or not _TYPE.fullmatch(named):
+                return OTHER
+            self._types.add(named)
+        return named
 
     async def close(self) -> None:
         """As the platform does."""

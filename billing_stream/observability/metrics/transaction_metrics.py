@@ -27,6 +27,7 @@ KINDS = {
     names.PURCHASE_REFUNDED: "refund_charge",
     names.COMMANDS: "command",
     names.SHOPS: "register_shop",
+    names.OPERATOR_COMMANDS: "operator_command",
 }
 PASS_TIME = "pass_time"
 

@@ -56,7 +56,8 @@ class WorkerMetrics:
         )
         self.dead_letters = Counter(
             "billing_dead_letters_total",
-            "Dead letters, by the input topic they came from and why",
+            "Dead letters, by the input topic they came from (http:PLATFORM for webhooks over "
+            "HTTP) and why",
             ["topic", "reason"],
             registry=registry,
         )
@@ -137,6 +138,12 @@ class WorkerMetrics:
             "Calls of payment platforms (create_checkout), and webhooks that they sent "
             "(read_webhook)",
             ["platform", "operation", "outcome"],
+            registry=registry,
+        )
+        self.webhooks_ignored = Counter(
+            "billing_webhooks_ignored_total",
+            "Signed webhooks of other types, by type; `other` for types beyond the first 30",
+            ["platform", "type"],
             registry=registry,
         )
         self.platform_seconds = Histogram(

@@ -27,7 +27,10 @@ class Lags(Struct, frozen=True):
 
 
 class WorkerState(Collector):
-    """Gauges of a worker's lanes. `ask_lags` gives the latest sample and asks nobody."""
+    """Gauges of a worker's lanes. `ask_lags` gives the latest sample and asks nobody.
+
+    `base` gives the name of an input without its prefix.
+    """
 
     def __init__(
         self,
@@ -36,12 +39,14 @@ class WorkerState(Collector):
         partitions: int,
         ask_lags: Callable[[], Lags],
         clock: Callable[[], datetime] = utc_now,
+        base: Callable[[str], str] = str,
     ) -> None:
         self._watchdog = watchdog
         self._lanes = watchdog.lanes
         self._partitions = partitions
         self._ask_lags = ask_lags
         self._clock = clock
+        self._base = base
 
     def describe(self) -> Iterable[Metric]:
         """The families, so that a registry can check names without collecting."""
@@ -83,7 +88,7 @@ class WorkerState(Collector):
         owned = _family("billing_partition_owned", "1 for each partition owned here")
         stopped = _family(
             "billing_partition_stopped",
-            "1 when the inputs of the partition were stopped: most make no sense",
+            "1 while an input of the partition is stopped",
         )
         waiting = _family(
             "billing_partition_waiting_records",
@@ -101,7 +106,7 @@ class WorkerState(Collector):
         for partition, lane in sorted(self._lanes.items()):
             labels = [str(partition)]
             owned.add_metric(labels, 1)
-            stopped.add_metric(labels, lane.stopped_reason is not None)
+            stopped.add_metric(labels, bool(lane.stopped))
             waiting.add_metric(labels, lane.records_waiting)
             count, seconds = _due(lane, now)
             overdue.add_metric(labels, count)
@@ -119,6 +124,16 @@ class WorkerState(Collector):
             if partition in self._lanes:
                 lag.add_metric([topic, str(partition)], count)
         yield lag
+        stopped = GaugeMetricFamily(
+            "billing_input_stopped",
+            "1 while an input is stopped, because too many of its records are invalid; else 0",
+            labels=["topic", "partition"],
+        )
+        for partition, lane in sorted(self._lanes.items()):
+            for topic in sorted(lane.inputs.stoppable or lane.stopped):
+                labels = [self._base(topic), str(partition)]
+                stopped.add_metric(labels, topic in lane.stopped)
+        yield stopped
         yield _gauge(
             "billing_lag_sampled_timestamp_seconds",
             "When Kafka was asked for the lag, last",

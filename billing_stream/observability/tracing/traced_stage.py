@@ -21,6 +21,7 @@ from billing_stream.observability.tracing.spans import (
 )
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.records import topics
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import InputRecord
 
 
@@ -34,7 +35,7 @@ class TracedStage(BillingStage):
         self._carriers = {topic for topic, _ in processor.event_topics.values()}
         self._carriers.add(processor.names.name(topics.JOURNAL))
 
-    def add_record(self, topic: str, record: InputRecord) -> bool:
+    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """See `Stage`."""
         parent = traceparent_of(record.headers)
         if parent is None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import schemas
+from billing_stream.records.http_dead_letters import http_delivery
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter
 
@@ -35,8 +36,8 @@ class DeadLetterEntry(Struct, frozen=True):
 
     @property
     def source(self) -> str:
-        """Where the record stood of which it is the dead letter."""
-        return str(RecordRef.of(self.record))
+        """The reference of its record; of a webhook over HTTP, its platform and delivery."""
+        return str(http_delivery(self.record) or RecordRef.of(self.record))
 
 
 def letter_of(record: Any) -> DeadLetterEntry:

@@ -16,7 +16,10 @@ from billing_stream.errors import InvalidRecord
 from billing_stream.ops.dead_letters.dead_letter_reader import read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
+from billing_stream.ops.dead_letters.redrive_webhooks import record_of, webhook_topic
 from billing_stream.records import schemas, topics
+from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
+from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter, Headers
 
@@ -60,16 +63,50 @@ async def copy_of(
     Raises Unfit when it would do harm, and, unless `force`, when it would surely be a dead
     letter again.
     """
+    delivery = http_delivery(letter.record)
+    if delivery is not None:
+        return await _copy_of_webhook(cluster, letter, delivery, value, force)
     base = cluster.topics.base(letter.record.topic)
     if base == topics.SHOPS:
         raise NotRedrivable(
             "only lanes write there: send what registers the shop, evt.merchant.created.v1"
         )
+    if base == topics.OPERATOR_COMMANDS:
+        raise NotRedrivable("an operator's command: give it again with `billing-stream inputs`")
     if base not in topics.INPUTS:
         raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)
     raw = record.value if value is None else value
-    headers = _headers(record, base, letter.root)
+    return _checked(cluster, letter, _headers(record, base, letter.root), raw, force=force)
+
+
+async def _copy_of_webhook(
+    cluster: Cluster,
+    letter: DeadLetterEntry,
+    delivery: HttpDelivery,
+    value: bytes | None,
+    force: bool,
+) -> RedriveRecord:
+    """The record that a webhook over HTTP would have been, had it been valid."""
+    body = letter.record.value if value is None else value
+    base = webhook_topic(delivery)
+    try:
+        base, body = await record_of(cluster, delivery, body or b"")
+    except InvalidRecord as error:
+        if not force:
+            raise NotRedrivable(f"would be a dead letter again: {error}") from None
+    headers = _headers(letter.record, base, letter.root)
+    return _checked(cluster, letter, headers, body, force=force)
+
+
+def _checked(
+    cluster: Cluster,
+    letter: DeadLetterEntry,
+    headers: list[tuple[str, bytes | None]],
+    raw: bytes | None,
+    *,
+    force: bool,
+) -> RedriveRecord:
     candidate = _Candidate(cluster.commands, headers, raw)
     try:
         command = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).payload
@@ -77,8 +114,8 @@ async def copy_of(
         if force:
             return _by_its_key(cluster, letter, headers, raw)
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
-    if isinstance(command, ShopRegistered):
-        raise NotRedrivable("is a record of shops, which only lanes write")
+    if isinstance(command, ShopRegistered | OperatorCommand):
+        raise NotRedrivable("is a record of shops or operators, which does not come that way")
     merchant = command.merchant_id
     what = f"{command.__struct_config__.tag} of merchant {merchant}"
     partition = partition_of(merchant, cluster.partitions)

@@ -1,6 +1,6 @@
 """PostgreSQL, when there is one: it answers, has the projection's schema, and the same time."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,8 +8,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from billing_stream.config.settings import Settings
-from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
+from billing_stream.ops.doctor.finding import Finding, Verdict, fail, ok, warn
+from billing_stream.projector import gaps, rejects
 from billing_stream.projector.database import Database, close
+from billing_stream.projector.gaps import Gap
 from billing_stream.projector.migrate import VERSIONS_TABLE
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
 
@@ -33,7 +35,13 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
         )
         return
     try:
-        yield await _schema(connection, database.schema)
+        schema = await _schema(connection, database.schema)
+        yield schema
+        if schema.verdict is Verdict.OK:
+            for finding in of_content(
+                await gaps.open_gaps(connection), await rejects.count(connection)
+            ):
+                yield finding
         asked = datetime.now(UTC)
         theirs = await connection.fetchval("SELECT clock_timestamp()")
         yield skew(asked + (datetime.now(UTC) - asked) / 2, theirs)
@@ -69,6 +77,31 @@ def of_version(schema: str, version: str, known: Sequence[str]) -> Finding:
         f"schema {schema} is of version {version}, which this program does not know",
         "run the program that made it, or: billing-stream projector rebuild",
     )
+
+
+def of_content(found: Sequence[Gap], kept: int) -> Iterator[Finding]:
+    """What the projection lacks: open gaps, and records that fit into no table."""
+    for gap in found:
+        if gap.kind == gaps.TRIMMED:
+            yield warn(
+                "projection",
+                str(gap),
+                "find out who deleted them, then: billing-stream projector accept "
+                f"'{gap.ref}' --because ...",
+            )
+        else:
+            yield fail(
+                "projection",
+                str(gap),
+                "billing-stream projector rebuild; or, to keep what the tables have: "
+                f"billing-stream projector accept '{gap.ref}' --because ...",
+            )
+    if kept:
+        yield warn(
+            "projection",
+            f"{kept} records fit into no table",
+            "see reason in projection_rejects; upgrade the projector, which tries them again",
+        )
 
 
 def skew(ours: datetime, theirs: datetime) -> Finding:

@@ -1,23 +1,20 @@
 """The command goes to `billing.commands.v1`; what came of it is read from the log."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from msgspec import Struct
 
 from billing_stream.domain.outcomes import MerchantForgotten
-from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.ops import command_log
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
-
-POLL_MS = 200
 
 
 class ForgetOutcome(StrEnum):
@@ -54,18 +51,16 @@ async def forget(
     merchant_id = merchant_id.lower()
     partition = partition_of(merchant_id, partitions)
     watch = _Watch(topics, partition)
-    consumer = AIOKafkaConsumer(
-        **options,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=POLL_MS,
-    )
+    consumer = command_log.reader(options)
     await consumer.start()
     try:
         consumer.assign(watch.read)
         for tp, end in (await consumer.end_offsets(watch.read)).items():
             consumer.seek(tp, end)
-        watch.offset = await _send(options, watch.commands, merchant_id, deadline)
+        command = {"command": "forget_merchant", "merchant_id": merchant_id}
+        watch.at = await command_log.send_command(
+            options, watch.commands, merchant_id, command, deadline
+        )
         try:
             async with asyncio.timeout(seconds_max):
                 return await watch.outcome(consumer, options)
@@ -73,24 +68,6 @@ async def forget(
             return ForgetResult(ForgetOutcome.WAITING, watch.ref)
     finally:
         await consumer.stop()
-
-
-async def _send(
-    options: Mapping[str, Any], to: TopicPartition, merchant_id: str, deadline: StartDeadline
-) -> int:
-    producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
-    try:
-        await deadline.retry("a producer id", producer.start)
-        command = {"command": "forget_merchant", "merchant_id": merchant_id}
-        sent = await producer.send_and_wait(
-            to.topic,
-            msgspec.json.encode(command),
-            key=merchant_id.encode(),
-            partition=to.partition,
-        )
-        return int(sent.offset)
-    finally:
-        await producer.stop()
 
 
 class _Watch:
@@ -103,56 +80,26 @@ class _Watch:
         self.letters = TopicPartition(topics.name(names.DEAD_LETTERS), partition)
         self.rows = TopicPartition(topics.changelog(names.BILLING_RECORDS), partition)
         self.read = [self.events, self.letters, self.rows]
-        self.offset = -1
+        self.at = RecordRef(self.commands.topic, partition, -1)
 
     @property
     def ref(self) -> str:
         """Where the command is."""
-        return str(RecordRef(self.commands.topic, self.commands.partition, self.offset))
+        return str(self.at)
 
     async def outcome(self, consumer: Any, options: Mapping[str, Any]) -> ForgetResult:
         """The outcome, when it is committed."""
         ends: Mapping[TopicPartition, int] | None = None
         while True:
-            found = await consumer.getmany(*self.read, timeout_ms=POLL_MS)
+            found = await consumer.getmany(*self.read, timeout_ms=command_log.POLL_MS)
             for record in found.get(self.events, ()):
                 if ("cause", self.ref.encode()) in record.headers:
                     return ForgetResult(ForgetOutcome.FORGOTTEN, self.ref)
-            for record in found.get(self.letters, ()):
-                why = self._refusal(record.value)
-                if why is not None:
-                    return ForgetResult(ForgetOutcome.REFUSED, self.ref, why)
-            if ends is None and self._has_passed(found.get(self.rows, ())):
-                ends = await _ends(options, self.read)
-            if ends is not None and await _reached(consumer, ends):
+            why = command_log.rejection(found.get(self.letters, ()), self.at)
+            if why is not None:
+                return ForgetResult(ForgetOutcome.REFUSED, self.ref, why)
+            if ends is None and command_log.has_passed(found.get(self.rows, ()), self.at):
+                ends = await command_log.ends(options, self.read)
+            if ends is not None and await command_log.has_reached(consumer, ends):
                 # Carried out, and nothing came of it.
                 return ForgetResult(ForgetOutcome.BEFORE, self.ref)
-
-    def _refusal(self, value: bytes) -> str | None:
-        letter = msgspec.json.decode(value)
-        where = (letter["topic"], letter["partition"], letter["offset"])
-        return str(letter["reason"]) if where == (*self.commands, self.offset) else None
-
-    def _has_passed(self, rows: Iterable[Any]) -> bool:
-        key = POSITION_PREFIX + self.commands.topic.encode()
-        return any(row.key == key and int(row.value or b"0") > self.offset for row in rows)
-
-
-async def _ends(
-    options: Mapping[str, Any], tps: list[TopicPartition]
-) -> Mapping[TopicPartition, int]:
-    # With what is committed and not yet marked so: the transaction wrote all of it at once.
-    watcher = AIOKafkaConsumer(**options, enable_auto_commit=False)
-    await watcher.start()
-    try:
-        found: Mapping[TopicPartition, int] = await watcher.end_offsets(tps)
-        return found
-    finally:
-        await watcher.stop()
-
-
-async def _reached(consumer: Any, ends: Mapping[TopicPartition, int]) -> bool:
-    for tp, end in ends.items():
-        if await consumer.position(tp) < end:
-            return False
-    return True

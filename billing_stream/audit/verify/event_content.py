@@ -1,0 +1,32 @@
+"""What an event says, by its kind."""
+
+from decimal import Decimal
+from typing import Any
+
+from billing_stream.audit.verify.log_records import micros
+from billing_stream.audit.verify.model_state import EventContent
+
+
+def content_of(kind: str, data: dict[str, Any]) -> EventContent:
+    """The content of an event's `data`. Raises KeyError, TypeError or ValueError."""
+    if kind == "trial.started":
+        return kind, "", data["credits"], None, micros(data["ends_at"])
+    if kind == "trial.expired":
+        return kind, "", 0, None, micros(data["expired_at"])
+    if kind == "credits.adjusted":
+        return kind, data["adjustment_id"], data["credits"], None, data["reason"]
+    if kind == "merchant.forgotten":
+        return kind, "", 0, None, ""
+    if kind == "trial.imported":
+        times = (data["started_at"], data["ends_at"])
+        return kind, "", 0, None, tuple(None if at is None else micros(at) for at in times)
+    purchase = data["purchase_id"]
+    if kind == "purchase.failed":
+        return kind, purchase, 0, None, data["reason"].lower()
+    if kind == "purchase.expired":
+        return kind, purchase, 0, None, ""
+    amount = data["amount"]
+    if not isinstance(amount, str):
+        raise TypeError("the amount is not a text")
+    platform = "" if kind == "purchase.refunded" else data["platform"]
+    return kind, purchase, data["credits"], Decimal(amount), platform

@@ -1,0 +1,81 @@
+"""A command that is written to a topic, and how the log shows that it was decided."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from billing_stream.engine.log import position_key
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.records.record_ref import RecordRef
+
+POLL_MS = 200
+
+
+def reader(options: Mapping[str, Any]) -> Any:
+    """A consumer of committed records, without a group, not started."""
+    return AIOKafkaConsumer(
+        **options,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=POLL_MS,
+    )
+
+
+async def send_command(
+    options: Mapping[str, Any],
+    to: TopicPartition,
+    key: str,
+    command: Any,
+    deadline: StartDeadline,
+) -> RecordRef:
+    """Write a command as JSON; where it is. Raises aiokafka's errors and KafkaNotReady."""
+    producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
+    try:
+        await deadline.retry("a producer id", producer.start)
+        sent = await producer.send_and_wait(
+            to.topic, msgspec.json.encode(command), key=key.encode(), partition=to.partition
+        )
+        return RecordRef.of(sent)
+    finally:
+        await producer.stop()
+
+
+def rejection(letters: Iterable[Any], ref: RecordRef) -> str | None:
+    """The reason of the dead letter of this record, if it is among `letters`."""
+    for record in letters:
+        letter = msgspec.json.decode(record.value)
+        if (letter["topic"], letter["partition"], letter["offset"]) == ref:
+            return str(letter["reason"])
+    return None
+
+
+def has_passed(rows: Iterable[Any], ref: RecordRef) -> bool:
+    """Whether, by these records of a changelog, the lane has processed this record."""
+    key = position_key(ref.topic)
+    return any(row.key == key and int(row.value or b"0") > ref.offset for row in rows)
+
+
+async def ends(
+    options: Mapping[str, Any], tps: list[TopicPartition]
+) -> Mapping[TopicPartition, int]:
+    """The ends, with transactions that are committed and not yet marked so.
+
+    A transaction that was seen in one partition has written all that it has to say before them.
+    """
+    watcher = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    await watcher.start()
+    try:
+        found: Mapping[TopicPartition, int] = await watcher.end_offsets(tps)
+        return found
+    finally:
+        await watcher.stop()
+
+
+async def has_reached(consumer: Any, wanted: Mapping[TopicPartition, int]) -> bool:
+    """Whether everything before these offsets was read."""
+    for tp, end in wanted.items():
+        if await consumer.position(tp) < end:
+            return False
+    return True

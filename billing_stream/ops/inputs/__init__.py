@@ -1,0 +1,1 @@
+"""`billing-stream inputs`: which inputs are stopped, and what operators decide about them."""

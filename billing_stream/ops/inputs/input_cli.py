@@ -1,0 +1,296 @@
+"""`billing-stream inputs`."""
+
+import asyncio
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from billing_stream.config.settings import Settings
+from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.options import Duration
+from billing_stream.console.progress import waiting
+from billing_stream.engine.inputs import StopCause, StoppedInput
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import check_before_start
+from billing_stream.ops.dead_letters.dead_letter_options import progress_bar, whoami
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.inputs.input_commands import Outcome, request
+from billing_stream.ops.inputs.input_states import InputState, input_states
+from billing_stream.records import topics as names
+from billing_stream.records.operator_commands import (
+    AcceptTopic,
+    OperatorCommand,
+    ResumeInput,
+    SkipRecord,
+)
+from billing_stream.records.record_ref import RecordRef
+
+EXIT_NOT_DONE = 1
+EXITS = {
+    0: "done",
+    1: "rejected, or not decided in time",
+    2: EXIT_WRONG,
+}
+Command = Callable[..., Any]
+
+
+class Reference(click.ParamType):
+    """A record: TOPIC[PARTITION]@OFFSET."""
+
+    name = "reference"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> RecordRef:
+        """The parts of it."""
+        try:
+            return RecordRef.parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is not TOPIC[PARTITION]@OFFSET", param, ctx)
+
+
+def acting(command: Command) -> Command:
+    """The options of commands that a lane decides."""
+    for option in (
+        click.option(
+            "--wait", type=Duration(), default="60s", show_default=True, help="For the outcome."
+        ),
+        click.option("--by", default=whoami, show_default="user@host", help="Who decides it."),
+        click.option("--reason", required=True, help="Why; kept with the command permanently."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits=EXITS,
+        examples=[
+            "billing-stream inputs list",
+            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
+        ],
+    )
+)
+def inputs() -> None:
+    """List the inputs, and resume those that are stopped.
+
+    An input is one partition of an input topic. It stops when too many of its records are
+    invalid (BILLING_POISON_IN_A_ROW, BILLING_POISON_PERCENT), and stays stopped through restarts.
+    Its records wait in Kafka; other inputs, requests and timers continue. Commands are written to
+    billing.operator-commands.v1, and the worker that owns the partition carries them out.
+    """
+    # What it says of errors comes to people as one message of ours.
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@inputs.command(
+    "list",
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits={0: "listed", 2: EXIT_WRONG},
+        examples=[
+            "billing-stream inputs list",
+            "billing-stream inputs list --json | jq 'select(.state == \"stopped\")'",
+        ],
+    ),
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object on each line.")
+def list_inputs(as_json: bool) -> None:
+    """List all inputs: position, records left, and why one is stopped. Read-only."""
+    found = _states(Cluster.of(Settings.from_env()))
+    if as_json:
+        for one in found:
+            click.echo(json.dumps(_as_json(one)))
+        return
+    width = max(len(one.name) for one in found)
+    click.echo(f"{'INPUT':{width}}  {'STATE':9}  {'POSITION':>12}  {'LAG':>12}")
+    for one in found:
+        state = "stopped" if one.stopped is not None else "processed"
+        lag = max(0, one.end - one.position)
+        click.echo(f"{one.name:{width}}  {state:9}  {one.position:>12,}  {lag:>12,}")
+    for one in found:
+        if one.stopped is not None:
+            click.echo()
+            for line in _stopped(one, one.stopped):
+                click.echo(line)
+
+
+@inputs.command(
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits=EXITS,
+        examples=[
+            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
+        ],
+    )
+)
+@click.argument("topic")
+@click.argument("partition", type=click.IntRange(0))
+@acting
+def resume(topic: str, partition: int, reason: str, by: str, wait: timedelta) -> None:
+    """Resume a stopped input: reading continues with its next record.
+
+    The count of invalid records begins at 0; above a limit the input stops again.
+    """
+    settings, cluster = _started()
+    input_topic = _input(cluster, topic, partition)
+    outcome = _request(settings, cluster, ResumeInput(input_topic, partition, by, reason), wait)
+    _finish([outcome], f"input {input_topic}[{partition}] is resumed")
+
+
+@inputs.command(
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits=EXITS,
+        examples=[
+            "billing-stream inputs skip 'evt.merchant.created.v1[3]@1204' --reason fixed",
+        ],
+    )
+)
+@click.argument("record", type=Reference())
+@acting
+def skip(record: RecordRef, reason: str, by: str, wait: timedelta) -> None:
+    """Skip one RECORD, TOPIC[PARTITION]@OFFSET: the next one of a stopped input.
+
+    It becomes a dead letter with the reason, so it can be redriven. The input stays stopped: skip
+    its next record, or resume it.
+    """
+    settings, cluster = _started()
+    topic = _input(cluster, record.topic, record.partition)
+    command = SkipRecord(topic, record.partition, by, reason, offset=record.offset)
+    outcome = _request(settings, cluster, command, wait)
+    _finish([outcome], f"{record} is skipped, and a dead letter; its input stays stopped")
+
+
+@inputs.command(
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits={**EXITS, 0: "done, or there was nothing to accept"},
+        examples=[
+            'billing-stream inputs accept --reason "restored"',
+            'billing-stream inputs accept evt.merchant.created.v1 3 --reason "restored"',
+        ],
+    )
+)
+@click.argument("topic", required=False)
+@click.argument("partition", type=click.IntRange(0), required=False)
+@acting
+def accept(topic: str | None, partition: int | None, reason: str, by: str, wait: timedelta) -> None:
+    """Accept that topics have changed: records were lost, or a topic was created again.
+
+    Of the input that is named, or of all inputs that are stopped for it.
+    """
+    settings, cluster = _started()
+    wanted = None
+    if topic is not None:
+        if partition is None:
+            raise click.UsageError("name the partition too, or nothing at all")
+        wanted = _input(cluster, topic, partition), partition
+    changed = [
+        one
+        for one in _states(cluster)
+        if one.stopped is not None
+        and one.stopped.cause == StopCause.TOPIC_CHANGED
+        and wanted in (None, (one.topic, one.partition))
+    ]
+    if not changed:
+        click.echo("nothing to accept: no such input is stopped because its topic has changed")
+        return
+    _finish(
+        [
+            _request(settings, cluster, AcceptTopic(one.topic, one.partition, by, reason), wait)
+            for one in changed
+        ],
+        "accepted: " + ", ".join(one.name for one in changed),
+    )
+
+
+def _started() -> tuple[Settings, Cluster]:
+    settings = Settings.from_env()
+    # On other partitions than the topics have, no worker would find a command.
+    asyncio.run(check_before_start(settings))
+    return settings, Cluster.of(settings)
+
+
+def _states(cluster: Cluster) -> list[InputState]:
+    with progress_bar("reading") as progress:
+        return asyncio.run(input_states(cluster, progress))
+
+
+def _input(cluster: Cluster, topic: str, partition: int) -> str:
+    """The full name of an input topic that can be stopped; it may be given without the prefix."""
+    base = cluster.topics.base(topic)
+    if base not in names.OF_MERCHANTS:
+        known = ", ".join(names.OF_MERCHANTS)
+        raise click.UsageError(f"{topic!r} is not an input that can be stopped; those are: {known}")
+    if partition >= cluster.partitions:
+        raise click.UsageError(f"{topic} has the partitions 0 to {cluster.partitions - 1}")
+    return cluster.topics.name(base)
+
+
+def _request(
+    settings: Settings, cluster: Cluster, command: OperatorCommand, wait: timedelta
+) -> Outcome:
+    if not (0 < len(command.by) <= 255 and 0 < len(command.reason) <= 255):
+        raise click.UsageError("--by and --reason are texts of 1 to 255 characters")
+    asked = request(
+        cluster,
+        command,
+        seconds_max=wait.total_seconds(),
+        deadline=StartDeadline.of(settings),
+    )
+    with waiting("waiting for the worker that owns the partition"):
+        return asyncio.run(asked)
+
+
+def _finish(outcomes: Iterable[Outcome], done: str) -> None:
+    found = list(outcomes)
+    for one in found:
+        if not one.decided:
+            click.echo(
+                f"not decided yet: {one.ref} waits for the worker that owns its partition. Is one "
+                "running? `billing-stream inputs list` shows the state",
+                err=True,
+            )
+        elif one.rejected is not None:
+            click.echo(f"rejected: {one.rejected} ({one.ref} is a dead letter)", err=True)
+    if any(not one.decided or one.rejected is not None for one in found):
+        sys.exit(EXIT_NOT_DONE)
+    click.echo(f"{done} ({', '.join(one.ref for one in found)})")
+
+
+def _stopped(one: InputState, stop: StoppedInput) -> Iterable[str]:
+    yield f"{one.name} is stopped since {stop.at:%Y-%m-%d %H:%M:%S}Z: {stop.reason}"
+    if stop.cause == StopCause.TOPIC_CHANGED:
+        yield f'  billing-stream inputs accept {one.topic} {one.partition} --reason "..."'
+        return
+    yield f'  billing-stream inputs resume {one.topic} {one.partition} --reason "..."'
+    if one.next_offset is not None:
+        ref = shlex.quote(str(RecordRef(one.topic, one.partition, one.next_offset)))
+        yield f'  billing-stream inputs skip {ref} --reason "..."'
+
+
+def _as_json(one: InputState) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "topic": one.topic,
+        "partition": one.partition,
+        "state": "stopped" if one.stopped is not None else "processed",
+        "position": one.position,
+        "end": one.end,
+    }
+    if one.stopped is not None:
+        found |= {
+            "reason": one.stopped.reason,
+            "cause": one.stopped.cause,
+            "since": one.stopped.at.isoformat(),
+            "next_offset": one.next_offset,
+        }
+    return found
