@@ -18,8 +18,10 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.model import Platform, Policy
 from billing_stream.domain.outcomes import Done, PurchaseOpened
+from billing_stream.engine.batch import Batch
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_processor import Request
+from billing_stream.engine.poison import PoisonLimits
 from billing_stream.records import topics as names
 from tests.support.memory_log import Crash
 from tests.support.partition import Partition, record
@@ -184,6 +186,36 @@ async def test_records_of_other_topics_are_processed_between_the_steps(
     assert [letter["reason"].partition(":")[0] for letter in partition.dead_letters()] == [
         "TRIAL_ALREADY_USED"
     ] * 2
+
+
+@pytest.mark.logs_errors
+async def test_an_input_that_waits_and_then_stops_resumes_at_its_position() -> None:
+    partition = Partition(POLICY)
+    partition.poison = PoisonLimits(in_a_row=2)
+    await overdue(await partition.restart())
+    now = int(partition.now.timestamp() * 1000)
+    topic = names.PURCHASE_UPDATED
+    paid = {"merchant_id": M1, "charge_id": "c", "status": "active"}
+    values: list[Any] = [paid, b"{", b"{", b"{", {**paid, "charge_id": "d"}]
+    updates = [record(topic, n, value, timestamp=now) for n, value in enumerate(values)]
+    made = observed(partition)
+
+    for batch in (updates[:2], updates[2:]):
+        await partition.lane.put(Batch(topic, [*batch], batch[0].offset, partition.lanes.epoch))
+    await until(lambda: partition.lane.is_idle)
+
+    assert len(steps(partition)) == STEPS
+    assert topic in partition.lane.stopped
+    assert partition.lane.positions[topic] == 3
+    resumed = {"command": "resume_input", "topic": topic, "partition": 0, "by": "a", "reason": "r"}
+    await partition.feed(record(names.OPERATOR_COMMANDS, 0, resumed))
+    await partition.feed(*updates[3:])
+    assert topic not in partition.lane.stopped
+    assert partition.lane.positions[topic] == len(updates)
+    counted = [one.records for each in made for one in each.inputs if one.topic == topic]
+    assert sum(counted) == len(updates), "each was taken once"
+    assert [letter["offset"] for letter in partition.dead_letters()] == [1, 2, 3]
+    assert in_order(partition)
 
 
 @pytest.mark.parametrize("after", range(1, STEPS, 3))
