@@ -102,6 +102,7 @@ class Setting:
             "BILLING_WORKER_NAME": "bench",
             "BILLING_DRAIN_DELAY": "50ms",
             "BILLING_REQUESTS_PER_MINUTE": "1000000",
+            "BILLING_OPEN_PURCHASES_MAX": "100000",
             **self.extra,
         }
 

@@ -3,22 +3,19 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from billing_stream.domain import adjustments
-from billing_stream.domain.commands import AdjustCredits, AdvanceTime, Command
+from billing_stream.domain.commands import AdjustCredits, Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Policy
-from billing_stream.domain.outcomes import (
-    Decision,
-    Rejected,
-    Reply,
-    ShopRegistered,
-    TimedReply,
-)
+from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
 from billing_stream.domain.state import State
 from billing_stream.engine.partition_processor import (
     ChangelogRows,
+    MustWait,
     Outgoing,
     Request,
     RequestFailed,
@@ -34,6 +31,8 @@ from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
 from billing_stream.tables import codecs
 from billing_stream.tables.changed_rows import changed_rows
+from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
+from billing_stream.tables.decision_records import event_records, journal_record, shop_records
 from billing_stream.tables.prefetch import Prefetch
 from billing_stream.tables.retries import Retries
 from billing_stream.tables.rows import StagedRows
@@ -77,6 +76,8 @@ class BillingProcessor:
         self.rows = self.store.rows
         self.deadlines = self.store.deadlines
         self.retries = Retries()
+        # Merchants whose commands wait for overdue deadlines, with the time of the first command.
+        self.behind: dict[str, datetime] = {}
         self._restored = 0
         self.event_topics = {
             kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
@@ -116,7 +117,7 @@ class BillingProcessor:
 
     def schedule(self, merchant_id: str) -> None:
         """Have the merchant looked at when something of it falls due."""
-        due = self.rows.next_due(merchant_id, self.policy.purchase_expiry)
+        due = self.rows.next_due(merchant_id, self.policy.early_webhook_expiry)
         if due is not None:
             self.deadlines.set(merchant_id, self.retries.not_before(merchant_id, due))
 
@@ -138,8 +139,9 @@ class BillingStage:
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
         self._forwarded: list[str] = []
-        # Of each failure of a rule, on what: a record, a request or a timer.
-        self.internal_errors: list[str] = []
+        self.internal_errors: list[str] = []  # On what a rule failed: record, request or timer.
+        self.held = 0  # How many commands had to wait.
+        self.steps = DeadlineSteps(self._rows, processor.policy.expired_per_step)
 
     @property
     def refused(self) -> Sequence[tuple[str, str]]:
@@ -167,6 +169,8 @@ class BillingStage:
         # A record on which a rule fails would fail on every worker in turn.
         try:
             return self._add_record(topic, record)
+        except MustWait:
+            raise
         except Exception as error:
             if is_fatal(error):
                 raise
@@ -198,6 +202,7 @@ class BillingStage:
         if redriven is not None and self._was_redriven(record, redriven):
             return True
         now = schemas.instant(record.timestamp)
+        self._require_turn(command.merchant_id, now)
         reply = self._decide(command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):
             self.divert(record, reply.code, f"{reply.code}: {reply.message}")
@@ -210,15 +215,16 @@ class BillingStage:
     ) -> TimedReply | RequestFailed:
         """Decide a command that came from no topic, and write it to the journal."""
         command = request.command
+        if request.origin != TIMER:
+            self._require_turn(command.merchant_id, now)
         try:
-            reply = self._decide(
-                command, now, request.correlation_id, request.origin, request, positions
-            )
+            named = request.correlation_id, request.origin
+            reply = self._decide(command, now, *named, request, positions)
         except Exception as error:
             if is_fatal(error):
                 raise
-            timer = request.origin == "timer"
-            self.internal_errors.append("timer" if timer else "request")
+            timer = request.origin == TIMER
+            self.internal_errors.append(TIMER if timer else "request")
             # A timer is tried again, and logged once.
             if not (timer and self._processor.retries.is_failing(command.merchant_id)):
                 tag = command.__struct_config__.tag
@@ -226,22 +232,32 @@ class BillingStage:
             return RequestFailed()
         return TimedReply(reply, self._answered_at(command) or now)
 
-    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
-        """Let time pass for merchants in which something fell due."""
-        retries, deadlines = self._processor.retries, self._processor.deadlines
-        for merchant_id in list(deadlines.take(now, DUE_PER_COMMIT_MAX)):
-            command_id = f"timer/{merchant_id}/{now.isoformat()}"
-            request = Request(
-                AdvanceTime(merchant_id, command_id),
-                "timer",
-                schemas.correlation_of(command_id),
-            )
-            if isinstance(self.add_request(request, now, positions), RequestFailed):
-                # The other merchants need not wait for this one.
-                deadlines.set(merchant_id, retries.failed(merchant_id, now))
+    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
+        """Let time pass for merchants in which something fell due; whether more has by now.
+
+        For those with commands that wait, to the time at which the first of them is decided.
+        """
+        processor, retries, steps = self._processor, self._processor.retries, self.steps
+        behind, processor.behind = processor.behind, {}
+        failed: dict[str, datetime] = {}
+        more = False
+        for merchant_id in chain(processor.deadlines.take(now, DUE_PER_COMMIT_MAX), behind):
+            if merchant_id in self._looked_at or merchant_id in failed:
+                continue
+            moment = behind.get(merchant_id, now)
+            reply = self.add_request(steps.next(merchant_id, moment), moment, positions)
+            if isinstance(reply, RequestFailed):
+                failed[merchant_id] = retries.failed(merchant_id, now)
             else:
                 self._looked_at.add(merchant_id)
                 retries.succeeded(merchant_id)
+            more = steps.full
+            if more:
+                break
+        # The other merchants need not wait for these.
+        for merchant_id, at in failed.items():
+            processor.deadlines.set(merchant_id, at)
+        return more
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Changed rows first, each once however often it changed, then all the rest."""
@@ -255,6 +271,15 @@ class BillingStage:
         for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
         self._processor.store.commit()
+
+    def _require_turn(self, merchant_id: str, now: datetime) -> None:
+        """Raises MustWait where overdue deadlines of the merchant must be processed before."""
+        # One whose timers fail would wait for ever.
+        failing = self._processor.retries.is_failing(merchant_id)
+        if not failing and not self.steps.fits(merchant_id, now):
+            self._processor.behind.setdefault(merchant_id, now)
+            self.held += 1
+            raise MustWait(merchant_id)
 
     def _decide(
         self,
@@ -274,7 +299,7 @@ class BillingStage:
         written, refused = len(self._out), len(self._refused)
         try:
             if request is not None:
-                self._journal(request, now, positions or {})
+                self._out.append(journal_record(request, now, positions, self._processor.names))
             self._collect(decision, command.merchant_id, correlation_id, cause)
         except BaseException:
             # Nothing stays of a decision that cannot be written.
@@ -286,32 +311,13 @@ class BillingStage:
     def _collect(
         self, decision: Decision, merchant_id: str, correlation_id: str, cause: str
     ) -> None:
-        key = merchant_id.encode()
-        for event in decision.events:
-            topic, event_type = self._processor.event_topics[event.data.kind]
-            headers = (("sequence", b"%d" % event.sequence), ("cause", cause.encode()))
-            value = schemas.encode_event(event, event_type, correlation_id)
-            self._out.append(Outgoing(topic, key, value, headers=headers))
-        for shop in decision.shops:
-            name = codecs.shop_key(shop.platform, shop.domain)
-            partition = partition_of(name, self._processor.partitions)
-            topic = self._processor.names.name(topics.SHOPS)
-            self._out.append(Outgoing(topic, name.encode(), encode(shop), partition=partition))
+        processor = self._processor
+        named = correlation_id, cause, processor.event_topics
+        self._out += event_records(decision, merchant_id, *named)
+        self._out += shop_records(decision, processor.names, processor.partitions)
         for unclaimed in decision.unclaimed:
             letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
-            self._add_dead_letter(letter, UNCLAIMED)
-
-    def _journal(self, request: Request, now: datetime, positions: dict[str, int]) -> None:
-        entry = schemas.JournalEntry(
-            command=request.command,
-            origin=request.origin,
-            correlation_id=request.correlation_id,
-            now=now,
-            positions=positions,
-        )
-        topic = self._processor.names.name(topics.JOURNAL)
-        key = request.command.merchant_id.encode()
-        self._out.append(Outgoing(topic, key, encode(entry)))
+            self._add_dead_letter(letter, schemas.NO_ROOM if unclaimed.others else UNCLAIMED)
 
     def _answered_at(self, command: Command) -> datetime | None:
         if isinstance(command, AdjustCredits):
@@ -323,10 +329,8 @@ class BillingStage:
 
     def _is_ours(self, merchant_id: str) -> bool:
         # The hash is slow in Python, and only our own merchants have a row here.
-        processor = self._processor
-        if self._rows.merchant(merchant_id) is not None:
-            return True
-        return partition_of(merchant_id, processor.partitions) == processor.partition
+        processor, known = self._processor, self._rows.merchant(merchant_id) is not None
+        return known or partition_of(merchant_id, processor.partitions) == processor.partition
 
     def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
         self._forwarded.append(base)
@@ -385,16 +389,12 @@ def new_processors(
     new_stage: "NewStage | None" = None,
 ) -> Callable[[int], Any]:
     """Makes the processor of a partition, for the lanes."""
-
-    def new_processor(partition: int) -> BillingProcessor:
-        return BillingProcessor(
-            partition,
-            partitions=partitions,
-            policy=policy,
-            names=names,
-            max_record_bytes=max_record_bytes,
-            new_store=new_store,
-            new_stage=new_stage,
-        )
-
-    return new_processor
+    return partial(
+        BillingProcessor,
+        partitions=partitions,
+        policy=policy,
+        names=names,
+        max_record_bytes=max_record_bytes,
+        new_store=new_store,
+        new_stage=new_stage,
+    )

@@ -72,6 +72,7 @@ class Stage:
             "BILLING_SESSION_TIMEOUT": f"{self.session_seconds:.0f}s",
             "BILLING_DRAIN_DELAY": "100ms",
             "BILLING_REQUESTS_PER_MINUTE": "1000000",
+            "BILLING_OPEN_PURCHASES_MAX": "100000",
         }
 
     async def create_topics(self) -> None:

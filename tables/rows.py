@@ -4,16 +4,19 @@
 made, so that memory never leads the log.
 """
 
-from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from heapq import merge
+from operator import attrgetter
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, StoredResponse
 from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.pending import Deadline, Pending
 
 PENDING = PurchaseStatus.PENDING
-Deadline = tuple[datetime, str]
+_deadline_of = attrgetter("expires_at", "id")
 
 
 def charge_key(merchant_id: str, charge_id: str) -> str:
@@ -26,6 +29,10 @@ def _waits(purchase: Purchase | None) -> Deadline | None:
     if purchase is None or purchase.status is not PENDING:
         return None
     return purchase.expires_at, purchase.id
+
+
+def _is_open(purchase: Purchase | None) -> bool:
+    return purchase is not None and purchase.status is PENDING
 
 
 class PartitionRows:
@@ -41,7 +48,7 @@ class PartitionRows:
         self.redriven: dict[str, str] = {}
         self._charges: dict[str, str] = {}
         self._purchases_of: dict[str, list[str]] = {}
-        self._pending: dict[str, list[Deadline]] = {}
+        self._pending: dict[str, Pending] = {}
 
     def merchant(self, merchant_id: str) -> Merchant | None:
         """The merchant's row, or None when nothing was ever heard of it."""
@@ -62,19 +69,18 @@ class PartitionRows:
 
     def pending(self, merchant_id: str) -> list[Deadline]:
         """The merchant's pending purchases as (expires_at, id), soonest first."""
-        return self._pending.get(merchant_id, [])
+        return list(self._pending.get(merchant_id, ()))
+
+    def pending_count(self, merchant_id: str) -> int:
+        """How many pending purchases the merchant has."""
+        return len(self._pending.get(merchant_id, ()))
 
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """The merchant's pending purchases that expire at or before `moment`, soonest first."""
         pending = self._pending.get(merchant_id)
-        if not pending or pending[0][0] > moment:
+        if pending is None or pending.first()[0] > moment:
             return ()
-        due = []
-        for expires_at, purchase_id in pending:
-            if expires_at > moment:
-                break
-            due.append(self.purchases[purchase_id])
-        return due
+        return self._until(pending, moment)
 
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """The stored answer to an idempotency key."""
@@ -118,8 +124,8 @@ class PartitionRows:
             return None
         due = merchant.trial_due()
         pending = self._pending.get(merchant_id)
-        if pending and (due is None or pending[0][0] < due):
-            due = pending[0][0]
+        if pending is not None and (due is None or pending.first()[0] < due):
+            due = pending.first()[0]
         if merchant.parked:
             parked = merchant.parked[0].at + parked_for
             due = parked if due is None else min(due, parked)
@@ -145,7 +151,7 @@ class PartitionRows:
             if before is not None:
                 self._drop_pending(merchant_id, before)
             if after is not None:
-                insort(self._pending.setdefault(merchant_id, []), after)
+                self._pending.setdefault(merchant_id, Pending()).add(after)
 
     def put_answer(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key, as the newest."""
@@ -178,9 +184,15 @@ class PartitionRows:
 
     def _drop_pending(self, merchant_id: str, deadline: Deadline) -> None:
         pending = self._pending[merchant_id]
-        del pending[bisect_left(pending, deadline)]
-        if not pending:
+        pending.drop(deadline)
+        if not len(pending):
             del self._pending[merchant_id]
+
+    def _until(self, pending: Pending, moment: datetime) -> Iterator[Purchase]:
+        for expires_at, purchase_id in pending:
+            if expires_at > moment:
+                return
+            yield self.purchases[purchase_id]
 
 
 class StagedRows:
@@ -196,6 +208,8 @@ class StagedRows:
         self.redriven: dict[str, str] = {}
         self._charges: dict[str, str] = {}
         self._opened: dict[str, list[str]] = {}
+        # By how many the merchant has more pending purchases than are committed.
+        self._more_open: Counter[str] = Counter()
 
     def merchant(self, merchant_id: str) -> Merchant | None:
         """As `PartitionRows.merchant`, with what is staged."""
@@ -220,12 +234,11 @@ class StagedRows:
         opened = self._opened.get(merchant_id)
         if not base and not opened:
             return ()
-        staged = self.purchases
-        due = [staged.get(purchase.id, purchase) for purchase in base]
-        due += [staged[purchase_id] for purchase_id in opened or ()]
-        due = [p for p in due if p.status is PENDING and p.expires_at <= moment]
-        due.sort(key=lambda purchase: (purchase.expires_at, purchase.id))
-        return due
+        return self._open_until(base, opened or (), moment)
+
+    def pending_count(self, merchant_id: str) -> int:
+        """As `PartitionRows.pending_count`, with the staged changes."""
+        return self._base.pending_count(merchant_id) + self._more_open[merchant_id]
 
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """As `PartitionRows.answer`, with what is staged."""
@@ -278,6 +291,8 @@ class StagedRows:
             committed = self._base.purchases.get(purchase.id)
             if committed is None and purchase.id not in self.purchases:
                 self._opened.setdefault(merchant_id, []).append(purchase.id)
+            before = self.purchases.get(purchase.id) or committed
+            self._more_open[merchant_id] += _is_open(purchase) - _is_open(before)
             self.purchases[purchase.id] = purchase
             charge = purchase.platform_charge_id
             if charge is not None and (committed is None or committed.platform_charge_id is None):
@@ -291,6 +306,19 @@ class StagedRows:
                 changed[answer.key] = answer
         for adjustment in decision.adjustments:
             self.adjustments[adjustment.id] = adjustment
+
+    def _open_until(
+        self, base: Iterable[Purchase], opened: Iterable[str], moment: datetime
+    ) -> Iterator[Purchase]:
+        # Both in order, and a purchase never changes when it expires.
+        staged = self.purchases
+        mine = sorted((staged[purchase_id] for purchase_id in opened), key=_deadline_of)
+        changed = (staged.get(purchase.id, purchase) for purchase in base)
+        for purchase in merge(changed, mine, key=_deadline_of):
+            if purchase.expires_at > moment:
+                return
+            if purchase.status is PENDING:
+                yield purchase
 
     def apply(self) -> None:
         """Lay the changes into the committed rows, whole; after the transaction only."""

@@ -13,6 +13,8 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
@@ -67,6 +69,9 @@ NAMES: dict[Any, str] = {
     faust.Table: "_new_store",
     faust.Worker: "_schedule_shutdown",
     Web: "_runner",
+    web.AppRunner: "_make_server",
+    web.Server: "_kwargs _loop",
+    RequestHandler: "_current_request _loop _messages _request_count",
 }
 
 
@@ -82,7 +87,7 @@ def test_library_still_has_the_name(owner: type[Any], name: str) -> None:
         # Of the module: that of a class would be parsed for it, which CPython 3.11 can break off.
         return f"self.{name}" in inspect.getsource(sys.modules[kind.__module__])
 
-    libraries = ("aiokafka", "faust", "mode")
+    libraries = ("aiohttp", "aiokafka", "faust", "mode")
     of = getattr(owner, "__mro__", ())
     kinds = [kind for kind in of if kind.__module__.split(".")[0] in libraries]
     assert hasattr(owner, name) or any(sets(kind) for kind in kinds)
@@ -106,6 +111,8 @@ def test_no_other_private_name_is_touched() -> None:
     }
     touching = {path for path, name in found if name in listed}
     assert {path.split("/")[1] for path in touching} <= {
+        # Of web/.
+        "connections.py",
         "engine",
         "faust_adapter",
         "kafka",

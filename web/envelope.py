@@ -63,6 +63,7 @@ STATUS: Mapping[Code, HTTPStatus] = MappingProxyType(
         ErrorCode.CLOCK_REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
         ErrorCode.INVALID_PACK: HTTPStatus.UNPROCESSABLE_ENTITY,
         ErrorCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+        ErrorCode.TOO_MANY_OPEN_PURCHASES: HTTPStatus.TOO_MANY_REQUESTS,
         WebCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
         WebCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
         WebCode.VALIDATION_ERROR: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -83,6 +84,7 @@ CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
         WebCode.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
         WebCode.NOT_READY: {"Retry-After": str(RETRY_AFTER_SECONDS)},
         ErrorCode.TOO_MANY_REQUESTS: {"Retry-After": "3600"},
+        ErrorCode.TOO_MANY_OPEN_PURCHASES: {"Retry-After": "3600"},
     }
 )
 

@@ -248,7 +248,12 @@ def _purchases() -> list[Operation]:
             handler=billing.Purchases.post,
             data=CheckoutBody,
             example=CheckoutBody(PURCHASE_ID, CHECKOUT_URL, EXPIRES_AT),
-            codes=(*_COMMAND, ErrorCode.INVALID_PACK, ErrorCode.PLATFORM_ERROR),
+            codes=(
+                *_COMMAND,
+                ErrorCode.INVALID_PACK,
+                ErrorCode.TOO_MANY_OPEN_PURCHASES,
+                ErrorCode.PLATFORM_ERROR,
+            ),
             status=HTTPStatus.CREATED,
             body=BuyBody,
             body_examples={

@@ -27,9 +27,11 @@ from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import billing, described, health, history, operators
 from billing_stream.web.auth import internal_headers
+from billing_stream.web.body_limit import BodyLimit, body_middleware
 from billing_stream.web.checkout_page import CHECKOUT_PATH, CheckoutPage
 from billing_stream.web.checkouts import Checkouts
 from billing_stream.web.command_requests import COMMANDS_PATH, Commands
+from billing_stream.web.connections import Connections
 from billing_stream.web.ingress import Ingress, KafkaIngress
 from billing_stream.web.internal import CarryOut, Queries
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
@@ -130,6 +132,7 @@ def register(
             settings.webhooks_per_minute, refusal="too many webhooks of this platform"
         ),
         gate=ConcurrencyLimit(settings.requests_waiting_max),
+        connections=_connections(settings, metrics),
         shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
         watchdog=watchdog,
         metrics=metrics,
@@ -141,19 +144,36 @@ def register(
         add_page(app, path, view, context)
     if has_local:
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
-    seconds = settings.request_deadline.total_seconds()
-    _set_up_server(take_application(app, RUNNER_OPTIONS), context, seconds, tracing)
+    runner = partial(context.connections.runner, **RUNNER_OPTIONS)
+    _set_up_server(take_application(app, runner), context, settings, tracing)
     return context
 
 
+def _connections(settings: Settings, metrics: WorkerMetrics) -> Connections:
+    connections = Connections(
+        settings.connections_max,
+        settings.header_timeout.total_seconds(),
+        lambda why: metrics.http_connections_closed.labels(why).inc(),
+    )
+    metrics.http_connections.set_function(lambda: len(connections))
+    return connections
+
+
 def _set_up_server(
-    application: web.Application, context: Context, seconds: float, tracing: Tracing | None
+    application: web.Application, context: Context, settings: Settings, tracing: Tracing | None
 ) -> None:
+    metrics, deadline = context.metrics, settings.request_deadline.total_seconds()
+    bodies = BodyLimit(
+        settings.bodies_waiting_max,
+        settings.body_timeout.total_seconds(),
+        lambda why: metrics.http_bodies_refused.labels(why).inc(),
+    )
     application.middlewares.append(measuring_middleware(context.metrics))
     if tracing is not None:
         application.middlewares.append(tracing_middleware(tracing, UNGATED))
     application.middlewares.append(envelope_middleware)
-    application.middlewares.append(gate_middleware(context.gate, seconds, UNGATED))
+    application.middlewares.append(body_middleware(bodies, UNGATED))
+    application.middlewares.append(gate_middleware(context.gate, deadline, UNGATED))
 
     async def close(_: web.Application) -> None:
         await context.dashboard.close()

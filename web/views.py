@@ -19,6 +19,7 @@ from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.web.checkouts import Checkouts
 from billing_stream.web.command_requests import Commands
+from billing_stream.web.connections import Connections
 from billing_stream.web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
 from billing_stream.web.ingress import Ingress
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
@@ -47,6 +48,7 @@ class Context:
     rate_limit: RateLimit
     webhook_limit: RateLimit
     gate: ConcurrencyLimit
+    connections: Connections
     shops_in_work: ShopConcurrencyLimit
     watchdog: Watchdog
     metrics: WorkerMetrics

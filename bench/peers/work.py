@@ -116,6 +116,10 @@ class NoAnswers:
         """None."""
         return 0
 
+    def pending_count(self, merchant_id: str) -> int:
+        """Not counted: nothing here opens many purchases."""
+        return 0
+
     def adjustment(self, adjustment_id: str) -> Adjustment | None:
         """No adjustment."""
         return None

@@ -11,7 +11,9 @@ from pydantic_settings import SettingsConfigDict
 from billing_stream.config.durations import Duration
 from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
+from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.log_settings import LogSettings
+from billing_stream.config.projection_settings import ProjectionSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
 from billing_stream.config.webhook_settings import WebhookSettings
@@ -39,7 +41,14 @@ class StoreKind(StrEnum):
     ROCKSDB = "rocksdb"
 
 
-class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSettings):
+class Settings(
+    KafkaSecuritySettings,
+    LogSettings,
+    TraceSettings,
+    LimitSettings,
+    WebhookSettings,
+    ProjectionSettings,
+):
     """The settings of every process; the variable of each is its alias."""
 
     model_config = SettingsConfigDict(
@@ -73,9 +82,7 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSetting
         min_length=32,
     )
     database_url: SecretStr | None = _env(
-        "DATABASE_URL",
-        "PostgreSQL, for the projection; billing runs without",
-        default=None,
+        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without", default=None
     )
     shopify_api_key: SecretStr | None = _env(
         "SHOPIFY_API_KEY",
@@ -288,7 +295,7 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSetting
     stuck_exit_after: Duration = _env(
         "BILLING_STUCK_EXIT_AFTER",
         "and ends after this, to be started again",
-        default=timedelta(seconds=120),
+        default=timedelta(minutes=2),
     )
     poison_in_a_row: int = _env(
         "BILLING_POISON_IN_A_ROW",
@@ -302,25 +309,6 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSetting
         default=50,
         ge=1,
         le=100,
-    )
-    projection_schema: str = _env(
-        "BILLING_PROJECTION_SCHEMA",
-        "schema of the projection's tables",
-        default="public",
-        pattern=r"^[a-z_][a-z0-9_]{0,47}$",
-    )
-    projector_port: int = _env(
-        "BILLING_PROJECTOR_PORT",
-        "HTTP port of this projector: /metrics, /health, /ready",
-        default=9108,
-        ge=1,
-        le=65535,
-    )
-    projector_group: str | None = _env(
-        "BILLING_PROJECTOR_GROUP",
-        "consumer group of the projectors of one database; by default named after the app",
-        default=None,
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
     )
     crash_at: str | None = _env(
         "BILLING_CRASH_AT",
@@ -392,6 +380,7 @@ class Settings(KafkaSecuritySettings, LogSettings, TraceSettings, WebhookSetting
         return Policy(
             trial_duration=self.trial_duration,
             purchase_expiry=self.pending_purchase_expiry,
+            **self.merchant_limits,
             test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
         )
 

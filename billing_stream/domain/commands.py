@@ -104,11 +104,18 @@ class RefundCharge(Struct, frozen=True, gc=False, tag="refund_charge", tag_field
     amount: Amount | None = None
 
 
-class AdvanceTime(Struct, frozen=True, gc=False, tag="pass_time", tag_field="command"):
-    """Nothing but the time: what fell due by now happens."""
+class AdvanceTime(
+    Struct, frozen=True, omit_defaults=True, gc=False, tag="pass_time", tag_field="command"
+):
+    """Nothing but the time: what fell due by now happens.
+
+    `most` makes it one step of several: at most that number of purchases expire, the soonest
+    first, and nothing of the merchant that fell due after them happens yet.
+    """
 
     merchant_id: Uuid
     command_id: str = ""
+    most: Annotated[int, Meta(ge=1)] | None = None
 
 
 class AdjustCredits(Struct, frozen=True, gc=False, tag="adjust_credits", tag_field="command"):

@@ -1,6 +1,7 @@
 """The whole behaviour on one screen."""
 
 from datetime import datetime
+from itertools import islice
 from typing import assert_never
 
 from billing_stream.domain import (
@@ -37,19 +38,24 @@ def decide(state: State, command: Command, now: datetime) -> Decision:
     """What `command` causes at `now`, the record's timestamp (aware UTC).
 
     Pure and total: the same arguments give the same decision, and a refusal is a reply.
-    What fell due by `now` happens first, so a late timer never changes an outcome.
+    What fell due by `now` happens first, in the order of the deadlines, so a late timer never
+    changes an outcome.
     """
     draft = Draft(state, now)
     if isinstance(command, AdvanceClock):
         clock.move(draft, command)
-    _let_time_pass(draft)
+    _let_time_pass(draft, command.most if isinstance(command, AdvanceTime) else None)
     return draft.seal(_carry_out(draft, command))
 
 
-def _let_time_pass(draft: Draft) -> None:
-    trials.expire(draft)
-    purchases.expire_due(draft)
-    webhooks.expire_parked(draft)
+def _let_time_pass(draft: Draft, most: int | None) -> None:
+    overdue = iter(draft.rows.pending_until(draft.merchant.merchant_id, draft.now))
+    for purchase in islice(overdue, most):
+        trials.expire(draft, purchase.expires_at)
+        purchases.expire(draft, purchase)
+    if next(overdue, None) is None:
+        trials.expire(draft, draft.now)
+        webhooks.expire_parked(draft)
 
 
 def _carry_out(draft: Draft, command: Command) -> Reply:

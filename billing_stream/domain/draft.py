@@ -82,6 +82,15 @@ class Draft:
         found = self.rows.purchase_of_charge(self.merchant.merchant_id, charge_id)
         return self._purchases.get(found.id, found) if found else None
 
+    def open_count(self) -> int:
+        """How many pending purchases the merchant has, with what this decision changed."""
+        count = self.rows.pending_count(self.merchant.merchant_id)
+        for purchase in self._purchases.values():
+            before = self.rows.purchase(purchase.id)
+            was_open = before is not None and before.status is PurchaseStatus.PENDING
+            count += (purchase.status is PurchaseStatus.PENDING) - was_open
+        return count
+
     def change(self, **fields: object) -> None:
         """Change fields of the merchant's row."""
         self.merchant = replace(self.merchant, **fields)
@@ -114,9 +123,9 @@ class Draft:
         """Keep a webhook until its charge is known."""
         self.change(parked=(*self.merchant.parked, parked))
 
-    def expire_parked(self, parked: ParkedWebhook) -> None:
-        """Give a webhook up to the dead letters."""
-        self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked))
+    def expire_parked(self, parked: ParkedWebhook, others: int = 0) -> None:
+        """Give a webhook up to the dead letters; `others` that wait left no room for it."""
+        self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked, others))
 
     def remember(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key."""

@@ -17,8 +17,8 @@ from billing_stream.domain.purchases import opening
 
 Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 
-# Nothing is kept for a request that could not be understood: it may be sent again, mended.
-NOT_KEPT = frozenset({ErrorCode.INVALID_PACK})
+# Nothing is kept for a request that may be sent again: corrected, or when there is room.
+NOT_KEPT = frozenset({ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES})
 
 
 def idempotent(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Reply]) -> Reply:

@@ -163,7 +163,17 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
     purchase_expiry: timedelta = timedelta(hours=24)
     answer_retention: timedelta = timedelta(hours=24)
     packs: dict[str, Pack] = field(default_factory=lambda: dict(PACKS))
+    # None: as long as a purchase waits for payment.
+    parked_expiry: timedelta | None = None
     parked_max: int = 100
     answers_max: int = 1000
+    open_purchases_max: int = 50
+    # So many overdue purchases of a merchant expire in one decision.
+    expired_per_step: int = 1000
     former_shops_max: int = 100
     test_clock: bool = False
+
+    @property
+    def early_webhook_expiry(self) -> timedelta:
+        """How long a webhook waits for its charge."""
+        return self.purchase_expiry if self.parked_expiry is None else self.parked_expiry

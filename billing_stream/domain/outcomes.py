@@ -154,10 +154,14 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class UnmatchedWebhook(Struct, frozen=True, gc=False):
-    """A parked webhook whose charge nobody claimed in time: a dead letter."""
+    """A webhook whose charge is not known: a dead letter.
+
+    No purchase claimed it in time, or, where `others` is not 0, that number of them was parked.
+    """
 
     merchant_id: str
     parked: ParkedWebhook
+    others: int = 0
 
 
 class ErrorCode(StrEnum):
@@ -171,6 +175,7 @@ class ErrorCode(StrEnum):
     CHARGE_MISMATCH = "CHARGE_MISMATCH"
     PLATFORM_ERROR = "PLATFORM_ERROR"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    TOO_MANY_OPEN_PURCHASES = "TOO_MANY_OPEN_PURCHASES"
     INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
     CLOCK_REFUSED = "CLOCK_REFUSED"
 

@@ -22,14 +22,24 @@ from billing_stream.domain.outcomes import (
 
 
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
-    """Open a pending purchase of a pack; it expires when it is not paid in time."""
+    """Open a pending purchase of a pack; it expires when it is not paid in time.
+
+    Refused where the merchant has as many open ones as the policy allows.
+    """
     pack = draft.policy.packs.get(command.pack)
     if pack is None:
         known = ", ".join(draft.policy.packs)
         return Rejected(ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}")
     merchant_id = draft.merchant.merchant_id
+    purchase_id = derived_id("purchase", merchant_id, command.command_id)
+    found = draft.purchase(purchase_id)
+    if found is not None:
+        return opening(found)
+    if draft.open_count() >= draft.policy.open_purchases_max:
+        message = f"the merchant has {draft.policy.open_purchases_max} unpaid purchases open"
+        return Rejected(ErrorCode.TOO_MANY_OPEN_PURCHASES, message)
     purchase = Purchase(
-        id=derived_id("purchase", merchant_id, command.command_id),
+        id=purchase_id,
         merchant_id=merchant_id,
         credits=pack.credits,
         amount=pack.amount,
@@ -38,7 +48,7 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
         created_at=draft.now,
         expires_at=draft.now + draft.policy.purchase_expiry,
     )
-    return opening(draft.purchase(purchase.id) or draft.put(purchase))
+    return opening(draft.put(purchase))
 
 
 def opening(purchase: Purchase) -> PurchaseOpened | Rejected:
@@ -131,16 +141,13 @@ def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
     draft.publish(purchase.id, PurchaseFailed(purchase.merchant_id, purchase.id, reason))
 
 
-def expire_due(draft: Draft) -> None:
-    """Expire every pending purchase that was not paid by now, soonest first."""
-    for purchase in draft.rows.pending_until(draft.merchant.merchant_id, draft.now):
-        if purchase.checkout_url is None:
-            purchase = replace(purchase, no_checkout="the purchase expired before")
-        draft.settle(purchase, PurchaseStatus.EXPIRED)
-        draft.publish(
-            purchase.id,
-            PurchaseExpired(purchase.merchant_id, purchase.id, "not paid in time"),
-        )
+def expire(draft: Draft, purchase: Purchase) -> None:
+    """Expire a pending purchase that was not paid in time."""
+    if purchase.checkout_url is None:
+        purchase = replace(purchase, no_checkout="the purchase expired before")
+    draft.settle(purchase, PurchaseStatus.EXPIRED)
+    told = PurchaseExpired(purchase.merchant_id, purchase.id, "not paid in time")
+    draft.publish(purchase.id, told)
 
 
 def refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:

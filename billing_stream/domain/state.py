@@ -34,6 +34,9 @@ class Rows(Protocol):
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """The merchant's pending purchases that expire at or before `moment`, soonest first."""
 
+    def pending_count(self, merchant_id: str) -> int:
+        """How many pending purchases the merchant has."""
+
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """The stored answer to an idempotency key."""
 

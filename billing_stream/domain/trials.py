@@ -1,5 +1,7 @@
 """Rules of the free trial."""
 
+from datetime import datetime
+
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.outcomes import (
@@ -24,10 +26,10 @@ def start(draft: Draft, command: StartTrial) -> Reply:
     return TrialGranted(ends_at, credits)
 
 
-def expire(draft: Draft) -> None:
-    """Tell the end of a trial that has ended, once."""
+def expire(draft: Draft, until: datetime) -> None:
+    """Publish the end of a trial that has ended by `until`, once."""
     ends_at = draft.merchant.trial_due()
-    if ends_at is None or ends_at > draft.now:
+    if ends_at is None or ends_at > until:
         return
     merchant_id = draft.merchant.merchant_id
     draft.change(trial_expired=True)

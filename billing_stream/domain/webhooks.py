@@ -54,11 +54,11 @@ def apply_parked(draft: Draft, purchase_id: str, charge_id: str) -> None:
 
 
 def expire_parked(draft: Draft) -> None:
-    """Give up webhooks whose charge nobody claimed within the purchase expiry."""
+    """Give up webhooks whose charge nobody claimed in time."""
     waiting = draft.merchant.parked
     if not waiting:
         return
-    limit = draft.now - draft.policy.purchase_expiry
+    limit = draft.now - draft.policy.early_webhook_expiry
     if waiting[0].at > limit:
         return
     draft.change(parked=tuple(parked for parked in waiting if parked.at > limit))
@@ -77,7 +77,7 @@ def _apply_or_park(draft: Draft, webhook: ParkedWebhook, known: Purchase | None 
     if any((parked.charge_id, parked.kind, parked.amount) == same for parked in waiting):
         return
     if len(waiting) >= draft.policy.parked_max:
-        draft.expire_parked(webhook)
+        draft.expire_parked(webhook, others=len(waiting))
         return
     draft.park(webhook)
 

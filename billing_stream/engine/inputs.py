@@ -17,7 +17,7 @@ from msgspec import Struct
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.log import position_key, stopped_key
 from billing_stream.engine.observer import InputCount
-from billing_stream.engine.partition_processor import Outgoing, Stage
+from billing_stream.engine.partition_processor import MustWait, Outgoing, Stage
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRecords
 from billing_stream.records.operator_commands import AcceptTopic, OperatorCommand, SkipRecord
 from billing_stream.records.record_ref import RecordRef
@@ -128,11 +128,20 @@ class StagedInputs:
         self._reached: dict[str, int] = {}
         self._stopped: dict[str, StoppedInput | None] = {}
         self._next: dict[str, InputRecord | None] = {}
+        self._waiting: dict[str, list[Batch]] = {}
 
     @property
     def positions(self) -> dict[str, int]:
         """The positions of all inputs as they are after what was added."""
         return {**self._inputs.positions, **self._reached}
+
+    @property
+    def waiting(self) -> list[Batch]:
+        """Batches to be added again in the next transaction, those of a topic in order.
+
+        A record of theirs must wait, or comes after one that must, in its topic.
+        """
+        return [batch for batches in self._waiting.values() for batch in batches]
 
     def add(self, batches: Sequence[Batch]) -> None:
         """Have the stage process records of these batches. Raises GapInInput."""
@@ -175,6 +184,9 @@ class StagedInputs:
 
     def _add(self, batch: Batch) -> None:
         topic, inputs = batch.topic, self._inputs
+        if topic in self._waiting:
+            self._waiting[topic].append(batch)
+            return
         position = self._position(topic)
         stopped = self._stop_of(topic) is not None
         if batch.start > position:
@@ -199,7 +211,12 @@ class StagedInputs:
         for record in batch.records:
             if record.offset < position:
                 continue
-            taken = add(topic, record)
+            try:
+                taken = add(topic, record)
+            except MustWait:
+                self._waiting[topic] = [batch]
+                reached = record.offset
+                break
             if not isinstance(taken, bool):
                 self._carry_out(taken, record)
             elif poison is not None:

@@ -19,7 +19,13 @@ from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.inputs import Inputs, StagedInputs, StoppedInput
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
 from billing_stream.engine.observer import NO_OBSERVER, Observer, Transaction
-from billing_stream.engine.partition_processor import Outgoing, Processor, Request, Stage
+from billing_stream.engine.partition_processor import (
+    MustWait,
+    Outgoing,
+    Processor,
+    Request,
+    Stage,
+)
 from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
@@ -295,9 +301,10 @@ class Lane:
         # 1. Decide, on a stage laid over what was committed. Nothing is visible yet, so a
         #    failure from here to 3 loses nothing and grants nothing.
         stage = self.processor.begin()
-        batches = self._take_batches()
+        taken = self._take_batches()
         inputs = StagedInputs(self.inputs, stage, self._clock())
-        inputs.add(batches)
+        inputs.add(taken)
+        batches = self._hold_back(taken, inputs.waiting)
         waiting, replies = self._stage_requests(stage, inputs)
         # 2. Collect, with the positions among the records: written elsewhere, a crash
         #    between the two would repeat or lose the inputs.
@@ -349,13 +356,31 @@ class Lane:
             self._room.set()
         return taken
 
+    def _hold_back(self, batches: Sequence[Batch], held: Sequence[Batch]) -> Sequence[Batch]:
+        """The batches that are in this transaction; of the others a record must wait."""
+        if not held:
+            return batches
+        # Back into the queue, behind other topics, and what is due goes first.
+        topics = {batch.topic for batch in held}
+        waiting = sorted((*held, *self._batches), key=lambda batch: batch.topic in topics)
+        self._batches = deque(waiting)
+        self._records_waiting += sum(len(batch.records) for batch in held)
+        self._due = True
+        return [batch for batch in batches if all(batch is not one for one in held)]
+
     def _stage_requests(
         self, stage: Stage, inputs: StagedInputs
     ) -> tuple[list[_Waiting], list[Any]]:
         now, positions = self._clock(), inputs.positions
         if self._due:
-            self._due = False
-            stage.expire_overdue(now, positions)
-        waiting = list(self._requests)
-        self._requests.clear()
-        return waiting, [stage.add_request(entry.request, now, positions) for entry in waiting]
+            self._due = stage.expire_overdue(now, positions)
+        waiting, replies, held = [], [], []
+        for entry in self._requests:
+            try:
+                replies.append(stage.add_request(entry.request, now, positions))
+                waiting.append(entry)
+            except MustWait:
+                held.append(entry)
+                self._due = True
+        self._requests = deque(held)
+        return waiting, replies

@@ -45,6 +45,10 @@ class RequestFailed(Exception):
         super().__init__(FAILED)
 
 
+class MustWait(Exception):
+    """A command cannot be decided in this transaction, as others must be before. It did nothing."""
+
+
 class Stage(Protocol):
     """The changes of one transaction, not yet visible. Used once, by one lane.
 
@@ -58,7 +62,9 @@ class Stage(Protocol):
     def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """Take an input record of `topic`; False when it is invalid: a dead letter.
 
-        A command about an input is returned, for the lane to carry out. Raises only what is fatal.
+        A command about an input is returned, for the lane to carry out. Raises MustWait, and then
+        only what is fatal. A record that must wait, and all after it in its topic, are added again
+        in the next transaction.
         """
 
     def take_back(self) -> None:
@@ -71,10 +77,15 @@ class Stage(Protocol):
         """Take a command and give its reply; `positions` are those of the inputs by then.
 
         A reply that is an exception (RequestFailed) is raised where the command came from.
+
+        Raises MustWait: it is to be added again in the next transaction.
         """
 
-    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> None:
-        """Let happen what fell due by `now`, or a part of it that fits a transaction."""
+    def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
+        """Let happen what fell due by `now`, or a part of it that fits a transaction.
+
+        Whether there is more of it.
+        """
 
     def outgoing(self) -> Iterable[Outgoing]:
         """All that is to be written: changed rows, events, journal, dead letters."""

@@ -1,7 +1,7 @@
 """Faust's web server, as far as this service uses it: views, and the aiohttp application."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 from faust.web.base import BlueprintManager
@@ -19,10 +19,12 @@ def add_view(app: App, path: str, view: type[View]) -> None:
     app.page(path, name=path)(view)
 
 
-def take_application(app: App, runner_options: Mapping[str, Any]) -> web.Application:
-    """The aiohttp application, without the pages of Faust's own. `runner_options` as of aiohttp."""
+def take_application(
+    app: App, new_runner: Callable[[web.Application], web.AppRunner]
+) -> web.Application:
+    """The aiohttp application, without the pages of Faust's own, to be served by this runner."""
     server = cast(driver.Web, app.web)
     server.blueprints = BlueprintManager()
-    server._runner = web.AppRunner(server.web_app, **runner_options)
+    server._runner = new_runner(server.web_app)
     application: web.Application = server.web_app
     return application

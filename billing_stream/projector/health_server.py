@@ -7,12 +7,14 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from billing_stream.projector.projector_errors import ProjectionError
+from billing_stream.web.connections import Connections
 
 
 @asynccontextmanager
 async def serving(
     host: str,
     port: int,
+    connections: Connections,
     registry: CollectorRegistry,
     problems: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]],
@@ -42,7 +44,7 @@ async def serving(
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/health", health)
     app.router.add_get("/ready", readiness)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    runner = connections.runner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     try:
         try:

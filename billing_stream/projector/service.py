@@ -23,6 +23,7 @@ from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
 from billing_stream.projector.projector_metrics import Metrics
 from billing_stream.records.topics import Topics
+from billing_stream.web.connections import Connections
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ async def run(settings: Settings) -> None:
         async with serving(
             settings.api_bind,
             settings.projector_port,
+            Connections(settings.connections_max, settings.header_timeout.total_seconds()),
             metrics.registry,
             lambda: (
                 [STOPPING, *projector.problems()] if stopping.is_set() else projector.problems()

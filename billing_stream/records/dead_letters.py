@@ -14,7 +14,14 @@ from billing_stream.domain.model import ParkedKind
 from billing_stream.domain.outcomes import UnmatchedWebhook
 from billing_stream.records import schemas, topics
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import TIMESTAMP_MAX, DeadLetter, InputRecord, Truncated, encode
+from billing_stream.records.schemas import (
+    NO_ROOM,
+    TIMESTAMP_MAX,
+    DeadLetter,
+    InputRecord,
+    Truncated,
+    encode,
+)
 from billing_stream.records.unreadable import headers_bytes, without_mark
 
 # Of key, value and headers: in base64 a third more, of the 4 MiB that the topic takes.
@@ -100,6 +107,9 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
         command["purchase_id"] = parked.purchase_id
     if parked.amount is not None:
         command["amount"] = parked.amount
+    why = " in time"
+    if unclaimed.others:
+        why = f", and {unclaimed.others} webhooks wait for theirs already ({NO_ROOM})"
     return DeadLetter(
         topic=source,
         partition=partition,
@@ -108,5 +118,5 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
         key=unclaimed.merchant_id.encode(),
         value=encode(command),
         headers=[],
-        reason=f"no purchase claimed the charge {parked.charge_id!r} in time",
+        reason=f"no purchase claimed the charge {parked.charge_id!r}{why}",
     )

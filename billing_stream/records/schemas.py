@@ -43,6 +43,8 @@ REDRIVEN_FROM = "billing-redriven-from"
 LETTER_CHARS_MAX = 300
 # With the largest value, a forwarded record must still fit into the topic of commands.
 KEY_AND_HEADERS_MAX = 32_768
+# A webhook whose charge is not known, and for which no room was left to wait.
+NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
 # The reason of the dead letter of a copy beyond that one.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

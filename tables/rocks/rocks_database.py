@@ -107,10 +107,10 @@ class Database:
             self._db.write(self._batch, self._no_log)
             self._begin()
 
-    def keys(self, prefix: bytes) -> Iterator[bytes]:
-        """The keys that begin with `prefix`, ascending."""
+    def keys(self, prefix: bytes, start: bytes | None = None) -> Iterator[bytes]:
+        """The keys that begin with `prefix`, ascending; from `start` on, where it is given."""
         found = self._db.iter()
-        found.seek(prefix)
+        found.seek(start or prefix)
         return _these(found, prefix, found.next)
 
     def keys_down(self, prefix: bytes) -> Iterator[bytes]:

@@ -31,6 +31,7 @@ async def service(kafka: str, prefix: str, folder: Path) -> AsyncIterator[Worker
         kafka,
         prefix,
         BILLING_REQUESTS_PER_MINUTE="1000000",
+        BILLING_OPEN_PURCHASES_MAX="100000",
         SHOPIFY_API_SECRET="shopify-secret-for-tests",
         STRIPE_WEBHOOK_SECRET="stripe-secret-for-tests",
         CUSTOM_GATEWAY_SECRET="custom-secret-for-tests-0123456789",

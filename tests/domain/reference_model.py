@@ -55,6 +55,7 @@ class Model:
     answers_max: int
     former_max: int = 100
     test_clock: bool = False
+    open_max: int = 50
     merchants: dict[str, Row] = field(default_factory=dict)
 
     def of(self, merchant_id: str) -> Row:
@@ -87,7 +88,7 @@ class Model:
         moved = isinstance(command, AdvanceClock) and self.may_move(me, command, at, out)
         if isinstance(command, AdvanceClock) and moved and command.to > now:
             now = out.at = me["clock"] = command.to
-        self.let_time_pass(me, now, out)
+        self.let_time_pass(me, now, out, command.most if isinstance(command, AdvanceTime) else None)
         self.carry_out(me, command, now, opened, out)
         for number, event in enumerate(out.events, me["sequence"] + 1):
             event["sequence"] = number
@@ -98,23 +99,34 @@ class Model:
             me["clock"] = now
         return out
 
-    def let_time_pass(self, me: Row, now: datetime, out: Expected) -> None:
-        """What fell due happens first: the trial, then purchases, then what is parked."""
-        if self.trial_ends(me) and self.trial_ends(me) <= now:
-            me["trial_told"] = True
-            self.tell(out, "trial.expired", me, expired_at=me["trial"][1])
-        due = [(p["expires"], p["id"]) for p in me["purchases"].values()]
-        for expires, purchase_id in sorted(due):
+    def let_time_pass(self, me: Row, now: datetime, out: Expected, most: int | None) -> None:
+        """What fell due happens first, in order: the trial and purchases; then what is parked."""
+        due = sorted((p["expires"], p["id"]) for p in self.pending(me) if p["expires"] <= now)
+        step = due if most is None else due[:most]
+        for expires, purchase_id in step:
+            self.end_trial(me, expires, out)
             purchase = me["purchases"][purchase_id]
-            if purchase["status"] == "pending" and expires <= now:
-                purchase["status"] = "expired"
-                if purchase["checkout"] is None:
-                    purchase["no_checkout"] = "the purchase expired before"
-                reason = "not paid in time"
-                self.tell(out, "purchase.expired", me, purchase_id=purchase_id, reason=reason)
+            purchase["status"] = "expired"
+            if purchase["checkout"] is None:
+                purchase["no_checkout"] = "the purchase expired before"
+            reason = "not paid in time"
+            self.tell(out, "purchase.expired", me, purchase_id=purchase_id, reason=reason)
+        if len(step) < len(due):
+            return
+        self.end_trial(me, now, out)
         old = [parked for parked in me["parked"] if parked["at"] + self.expiry <= now]
         out.unclaimed += old
         me["parked"] = [parked for parked in me["parked"] if parked not in old]
+
+    def end_trial(self, me: Row, by: datetime, out: Expected) -> None:
+        """The trial ends, if it has ended by then."""
+        if self.trial_ends(me) and self.trial_ends(me) <= by:
+            me["trial_told"] = True
+            self.tell(out, "trial.expired", me, expired_at=me["trial"][1])
+
+    def pending(self, me: Row) -> list[Row]:
+        """The purchases that are open."""
+        return [p for p in me["purchases"].values() if p["status"] == "pending"]
 
     def carry_out(
         self, me: Row, command: Command, now: datetime, opened: str | None, out: Expected
@@ -326,7 +338,7 @@ class Model:
             self.refuse(out, "TOO_MANY_REQUESTS")
         else:
             self.grant(me, command, now, opened, out)
-            if out.reply.get("code") != "INVALID_PACK":
+            if out.reply.get("code") not in ("INVALID_PACK", "TOO_MANY_OPEN_PURCHASES"):
                 me["keys"][key] = {"asked": asked, "reply": dict(out.reply), "at": now}
 
     def grant(
@@ -337,7 +349,7 @@ class Model:
         opened: str | None,
         out: Expected,
     ) -> None:
-        """A trial, once; a pending purchase of a pack, as often as one likes."""
+        """A trial, once; a pending purchase of a pack, so many at once."""
         if isinstance(command, StartTrial):
             if me["trial"]:
                 self.refuse(out, "TRIAL_ALREADY_USED")
@@ -355,6 +367,9 @@ class Model:
             self.refuse(out, "INVALID_PACK")
             return
         known = [p for p in me["purchases"].values() if p["cause"] == command.command_id]
+        if not known and len(self.pending(me)) >= self.open_max:
+            self.refuse(out, "TOO_MANY_OPEN_PURCHASES")
+            return
         if not known:
             if opened is None or opened in me["purchases"]:
                 raise AssertionError("a new purchase must get an id of its own")

@@ -43,7 +43,7 @@ def test_all_that_falls_due_by_then_happens() -> None:
 
     decision = here.move_clock(NOW + 15 * DAY)
 
-    assert kinds(decision.events) == ["trial.expired", "purchase.expired"]
+    assert kinds(decision.events) == ["purchase.expired", "trial.expired"]
     assert all(event.at == NOW + 15 * DAY for event in decision.events)
     assert here.purchase(purchase).status == PurchaseStatus.EXPIRED
     assert [parked.charge_id for parked in here.unclaimed] == ["of nobody"]

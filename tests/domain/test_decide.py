@@ -122,5 +122,5 @@ def test_a_refusal_leaves_what_time_brought() -> None:
 
     decision = world.later(days=15).do(AttachCharge(M1, NOBODY, "charge", CHECKOUT))
 
-    assert kinds(decision.events) == ["trial.expired", "purchase.expired"]
-    assert kinds(world.log) == ["trial.started", "trial.expired", "purchase.expired"]
+    assert kinds(decision.events) == ["purchase.expired", "trial.expired"]
+    assert kinds(world.log) == ["trial.started", "purchase.expired", "trial.expired"]

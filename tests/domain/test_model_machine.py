@@ -70,12 +70,14 @@ REFUNDS = [
     "refund 70",
 ]
 LIMITS: dict[str, Any] = {"parked_max": 3, "answers_max": 3}
+OPEN_MAX = 4
 POLICY = Policy(
     trial_duration=5 * HOUR,
     purchase_expiry=2 * HOUR,
     answer_retention=3 * HOUR,
     former_shops_max=1,
     test_clock=True,
+    open_purchases_max=OPEN_MAX,
     **LIMITS,
 )
 M3 = "33333333-3333-4333-8333-333333333333"
@@ -107,7 +109,15 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model(5 * HOUR, 2 * HOUR, 3 * HOUR, **LIMITS, former_max=1, test_clock=True)
+        self.model = Model(
+            5 * HOUR,
+            2 * HOUR,
+            3 * HOUR,
+            **LIMITS,
+            former_max=1,
+            test_clock=True,
+            open_max=OPEN_MAX,
+        )
         self.rows = PartitionRows()
         self.staged = StagedRows(self.rows)
         self.batch: list[tuple[Command, datetime, Decision]] = []

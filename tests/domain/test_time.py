@@ -22,7 +22,7 @@ def test_what_fell_due_happens_before_the_command_so_a_late_timer_changes_no_out
 
     decision = world.later(days=15).webhook("ACTIVE")
 
-    assert kinds(decision.events) == ["trial.expired", "purchase.expired", "credits.purchased"]
+    assert kinds(decision.events) == ["purchase.expired", "trial.expired", "credits.purchased"]
     assert [event.sequence for event in decision.events] == [2, 3, 4]
     assert {event.at for event in decision.events} == {world.now}
     assert world.purchase(purchase).status == "completed"

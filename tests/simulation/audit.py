@@ -54,6 +54,7 @@ def new_model() -> Model:
         POLICY.answers_max,
         POLICY.former_shops_max,
         POLICY.test_clock,
+        POLICY.open_purchases_max,
     )
 
 

@@ -62,6 +62,7 @@ WRITE = "if records:\n        await self._writer.commit(records)"
 FENCE = """async with asyncio.TaskGroup() as group:
             for partition in wanted:
                 group.create_task(self._fence(partition, writers))"""
+MUST_WAIT = "self._waiting[topic] = [batch]\n            "
 ANSWER = "entry.answer.set_result(reply)"
 
 MUTANTS = (
@@ -114,6 +115,12 @@ MUTANTS = (
         StagedInputs,
         "_process",
         [("if record.offset < position:", "if False:")],
+    ),
+    Mutant(
+        "a record that must wait is lost",
+        StagedInputs,
+        "_process",
+        [(f"{MUST_WAIT}reached = record.offset", f"{MUST_WAIT}reached = record.offset + 1")],
     ),
     Mutant(
         "restores before it fences",

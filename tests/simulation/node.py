@@ -56,8 +56,9 @@ class RecordingStage(BillingStage):
 
     def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """As it is, and noted."""
+        taken = super().add_record(topic, record)
         self.done.append(InputCount(topic, record.offset))
-        return super().add_record(topic, record)
+        return taken
 
     def add_request(self, request: Request, now: datetime, positions: dict[str, int]) -> TimedReply:
         """As it is, and noted."""

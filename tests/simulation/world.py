@@ -43,6 +43,8 @@ POLICY = Policy(
     answers_max=4,
     former_shops_max=1,
     test_clock=True,
+    open_purchases_max=4,
+    expired_per_step=2,
 )
 NODES_MAX = 3
 STALLS_MAX = 2

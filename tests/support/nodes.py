@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import aiohttp
 import faust
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from billing_stream.config.settings import Settings
@@ -35,6 +36,7 @@ from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
+from billing_stream.web.connections import Connections
 from billing_stream.web.views import Context
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
@@ -92,6 +94,15 @@ def platforms_of(fake: FakePlatform | None) -> Mapping[Platform, base.Platform] 
     return None if fake is None else {Platform.SHOPIFY: fake, Platform.STRIPE: fake}
 
 
+class _Server(TestServer):
+    """A server with the bounds of the worker's own."""
+
+    connections: Connections
+
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return self.connections.runner(self.app, **options)
+
+
 class Node:
     """One worker: the lanes of some partitions, and the web on them."""
 
@@ -130,7 +141,8 @@ class Node:
             platforms=platforms_of(platform),
             ingress=self.ingress,
         )
-        self._server = TestServer(cast(Any, self.app.web).web_app, port=self.port)
+        self._server = _Server(cast(Any, self.app.web).web_app, port=self.port)
+        self._server.connections = self.context.connections
 
     async def start(self, partitions: list[int]) -> None:
         """Own these partitions and listen."""

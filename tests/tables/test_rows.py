@@ -68,6 +68,7 @@ def views(rows: CommittedRows | StagedRows, now: datetime, purchases: Iterable[s
                 [rows.answer(merchant, key) for key in KEYS],
                 list(rows.answers(merchant)),
                 rows.answer_count(merchant),
+                rows.pending_count(merchant),
             )
             for merchant in MERCHANTS
         ],

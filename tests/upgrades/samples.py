@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import StoredResponse
+from billing_stream.domain.outcomes import ErrorCode, StoredResponse
 from billing_stream.records import topics as names
 from billing_stream.records.upcasting.versions import HEADER, VERSION
 from tests.upgrades.scenario import Record, play, read, text
@@ -26,6 +26,8 @@ ROWS = {
     names.CREDIT_ADJUSTMENTS: Adjustment,
     names.IDEMPOTENCY_KEYS: StoredResponse,
 }
+# Newer than the state version. Their refusals are not stored: no older worker reads one in a row.
+NEVER_IN_A_ROW = frozenset({ErrorCode.TOO_MANY_OPEN_PURCHASES})
 
 
 def released() -> list[str]:
@@ -54,6 +56,8 @@ def shape() -> dict[str, Any]:
     _, known = msgspec.json.schema_components(ROWS.values())
     found = {name: _bare(schema) for name, schema in sorted(known.items())}
     as_kept: dict[str, Any] = json.loads(json.dumps(found))
+    codes = as_kept["ErrorCode"]["enum"]
+    as_kept["ErrorCode"]["enum"] = [code for code in codes if code not in NEVER_IN_A_ROW]
     return as_kept
 
 

@@ -11,6 +11,7 @@ import pytest
 from billing_stream.audit.replay.recorded_history import read_partition
 from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.verifier import verify_source
+from billing_stream.domain.idempotency import NOT_KEPT
 from billing_stream.domain.model import Policy, PurchaseStatus
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
@@ -26,6 +27,7 @@ from tests.support.partition import Deaths
 from tests.support.stores import KINDS, stores
 from tests.upgrades.samples import (
     FOLDER,
+    NEVER_IN_A_ROW,
     present_name,
     released,
     shape,
@@ -212,6 +214,10 @@ def test_a_row_gets_no_new_field_without_a_new_version() -> None:
         "an older worker drops a field that it does not know: raise VERSION in "
         "upcasting/versions.py, add a step, and run `make samples` (docs/upgrade.md)"
     )
+
+
+def test_codes_left_out_of_the_shape_of_rows_are_never_stored() -> None:
+    assert NEVER_IN_A_ROW <= NOT_KEPT
 
 
 def test_there_is_a_step_from_every_version_to_the_next() -> None:

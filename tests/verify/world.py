@@ -114,7 +114,8 @@ class Copy:
 class World:
     """All partitions of one app. Time stands still unless it is told to go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.policy = policy
         self.log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
         self.now = START
         self.deaths = Deaths()
@@ -128,7 +129,7 @@ class World:
         self.lanes = Lanes(
             self.log,
             new_processors(
-                partitions=PARTITIONS, policy=POLICY, names=TOPICS, max_record_bytes=100_000
+                partitions=PARTITIONS, policy=self.policy, names=TOPICS, max_record_bytes=100_000
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=lambda: self.now,

@@ -191,25 +191,6 @@ async def test_a_body_that_is_too_large_is_refused(small: Cluster, chunked: bool
     assert (reply.status, reply.code) == (413, "BODY_TOO_LARGE")
 
 
-async def test_a_body_that_never_ends_is_given_up(
-    small: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from billing_stream.web import bodies
-
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
-    await small.create(M1, SHOP)
-    node = small.nodes[0]
-    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
-    headers = {**client_headers(SHOP), "Host": "x", "Content-Length": "100"}
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-
-    writer.write(f"POST /api/billing/trials HTTP/1.1\r\n{head}\r\n{{".encode())
-    status = await asyncio.wait_for(reader.readline(), 5)
-    writer.close()
-
-    assert b" 400 " in status
-
-
 async def test_a_worker_that_stops_says_so_and_still_serves(small: Cluster) -> None:
     await small.create(M1, SHOP)
     node = small.nodes[0]
@@ -223,3 +204,22 @@ async def test_a_worker_that_stops_says_so_and_still_serves(small: Cluster) -> N
     assert "stopping" in ready.body["error"]["message"]
     assert served.status == 200
     assert (closed.status, closed.code) == (503, "NOT_READY")
+
+
+async def test_one_more_open_purchase_than_allowed_is_answered_429(tmp_path: Path) -> None:
+    async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}, BILLING_OPEN_PURCHASES_MAX="1") as one:
+        await one.create(M1, SHOP)
+        node = one.nodes[0]
+        opened = await node.post("/api/billing/purchases", SHOP, BUY)
+
+        keyed = {**BUY, "idempotency_key": "key"}
+        refused = [await node.post("/api/billing/purchases", SHOP, body) for body in (BUY, keyed)]
+        listed = await node.get("/api/billing/purchases", SHOP)
+
+    assert opened.status == 201
+    assert [(reply.status, reply.code) for reply in refused] == [
+        (429, "TOO_MANY_OPEN_PURCHASES")
+    ] * 2
+    assert refused[0].headers["Retry-After"]
+    assert len(listed.data) == 1
+    assert len(one.platform.asked) == 1, "no checkout was asked for"

@@ -125,8 +125,8 @@ def _objection_to(
     command = found.parsed.command
     if command in ("update", "refund"):
         clock = (facts.row or {}).get("updated_at")
-        waited = clock is not None and micros(clock) >= letter.at + rules.expiry_us
-        full = sum(map(len, facts.inputs.values())) > rules.parked_max
+        waited = clock is not None and micros(clock) >= letter.at + rules.parked_us
+        full = found.parsed.refused_by or sum(map(len, facts.inputs.values())) > rules.parked_max
         if letter.given_up and (waited or full):
             return other_than_parked(letter, found)
     elif command not in ("create", "time"):

@@ -12,6 +12,7 @@ import msgspec
 from billing_stream.audit.verify import (
     imported,
     internal_errors,
+    limits,
     older_letters,
     operator_commands,
     redriven,
@@ -101,6 +102,7 @@ class Reader:
         internal_errors.leave_out(self.history)
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
+        limits.mark_refused_by_limits(self.history)
         for facts in self.history.merchants.values():
             facts.events.sort(key=lambda event: event.sequence)
             if self.history.allow_lag:

@@ -18,7 +18,7 @@ EventContent = tuple[str, str, int, Decimal | None, object]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The numbers in the contract; the first three come from the settings."""
+    """The numbers in the contract; those of the settings are given."""
 
     trial_us: int = 14 * DAY_US
     expiry_us: int = DAY_US
@@ -37,6 +37,13 @@ class Rules:
             "large": (1000, "69.99"),
         }
     )
+    # None: as long as a purchase waits for payment.
+    early_us: int | None = None
+
+    @property
+    def parked_us(self) -> int:
+        """How long a webhook waits for its charge."""
+        return self.expiry_us if self.early_us is None else self.early_us
 
 
 class PurchaseState(NamedTuple):

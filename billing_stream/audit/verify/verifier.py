@@ -30,6 +30,9 @@ async def verify(
     allow_lag: bool = False,
     trial_duration: timedelta = timedelta(days=14),
     purchase_expiry: timedelta = timedelta(hours=24),
+    early_webhook_expiry: timedelta | None = None,
+    early_webhooks_max: int = 100,
+    stored_responses_max: int = 1000,
     max_record_bytes: int = 262_144,
     test_clock: bool = False,
     database_url: str | None = None,
@@ -47,6 +50,9 @@ async def verify(
     rules = Rules(
         trial_us=duration_us(trial_duration),
         expiry_us=duration_us(purchase_expiry),
+        early_us=duration_us(early_webhook_expiry) if early_webhook_expiry else None,
+        parked_max=early_webhooks_max,
+        keys_max=stored_responses_max,
         record_bytes_max=max_record_bytes,
         test_clock=test_clock,
     )

@@ -46,6 +46,7 @@ _KNOWN = (
     "credits",
     "to",
     "gone",
+    "most",
     "topic",
     "partition",
     "offset",
@@ -79,10 +80,12 @@ class ParsedCommand(NamedTuple):
     url: str = ""
     key: str | None = None
     amount: str | None = None
-    # The credits of an adjustment; the time a clock is moved to.
+    # The credits of an adjustment; the time a clock is moved to; how many purchases expire, or 0.
     number: int = 0
     # The merchant as the service before this one had it.
     old: Old | None = None
+    # The code of the limit that refused it, empty where none did; None: the log does not say.
+    refused_by: str | None = None
 
 
 class Shop(NamedTuple):
@@ -187,7 +190,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         amount = _money(data.get("amount"))
         return ParsedCommand("refund", merchant, source, charge, purchase, amount=amount)
     if name == "pass_time":
-        return ParsedCommand("time", merchant, source)
+        return ParsedCommand("time", merchant, source, number=_most(data))
     if name == "adjust_credits":
         key = _key(data)
         if key is None:
@@ -288,6 +291,13 @@ def _credits(data: Mapping[str, Any]) -> int:
     if type(value) is not int or not 0 < abs(value) <= ADJUSTMENT_MAX:
         raise InvalidInput("the credits are no adjustment")
     return value
+
+
+def _most(data: Mapping[str, Any]) -> int:
+    value = data.get("most")
+    if value is not None and (type(value) is not int or value < 1):
+        raise InvalidInput("most is not a number of purchases")
+    return value or 0
 
 
 def _moment(data: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 
+from billing_stream.audit.verify.limits import TOO_MANY_EARLY, TOO_MANY_KEYS, TOO_MANY_OPEN, refused
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
@@ -40,32 +41,40 @@ class Step:
         self.changed = False
         if parsed.command == "clock":
             self._move_clock(parsed, at_us)
-        self._let_time_pass()
+        self._let_time_pass(parsed.number if parsed.command == "time" else 0)
         self._carry_out(parsed)
         if self.changed:
             self.state.version += 1
             self.state.sequence += len(self.events)
             self.state.clock = self.now
 
-    def _let_time_pass(self) -> None:
-        """What fell due happens before the command: no late timer changes an outcome."""
+    def _let_time_pass(self, most: int) -> None:
+        """What fell due happens before the command, `most` purchases at once if that is not 0."""
         me, now = self.state, self.now
-        if me.ends is not None and not me.ended and me.ends <= now:
-            me.ended = True
-            self._publish("trial.expired", "", 0, None, me.ends)
-        while me.pending and me.pending[0][0] <= now:
-            purchase = me.pending[0][1]
+        overdue = [entry for entry in me.pending if entry[0] <= now]
+        step = overdue[:most] if most else overdue
+        for expires, purchase in step:
+            self._end_trial(expires)
             bought = me.purchases[purchase]
             expired = bought._replace(status="expired")
             if bought.url is None:
                 expired = expired._replace(no_checkout="expired")
             self._put(purchase, expired)
             self._publish("purchase.expired", purchase)
-        if me.parked and me.parked[0].at + self._rules.expiry_us <= now:
-            limit = now - self._rules.expiry_us
+        if len(step) < len(overdue):
+            return
+        self._end_trial(now)
+        if me.parked and me.parked[0].at + self._rules.parked_us <= now:
+            limit = now - self._rules.parked_us
             self.given_up += [waiting for waiting in me.parked if waiting.at <= limit]
             me.parked = tuple(waiting for waiting in me.parked if waiting.at > limit)
             self.changed = True
+
+    def _end_trial(self, by: int) -> None:
+        me = self.state
+        if me.ends is not None and not me.ended and me.ends <= by:
+            me.ended = True
+            self._publish("trial.expired", "", 0, None, me.ends)
 
     def _move_clock(self, parsed: ParsedCommand, at_us: int) -> None:
         me, rules = self.state, self._rules
@@ -225,11 +234,11 @@ class Step:
         first = me.keys.get(parsed.key)
         if first is not None:
             self._answer_again(parsed, asked, first[0])
-        elif len(me.keys) >= rules.keys_max:
-            self.refusal = "TOO_MANY_REQUESTS"
+        elif refused(parsed, TOO_MANY_KEYS, len(me.keys), rules.keys_max):
+            self.refusal = TOO_MANY_KEYS
         else:
             rule(parsed)
-            if self.refusal != "INVALID_PACK":
+            if self.refusal not in ("INVALID_PACK", TOO_MANY_OPEN):
                 # What is kept beside the question: which purchase or refusal answered it.
                 answer = (self.refusal or "", self._purchase_id(parsed))
                 me.keys = {**me.keys, parsed.key: ((*asked, *answer), self.now)}
@@ -266,6 +275,10 @@ class Step:
             return
         purchase = self._purchase_id(parsed)
         if purchase not in me.purchases:
+            # What the limit was then, the log does not say: it says who was refused by it.
+            if parsed.refused_by == TOO_MANY_OPEN and me.pending:
+                self.refusal = TOO_MANY_OPEN
+                return
             expires = self.now + self._rules.expiry_us
             self._put(purchase, PurchaseState(*pack, parsed.platform, self.now, expires))
         self._open(me.purchases[purchase])
@@ -322,7 +335,7 @@ class Step:
             self._settle(purchase, webhook)
         elif any(waiting[:3] == webhook[:3] for waiting in me.parked):
             return
-        elif len(me.parked) >= self._rules.parked_max:
+        elif refused(parsed, TOO_MANY_EARLY, len(me.parked), self._rules.parked_max):
             self.given_up.append(webhook)
         else:
             me.parked = (*me.parked, webhook)

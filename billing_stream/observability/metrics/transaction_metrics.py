@@ -15,6 +15,7 @@ from billing_stream.engine.partition_processor import RequestFailed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.processor import INTERNAL_ERROR, UNCLAIMED, BillingStage
 from billing_stream.records import topics as names
+from billing_stream.records.schemas import NO_ROOM
 from billing_stream.records.topics import Topics
 
 DONE = "DONE"
@@ -63,6 +64,8 @@ class TransactionMetrics:
         self._count_requests(transaction)
         for source, count in Counter(stage.internal_errors).items():
             metrics.internal_errors.labels(source).inc(count)
+        metrics.expiry_steps.inc(stage.steps.partial)
+        metrics.commands_held.inc(stage.held)
         if stage.time_advanced_for:
             metrics.decisions.labels(PASS_TIME, DONE).inc(len(stage.time_advanced_for))
 
@@ -85,7 +88,7 @@ class TransactionMetrics:
         for (topic, code), count in Counter(stage.refused).items():
             base = self._inputs[topic]
             metrics.dead_letters.labels(base, code).inc(count)
-            if code != UNCLAIMED:
+            if code not in (UNCLAIMED, NO_ROOM):
                 metrics.decisions.labels(KINDS[base], code).inc(count)
                 done[base] -= count
         for base, count in done.items():

@@ -29,6 +29,7 @@ class WorkerMetrics:
         self.worker = Info("billing_worker", "The version of this worker", registry=registry)
         self.worker.info({"version": __version__})
         self._engine(registry)
+        self._steps(registry)
         self._http(registry)
 
     def _engine(self, registry: CollectorRegistry) -> None:
@@ -99,6 +100,18 @@ class WorkerMetrics:
             registry=registry,
         )
 
+    def _steps(self, registry: CollectorRegistry) -> None:
+        self.expiry_steps = Counter(
+            "billing_expiry_steps_total",
+            "Decisions that let a part of a merchant's overdue purchases expire",
+            registry=registry,
+        )
+        self.commands_held = Counter(
+            "billing_commands_held_total",
+            "Times that a command waited for a later transaction, behind overdue purchases",
+            registry=registry,
+        )
+
     def _http(self, registry: CollectorRegistry) -> None:
         self.http_requests = Counter(
             "billing_http_requests_total",
@@ -115,6 +128,21 @@ class WorkerMetrics:
         )
         self.http_in_progress = Gauge(
             "billing_http_requests_in_progress", "HTTP requests in work", registry=registry
+        )
+        self.http_connections = Gauge(
+            "billing_http_connections", "Open HTTP connections", registry=registry
+        )
+        self.http_connections_closed = Counter(
+            "billing_http_connections_closed_total",
+            "HTTP connections closed by the server: headers that took too long, or the limit",
+            ["reason"],
+            registry=registry,
+        )
+        self.http_bodies_refused = Counter(
+            "billing_http_bodies_refused_total",
+            "HTTP requests refused for their body: it was slow, or the limit",
+            ["reason"],
+            registry=registry,
         )
         self.platform_calls = Counter(
             "billing_platform_calls_total",

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from billing_stream.domain.commands import ReservePurchase
 from billing_stream.domain.decide import decide
+from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Decision, Rejected
 from billing_stream.domain.state import State
@@ -21,6 +23,7 @@ read_entry = msgspec.json.Decoder(schemas.JournalEntry).decode
 _REFUSAL = re.compile(r"[A-Z_]+: ")
 GIVEN_UP = "no purchase claimed the charge "
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 
 
 class Command(Struct, kw_only=True):
@@ -40,6 +43,8 @@ class Command(Struct, kw_only=True):
     # The dead letter that this record is a copy of.
     redriven_from: str | None = None
     is_entry: bool = False
+    # Whether opening the purchase was refused because too many were open.
+    over_limit: bool = False
     # Where it stands among those that told something, and among those that were refused.
     marks: tuple[int | None, int | None] = (None, None)
     # The lowest marks of it and of those of its topic that come after it before the next fence.
@@ -69,7 +74,15 @@ def commands_of(recorded: Recorded, max_record_bytes: int) -> tuple[list[list[Co
     for queue in queues:
         for command in queue:
             _leave_out_repeated(command, recorded, own)
-    return queues, [[_of_entry(entry) for entry in recorded.entries]]
+            letters = recorded.letters.get(command.name, ())
+            command.over_limit = any(code_of(one.reason) == TOO_MANY_OPEN for one in letters)
+    entries = [_of_entry(entry) for entry in recorded.entries]
+    opened = {row.key for row in recorded.rows if row.table == topics.CREDIT_PURCHASES}
+    for command in entries:
+        if isinstance(command.payload, ReservePurchase):
+            named = (recorded.merchant_id, command.payload.command_id)
+            command.over_limit = derived_id("purchase", *named) not in opened
+    return queues, [entries]
 
 
 def _leave_out_repeated(command: Command, recorded: Recorded, own: set[str]) -> None:
@@ -126,7 +139,8 @@ class Run:
     """The rows of one merchant, and nothing else."""
 
     def __init__(self, policy: Policy, merchant_id: str) -> None:
-        self.policy = policy
+        # What the limit was then, the log does not say: it says who was refused by it.
+        self.policy, self._refusing = _with_limit(policy, 1 << 30), _with_limit(policy, 1)
         self.merchant_id = merchant_id
         self.rows = PartitionRows()
         self._carried_out: set[str] = set()
@@ -137,7 +151,8 @@ class Run:
             return Effect(None, refused=command.bad)
         if command.redriven_from in self._carried_out:
             return Effect(None, refused=f"{ALREADY_REDRIVEN}: {command.redriven_from}")
-        state = State.of(self.policy, self.rows, self.merchant_id)
+        policy = self._refusing if command.over_limit else self.policy
+        state = State.of(policy, self.rows, self.merchant_id)
         decision = decide(state, command.payload, command.now)
         refused = None
         if isinstance(decision.reply, Rejected) and not command.is_entry:
@@ -226,7 +241,11 @@ def code_of(reason: str) -> str:
     return found[0][:-2] if found else "bad"
 
 
+def _with_limit(policy: Policy, most: int) -> Policy:
+    # Releases up to 0.5.1 have no limit.
+    has_limit = hasattr(policy, "open_purchases_max")
+    return msgspec.structs.replace(policy, open_purchases_max=most) if has_limit else policy
+
+
 def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return dict(value)
-    return list(value) if isinstance(value, list) else value
+    return value.copy() if hasattr(value, "copy") else value

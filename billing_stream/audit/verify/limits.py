@@ -1,0 +1,68 @@
+"""Commands that a limit refused, according to the log.
+
+Limits are settings, and the log does not say what they were when it was written: a log from
+before a limit, or under another one, is as right as one of today. So a command that came from a
+topic is not judged by the limit that is set now: whether one refused it, its dead letter says, and
+only what must be so under any limit is required: that there was one already.
+"""
+
+from uuid import uuid5
+
+from billing_stream.audit.verify.facts import DeadLetterFact, Facts, History
+from billing_stream.audit.verify.model_state import NAMESPACE
+from billing_stream.audit.verify.verify_inputs import ParsedCommand
+
+TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
+TOO_MANY_KEYS = "TOO_MANY_REQUESTS"
+TOO_MANY_EARLY = "TOO_MANY_EARLY_WEBHOOKS"
+_LIMITED = ("trial", "reserve", "update", "refund")
+
+
+def mark_refused_by_limits(history: History) -> None:
+    """Say of each command that a limit may refuse which one did.
+
+    One of the journal that opened no purchase was recorded for what fell due with it: nothing in
+    the log knows its purchase.
+    """
+    for facts in history.merchants.values():
+        for queue in facts.inputs.values():
+            for index, found in enumerate(queue):
+                if found.parsed.command in _LIMITED:
+                    code = _code_of(history.letters.get(found.ref, ()))
+                    parsed = found.parsed._replace(refused_by=code)
+                    queue[index] = found._replace(parsed=parsed)
+        if any(entry.parsed.command == "reserve" for entry in facts.journal):
+            _mark_entries(facts)
+
+
+def refused(parsed: ParsedCommand, code: str, count: int, most: int) -> bool:
+    """Whether a limit refused it: as the log says, or else by the number that is set."""
+    return count >= most if parsed.refused_by is None else parsed.refused_by == code and count > 0
+
+
+def _code_of(letters: "list[DeadLetterFact] | tuple[()]") -> str | None:
+    for letter in letters:
+        code = letter.reason.partition(":")[0]
+        if code in (TOO_MANY_OPEN, TOO_MANY_KEYS):
+            return code
+        if letter.given_up and letter.reason.endswith(f"({TOO_MANY_EARLY})"):
+            return TOO_MANY_EARLY
+        if letter.given_up:
+            # Up to 0.5.1 the reason was the same whether it had waited, or found no room.
+            return None
+    return ""
+
+
+def _mark_entries(facts: Facts) -> None:
+    known = set(facts.purchases)
+    known.update(event.content[1] for event in facts.events)
+    known.update(parsed.purchase for parsed, _ in facts.parsed())
+    for index, entry in enumerate(facts.journal):
+        parsed = entry.parsed
+        if parsed.command == "reserve" and _purchase_of(parsed) not in known:
+            refused = parsed._replace(refused_by=TOO_MANY_OPEN)
+            facts.journal[index] = entry._replace(parsed=refused)
+
+
+def _purchase_of(parsed: ParsedCommand) -> str:
+    return str(uuid5(NAMESPACE, f"purchase/{parsed.merchant}/{parsed.command_id}"))

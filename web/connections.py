@@ -1,0 +1,144 @@
+"""The connections of an HTTP server: bounds of their number and of the time for headers."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+logger = logging.getLogger(__name__)
+
+# Longer than proxies keep an idle connection (nginx, ALB: 60 s): they close it, not the server,
+# which could do so while a request is on its way.
+KEEPALIVE_SECONDS = 75.0
+# What is left of a body that was refused is read for so long, or the client would not see why.
+LINGERING_SECONDS = 2.0
+
+
+class Connections:
+    """The open connections of a server.
+
+    `closed_early` is called with `limit` or `headers` for each that the server closes. For one
+    more connection than `most`, the one that waits longest for its first request is closed, then
+    an idle one; where all are at work, the new one is. Nothing is closed at work.
+    """
+
+    def __init__(
+        self, most: int, header_seconds: float, closed_early: Callable[[str], object] = str
+    ) -> None:
+        self.header_seconds = header_seconds
+        self._most = most
+        self._closed_early = closed_early
+        # In the order in which they came.
+        self._open: dict[_Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def runner(self, application: web.Application, **options: Any) -> web.AppRunner:
+        """A runner of a server with these bounds. `options` as of `aiohttp.web.AppRunner`."""
+        bounded = {"keepalive_timeout": KEEPALIVE_SECONDS, "lingering_time": LINGERING_SECONDS}
+        return _Runner(self, application, **{**bounded, **options})
+
+    def opened(self, connection: "_Connection") -> None:
+        """Count a connection, and close one where there are too many."""
+        self._open[connection] = None
+        if len(self._open) > self._most:
+            self.close(self._least_needed(connection), "limit")
+
+    def closed(self, connection: "_Connection") -> None:
+        """The connection is gone."""
+        self._open.pop(connection, None)
+
+    def close(self, connection: "_Connection", why: str) -> None:
+        """Close a connection that has no request."""
+        self.closed(connection)
+        self._closed_early(why)
+        logger.debug("closed a connection: %s", why)
+        connection.force_close()
+
+    def _least_needed(self, new: "_Connection") -> "_Connection":
+        waiting = [one for one in self._open if one.waits and one is not new]
+        unused = (one for one in waiting if not one.used)
+        return next(chain(unused, waiting), new)
+
+
+class _Connection(RequestHandler):
+    """A connection that is closed when the headers of a request take too long."""
+
+    __slots__ = ("_bounds", "_late")
+
+    def __init__(self, bounds: Connections, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._bounds = bounds
+        self._late: asyncio.TimerHandle | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is no request, or not all of its headers."""
+        return self._current_request is None and not self._messages
+
+    @property
+    def used(self) -> bool:
+        """Whether there was a request."""
+        return self._request_count > 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        self._expect_headers()
+        self._bounds.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait no more."""
+        self._bounds.closed(self)
+        self._expect_none()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Begin to wait with the first byte of a request, until all its headers are there."""
+        super().data_received(data)
+        if not self.waits:
+            self._expect_none()
+        elif self._late is None:
+            self._expect_headers()
+
+    def _expect_headers(self) -> None:
+        seconds = self._bounds.header_seconds
+        self._late = self._loop.call_later(seconds, self._bounds.close, self, "headers")
+
+    def _expect_none(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class _Server(web.Server):
+    """A server of such connections, as aiohttp made one of its own."""
+
+    def __init__(self, bounds: Connections, made: web.Server) -> None:
+        super().__init__(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=made._loop,
+            **made._kwargs,
+        )
+        self._bounds = bounds
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self._bounds, self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    __slots__ = ("_bounds",)
+
+    def __init__(self, bounds: Connections, application: web.Application, **options: Any) -> None:
+        super().__init__(application, **options)
+        self._bounds = bounds
+
+    async def _make_server(self) -> web.Server:
+        return _Server(self._bounds, await super()._make_server())
