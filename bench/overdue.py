@@ -21,9 +21,9 @@ from billing_stream.domain.commands import CreateMerchant, ReservePurchase
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened
-from billing_stream.engine.inputs import Inputs
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.observer import Transaction
+from billing_stream.engine.partition_inputs import Inputs
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics

@@ -19,9 +19,9 @@ from aiokafka.producer.sender import Sender
 
 from bench.meter import Meter, wall
 from billing_stream.config.settings import Settings
-from billing_stream.engine.inputs import StagedInputs
 from billing_stream.engine.kafka_log import KafkaWriter
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_inputs import StagedInputs
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.faust_adapter.transport import EngineConsumer
 from billing_stream.processor import BillingStage

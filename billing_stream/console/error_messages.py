@@ -7,7 +7,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from billing_stream.config.settings import Settings
 from billing_stream.errors import BillingError, SettingsError
-from billing_stream.kafka.authorization_errors import refusal
+from billing_stream.kafka.authorization_errors import authorization_error
 from billing_stream.kafka.connection_diagnostics import diagnose_connections, is_connection_failure
 from billing_stream.kafka.error_classes import ErrorClass, class_of
 
@@ -18,7 +18,7 @@ _WHERE = (
 
 def error_message(error: Exception) -> str | None:
     """The message for people, with why Kafka does not answer; None for what is a fault of ours."""
-    refused = refusal(error)
+    refused = authorization_error(error)
     if refused is not None:
         return f"{error}\n{refused}" if isinstance(error, BillingError) else refused
     if is_connection_failure(error):

@@ -6,7 +6,7 @@ import sys
 
 from billing_stream.engine.log import Fenced
 from billing_stream.errors import EXIT_FATAL, GroupRefused, KafkaNotReady, NewerState
-from billing_stream.kafka.authorization_errors import refusal
+from billing_stream.kafka.authorization_errors import authorization_error
 from billing_stream.kafka.error_classes import ErrorClass, class_of
 
 EXIT_FENCED = 75
@@ -33,7 +33,7 @@ def die(why: str, error: BaseException | None = None) -> None:
     code = exit_code_of(error)
     if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
         why, error = str(error), None
-    refused = refusal(error)
+    refused = authorization_error(error)
     if refused is not None:
         why, error = f"{why}: {refused}", None
     logger.critical("stopping hard: %s", why, exc_info=error)

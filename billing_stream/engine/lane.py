@@ -16,9 +16,9 @@ from structlog.contextvars import bind_contextvars
 
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
-from billing_stream.engine.inputs import Inputs, StagedInputs, StoppedInput
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
 from billing_stream.engine.observer import NO_OBSERVER, Observer, Transaction
+from billing_stream.engine.partition_inputs import Inputs, StagedInputs, StoppedInput
 from billing_stream.engine.partition_processor import (
     MustWait,
     Outgoing,

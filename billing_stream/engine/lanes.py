@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
-from billing_stream.engine.inputs import Inputs, StoppedInput, decode_stopped
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
@@ -23,6 +22,7 @@ from billing_stream.engine.log import (
     Writer,
 )
 from billing_stream.engine.observer import NO_OBSERVER, Observer
+from billing_stream.engine.partition_inputs import Inputs, StoppedInput, decode_stopped
 from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.errors import UnreadableRow

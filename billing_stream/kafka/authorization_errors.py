@@ -13,14 +13,14 @@ REFUSALS = (
 ACLS = "`billing-stream topics acls` prints what each process must be allowed to do"
 
 
-def refusal(error: BaseException | None) -> str | None:
+def authorization_error(error: BaseException | None) -> str | None:
     """What a broker does not allow, when that is the error or what it came from."""
     while error is not None:
         if isinstance(error, REFUSALS):
             what = " ".join([_KINDS[type(error)], *(str(part) for part in error.args)])
             return f"Kafka does not allow it: {what}: {ACLS}"
         if isinstance(error, BaseExceptionGroup):
-            found = (refusal(one) for one in error.exceptions)
+            found = (authorization_error(one) for one in error.exceptions)
             return next((text for text in found if text), None)
         error = error.__cause__ or error.__context__
     return None

@@ -15,9 +15,9 @@ from typing import Any
 from billing_stream import processor
 from billing_stream.domain import trials
 from billing_stream.domain.draft import Draft
-from billing_stream.engine.inputs import StagedInputs
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_inputs import StagedInputs
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.tables.rows import StagedRows
 from tests.simulation.node import Node

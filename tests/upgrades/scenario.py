@@ -16,7 +16,7 @@ from typing import Any
 
 from billing_stream.domain import commands
 from billing_stream.domain.model import Merchant, Platform, Policy
-from billing_stream.engine.inputs import Inputs, StagedInputs
+from billing_stream.engine.partition_inputs import Inputs, StagedInputs
 from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.processor import BillingProcessor

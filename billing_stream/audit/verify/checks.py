@@ -9,8 +9,8 @@ from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, Hist
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
-from billing_stream.audit.verify.operator_commands import check_operator_commands
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
+from billing_stream.audit.verify.skipped_records import check_operator_commands
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.audit.verify.verify_shops import check_shops
 from billing_stream.records.record_ref import RecordRef

@@ -14,8 +14,8 @@ from billing_stream.audit.verify import (
     internal_errors,
     limits,
     older_letters,
-    operator_commands,
     redriven,
+    skipped_records,
     verify_inputs,
 )
 from billing_stream.audit.verify.content import UNREADABLE, digest, digest_of_letter, header, raw
@@ -97,7 +97,7 @@ class Reader:
 
     def finish(self) -> None:
         """Everything was read: leave out what is later than the cut, or was done before."""
-        operator_commands.leave_out_skipped(self.history)
+        skipped_records.leave_out_skipped(self.history)
         older_letters.leave_out_older(self.history)
         internal_errors.leave_out(self.history)
         redriven.leave_out_repeated(self.history)

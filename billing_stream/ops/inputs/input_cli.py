@@ -15,7 +15,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration
 from billing_stream.console.progress import waiting
-from billing_stream.engine.inputs import StopCause, StoppedInput
+from billing_stream.engine.partition_inputs import StopCause, StoppedInput
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar, whoami

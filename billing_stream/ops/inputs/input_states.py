@@ -6,8 +6,8 @@ from typing import Any
 from aiokafka import TopicPartition
 from msgspec import Struct
 
-from billing_stream.engine.inputs import StoppedInput, decode_stopped
 from billing_stream.engine.log import POSITION_PREFIX, STOPPED_PREFIX
+from billing_stream.engine.partition_inputs import StoppedInput, decode_stopped
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
