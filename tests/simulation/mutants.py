@@ -242,7 +242,12 @@ MUTANTS = (
         "restorers",
         [("table.restorer(into)", "str if table.row is Answer else table.restorer(into)")],
     ),
-    Mutant("requests are not journalled", BillingStage, "_journal", [("self._out.append", "str")]),
+    Mutant(
+        "requests are not journalled",
+        BillingStage,
+        "_decide",
+        [("self._out.append(journal_record(", "str(journal_record(")],
+    ),
     Mutant(
         "a merchant's clock goes back",
         Draft,
