@@ -40,7 +40,7 @@ _VOLATILE = (
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:<port>"),
     (re.compile(r"/\S+/\.data\b"), "<folder>/.data"),
     # The place of a letter: a new owner may have left marks before it.
-    (re.compile(r"(?<=5@)\d+|(?<=dlq\.billing\.v1\[5\]@)\d+"), "<offset>"),
+    (re.compile(r"(?<=7@)\d+|(?<=dlq\.billing\.v1\[7\]@)\d+"), "<offset>"),
     # How many records there are depends on how many transactions they went into.
     (re.compile(r"^(formats|positions) +\d+", re.M), r"\1 <count>"),
     (re.compile(r"^\d+ records in \d+\.\d s", re.M), "<count> records in <seconds> s"),
