@@ -1,7 +1,7 @@
 """Records on their way from the input to a lane."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from billing_stream.records.schemas import InputRecord
 
@@ -19,7 +19,8 @@ class Batch:
 
     `start` is the position from which they were read: a batch whose start lies beyond
     what the lane has seen would leave a gap. `epoch` counts seeks: what was delivered
-    before the last seek is delivered again after it.
+    before the last seek is delivered again after it. `weight` is how many records wait with
+    it, large ones counted several times.
     """
 
     topic: str
@@ -27,17 +28,16 @@ class Batch:
     start: int
     epoch: int
     done: Callable[[], object] = _nothing
+    weight: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = sum(len(record.value or b"") for record in self.records)
+        self.weight = max(len(self.records), size // RECORD_BYTES)
 
     @property
     def end(self) -> int:
         """The position after the last record."""
         return self.records[-1].offset + 1
-
-    @property
-    def weight(self) -> int:
-        """How many records wait with it, large ones counted several times."""
-        size = sum(len(record.value or b"") for record in self.records)
-        return max(len(self.records), size // RECORD_BYTES)
 
     def acknowledge(self) -> None:
         """Say that nobody needs it any more, once."""

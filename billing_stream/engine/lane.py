@@ -364,7 +364,7 @@ class Lane:
         topics = {batch.topic for batch in held}
         waiting = sorted((*held, *self._batches), key=lambda batch: batch.topic in topics)
         self._batches = deque(waiting)
-        self._records_waiting += sum(len(batch.records) for batch in held)
+        self._records_waiting += sum(batch.weight for batch in held)
         self._due = True
         return [batch for batch in batches if all(batch is not one for one in held)]
 

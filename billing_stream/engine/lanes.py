@@ -116,7 +116,7 @@ class Lanes(Mapping[int, Lane]):
         self._lost: list[Lane] = []
         self._losses = Losses()
         self.on_loss: Callable[[], bool] = lambda: False
-        # Partitions that are owned and cannot start, and why: a changelog record makes no sense.
+        # Partitions that are owned and cannot start, and why: a changelog record is unreadable.
         self.unreadable: dict[int, str] = {}
         self.epoch = 0
 
@@ -277,7 +277,7 @@ class Lanes(Mapping[int, Lane]):
                     elif key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
 
-            count = await self._log.restore(wanted, on_rows, self._prefetch)
+            count = await self._log.restore(wanted, on_rows, self._note_total)
             self._crash_hook(CrashPoint.RECOVERING)
             for processor in processors.values():
                 processor.restored()
@@ -333,7 +333,7 @@ class Lanes(Mapping[int, Lane]):
             lane.start()
         self._open.set()
 
-    def _prefetch(self, records: int) -> None:
+    def _note_total(self, records: int) -> None:
         self._at_most = records
 
     async def _fence(self, partition: int, writers: dict[int, Writer]) -> None:

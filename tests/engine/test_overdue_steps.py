@@ -188,6 +188,24 @@ async def test_records_of_other_topics_are_processed_between_the_steps(
     ] * 2
 
 
+async def test_a_large_record_that_waits_is_counted_once(partition: Partition) -> None:
+    now = int(partition.now.timestamp() * 1000)
+    large = {"merchant_id": M1, "command": "start_trial", "note": "x" * 50_000}
+    batch = Batch(
+        names.COMMANDS,
+        [record(names.COMMANDS, 0, large, timestamp=now)],
+        0,
+        partition.lanes.epoch,
+    )
+
+    await partition.lane.put(batch)
+    assert partition.lane.records_waiting == batch.weight > 1
+    await until(lambda: partition.lane.is_idle)
+
+    assert len(steps(partition)) == STEPS
+    assert partition.lane.records_waiting == 0
+
+
 @pytest.mark.logs_errors
 async def test_an_input_that_waits_and_then_stops_resumes_at_its_position() -> None:
     partition = Partition(POLICY)
