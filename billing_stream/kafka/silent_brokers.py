@@ -10,7 +10,7 @@ brokers away never asks again at the addresses that it was given.
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka.client import ConnectionGroup
@@ -38,6 +38,9 @@ class SilentBrokers:
         # Node id -> when to try a connection.
         self._away: dict[int, float] = {}
         self._probes: set[asyncio.Task[None]] = set()
+        # The address that answered last, and when: clients that start together share it.
+        self._answered: tuple[float, Sequence[str]] | None = None
+        self._asking = asyncio.Lock()
 
     def avoided_by(self, client: Any) -> None:
         """Have this AIOKafkaClient avoid them."""
@@ -75,14 +78,18 @@ class SilentBrokers:
                 raise
 
         async def bootstrap_from_answering() -> None:
-            reachable = await answering(self._options)
-            client._bootstrap_servers = reachable["bootstrap_servers"]
-            await bootstrap()
+            client._bootstrap_servers = await self._answering()
+            try:
+                await bootstrap()
+            except KafkaError:
+                self._answered = None
+                raise
 
         async def metadata_update(cluster: Any, topics: Any) -> bool:
             if await update(cluster, topics):
                 return True
             # None of the brokers that it knows answers, one of the addresses may (as KIP-899).
+            self._answered = None
             try:
                 await bootstrap_from_answering()
             except KafkaError:
@@ -97,6 +104,13 @@ class SilentBrokers:
         client._get_conn, client.send = get_conn_of, send_to
         client.bootstrap = bootstrap_from_answering
         client._metadata_update, client.get_random_node = metadata_update, get_random_node
+
+    async def _answering(self) -> Sequence[str]:
+        async with self._asking:
+            if self._answered is None or time.monotonic() - self._answered[0] > SLOW_SECONDS:
+                found: Sequence[str] = (await answering(self._options))["bootstrap_servers"]
+                self._answered = time.monotonic(), found
+            return self._answered[1]
 
     def _is_away(self, node_id: int, client: Any) -> bool:
         if node_id not in self._away:
