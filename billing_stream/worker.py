@@ -102,8 +102,10 @@ async def _check_kafka(settings: Settings) -> None:
     """Return when all is as a worker needs it."""
     deadline = StartDeadline.of(settings)
     await check_before_start(settings, deadline)
-    await require_no_lost_changelog(
-        client_options(settings), Topics(settings.app_id, settings.topic_prefix)
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    await deadline.retry(
+        "the ends of the changelogs",
+        partial(require_no_lost_changelog, client_options(settings), topics),
     )
     await check_rights(settings, deadline)
 
