@@ -184,7 +184,5 @@ def _cause(text: str | None) -> CauseBody:
     >>> _cause("billing.commands.v1[3]@17").offset, _cause("timer").origin
     (17, 'timer')
     """
-    try:
-        return CauseBody(None, *RecordRef.parse(text or ""))
-    except ValueError:
-        return CauseBody(origin=text)
+    ref = RecordRef.parse_or_none(text)
+    return CauseBody(origin=text) if ref is None else CauseBody(None, *ref)

@@ -74,27 +74,31 @@ class Webhooks(ApiView):
         if invalid is None:
             if isinstance(content, IgnoredWebhook):
                 return False
-            if isinstance(content, ErasureRequest) and await self._is_outdated(content, ids):
+            merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
+            if merchant_id is None:
+                merchant_id = await self._merchant_of(platform, content.shop_domain, ids)
+            if await self._is_outdated(content, merchant_id, ids):
                 return False
-            invalid = await self._put(platform, content, ids)
+            invalid = await self._put(platform, content, merchant_id, ids)
         if invalid is not None:
             await self._divert(platform, body, invalid, ids)
         return True
 
     async def _put(
-        self, platform: Platform, content: PlatformEvent | ErasureRequest, ids: Ids
+        self,
+        platform: Platform,
+        content: PlatformEvent | ErasureRequest,
+        merchant_id: str | None,
+        ids: Ids,
     ) -> InvalidWebhook | None:
         """Write the record of a webhook; or why it would be invalid."""
         shop = content.shop_domain
-        merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
         invalid = InvalidWebhook(
             kind=kind_of(content),
             shop=shop,
-            merchant_id=merchant_id,
+            merchant_id=content.merchant_id if isinstance(content, PlatformEvent) else None,
             delivery_id=content.delivery_id,
         )
-        if merchant_id is None:
-            merchant_id = await self._merchant_of(platform, shop, ids)
         if merchant_id is None:
             reason = f"{MERCHANT_NOT_FOUND}: the shop {shop} has no merchant"
             return invalid.because(reason, MERCHANT_NOT_FOUND)
@@ -114,10 +118,13 @@ class Webhooks(ApiView):
         await self.context.ingress.put(record)
         return None
 
-    async def _is_outdated(self, content: ErasureRequest, ids: Ids) -> bool:
-        """Whether the shop was installed again after the cause of this request."""
-        merchant_id = await self._merchant_of(Platform.SHOPIFY, content.shop_domain, ids)
-        if merchant_id is None or content.triggered_at is None:
+    async def _is_outdated(
+        self, content: PlatformEvent | ErasureRequest, merchant_id: str | None, ids: Ids
+    ) -> bool:
+        """Whether it asks to erase a shop that was installed again after the cause of that."""
+        if not isinstance(content, ErasureRequest) or content.triggered_at is None:
+            return False
+        if merchant_id is None:
             return False
         merchant = (await self.context.owners.read(ReadMerchant(merchant_id), ids)).merchant
         created_at = None if merchant is None else merchant.created_at

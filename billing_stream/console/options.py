@@ -1,6 +1,8 @@
 """Values of options that more than one command takes."""
 
+import getpass
 import os
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import click
 
 from billing_stream.config.durations import parse_duration
+from billing_stream.records.record_ref import RecordRef
 
 
 class Duration(click.ParamType):
@@ -42,3 +45,27 @@ class NewFile(click.ParamType):
         if not os.access(path if path.exists() else folder, os.W_OK):
             self.fail(f"{path} cannot be written by this user", param, ctx)
         return path
+
+
+class Reference(click.ParamType):
+    """A record: TOPIC[PARTITION]@OFFSET."""
+
+    name = "reference"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> RecordRef:
+        """The parts of it."""
+        try:
+            return RecordRef.parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is not TOPIC[PARTITION]@OFFSET", param, ctx)
+
+
+def whoami() -> str:
+    """user@host, as far as the machine knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

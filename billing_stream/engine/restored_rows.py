@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from billing_stream.engine.log import OnRows
 from billing_stream.errors import UnreadableRow, is_fatal
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.upcasting.versions import WRITTEN, ChangelogRecord, upcast
 
 
@@ -27,8 +28,7 @@ def restore_rows(
             except Exception as found:
                 if is_fatal(found):
                     raise
-                ref = record.topic, record.partition, record.offset
-                raise UnreadableRow(*ref, found) from found
+                raise UnreadableRow(*RecordRef.of(record), found) from found
         raise
 
 

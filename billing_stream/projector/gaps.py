@@ -87,8 +87,7 @@ class Gap(Struct, frozen=True):
 
 async def stops(connection: Any, tps: Collection[TopicPartition]) -> dict[TopicPartition, Gap]:
     """The stop of each of these partitions that has one; open ones before accepted ones."""
-    topics, numbers = [tp[0] for tp in tps], [tp[1] for tp in tps]
-    found = [Gap(*row) for row in await connection.fetch(_STOPS, topics, numbers)]
+    found = [Gap(*row) for row in await connection.fetch(_STOPS, *positions.columns(tps))]
     return {gap.tp: gap for gap in found}
 
 

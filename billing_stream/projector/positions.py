@@ -68,19 +68,19 @@ def digest_of(record: Record) -> str:
 
 async def add(connection: Any, tps: Collection[TopicPartition]) -> None:
     """Begin at 0 with partitions that have no position yet."""
-    await connection.execute(_ADD, *_columns(tps))
+    await connection.execute(_ADD, *columns(tps))
 
 
 async def load(connection: Any, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
     """The positions of these partitions, those that have one."""
-    return _found(await connection.fetch(_LOAD, *_columns(tps)))
+    return _found(await connection.fetch(_LOAD, *columns(tps)))
 
 
 async def load_last(
     connection: Any, tps: Collection[TopicPartition]
 ) -> dict[TopicPartition, LastRecord]:
     """The last records before the positions of these partitions, those that are known."""
-    rows = await connection.fetch(_LAST, *_columns(tps))
+    rows = await connection.fetch(_LAST, *columns(tps))
     return {TopicPartition(*row[:2]): LastRecord(*row[2:]) for row in rows}
 
 
@@ -90,7 +90,7 @@ async def lock(connection: Any, expected: Mapping[TopicPartition, int]) -> None:
     Raises PositionsMoved unless they stand where we began: rows written from elsewhere on
     would leave a gap. It is the first statement of every transaction that writes.
     """
-    if _found(await connection.fetch(_LOCK, *_columns(expected))) != expected:
+    if _found(await connection.fetch(_LOCK, *columns(expected))) != expected:
         raise PositionsMoved
 
 
@@ -103,7 +103,7 @@ async def save(
     known = [last.get(tp) for tp in reached]
     offsets = [found.offset if found else None for found in known]
     digests = [found.digest if found else None for found in known]
-    await connection.execute(_SAVE, *_columns(reached), list(reached.values()), offsets, digests)
+    await connection.execute(_SAVE, *columns(reached), list(reached.values()), offsets, digests)
 
 
 async def pass_markers(
@@ -111,10 +111,11 @@ async def pass_markers(
 ) -> dict[TopicPartition, int]:
     """Move positions over offsets that hold no records, from and to; those that were moved."""
     begins, ends = zip(*passed.values(), strict=True)
-    return _found(await connection.fetch(_PASS, *_columns(passed), begins, ends))
+    return _found(await connection.fetch(_PASS, *columns(passed), begins, ends))
 
 
-def _columns(tps: Collection[TopicPartition]) -> tuple[list[str], list[int]]:
+def columns(tps: Collection[TopicPartition]) -> tuple[list[str], list[int]]:
+    """Topics and partition numbers, for two arrays of a statement."""
     return [topic for topic, _ in tps], [partition for _, partition in tps]
 
 

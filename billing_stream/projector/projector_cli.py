@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.options import Reference, whoami
 from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.logs import set_up_logging
-from billing_stream.ops.dead_letters.dead_letter_options import whoami
 from billing_stream.projector import gaps as gap_table
 from billing_stream.projector import rejects, service
 from billing_stream.projector.database import Database, close
@@ -156,11 +156,11 @@ def gaps() -> None:
         ],
     )
 )
-@click.argument("refs", nargs=-1, metavar="[TOPIC[PARTITION]@OFFSET]...")
+@click.argument("refs", nargs=-1, type=Reference(), metavar="[TOPIC[PARTITION]@OFFSET]...")
 @click.option("--all", "every", is_flag=True, help="All open gaps.")
 @click.option("--because", required=True, help="Why: kept with the gap.")
 @click.option("--by", default=whoami, show_default="user@host", help="Who does it.")
-def accept(refs: tuple[str, ...], every: bool, because: str, by: str) -> None:
+def accept(refs: tuple[RecordRef, ...], every: bool, because: str, by: str) -> None:
     """Accept gaps of the projection, by their first offsets as `projector gaps` lists them.
 
     A gap of deleted records is no longer reported. A stopped partition is read again from the
@@ -168,17 +168,13 @@ def accept(refs: tuple[str, ...], every: bool, because: str, by: str) -> None:
     """
     if every == bool(refs):
         raise click.UsageError("name gaps, or give --all")
-    try:
-        parsed = None if every else [RecordRef.parse(ref) for ref in refs]
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     database = service.database_of(Settings.from_env())
-    accepted = _run(_accept(database, parsed, by, because))
+    accepted = _run(_accept(database, None if every else refs, by, because))
     if every and not accepted:
         click.echo("there are no open gaps")
     for gap in accepted:
         click.echo(f"accepted: {gap}")
-    missing = set(parsed or ()) - {gap.ref for gap in accepted}
+    missing = set(refs) - {gap.ref for gap in accepted}
     if missing:
         listed = ", ".join(sorted(map(str, missing)))
         raise ProjectionError(
@@ -195,7 +191,7 @@ async def _incomplete(database: Database) -> tuple[list[gap_table.Gap], int]:
 
 
 async def _accept(
-    database: Database, refs: list[RecordRef] | None, by: str, because: str
+    database: Database, refs: Sequence[RecordRef] | None, by: str, because: str
 ) -> list[gap_table.Gap]:
     connection = await database.connect(writable=True)
     try:

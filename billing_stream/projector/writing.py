@@ -12,6 +12,7 @@ from billing_stream.projector import positions
 from billing_stream.projector.projector_errors import PositionsMoved
 from billing_stream.projector.statements import STATEMENTS
 from billing_stream.projector.upsert_batch import Batch, Reject
+from billing_stream.records.record_ref import RecordRef
 
 _REJECT = """
 INSERT INTO projection_rejects (topic, partition, "offset", reason, key, value, headers, tried_at)
@@ -68,8 +69,7 @@ async def write_rows(connection: Any, tables: Mapping[str, Mapping[str, Struct |
 def _values(reject: Reject) -> tuple[Any, ...]:
     record = reject.record
     headers = msgspec.json.encode(list(record.headers)).decode()
-    where = record.topic, record.partition, record.offset
-    return *where, reason_text(reject.reason), record.key, record.value, headers
+    return *RecordRef.of(record), reason_text(reject.reason), record.key, record.value, headers
 
 
 def reason_text(reason: str) -> str:

@@ -281,8 +281,7 @@ def _row(table: str, record: InputRecord) -> dict[str, Any] | None:
         value = upcast(table, record)
         return None if value is None else msgspec.json.decode(value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        ref = record.topic, record.partition, record.offset
-        raise UnreadableRow(*ref, error) from error
+        raise UnreadableRow(*RecordRef.of(record), error) from error
 
 
 def _owner(table: str, key: str, value: dict[str, Any] | None) -> str | None:

@@ -1,9 +1,6 @@
 """What the commands are told: which letters, by whom, and how far the work is."""
 
-import getpass
-import os
 import re
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +9,7 @@ from typing import Any
 import click
 
 from billing_stream.config.durations import parse_duration
+from billing_stream.console.options import whoami
 from billing_stream.console.progress import progress
 from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.dead_letter_reader import Progress
@@ -94,15 +92,6 @@ def filters_of(given: dict[str, Any], state: State | None) -> Filters:
 
 
 FILTERS = ("topic", "reason", "since", "until", "merchant", "partition")
-
-
-def whoami() -> str:
-    """user@host, as far as the machine knows."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid-{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 @contextmanager

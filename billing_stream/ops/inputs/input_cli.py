@@ -13,12 +13,12 @@ import click
 
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
-from billing_stream.console.options import Duration
+from billing_stream.console.options import Duration, Reference, whoami
 from billing_stream.console.progress import waiting
 from billing_stream.engine.partition_inputs import StopCause, StoppedInput
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
-from billing_stream.ops.dead_letters.dead_letter_options import progress_bar, whoami
+from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.inputs.input_commands import Outcome, request
 from billing_stream.ops.inputs.input_states import InputState, input_states
@@ -38,21 +38,6 @@ EXITS = {
     2: EXIT_WRONG,
 }
 Command = Callable[..., Any]
-
-
-class Reference(click.ParamType):
-    """A record: TOPIC[PARTITION]@OFFSET."""
-
-    name = "reference"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> RecordRef:
-        """The parts of it."""
-        try:
-            return RecordRef.parse(value)
-        except ValueError:
-            self.fail(f"{value!r} is not TOPIC[PARTITION]@OFFSET", param, ctx)
 
 
 def acting(command: Command) -> Command:

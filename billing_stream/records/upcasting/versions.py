@@ -13,6 +13,7 @@ import msgspec
 
 from billing_stream.errors import NewerState, UnreadableRow
 from billing_stream.records import topics
+from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.unreadable import why_unreadable
 from billing_stream.records.upcasting.steps import Row, Step, refunds_of_0_1
 
@@ -57,11 +58,11 @@ def upcast(table: str, record: ChangelogRecord) -> bytes | None:
         return record.value
     why = why_unreadable(record.headers)
     if why is not None:
-        raise UnreadableRow(record.topic, record.partition, record.offset, why)
+        raise UnreadableRow(*RecordRef.of(record), why)
     version = version_of(record)
     if version > VERSION:
         raise NewerState(
-            f"{record.topic}[{record.partition}]@{record.offset} is of state version {version}, "
+            f"{RecordRef.of(record)} is of state version {version}, "
             f"and this program reads up to {VERSION}: a newer release wrote it. Run that release "
             "or a later one here, and see docs/upgrade.md before going back"
         )
