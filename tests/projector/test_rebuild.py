@@ -14,6 +14,7 @@ from tests.support.projection import (
     all_there,
     committed_log,
     create_topics,
+    execute,
     fetch,
     projector,
     projector_environment,
@@ -191,14 +192,5 @@ async def do_swap(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await swap(connection, "public", "public_next")
-    finally:
-        await connection.close()
-
-
-async def execute(database_url: str, *statements: str) -> None:
-    connection: Any = await asyncpg.connect(database_url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
     finally:
         await connection.close()

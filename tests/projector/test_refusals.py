@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
@@ -21,6 +20,7 @@ from tests.support.projection import (
     all_there,
     committed_log,
     create_topics,
+    execute,
     fetch,
     projector,
     projector_environment,
@@ -47,15 +47,6 @@ BEGIN
 END $$;
 CREATE TRIGGER refuse AFTER INSERT ON billing_events FOR EACH STATEMENT EXECUTE FUNCTION refuse();
 """
-
-
-async def execute(url: str, *statements: str) -> None:
-    made: Any = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await made.execute(statement)
-    finally:
-        await made.close()
 
 
 async def problem(process: ProjectorProcess) -> str:

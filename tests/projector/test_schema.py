@@ -1,14 +1,12 @@
 """Migrations, and what the old service's reports find."""
 
 import asyncio
-from typing import Any
 
-import asyncpg
 import pytest
 
 from billing_stream.projector.migrate import migrate
 from billing_stream.projector.projector_errors import ProjectionError
-from tests.support.projection import fetch
+from tests.support.projection import execute, fetch
 
 OLD_COLUMNS = {
     "billing_records": {
@@ -117,12 +115,3 @@ async def test_a_schema_of_a_newer_program_is_refused(postgres_url: str) -> None
 
     with pytest.raises(ProjectionError, match="another version than this program"):
         await migrate(postgres_url)
-
-
-async def execute(database_url: str, *statements: str) -> None:
-    connection: Any = await asyncpg.connect(database_url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()

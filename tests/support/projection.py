@@ -83,6 +83,16 @@ async def until(done: Callable[[], Awaitable[bool]], seconds: float, what: str) 
     return time.monotonic() - began
 
 
+async def execute(database_url: str, *statements: str) -> None:
+    """Run statements, one after the other."""
+    connection: Any = await asyncpg.connect(database_url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def fetch(database_url: str, query: str, *arguments: Any) -> list[dict[str, Any]]:
     """The rows of a query; none while the tables, or PostgreSQL, are not there."""
     try:
