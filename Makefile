@@ -12,6 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-vers
 SEEDS ?= 10000
 PROCESSES ?= 4
 MINUTES ?= 10
+RECORDS ?= 100000
 FAULT ?=
 TRIES ?= 17
 BROKERS ?= 1
@@ -22,7 +23,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup install demo test test-all test-full test-clusters lint format bench bench-compare peers simulate stops chaos soak \
-	poison samples import-trial lock audit docs sbom rehearse clean
+	fuzz samples import-trial lock audit docs sbom rehearse clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -90,6 +91,9 @@ simulate: setup ## Run 10,000 seeds of the simulated log (SEEDS=n for others).
 stops: setup ## Stop workers and projectors of 200 seeds at random moments (SEEDS=n for others).
 	@$(BIN)/python -m tests.stops --seeds $(if $(filter file,$(origin SEEDS)),200,$(SEEDS))
 
+fuzz: setup ## Send 100,000 records of every shape to a real worker (RECORDS=n for others).
+	@$(BIN)/python -m tests.fuzzing --records $(RECORDS) $(ARGS)
+
 chaos: setup ## Hurt real workers and BROKERS=1 or 3 for MINUTES=n, then verify (or FAULT=late).
 	@$(BIN)/python -m chaos $(if $(filter late,$(FAULT)),late --tries $(TRIES),run --minutes $(MINUTES)) \
 		--brokers $(BROKERS) $(ARGS)
@@ -99,9 +103,6 @@ soak: setup ## Steady load for MINUTES=n: memory, file descriptors, tasks.
 
 samples: setup ## Keep a sample of the log that this program writes (before a release).
 	@$(BIN)/python -m tests.upgrades.samples
-
-poison: setup ## 100,000 fuzzed records among a million good ones.
-	@BILLING_POISON_RECORDS=100000 $(BIN)/python -m pytest tests/engine/test_poison_on_kafka.py
 
 audit: setup ## Ask for known weaknesses of what the locks pin (ARGS=--strict).
 	@$(BIN)/python -m shipping.audit $(ARGS)

@@ -106,6 +106,7 @@ class _Batch:
         self.is_control_batch = False
         self.is_transactional = batch.is_transactional
         self.next_offset: int = batch.next_offset
+        self._count = 0
 
     @property
     def base_offset(self) -> int:
@@ -118,18 +119,29 @@ class _Batch:
         return bool(self._batch.validate_crc())
 
     def __iter__(self) -> Iterator[Any]:
+        self._count = _HEADER.unpack_from(self._raw)[12]
         try:
             batch, payload = self._unpacked()
         except BatchRefused as error:
             yield self._refused(self.base_offset, str(error))
             return
-        done = 0
+        done, least = 0, self.base_offset
         try:
             for record in batch:
+                if not self._is_next(record.offset, least):
+                    break
                 yield record
-                done += 1
+                done, least = done + 1, record.offset + 1
+            else:
+                return
         except (UnicodeDecodeError, CorruptRecordException):
-            yield from self._each(payload, done)
+            pass
+        yield from self._each(payload, done)
+
+    def _is_next(self, offset: int, least: int) -> bool:
+        """Whether a record may have this offset: the broker takes what its producer wrote."""
+        dense = self._count == self.next_offset - self.base_offset
+        return offset == least if dense else least <= offset < self.next_offset
 
     def _unpacked(self) -> tuple[Any, memoryview]:
         """The batch without compression, and its records in bytes. Raises BatchRefused."""
@@ -156,9 +168,11 @@ class _Batch:
         """The records after the first `done`, read without trust; last, one for the rest."""
         header = _HEADER.unpack_from(self._raw)
         at, offset = 0, self.base_offset
-        for number in range(header[12]):
+        for number in range(self._count):
             try:
                 record, at = _parse(payload, at, header)
+                if not self._is_next(record.offset, offset):
+                    raise ValueError(f"with the offset {record.offset}")
             except (ValueError, IndexError) as error:
                 yield self._refused(offset, f"has a malformed record ({error})")
                 return
@@ -172,7 +186,7 @@ class _Batch:
         last = self.next_offset - 1
         appended = bool(header[5] & _LOG_APPEND_TIME)
         which = f"offset {last}" if begin == last else f"offsets {begin} to {last}"
-        reason = f"the batch of {which} ({header[12]} records, {len(self._raw):,} bytes) {why}"
+        reason = f"the batch of {which} ({self._count} records, {len(self._raw):,} bytes) {why}"
         return ParsedRecord(last, header[8], int(appended), None, None, unreadable(reason))
 
 

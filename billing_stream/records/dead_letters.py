@@ -16,7 +16,6 @@ from billing_stream.records import schemas, topics
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import (
     NO_ROOM,
-    TIMESTAMP_MAX,
     DeadLetter,
     InputRecord,
     Truncated,
@@ -36,7 +35,7 @@ def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp=schemas.instant(min(max(record.timestamp, 0), TIMESTAMP_MAX)),
+        timestamp=schemas.instant(max(record.timestamp, 0)),
         key=record.key,
         value=record.value,
         headers=headers,

@@ -30,6 +30,12 @@ def foreign_format(value: bytes) -> str | None:
     return None
 
 
+def not_utf_8(error: UnicodeDecodeError) -> str:
+    """Why a text of JSON cannot be read, with the text around it."""
+    around = error.object[max(error.start - 20, 0) : error.end + 20]
+    return f"a text is not UTF-8: '{around.decode('utf-8', 'backslashreplace')}'"
+
+
 def _encoding(value: bytes) -> str | None:
     for mark, encoding in _MARKS:
         if value.startswith(mark):

@@ -10,10 +10,12 @@ def forwarded_headers(base: str, record: InputRecord) -> list[tuple[str, bytes |
 
     Of a record that was forwarded before, the topic is that from which it came first.
     """
-    topic = base
+    topic, ours = base, "billing-"
     if base == topics.COMMANDS:
         topic = schemas.forwarded_topic(record.headers) or topics.COMMANDS
-    kept = [(k, v) for k, v in record.headers if not k.startswith("billing-forwarded-")]
+        ours = "billing-forwarded-"
+    # In other topics ours mean nothing; among the commands they would.
+    kept = [(k, v) for k, v in record.headers if not k.startswith(ours)]
     return [
         *kept,
         (schemas.FORWARDED_TOPIC, topic.encode()),

@@ -7,7 +7,7 @@ producer adds are ignored, and so is a byte order mark.
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -26,7 +26,8 @@ from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
-from billing_stream.records.foreign_formats import foreign_format
+from billing_stream.records.foreign_formats import foreign_format, not_utf_8
+from billing_stream.records.half_surrogates import REPLACEMENT, without_halves
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.unreadable import Headers as Headers
@@ -49,8 +50,8 @@ NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Of record timestamps, in ms since the epoch: what a date can say.
-TIMESTAMP_MIN, TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
+# Of record timestamps, in ms since the epoch: the years 1000 to 8999, so that deadlines are dates.
+TIMESTAMP_MIN, TIMESTAMP_MAX = -30_610_224_000_000, 221_845_391_999_999
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -108,8 +109,7 @@ class DecodedRecord(Struct, frozen=True, gc=False):
 class _Envelope(Struct, frozen=True, gc=False):
     data: Raw | UnsetType = UNSET
     merchant_id: Raw | UnsetType = UNSET
-    event_type: Any = None
-    correlation_id: Any = None
+    correlation_id: Raw | UnsetType = UNSET
 
 
 class _EventEnvelope(Struct, frozen=True, gc=False):
@@ -193,6 +193,7 @@ _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 
 _envelope = msgspec.json.Decoder(_Envelope)
+_text = msgspec.json.Decoder(str)
 _merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
@@ -204,8 +205,9 @@ _shop = msgspec.json.Decoder(ShopRegistered)
 # With the broker's time, all records of a fetched batch have the same timestamp.
 @lru_cache(maxsize=64)
 def instant(timestamp_ms: int) -> datetime:
-    """The aware UTC time of a record's timestamp (ms since the epoch). Raises OverflowError."""
-    return _EPOCH + timedelta(milliseconds=timestamp_ms)
+    """The aware UTC time of a record's timestamp (ms since the epoch), or the nearest there is."""
+    within = min(max(timestamp_ms, TIMESTAMP_MIN), TIMESTAMP_MAX)
+    return _EPOCH + timedelta(milliseconds=within)
 
 
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
@@ -231,17 +233,21 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
             # Not everyone who may write commands may write those of operators.
             raise InvalidRecord("commands of operators are not forwarded")
     try:
-        payload, envelope = _unpack(value)
+        payload, envelope, was_cut = _unpack(value)
         command = _decode_payload(topic, payload, record)
+        if was_cut:
+            _require_without(command, REPLACEMENT, "half of a character")
         # Seldom, so that the check proper is: a NUL cannot stand in JSON but like this.
         if b"\\u0000" in value:
-            _require_no_nul(command)
+            _require_without(command, "\0", "a NUL character")
     except RecursionError:
         raise InvalidRecord("the JSON is nested too deep") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise InvalidRecord(foreign_format(value) or str(error)) from None
-    correlation_id = envelope.correlation_id
-    if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= 255:
+    except UnicodeDecodeError as error:
+        raise InvalidRecord(foreign_format(value) or not_utf_8(error)) from None
+    correlation_id = _text_of(envelope.correlation_id)
+    if not 0 < len(correlation_id or "") <= 255:
         # Of the record as it was sent: its copy may be written more than once.
         correlation_id = correlation_of(came_from) if came_from else None
     return DecodedRecord(command, correlation_id, letter)
@@ -296,15 +302,33 @@ def payload_of(value: bytes) -> bytes | Raw:
     return _unpack(value)[0]
 
 
-def _unpack(value: bytes) -> tuple[bytes | Raw, _Envelope]:
+def _unpack(value: bytes) -> tuple[bytes | Raw, _Envelope, bool]:
+    """Payload, envelope, and whether halves of characters were replaced."""
     value = value.removeprefix(_BYTE_ORDER_MARK)
-    envelope = _envelope.decode(value)
+    was_cut = False
+    try:
+        envelope = _envelope.decode(value)
+    except msgspec.DecodeError:
+        whole = without_halves(value)
+        if whole is None:
+            raise
+        value, was_cut = whole, True
+        envelope = _envelope.decode(value)
     data = envelope.data
     if data is UNSET:
-        return value, envelope
+        return value, envelope, was_cut
     # A bare payload may have a field `data` of its own.
     bare = envelope.merchant_id is not UNSET and not _names_a_merchant(data)
-    return (value if bare else data), envelope
+    return (value if bare else data), envelope, was_cut
+
+
+def _text_of(raw: Raw | UnsetType) -> str | None:
+    if raw is UNSET:
+        return None
+    try:
+        return _text.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _names_a_merchant(data: Raw) -> bool:
@@ -322,12 +346,14 @@ def _in_lower_case(command: Command, came_from: str) -> Command:
     return msgspec.structs.replace(command, **ids)
 
 
-def _require_no_nul(command: Command | ShopRegistered | OperatorCommand) -> None:
-    """PostgreSQL takes no NUL, and nobody means one."""
+def _require_without(
+    command: Command | ShopRegistered | OperatorCommand, character: str, what: str
+) -> None:
+    """PostgreSQL takes neither, and nobody means one."""
     for name in command.__struct_fields__:
         value = getattr(command, name)
-        if isinstance(value, str) and "\0" in value:
-            raise InvalidRecord(f"{name} contains a NUL character")
+        if isinstance(value, str) and character in value:
+            raise InvalidRecord(f"{name} contains {what}")
 
 
 def forwarded_topic(headers: Headers) -> str | None:

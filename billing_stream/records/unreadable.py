@@ -11,6 +11,7 @@ from collections.abc import Sequence
 Headers = Sequence[tuple[str, bytes | None]]
 
 UNREADABLE = "\0unreadable"
+_FORGED = b"a header has the name '\\0unreadable', which no producer may use"
 
 
 def unreadable(reason: str, headers: Headers = ()) -> Headers:
@@ -22,7 +23,7 @@ def why_unreadable(headers: Headers) -> str | None:
     """Why a record with these headers cannot be read, or None when it can."""
     for name, value in headers:
         if name == UNREADABLE:
-            return (value or b"").decode("utf-8", "replace")
+            return (value or _FORGED).decode("utf-8", "replace")
     return None
 
 

@@ -13,8 +13,13 @@ from billing_stream.domain.decide import decide
 from billing_stream.ops.dead_letters.entries import letter_of
 from billing_stream.records import topics as names
 from billing_stream.records.dead_letters import record_sha256
-from billing_stream.records.schemas import FORWARDED_TOPIC, REDRIVEN_FROM
-from billing_stream.records.unreadable import unreadable
+from billing_stream.records.schemas import (
+    FORWARDED_TOPIC,
+    REDRIVEN_FROM,
+    TIMESTAMP_MAX,
+    TIMESTAMP_MIN,
+)
+from billing_stream.records.unreadable import UNREADABLE, unreadable
 from tests.support.partition import Partition, record
 from tests.support.world import M1
 
@@ -54,6 +59,45 @@ async def test_envelope_may_name_the_merchant_as_well() -> None:
     assert M1 in partition.processor.rows.merchants
 
 
+CUT = b'{"name": "cut: \\ud83d", "n": "\\udc00\\ud83d\\ude00\\\\ud83d", "\\uD83D": 1, '
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        CUT,
+        b'{"name": "\\ud83d", ',
+        b'{"name": "caf\xe9", ',
+        b'{"na\xe9": 1, ',
+        b'{"correlation_id": "caf\xe9", ',
+        b'{"event_type": "\xff", ',
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("enveloped", [False, True])
+async def test_fields_that_nobody_reads_may_hold_any_text(odd: bytes, enveloped: bool) -> None:
+    rest = {"data": CREATED} if enveloped else CREATED
+    partition = await known(odd + json.dumps(rest).encode()[1:])
+    assert M1 in partition.processor.rows.merchants
+
+
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [
+        (b"a\\ud83d.example", "domain contains half of a character"),
+        (b"caf\xe9.example", "a text is not UTF-8: 'caf\\xe9.example'"),
+    ],
+)
+async def test_text_that_is_read_must_be_whole(domain: bytes, reason: str) -> None:
+    partition = await Partition().restart()
+    value = json.dumps(CREATED).encode().replace(b"one.example", domain)
+    await partition.feed(record(names.MERCHANT_CREATED, 0, value))
+
+    (letter,) = partition.dead_letters()
+    assert letter["reason"] == reason
+    assert base64.b64decode(letter["value"]) == value
+
+
 @pytest.mark.parametrize("value", [CREATED, {"data": CREATED}], ids=["bare", "envelope"])
 async def test_byte_order_mark_is_ignored(value: Any) -> None:
     partition = await known(BYTE_ORDER_MARK + json.dumps(value).encode())
@@ -84,7 +128,9 @@ async def test_dead_letter_keeps_a_header_without_a_value() -> None:
     assert entry.record.value == b"{"
 
 
-@pytest.mark.parametrize("timestamp", [TOO_LATE, -TOO_LATE, 2**62])
+@pytest.mark.parametrize(
+    "timestamp", [TOO_LATE, -TOO_LATE, 2**62, TIMESTAMP_MAX + 1, TIMESTAMP_MIN - 1]
+)
 async def test_timestamp_out_of_range_is_a_dead_letter(timestamp: int) -> None:
     partition = await Partition().restart()
     await partition.feed(record(names.MERCHANT_CREATED, 0, CREATED, timestamp=timestamp))
@@ -94,6 +140,31 @@ async def test_timestamp_out_of_range_is_a_dead_letter(timestamp: int) -> None:
     assert letter["reason"] == f"the timestamp {timestamp} is not in milliseconds"
     assert M1 in partition.processor.rows.merchants
     assert partition.deaths.causes == []
+
+
+@pytest.mark.parametrize("text", [None, b""])
+async def test_mark_of_a_producer_is_a_dead_letter_with_a_reason(text: bytes | None) -> None:
+    partition = await Partition().restart()
+    headers = [(UNREADABLE, text)]
+    await partition.feed(record(names.MERCHANT_CREATED, 0, CREATED, headers=headers))
+
+    (letter,) = partition.dead_letters()
+    assert "which no producer may use" in letter["reason"]
+
+
+@pytest.mark.parametrize("timestamp", [TIMESTAMP_MAX, TIMESTAMP_MIN, -1])
+async def test_deadlines_of_the_first_and_the_last_timestamp_are_dates(timestamp: int) -> None:
+    partition = await Partition().restart()
+    charge = {"merchant_id": M1, "charge_id": "c", "status": "active"}
+    command = {"merchant_id": M1, "platform": "shopify", "command": "start_trial"}
+    purchase = {**command, "command": "reserve_purchase", "pack": "small"}
+    await partition.feed(record(names.MERCHANT_CREATED, 0, CREATED, timestamp=timestamp))
+    await partition.feed(record(names.PURCHASE_UPDATED, 0, charge, timestamp=timestamp))
+    await partition.feed(record(names.COMMANDS, 0, command, timestamp=timestamp))
+    await partition.feed(record(names.COMMANDS, 1, purchase, timestamp=timestamp))
+
+    assert partition.deaths.causes == []
+    assert partition.dead_letters() == []
 
 
 REGISTRY = "wire format of a schema registry (Avro, Protobuf or JSON Schema, schema id 7)"

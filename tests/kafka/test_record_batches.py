@@ -20,7 +20,19 @@ from billing_stream.kafka.record_batches import (
     BoundedRecords,
 )
 from billing_stream.records.unreadable import why_unreadable
-from tests.support.raw_batches import CODECS, GZIP, LATIN_1, LZ4, NOW, SNAPPY, ZSTD, batch
+from tests.support.raw_batches import (
+    CODECS,
+    GZIP,
+    LATIN_1,
+    LZ4,
+    NOW,
+    SNAPPY,
+    ZSTD,
+    assembled,
+    batch,
+    encoded,
+    packed,
+)
 
 PACKED = [GZIP, SNAPPY, LZ4, ZSTD]
 NAME_REASON = "the name of a header is not UTF-8: 'caf\\xe9'"
@@ -128,6 +140,33 @@ def test_malformed_record_stands_for_the_rest_of_its_batch() -> None:
     assert found[0].value == b"good"
     assert "has a malformed record" in (why_unreadable(found[1].headers) or "")
     assert (found[1].offset, then) == (1, 2)
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("numbers", [(0, 16, 2), (0, 2, 2), (0, 0, 2), (1, 2, 2), (0, -1, 2)])
+def test_offset_that_a_record_cannot_have_ends_its_batch(
+    numbers: tuple[int, ...], codec: int
+) -> None:
+    """A reader that believed it would take all records up to there for read."""
+    records = [encoded(number, str(number).encode()) for number in numbers]
+    raw = assembled(packed(codec, b"".join(records)), len(records), codec=codec, begin=10)
+    found, then = read(raw + batch((b"next", []), begin=13), 10)
+
+    *good, refused, after = found
+    assert [r.value for r in good] == [b"0"][: len(good)]
+    assert len(good) == (numbers[0] == 0)
+    wrong = next(number for n, number in enumerate(numbers) if number != n)
+    assert f"with the offset {10 + wrong}" in (why_unreadable(refused.headers) or "")
+    assert (refused.offset, after.offset, after.value, then) == (12, 13, b"next", 14)
+
+
+def test_records_that_compaction_left_are_read() -> None:
+    records = [encoded(0, b"a"), encoded(4, b"b")]
+    raw = bytearray(assembled(b"".join(records), len(records)))
+    # The last offset of a batch stays when its records go.
+    struct.pack_into(">i", raw, 23, 6)
+    found, then = read(_with_checksum(raw))
+    assert ([r.offset for r in found], then) == ([0, 4], 7)
 
 
 def test_batch_that_the_broker_did_not_write_so_is_an_error() -> None:

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.traffic import Expected
@@ -23,8 +24,8 @@ async def read_committed(kafka: str, topics: Iterable[str]) -> list[Any]:
     The ends are those of all records: a commit is answered before its markers are written, and
     until then a committed reader's end is before it.
     """
-    everything = AIOKafkaConsumer(bootstrap_servers=kafka)
-    consumer = AIOKafkaConsumer(
+    everything = KafkaConsumer(bootstrap_servers=kafka)
+    consumer = KafkaConsumer(
         bootstrap_servers=kafka, isolation_level="read_committed", fetch_max_wait_ms=50
     )
     await asyncio.gather(everything.start(), consumer.start())
@@ -104,7 +105,7 @@ class Audit:
         Where nothing is committed yet, all there is: such a partition is not read up.
         """
         admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka)
+        consumer = KafkaConsumer(bootstrap_servers=self._kafka)
         await admin.start()
         await consumer.start()
         try:

@@ -17,6 +17,20 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ODD: list[Any] = [None, {}, {"merchant_id": 5}, {"any": "thing"}, [1], "text"]
 
 
+# Read without what nobody reads; the last of what stands there twice, and each must be valid.
+CUT_OR_TWICE = [
+    b'"name": "cut \\ud83d"',
+    b'"name": "caf\xe9", "na\xe9": 1, "n": 1e999',
+    b'"domain": "two.example"',
+    b'"domain": "caf\xe9"',
+    b'"domain": 7',
+]
+
+
+def odd_value(fields: bytes, merchant: str) -> bytes:
+    return b"{" + fields + b", " + json.dumps(created(merchant)).encode()[1:]
+
+
 def created(merchant: str, **more: Any) -> dict[str, Any]:
     domain = f"{merchant[:8]}.example"
     return {"merchant_id": merchant, "platform_name": "shopify", "domain": domain, **more}
@@ -33,6 +47,13 @@ async def test_odd_records_are_read_as_the_lanes_read_them() -> None:
     headers: dict[str, Any] = {REDRIVEN_FROM: None, "x": None}
     world.send(names.COMMANDS, command, **headers)
     world.send(names.COMMANDS, b"{", merchant=marked, x=None)
+    for number, raw in enumerate(CUT_OR_TWICE):
+        world.send(names.MERCHANT_CREATED, odd_value(raw, marked), merchant=marked, n=str(number))
+    world.send(names.MERCHANT_CREATED, created(marked), wrong=True, **{REDRIVEN_FROM: "forged"})
+    world.send(names.MERCHANT_CREATED, created(marked), wrong=True, **{REDRIVEN_FROM: "forged"})
+    mark: dict[str, Any] = {UNREADABLE: None}
+    world.send(names.MERCHANT_CREATED, created(marked), **mark)
+    world.times[world.send(names.MERCHANT_CREATED, created(marked))] = 1 << 62
     await world.feed_all()
 
     copy = world.copy()
@@ -42,6 +63,8 @@ async def test_odd_records_are_read_as_the_lanes_read_them() -> None:
 
     assert report.faults() == set(), "\n".join(report.lines())
     assert not again.differences, text(again)
+    # A payload without fields, half a command, two of CUT_OR_TWICE, the forged mark, the time.
+    assert len(copy.of(TOPICS.name(names.DEAD_LETTERS))) == 6
     # One merchant per record, and `{"merchant_id": 5}` is an envelope with a bad payload.
     assert again.merchants == len(ODD)
 

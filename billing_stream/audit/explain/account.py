@@ -19,7 +19,7 @@ from billing_stream.audit.replay.core.records import (
 from billing_stream.audit.replay.credits import balance_of, credits_of
 from billing_stream.records import schemas
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.topics import BILLING_RECORDS
+from billing_stream.records.topics import BILLING_RECORDS, COMMANDS
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -156,13 +156,15 @@ class Causes:
             return None
         topic, partition, offset = RecordRef.parse(ref)
         found, step = self._inputs.get(ref), self._steps.get(ref)
+        # In other topics these headers are any producer's, and say nothing.
+        copy = found if topic.endswith(COMMANDS) else None
         return Origin(
             topic=topic,
             partition=partition,
             offset=offset,
             origin=event.cause if found is None else None,
-            sent_as=_header(found, schemas.FORWARDED_FROM),
-            copy_of=_header(found, schemas.REDRIVEN_FROM),
+            sent_as=_header(copy, schemas.FORWARDED_FROM),
+            copy_of=_header(copy, schemas.REDRIVEN_FROM),
             waited=tuple(step.claimed) if step is not None else (),
         )
 

@@ -25,6 +25,13 @@ def header(record: Record, name: str) -> str | None:
     return None
 
 
+def why_unreadable(record: Record) -> str | None:
+    """Why the client could not read a record, or None."""
+    marks = [value for name, value in record.headers if name == UNREADABLE]
+    # Without a text it is the producer's.
+    return (marks[0] or b"marked as unreadable").decode("utf-8", "replace") if marks else None
+
+
 def raw(text: str | None) -> bytes | None:
     """The bytes of base64 text."""
     return None if text is None else base64.b64decode(text)

@@ -18,7 +18,13 @@ from billing_stream.audit.verify import (
     skipped_records,
     verify_inputs,
 )
-from billing_stream.audit.verify.content import UNREADABLE, digest, digest_of_letter, header, raw
+from billing_stream.audit.verify.content import (
+    digest,
+    digest_of_letter,
+    header,
+    raw,
+    why_unreadable,
+)
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
     Action,
@@ -31,8 +37,9 @@ from billing_stream.audit.verify.facts import (
 )
 from billing_stream.audit.verify.log_records import Record, micros
 from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.odd_json import InvalidInput
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
-from billing_stream.audit.verify.verify_inputs import AboutInput, InvalidInput, ParsedCommand, Shop
+from billing_stream.audit.verify.verify_inputs import AboutInput, ParsedCommand, Shop
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
@@ -86,7 +93,7 @@ class Reader:
     def take(self, record: Record) -> None:
         """Sort one record in; one of ours that cannot be read is a fault."""
         self.history.counted["records"] += 1
-        why = header(record, UNREADABLE) if record.headers else None
+        why = why_unreadable(record) if record.headers else None
         if why is not None and record.topic not in self._bases:
             self._trouble("formats", why, record)
         try:
@@ -240,7 +247,7 @@ class Reader:
         self.history.counted["letters"] += 1
         content = raw(value["value"])
         headers = [(name, raw(text)) for name, text in value["headers"]]
-        ref, line = redriven.root_of(record, headers)
+        ref, line = redriven.root_of(record, source, headers)
         self.history.lines[ref] = line
         if source[2] < 0 or source[0] not in self._bases:
             return

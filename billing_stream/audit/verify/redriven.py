@@ -94,10 +94,13 @@ def _objection(history: History, action: Action) -> str | None:
     return None
 
 
-def root_of(record: Record, headers: list[tuple[str, bytes | None]]) -> tuple[str, str]:
+def root_of(
+    record: Record, source: RecordRef, headers: list[tuple[str, bytes | None]]
+) -> tuple[str, str]:
     """The reference of a dead letter, and the first letter of its line."""
     ref = str(RecordRef.of(record))
-    for name, value in headers:
+    # In other topics the header is any producer's, and says nothing.
+    for name, value in headers if source.topic.endswith(names.COMMANDS) else ():
         if name == REDRIVEN_FROM and value:
             text = value.decode("utf-8", "replace")
             return ref, text if len(text) <= REDRIVEN_FROM_CHARS_MAX else ref

@@ -1,6 +1,6 @@
 """Input records, read once more: what each says, or why it is bad.
 
-Written from the contract. msgspec is used to get from bytes to dicts, and for no more.
+Written from the contract.
 """
 
 import re
@@ -10,11 +10,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
-from billing_stream.audit.verify.content import UNREADABLE, header, headers_size
+from billing_stream.audit.verify.content import headers_size, why_unreadable
 from billing_stream.audit.verify.log_records import Record, micros_of
-from billing_stream.audit.verify.releases import FIELDS, Old, read_old
+from billing_stream.audit.verify.odd_json import InvalidInput, payloads
+from billing_stream.audit.verify.releases import Old, read_old
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 
@@ -23,37 +24,9 @@ FORWARDED_FROM = "billing-forwarded-from"
 REDRIVEN_FROM = "billing-redriven-from"
 REDRIVEN_FROM_CHARS_MAX = 300
 KEY_AND_HEADERS_MAX = 32_768
-# The years 1 to 9999, in ms since the epoch.
-TIMESTAMP_MIN, TIMESTAMP_MAX = -62_135_596_800_000, 253_402_300_799_999
+# The years 1000 to 8999, in ms since the epoch.
+TIMESTAMP_MIN, TIMESTAMP_MAX = -30_610_224_000_000, 221_845_391_999_999
 PLATFORMS = ("shopify", "stripe", "custom")
-# Every field of an input that means something, for records with unreadable other fields.
-_KNOWN = (
-    "command",
-    "merchant_id",
-    "platform_name",
-    "platform",
-    "domain",
-    "charge_id",
-    "status",
-    "purchase_id",
-    "amount",
-    "pack",
-    "return_url",
-    "idempotency_key",
-    "checkout_url",
-    "reason",
-    "command_id",
-    "credits",
-    "to",
-    "gone",
-    "most",
-    "topic",
-    "partition",
-    "offset",
-    "by",
-    *FIELDS,
-)
-
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
@@ -61,9 +34,6 @@ _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 _Moment = Annotated[datetime, Meta(tz=True)]
 ADJUSTMENT_MAX = 1_000_000
 DECIMALS_MAX = 6
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_decode_raw = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class ParsedCommand(NamedTuple):
@@ -106,13 +76,9 @@ class AboutInput(NamedTuple):
     skips: RecordRef | None
 
 
-class InvalidInput(ValueError):
-    """The record cannot be understood: it belongs into the dead letters."""
-
-
 def require_readable(record: Record) -> None:
     """Raises InvalidInput when the client could not read it, or key and headers are too large."""
-    why = header(record, UNREADABLE)
+    why = why_unreadable(record)
     if why is not None:
         raise InvalidInput(why)
     if len(record.key or b"") + headers_size(record.headers) > KEY_AND_HEADERS_MAX:
@@ -132,7 +98,16 @@ def read(
         raise InvalidInput("the timestamp is not in milliseconds")
     if len(value) > bytes_max:
         raise InvalidInput(f"the value has more than {bytes_max} bytes")
-    data = _payload(value)
+    *earlier, data = payloads(value)
+    for one in earlier:
+        # Of fields that stand there twice each must be valid, and the last counts.
+        _said(topic, value, one, ref)
+    return _said(topic, value, data, ref)
+
+
+def _said(
+    topic: str, value: bytes, data: Mapping[str, Any], ref: str
+) -> ParsedCommand | Shop | AboutInput:
     parsed: ParsedCommand | AboutInput
     if topic == names.PURCHASE_UPDATED:
         status = _text(data, "status", 64)
@@ -215,46 +190,6 @@ def _import(data: Mapping[str, Any], merchant: str, source: str) -> ParsedComman
     except ValueError as error:
         raise InvalidInput(str(error)) from None
     return ParsedCommand("import", merchant, source, text=domain, platform=platform, old=old)
-
-
-def _payload(value: bytes) -> Mapping[str, Any]:
-    value = value.removeprefix(b"\xef\xbb\xbf")
-    try:
-        whole = _decode(value)
-    except (ValueError, RecursionError, InvalidOperation):
-        return _known_fields(value)
-    if not isinstance(whole, dict):
-        raise InvalidInput("not an object")
-    payload = whole if _is_bare(whole, whole.get("data")) else whole["data"]
-    if not isinstance(payload, dict):
-        raise InvalidInput("the data are not an object")
-    return payload
-
-
-def _is_bare(whole: Mapping[str, Any], data: Any) -> bool:
-    """Whether an object is the payload itself, and not an envelope with the payload as `data`."""
-    if "data" not in whole:
-        return True
-    return "merchant_id" in whole and not (isinstance(data, dict) and "merchant_id" in data)
-
-
-def _fields(raw: Raw | None) -> dict[str, Raw] | None:
-    try:
-        return None if raw is None else _decode_raw(raw)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _known_fields(value: bytes) -> dict[str, Any]:
-    """Fields that a producer adds are ignored, also when nobody could read them."""
-    try:
-        whole = _decode_raw(value)
-        payload = whole if _is_bare(whole, _fields(whole.get("data"))) else _fields(whole["data"])
-        if payload is None:
-            raise InvalidInput("the data are not an object")
-        return {name: _decode(payload[name]) for name in _KNOWN if name in payload}
-    except (ValueError, RecursionError, InvalidOperation) as error:
-        raise InvalidInput(str(error)) from None
 
 
 def _text(

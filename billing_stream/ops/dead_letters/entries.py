@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.ops.dead_letters.desk_connection import Cluster
-from billing_stream.records import schemas
+from billing_stream.records import schemas, topics
 from billing_stream.records.dead_letters import dead_letter
 from billing_stream.records.http_dead_letters import http_delivery
 from billing_stream.records.record_ref import RecordRef
@@ -55,9 +55,15 @@ def letter_of(record: Any) -> DeadLetterEntry:
         record.offset,
         schemas.instant(max(record.timestamp, 0)),
         letter,
-        schemas.redriven_from(letter.headers) or ref,
+        _first_of(letter) or ref,
         _merchant_of(letter),
     )
+
+
+def _first_of(letter: DeadLetter) -> str | None:
+    # In other topics the header is any producer's, and says nothing.
+    copied = letter.topic.endswith(topics.COMMANDS)
+    return schemas.redriven_from(letter.headers) if copied else None
 
 
 def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:

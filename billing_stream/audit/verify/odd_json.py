@@ -1,0 +1,125 @@
+"""The payload of an input record, also where its JSON is odd: fields twice, or not in UTF-8.
+
+Fields that a producer adds are ignored, also where they cannot be read.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from billing_stream.audit.verify.releases import FIELDS
+
+# Every field of an input that means something.
+_KNOWN = frozenset(
+    (
+        "command",
+        "merchant_id",
+        "platform_name",
+        "platform",
+        "domain",
+        "charge_id",
+        "status",
+        "purchase_id",
+        "amount",
+        "pack",
+        "return_url",
+        "idempotency_key",
+        "checkout_url",
+        "reason",
+        "command_id",
+        "credits",
+        "to",
+        "gone",
+        "most",
+        "topic",
+        "partition",
+        "offset",
+        "by",
+        *FIELDS,
+    )
+)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ANY_KNOWN = re.compile(rb'"(%s)"' % "|".join(sorted(_KNOWN)).encode())
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class InvalidInput(ValueError):
+    """The record cannot be understood: it belongs into the dead letters."""
+
+
+def payloads(value: bytes) -> list[Mapping[str, Any]]:
+    """The payload. Before it, where fields occur more than once: it with each earlier value.
+
+    Raises InvalidInput when there is no payload.
+    """
+    value = value.removeprefix(_BYTE_ORDER_MARK)
+    found = _ANY_KNOWN.findall(value)
+    try:
+        if len(found) == len(set(found)):
+            return [_payload_in(_decode(value))]
+    except (ValueError, RecursionError, InvalidOperation):
+        pass
+    try:
+        return _odd(value)
+    except (ValueError, RecursionError, InvalidOperation) as error:
+        raise InvalidInput(str(error)) from None
+
+
+class _Pairs(dict[str, Any]):
+    """An object of JSON. `every` has all its fields, also those that occur again later."""
+
+    def __init__(self, every: list[tuple[str, Any]]) -> None:
+        super().__init__(every)
+        self.every = every
+
+
+class _Number(str):
+    """A number as it is written."""
+
+
+def _odd(value: bytes) -> list[Mapping[str, Any]]:
+    text = value.decode("utf-8", "surrogateescape")
+    whole = json.loads(
+        text,
+        object_pairs_hook=_Pairs,
+        parse_int=_Number,
+        parse_float=_Number,
+        parse_constant=_refused,
+    )
+    payload = _payload_in(whole)
+    last = {name: _plain(held) for name, held in payload.items() if name in _KNOWN}
+    every = [(name, _plain(held)) for name, held in payload.every if name in _KNOWN]
+    return [*({**last, name: held} for name, held in every if held != last[name]), last]
+
+
+def _payload_in(whole: Any) -> Any:
+    if not isinstance(whole, dict):
+        raise InvalidInput("not an object")
+    data = whole.get("data")
+    # A bare payload may have a field `data` of its own.
+    enveloped = isinstance(data, dict) and "merchant_id" in data
+    payload = whole if "data" not in whole or ("merchant_id" in whole and not enveloped) else data
+    if not isinstance(payload, dict):
+        raise InvalidInput("the data are not an object")
+    return payload
+
+
+def _plain(held: Any) -> Any:
+    """As a strict reader has it. Raises ValueError."""
+    if isinstance(held, _Number):
+        return _decode(held.encode())
+    if isinstance(held, dict):
+        return {_plain(name): _plain(one) for name, one in held.items()}
+    if isinstance(held, list):
+        return [_plain(one) for one in held]
+    if isinstance(held, str):
+        held.encode()
+    return held
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

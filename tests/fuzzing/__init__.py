@@ -1,0 +1,1 @@
+"""Batches of every shape, as bytes, through a real broker into a real worker."""
