@@ -13,7 +13,7 @@ import msgspec
 
 from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
 from billing_stream.domain.model import Platform
-from billing_stream.domain.outcomes import PurchaseOpened, Rejected, TimedReply
+from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, TimedReply
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
 from billing_stream.web.envelope import ApiError, WebCode
@@ -34,7 +34,7 @@ class Checkouts:
         self._owners = owners
         self._platforms = platforms
         self._currency = currency
-        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._opening: dict[str, asyncio.Task[Reply]] = {}
 
     def offers(self, platform: Platform) -> bool:
         """Whether purchases can be paid there."""
@@ -45,8 +45,8 @@ class Checkouts:
     ) -> TimedReply:
         """The answer to the one who opens the purchase: with a checkout, or a refusal.
 
-        What it says is read from the committed rows, so every copy of the request and every
-        repetition is told the same. Raises ApiError: NOT_READY when nothing was done,
+        What it says is of the committed rows, so every copy of the request and every repetition
+        is told the same. Raises ApiError: NOT_READY when nothing was done,
         OUTCOME_UNKNOWN when the purchase was opened and what became of it is not known.
         """
         commit = partial(self._owners.commit_locally, correlation_id=correlation_id)
@@ -54,8 +54,11 @@ class Checkouts:
         try:
             opened = waiting(answered)
             if opened is not None:
-                await self._opened_by_someone(command, opened, shop_domain, correlation_id)
-                answered = await commit(command)
+                reply = await self._opened_by_someone(command, opened, shop_domain, correlation_id)
+                answered = TimedReply(reply, answered.at)
+                if waiting(answered) is not None or not isinstance(reply, PurchaseOpened):
+                    # The rows say what became of it.
+                    answered = await commit(command)
         except ApiError as error:
             if error.error_code is not WebCode.NOT_READY:
                 raise
@@ -80,8 +83,8 @@ class Checkouts:
         opened: PurchaseOpened,
         shop_domain: str,
         correlation_id: str,
-    ) -> None:
-        """Wait for the one attempt to open the checkout; begin it where there is none."""
+    ) -> Reply:
+        """The reply to the one attempt to open the checkout; begins it where there is none."""
         task = self._opening.get(opened.purchase_id)
         if task is None:
             task = asyncio.create_task(
@@ -91,7 +94,7 @@ class Checkouts:
             self._opening[opened.purchase_id] = task
             task.add_done_callback(partial(self._opened, opened.purchase_id))
         # Whoever waits may give up; the platform was asked, and its answer must be kept.
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
     async def _open(
         self,
@@ -99,7 +102,7 @@ class Checkouts:
         opened: PurchaseOpened,
         shop_domain: str,
         correlation_id: str,
-    ) -> None:
+    ) -> Reply:
         commit = partial(self._owners.commit_locally, correlation_id=correlation_id)
         merchant_id, purchase_id = command.merchant_id, opened.purchase_id
         wanted = base.CheckoutRequest(
@@ -126,16 +129,15 @@ class Checkouts:
         else:
             attached = (await commit(attach)).reply
             if not isinstance(attached, Rejected):
-                return
+                return attached
             # Another purchase has this charge; or this one has another charge by now, and
             # then it stays as it is.
             reason = attached.message
         logger.warning("purchase %s got no checkout: %s", purchase_id, reason)
-        await commit(
-            FailPurchase(merchant_id, purchase_id, reason[:REASON_MAX], f"fail/{purchase_id}")
-        )
+        failed = FailPurchase(merchant_id, purchase_id, reason[:REASON_MAX], f"fail/{purchase_id}")
+        return (await commit(failed)).reply
 
-    def _opened(self, purchase_id: str, task: asyncio.Task[None]) -> None:
+    def _opened(self, purchase_id: str, task: asyncio.Task[Reply]) -> None:
         del self._opening[purchase_id]
         error = None if task.cancelled() else task.exception()
         if error is not None:

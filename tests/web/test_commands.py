@@ -98,6 +98,21 @@ async def test_a_purchase_is_opened_at_the_platform_and_can_be_read(shop: Cluste
         assert purchase["expires_at"] == reply.data["expires_at"]
 
 
+async def transactions(shop: Cluster) -> int:
+    ready = [await get(node.url, "/ready") for node in shop.nodes]
+    return sum(p["transactions"] for reply in ready for p in reply.data["partitions"])
+
+
+async def test_opening_a_purchase_takes_two_transactions(shop: Cluster) -> None:
+    before = await transactions(shop)
+    first = await shop.nodes[0].post(PURCHASES, SHOP, BUY, Idempotency_Key="k-1")
+    assert await transactions(shop) == before + 2
+
+    again = await shop.nodes[1].post(PURCHASES, SHOP, BUY, Idempotency_Key="k-1")
+    assert again.data == first.data
+    assert again.body["meta"]["timestamp"] == first.body["meta"]["timestamp"]
+
+
 async def test_two_purchases_of_one_pack_have_charges_of_their_own(shop: Cluster) -> None:
     replies = [await shop.nodes[0].post(PURCHASES, SHOP, BUY) for _ in range(2)]
 
