@@ -76,7 +76,9 @@ async def imported_world() -> World:
     await world.feed_all()
     world.pass_time(hours=2)
     await world.tick()
-    bring(world, TWICE, old(TWICE, 0), old(TWICE, 1, "pending"), old(TWICE, 2, "pending"))
+    # A purchase that is known keeps its amount.
+    again = old(TWICE, 0, amount="3")
+    bring(world, TWICE, again, old(TWICE, 1, "pending"), old(TWICE, 2, "pending"))
     await world.feed_all()
     return world
 

@@ -17,22 +17,20 @@ def check_imports(history: History, facts: Facts, report: Report) -> None:
         if parsed.old is not None and (found is None or found.ref not in history.letters)
     ]
     trials = {(old.started, old.ends) for old in brought if old.used}
-    paid = {
-        (purchase.id, purchase.credits, Decimal(purchase.amount), purchase.platform)
-        for old in brought
-        for purchase in old.purchases
-        if purchase.status == "completed"
-    }
+    purchases = [purchase for old in brought for purchase in old.purchases]
+    paid = {purchase.id for purchase in purchases if purchase.status == "completed"}
+    # One that was known keeps its credits and amount when a later import says that it was paid.
+    offered = {(p.id, p.credits, Decimal(p.amount), p.platform) for p in purchases if p.id in paid}
     granted = set()
     for event in facts.events:
         if event.kind in GRANTS:
             granted.add(event.content[1])
-        if event.kind == "credits.imported" and event.content[1:] not in paid:
+        if event.kind == "credits.imported" and event.content[1:] not in offered:
             _fault_of(report, "credits", "imported, and no import says so", event)
         report.count("trials", event.kind == "trial.imported")
         if event.kind == "trial.imported" and event.content[4] not in trials:
             _fault_of(report, "trials", "imported, and no import says so", event)
-    for purchase in sorted({purchase for purchase, *_ in paid} - granted):
+    for purchase in sorted(paid - granted):
         what = f"purchase {purchase} was imported as paid, and its credits were not granted"
         report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
     if trials and (facts.row or {}).get("trial_available", True):
