@@ -352,7 +352,7 @@ def _require_without(
     """PostgreSQL takes neither, and nobody means one."""
     for name in command.__struct_fields__:
         value = getattr(command, name)
-        if isinstance(value, str) and character in value:
+        if character in (value if isinstance(value, str) else repr(value)):
             raise InvalidRecord(f"{name} contains {what}")
 
 

@@ -13,6 +13,7 @@ from billing_stream.domain.decide import decide
 from billing_stream.ops.dead_letters.entries import letter_of
 from billing_stream.records import topics as names
 from billing_stream.records.dead_letters import record_sha256
+from billing_stream.records.examples import CHARGE_ID, examples
 from billing_stream.records.schemas import (
     FORWARDED_TOPIC,
     REDRIVEN_FROM,
@@ -96,6 +97,16 @@ async def test_text_that_is_read_must_be_whole(domain: bytes, reason: str) -> No
     (letter,) = partition.dead_letters()
     assert letter["reason"] == reason
     assert base64.b64decode(letter["value"]) == value
+
+
+async def test_text_within_a_list_must_be_whole_too() -> None:
+    (command,) = [e.value for e in examples()[names.COMMANDS] if e.name == "import_merchant"]
+    raw = json.dumps(command).replace(CHARGE_ID, "cut \\ud83d").encode()
+    partition = await Partition().restart()
+    await partition.feed(record(names.COMMANDS, 0, raw))
+
+    (letter,) = partition.dead_letters()
+    assert letter["reason"] == "purchases contains half of a character"
 
 
 @pytest.mark.parametrize("value", [CREATED, {"data": CREATED}], ids=["bare", "envelope"])

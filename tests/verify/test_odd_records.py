@@ -24,6 +24,7 @@ CUT_OR_TWICE = [
     b'"domain": "two.example"',
     b'"domain": "caf\xe9"',
     b'"domain": 7',
+    b'"domain": "cut \\ud83d"',
 ]
 
 

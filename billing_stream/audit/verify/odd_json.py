@@ -42,6 +42,9 @@ _KNOWN = frozenset(
         *FIELDS,
     )
 )
+# Takes the place of bytes that are not UTF-8. No text has it: Unicode keeps it free.
+_MARK = "\U0010ffff"
+_NOT_UTF_8 = dict.fromkeys(range(0xDC80, 0xDD00), _MARK)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ANY_KNOWN = re.compile(rb'"(%s)"' % "|".join(sorted(_KNOWN)).encode())
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -82,7 +85,7 @@ class _Number(str):
 
 
 def _odd(value: bytes) -> list[Mapping[str, Any]]:
-    text = value.decode("utf-8", "surrogateescape")
+    text = value.decode("utf-8", "surrogateescape").translate(_NOT_UTF_8)
     whole = json.loads(
         text,
         object_pairs_hook=_Pairs,
@@ -91,8 +94,10 @@ def _odd(value: bytes) -> list[Mapping[str, Any]]:
         parse_constant=_refused,
     )
     payload = _payload_in(whole)
-    last = {name: _plain(held) for name, held in payload.items() if name in _KNOWN}
     every = [(name, _plain(held)) for name, held in payload.every if name in _KNOWN]
+    last = dict(every)
+    # Only of what counts must each text be whole.
+    json.dumps(last, ensure_ascii=False, default=str).encode()
     return [*({**last, name: held} for name, held in every if held != last[name]), last]
 
 
@@ -116,8 +121,8 @@ def _plain(held: Any) -> Any:
         return {_plain(name): _plain(one) for name, one in held.items()}
     if isinstance(held, list):
         return [_plain(one) for one in held]
-    if isinstance(held, str):
-        held.encode()
+    if isinstance(held, str) and _MARK in held:
+        raise ValueError("a text is not UTF-8")
     return held
 
 
