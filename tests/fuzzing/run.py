@@ -37,11 +37,20 @@ UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 PRODUCERS_TIME = names.PURCHASE_UPDATED
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a record has to become, its new merchant, and every id in it."""
+
+    fate: Fate
+    merchant: str
+    named: tuple[str, ...]
+
+
 @dataclass
 class Sent:
     """What the broker has taken, by its reference; how many batches it has refused, by error."""
 
-    contents: dict[str, Content] = field(default_factory=dict)
+    awaited: dict[str, Awaited] = field(default_factory=dict)
     damaged: set[str] = field(default_factory=set)
     bombs: list[list[str]] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
@@ -57,7 +66,12 @@ class Sent:
         elif batch.damaged:
             self.damaged.update(refs)
         else:
-            self.contents.update(zip(refs, batch.contents, strict=True))
+            self.awaited.update(zip(refs, map(_awaited, batch.contents), strict=True))
+
+
+def _awaited(content: Content) -> Awaited:
+    named = UUID.findall(content.value or b"") if content.fate is Fate.EITHER else ()
+    return Awaited(content.fate, content.merchant, tuple(id_.decode().lower() for id_ in named))
 
 
 @dataclass
@@ -227,23 +241,19 @@ def _problems(sent: Sent, letters: list[dict[str, Any]], merchants: set[str]) ->
         if "INTERNAL_ERROR" in letter["reason"]:
             found.append(f"{ref} met a fault of ours: {letter['reason']}")
     found += [f"{ref} is {count} dead letters" for ref, count in times.items() if count > 1]
-    for ref, one in sent.contents.items():
+    for ref, one in sent.awaited.items():
         known = one.merchant in merchants
         why = reasons.get(ref)
         if one.fate is Fate.PROCESSED and (why or not known):
-            found.append(f"{ref} is valid, but {why or 'not processed'}: {one}")
+            found.append(f"{ref} is valid, but {why or 'not processed'}")
         if one.fate is Fate.DEAD_LETTER and (known or not why):
-            found.append(f"{ref} is invalid, but no dead letter: {one}")
-        if one.fate is Fate.EITHER and one.merchant and not why and not _named(one, merchants):
-            found.append(f"{ref} is neither processed nor a dead letter: {one}")
+            found.append(f"{ref} is invalid, but no dead letter")
+        if one.fate is Fate.EITHER and one.merchant and not why and not merchants & {*one.named}:
+            found.append(f"{ref} is neither processed nor a dead letter")
     for refs in sent.bombs:
         if sum(times[ref] for ref in refs) != 1 or not times[refs[-1]]:
             found.append(f"the batch {refs[0]} to {refs[-1]} is not one dead letter")
     return [problem[:2_000] for problem in found]
-
-
-def _named(one: Content, merchants: set[str]) -> bool:
-    return any(text.decode().lower() in merchants for text in UUID.findall(one.value or b""))
 
 
 async def _take_producers_time(at: Stage) -> None:
