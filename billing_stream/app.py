@@ -22,9 +22,11 @@ from billing_stream.faust_adapter.faust_app import App, new_app
 from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.cluster_watch import ClusterWatch
 from billing_stream.kafka.replicas import ask_unwritable
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.observability.metrics.cluster_notices import ClusterNotices
 from billing_stream.observability.metrics.transaction_metrics import TransactionMetrics
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags, WorkerState
@@ -81,6 +83,7 @@ def build(settings: Settings) -> BillingApp:
             new_stage=None if tracing is None else partial(TracedStage, tracing=tracing),
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
+        partitions=settings.partitions,
         crash_hook=crash_hook,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
         stoppable=topics.stoppable(),
@@ -105,10 +108,15 @@ def _register(
     for table in TABLES:
         declare_table(app, table.name, topics.changelog(table.name), settings.partitions)
     _register_timers(app, lanes)
+    watch = ClusterWatch(settings)
+    app.task(watch.watch)
+    notices = ClusterNotices(lanes, watch, topics.base)
+    metrics.registry.register(notices)
     watchdog = Watchdog(
         lanes,
         ask_lagging=lambda: cast(EngineConsumer, app.consumer).lagging_inputs(),
         ask_unwritable=lambda: ask_unwritable(settings),
+        more_warnings=notices.warnings,
         not_ready_after=settings.stuck_not_ready_after.total_seconds(),
         exit_after=settings.stuck_exit_after.total_seconds(),
         die=die,

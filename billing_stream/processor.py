@@ -24,20 +24,23 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, is_fatal
 from billing_stream.records import schemas, topics
 from billing_stream.records.dead_letters import dead_letter, dead_letter_of_unmatched
-from billing_stream.records.forwarding import forwarded_headers
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
-from billing_stream.tables import codecs
 from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
-from billing_stream.tables.decision_records import event_records, journal_record, shop_records
+from billing_stream.tables.decision_records import (
+    event_records,
+    forwarded_record,
+    journal_record,
+    shop_records,
+)
 from billing_stream.tables.prefetch import Prefetch
 from billing_stream.tables.retries import Retries
 from billing_stream.tables.rows import StagedRows
 from billing_stream.tables.store import NewStore, in_memory
-from billing_stream.tables.tables import restorers
+from billing_stream.tables.tables import require_own, restorers
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,8 @@ class BillingProcessor:
         self._restorers = restorers(self.rows)
 
     def restore(self, table: str, rows: ChangelogRows) -> None:
-        """Take rows from a changelog."""
+        """Take rows from a changelog. Raises SettingsError where they are of other partitions."""
+        require_own(table, rows, self.partition, self.partitions)
         self._restorers[table](rows)
         self._restored += len(rows)
         if self._restored >= RESTORED_PER_COMMIT:
@@ -191,11 +195,10 @@ class BillingStage:
             return False
         command = decoded.payload
         if isinstance(command, ShopRegistered):
-            self._add_shop(command)
-            return True
+            return self._add_shop(command, record)
         if isinstance(command, OperatorCommand):
             return command
-        if not self._is_ours(command.merchant_id):
+        if not self._is_ours(command.merchant_id, record):
             self._forward(base, record, command.merchant_id)
             return True
         redriven = decoded.redriven_from
@@ -327,22 +330,18 @@ class BillingStage:
         answer = self._rows.answer(command.merchant_id, key) if key is not None else None
         return answer.at if answer is not None else None
 
-    def _is_ours(self, merchant_id: str) -> bool:
+    def _is_ours(self, merchant_id: str, record: InputRecord) -> bool:
+        if record.partition != self._processor.partition:
+            # Of a partition that was added later all are forwarded, which keeps their order.
+            return False
         # The hash is slow in Python, and only our own merchants have a row here.
         processor, known = self._processor, self._rows.merchant(merchant_id) is not None
         return known or partition_of(merchant_id, processor.partitions) == processor.partition
 
     def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
         self._forwarded.append(base)
-        self._out.append(
-            Outgoing(
-                self._processor.names.name(topics.COMMANDS),
-                merchant_id.encode(),
-                record.value,
-                headers=forwarded_headers(base, record),
-                partition=partition_of(merchant_id, self._processor.partitions),
-            )
-        )
+        to = self._processor.names, self._processor.partitions
+        self._out.append(forwarded_record(base, record, merchant_id, *to))
 
     def _was_redriven(self, record: InputRecord, letter: str) -> bool:
         """Whether a copy of this dead letter was carried out: then this one must not be."""
@@ -366,13 +365,13 @@ class BillingStage:
         topic = self._processor.names.name(topics.DEAD_LETTERS)
         self._out.append(Outgoing(topic, letter.key, encode(letter)))
 
-    def _add_shop(self, shop: ShopRegistered) -> None:
-        name = codecs.shop_key(shop.platform, shop.domain)
-        if not shop.gone:
-            self._rows.shops[name] = shop.merchant_id
-        elif self._rows.shop(name) == shop.merchant_id:
-            # It may be another merchant's by now.
-            self._rows.shops[name] = None
+    def _add_shop(self, shop: ShopRegistered, record: InputRecord) -> bool:
+        if record.partition != self._processor.partition:
+            # Only lanes write them, and none writes there.
+            self.divert(record, NOT_UNDERSTOOD, schemas.ADDED_SHOP)
+            return False
+        self._rows.add_shop(shop)
+        return True
 
 
 NewStage = Callable[[BillingProcessor], BillingStage]

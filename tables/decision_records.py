@@ -7,7 +7,8 @@ from billing_stream.domain.outcomes import Decision
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import schemas, topics
-from billing_stream.records.schemas import encode
+from billing_stream.records.forwarding import forwarded_headers
+from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
 from billing_stream.tables import codecs
 
@@ -35,6 +36,19 @@ def shop_records(decision: Decision, names: Topics, partitions: int) -> Iterator
         name = codecs.shop_key(shop.platform, shop.domain)
         partition = partition_of(name, partitions)
         yield Outgoing(topic, name.encode(), encode(shop), partition=partition)
+
+
+def forwarded_record(
+    base: str, record: InputRecord, merchant_id: str, names: Topics, partitions: int
+) -> Outgoing:
+    """A record of topic `base` (without prefix), for the partition that owns the merchant."""
+    return Outgoing(
+        names.name(topics.COMMANDS),
+        merchant_id.encode(),
+        record.value,
+        headers=forwarded_headers(base, record),
+        partition=partition_of(merchant_id, partitions),
+    )
 
 
 def journal_record(

@@ -11,7 +11,8 @@ from heapq import merge
 from operator import attrgetter
 
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import Decision, StoredResponse
+from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
+from billing_stream.tables.codecs import shop_key
 from billing_stream.tables.committed import CommittedRows
 from billing_stream.tables.pending import Deadline, Pending
 
@@ -279,6 +280,14 @@ class StagedRows:
     def shop(self, shop: str) -> str | None:
         """Whose shop `platform:domain` is, with what is staged."""
         return self.shops[shop] if shop in self.shops else self._base.shops.get(shop)
+
+    def add_shop(self, shop: ShopRegistered) -> None:
+        """Stage the merchant of a shop; one that is gone may be another merchant's by now."""
+        name = shop_key(shop.platform, shop.domain)
+        if not shop.gone:
+            self.shops[name] = shop.merchant_id
+        elif self.shop(name) == shop.merchant_id:
+            self.shops[name] = None
 
     def add(self, decision: Decision) -> None:
         """Stage what a decision changed."""

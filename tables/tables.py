@@ -12,12 +12,16 @@ from msgspec import Struct
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.engine.partition_processor import ChangelogRows
+from billing_stream.engine.partitioner import partition_of
+from billing_stream.errors import SettingsError
 from billing_stream.records import topics
 from billing_stream.tables import codecs
 from billing_stream.tables.committed import CommittedRows
 
 Row = TypeVar("Row")
 Restorer = Callable[[ChangelogRows], None]
+# Rows of each batch of a changelog whose partition is looked at.
+OWN_CHECKED = 8
 
 
 class Table(Struct, frozen=True):
@@ -82,6 +86,21 @@ TABLES = (
     Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", StoredResponse, _answers),
     Table(topics.SHOPS_TABLE, "platform:domain", str, _shops),
 )
+
+
+def require_own(table: str, rows: ChangelogRows, partition: int, partitions: int) -> None:
+    """Raise SettingsError where merchants are of another partition, by a few of these rows.
+
+    Lanes of another number would decide without the rows of half of the merchants.
+    """
+    for key, _ in rows[:OWN_CHECKED] if table == topics.BILLING_RECORDS else ():
+        found = partition_of(key.decode(), partitions)
+        if found != partition:
+            raise SettingsError(
+                f"partition {partition} has merchants of partition {found}: this log was not "
+                f"written with BILLING_PARTITIONS={partitions}. Partitions that were added to "
+                "topics later do not count (docs/scale.md)"
+            )
 
 
 def restorers(into: CommittedRows) -> dict[str, Restorer]:

@@ -22,6 +22,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import TransactionManager
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
@@ -64,6 +65,7 @@ NAMES: dict[Any, str] = {
     "_wait_next_records _waiting_for_ack",
     Recovery: "_generation_id _is_changelog_tp _restart_recovery _set_recovery_ended "
     "_set_recovery_started _stopped",
+    PartitionAssignor: "_get_client_metadata _get_copartitioned_groups _protocol_assignments",
     TableManager: "_recovery _update_channels",
     faust.App: "_fetcher",
     faust.Table: "_new_store",

@@ -20,7 +20,8 @@ class Batch:
     `start` is the position from which they were read: a batch whose start lies beyond
     what the lane has seen would leave a gap. `epoch` counts seeks: what was delivered
     before the last seek is delivered again after it. `weight` is how many records wait with
-    it, large ones counted several times.
+    it, large ones counted several times. `name` is that of the input in its lane, see
+    `input_names`: the topic, if it is not given.
     """
 
     topic: str
@@ -28,9 +29,11 @@ class Batch:
     start: int
     epoch: int
     done: Callable[[], object] = _nothing
+    name: str = ""
     weight: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.name = self.name or self.topic
         size = sum(len(record.value or b"") for record in self.records)
         self.weight = max(len(self.records), size // RECORD_BYTES)
 

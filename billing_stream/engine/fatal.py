@@ -5,7 +5,7 @@ import os
 import sys
 
 from billing_stream.engine.log import Fenced
-from billing_stream.errors import EXIT_FATAL, GroupRefused, KafkaNotReady, NewerState
+from billing_stream.errors import EXIT_FATAL, GroupRefused, KafkaNotReady, NewerState, SettingsError
 from billing_stream.kafka.authorization_errors import authorization_error
 from billing_stream.kafka.error_classes import ErrorClass, class_of
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def exit_code_of(error: BaseException | None) -> int:
     """The exit code of a worker that this error ends. Of several at once the first counts."""
     error = _first(error)
-    if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
+    if isinstance(error, GroupRefused | KafkaNotReady | NewerState | SettingsError):
         return error.exit_code
     if isinstance(error, Fenced) or class_of(error) is ErrorClass.FENCED:
         return EXIT_FENCED
@@ -31,7 +31,7 @@ def die(why: str, error: BaseException | None = None) -> None:
     """
     error = _first(error)
     code = exit_code_of(error)
-    if isinstance(error, GroupRefused | KafkaNotReady | NewerState):
+    if isinstance(error, GroupRefused | KafkaNotReady | NewerState | SettingsError):
         why, error = str(error), None
     refused = authorization_error(error)
     if refused is not None:

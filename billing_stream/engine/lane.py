@@ -208,12 +208,12 @@ class Lane:
 
     @property
     def positions(self) -> Mapping[str, int]:
-        """The offset of the record to be processed next of each input, by its topic."""
+        """The offset of the record to be processed next of each input, by its name."""
         return self.inputs.positions
 
     @property
     def stopped(self) -> Mapping[str, StoppedInput]:
-        """The inputs that are stopped, by topic."""
+        """The inputs that are stopped, by name."""
         return self.inputs.stopped
 
     @property
@@ -361,8 +361,8 @@ class Lane:
         if not held:
             return batches
         # Back into the queue, behind other topics, and what is due goes first.
-        topics = {batch.topic for batch in held}
-        waiting = sorted((*held, *self._batches), key=lambda batch: batch.topic in topics)
+        names = {batch.name for batch in held}
+        waiting = sorted((*held, *self._batches), key=lambda batch: batch.name in names)
         self._batches = deque(waiting)
         self._records_waiting += sum(batch.weight for batch in held)
         self._due = True

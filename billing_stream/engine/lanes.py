@@ -10,21 +10,15 @@ from msgspec import Struct
 
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
+from billing_stream.engine.input_names import input_name, lane_of
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
-from billing_stream.engine.log import (
-    MARK_PREFIX,
-    POSITION_PREFIX,
-    RESERVED_PREFIX,
-    STOPPED_PREFIX,
-    Fenced,
-    Log,
-    Writer,
-)
+from billing_stream.engine.log import MARK_PREFIX, RESERVED_PREFIX, Fenced, Log, Writer
 from billing_stream.engine.observer import NO_OBSERVER, Observer
-from billing_stream.engine.partition_inputs import Inputs, StoppedInput, decode_stopped
+from billing_stream.engine.partition_inputs import Inputs
 from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
+from billing_stream.engine.restored_inputs import RestoredInputs
 from billing_stream.errors import UnreadableRow
 
 logger = logging.getLogger(__name__)
@@ -76,7 +70,10 @@ class Losses:
 
 
 class Lanes(Mapping[int, Lane]):
-    """Partition -> lane, for the partitions that are restored and owned here."""
+    """Partition -> lane, for the partitions that are restored and owned here.
+
+    `partitions` is how many lanes there are, on all workers; None where no topic has more.
+    """
 
     def __init__(
         self,
@@ -84,6 +81,7 @@ class Lanes(Mapping[int, Lane]):
         new_processor: NewProcessor,
         *,
         positions_topic: str,
+        partitions: int | None = None,
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
         commits_at_once: int = COMMITS_AT_ONCE,
@@ -97,6 +95,7 @@ class Lanes(Mapping[int, Lane]):
         self._log = log
         self._new_processor = new_processor
         self._positions_topic = positions_topic
+        self.partitions = partitions
         self._clock = clock
         self._commit_interval = commit_interval
         self._on_failure = on_failure
@@ -128,6 +127,11 @@ class Lanes(Mapping[int, Lane]):
 
     def __len__(self) -> int:
         return len(self._lanes)
+
+    def input(self, topic: str, partition: int) -> tuple[Lane | None, str]:
+        """The lane that reads a partition of an input, if it is here, and its name there."""
+        number = lane_of(partition, self.partitions)
+        return self._lanes.get(number), input_name(topic, partition, number)
 
     @property
     def recovered(self) -> bool:
@@ -255,8 +259,7 @@ class Lanes(Mapping[int, Lane]):
             self._crash_hook(CrashPoint.FENCED)
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
-            positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
-            stopped: dict[int, dict[str, StoppedInput]] = {p: {} for p in wanted}
+            restored = {p: RestoredInputs() for p in wanted}
 
             def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
                 self.activity += len(rows)
@@ -266,16 +269,10 @@ class Lanes(Mapping[int, Lane]):
                     rows = [row for row in rows if not row[0].startswith(RESERVED_PREFIX)]
                 processor.restore(table, rows)
                 for key, value in ours:
-                    if key.startswith(POSITION_PREFIX):
-                        topic = key[len(POSITION_PREFIX) :].decode()
-                        positions[partition][topic] = int(value or 0)
-                    elif key.startswith(STOPPED_PREFIX):
-                        topic = key[len(STOPPED_PREFIX) :].decode()
-                        stopped[partition].pop(topic, None)
-                        if value is not None:
-                            stopped[partition][topic] = decode_stopped(value)
-                    elif key.startswith(MARK_PREFIX):
+                    if key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
+                    else:
+                        restored[partition].take(key, value)
 
             count = await self._log.restore(wanted, on_rows, self._note_total)
             self._crash_hook(CrashPoint.RECOVERING)
@@ -299,21 +296,7 @@ class Lanes(Mapping[int, Lane]):
                 time.monotonic() - began,
             )
             self._observer.restored(wanted, count, time.monotonic() - began)
-        return {
-            p: self._lane(p, processors[p], writers[p], self._inputs(p, positions[p], stopped[p]))
-            for p in wanted
-        }
-
-    def _inputs(
-        self, partition: int, positions: dict[str, int], stopped: dict[str, StoppedInput]
-    ) -> Inputs:
-        return Inputs(
-            partition,
-            positions=positions,
-            stopped=stopped,
-            limits=self._poison,
-            stoppable=self._stoppable,
-        )
+        return {p: self._lane(p, processors[p], writers[p], restored[p]) for p in wanted}
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
         """Own restored lanes."""
@@ -353,13 +336,21 @@ class Lanes(Mapping[int, Lane]):
         partition: int,
         processor: Processor,
         writer: Writer,
-        inputs: Inputs,
+        restored: RestoredInputs,
     ) -> Lane:
         return Lane(
             partition,
             processor,
             writer,
-            inputs=inputs,
+            inputs=Inputs(
+                partition,
+                positions=restored.positions,
+                stopped=restored.stopped,
+                limits=self._poison,
+                stoppable=self._stoppable,
+                accepted=restored.accepted,
+                lanes=self.partitions,
+            ),
             positions_topic=self._positions_topic,
             die=self._on_failure,
             lose=self._lose,

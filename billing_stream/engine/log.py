@@ -10,6 +10,8 @@ RESERVED_PREFIX = b"\x00"
 POSITION_PREFIX = RESERVED_PREFIX + b"position/"
 # Why an input is stopped, in JSON; null: it is not any more.
 STOPPED_PREFIX = RESERVED_PREFIX + b"stopped/"
+# That an operator has accepted a partition that was added to a topic.
+ACCEPTED_PREFIX = RESERVED_PREFIX + b"accepted/"
 # Of the application's processor, beside its rows: the key goes on as it likes.
 MARK_PREFIX = RESERVED_PREFIX + b"mark/"
 # Written where nothing else is, because only the owner can write.
@@ -23,13 +25,24 @@ OnTotal = Callable[[int], None]
 
 
 def position_key(topic: str) -> bytes:
-    """The changelog key under which a lane keeps how far it has read `topic`."""
+    """The changelog key under which a lane keeps how far it has read `topic`.
+
+    Of a partition that was added later it is `topic[partition]`, as for `stopped_key`.
+    """
     return POSITION_PREFIX + topic.encode()
 
 
 def stopped_key(topic: str) -> bytes:
     """The changelog key under which a lane keeps that its input `topic` is stopped."""
     return STOPPED_PREFIX + topic.encode()
+
+
+def accepted_key(name: str) -> bytes:
+    """The changelog key that says that the added partition `name` (`topic[partition]`) is accepted.
+
+    Its value is the reference of the operator's command.
+    """
+    return ACCEPTED_PREFIX + name.encode()
 
 
 class Fenced(Exception):

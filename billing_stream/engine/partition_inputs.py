@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.engine.batch import Batch
-from billing_stream.engine.log import position_key, stopped_key
+from billing_stream.engine.input_names import input_name, input_of, is_added, lane_of
+from billing_stream.engine.log import accepted_key, position_key, stopped_key
 from billing_stream.engine.observer import InputCount
 from billing_stream.engine.partition_processor import MustWait, Outgoing, Stage
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRecords
@@ -66,7 +67,9 @@ class Inputs:
     """The committed state of the inputs of a partition.
 
     `positions` are the offsets of the records to be processed next; `stopped` the inputs that are
-    stopped, by topic. `stoppable`: those that may be stopped, None for all of them.
+    stopped; the keys of both are names (`input_names`): topics, but for partitions that were added
+    later. `accepted`: partitions added to topics that an operator has accepted, by name.
+    `stoppable`: topics of inputs that may be stopped, None for all. `lanes`: how many there are.
     """
 
     def __init__(
@@ -77,8 +80,12 @@ class Inputs:
         stopped: dict[str, StoppedInput] | None = None,
         limits: PoisonLimits | None = None,
         stoppable: Collection[str] | None = None,
+        accepted: set[str] | None = None,
+        lanes: int | None = None,
     ) -> None:
         self.partition = partition
+        self.lanes = lanes
+        self.accepted = accepted if accepted is not None else set()
         self.positions = positions
         self.stopped = stopped if stopped is not None else {}
         # Of each stopped input, once it was read: the record at its position.
@@ -94,27 +101,32 @@ class Inputs:
         """Inputs of which nothing need be fetched now."""
         return self.stopped.keys() & self.next_records.keys()
 
-    def poison(self, topic: str) -> Poison | None:
+    def poison(self, name: str) -> Poison | None:
         """The counter of an input, None where it cannot be stopped."""
-        if self.stoppable is not None and topic not in self.stoppable:
+        if self.stoppable is not None and input_of(name, self.partition)[0] not in self.stoppable:
             return None
-        found = self._poison.get(topic)
+        found = self._poison.get(name)
         if found is None:
-            found = self._poison[topic] = Poison(self._limits)
+            found = self._poison[name] = Poison(self._limits)
         return found
 
-    def rewind(self, topic: str) -> None:
+    def name_of(self, topic: str, partition: int) -> str | None:
+        """The name of a partition of a topic; None where another lane reads it."""
+        own = lane_of(partition, self.lanes) == self.partition
+        return input_name(topic, partition, self.partition) if own else None
+
+    def rewind(self, name: str) -> None:
         """Have an input read from its position again, with a new count of invalid records."""
-        self._poison.pop(topic, None)
-        self._rewound.add(topic)
+        self._poison.pop(name, None)
+        self._rewound.add(name)
 
-    def is_rewound(self, topic: str) -> bool:
+    def is_rewound(self, name: str) -> bool:
         """Whether batches of an input that begin beyond its position were fetched before."""
-        return topic in self._rewound
+        return name in self._rewound
 
-    def reached(self, topic: str) -> None:
+    def reached(self, name: str) -> None:
         """A batch begins at the position of this input, or before it."""
-        self._rewound.discard(topic)
+        self._rewound.discard(name)
 
 
 class StagedInputs:
@@ -129,11 +141,16 @@ class StagedInputs:
         self._stopped: dict[str, StoppedInput | None] = {}
         self._next: dict[str, InputRecord | None] = {}
         self._waiting: dict[str, list[Batch]] = {}
+        self._accepted: dict[str, RecordRef] = {}
 
     @property
     def positions(self) -> dict[str, int]:
-        """The positions of all inputs as they are after what was added."""
-        return {**self._inputs.positions, **self._reached}
+        """The positions of the lane's own inputs as they are after what was added, by topic.
+
+        Of partitions that were added later nothing is decided here, so their order is of no use.
+        """
+        found = {**self._inputs.positions, **self._reached}
+        return {name: position for name, position in found.items() if not is_added(name)}
 
     @property
     def waiting(self) -> list[Batch]:
@@ -146,7 +163,7 @@ class StagedInputs:
     def add(self, batches: Sequence[Batch]) -> None:
         """Have the stage process records of these batches. Raises GapInInput."""
         for batch in batches:
-            if self._stop_of(batch.topic) is None:
+            if self._stop_of(batch.name) is None and not is_added(batch.name):
                 self._stage.prefetch(batch.topic, batch.records)
         for batch in batches:
             self._add(batch)
@@ -163,50 +180,54 @@ class StagedInputs:
             if stopped != inputs.stopped.get(name):
                 value = None if stopped is None else msgspec.json.encode(stopped)
                 found.append(Outgoing(topic, stopped_key(name), value, WRITTEN))
+        for name, ref in self._accepted.items():
+            found.append(Outgoing(topic, accepted_key(name), str(ref).encode(), WRITTEN))
         return found
 
     def apply(self) -> None:
         """Make it visible; called once, after the commit."""
         inputs = self._inputs
         inputs.positions.update(self._reached)
-        for topic, stopped in self._stopped.items():
+        inputs.accepted.update(self._accepted)
+        for name, stopped in self._stopped.items():
             if stopped is not None:
-                inputs.stopped[topic] = stopped
-                where = f"{topic}[{inputs.partition}]"
-                logger.critical("input %s stops: %s", where, stopped.reason)
+                inputs.stopped[name] = stopped
+                logger.critical("input %s stops: %s", self._text(name), stopped.reason)
             else:
-                inputs.stopped.pop(topic, None)
-        for topic, record in self._next.items():
+                inputs.stopped.pop(name, None)
+        for name, record in self._next.items():
             if record is not None:
-                inputs.next_records[topic] = record
+                inputs.next_records[name] = record
             else:
-                inputs.next_records.pop(topic, None)
+                inputs.next_records.pop(name, None)
 
     def _add(self, batch: Batch) -> None:
-        topic, inputs = batch.topic, self._inputs
-        if topic in self._waiting:
-            self._waiting[topic].append(batch)
+        name, inputs = batch.name, self._inputs
+        if name in self._waiting:
+            self._waiting[name].append(batch)
             return
-        position = self._position(topic)
-        stopped = self._stop_of(topic) is not None
+        position = self._position(name)
+        stopped = self._stop_of(name) is not None
         if batch.start > position:
-            if stopped or inputs.is_rewound(topic):
+            if stopped or inputs.is_rewound(name):
                 return
-            raise GapInInput(
-                f"{topic}[{inputs.partition}] was read from {batch.start}, not {position}"
-            )
-        inputs.reached(topic)
+            raise GapInInput(f"{self._text(name)} was read from {batch.start}, not {position}")
+        inputs.reached(name)
         if stopped:
-            if self._next_of(topic) is None:
+            if self._next_of(name) is None:
                 following = (one for one in batch.records if one.offset >= position)
-                self._next[topic] = next(following, None)
+                self._next[name] = next(following, None)
             return
-        self._reached[topic] = self._process(batch, position)
+        self._reached[name] = self._process(batch, position)
+
+    def _text(self, name: str) -> str:
+        topic, partition = input_of(name, self._inputs.partition)
+        return f"{topic}[{partition}]"
 
     def _process(self, batch: Batch, position: int) -> int:
         """Take the records from `position`; the position after those that were taken."""
-        topic, add = batch.topic, self._stage.add_record
-        poison = self._inputs.poison(topic)
+        topic, name, add = batch.topic, batch.name, self._stage.add_record
+        poison = self._inputs.poison(name)
         count, reached = 0, max(position, batch.end)
         for record in batch.records:
             if record.offset < position:
@@ -214,7 +235,7 @@ class StagedInputs:
             try:
                 taken = add(topic, record)
             except MustWait:
-                self._waiting[topic] = [batch]
+                self._waiting[name] = [batch]
                 reached = record.offset
                 break
             if not isinstance(taken, bool):
@@ -224,8 +245,8 @@ class StagedInputs:
                     poison.note(invalid=not taken)
                 except TooManyInvalidRecords as error:
                     self._stage.take_back()
-                    self._stopped[topic] = StoppedInput(str(error), self._now)
-                    self._next[topic] = record
+                    self._stopped[name] = StoppedInput(str(error), self._now)
+                    self._next[name] = record
                     reached = record.offset
                     break
             count += 1
@@ -233,53 +254,67 @@ class StagedInputs:
         return reached
 
     def _carry_out(self, command: OperatorCommand, record: InputRecord) -> None:
-        rejection = self._rejection(command)
-        if rejection is not None:
-            code, text = rejection
-            self._stage.divert(record, code, f"{code}: {text}")
+        name = self._inputs.name_of(command.topic, command.partition)
+        ref = RecordRef.of(record)
+        if name is None:
+            where = f"{command.topic}[{command.partition}]"
+            self._reject(
+                record, WRONG_PARTITION, f"{where} is not of partition {self._inputs.partition}"
+            )
             return
-        topic, ref = command.topic, RecordRef.of(record)
+        rejection = self._rejection(command, name)
+        if rejection is not None:
+            self._reject(record, *rejection)
+            return
         logger.info("%s: %s, asked for by %s", ref, type(command).__name__, command.by)
-        following = self._next_of(topic)
+        if isinstance(command, AcceptTopic) and self._stop_of(name) is None:
+            self._accepted[name] = ref
+            return
+        following = self._next_of(name)
         if isinstance(command, SkipRecord) and following is not None:
             reason = f"{SKIPPED}: skipped by {command.by} with {ref}: {command.reason}"
             self._stage.divert(following, SKIPPED, reason)
-            self._reached[topic] = following.offset + 1
+            self._reached[name] = following.offset + 1
         else:
-            self._stopped[topic] = None
-        self._next[topic] = None
-        self._inputs.rewind(topic)
+            self._stopped[name] = None
+        self._next[name] = None
+        self._inputs.rewind(name)
 
-    def _rejection(self, command: OperatorCommand) -> tuple[str, str] | None:
+    def _reject(self, record: InputRecord, code: str, text: str) -> None:
+        self._stage.divert(record, code, f"{code}: {text}")
+
+    def _rejection(self, command: OperatorCommand, name: str) -> tuple[str, str] | None:
         """The code and the text of why a command is not carried out, or None."""
         where = f"{command.topic}[{command.partition}]"
-        if command.partition != self._inputs.partition:
-            return WRONG_PARTITION, f"{where} is not of partition {self._inputs.partition}"
-        stopped = self._stop_of(command.topic)
+        stopped = self._stop_of(name)
         changed = stopped is not None and stopped.cause == StopCause.TOPIC_CHANGED
         if isinstance(command, AcceptTopic):
-            return None if changed else (NOTHING_TO_ACCEPT, f"the topic of {where} has not changed")
+            known = name in self._inputs.accepted or name in self._accepted
+            if changed or (stopped is None and is_added(name) and not known):
+                return None
+            what = "is accepted already" if known else "has not changed"
+            return NOTHING_TO_ACCEPT, f"the topic of {where} {what}"
         if stopped is None:
             return NOT_STOPPED, f"input {where} is not stopped"
         if changed:
             return TOPIC_CHANGED, f"the topic of {where} has changed: accept that first"
         if isinstance(command, SkipRecord):
-            following = self._next_of(command.topic)
+            following = self._next_of(name)
             if following is None:
                 return NEXT_UNKNOWN, f"the next record of {where} is not read yet: try again"
             if following.offset != command.offset:
                 return NOT_THE_NEXT, f"the next record of {where} is {following.offset}"
         return None
 
-    def _position(self, topic: str) -> int:
-        return self._reached.get(topic, self._inputs.positions.get(topic, 0))
+    def _position(self, name: str) -> int:
+        return self._reached.get(name, self._inputs.positions.get(name, 0))
 
-    def _stop_of(self, topic: str) -> StoppedInput | None:
-        return _either(self._stopped, self._inputs.stopped, topic)
+    def _stop_of(self, name: str) -> StoppedInput | None:
+        return _either(self._stopped, self._inputs.stopped, name)
 
-    def _next_of(self, topic: str) -> InputRecord | None:
-        return _either(self._next, self._inputs.next_records, topic)
+    def _next_of(self, name: str) -> InputRecord | None:
+        return _either(self._next, self._inputs.next_records, name)
 
 
-def _either(staged: Mapping[str, T | None], committed: Mapping[str, T], topic: str) -> T | None:
-    return staged[topic] if topic in staged else committed.get(topic)
+def _either(staged: Mapping[str, T | None], committed: Mapping[str, T], name: str) -> T | None:
+    return staged[name] if name in staged else committed.get(name)

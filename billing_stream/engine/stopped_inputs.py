@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from billing_stream.engine.input_names import input_of
 from billing_stream.engine.lane import Lane
 
 
@@ -29,16 +30,15 @@ class Stop(Struct, frozen=True):
 def stops_of(partition: int, lane: Lane) -> list[Stop]:
     """The stopped inputs of a partition, by topic."""
     found = []
-    for topic, stopped in sorted(lane.stopped.items()):
-        following = lane.inputs.next_records.get(topic)
+    for name, stopped in sorted(lane.stopped.items()):
+        following = lane.inputs.next_records.get(name)
         found.append(
             Stop(
-                topic,
-                partition,
+                *input_of(name, partition),
                 stopped.reason,
                 stopped.cause,
                 stopped.at,
-                lane.positions.get(topic, 0),
+                lane.positions.get(name, 0),
                 None if following is None else following.offset,
             )
         )

@@ -48,7 +48,7 @@ class Watchdog:
     """`look` once a second.
 
     `ask_lagging` and `ask_unwritable` ask Kafka, and raise when there is no answer; the latter
-    only while something makes no progress.
+    only while something makes no progress. `more_warnings` are those that others see.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Watchdog:
         *,
         ask_lagging: AskBehind | None = None,
         ask_unwritable: AskUnwritable | None = None,
+        more_warnings: Callable[[], list[str]] = list,
         not_ready_after: float = 30.0,
         exit_after: float = 120.0,
         die: Die,
@@ -65,6 +66,7 @@ class Watchdog:
         self.lanes = lanes
         self._ask_lagging = ask_lagging
         self._ask_unwritable = ask_unwritable
+        self._more_warnings = more_warnings
         self._unwritable: list[str] = []
         self._not_ready_after = not_ready_after
         self._exit_after = exit_after
@@ -108,7 +110,8 @@ class Watchdog:
 
     def warnings(self) -> list[str]:
         """What an operator has to see to, while this worker takes requests all the same."""
-        return [] if none_processed(self.lanes) else [str(stop) for stop in stops(self.lanes)]
+        stopped = [] if none_processed(self.lanes) else stops(self.lanes)
+        return [*map(str, stopped), *self._more_warnings()]
 
     async def watch(self) -> None:
         """Look for ever, and end the process when it has been stuck for too long."""
@@ -133,8 +136,8 @@ class Watchdog:
             if not lane.is_idle:
                 marks[f"partition {partition} has had work waiting"] = lane.stats.last_commit
         for (topic, partition), position in self._behind.items():
-            waiting = self.lanes.get(partition)
-            if waiting is not None and topic not in waiting.stopped:
+            waiting, name = self.lanes.input(topic, partition)
+            if waiting is not None and name not in waiting.stopped:
                 mark = (position, waiting.stats.last_commit)
                 marks[f"records of {topic}[{partition}] have not been fetched"] = mark
         if self._ask_lagging is not None:

@@ -30,6 +30,8 @@ from billing_stream.kafka.silent_brokers import SilentBrokers
 logger = logging.getLogger("billing_stream.consumer")
 
 FETCH_WAIT_MS = 50
+# Within so long a partition that was added to an input is read.
+METADATA_MS = 60_000
 LOST = "the membership in the consumer group has ended"
 # Of each of two steps. Leaving is a courtesy: the other members notice after the session.
 STOP_SECONDS_MAX = 2.0
@@ -190,6 +192,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            metadata_max_age_ms=METADATA_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),

@@ -9,6 +9,7 @@ import faust
 from billing_stream.config.settings import Settings
 from billing_stream.engine.lanes import Lanes
 from billing_stream.faust_adapter.credentials import credentials
+from billing_stream.faust_adapter.lane_assignor import new_assignor
 from billing_stream.faust_adapter.recovery import new_table_manager
 
 App = faust.App
@@ -42,6 +43,7 @@ def new_app(
         topic_disable_leader=True,
         table_standby_replicas=0,
         TableManager=new_table_manager(lanes),
+        PartitionAssignor=new_assignor(settings.partitions),
         consumer_group_instance_id=static_member(settings),
         consumer_max_fetch_size=1 << 20,
         broker_max_poll_records=2_000,

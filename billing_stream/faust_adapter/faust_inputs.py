@@ -9,7 +9,7 @@ from billing_stream.engine.lanes import Lanes
 
 
 def read_input(app: faust.App, lanes: Lanes, topic: str, name: str) -> Any:
-    """Give every batch of `topic` to the lane of its partition. `name` is the agent's."""
+    """Give every batch of `topic` to the lane that reads its partition. `name` is the agent's."""
     channel = app.topic(
         topic,
         key_serializer="raw",
@@ -22,7 +22,7 @@ def read_input(app: faust.App, lanes: Lanes, topic: str, name: str) -> Any:
         async for event in stream.noack().events():
             batch: Batch = event.message.value
             batch.done = event.ack
-            lane = lanes.get(event.message.partition)
+            lane, _ = lanes.input(topic, event.message.partition)
             if lane is None:
                 # Revoked since it was fetched: its new owner reads it again.
                 event.ack()

@@ -15,6 +15,7 @@ from faust.types import TP
 from mode import Service
 
 from billing_stream.engine.fatal import die
+from billing_stream.engine.input_names import lane_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 
 # Not __name__: under that name mode logs the life of every service class in this module.
@@ -39,7 +40,8 @@ class LaneRecovery(Recovery):
         generation_id: int = 0,
     ) -> None:
         """Note the assignment, then let Faust signal the start of recovery."""
-        owned = {tp.partition for tp in self.app.assignor.assigned_actives()}
+        actives = self.app.assignor.assigned_actives()
+        owned = {lane_of(tp.partition, self.lanes.partitions) for tp in actives}
         if self._generation_seen not in (-1, generation_id - 1):
             # We were not there in between: someone else may have owned what we hold.
             owned = set()

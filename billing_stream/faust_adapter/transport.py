@@ -20,7 +20,7 @@ from mode.utils.futures import notify
 
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.fatal import die
-from billing_stream.engine.lane import Lane
+from billing_stream.engine.input_names import input_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
 from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
@@ -77,20 +77,21 @@ class EngineConsumer(driver.Consumer):
             self._next[tp] = batch[-1].offset + 1
             message: Any = self._to_message(tp, batch[-1])
             message.key = None
-            message.value = Batch(tp.topic, batch, start, epoch)
+            name = self.lanes.input(*tp)[1]
+            message.value = Batch(tp.topic, batch, start, epoch, name=name)
             yield tp, message
 
     async def _follow_stops(self) -> None:
         """Fetch no stopped input; one that is not stopped any more, from its position again."""
-        held = {TP(topic, p) for p, lane in self.lanes.items() for topic in lane.inputs.held}
+        held = {TP(*input_of(n, p)) for p, lane in self.lanes.items() for n in lane.inputs.held}
         if held == self._held:
             return
         try:
             assigned = self.assignment()
             again = {
-                tp: self.lanes[tp.partition].positions.get(tp.topic, 0)
+                tp: self._position(tp, 0)
                 for tp in self._held - held
-                if tp.partition in self.lanes and tp in assigned
+                if self.lanes.input(*tp)[0] is not None and tp in assigned
             }
             await self._engine_thread.stop_fetching(list(held))
             if again:
@@ -117,9 +118,8 @@ class EngineConsumer(driver.Consumer):
         async with self._fetching:
             seeks = {}
             for tp in self.assignment():
-                lane = self.lanes.get(tp.partition)
-                if tp.topic in self.input_topics and lane is not None:
-                    seeks[tp] = lane.positions.get(tp.topic, 0)
+                if tp.topic in self.input_topics and self.lanes.input(*tp)[0] is not None:
+                    seeks[tp] = self._position(tp, 0)
             await self._engine_thread.stop_fetching(
                 [tp for tp in self.assignment() if tp.topic not in self.input_topics]
             )
@@ -191,13 +191,11 @@ class EngineConsumer(driver.Consumer):
             return
         offsets: dict[TP, int | None] = {}
         for tp in self.assignment():
-            lane = self.lanes.get(tp.partition)
-            if tp.topic not in self.input_topics or lane is None:
+            if tp.topic not in self.input_topics or self.lanes.input(*tp)[0] is None:
                 continue
-            reached = lane.positions.get(tp.topic, 0)
             # The client stands behind the last control record too.
-            caught_up = self._is_read_up(tp, lane)
-            offsets[tp] = None if caught_up and self.lanes.ready else reached
+            caught_up = self._is_read_up(tp)
+            offsets[tp] = None if caught_up and self.lanes.ready else self._position(tp, 0)
         changed = {tp: o for tp, o in offsets.items() if o is None or self._shown.get(tp) != o}
         if not changed:
             return
@@ -219,16 +217,18 @@ class EngineConsumer(driver.Consumer):
 
     def _lag(self, tp: TP, at: int, end: int) -> int:
         """Offsets before the end that no transaction has taken, markers among them or not."""
-        lane = self.lanes.get(tp.partition)
         # Nothing of it waits here, so what the client has passed by were markers.
-        if lane is None or self._is_read_up(tp, lane):
-            return max(0, end - at)
-        return max(0, end - lane.positions.get(tp.topic, at))
+        return max(0, end - (at if self._is_read_up(tp) else self._position(tp, at)))
 
-    def _is_read_up(self, tp: TP, lane: Lane) -> bool:
-        """Whether all that was fetched of it is committed, and the lane is idle."""
-        reached = lane.positions.get(tp.topic, 0)
-        return lane.is_idle and self._next.get(tp, reached) <= reached
+    def _is_read_up(self, tp: TP) -> bool:
+        """Whether all that was fetched of it is committed, and its lane is idle or not here."""
+        lane, reached = self.lanes.input(*tp)[0], self._position(tp, 0)
+        return lane is None or (lane.is_idle and self._next.get(tp, reached) <= reached)
+
+    def _position(self, tp: TP, otherwise: int) -> int:
+        """The offset of the record to be processed next, where the lane is here and knows it."""
+        lane, name = self.lanes.input(*tp)
+        return otherwise if lane is None else lane.positions.get(name, otherwise)
 
     async def _add_gap(self, *args: Any) -> None:
         """Gaps between batches are control records, or the lane finds them."""

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
@@ -13,6 +14,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_exponential
 
 from billing_stream.config.settings import Settings
 from billing_stream.errors import TopicsError
+from billing_stream.kafka.added_partitions import added, listed, partition_counts, require_lanes
 from billing_stream.kafka.authorization_errors import ACLS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
@@ -172,14 +174,29 @@ async def require_topics(
 
 
 async def check_before_start(settings: Settings, deadline: StartDeadline | None = None) -> None:
-    """Refuse to start with topics that do not match the settings. Raises as `require_topics`."""
+    """Refuse to start with topics that do not match the settings.
+
+    Raises as `require_topics` and `require_lanes`. Partitions that were added are logged.
+    """
+    options = client_options(settings)
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    deadline = deadline or StartDeadline.of(settings)
     await require_topics(
-        client_options(settings),
-        Topics(settings.app_id, settings.topic_prefix).all(),
+        options,
+        topics.all(),
         partitions=settings.partitions,
         replication=settings.replication_factor,
-        deadline=deadline or StartDeadline.of(settings),
+        deadline=deadline,
     )
+
+    async def look() -> list[TopicPartition]:
+        counts = await partition_counts(options, topics)
+        await require_lanes(options, topics, counts, settings.partitions)
+        return added(counts, settings.partitions)
+
+    found = await deadline.retry("the partitions of the topics", look)
+    if found:
+        logger.warning("partitions were added to topics: %s (docs/scale.md)", listed(found))
 
 
 def _what_to_do(wrong: list[str]) -> str:
@@ -189,7 +206,7 @@ def _what_to_do(wrong: list[str]) -> str:
     if any("partitions, must have" in line for line in wrong):
         hints.append("partitions cannot be changed: BILLING_PARTITIONS must say what there is")
     if not hints:
-        hints.append("mend them with kafka-configs or kafka-reassign-partitions (docs/restore.md)")
+        hints.append("mend them with kafka-configs or kafka-reassign-partitions (docs/scale.md)")
     return "\n".join(hints)
 
 
@@ -212,7 +229,8 @@ def _problems(
     replication: int,
 ) -> list[str]:
     wrong = []
-    if len(placed) != partitions:
+    # More were added later: see `kafka.added_partitions`.
+    if len(placed) < partitions:
         wrong.append(f"{topic.name}: has {len(placed)} partitions, must have {partitions}")
     fewest = min((len(p["replicas"]) for p in placed), default=0)
     if fewest < replication:

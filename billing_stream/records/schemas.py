@@ -48,6 +48,8 @@ KEY_AND_HEADERS_MAX = 32_768
 NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
 # The reason of the dead letter of a copy beyond that one.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+# Why a shop is a dead letter on a partition that was added to its topic.
+ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Of record timestamps, in ms since the epoch: the years 1000 to 8999, so that deadlines are dates.

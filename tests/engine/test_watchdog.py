@@ -156,6 +156,7 @@ async def test_records_of_a_partition_that_is_not_ours_any_more_are_no_problem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     partition = await Partition().restart()
+    partition.lanes.partitions = 8
     watch = Watch(partition)
     watch.behind = {(TOPIC, 5): 7}
 

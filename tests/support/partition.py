@@ -78,6 +78,7 @@ class Partition:
                 new_store=self.new_store,
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+            partitions=1,
             clock=lambda: self.now,
             commit_interval=0.0,
             on_failure=self.deaths,
@@ -98,11 +99,14 @@ class Partition:
         return self.lane.processor
 
     async def feed(self, *records: Record, start: int | None = None) -> None:
-        """Deliver records of one topic and wait until they are committed, or the lane died."""
-        topic = records[0].topic
-        begin = self.lane.positions.get(topic, 0) if start is None else start
+        """Deliver records of one partition and wait until they are committed, or the lane died."""
+        topic, (_, name) = (
+            records[0].topic,
+            self.lanes.input(records[0].topic, records[0].partition),
+        )
+        begin = self.lane.positions.get(name, 0) if start is None else start
         done = asyncio.Event()
-        batch = Batch(topic, list(records), begin, self.lanes.epoch, done.set)
+        batch = Batch(topic, list(records), begin, self.lanes.epoch, done.set, name)
         await self.lane.put(batch)
         for _ in range(200):
             await asyncio.sleep(0)

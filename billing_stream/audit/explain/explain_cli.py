@@ -76,7 +76,7 @@ async def explain_merchant(
     names = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
     async with KafkaSource(options, show) as source:
-        check_partitions(source, names, settings.partitions)
+        await check_partitions(source, names, settings.partitions)
         merchant_id = await _merchant_id(source, names, settings.partitions, merchant)
     partition = partition_of(merchant_id, settings.partitions)
     for _ in range(ATTEMPTS):

@@ -118,7 +118,7 @@ async def _plan(settings: Settings, report: Report, merchant: str | None) -> Pla
     names = Topics(settings.app_id, settings.topic_prefix)
     with progress() as show:
         async with KafkaSource(client_options(settings), show) as source:
-            check_partitions(source, names, count)
+            await check_partitions(source, names, count)
             made = await corrections_made(source, names, sorted(concerned))
     return plan(report, made)
 

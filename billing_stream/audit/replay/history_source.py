@@ -40,7 +40,7 @@ class KafkaSource:
     """A cluster, read without a group and with `read_committed`. An async context manager."""
 
     def __init__(self, options: Mapping[str, Any], progress: Progress | None = None) -> None:
-        self._options = options
+        self.options = options
         self._progress = progress
         self._reached: dict[TopicPartition, int] = {}
         self._consumer: Any = None
@@ -49,8 +49,8 @@ class KafkaSource:
 
     async def __aenter__(self) -> Self:
         # Asked for all topics, a broker creates none that is missing.
-        self._options = await answering(self._options)
-        client = AIOKafkaClient(**self._options)
+        self.options = await answering(self.options)
+        client = AIOKafkaClient(**self.options)
         try:
             await client.bootstrap()
             self._known = await client.fetch_all_metadata()
@@ -65,7 +65,7 @@ class KafkaSource:
 
     async def _connect(self) -> None:
         # Only to read: a consumer that is stopped as soon as it was started does not like it.
-        common = {**self._options, "enable_auto_commit": False}
+        common = {**self.options, "enable_auto_commit": False}
         # Sees the ends with open transactions, which the other one does not.
         watcher = KafkaConsumer(**common)
         await watcher.start()

@@ -19,6 +19,7 @@ from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.console.progress import progress
 from billing_stream.domain.model import Policy
+from billing_stream.kafka.added_partitions import require_lanes
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records import topics as known
 from billing_stream.records.topics import Topics
@@ -151,7 +152,7 @@ async def replay_cluster(
         ]
         source = KafkaSource(client_options(settings), show)
         await stack.enter_async_context(source)
-        check_partitions(source, names, settings.partitions)
+        await check_partitions(source, names, settings.partitions)
         report = await replay(
             source,
             names,
@@ -175,8 +176,8 @@ def _recorders(revision: str, by: str, policy: Policy) -> Iterator[tuple[str, Po
         yield by, Policy()
 
 
-def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> None:
-    """Raises ReplayError when the topics are not there, or have other partitions."""
+async def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> None:
+    """Raises ReplayError or TopicsError when topics are not there, or rows in other partitions."""
     journal = names.name(known.JOURNAL)
     found = source.partitions(journal)
     if not found:
@@ -184,11 +185,13 @@ def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> Non
             f"topic {journal} is not there; BILLING_TOPIC_PREFIX and KAFKA_BOOTSTRAP_SERVERS "
             "say where it is looked for, and `billing-stream topics create` makes it"
         )
-    if found != partitions:
+    if found < partitions:
         raise ReplayError(
             f"topic {journal} has {found} partitions, and BILLING_PARTITIONS says {partitions}: "
             "set it to what there is"
         )
+    rows = names.changelog(known.BILLING_RECORDS)
+    await require_lanes(source.options, names, {rows: source.partitions(rows)}, partitions)
 
 
 def _checked(partitions: list[int] | None, count: int) -> Sequence[int]:

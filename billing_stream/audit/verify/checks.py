@@ -5,7 +5,7 @@ from collections import defaultdict
 from decimal import Decimal
 
 from billing_stream.audit.verify import internal_errors
-from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, History, Input
+from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, History, Input, input_of
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
@@ -59,18 +59,19 @@ def check_positions(history: History, report: Report) -> None:
             what += f": the input is stopped ({why})" if why else ""
             report.fault("outcomes", what, ref)
     for partition, positions in history.positions.items():
-        for topic, position in positions.items():
+        for name, position in positions.items():
             report.count("positions")
-            end = history.ends.get((topic, partition))
+            topic, number = input_of(name, partition)
+            end = history.ends.get((topic, number))
             if end is not None and position > end:
-                ref = RecordRef(topic, partition, position)
+                ref = RecordRef(topic, number, position)
                 report.fault("positions", f"the position is beyond the last record, {end - 1}", ref)
 
 
 def unprocessed(history: History, report: Report, ref: RecordRef, what: str, merchant: str) -> None:
     """A record below its position that has no outcome: a fault of both."""
     report.fault("outcomes", what, ref, merchant=merchant or None)
-    position = history.positions[ref[1]][ref[0]]
+    position = history.position(*ref[:2])
     report.fault(
         "positions",
         f"the position {position} is beyond it, and it has no outcome: {what}",

@@ -156,6 +156,12 @@ class ReadViolation(NamedTuple):
     merchant: str | None = None
 
 
+def input_of(name: str, lane: int) -> tuple[str, int]:
+    """The input of a lane: `topic`, or `topic[partition]` for one that was added to its topic."""
+    topic, bracket, number = name.rstrip("]").partition("[")
+    return topic, int(number) if bracket else lane
+
+
 @dataclass
 class History:
     """Everything that was read. `allow_lag`: more may have happened than was read."""
@@ -166,7 +172,7 @@ class History:
     # Only one merchant was read: of the records of others nothing is known.
     only: bool = False
     merchants: dict[str, Facts] = field(default_factory=dict)
-    # Per partition: topic -> up to where it was read by the lane.
+    # Per lane: up to where it has read each input, by topic or, where it was added, topic[number].
     positions: dict[int, dict[str, int]] = field(default_factory=dict)
     # Per input partition: the place after its last record.
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -212,7 +218,13 @@ class History:
 
     def is_read(self, topic: str, partition: int, offset: int) -> bool:
         """Whether the lane's committed position is beyond the record."""
-        return offset < self.positions.get(partition, {}).get(topic, 0)
+        return offset < self.position(topic, partition)
+
+    def position(self, topic: str, partition: int) -> int:
+        """How far a lane has read a partition; one that was added is read by another lane."""
+        lane = partition % self.partitions
+        name = topic if lane == partition else f"{topic}[{partition}]"
+        return self.positions.get(lane, {}).get(name, 0)
 
     def complete(self) -> Iterator[Facts]:
         """The merchants whose whole history is there."""

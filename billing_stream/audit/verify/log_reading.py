@@ -34,6 +34,7 @@ from billing_stream.audit.verify.facts import (
     History,
     Input,
     ReadViolation,
+    input_of,
 )
 from billing_stream.audit.verify.log_records import Record, micros
 from billing_stream.audit.verify.model_state import Rules
@@ -159,7 +160,10 @@ class Reader:
             history.operator_commands[ref] = parsed.skips
             return
         if isinstance(parsed, Shop):
-            if base == names.SHOPS:
+            if record.partition >= history.partitions:
+                history.bad[ref] = digest(record.key, record.value, record.headers)
+                history.bad_reasons[ref] = "a shop on a partition that was added"
+            elif base == names.SHOPS:
                 self._shop(parsed)
             return
         if self._skips(parsed.merchant):
@@ -331,10 +335,11 @@ class Reader:
             self._trouble("positions", what, record)
         positions[topic] = position
 
-    def _stop(self, topic: str, record: Record) -> None:
-        self.history.stopped.pop((topic, record.partition), None)
+    def _stop(self, name: str, record: Record) -> None:
+        stopped = input_of(name, record.partition)
+        self.history.stopped.pop(stopped, None)
         if record.value is not None:
-            self.history.stopped[topic, record.partition] = _decode(record.value)["reason"]
+            self.history.stopped[stopped] = _decode(record.value)["reason"]
 
     def _purchase_row(self, record: Record) -> None:
         key, state = (record.key or b"").decode(), require_known(record)

@@ -64,6 +64,13 @@ class KafkaSource:
             ends = await watcher.end_offsets(tps)
         finally:
             await watcher.stop()
+        rows = [tp for tp in tps if tp.topic.endswith("-changelog") and ends[tp] > 0]
+        beyond = [tp for tp in rows if tp.partition >= self._partitions]
+        if beyond:
+            raise VerifyError(
+                f"BILLING_PARTITIONS says {self._partitions}, and there are rows in "
+                f"{beyond[0].topic}[{beyond[0].partition}]"
+            )
         self._late += [(tp.topic, tp.partition) for tp in tps if begins[tp] > 0]
         if all(begins[tp] == ends[tp] for tp in tps):
             return
@@ -95,7 +102,7 @@ class KafkaSource:
             partitions = known.partitions_for_topic(topic)
             if not partitions:
                 problems.append(f"topic {topic} is not there")
-            elif len(partitions) != self._partitions:
+            elif len(partitions) < self._partitions:
                 problems.append(f"topic {topic} has {len(partitions)} partitions")
             else:
                 found += [TopicPartition(topic, partition) for partition in sorted(partitions)]

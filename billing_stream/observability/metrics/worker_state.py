@@ -8,6 +8,7 @@ from msgspec import Struct
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from billing_stream.engine.input_names import input_of
 from billing_stream.engine.lane import Lane, utc_now
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.processor import BillingProcessor
@@ -121,7 +122,7 @@ class WorkerState(Collector):
             labels=["topic", "partition"],
         )
         for (topic, partition), count in sorted(lags.records.items()):
-            if partition in self._lanes:
+            if self._lanes.input(topic, partition)[0] is not None:
                 lag.add_metric([topic, str(partition)], count)
         yield lag
         stopped = GaugeMetricFamily(
@@ -130,9 +131,9 @@ class WorkerState(Collector):
             labels=["topic", "partition"],
         )
         for partition, lane in sorted(self._lanes.items()):
-            for topic in sorted(lane.inputs.stoppable or lane.stopped):
-                labels = [self._base(topic), str(partition)]
-                stopped.add_metric(labels, topic in lane.stopped)
+            for name in sorted({*(lane.inputs.stoppable or ()), *lane.stopped}):
+                topic, number = input_of(name, partition)
+                stopped.add_metric([self._base(topic), str(number)], name in lane.stopped)
         yield stopped
         yield _gauge(
             "billing_lag_sampled_timestamp_seconds",

@@ -9,6 +9,7 @@ from aiokafka.errors import for_code
 from billing_stream.config.settings import Settings
 from billing_stream.engine.kafka_log import transactional_ids
 from billing_stream.errors import AuthorizationError, KafkaNotReady, TopicsError
+from billing_stream.kafka.added_partitions import added, listed, partition_counts, require_lanes
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
@@ -16,6 +17,7 @@ from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_topics
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
+from billing_stream.ops.inputs.accepted import accepted_partitions
 from billing_stream.records.topics import Topics
 
 # Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
@@ -37,7 +39,7 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         action = (
             "billing-stream topics create"
             if line.endswith("is missing")
-            else "partitions cannot be changed later: BILLING_PARTITIONS must say what there is"
+            else "BILLING_PARTITIONS must be the number with which the topics were created"
             if "partitions" in line
             else "mend it with kafka-configs or kafka-reassign-partitions"
         )
@@ -50,6 +52,8 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         )
     except TopicsError as error:
         yield fail("topics", str(error).partition("\n")[0], "see docs/restore.md")
+    for finding in await _added_partitions(settings):
+        yield finding
     for line in doubtful[:DOUBTS_MAX]:
         yield warn("topics", line, "set it with kafka-configs: see docs/restore.md")
     if len(doubtful) > DOUBTS_MAX:
@@ -58,6 +62,27 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
             f"{len(doubtful) - DOUBTS_MAX} more settings are not as advised",
             "billing-stream topics check",
         )
+
+
+async def _added_partitions(settings: Settings) -> list[Finding]:
+    options, topics = client_options(settings), Topics(settings.app_id, settings.topic_prefix)
+    counts = await partition_counts(options, topics)
+    try:
+        await require_lanes(options, topics, counts, settings.partitions)
+    except TopicsError as error:
+        return [fail("topics", str(error).replace("\n", ". "), "see docs/restore.md")]
+    found = added(counts, settings.partitions)
+    accepted = await accepted_partitions(options, topics) if found else set()
+    left = [tp for tp in found if tp not in accepted]
+    if not left:
+        return []
+    return [
+        warn(
+            "topics",
+            f"partitions were added: {listed(left)}; workers forward their records",
+            'billing-stream inputs accept --reason "..." (docs/scale.md says what it means)',
+        )
+    ]
 
 
 async def check_rights(settings: Settings) -> AsyncIterator[Finding]:

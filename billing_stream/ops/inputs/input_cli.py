@@ -16,12 +16,13 @@ from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, Reference, whoami
 from billing_stream.console.progress import waiting
 from billing_stream.engine.partition_inputs import StopCause, StoppedInput
+from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.inputs.input_commands import Outcome, request
-from billing_stream.ops.inputs.input_states import InputState, input_states
+from billing_stream.ops.inputs.input_states import InputState, InputStates, input_states
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import (
     AcceptTopic,
@@ -90,7 +91,8 @@ def inputs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object on each line.")
 def list_inputs(as_json: bool) -> None:
     """List all inputs: position, records left, and why one is stopped. Read-only."""
-    found = _states(Cluster.of(Settings.from_env()))
+    states = _states(Cluster.of(Settings.from_env()))
+    found = states.inputs
     if as_json:
         for one in found:
             click.echo(json.dumps(_as_json(one)))
@@ -106,6 +108,9 @@ def list_inputs(as_json: bool) -> None:
             click.echo()
             for line in _stopped(one, one.stopped):
                 click.echo(line)
+    for tp in states.added:
+        click.echo(f"\n{tp.topic}[{tp.partition}] was added after the topic was created")
+        click.echo(f'  billing-stream inputs accept {tp.topic} {tp.partition} --reason "..."')
 
 
 @inputs.command(
@@ -171,30 +176,34 @@ def skip(record: RecordRef, reason: str, by: str, wait: timedelta) -> None:
 def accept(topic: str | None, partition: int | None, reason: str, by: str, wait: timedelta) -> None:
     """Accept that topics have changed: records were lost, or a topic was created again.
 
-    Of the input that is named, or of all inputs that are stopped for it.
+    Of the input that is named, or of all inputs that are stopped for it. Also that a partition was
+    added to a topic, of whatever topic of the app: the warning of it ends. Workers read it before,
+    too, and forward its records.
     """
     settings, cluster = _started()
     wanted = None
     if topic is not None:
         if partition is None:
             raise click.UsageError("name the partition too, or nothing at all")
-        wanted = _input(cluster, topic, partition), partition
+        wanted = cluster.topics.name(cluster.topics.base(topic)), partition
+    states = _states(cluster)
     changed = [
-        one
-        for one in _states(cluster)
-        if one.stopped is not None
-        and one.stopped.cause == StopCause.TOPIC_CHANGED
-        and wanted in (None, (one.topic, one.partition))
+        (one.topic, one.partition)
+        for one in states.inputs
+        if one.stopped is not None and one.stopped.cause == StopCause.TOPIC_CHANGED
     ]
+    changed += [(tp.topic, tp.partition) for tp in states.added]
+    if wanted is not None:
+        changed = [one for one in changed if one == wanted]
     if not changed:
-        click.echo("nothing to accept: no such input is stopped because its topic has changed")
+        click.echo(
+            "nothing to accept: no such input is stopped because its topic has changed, and no "
+            "such partition was added"
+        )
         return
     _finish(
-        [
-            _request(settings, cluster, AcceptTopic(one.topic, one.partition, by, reason), wait)
-            for one in changed
-        ],
-        "accepted: " + ", ".join(one.name for one in changed),
+        [_request(settings, cluster, AcceptTopic(*one, by, reason), wait) for one in changed],
+        "accepted: " + ", ".join(f"{topic}[{number}]" for topic, number in changed),
     )
 
 
@@ -205,7 +214,7 @@ def _started() -> tuple[Settings, Cluster]:
     return settings, Cluster.of(settings)
 
 
-def _states(cluster: Cluster) -> list[InputState]:
+def _states(cluster: Cluster) -> InputStates:
     with progress_bar("reading") as progress:
         return asyncio.run(input_states(cluster, progress))
 
@@ -216,9 +225,12 @@ def _input(cluster: Cluster, topic: str, partition: int) -> str:
     if base not in names.OF_MERCHANTS:
         known = ", ".join(names.OF_MERCHANTS)
         raise click.UsageError(f"{topic!r} is not an input that can be stopped; those are: {known}")
-    if partition >= cluster.partitions:
-        raise click.UsageError(f"{topic} has the partitions 0 to {cluster.partitions - 1}")
-    return cluster.topics.name(base)
+    name = cluster.topics.name(base)
+    counts = asyncio.run(partition_counts(cluster.options, cluster.topics))
+    count = counts.get(name, cluster.partitions)
+    if partition >= count:
+        raise click.UsageError(f"{topic} has the partitions 0 to {count - 1}")
+    return name
 
 
 def _request(

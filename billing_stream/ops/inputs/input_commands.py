@@ -6,6 +6,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from msgspec import Struct
 
+from billing_stream.engine.input_names import lane_of
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.desk_connection import Cluster
@@ -30,7 +31,7 @@ async def request(
     cluster: Cluster, command: OperatorCommand, *, seconds_max: float, deadline: StartDeadline
 ) -> Outcome:
     """Write a command, and wait until a lane has decided it. Raises aiokafka's errors."""
-    topics, partition = cluster.topics, command.partition
+    topics, partition = cluster.topics, lane_of(command.partition, cluster.partitions)
     letters = TopicPartition(cluster.letters, partition)
     rows = TopicPartition(topics.changelog(names.BILLING_RECORDS), partition)
     to = TopicPartition(topics.name(names.OPERATOR_COMMANDS), partition)

@@ -1,0 +1,77 @@
+"""Partitions that were added to topics after these were created; Kafka cannot remove them.
+
+Rows stay where they are: BILLING_PARTITIONS is the number of lanes, whatever is added. Lanes read
+added partitions of inputs and forward their records (`engine.input_names`). Added partitions of
+other topics stay empty.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+
+from billing_stream.errors import TopicsError
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+
+NAMED_MAX = 3
+
+
+async def partition_counts(options: Mapping[str, Any], topics: Topics) -> dict[str, int]:
+    """How many partitions each of the app's topics has that is there. Raises KafkaError."""
+    client = AIOKafkaClient(**await answering(options))
+    try:
+        await client.bootstrap()
+        # Asked for all topics, a broker creates none that is missing.
+        known = await client.fetch_all_metadata()
+    finally:
+        await client.close()
+    counts = {
+        topic.name: len(known.partitions_for_topic(topic.name) or ()) for topic in topics.all()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def added(counts: Mapping[str, int], partitions: int) -> list[TopicPartition]:
+    """The partitions of these topics beyond the first `partitions`, topic by topic."""
+    return [
+        TopicPartition(topic, number)
+        for topic, count in sorted(counts.items())
+        for number in range(partitions, count)
+    ]
+
+
+async def require_lanes(
+    options: Mapping[str, Any], topics: Topics, counts: Mapping[str, int], partitions: int
+) -> None:
+    """Raise TopicsError unless the rows are those of `partitions` lanes, whatever was added.
+
+    With another number of lanes merchants would be looked for where their rows are not.
+    """
+    rows = topics.changelog(names.BILLING_RECORDS)
+    count = counts.get(rows, 0)
+    if count <= partitions:
+        return
+    consumer = KafkaConsumer(**await answering(options), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(rows, n) for n in range(count)])
+    finally:
+        await consumer.stop()
+    used = 1 + max((tp.partition for tp, end in ends.items() if end > 0), default=-1)
+    if used != partitions:
+        why = f"{used} are in use" if used else "none is in use yet"
+        raise TopicsError(
+            f"{rows} has {count} partitions ({why}), and BILLING_PARTITIONS says {partitions}.\n"
+            "BILLING_PARTITIONS must be the number with which the topics were created"
+        )
+
+
+def listed(found: Iterable[TopicPartition]) -> str:
+    """Partitions as text, the first of them by name."""
+    all_of_them = [f"{tp.topic}[{tp.partition}]" for tp in found]
+    more = f" and {len(all_of_them) - NAMED_MAX} more" if len(all_of_them) > NAMED_MAX else ""
+    return ", ".join(all_of_them[:NAMED_MAX]) + more
