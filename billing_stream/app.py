@@ -23,6 +23,7 @@ from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.cluster_watch import ClusterWatch
+from billing_stream.kafka.open_transactions import REPORT_AFTER, OpenTransactions
 from billing_stream.kafka.replicas import ask_unwritable
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -62,6 +63,7 @@ def build(settings: Settings) -> BillingApp:
     options = client_options(settings)
     group = settings.topic_prefix + settings.app_id
     crash_hook = crash_at(settings.crash_at) if settings.crash_at else no_crash
+    waits = OpenTransactions()
     log = KafkaLog(
         options,
         app_id=group,
@@ -69,6 +71,7 @@ def build(settings: Settings) -> BillingApp:
         written=partial(topics.written_by, partitions=settings.partitions),
         crash_hook=crash_hook,
         start_seconds=settings.start_deadline.total_seconds(),
+        waits=waits,
     )
     metrics, tracing = WorkerMetrics(), new_tracing(settings)
     lease = Lease(settings.session_timeout.total_seconds())
@@ -93,7 +96,7 @@ def build(settings: Settings) -> BillingApp:
     app = new_app(settings, group, lanes, server.application_options(settings))
     inputs_read = frozenset(topics.inputs())
     app.transport = new_transport(app, lanes, lease, options, inputs_read)
-    return _register(app, lanes, topics, settings, metrics, tracing)
+    return _register(app, lanes, topics, settings, metrics, tracing, waits)
 
 
 def _register(
@@ -103,6 +106,7 @@ def _register(
     settings: Settings,
     metrics: WorkerMetrics,
     tracing: Tracing | None,
+    waits: OpenTransactions,
 ) -> BillingApp:
     inputs.register(app, lanes, topics)
     for table in TABLES:
@@ -110,14 +114,22 @@ def _register(
     _register_timers(app, lanes)
     watch = ClusterWatch(settings)
     app.task(watch.watch)
-    notices = ClusterNotices(lanes, watch, topics.base)
+    not_ready_after = settings.stuck_not_ready_after.total_seconds()
+    notices = ClusterNotices(
+        lanes,
+        watch,
+        open_transactions=lambda: cast(EngineConsumer, app.consumer).open_transactions,
+        open_seconds=not_ready_after,
+        base=topics.base,
+    )
     metrics.registry.register(notices)
     watchdog = Watchdog(
         lanes,
         ask_lagging=lambda: cast(EngineConsumer, app.consumer).lagging_inputs(),
         ask_unwritable=lambda: ask_unwritable(settings),
         more_warnings=notices.warnings,
-        not_ready_after=settings.stuck_not_ready_after.total_seconds(),
+        recovery_waits=lambda: list(map(str, waits.found(REPORT_AFTER))),
+        not_ready_after=not_ready_after,
         exit_after=settings.stuck_exit_after.total_seconds(),
         die=die,
     )

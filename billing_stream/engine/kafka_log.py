@@ -17,6 +17,7 @@ from billing_stream.engine.restored_rows import restore_rows
 from billing_stream.kafka.authorization_errors import REFUSALS
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.error_classes import ErrorClass, class_of
+from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.stable_ends import stable_end_offsets
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -206,7 +207,7 @@ class KafkaLog:
     """Changelogs and transactions of one app on a Kafka cluster.
 
     `changelogs` maps each table to its changelog topic. `start_seconds`: how long `fence` waits for
-    coordinators.
+    coordinators. `waits` has the transactions of others for which a restore waits.
     """
 
     def __init__(
@@ -218,6 +219,7 @@ class KafkaLog:
         written: Written | None = None,
         crash_hook: CrashHook = no_crash,
         start_seconds: float = 60.0,
+        waits: OpenTransactions | None = None,
     ) -> None:
         self._options = options
         self._silent = SilentBrokers(options)
@@ -225,6 +227,7 @@ class KafkaLog:
         self._app_id = app_id
         self._crash_hook = crash_hook
         self._start_seconds = start_seconds
+        self._waits = waits if waits is not None else OpenTransactions()
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.protocol = 0
 
@@ -254,11 +257,10 @@ class KafkaLog:
             # after the other, while records wait.
             topics = {topic for topic, _ in self._written(partition)}
             await asyncio.gather(*(p.partitions_for(t) for p in producers for t in topics))
+            written = self._written(partition)
             await asyncio.gather(
                 *(
-                    complete_last_transaction(
-                        producer, states.get(transactional_id), self._written(partition)
-                    )
+                    complete_last_transaction(producer, states.get(transactional_id), written)
                     for producer, transactional_id in zip(producers, ids, strict=True)
                 )
             )
@@ -314,7 +316,10 @@ class KafkaLog:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
-        ends = await stable_end_offsets(consumer, everything, tps)
+        try:
+            ends = await stable_end_offsets(consumer, everything, tps, self._waits)
+        finally:
+            self._waits.note({})
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

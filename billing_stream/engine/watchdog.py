@@ -48,7 +48,8 @@ class Watchdog:
     """`look` once a second.
 
     `ask_lagging` and `ask_unwritable` ask Kafka, and raise when there is no answer; the latter
-    only while something makes no progress. `more_warnings` are those that others see.
+    only while something makes no progress. `more_warnings` are those that others see, and
+    `recovery_waits` what a restore waits for: to end would not help.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Watchdog:
         ask_lagging: AskBehind | None = None,
         ask_unwritable: AskUnwritable | None = None,
         more_warnings: Callable[[], list[str]] = list,
+        recovery_waits: Callable[[], list[str]] = list,
         not_ready_after: float = 30.0,
         exit_after: float = 120.0,
         die: Die,
@@ -67,6 +69,7 @@ class Watchdog:
         self._ask_lagging = ask_lagging
         self._ask_unwritable = ask_unwritable
         self._more_warnings = more_warnings
+        self._recovery_waits = recovery_waits
         self._unwritable: list[str] = []
         self._not_ready_after = not_ready_after
         self._exit_after = exit_after
@@ -89,7 +92,7 @@ class Watchdog:
             watched = self._watched.get(what)
             if watched is None or watched.mark != mark:
                 self._watched[what] = _Watched(mark)
-            elif not self._unwritable:
+            elif not self._unwritable and not self._recovery_waits():
                 watched.seconds += step
 
     def problems(self) -> list[str]:
@@ -97,6 +100,7 @@ class Watchdog:
         self.look()
         found = [] if self.lanes.ready else [NOT_READY]
         found += self._unwritable
+        found += self._recovery_waits()
         unreadable = sorted(self.lanes.unreadable.items())
         found += [f"partition {number} does not start: {why}" for number, why in unreadable]
         if none_processed(self.lanes):

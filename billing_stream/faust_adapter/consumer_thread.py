@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka.errors import ConsumerStoppedError, KafkaError
@@ -35,6 +35,14 @@ METADATA_MS = 60_000
 LOST = "the membership in the consumer group has ended"
 # Of each of two steps. Leaving is a courtesy: the other members notice after the session.
 STOP_SECONDS_MAX = 2.0
+
+
+class Position(NamedTuple):
+    """Where a client stands: all before `stable` is committed or aborted, `end` is the log's."""
+
+    at: int
+    stable: int
+    end: int
 
 
 class LeasedConsumer(KafkaConsumer):
@@ -211,18 +219,22 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(asked)
         return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
 
-    async def positions(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+    async def positions(self, tps: list[TP]) -> dict[TP, Position]:
         """Where the client stands in each, and where its records end."""
-        found: dict[TP, tuple[int, int]] = await self.call_thread(self._find_places, tps)
+        found: dict[TP, Position] = await self.call_thread(self._find_places, tps)
         return found
 
-    async def _find_places(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+    async def _find_places(self, tps: list[TP]) -> dict[TP, Position]:
         consumer = self._ensure_consumer()
         asked = [TopicPartition(*tp) for tp in tps]
         asked = [tp for tp in asked if tp in consumer.assignment()]
-        ends = await consumer.end_offsets(asked)
-        positions = {tp: await consumer.position(tp) for tp in asked}
-        return {TP(*tp): (positions[tp], ends[tp]) for tp in asked}
+        stable = await consumer.end_offsets(asked)
+        found = {}
+        for tp in asked:
+            # As of the last fetch; a later stable end is beyond it.
+            end = max(stable[tp], consumer.highwater(tp) or 0)
+            found[TP(*tp)] = Position(await consumer.position(tp), stable[tp], end)
+        return found
 
     async def stop_fetching(self, tps: list[TP]) -> None:
         """Do not fetch these partitions: Faust's own pause fetches and keeps."""

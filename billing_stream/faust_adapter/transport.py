@@ -24,6 +24,7 @@ from billing_stream.engine.input_names import input_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
 from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
+from billing_stream.kafka.open_transactions import OpenTransactions
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.transport")
@@ -53,6 +54,7 @@ class EngineConsumer(driver.Consumer):
         self._shown: dict[TP, int | None] = {}
         self.lags: Mapping[TP, int] = {}
         self.lags_at = 0.0
+        self.open_transactions = OpenTransactions()
 
     def _new_consumer_thread(self) -> EngineConsumerThread:
         return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -206,14 +208,16 @@ class EngineConsumer(driver.Consumer):
             logger.debug("offsets for display not committed: %r", error)
 
     async def lagging_inputs(self) -> dict[tuple[str, int], int]:
-        """The inputs in which records wait, and where their reader stands."""
+        """The inputs in which records wait that can be read, and where their reader stands."""
         if not self._thread_started:
             return {}
         inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
         positions = await self._engine_thread.positions(inputs)
-        self.lags = {tp: self._lag(tp, at, end) for tp, (at, end) in positions.items()}
+        # To the log's end: what an open transaction holds back waits, too.
+        self.lags = {tp: self._lag(tp, one.at, one.end) for tp, one in positions.items()}
         self.lags_at = time.time()
-        return {(tp.topic, tp.partition): at for tp, (at, end) in positions.items() if at < end}
+        self.open_transactions.note({tp: (one.stable, one.end) for tp, one in positions.items()})
+        return {tp: one.at for tp, one in positions.items() if one.at < one.stable}
 
     def _lag(self, tp: TP, at: int, end: int) -> int:
         """Offsets before the end that no transaction has taken, markers among them or not."""

@@ -46,7 +46,7 @@ async def test_where_all_is_well_it_says_so(
     assert {one["verdict"] for one in found} == {"OK"}
     assert {one["check"] for one in found} == {
         *("settings", "data folder", "brokers", "replicas", "transactions", "topics", "rights"),
-        *("workers", "state", "projection", "clock"),
+        *("workers", "open transactions", "state", "projection", "clock"),
     }
 
 
@@ -78,12 +78,12 @@ async def test_what_is_wrong_with_the_topics_is_said_with_what_to_do(
     code, found = 0, []
     # The broker learns of a change after the controller has taken it.
     async with asyncio.timeout(60):
-        while sum("has 5" in one["said"] or "retention" in one["said"] for one in found) < 2:
+        while sum("were added" in one["said"] or "retention" in one["said"] for one in found) < 2:
             code, found = await findings(env)
     said = {one["said"]: one["todo"] for one in of(found, "topics")}
     assert code == 1
-    (partitions,) = [action for text, action in said.items() if "has 5 partitions" in text]
-    assert "BILLING_PARTITIONS" in partitions
+    (added,) = [action for text, action in said.items() if f"{names.COMMANDS}[4]" in text]
+    assert "billing-stream inputs accept" in added
     assert [text for text in said if "retention" in text and names.MERCHANT_CREATED in text]
 
 

@@ -10,13 +10,13 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
 
 from billing_stream.dev.cluster import Cluster
 from billing_stream.engine.kafka_log import KafkaLog, KafkaWriter
 from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.kafka import stable_ends
+from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.silent_brokers import SilentBrokers
-from billing_stream.kafka.stable_ends import stable_end_offsets
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.transaction_state import last_transaction_states
 
@@ -44,12 +44,13 @@ async def kafka_of_our_own(tmp_path: Path) -> AsyncIterator[str]:
         yield servers
 
 
-def log_on(servers: str) -> KafkaLog:
+def log_on(servers: str, waits: OpenTransactions | None = None) -> KafkaLog:
     return KafkaLog(
         {"bootstrap_servers": servers},
         app_id="app",
         changelogs={"rows": CHANGELOG},
         written=lambda partition: [(CHANGELOG, partition), (SHARED, 0)],
+        waits=waits,
     )
 
 
@@ -123,24 +124,33 @@ async def test_a_restore_waits_until_what_is_committed_is_marked_too(kafka_of_ou
         assert await restoring == {b"row": b"last"}
 
 
-async def test_a_restore_ends_with_an_error_when_a_transaction_stays_open(
-    kafka_of_our_own: str,
+async def test_restore_says_for_which_transaction_of_others_it_waits(
+    kafka_of_our_own: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"bootstrap_servers": kafka_of_our_own}
-    async with (
-        AIOKafkaProducer(**options, transactional_id="slow") as slow,
-        AIOKafkaConsumer(**options, isolation_level="read_committed") as committed,
-        AIOKafkaConsumer(**options) as everything,
-    ):
+    monkeypatch.setattr(stable_ends, "REPORT_SECONDS", 0.1)
+    waits = OpenTransactions()
+    log = log_on(kafka_of_our_own, waits=waits)
+    async with AIOKafkaProducer(**options, transactional_id="slow") as slow:
         await slow.begin_transaction()
-        await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
+        sent = await slow.send_and_wait(CHANGELOG, b"last", key=b"row", partition=0)
 
-        with pytest.raises(KafkaError, match="a transaction stays open at app-rows-changelog"):
-            await stable_end_offsets(
-                committed, everything, [TopicPartition(CHANGELOG, 0)], seconds=0.2
-            )
+        restoring = asyncio.create_task(rows(log))
+        while not caplog.records:
+            assert not restoring.done()
+            await asyncio.sleep(0.02)
+
+        where = f"{CHANGELOG}[0]@{sent.offset}"
+        assert f"a restore waits: a transaction is open at {where}, for " in caplog.text
+        assert (
+            f"abort --topic {CHANGELOG} --partition 0 --start-offset {sent.offset}" in caplog.text
+        )
+        (one,) = waits.found()
+        assert (one.offset, one.held_back) == (sent.offset, 1)
 
         await slow.abort_transaction()
+        await restoring
+        assert waits.found() == []
 
 
 async def test_an_id_never_used_has_no_state(kafka_of_our_own: str) -> None:

@@ -173,13 +173,25 @@ def test_stopped_input_is_reported_for_as_long_as_it_is_stopped(
     fires(tmp_path, "BillingInputStopped", series, at, labels)
 
 
-def test_stopped_input_is_not_reported_as_a_worker_that_commits_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("metric", "value"), [("billing_input_stopped", "1"), ("billing_input_held_back_seconds", "99")]
+)
+def test_input_that_waits_for_others_is_no_worker_that_commits_nothing(
+    tmp_path: Path, metric: str, value: str
+) -> None:
     series = {
         'billing_lag_records{topic="t",partition="1",instance="a"}': "50x80",
-        'billing_input_stopped{topic="t",partition="1",instance="a"}': "1x80",
+        f'{metric}{{topic="t",partition="1",instance="a"}}': f"{value}x80",
         'billing_transaction_duration_seconds_count{instance="a"}': "7x80",
     }
     fires(tmp_path, "BillingTransactionsStand", series, "18m", None)
+
+
+@pytest.mark.parametrize(("at", "fired"), [("1m", False), ("4m", True), ("8m", False)])
+def test_input_held_back_by_a_producer_is_reported(tmp_path: Path, at: str, fired: bool) -> None:
+    series = {'billing_input_held_back_seconds{topic="t",partition="1"}': "0+15x20 0x40"}
+    labels = "{severity: critical, topic: t, partition: 1}" if fired else None
+    fires(tmp_path, "BillingInputHeldBack", series, at, labels)
 
 
 @pytest.mark.parametrize(

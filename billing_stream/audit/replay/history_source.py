@@ -10,7 +10,8 @@ from aiokafka.client import AIOKafkaClient
 from billing_stream.errors import BillingError
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.read_to_end import ReadStalled, read_between
+from billing_stream.kafka.open_transactions import ReadStalled
+from billing_stream.kafka.read_to_end import read_between
 from billing_stream.records.schemas import InputRecord
 
 # An open transaction of a worker that died is ended within this time by the broker.

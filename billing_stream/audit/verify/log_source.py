@@ -1,6 +1,5 @@
 """Where records are read from: a Kafka cluster, and nothing is ever written to it."""
 
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from aiokafka.client import AIOKafkaClient
 from billing_stream.audit.verify.log_records import Record
 from billing_stream.errors import BillingError
 from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.open_transactions import ReadStalled, Stalls
 
 # An open transaction of a worker that died ends within the broker's time limit of a minute.
 STALLED_SECONDS = 120.0
@@ -123,7 +123,7 @@ class KafkaSource:
         consumer.assign(sorted(left))
         for tp in left:
             consumer.seek(tp, begins[tp])
-        last = time.monotonic()
+        stalls = Stalls(STALLED_SECONDS)
         while left:
             found = await consumer.getmany(*left, timeout_ms=200, max_records=20_000)
             for tp, records in found.items():
@@ -133,13 +133,15 @@ class KafkaSource:
             for tp in list(left):
                 position = await consumer.position(tp)
                 if position != done[tp]:
-                    done[tp], last = position, time.monotonic()
+                    done[tp] = position
+                    stalls.moved()
                 if position >= ends[tp]:
                     left.discard(tp)
                     consumer.pause(tp)
             if self._progress is not None:
                 read = sum(min(done[tp], end) - begins[tp] for tp, end in ends.items())
                 self._progress("read", read, total)
-            if time.monotonic() - last > STALLED_SECONDS:
-                stuck = ", ".join(f"{tp.topic}[{tp.partition}]@{done[tp]}" for tp in sorted(left))
-                raise VerifyError(f"nothing more comes of {stuck}; is a transaction open there?")
+            try:
+                stalls.look(consumer, left, done, ends)
+            except ReadStalled as error:
+                raise VerifyError(str(error)) from None

@@ -9,15 +9,29 @@ from prometheus_client.registry import Collector
 from billing_stream.engine.lanes import Lanes
 from billing_stream.kafka.added_partitions import listed
 from billing_stream.kafka.cluster_watch import ClusterWatch
+from billing_stream.kafka.open_transactions import OpenTransaction, OpenTransactions
 
 
 class ClusterNotices(Collector):
-    """Warnings and gauges. `base` gives the name of a topic without its prefix."""
+    """Warnings and gauges. `base` gives the name of a topic without its prefix.
 
-    def __init__(self, lanes: Lanes, watch: ClusterWatch, base: Callable[[str], str] = str) -> None:
+    `open_transactions` are those in the inputs; a warning of one comes after `open_seconds`.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        watch: ClusterWatch,
+        *,
+        open_transactions: Callable[[], OpenTransactions],
+        open_seconds: float,
+        base: Callable[[str], str] = str,
+    ) -> None:
         self._lanes = lanes
         self._watch = watch
         self._base = base
+        self._open_transactions = open_transactions
+        self._open_seconds = open_seconds
 
     def warnings(self) -> list[str]:
         """A line for each."""
@@ -28,6 +42,7 @@ class ClusterNotices(Collector):
                 f"partitions were added to topics: {listed(added)}. Workers forward their records; "
                 "`billing-stream inputs accept` ends this warning"
             )
+        found += map(str, self._open(self._open_seconds))
         return found
 
     def describe(self) -> Iterable[Metric]:
@@ -44,6 +59,20 @@ class ClusterNotices(Collector):
         for tp in self._added():
             added.add_metric([self._base(tp.topic), str(tp.partition)], 1)
         yield added
+        held_back = GaugeMetricFamily(
+            "billing_input_held_back_seconds",
+            "For how long a transaction of an input's producer has been open and held back its "
+            "records, as of the last sample",
+            labels=["topic", "partition"],
+        )
+        for one in self._open(0.0):
+            labels = [self._base(one.topic), str(one.partition)]
+            held_back.add_metric(labels, one.seconds)
+        yield held_back
+
+    def _open(self, seconds: float) -> list[OpenTransaction]:
+        found = self._open_transactions().found(seconds)
+        return [one for one in found if self._lanes.input(one.topic, one.partition)[0] is not None]
 
     def _added(self) -> list[TopicPartition]:
         """Those of lanes of this worker that no operator has accepted."""

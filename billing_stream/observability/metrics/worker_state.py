@@ -118,7 +118,8 @@ class WorkerState(Collector):
         lags = self._ask_lags()
         lag = GaugeMetricFamily(
             "billing_lag_records",
-            "Records of an input that no transaction has taken yet, as of the last sample",
+            "Offsets of an input up to its end that no transaction has taken yet, also behind an "
+            "open transaction of a producer, as of the last sample",
             labels=["topic", "partition"],
         )
         for (topic, partition), count in sorted(lags.records.items()):

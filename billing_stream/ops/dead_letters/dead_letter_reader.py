@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from billing_stream.errors import DeadLettersError
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.read_to_end import ReadStalled, read_between
+from billing_stream.kafka.open_transactions import ReadStalled
+from billing_stream.kafka.read_to_end import read_between
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 
 Progress = Callable[[int, int], None]

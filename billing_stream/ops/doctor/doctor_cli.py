@@ -27,8 +27,10 @@ from billing_stream.ops.doctor import (
 )
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail
 from billing_stream.ops.doctor.protocol_checks import check_transactions
+from billing_stream.ops.doctor.transaction_checks import check_open_transactions
 
 AGAIN_SECONDS = 0.5
+OPEN_TRANSACTIONS = "billing_stream.kafka.open_transactions"
 COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 Check = Callable[[Settings], AsyncIterator[Finding]]
 # What these need is that most of the brokers answer.
@@ -37,10 +39,11 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("rights", topic_checks.check_rights),
     ("transactions", check_transactions),
     ("workers", topic_checks.check_workers),
+    ("open transactions", check_open_transactions),
     ("state", changelog_checks.check_state),
 )
 # Whose failure leaves nothing to look at.
-NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics"})
+NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics", "open transactions": "topics"})
 
 
 async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
@@ -125,11 +128,12 @@ def _names() -> list[str]:
 def doctor(seconds: float, as_json: bool) -> None:
     """Look at everything that a worker needs, and say what to do where it is not right.
 
-    Settings, the data folder, brokers, topics, what this user may do, the workers that run, the
-    version of the rows, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    Settings, the data folder, brokers, topics, what this user may do, the workers that run,
+    transactions that are open, the version of the rows, PostgreSQL, the schema of the projection,
+    the clock. Nothing is changed.
     """
     # What is logged of a broker that is away, or not ready, is a finding.
-    for name in ("aiokafka", "billing_stream.kafka.start_deadline"):
+    for name in ("aiokafka", "billing_stream.kafka.start_deadline", OPEN_TRANSACTIONS):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.exit(asyncio.run(_run(Settings.from_env(), seconds, as_json)))
 
