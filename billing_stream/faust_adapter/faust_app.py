@@ -7,6 +7,7 @@ from typing import Any
 import faust
 
 from billing_stream.config.settings import Settings
+from billing_stream.config.shared_settings import shared_settings
 from billing_stream.engine.lanes import Lanes
 from billing_stream.faust_adapter.credentials import credentials
 from billing_stream.faust_adapter.lane_assignor import new_assignor
@@ -43,7 +44,7 @@ def new_app(
         topic_disable_leader=True,
         table_standby_replicas=0,
         TableManager=new_table_manager(lanes),
-        PartitionAssignor=new_assignor(settings.partitions),
+        PartitionAssignor=new_assignor(settings.partitions, shared_settings(settings)),
         consumer_group_instance_id=static_member(settings),
         consumer_max_fetch_size=1 << 20,
         broker_max_poll_records=2_000,

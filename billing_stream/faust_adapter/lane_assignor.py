@@ -6,10 +6,12 @@ topic counts as having as many partitions as there are lanes, and each partition
 to the worker of the lane that reads it.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
 
+import msgspec
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
@@ -30,9 +32,18 @@ class _Capped:
 
 
 class LaneAssignor(PartitionAssignor):
-    """See above. `lanes` is how many there are."""
+    """See above. `lanes` is their number; `settings` are in the description of the group."""
 
     lanes: ClassVar[int]
+    settings: ClassVar[Mapping[str, str]]
+
+    def metadata(self, topics: set[str]) -> ConsumerProtocolMemberMetadata:
+        """What this member reports to the group; Faust reads no fields that it does not know."""
+        found = super().metadata(topics)
+        given = {**msgspec.json.decode(found.user_data), "settings": self.settings}
+        return ConsumerProtocolMemberMetadata(
+            found.version, found.subscription, msgspec.json.encode(given)
+        )
 
     def assign(self, cluster: ClusterMetadata, member_metadata: Any) -> Any:
         """The partitions of each member; called in the member that leads the group."""
@@ -70,11 +81,12 @@ class LaneAssignor(PartitionAssignor):
         return super()._protocol_assignments(assignments, *distributions)
 
 
-def new_assignor(lanes: int) -> type[PartitionAssignor]:
+def new_assignor(lanes: int, settings: Mapping[str, str]) -> type[PartitionAssignor]:
     """The `PartitionAssignor` setting of an app with `lanes` lanes."""
 
     class BoundAssignor(LaneAssignor):
         pass
 
     BoundAssignor.lanes = lanes
+    BoundAssignor.settings = settings
     return BoundAssignor

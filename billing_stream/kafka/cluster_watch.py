@@ -7,8 +7,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from billing_stream.config.settings import Settings
+from billing_stream.config.shared_settings import shared_settings
 from billing_stream.kafka.added_partitions import added, partition_counts
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.group_members import STABLE, describe_group, mismatches
 from billing_stream.records.topics import Topics
 
 logger = logging.getLogger(__name__)
@@ -23,6 +26,8 @@ class ClusterWatch:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.added: list[TopicPartition] = []
+        # Members of the group with other settings than this worker, a line each.
+        self.mismatches: list[str] = []
 
     async def watch(self) -> None:
         """Look until cancelled."""
@@ -38,5 +43,9 @@ class ClusterWatch:
     async def _look(self) -> None:
         settings = self._settings
         topics = Topics(settings.app_id, settings.topic_prefix)
-        counts = await partition_counts(client_options(settings), topics)
+        options = await answering(client_options(settings))
+        counts = await partition_counts(options, topics)
         self.added = added(counts, settings.partitions)
+        group = await describe_group(options, settings.topic_prefix + settings.app_id)
+        if group.state == STABLE:
+            self.mismatches = mismatches(shared_settings(settings), group.members)

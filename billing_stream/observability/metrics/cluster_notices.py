@@ -43,6 +43,7 @@ class ClusterNotices(Collector):
                 "`billing-stream inputs accept` ends this warning"
             )
         found += map(str, self._open(self._open_seconds))
+        found += [f"another worker: {line}" for line in self._watch.mismatches]
         return found
 
     def describe(self) -> Iterable[Metric]:
@@ -69,6 +70,11 @@ class ClusterNotices(Collector):
             labels = [self._base(one.topic), str(one.partition)]
             held_back.add_metric(labels, one.seconds)
         yield held_back
+        yield GaugeMetricFamily(
+            "billing_workers_differing",
+            "Other members of the group that differ from this one in settings that must be equal",
+            value=len(self._watch.mismatches),
+        )
 
     def _open(self, seconds: float) -> list[OpenTransaction]:
         found = self._open_transactions().found(seconds)

@@ -1,17 +1,15 @@
 """The topics, what this user may do, and the group of the workers."""
 
 from collections.abc import AsyncIterator
-from typing import Any
-
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import for_code
 
 from billing_stream.config.settings import Settings
+from billing_stream.config.shared_settings import shared_settings
 from billing_stream.engine.kafka_log import transactional_ids
 from billing_stream.errors import AuthorizationError, KafkaNotReady, TopicsError
 from billing_stream.kafka.added_partitions import added, listed, partition_counts, require_lanes
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.group_members import STABLE, Group, describe_group, mismatches
 from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -20,8 +18,6 @@ from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.ops.inputs.accepted import accepted_partitions
 from billing_stream.records.topics import Topics
 
-# Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
-ERROR, STATE, MEMBERS = 0, 2, 5
 WAIT_SECONDS = 3.0
 DOUBTS_MAX = 5
 
@@ -105,39 +101,28 @@ async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def check_workers(settings: Settings) -> AsyncIterator[Finding]:
-    """How many workers are in the group."""
+    """How many workers are in the group, and whether their settings are those of here."""
     group = settings.topic_prefix + settings.app_id
 
-    async def describe(client: AIOKafkaAdminClient) -> Any:
-        (answer,) = await client.describe_consumer_groups([group])
-        (found,) = answer.groups
-        if found[ERROR]:
-            raise for_code(found[ERROR])(group)
-        return found
+    async def ask() -> Group:
+        return await describe_group(await answering(client_options(settings)), group)
 
     try:
-        found = await StartDeadline(WAIT_SECONDS).retry(
-            f"the coordinator of group {group}", lambda: _ask(settings, describe)
-        )
+        found = await StartDeadline(WAIT_SECONDS).retry(f"the coordinator of group {group}", ask)
     except KafkaNotReady as error:
         yield _not_yet("workers", error)
         return
-    state, members = found[STATE], found[MEMBERS]
-    if not members:
+    if not found.count:
         yield warn("workers", "none runs: records wait", "billing-stream worker")
-    elif state != "Stable":
-        yield warn("workers", f"{len(members)}, partitions move ({state})", "ask again in a minute")
+    elif found.state != STABLE:
+        message = f"{found.count}, partitions move ({found.state})"
+        yield warn("workers", message, "ask again in a minute")
     else:
-        yield ok("workers", f"{len(members)} in the group {group}")
-
-
-async def _ask(settings: Settings, question: Any) -> Any:
-    client = AIOKafkaAdminClient(**await answering(client_options(settings)))
-    try:
-        await client.start()
-        return await question(client)
-    finally:
-        await client.close()
+        yield ok("workers", f"{found.count} in the group {group}")
+        for line in mismatches(shared_settings(settings), found.members):
+            yield warn(
+                "workers", line, "restart it with the settings of all workers, and of this shell"
+            )
 
 
 def _not_yet(check: str, error: KafkaNotReady) -> Finding:
