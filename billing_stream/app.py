@@ -9,6 +9,7 @@ from typing import cast
 
 from billing_stream.agents import inputs
 from billing_stream.config.settings import Settings, StoreKind
+from billing_stream.engine.broker_time import BrokerTime
 from billing_stream.engine.crash_points import crash_at, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.kafka_log import KafkaLog, transactional_ids
@@ -63,7 +64,7 @@ def build(settings: Settings) -> BillingApp:
     options = client_options(settings)
     group = settings.topic_prefix + settings.app_id
     crash_hook = crash_at(settings.crash_at) if settings.crash_at else no_crash
-    waits = OpenTransactions()
+    waits, broker_time = OpenTransactions(), BrokerTime()
     log = KafkaLog(
         options,
         app_id=group,
@@ -72,6 +73,7 @@ def build(settings: Settings) -> BillingApp:
         crash_hook=crash_hook,
         start_seconds=settings.start_deadline.total_seconds(),
         waits=waits,
+        broker_time=broker_time,
     )
     metrics, tracing = WorkerMetrics(), new_tracing(settings)
     lease = Lease(settings.session_timeout.total_seconds())
@@ -87,6 +89,7 @@ def build(settings: Settings) -> BillingApp:
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
         partitions=settings.partitions,
+        clock=broker_time.now,
         crash_hook=crash_hook,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
         stoppable=topics.stoppable(),
@@ -96,7 +99,7 @@ def build(settings: Settings) -> BillingApp:
     app = new_app(settings, group, lanes, server.application_options(settings))
     inputs_read = frozenset(topics.inputs())
     app.transport = new_transport(app, lanes, lease, options, inputs_read)
-    return _register(app, lanes, topics, settings, metrics, tracing, waits)
+    return _register(app, lanes, topics, settings, metrics, tracing, waits, broker_time)
 
 
 def _register(
@@ -107,6 +110,7 @@ def _register(
     metrics: WorkerMetrics,
     tracing: Tracing | None,
     waits: OpenTransactions,
+    broker_time: BrokerTime,
 ) -> BillingApp:
     inputs.register(app, lanes, topics)
     for table in TABLES:
@@ -120,6 +124,7 @@ def _register(
         watch,
         open_transactions=lambda: cast(EngineConsumer, app.consumer).open_transactions,
         open_seconds=not_ready_after,
+        broker_time=broker_time,
         base=topics.base,
     )
     metrics.registry.register(notices)

@@ -9,7 +9,6 @@
 """
 
 import uuid
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -89,7 +88,7 @@ class Billing(MerchantView):
         query = ReadMerchant(merchant_id, take=RECENT_PURCHASES)
         found = await self.context.owners.read(query, ids_of(request))
         merchant = known(found.merchant)
-        return respond(request, billing_body(merchant, found.purchases, datetime.now(UTC)))
+        return respond(request, billing_body(merchant, found.purchases, self.context.now()))
 
 
 class Trials(MerchantView):
@@ -99,7 +98,7 @@ class Trials(MerchantView):
         """The trial."""
         merchant_id = await self.merchant_id_of(request)
         found = await self.context.owners.read(ReadMerchant(merchant_id), ids_of(request))
-        return respond(request, trial_body(known(found.merchant), datetime.now(UTC)))
+        return respond(request, trial_body(known(found.merchant), self.context.now()))
 
     async def post(self, request: web.Request) -> web.Response:
         """Start the trial: once."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -55,6 +56,10 @@ class Context:
     client_secrets: tuple[str, ...]
     internal_secrets: tuple[str, ...]
     max_record_bytes: int
+
+    def now(self) -> datetime:
+        """The time by which the lanes decide."""
+        return self.watchdog.lanes.clock()
 
 
 class ApiView(View):

@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 
+from billing_stream.engine.broker_time import BrokerTime
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
@@ -24,8 +25,10 @@ from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.transaction_protocol import TransactionalProducer
 from billing_stream.kafka.transaction_state import (
     ABORTED,
+    BEGUN,
     COMMITTED,
     REQUEST_TIMEOUT_MS,
+    last_started,
     last_transaction_states,
 )
 from billing_stream.records.upcasting.versions import WRITTEN
@@ -49,6 +52,7 @@ ENDS_BACKOFF_MS = 10
 RESTORE_RECORDS_PER_READ = 1_000
 PROGRESS_SECONDS = 2.0
 FENCED_SECONDS_MAX = 2.0
+TIME_SECONDS_MAX = 5.0
 # A process that ended before the failover of a broker would only begin again.
 FAILOVER_SECONDS_MAX = 60.0
 # The client wants lists; most records have one of these.
@@ -98,8 +102,11 @@ class KafkaWriter:
         partition: int,
         producers: Sequence[TransactionalProducer],
         crash_hook: CrashHook = no_crash,
+        broker_time: BrokerTime | None = None,
     ) -> None:
         self._partition = partition
+        self._broker_time = broker_time or BrokerTime()
+        self._sampling: asyncio.Task[None] | None = None
         self._crash_hook = crash_hook
         self._producers = producers
         self._turn = 0
@@ -109,6 +116,7 @@ class KafkaWriter:
         producer = self._producers[self._turn]
         self._turn = (self._turn + 1) % len(self._producers)
         sent: list[asyncio.Future[Any]] = []
+        since = self._broker_time.monotonic()
         try:
             await producer.begin_transaction()
             await self._send(producer, records, sent)
@@ -124,6 +132,9 @@ class KafkaWriter:
             if refused is None or refused is error:
                 raise
             raise refused from error
+        # Beside the next transaction, which need not wait for it.
+        if self._broker_time.due and (self._sampling is None or self._sampling.done()):
+            self._sampling = asyncio.create_task(note_time(self._broker_time, producer, since))
 
     async def _send(
         self,
@@ -154,7 +165,22 @@ class KafkaWriter:
 
     async def close(self) -> None:
         """Close the connections. Raises nothing that matters: all was committed."""
+        if self._sampling is not None:
+            self._sampling.cancel()
         await asyncio.gather(*(p.stop() for p in self._producers), return_exceptions=True)
+
+
+async def note_time(broker_time: BrokerTime, producer: TransactionalProducer, since: float) -> None:
+    """Note when its last transaction began, which was not before `since`, if a broker says it."""
+    try:
+        async with asyncio.timeout(TIME_SECONDS_MAX):
+            started = await last_started(producer.client, producer.transactional_id)
+    except (KafkaError, OSError, RuntimeError) as error:
+        # Also TimeoutError, and uvloop's for a connection that was closed since it was chosen.
+        logger.debug("the time of the brokers is not known: %r", error)
+        return
+    if started is not None:
+        broker_time.note(started, since)
 
 
 async def complete_last_transaction(
@@ -207,7 +233,8 @@ class KafkaLog:
     """Changelogs and transactions of one app on a Kafka cluster.
 
     `changelogs` maps each table to its changelog topic. `start_seconds`: how long `fence` waits for
-    coordinators. `waits` has the transactions of others for which a restore waits.
+    coordinators. `waits` has the transactions of others for which a restore waits;
+    `broker_time` learns from the app's own transactions.
     """
 
     def __init__(
@@ -220,6 +247,7 @@ class KafkaLog:
         crash_hook: CrashHook = no_crash,
         start_seconds: float = 60.0,
         waits: OpenTransactions | None = None,
+        broker_time: BrokerTime | None = None,
     ) -> None:
         self._options = options
         self._silent = SilentBrokers(options)
@@ -228,6 +256,7 @@ class KafkaLog:
         self._crash_hook = crash_hook
         self._start_seconds = start_seconds
         self._waits = waits if waits is not None else OpenTransactions()
+        self._broker_time = broker_time or BrokerTime()
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.protocol = 0
 
@@ -257,19 +286,23 @@ class KafkaLog:
             # after the other, while records wait.
             topics = {topic for topic, _ in self._written(partition)}
             await asyncio.gather(*(p.partitions_for(t) for p in producers for t in topics))
-            written = self._written(partition)
+            since, written = self._broker_time.monotonic(), self._written(partition)
             await asyncio.gather(
                 *(
                     complete_last_transaction(producer, states.get(transactional_id), written)
                     for producer, transactional_id in zip(producers, ids, strict=True)
                 )
             )
+            if states.get(ids[0]) not in COMMITTED | ABORTED:
+                # Nothing to end; but before anything is decided the brokers' time must be known.
+                await complete_last_transaction(producers[0], BEGUN, written[:1])
+            await note_time(self._broker_time, producers[0], since)
         except BaseException as error:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
             if class_of(error) is ErrorClass.FENCED:
                 raise Fenced(str(error)) from error
             raise
-        return KafkaWriter(partition, producers, self._crash_hook)
+        return KafkaWriter(partition, producers, self._crash_hook, self._broker_time)
 
     def _note_protocol(self, version: int) -> None:
         if version != self.protocol:

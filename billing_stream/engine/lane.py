@@ -9,12 +9,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
 from billing_stream.engine.observer import NO_OBSERVER, Observer, Transaction
@@ -69,11 +70,6 @@ class LaneStats:
 Clock = Callable[[], datetime]
 Die = Callable[[str, BaseException | None], object]
 Lose = Callable[[int, Fenced], object]
-
-
-def utc_now() -> datetime:
-    """The worker's clock."""
-    return datetime.now(UTC)
 
 
 class Lane:

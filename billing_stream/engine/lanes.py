@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
+from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.input_names import input_name, lane_of
-from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
+from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import MARK_PREFIX, RESERVED_PREFIX, Fenced, Log, Writer
 from billing_stream.engine.observer import NO_OBSERVER, Observer
@@ -58,12 +59,12 @@ class Losses:
     """Recent losses per partition: a fault happens once, a second owner causes them repeatedly."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._times: dict[int, list[float]] = {}
 
     def too_many(self, partition: int) -> bool:
         """Count a loss of this partition; whether it happens again and again."""
-        now = self._clock()
+        now = self.clock()
         recent = [at for at in self._times.get(partition, ()) if now - at < LOSSES_SECONDS]
         self._times[partition] = [*recent, now]
         return len(recent) >= LOSSES_MAX
@@ -96,7 +97,7 @@ class Lanes(Mapping[int, Lane]):
         self._new_processor = new_processor
         self._positions_topic = positions_topic
         self.partitions = partitions
-        self._clock = clock
+        self.clock = clock
         self._commit_interval = commit_interval
         self._on_failure = on_failure
         self._crash_hook = crash_hook
@@ -354,7 +355,7 @@ class Lanes(Mapping[int, Lane]):
             positions_topic=self._positions_topic,
             die=self._on_failure,
             lose=self._lose,
-            clock=self._clock,
+            clock=self.clock,
             commit_interval=self._commit_interval,
             slots=self._slots,
             crash_hook=self._crash_hook,

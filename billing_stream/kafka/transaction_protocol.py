@@ -131,6 +131,11 @@ class TransactionalProducer(AIOKafkaProducer):
         self._txn_manager.protocol = 2 if level >= PROTOCOL_2_LEVEL else 1
         await self._sender.start()
 
+    @property
+    def transactional_id(self) -> str:
+        """Its transactional id."""
+        return str(self._txn_manager.transactional_id)
+
     async def add_partitions(self, partitions: Iterable[TopicPartition]) -> None:
         """Add partitions to the open transaction without records, so that they get its marker."""
         manager = self._txn_manager

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import for_code
@@ -17,7 +17,8 @@ NOT_KNOWN = 105
 REQUEST_TIMEOUT_MS = 6_000
 
 COMMITTED = frozenset({"PrepareCommit", "CompleteCommit"})
-ABORTED = frozenset({"PrepareAbort", "CompleteAbort", "Ongoing", "PrepareEpochFence"})
+BEGUN = "Ongoing"
+ABORTED = frozenset({"PrepareAbort", "CompleteAbort", BEGUN, "PrepareEpochFence"})
 
 
 async def last_transaction_states(
@@ -47,12 +48,32 @@ async def last_transaction_states(
         await client.close()
 
 
+async def last_started(client: Any, transactional_id: str) -> int | None:
+    """When the id's last transaction began, by its coordinator's clock, in ms since the epoch.
+
+    None where there was none. Raises KafkaError.
+    """
+    found = await _describe(client, transactional_id)
+    return None if found is None or found.start_ms < 0 else found.start_ms
+
+
 async def _state(client: Any, transactional_id: str) -> str | None:
+    found = await _describe(client, transactional_id)
+    return None if found is None else found.state
+
+
+class _Described(NamedTuple):
+    state: str
+    timeout_ms: int
+    start_ms: int
+
+
+async def _describe(client: Any, transactional_id: str) -> _Described | None:
     node = await find_coordinator(client, CoordinationType.TRANSACTION, transactional_id)
     answer = await client.send(node, DescribeTransactionsRequest([transactional_id]))
-    code, _, state, *_ = answer.states[0]
+    code, _, *found = answer.states[0]
     if code == 0:
-        return str(state)
+        return _Described(*found[:3])
     if code == NOT_KNOWN:
         return None
     raise for_code(code)(transactional_id)

@@ -160,6 +160,6 @@ async def test_an_id_never_used_has_no_state(kafka_of_our_own: str) -> None:
     deadline, silent = StartDeadline(20), SilentBrokers(options)
     assert await last_transaction_states(options, ["nobody"], deadline, silent) == {}
     assert await last_transaction_states(options, ["app-0-0"], deadline, silent) == {
-        "app-0-0": "Empty"
+        "app-0-0": "CompleteAbort"
     }
     await writer.close()

@@ -187,6 +187,24 @@ def test_input_that_waits_for_others_is_no_worker_that_commits_nothing(
     fires(tmp_path, "BillingTransactionsStand", series, "18m", None)
 
 
+@pytest.mark.parametrize(("values", "fired"), [("2x30", False), ("90x30", True), ("-90x30", True)])
+def test_clock_that_is_ahead_or_behind_is_reported(
+    tmp_path: Path, values: str, fired: bool
+) -> None:
+    series = {'billing_clock_ahead_seconds{instance="a"}': values}
+    labels = "{severity: warning, instance: a}" if fired else None
+    fires(tmp_path, "BillingClockWrong", series, "5m", labels)
+
+
+@pytest.mark.parametrize(("at", "fired"), [("8m", False), ("11m", True), ("16m", False)])
+def test_workers_that_differ_are_reported_after_a_rolling_restart(
+    tmp_path: Path, at: str, fired: bool
+) -> None:
+    series = {'billing_workers_differing{instance="a"}': "1x50 0x80"}
+    labels = "{severity: warning}" if fired else None
+    fires(tmp_path, "BillingWorkersDiffer", series, at, labels)
+
+
 @pytest.mark.parametrize(("at", "fired"), [("1m", False), ("4m", True), ("8m", False)])
 def test_input_held_back_by_a_producer_is_reported(tmp_path: Path, at: str, fired: bool) -> None:
     series = {'billing_input_held_back_seconds{topic="t",partition="1"}': "0+15x20 0x40"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,6 +61,7 @@ class Partition:
         self.log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
         self.policy = policy or Policy()
         self.now = START
+        self.clock: Callable[[], datetime] | None = None
         self.deaths = Deaths()
         self.poison = PoisonLimits()
         self.lanes: Lanes
@@ -79,7 +80,7 @@ class Partition:
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             partitions=1,
-            clock=lambda: self.now,
+            clock=self.clock or (lambda: self.now),
             commit_interval=0.0,
             on_failure=self.deaths,
             poison=self.poison,

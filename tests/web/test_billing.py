@@ -63,6 +63,8 @@ async def test_a_trial_is_over_at_its_end_though_the_expiry_was_not_told(
         node.now = datetime.now(UTC) - timedelta(days=14, minutes=1)
     await two.create(M1, SHOP)
     await two.do(StartTrial(M1, command_id="t"))
+    for node in two.nodes:
+        node.now = None
 
     data = (await two.nodes[asked].get("/api/billing/trials", SHOP)).data
 

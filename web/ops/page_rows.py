@@ -6,7 +6,7 @@ They are walked a slice at a time, so that nothing else waits, and only while so
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -15,7 +15,6 @@ from typing import TypeVar, cast
 from msgspec import Struct
 
 from billing_stream.domain.model import Merchant, PurchaseStatus
-from billing_stream.engine.lane import utc_now
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor
 from billing_stream.tables.rows import PartitionRows
@@ -40,16 +39,15 @@ class _Counted(Struct):
 class OwnRows:
     """Counts what the lanes of a worker have in memory."""
 
-    def __init__(self, lanes: Lanes, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
-        self._clock = clock
 
     async def count(self) -> Business | None:
         """All of it, or None where rows are not in memory."""
         stores = [cast(BillingProcessor, lane.processor).rows for lane in self._lanes.values()]
         if not all(isinstance(rows, PartitionRows) for rows in stores):
             return None
-        now = self._clock()
+        now = self._lanes.clock()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         trials, purchases = _Counted(), Counter[tuple[str, str, str]]()
         today = Counter[str]()

@@ -6,10 +6,13 @@ from aiokafka import TopicPartition
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from billing_stream.engine.broker_time import BrokerTime
 from billing_stream.engine.lanes import Lanes
 from billing_stream.kafka.added_partitions import listed
 from billing_stream.kafka.cluster_watch import ClusterWatch
 from billing_stream.kafka.open_transactions import OpenTransaction, OpenTransactions
+
+AHEAD = "billing_clock_ahead_seconds"
 
 
 class ClusterNotices(Collector):
@@ -25,6 +28,7 @@ class ClusterNotices(Collector):
         *,
         open_transactions: Callable[[], OpenTransactions],
         open_seconds: float,
+        broker_time: BrokerTime,
         base: Callable[[str], str] = str,
     ) -> None:
         self._lanes = lanes
@@ -32,6 +36,7 @@ class ClusterNotices(Collector):
         self._base = base
         self._open_transactions = open_transactions
         self._open_seconds = open_seconds
+        self._broker_time = broker_time
 
     def warnings(self) -> list[str]:
         """A line for each."""
@@ -44,7 +49,8 @@ class ClusterNotices(Collector):
             )
         found += map(str, self._open(self._open_seconds))
         found += [f"another worker: {line}" for line in self._watch.mismatches]
-        return found
+        wrong = self._broker_time.wrong
+        return [*found, wrong] if wrong is not None else found
 
     def describe(self) -> Iterable[Metric]:
         """The families, so that a registry can check names without collecting."""
@@ -75,6 +81,14 @@ class ClusterNotices(Collector):
             "Other members of the group that differ from this one in settings that must be equal",
             value=len(self._watch.mismatches),
         )
+        ahead = GaugeMetricFamily(
+            AHEAD,
+            "How far the clock of this worker is ahead of the brokers', at least; negative: behind",
+        )
+        known = self._broker_time.ahead
+        if known is not None:
+            ahead.add_metric([], known.total_seconds())
+        yield ahead
 
     def _open(self, seconds: float) -> list[OpenTransaction]:
         found = self._open_transactions().found(seconds)

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from billing_stream.engine.input_names import input_of
-from billing_stream.engine.lane import Lane, utc_now
+from billing_stream.engine.lane import Lane
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.processor import BillingProcessor
 
@@ -39,14 +39,12 @@ class WorkerState(Collector):
         *,
         partitions: int,
         ask_lags: Callable[[], Lags],
-        clock: Callable[[], datetime] = utc_now,
         base: Callable[[str], str] = str,
     ) -> None:
         self._watchdog = watchdog
         self._lanes = watchdog.lanes
         self._partitions = partitions
         self._ask_lags = ask_lags
-        self._clock = clock
         self._base = base
 
     def describe(self) -> Iterable[Metric]:
@@ -103,7 +101,7 @@ class WorkerState(Collector):
             "billing_due_overdue_seconds",
             "For how long the oldest of what is due has been; 0 when nothing is",
         )
-        now = self._clock()
+        now = self._lanes.clock()
         for partition, lane in sorted(self._lanes.items()):
             labels = [str(partition)]
             owned.add_metric(labels, 1)

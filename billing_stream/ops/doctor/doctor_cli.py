@@ -25,6 +25,7 @@ from billing_stream.ops.doctor import (
     machine,
     topic_checks,
 )
+from billing_stream.ops.doctor.clock_checks import check_clocks
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail
 from billing_stream.ops.doctor.protocol_checks import check_transactions
 from billing_stream.ops.doctor.transaction_checks import check_open_transactions
@@ -40,6 +41,7 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("transactions", check_transactions),
     ("workers", topic_checks.check_workers),
     ("open transactions", check_open_transactions),
+    ("worker clocks", check_clocks),
     ("state", changelog_checks.check_state),
 )
 # Whose failure leaves nothing to look at.
