@@ -16,6 +16,7 @@ from billing_stream.domain.model import Policy
 from billing_stream.domain.state import State
 from billing_stream.records import schemas
 from billing_stream.records import topics as names
+from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
 from billing_stream.tables.rows import PartitionRows, StagedRows
 
@@ -69,7 +70,7 @@ def build() -> faust.App:
                 decision = decide(
                     State.of(policy, staged, command.merchant_id),
                     command,
-                    schemas.instant(record.timestamp),
+                    instant(record.timestamp),
                 )
                 staged.add(decision)
                 staged.apply()

@@ -27,6 +27,7 @@ from billing_stream.records.dead_letters import dead_letter, dead_letter_of_unma
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
+from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
 from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
@@ -204,7 +205,7 @@ class BillingStage:
         redriven = decoded.redriven_from
         if redriven is not None and self._was_redriven(record, redriven):
             return True
-        now = schemas.instant(record.timestamp)
+        now = instant(record.timestamp)
         self._require_turn(command.merchant_id, now)
         reply = self._decide(command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):

@@ -22,6 +22,7 @@ from bench.peers.work import PeerSetting
 from billing_stream.domain.model import Instant, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision
 from billing_stream.records import schemas
+from billing_stream.records.timestamps import instant
 
 PENDING = PurchaseStatus.PENDING
 MERCHANT, OPEN = "m", "open"
@@ -121,7 +122,7 @@ def handle(
 ) -> list[tuple[str, bytes]]:
     """The events of a record."""
     incoming = work.read(_Record(value, key, timestamp))
-    decision = work.carry_out(StateRows(state), incoming, schemas.instant(timestamp))
+    decision = work.carry_out(StateRows(state), incoming, instant(timestamp))
     return work.events_of(decision, incoming)
 
 

@@ -19,8 +19,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bench.peers import work
 from bench.peers.work import PeerSetting, PlainRows
 from billing_stream.engine.log import POSITION_PREFIX, position_key
-from billing_stream.records import schemas
 from billing_stream.records import topics as names
+from billing_stream.records.timestamps import instant
 from billing_stream.tables import codecs
 
 BATCH_BYTES_MAX = 1 << 20
@@ -103,7 +103,7 @@ class Decide:
         rows, topics = self._rows, self._event_topics
         for record in records:
             incoming = work.read(record)
-            decision = work.carry_out(rows, incoming, schemas.instant(record.timestamp))
+            decision = work.carry_out(rows, incoming, instant(record.timestamp))
             merchant = decision.merchant
             if merchant is None:
                 continue

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bench.peers import work
 from bench.peers.work import PeerSetting, PlainRows
 from billing_stream.domain.commands import AttachCharge, UpdateCharge
-from billing_stream.records import schemas
+from billing_stream.records.timestamps import instant
 from billing_stream.tables import codecs
 
 RECORDS_PER_BATCH_MAX = 500
@@ -149,7 +149,7 @@ class Service:
     ) -> list[tuple[str, bytes]]:
         incoming = work.read(record)
         payload: Any = incoming.payload
-        now = schemas.instant(record.timestamp)
+        now = instant(record.timestamp)
         async with connection.transaction():
             rows = await self._fetch(connection, payload, now)
             decision = work.carry_out(rows, incoming, now)

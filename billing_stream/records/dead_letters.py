@@ -12,7 +12,7 @@ import msgspec
 
 from billing_stream.domain.model import ParkedKind
 from billing_stream.domain.outcomes import UnmatchedWebhook
-from billing_stream.records import schemas, topics
+from billing_stream.records import topics
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import (
     NO_ROOM,
@@ -21,6 +21,7 @@ from billing_stream.records.schemas import (
     Truncated,
     encode,
 )
+from billing_stream.records.timestamps import instant
 from billing_stream.records.unreadable import headers_bytes, without_mark
 
 # Of key, value and headers: in base64 a third more, of the 4 MiB that the topic takes.
@@ -35,7 +36,7 @@ def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp=schemas.instant(max(record.timestamp, 0)),
+        timestamp=instant(max(record.timestamp, 0)),
         key=record.key,
         value=record.value,
         headers=headers,

@@ -4,9 +4,8 @@ Values are JSON: the bare payload, or the payload as `data` of the envelope. Fie
 producer adds are ignored, and so is a byte order mark.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -30,6 +29,7 @@ from billing_stream.records.foreign_formats import foreign_format, not_utf_8
 from billing_stream.records.half_surrogates import REPLACEMENT, without_halves
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
+from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import Headers as Headers
 from billing_stream.records.unreadable import headers_bytes, why_unreadable
 
@@ -50,10 +50,7 @@ NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 # Why a shop is a dead letter on a partition that was added to its topic.
 ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Of record timestamps, in ms since the epoch: the years 1000 to 8999, so that deadlines are dates.
-TIMESTAMP_MIN, TIMESTAMP_MAX = -30_610_224_000_000, 221_845_391_999_999
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -202,14 +199,6 @@ _purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
 _command: msgspec.json.Decoder[CommandRead] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
 _shop = msgspec.json.Decoder(ShopRegistered)
-
-
-# With the broker's time, all records of a fetched batch have the same timestamp.
-@lru_cache(maxsize=64)
-def instant(timestamp_ms: int) -> datetime:
-    """The aware UTC time of a record's timestamp (ms since the epoch), or the nearest there is."""
-    within = min(max(timestamp_ms, TIMESTAMP_MIN), TIMESTAMP_MAX)
-    return _EPOCH + timedelta(milliseconds=within)
 
 
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:

@@ -17,9 +17,8 @@ from billing_stream.records.examples import CHARGE_ID, examples
 from billing_stream.records.schemas import (
     FORWARDED_TOPIC,
     REDRIVEN_FROM,
-    TIMESTAMP_MAX,
-    TIMESTAMP_MIN,
 )
+from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import UNREADABLE, unreadable
 from tests.support.partition import Partition, record
 from tests.support.world import M1

@@ -7,7 +7,7 @@ from typing import Any
 
 import cramjam
 
-from billing_stream.records.schemas import TIMESTAMP_MAX, TIMESTAMP_MIN
+from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from tests.fuzzing.values import Content, Fate
 from tests.support.raw_batches import (
     CODECS,

@@ -21,7 +21,8 @@ from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import encode, instant
+from billing_stream.records.schemas import encode
+from billing_stream.records.timestamps import instant
 from billing_stream.tables.committed import CommittedRows
 from tests.domain.reference_model import Expected, Model, Row
 from tests.simulation.node import TOPICS, Decided, InputCount, Node

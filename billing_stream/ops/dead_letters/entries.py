@@ -14,6 +14,7 @@ from billing_stream.records.dead_letters import dead_letter
 from billing_stream.records.http_dead_letters import http_delivery
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter
+from billing_stream.records.timestamps import instant
 
 _decoder = msgspec.json.Decoder(DeadLetter)
 _json = msgspec.json.Decoder().decode
@@ -53,7 +54,7 @@ def letter_of(record: Any) -> DeadLetterEntry:
         ref,
         record.partition,
         record.offset,
-        schemas.instant(max(record.timestamp, 0)),
+        instant(max(record.timestamp, 0)),
         letter,
         _first_of(letter) or ref,
         _merchant_of(letter),

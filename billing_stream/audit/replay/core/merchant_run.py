@@ -15,6 +15,7 @@ from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Decision, Rejected
 from billing_stream.domain.state import State
 from billing_stream.errors import InvalidRecord
+from billing_stream.records.timestamps import instant
 
 from .layout import PartitionRows, StagedRows, schemas, topics
 from .records import Entry, Input, Recorded, RecordedEvent
@@ -97,7 +98,7 @@ def _of_input(found: Input, max_record_bytes: int) -> Command:
     command = Command(
         name=found.ref,
         cause=found.ref,
-        now=schemas.instant(found.timestamp),
+        now=instant(found.timestamp),
         fence=found.fence,
     )
     try:
@@ -119,7 +120,7 @@ def _of_entry(entry: Entry) -> Command:
         return Command(
             name=entry.ref,
             cause="",
-            now=schemas.instant(0),
+            now=instant(0),
             fence=entry.number,
             bad=f"this code cannot read the entry: {error}",
             is_entry=True,

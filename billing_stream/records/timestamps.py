@@ -1,0 +1,16 @@
+"""Timestamps of records, in ms since the epoch, as aware UTC times."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+# The years 1000 to 8999, so that deadlines are dates.
+TIMESTAMP_MIN, TIMESTAMP_MAX = -30_610_224_000_000, 221_845_391_999_999
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# With the broker's time, all records of a fetched batch have the same timestamp.
+@lru_cache(maxsize=64)
+def instant(timestamp_ms: int) -> datetime:
+    """The aware UTC time of a record's timestamp (ms since the epoch), or the nearest there is."""
+    within = min(max(timestamp_ms, TIMESTAMP_MIN), TIMESTAMP_MAX)
+    return _EPOCH + timedelta(milliseconds=within)
