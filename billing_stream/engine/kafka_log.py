@@ -287,8 +287,6 @@ class KafkaLog:
         consumer = KafkaConsumer(
             **self._options,
             isolation_level="read_committed",
-            # Rows that are no longer there must not be skipped.
-            auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=FETCH_BYTES,
@@ -312,9 +310,9 @@ class KafkaLog:
         on_total: OnTotal | None,
     ) -> int:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
-        consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
         ends = await stable_end_offsets(consumer, everything, tps)
+        consumer.assign(tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

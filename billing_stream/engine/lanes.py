@@ -4,25 +4,24 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
+from billing_stream.engine.input_rows import InputRows
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
     MARK_PREFIX,
-    POSITION_PREFIX,
     RESERVED_PREFIX,
-    STOPPED_PREFIX,
     Fenced,
     Log,
     Writer,
 )
 from billing_stream.engine.observer import NO_OBSERVER, Observer
-from billing_stream.engine.partition_inputs import Inputs, StoppedInput, decode_stopped
+from billing_stream.engine.partition_inputs import Inputs
 from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.errors import UnreadableRow
@@ -91,6 +90,7 @@ class Lanes(Mapping[int, Lane]):
         crash_hook: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
         stoppable: Collection[str] | None = None,
+        commands: str | None = None,
         lease: Lease | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
@@ -103,6 +103,7 @@ class Lanes(Mapping[int, Lane]):
         self._crash_hook = crash_hook
         self._poison = poison
         self._stoppable = stoppable
+        self._commands = commands
         self._lease = lease
         self._observer = observer
         self.activity = 0
@@ -118,6 +119,8 @@ class Lanes(Mapping[int, Lane]):
         self.on_loss: Callable[[], bool] = lambda: False
         # Partitions that are owned and cannot start, and why: a changelog record is unreadable.
         self.unreadable: dict[int, str] = {}
+        # Inputs (topic, partition) of lanes that the group does not assign: their topics are gone.
+        self.unassigned: Sequence[tuple[str, int]] = ()
         self.epoch = 0
 
     def __getitem__(self, partition: int) -> Lane:
@@ -255,8 +258,7 @@ class Lanes(Mapping[int, Lane]):
             self._crash_hook(CrashPoint.FENCED)
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
-            positions: dict[int, dict[str, int]] = {p: {} for p in wanted}
-            stopped: dict[int, dict[str, StoppedInput]] = {p: {} for p in wanted}
+            inputs = {p: InputRows() for p in wanted}
 
             def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
                 self.activity += len(rows)
@@ -266,16 +268,10 @@ class Lanes(Mapping[int, Lane]):
                     rows = [row for row in rows if not row[0].startswith(RESERVED_PREFIX)]
                 processor.restore(table, rows)
                 for key, value in ours:
-                    if key.startswith(POSITION_PREFIX):
-                        topic = key[len(POSITION_PREFIX) :].decode()
-                        positions[partition][topic] = int(value or 0)
-                    elif key.startswith(STOPPED_PREFIX):
-                        topic = key[len(STOPPED_PREFIX) :].decode()
-                        stopped[partition].pop(topic, None)
-                        if value is not None:
-                            stopped[partition][topic] = decode_stopped(value)
-                    elif key.startswith(MARK_PREFIX):
+                    if key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
+                    else:
+                        inputs[partition].take(key, value)
 
             count = await self._log.restore(wanted, on_rows, self._note_total)
             self._crash_hook(CrashPoint.RECOVERING)
@@ -299,21 +295,7 @@ class Lanes(Mapping[int, Lane]):
                 time.monotonic() - began,
             )
             self._observer.restored(wanted, count, time.monotonic() - began)
-        return {
-            p: self._lane(p, processors[p], writers[p], self._inputs(p, positions[p], stopped[p]))
-            for p in wanted
-        }
-
-    def _inputs(
-        self, partition: int, positions: dict[str, int], stopped: dict[str, StoppedInput]
-    ) -> Inputs:
-        return Inputs(
-            partition,
-            positions=positions,
-            stopped=stopped,
-            limits=self._poison,
-            stoppable=self._stoppable,
-        )
+        return {p: self._lane(p, processors[p], writers[p], inputs[p]) for p in wanted}
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
         """Own restored lanes."""
@@ -353,13 +335,19 @@ class Lanes(Mapping[int, Lane]):
         partition: int,
         processor: Processor,
         writer: Writer,
-        inputs: Inputs,
+        rows: InputRows,
     ) -> Lane:
         return Lane(
             partition,
             processor,
             writer,
-            inputs=inputs,
+            inputs=Inputs(
+                partition,
+                rows=rows,
+                limits=self._poison,
+                stoppable=self._stoppable,
+                commands=self._commands,
+            ),
             positions_topic=self._positions_topic,
             die=self._on_failure,
             lose=self._lose,

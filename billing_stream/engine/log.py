@@ -8,6 +8,8 @@ from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
 POSITION_PREFIX = RESERVED_PREFIX + b"position/"
+# Which log the position is of, and the last record read, in JSON.
+LOG_PREFIX = RESERVED_PREFIX + b"log/"
 # Why an input is stopped, in JSON; null: it is not any more.
 STOPPED_PREFIX = RESERVED_PREFIX + b"stopped/"
 # Of the application's processor, beside its rows: the key goes on as it likes.
@@ -25,6 +27,11 @@ OnTotal = Callable[[int], None]
 def position_key(topic: str) -> bytes:
     """The changelog key under which a lane keeps how far it has read `topic`."""
     return POSITION_PREFIX + topic.encode()
+
+
+def log_key(topic: str) -> bytes:
+    """The changelog key under which a lane keeps which log its position in `topic` is of."""
+    return LOG_PREFIX + topic.encode()
 
 
 def stopped_key(topic: str) -> bytes:

@@ -2,23 +2,25 @@
 
 An input stops when too many of its records are invalid. What precedes the record that exceeded the
 limit is committed, and with it, in the same transaction, that the input is stopped. Its records
-wait in Kafka until an operator's command; the other inputs, requests and timers continue.
+wait in Kafka until an operator's command; the other inputs, requests and timers continue. It stops
+likewise when its log is not the one that its position is of.
 """
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from billing_stream.engine.batch import Batch
-from billing_stream.engine.log import position_key, stopped_key
+from billing_stream.engine.input_logs import Changed, judge
+from billing_stream.engine.input_rows import InputRows, StopCause, StoppedInput
+from billing_stream.engine.log import log_key, position_key, stopped_key
 from billing_stream.engine.observer import InputCount
 from billing_stream.engine.partition_processor import MustWait, Outgoing, Stage
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRecords
+from billing_stream.kafka.topic_logs import FoundLog, LogMark
 from billing_stream.records.operator_commands import AcceptTopic, OperatorCommand, SkipRecord
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
@@ -37,27 +39,6 @@ NOT_THE_NEXT = "NOT_THE_NEXT"
 NEXT_UNKNOWN = "NEXT_UNKNOWN"
 
 
-class StopCause(StrEnum):
-    """What stopped an input. No worker stops one for a changed topic yet."""
-
-    INVALID_RECORDS = "invalid_records"
-    TOPIC_CHANGED = "topic_changed"
-
-
-class StoppedInput(Struct, frozen=True, gc=False):
-    """Why an input is stopped, and since when (UTC). In JSON in the changelog, see `stopped_key`.
-
-    A worker reads the causes that it does not know as INVALID_RECORDS, which can be resumed.
-    """
-
-    reason: str
-    at: datetime
-    cause: str = StopCause.INVALID_RECORDS
-
-
-decode_stopped = msgspec.json.Decoder(StoppedInput).decode
-
-
 class GapInInput(Exception):
     """Records between two batches are missing: to continue would lose them."""
 
@@ -65,22 +46,29 @@ class GapInInput(Exception):
 class Inputs:
     """The committed state of the inputs of a partition.
 
-    `positions` are the offsets of the records to be processed next; `stopped` the inputs that are
-    stopped, by topic. `stoppable`: those that may be stopped, None for all of them.
+    `positions` are the offsets of the records to be processed next, `marks` the logs that they are
+    of, and `stopped` the inputs that are stopped, by topic. `stoppable`: those that stop for
+    invalid records, None for all of them. `commands`: the one with the commands of operators. That
+    it changed is reported like a stop, but it is read on: by it operators accept changes.
     """
 
     def __init__(
         self,
         partition: int,
         *,
-        positions: dict[str, int],
-        stopped: dict[str, StoppedInput] | None = None,
+        rows: InputRows | None = None,
         limits: PoisonLimits | None = None,
         stoppable: Collection[str] | None = None,
+        commands: str | None = None,
     ) -> None:
+        rows = rows or InputRows()
         self.partition = partition
-        self.positions = positions
-        self.stopped = stopped if stopped is not None else {}
+        self.positions = rows.positions
+        self.marks = rows.marks
+        self.stopped = rows.stopped
+        # Logs that were looked at, to be judged in the next transaction.
+        self.found: dict[str, FoundLog] = {}
+        self.commands = commands
         # Of each stopped input, once it was read: the record at its position.
         self.next_records: dict[str, InputRecord] = {}
         self.stoppable = stoppable
@@ -91,8 +79,14 @@ class Inputs:
 
     @property
     def held(self) -> set[str]:
-        """Inputs of which nothing need be fetched now."""
-        return self.stopped.keys() & self.next_records.keys()
+        """Inputs of which nothing need be fetched now, or may be."""
+        known = self.stopped.keys() & self.next_records.keys()
+        return known | self.changed | self.found.keys()
+
+    @property
+    def changed(self) -> set[str]:
+        """Inputs that are not read because their topics changed."""
+        return {t for t, stop in self.stopped.items() if stop.changed and t != self.commands}
 
     def poison(self, topic: str) -> Poison | None:
         """The counter of an input, None where it cannot be stopped."""
@@ -126,6 +120,8 @@ class StagedInputs:
         self._stage = stage
         self._now = now
         self._reached: dict[str, int] = {}
+        self._marks: dict[str, LogMark] = {}
+        self._judged: list[str] = []
         self._stopped: dict[str, StoppedInput | None] = {}
         self._next: dict[str, InputRecord | None] = {}
         self._waiting: dict[str, list[Batch]] = {}
@@ -151,13 +147,41 @@ class StagedInputs:
         for batch in batches:
             self._add(batch)
 
+    def judge(self) -> None:
+        """Compare positions with logs: stop an input, or adopt the id of its log."""
+        inputs = self._inputs
+        for topic, found in inputs.found.items():
+            self._judged.append(topic)
+            stop = self._stop_of(topic)
+            if stop is not None and stop.changed:
+                continue
+            verdict = judge(inputs.positions.get(topic), inputs.marks.get(topic), found)
+            if isinstance(verdict, Changed):
+                self._stopped[topic] = StoppedInput(
+                    verdict.reason, self._now, StopCause.TOPIC_CHANGED, verdict.resume, verdict.mark
+                )
+                self._next[topic] = None
+                if topic == inputs.commands:
+                    self._move(topic, verdict.resume, verdict.mark)
+            else:
+                self._move(topic, verdict.position, verdict.mark)
+                if verdict.moved is not None:
+                    where = f"{topic}[{inputs.partition}]"
+                    logger.warning("input %s is read on in another log: %s", where, verdict.moved)
+
     def records(self, topic: str) -> list[Outgoing]:
-        """The records for the changelog `topic`: positions that moved, and stops."""
+        """The records for the changelog `topic`: positions that moved, their logs, and stops."""
         inputs = self._inputs
         found = [
             Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)
             for name, position in self._reached.items()
             if position != inputs.positions.get(name, 0)
+            or (name in self._marks and name not in inputs.positions)
+        ]
+        found += [
+            Outgoing(topic, log_key(name), msgspec.json.encode(mark), WRITTEN)
+            for name, mark in self._marks.items()
+            if mark != inputs.marks.get(name)
         ]
         for name, stopped in self._stopped.items():
             if stopped != inputs.stopped.get(name):
@@ -169,6 +193,9 @@ class StagedInputs:
         """Make it visible; called once, after the commit."""
         inputs = self._inputs
         inputs.positions.update(self._reached)
+        inputs.marks.update(self._marks)
+        for topic in self._judged:
+            del inputs.found[topic]
         for topic, stopped in self._stopped.items():
             if stopped is not None:
                 inputs.stopped[topic] = stopped
@@ -188,7 +215,8 @@ class StagedInputs:
             self._waiting[topic].append(batch)
             return
         position = self._position(topic)
-        stopped = self._stop_of(topic) is not None
+        stop = self._stop_of(topic)
+        stopped = stop is not None and topic != inputs.commands
         if batch.start > position:
             if stopped or inputs.is_rewound(topic):
                 return
@@ -197,7 +225,7 @@ class StagedInputs:
             )
         inputs.reached(topic)
         if stopped:
-            if self._next_of(topic) is None:
+            if stop is not None and not stop.changed and self._next_of(topic) is None:
                 following = (one for one in batch.records if one.offset >= position)
                 self._next[topic] = next(following, None)
             return
@@ -207,7 +235,7 @@ class StagedInputs:
         """Take the records from `position`; the position after those that were taken."""
         topic, add = batch.topic, self._stage.add_record
         poison = self._inputs.poison(topic)
-        count, reached = 0, max(position, batch.end)
+        count, reached, last = 0, max(position, batch.end), None
         for record in batch.records:
             if record.offset < position:
                 continue
@@ -228,7 +256,9 @@ class StagedInputs:
                     self._next[topic] = record
                     reached = record.offset
                     break
-            count += 1
+            count, last = count + 1, record
+        if last is not None:
+            self._note_last(topic, last)
         self.counts.append(InputCount(topic, count))
         return reached
 
@@ -240,13 +270,18 @@ class StagedInputs:
             return
         topic, ref = command.topic, RecordRef.of(record)
         logger.info("%s: %s, asked for by %s", ref, type(command).__name__, command.by)
-        following = self._next_of(topic)
+        following, stop = self._next_of(topic), self._stop_of(topic)
         if isinstance(command, SkipRecord) and following is not None:
             reason = f"{SKIPPED}: skipped by {command.by} with {ref}: {command.reason}"
             self._stage.divert(following, SKIPPED, reason)
             self._reached[topic] = following.offset + 1
+            self._note_last(topic, following)
         else:
             self._stopped[topic] = None
+        if topic == self._inputs.commands:
+            return
+        if isinstance(command, AcceptTopic) and stop is not None and stop.resume is not None:
+            self._move(topic, stop.resume, stop.mark)
         self._next[topic] = None
         self._inputs.rewind(topic)
 
@@ -256,7 +291,7 @@ class StagedInputs:
         if command.partition != self._inputs.partition:
             return WRONG_PARTITION, f"{where} is not of partition {self._inputs.partition}"
         stopped = self._stop_of(command.topic)
-        changed = stopped is not None and stopped.cause == StopCause.TOPIC_CHANGED
+        changed = stopped is not None and stopped.changed
         if isinstance(command, AcceptTopic):
             return None if changed else (NOTHING_TO_ACCEPT, f"the topic of {where} has not changed")
         if stopped is None:
@@ -270,6 +305,18 @@ class StagedInputs:
             if following.offset != command.offset:
                 return NOT_THE_NEXT, f"the next record of {where} is {following.offset}"
         return None
+
+    def _move(self, topic: str, position: int, mark: LogMark | None) -> None:
+        self._reached[topic] = position
+        if mark is not None:
+            self._marks[topic] = mark
+
+    def _note_last(self, topic: str, record: InputRecord) -> None:
+        """Keep with the mark which record was read last; without a mark, nothing."""
+        mark = self._marks.get(topic) or self._inputs.marks.get(topic)
+        if mark is not None:
+            last = record.offset, record.timestamp
+            self._marks[topic] = LogMark(mark.cluster, mark.topic_id, *last)
 
     def _position(self, topic: str) -> int:
         return self._reached.get(topic, self._inputs.positions.get(topic, 0))

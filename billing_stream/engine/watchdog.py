@@ -108,7 +108,11 @@ class Watchdog:
 
     def warnings(self) -> list[str]:
         """What an operator has to see to, while this worker takes requests all the same."""
-        return [] if none_processed(self.lanes) else [str(stop) for stop in stops(self.lanes)]
+        found = [] if none_processed(self.lanes) else [str(stop) for stop in stops(self.lanes)]
+        return found + [
+            f"input {topic}[{partition}] is not read: its topic is not there"
+            for topic, partition in self.lanes.unassigned
+        ]
 
     async def watch(self) -> None:
         """Look for ever, and end the process when it has been stuck for too long."""

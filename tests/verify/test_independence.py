@@ -16,6 +16,8 @@ ALLOWED = {
     "billing_stream.errors",
     # The client of all our readers: it says which records it could not read.
     "billing_stream.kafka.consumers",
+    # What Kafka says of a log; whether that is right is for the verifier to judge.
+    "billing_stream.kafka.topic_logs",
     # Only for the command line, to know where the brokers are.
     "billing_stream.config.settings",
     "billing_stream.kafka.client_options",
@@ -48,7 +50,13 @@ def test_only_names_and_settings_are_imported() -> None:
         others = {n for n in imported(path) if not n.startswith("billing_stream.audit.verify")}
         assert others <= ALLOWED, path
         if path.name != "verify_cli.py":
-            names = ("records.topics", "records.record_ref", "errors", "kafka.consumers")
+            names = (
+                "records.topics",
+                "records.record_ref",
+                "errors",
+                "kafka.consumers",
+                "kafka.topic_logs",
+            )
             assert others <= {f"billing_stream.{name}" for name in names}, path
 
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
+from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.engine.lane import Lane
-from billing_stream.engine.partition_inputs import StoppedInput
 from billing_stream.records import topics as names
 from tests.support.nodes import TOPICS, Cluster, get
 from tests.web.conftest import M1

@@ -27,6 +27,7 @@ from billing_stream.audit.verify.content import (
 )
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
+    TOPIC_CHANGED,
     Action,
     DeadLetterFact,
     Entry,
@@ -46,6 +47,7 @@ from billing_stream.records.topics import Topics
 
 POSITION = "\0position/"
 STOPPED = "\0stopped/"
+LOG = "\0log/"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
 _OLD = {"merchant_id", "charge_id", "status"}
@@ -321,12 +323,18 @@ class Reader:
     def _position(self, key: str, record: Record) -> None:
         if key.startswith(STOPPED):
             self._stop(key.removeprefix(STOPPED), record)
+        elif key.startswith(LOG):
+            self.history.marks[key.removeprefix(LOG), record.partition] = _decode(
+                record.value or b""
+            )
         if not key.startswith(POSITION):
             return
         topic, position = key.removeprefix(POSITION), int(record.value or b"")
         positions = self.history.positions.setdefault(record.partition, {})
         before = positions.get(topic, 0)
-        if position < before:
+        # When an operator accepts that its topic changed, the stop is lifted in one with this.
+        _, kind = self.history.stopped.get((topic, record.partition), ("", None))
+        if position < before and kind != TOPIC_CHANGED:
             what = f"the position in {topic}[{record.partition}] went back, {before} to {position}"
             self._trouble("positions", what, record)
         positions[topic] = position
@@ -334,7 +342,8 @@ class Reader:
     def _stop(self, topic: str, record: Record) -> None:
         self.history.stopped.pop((topic, record.partition), None)
         if record.value is not None:
-            self.history.stopped[topic, record.partition] = _decode(record.value)["reason"]
+            stop = _decode(record.value)
+            self.history.stopped[topic, record.partition] = stop["reason"], stop.get("cause")
 
     def _purchase_row(self, record: Record) -> None:
         key, state = (record.key or b"").decode(), require_known(record)

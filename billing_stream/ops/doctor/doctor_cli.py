@@ -22,6 +22,7 @@ from billing_stream.ops.doctor import (
     broker_checks,
     changelog_checks,
     database_checks,
+    input_checks,
     machine,
     topic_checks,
 )
@@ -38,9 +39,10 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("transactions", check_transactions),
     ("workers", topic_checks.check_workers),
     ("state", changelog_checks.check_state),
+    ("inputs", input_checks.check_inputs),
 )
 # Whose failure leaves nothing to look at.
-NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics"})
+NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics", "inputs": "topics"})
 
 
 async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
@@ -126,7 +128,8 @@ def doctor(seconds: float, as_json: bool) -> None:
     """Look at everything that a worker needs, and say what to do where it is not right.
 
     Settings, the data folder, brokers, topics, what this user may do, the workers that run, the
-    version of the rows, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    version of the rows, stopped inputs, changed input topics, PostgreSQL, the schema of the
+    projection, the clock. Nothing is changed.
     """
     # What is logged of a broker that is away, or not ready, is a finding.
     for name in ("aiokafka", "billing_stream.kafka.start_deadline"):

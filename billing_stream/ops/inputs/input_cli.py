@@ -15,7 +15,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, Reference, whoami
 from billing_stream.console.progress import waiting
-from billing_stream.engine.partition_inputs import StopCause, StoppedInput
+from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
@@ -183,7 +183,7 @@ def accept(topic: str | None, partition: int | None, reason: str, by: str, wait:
         one
         for one in _states(cluster)
         if one.stopped is not None
-        and one.stopped.cause == StopCause.TOPIC_CHANGED
+        and one.stopped.changed
         and wanted in (None, (one.topic, one.partition))
     ]
     if not changed:
@@ -254,7 +254,7 @@ def _finish(outcomes: Iterable[Outcome], done: str) -> None:
 
 def _stopped(one: InputState, stop: StoppedInput) -> Iterable[str]:
     yield f"{one.name} is stopped since {stop.at:%Y-%m-%d %H:%M:%S}Z: {stop.reason}"
-    if stop.cause == StopCause.TOPIC_CHANGED:
+    if stop.changed:
         yield f'  billing-stream inputs accept {one.topic} {one.partition} --reason "..."'
         return
     yield f'  billing-stream inputs resume {one.topic} {one.partition} --reason "..."'

@@ -1,13 +1,16 @@
 """How far each input is processed, and which are stopped, as the changelog says it."""
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
 from msgspec import Struct
 
-from billing_stream.engine.log import POSITION_PREFIX, STOPPED_PREFIX
-from billing_stream.engine.partition_inputs import StoppedInput, decode_stopped
+from billing_stream.engine.input_logs import Changed, judge
+from billing_stream.engine.input_rows import InputRows, StoppedInput
+from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.topic_logs import look_at_logs
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
@@ -38,18 +41,7 @@ async def input_states(cluster: Cluster, progress: Progress | None = None) -> li
 
     Raises DeadLettersError when it cannot be read.
     """
-    positions: dict[tuple[str, int], int] = {}
-    stopped: dict[tuple[str, int], StoppedInput | None] = {}
-    changelog = cluster.topics.changelog(names.BILLING_RECORDS)
-    async for records in read(cluster, changelog, whole=True, progress=progress):
-        for record in records:
-            key, value = record.key or b"", record.value
-            if key.startswith(POSITION_PREFIX):
-                topic = key.removeprefix(POSITION_PREFIX).decode()
-                positions[topic, record.partition] = int(value or 0)
-            elif key.startswith(STOPPED_PREFIX):
-                topic = key.removeprefix(STOPPED_PREFIX).decode()
-                stopped[topic, record.partition] = decode_stopped(value) if value else None
+    rows = await input_rows(cluster, progress)
     inputs = [
         TopicPartition(topic, partition)
         for topic in cluster.topics.inputs()
@@ -58,9 +50,60 @@ async def input_states(cluster: Cluster, progress: Progress | None = None) -> li
     ends = await command_log.ends(cluster.options, inputs)
     found = []
     for tp in inputs:
-        stop, position = stopped.get(tp), positions.get(tp, 0)
-        following = None if stop is None else await _next_offset(cluster, tp, position)
+        of = rows[tp.partition]
+        stop, position = of.stopped.get(tp.topic), of.positions.get(tp.topic, 0)
+        following = None
+        if stop is not None and not stop.changed:
+            following = await _next_offset(cluster, tp, position)
         found.append(InputState(tp.topic, tp.partition, position, ends[tp], stop, following))
+    return found
+
+
+async def input_rows(cluster: Cluster, progress: Progress | None = None) -> list[InputRows]:
+    """What the changelog says of the inputs of each partition, from 0 on.
+
+    Raises DeadLettersError when it cannot be read.
+    """
+    found = [InputRows() for _ in range(cluster.partitions)]
+    changelog = cluster.topics.changelog(names.BILLING_RECORDS)
+    async for records in read(cluster, changelog, whole=True, progress=progress):
+        for record in records:
+            found[record.partition].take(record.key or b"", record.value)
+    return found
+
+
+async def changed_inputs(
+    options: Mapping[str, Any], rows: Mapping[int, InputRows]
+) -> dict[TopicPartition, str]:
+    """Why inputs are, or would be, stopped because their topics changed.
+
+    `rows` are those of each partition. Inputs without a position, or with a log that cannot be
+    looked at, are left out. Raises KafkaError.
+    """
+    found = {
+        TopicPartition(topic, partition): stop.reason
+        for partition, inputs in rows.items()
+        for topic, stop in inputs.stopped.items()
+        if stop.changed
+    }
+    marks = {
+        tp: inputs.marks.get(topic)
+        for partition, inputs in rows.items()
+        for topic in inputs.positions
+        if (tp := TopicPartition(topic, partition)) not in found
+    }
+    if not marks:
+        return found
+    consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        logs, _ = await look_at_logs(consumer, marks)
+    finally:
+        await consumer.stop()
+    for tp, log in logs.items():
+        verdict = judge(rows[tp.partition].positions[tp.topic], marks[tp], log)
+        if isinstance(verdict, Changed):
+            found[tp] = verdict.reason
     return found
 
 

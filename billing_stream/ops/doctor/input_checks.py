@@ -1,0 +1,49 @@
+"""Whether the logs of the inputs are those that the positions are of."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from billing_stream.config.settings import Settings
+from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
+from billing_stream.ops.inputs.input_states import changed_inputs, input_rows
+
+CHECK = "inputs"
+# To read all rows: with many, `inputs list` and the workers say it.
+READ_SECONDS_MAX = 6.0
+
+
+async def check_inputs(settings: Settings) -> AsyncIterator[Finding]:
+    """Name each input of which records are missing or replaced, and which is stopped."""
+    cluster = Cluster.of(settings)
+    try:
+        async with asyncio.timeout(READ_SECONDS_MAX):
+            rows = dict(enumerate(await input_rows(cluster)))
+    except TimeoutError:
+        yield warn(
+            CHECK,
+            f"the positions are among more rows than can be read in {READ_SECONDS_MAX:g} s",
+            "look at `billing-stream inputs list`, and at /ready of the workers",
+        )
+        return
+    changed = await changed_inputs(await answering(cluster.options), rows)
+    for tp, reason in sorted(changed.items()):
+        yield fail(
+            CHECK,
+            f"{tp.topic}[{tp.partition}]: {reason}",
+            f"find out what happened, then: billing-stream inputs accept {tp.topic} "
+            f"{tp.partition} --reason ... (docs/runbooks.md#billinginputtopicchanged)",
+        )
+    stopped = 0
+    for partition, inputs in rows.items():
+        for topic, stop in sorted(inputs.stopped.items()):
+            if not stop.changed:
+                stopped += 1
+                yield warn(
+                    CHECK,
+                    f"{topic}[{partition}] is stopped: {stop.reason}",
+                    "billing-stream inputs list",
+                )
+    if not changed and not stopped:
+        yield ok(CHECK, "none is stopped, and their logs are those that were read")
