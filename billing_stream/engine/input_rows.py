@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from billing_stream.engine.log import LOG_PREFIX, POSITION_PREFIX, STOPPED_PREFIX
-from billing_stream.kafka.topic_logs import LogMark
+from billing_stream.engine.log import CHANGELOGS_KEY, LOG_PREFIX, POSITION_PREFIX, STOPPED_PREFIX
+from billing_stream.kafka.topic_logs import ChangelogIds, LogMark
 
 
 class StopCause(StrEnum):
@@ -46,12 +46,16 @@ class InputRows:
         self.positions: dict[str, int] = {}
         self.marks: dict[str, LogMark] = {}
         self.stopped: dict[str, StoppedInput] = {}
+        # The ids of all changelogs, as this one has them.
+        self.changelogs: ChangelogIds | None = None
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Take a record of the changelog; one that is not of an input is passed over.
 
         Raises ValueError and msgspec.DecodeError when it is not as a worker writes it.
         """
+        if key == CHANGELOGS_KEY and value is not None:
+            self.changelogs = _decode_ids(value)
         kinds: tuple[tuple[bytes, dict[str, Any], Callable[[bytes], Any]], ...] = (
             (POSITION_PREFIX, self.positions, int),
             (LOG_PREFIX, self.marks, _decode_mark),
@@ -66,5 +70,6 @@ class InputRows:
                 rows[topic] = decode(value)
 
 
+_decode_ids = msgspec.json.Decoder(ChangelogIds).decode
 _decode_mark = msgspec.json.Decoder(LogMark).decode
 _decode_stopped = msgspec.json.Decoder(StoppedInput).decode

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -20,6 +21,7 @@ from billing_stream.kafka.error_classes import ErrorClass, class_of
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.stable_ends import stable_end_offsets
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_logs import ChangelogIds, changelog_ids
 from billing_stream.kafka.transaction_protocol import TransactionalProducer
 from billing_stream.kafka.transaction_state import (
     ABORTED,
@@ -225,8 +227,10 @@ class KafkaLog:
         self._app_id = app_id
         self._crash_hook = crash_hook
         self._start_seconds = start_seconds
+        self.changelogs = changelogs
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.protocol = 0
+        self.ids: ChangelogIds | None = None
 
     async def fence(self, partition: int) -> KafkaWriter:
         """Take the partition's transactional ids: ends and fences whoever had them.
@@ -299,6 +303,10 @@ class KafkaLog:
                 self._silent.avoided_by(each._client)
                 stack.push_async_callback(_stop, each)
                 await deadline.retry("a broker", each.start)
+            self.ids = await deadline.retry(
+                "the ids of the changelogs",
+                partial(changelog_ids, everything._client, self.changelogs),
+            )
             return await self._read_to_end(consumer, everything, partitions, on_rows, on_total)
 
     async def _read_to_end(

@@ -299,7 +299,7 @@ class Lane:
         self._idle.set()
 
     def _has_work(self) -> bool:
-        return bool(self._batches or self._requests or self._due or self.inputs.found)
+        return bool(self._batches or self._requests or self._due or self.inputs.has_work)
 
     async def _gather_some(self) -> None:
         """Let more records come, when the last transaction began only just now."""

@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from msgspec import Struct
 
+from billing_stream.engine.changelog_ids import StoredIds, created_again
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.input_rows import InputRows
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane, utc_now
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
+    CHANGELOGS_KEY,
     MARK_PREFIX,
     RESERVED_PREFIX,
     Fenced,
@@ -24,7 +26,8 @@ from billing_stream.engine.observer import NO_OBSERVER, Observer
 from billing_stream.engine.partition_inputs import Inputs
 from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
-from billing_stream.errors import UnreadableRow
+from billing_stream.errors import LostChangelog, UnreadableRow
+from billing_stream.kafka.topic_logs import ChangelogIds
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +156,11 @@ class Lanes(Mapping[int, Lane]):
         return self._log.protocol
 
     @property
+    def changelogs(self) -> Mapping[str, str]:
+        """The changelog topic of each table."""
+        return self._log.changelogs
+
+    @property
     def restoring(self) -> Restoring | None:
         """The restore under way, or None."""
         if self._restores is None:
@@ -238,7 +246,7 @@ class Lanes(Mapping[int, Lane]):
         while True:
             try:
                 return await self._fence_and_read(wanted)
-            except UnreadableRow as error:
+            except (UnreadableRow, LostChangelog) as error:
                 self.unreadable[error.partition] = str(error)
                 logger.critical("partition %s does not start: %s", error.partition, error)
                 # The others can: one that ended the worker would end every other in turn.
@@ -259,6 +267,7 @@ class Lanes(Mapping[int, Lane]):
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
             inputs = {p: InputRows() for p in wanted}
+            ids = {p: StoredIds(p, self._log) for p in wanted}
 
             def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
                 self.activity += len(rows)
@@ -270,11 +279,15 @@ class Lanes(Mapping[int, Lane]):
                 for key, value in ours:
                     if key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
+                    elif key == CHANGELOGS_KEY:
+                        ids[partition].take(table, value)
                     else:
                         inputs[partition].take(key, value)
 
             count = await self._log.restore(wanted, on_rows, self._note_total)
             self._crash_hook(CrashPoint.RECOVERING)
+            for stored in ids.values():
+                stored.require_all()
             for processor in processors.values():
                 processor.restored()
             # Rows live long: the garbage collector need not walk them again and again.
@@ -295,7 +308,19 @@ class Lanes(Mapping[int, Lane]):
                 time.monotonic() - began,
             )
             self._observer.restored(wanted, count, time.monotonic() - began)
-        return {p: self._lane(p, processors[p], writers[p], inputs[p]) for p in wanted}
+        lanes = {p: self._lane(p, processors[p], writers[p], inputs[p]) for p in wanted}
+        for partition, lane in lanes.items():
+            lane.inputs.pending += ids[partition].missing()
+        return lanes
+
+    def note_changelogs(self, now: ChangelogIds) -> None:
+        """End the process when a changelog that it writes to is another topic by now.
+
+        Its rows are gone; a restore, here or elsewhere, finds that and does not start.
+        """
+        table = created_again(self._log, now)
+        if table is not None:
+            self._on_failure(f"the changelog of {table} was deleted and created again", None)
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
         """Own restored lanes."""

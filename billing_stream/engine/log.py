@@ -1,9 +1,10 @@
 """What the engine asks of the log. Kafka and the simulated log obey one test suite."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
+from billing_stream.kafka.topic_logs import ChangelogIds
 
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
@@ -14,6 +15,8 @@ LOG_PREFIX = RESERVED_PREFIX + b"log/"
 STOPPED_PREFIX = RESERVED_PREFIX + b"stopped/"
 # Of the application's processor, beside its rows: the key goes on as it likes.
 MARK_PREFIX = RESERVED_PREFIX + b"mark/"
+# In each changelog: the ids of all changelogs, in JSON.
+CHANGELOGS_KEY = RESERVED_PREFIX + b"changelogs"
 # Written where nothing else is, because only the owner can write.
 OWNER_KEY = RESERVED_PREFIX + b"owner"
 
@@ -61,9 +64,13 @@ class Log(Protocol):
     """Where changelogs are read from and transactions are written to.
 
     `protocol` is the version of Kafka's transaction protocol that is spoken; 0 until that is known.
+    `changelogs` maps each table to its changelog; `ids` are those topics' ids as of the last
+    restore, None where the log has none.
     """
 
     protocol: int
+    changelogs: Mapping[str, str]
+    ids: ChangelogIds | None
 
     async def fence(self, partition: int) -> Writer:
         """Become the owner: whoever was it before can commit nothing from here on.

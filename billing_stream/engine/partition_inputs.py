@@ -69,6 +69,8 @@ class Inputs:
         # Logs that were looked at, to be judged in the next transaction.
         self.found: dict[str, FoundLog] = {}
         self.commands = commands
+        # Records to be written in the next transaction, whatever else is in it.
+        self.pending: list[Outgoing] = []
         # Of each stopped input, once it was read: the record at its position.
         self.next_records: dict[str, InputRecord] = {}
         self.stoppable = stoppable
@@ -96,6 +98,11 @@ class Inputs:
         if found is None:
             found = self._poison[topic] = Poison(self._limits)
         return found
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a transaction has something to do that no record or request asks for."""
+        return bool(self.found or self.pending)
 
     def rewind(self, topic: str) -> None:
         """Have an input read from its position again, with a new count of invalid records."""
@@ -172,7 +179,8 @@ class StagedInputs:
     def records(self, topic: str) -> list[Outgoing]:
         """The records for the changelog `topic`: positions that moved, their logs, and stops."""
         inputs = self._inputs
-        found = [
+        found = list(inputs.pending)
+        found += [
             Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)
             for name, position in self._reached.items()
             if position != inputs.positions.get(name, 0)
@@ -194,6 +202,7 @@ class StagedInputs:
         inputs = self._inputs
         inputs.positions.update(self._reached)
         inputs.marks.update(self._marks)
+        inputs.pending.clear()
         for topic in self._judged:
             del inputs.found[topic]
         for topic, stopped in self._stopped.items():

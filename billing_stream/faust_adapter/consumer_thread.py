@@ -26,7 +26,14 @@ from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.group_membership import OnLost, watch_membership
 from billing_stream.kafka.named_fetches import NamedFetches
 from billing_stream.kafka.silent_brokers import SilentBrokers
-from billing_stream.kafka.topic_logs import FoundLog, LogMark, LogName, look_at_logs
+from billing_stream.kafka.topic_logs import (
+    ChangelogIds,
+    FoundLog,
+    LogMark,
+    LogName,
+    changelog_ids,
+    look_at_logs,
+)
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.consumer")
@@ -219,6 +226,14 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         found, names = await look_at_logs(self._ensure_consumer(), asked)
         logs = {TP(*tp): log for tp, log in found.items()}
         return logs, {TP(*tp): names.logs[tp] for tp in found}
+
+    async def changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
+        """As the function of this name."""
+        found: ChangelogIds = await self.call_thread(self._changelog_ids, changelogs)
+        return found
+
+    async def _changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
+        return await changelog_ids(self._ensure_consumer()._client, changelogs)
 
     async def read_from(self, seeks: Mapping[TP, int], names: Mapping[TP, LogName]) -> None:
         """Fetch these partitions from these offsets, of these logs and no others."""

@@ -262,6 +262,9 @@ class EngineConsumer(driver.Consumer):
         inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
         every = {TP(topic, p) for topic in self.input_topics for p in self.lanes}
         self.lanes.unassigned = sorted((every - set(inputs)) if self.lanes.ready else ())
+        if self.lanes.changelogs:
+            ids = await self._engine_thread.changelog_ids(self.lanes.changelogs)
+            self.lanes.note_changelogs(ids)
         positions = await self._engine_thread.positions(inputs)
         self.lags = {tp: self._lag(tp, at, end) for tp, (at, end) in positions.items()}
         self.lags_at = time.time()

@@ -32,6 +32,13 @@ class LogMark(Struct, frozen=True, gc=False):
     timestamp: int | None = None
 
 
+class ChangelogIds(Struct, frozen=True):
+    """The ids of the cluster, and of each table's changelog, as Kafka's tools print them."""
+
+    cluster: str
+    tables: dict[str, str]
+
+
 class LogName(NamedTuple):
     """What a fetch says of the log it wants. Another leader has another epoch."""
 
@@ -79,6 +86,17 @@ async def log_names(client: Any, topics: Iterable[str]) -> LogNames:
             if not wrong and leader >= 0:
                 found[TopicPartition(topic, partition)] = LogName(topic_id, epoch, leader)
     return LogNames(answer.cluster_id or "", found)
+
+
+async def changelog_ids(client: Any, changelogs: Mapping[str, str]) -> ChangelogIds:
+    """The ids of the changelogs, by table; those that are missing are left out.
+
+    Raises KafkaError.
+    """
+    names = await log_names(client, changelogs.values())
+    ids = {tp.topic: id_text(name.topic_id) for tp, name in names.logs.items()}
+    found = {table: ids[topic] for table, topic in changelogs.items() if topic in ids}
+    return ChangelogIds(names.cluster, found)
 
 
 async def look_at_logs(

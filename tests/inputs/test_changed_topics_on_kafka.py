@@ -1,5 +1,6 @@
 """Inputs whose topics are trimmed or created again while real workers read them."""
 
+import asyncio
 import json
 import re
 import time
@@ -184,3 +185,35 @@ async def test_topic_created_again_without_a_worker_stops_at_the_start(
         await known(audit, MERCHANTS[19])
         assert set(await audit.table(names.BILLING_RECORDS)) == {*MERCHANTS[:6], *MERCHANTS[10:20]}
         assert await second.stop() == 0
+
+
+@pytest.mark.timeout(240)
+async def test_changelog_created_again_starts_no_partition_and_is_named(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    env = environment(kafka, prefix, BILLING_PARTITIONS=str(PARTITIONS))
+    await create_topics(env)
+    audit, topics = Audit(kafka, Topics("billing-stream", prefix)), Topics("billing-stream", prefix)
+    shops = topics.changelog(names.SHOPS_TABLE)
+    async with worker(env, folder) as first:
+        await send(kafka, prefix + CREATED, created(MERCHANTS[0]))
+        await known(audit, MERCHANTS[0])
+        await recreate(env, shops)
+        # The one that runs notices, too.
+        await first.logged("the changelog of shops was deleted and created again")
+        assert await asyncio.wait_for(first.process.wait(), 20) == 70
+
+    for command in (("doctor",), ("verify",)):
+        code, output = await run(env, *command)
+        assert code == 1, output
+        assert f"{shops}" in output
+        assert "was deleted and created again" in output
+    second = Worker(env, folder)
+    await second.start()
+    try:
+        why = f"partition {P} does not start: the changelog of shops was deleted and created again"
+        await second.logged(why)
+        status, body = await get(second.url, "/ready")
+        assert (status, why in body) == (503, True)
+    finally:
+        await second.kill()

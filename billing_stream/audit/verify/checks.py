@@ -65,6 +65,11 @@ def check_positions(history: History, report: Report) -> None:
             what = f"{count} records from here on are not processed"
             what += f": the input is stopped ({why})" if why else ""
             report.fault("outcomes", what, ref)
+    for partition, ids in history.changelogs.items():
+        known = {history.topics.changelog(table) for tables in ids.values() for table in tables}
+        for topic in sorted(known - ids.keys()):
+            what = "the changelog was deleted and created again: it lacks rows"
+            report.fault("positions", what, RecordRef(topic, partition, 0))
     stopped = {at: why for at, (why, kind) in history.stopped.items() if kind == TOPIC_CHANGED}
     for (topic, partition), reason in sorted({**stopped, **history.changed}.items()):
         ref = RecordRef(topic, partition, history.positions[partition].get(topic, 0))

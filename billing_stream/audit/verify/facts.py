@@ -192,6 +192,8 @@ class History:
     # Which logs the positions are of, as the lanes wrote it; and of logs that are others now: why.
     marks: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     changed: dict[tuple[str, int], str] = field(default_factory=dict)
+    # Per partition: what each changelog (its topic) says of the ids of all, by table.
+    changelogs: dict[int, dict[str, dict[str, str]]] = field(default_factory=dict)
     # Records on which a rule failed, and which did nothing.
     failed: list[RecordRef] = field(default_factory=list)
     # Per input partition: the first record beyond the position, and how many there are.

@@ -45,9 +45,8 @@ from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
-POSITION = "\0position/"
-STOPPED = "\0stopped/"
-LOG = "\0log/"
+POSITION, STOPPED, LOG = "\0position/", "\0stopped/", "\0log/"
+CHANGELOGS = b"\0changelogs"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
 _OLD = {"merchant_id", "charge_id", "status"}
@@ -99,7 +98,11 @@ class Reader:
         if why is not None and record.topic not in self._bases:
             self._trouble("formats", why, record)
         try:
-            self._handlers[record.topic](record)
+            if record.key == CHANGELOGS and record.topic.endswith("-changelog"):
+                ids = self.history.changelogs.setdefault(record.partition, {})
+                ids[record.topic] = _decode(record.value or b"")["tables"]
+            else:
+                self._handlers[record.topic](record)
         except _UNREADABLE as error:
             what = f"cannot be read: {type(error).__name__}: {error}"
             self._trouble("formats", what, record)

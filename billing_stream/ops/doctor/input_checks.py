@@ -7,7 +7,8 @@ from billing_stream.config.settings import Settings
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
-from billing_stream.ops.inputs.input_states import changed_inputs, input_rows
+from billing_stream.ops.inputs.input_states import changed_changelogs, changed_inputs, input_rows
+from billing_stream.records import topics as names
 
 CHECK = "inputs"
 # To read all rows: with many, `inputs list` and the workers say it.
@@ -27,7 +28,16 @@ async def check_inputs(settings: Settings) -> AsyncIterator[Finding]:
             "look at `billing-stream inputs list`, and at /ready of the workers",
         )
         return
-    changed = await changed_inputs(await answering(cluster.options), rows)
+    options = await answering(cluster.options)
+    changelogs = {table: cluster.topics.changelog(table) for table in names.TABLES}
+    lost = await changed_changelogs(options, changelogs, rows)
+    for table in lost:
+        yield fail(
+            CHECK,
+            f"{changelogs[table]} was deleted and created again: it lacks rows",
+            "see docs/restore.md",
+        )
+    changed = await changed_inputs(options, rows)
     for tp, reason in sorted(changed.items()):
         yield fail(
             CHECK,
@@ -45,5 +55,5 @@ async def check_inputs(settings: Settings) -> AsyncIterator[Finding]:
                     f"{topic}[{partition}] is stopped: {stop.reason}",
                     "billing-stream inputs list",
                 )
-    if not changed and not stopped:
+    if not (changed or stopped or lost):
         yield ok(CHECK, "none is stopped, and their logs are those that were read")

@@ -5,12 +5,13 @@ from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from msgspec import Struct
 
 from billing_stream.engine.input_logs import Changed, judge
 from billing_stream.engine.input_rows import InputRows, StoppedInput
 from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.topic_logs import look_at_logs
+from billing_stream.kafka.topic_logs import changelog_ids, look_at_logs
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
@@ -105,6 +106,29 @@ async def changed_inputs(
         if isinstance(verdict, Changed):
             found[tp] = verdict.reason
     return found
+
+
+async def changed_changelogs(
+    options: Mapping[str, Any], changelogs: Mapping[str, str], rows: Mapping[int, InputRows]
+) -> list[str]:
+    """Tables with a changelog that is another topic than the one that workers restored.
+
+    None where all are: they were copied together. `changelogs` are the topics by table. Raises
+    KafkaError.
+    """
+    client = AIOKafkaClient(**options)
+    try:
+        await client.bootstrap()
+        now = await changelog_ids(client, changelogs)
+    finally:
+        await client.close()
+    found: set[str] = set()
+    for inputs in rows.values():
+        before = inputs.changelogs.tables if inputs.changelogs is not None else {}
+        other = {t for t, id in before.items() if now.tables.get(t, id) != id}
+        if len(other) < len(before):
+            found |= other
+    return sorted(found)
 
 
 async def _next_offset(cluster: Cluster, tp: TopicPartition, position: int) -> int | None:
