@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
 from billing_stream.kafka.log_requests import FetchRequest, MetadataRequest, Place, id_text
@@ -104,8 +104,7 @@ async def look_at_logs(
 ) -> tuple[dict[TopicPartition, FoundLog], LogNames]:
     """These logs, each compared with its mark; those that cannot be looked at now are left out.
 
-    `consumer` is a started KafkaConsumer; the end is that of its isolation level. Raises
-    KafkaError.
+    `consumer` is a started KafkaConsumer that reads what is committed. Raises KafkaError.
     """
     client, topics = consumer._client, {tp.topic for tp in marks}
     names = await log_names(client, topics)
@@ -117,11 +116,10 @@ async def look_at_logs(
     wanted = {
         tp: mark.offset
         for tp in tps
-        if (mark := marks[tp]) is not None
-        and mark.offset is not None
-        and begins[tp] <= mark.offset < ends[tp]
+        if (mark := marks[tp]) is not None and mark.offset is not None and begins[tp] <= mark.offset
     }
-    timestamps = await _timestamps(client, wanted, names.logs)
+    records = await _records(client, wanted, names.logs)
+    timestamps = {tp: timestamp for tp, (timestamp, _) in records.items()}
     later = {}
     for tp in tps:
         mark = marks[tp]
@@ -142,7 +140,8 @@ async def look_at_logs(
             names.cluster,
             id_text(names.logs[tp].topic_id),
             begins[tp],
-            ends[tp],
+            # What was read can be behind an open transaction again, if a broker lost its marker.
+            max(ends[tp], records[tp][1] if tp in records else 0),
             marks[tp],
             timestamps.get(tp),
             (first.offset if first is not None else ends[tp]) if tp in later else None,
@@ -150,12 +149,15 @@ async def look_at_logs(
     return found, names
 
 
-async def _timestamps(
+async def _records(
     client: Any, wanted: Mapping[TopicPartition, int], logs: Mapping[TopicPartition, LogName]
-) -> dict[TopicPartition, int | None]:
-    """The timestamps of single records; None where no record is, left out where none can say."""
+) -> dict[TopicPartition, tuple[int | None, int]]:
+    """The timestamps of single records, and the ends of their logs, open transactions included.
+
+    The timestamp is None without a record. Left out are those that no broker answers for.
+    """
     slots = asyncio.Semaphore(FETCHES_AT_ONCE)
-    found: dict[TopicPartition, int | None] = {}
+    found: dict[TopicPartition, tuple[int | None, int]] = {}
 
     async def ask(tp: TopicPartition, offset: int) -> None:
         name = logs[tp]
@@ -165,9 +167,11 @@ async def _timestamps(
         async with slots:
             answer = await client.send(name.leader, request)
         for _, partitions, *_ in answer.topics:
-            for _, error, _, _, _, _, _, raw, *_ in partitions:
-                if not error:
-                    found[tp] = _timestamp(raw or b"", offset)
+            for _, error, end, _, _, _, _, raw, *_ in partitions:
+                if error == OffsetOutOfRangeError.errno:
+                    found[tp] = None, 0
+                elif not error:
+                    found[tp] = _timestamp(raw or b"", offset), end
 
     # Where one fails, nobody can say yet.
     asked = (ask(tp, offset) for tp, offset in wanted.items())

@@ -5,7 +5,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -67,7 +67,8 @@ def inputs() -> None:
     """List the inputs, and resume those that are stopped.
 
     An input is one partition of an input topic. It stops when too many of its records are
-    invalid (BILLING_POISON_IN_A_ROW, BILLING_POISON_PERCENT), and stays stopped through restarts.
+    invalid (BILLING_POISON_IN_A_ROW, BILLING_POISON_PERCENT), or its records are not those that
+    were read (deleted, created again, truncated), and stays stopped through restarts.
     Its records wait in Kafka; other inputs, requests and timers continue. Commands are written to
     billing.operator-commands.v1, and the worker that owns the partition carries them out.
     """
@@ -171,14 +172,15 @@ def skip(record: RecordRef, reason: str, by: str, wait: timedelta) -> None:
 def accept(topic: str | None, partition: int | None, reason: str, by: str, wait: timedelta) -> None:
     """Accept that topics have changed: records were lost, or a topic was created again.
 
-    Of the input that is named, or of all inputs that are stopped for it.
+    Of the input that is named, or of all inputs that are stopped for it. Reading continues at the
+    offset that `billing-stream inputs list` names.
     """
     settings, cluster = _started()
     wanted = None
     if topic is not None:
         if partition is None:
             raise click.UsageError("name the partition too, or nothing at all")
-        wanted = _input(cluster, topic, partition), partition
+        wanted = _input(cluster, topic, partition, names.INPUTS), partition
     changed = [
         one
         for one in _states(cluster)
@@ -210,11 +212,13 @@ def _states(cluster: Cluster) -> list[InputState]:
         return asyncio.run(input_states(cluster, progress))
 
 
-def _input(cluster: Cluster, topic: str, partition: int) -> str:
+def _input(
+    cluster: Cluster, topic: str, partition: int, possible: Sequence[str] = names.OF_MERCHANTS
+) -> str:
     """The full name of an input topic that can be stopped; it may be given without the prefix."""
     base = cluster.topics.base(topic)
-    if base not in names.OF_MERCHANTS:
-        known = ", ".join(names.OF_MERCHANTS)
+    if base not in possible:
+        known = ", ".join(possible)
         raise click.UsageError(f"{topic!r} is not an input that can be stopped; those are: {known}")
     if partition >= cluster.partitions:
         raise click.UsageError(f"{topic} has the partitions 0 to {cluster.partitions - 1}")
