@@ -108,6 +108,8 @@ class EngineConsumer(driver.Consumer):
 
     async def _follow_logs(self) -> None:
         """Fetch what the lanes may take; look at the logs of the rest."""
+        if not self._thread_started:
+            return
         lanes, assigned = self.lanes, self.assignment()
         stopped = {TP(topic, p) for p, lane in lanes.items() for topic in lane.inputs.changed}
         held = {TP(topic, p) for p, lane in lanes.items() for topic in lane.inputs.held}
@@ -149,7 +151,9 @@ class EngineConsumer(driver.Consumer):
         try:
             async with asyncio.timeout(LOOK_SECONDS_MAX):
                 found, names = await self._engine_thread.logs(marks)
-        except (KafkaError, TimeoutError, ConsumerNotStarted) as error:
+        except (ConsumerNotStarted, ConsumerStoppedError):
+            return
+        except (KafkaError, TimeoutError, NotImplementedError) as error:
             # The watchdog notices when it never succeeds.
             logger.warning("the logs of %s inputs cannot be looked at yet: %r", len(tps), error)
             return
