@@ -154,7 +154,7 @@ async def _records(
 ) -> dict[TopicPartition, tuple[int | None, int]]:
     """The timestamps of single records, and the ends of their logs, open transactions included.
 
-    The timestamp is None without a record. Left out are those that no broker answers for.
+    A missing record has no timestamp. Left out are logs that no broker answers for.
     """
     slots = asyncio.Semaphore(FETCHES_AT_ONCE)
     found: dict[TopicPartition, tuple[int | None, int]] = {}

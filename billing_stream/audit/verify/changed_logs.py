@@ -26,7 +26,8 @@ async def find_changed(options: Mapping[str, Any], history: History) -> None:
     finally:
         await consumer.stop()
     for tp, log in logs.items():
-        why = difference(history.positions[tp.partition].get(tp.topic, 0), marks[tp], log)
+        position = history.positions.get(tp.partition, {}).get(tp.topic, 0)
+        why = difference(position, marks[tp], log)
         if why is not None:
             history.changed[tp.topic, tp.partition] = why
 

@@ -72,7 +72,7 @@ def check_positions(history: History, report: Report) -> None:
             report.fault("positions", what, RecordRef(topic, partition, 0))
     stopped = {at: why for at, (why, kind) in history.stopped.items() if kind == TOPIC_CHANGED}
     for (topic, partition), reason in sorted({**stopped, **history.changed}.items()):
-        ref = RecordRef(topic, partition, history.positions[partition].get(topic, 0))
+        ref = RecordRef(topic, partition, history.positions.get(partition, {}).get(topic, 0))
         report.fault("positions", reason, ref)
     for partition, positions in history.positions.items():
         for topic, position in positions.items():
