@@ -2,11 +2,14 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from billing_stream.engine.log import CHANGELOGS_KEY
+from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.kafka.topic_logs import ChangelogIds
 from billing_stream.records import topics as names
+from billing_stream.records.upcasting.versions import WRITTEN
 from tests.support.partition import TOPICS, Partition, record
 from tests.support.world import M1
 
@@ -78,6 +81,22 @@ async def test_changelog_that_was_created_again_is_named(table: str) -> None:
 
     assert why is not None
     assert f"the changelog of {table} was deleted and created again" in why
+
+
+async def test_lost_changelog_that_was_accepted_is_read_on() -> None:
+    partition = await written()
+    create_again(partition, names.SHOPS_TABLE)
+    now = replaced(names.SHOPS_TABLE)
+    assert await again(partition, now) is not None
+
+    for table in names.TABLES:
+        # What `inputs accept-changelog` writes.
+        accepted = Outgoing(
+            TOPICS.changelog(table), CHANGELOGS_KEY, msgspec.json.encode(now), WRITTEN
+        )
+        partition.log.append(accepted.topic, 0, accepted)
+
+    assert await again(partition, now) is None
 
 
 @pytest.mark.parametrize("cluster", ["k", "l"])

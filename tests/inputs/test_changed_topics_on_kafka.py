@@ -217,3 +217,11 @@ async def test_changelog_created_again_starts_no_partition_and_is_named(
         assert (status, why in body) == (503, True)
     finally:
         await second.kill()
+
+    other = await inputs(env, "accept-changelog", names.CREDIT_PURCHASES, *WHY)
+    assert "nothing to accept" in other
+    assert "restart the workers" in await inputs(env, "accept-changelog", names.SHOPS_TABLE, *WHY)
+    async with worker(env, folder) as third:
+        await send(kafka, prefix + CREATED, created(MERCHANTS[1]))
+        await known(audit, MERCHANTS[1])
+        assert await third.stop() == 0

@@ -20,8 +20,14 @@ from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
 from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.inputs.changelog_accepting import accept_changelogs
 from billing_stream.ops.inputs.input_commands import Outcome, request
-from billing_stream.ops.inputs.input_states import InputState, input_states
+from billing_stream.ops.inputs.input_states import (
+    InputState,
+    changed_changelogs,
+    input_rows,
+    input_states,
+)
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import (
     AcceptTopic,
@@ -198,6 +204,44 @@ def accept(topic: str | None, partition: int | None, reason: str, by: str, wait:
         ],
         "accepted: " + ", ".join(one.name for one in changed),
     )
+
+
+@inputs.command(
+    "accept-changelog",
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits={0: "done, or there was nothing to accept", 2: EXIT_WRONG},
+        examples=['billing-stream inputs accept-changelog shops --reason "no backup"'],
+    ),
+)
+@click.argument("table", type=click.Choice(sorted({*names.TABLES} - {names.BILLING_RECORDS})))
+@click.option("--by", default=whoami, show_default="user@host", help="Who decides it.")
+@click.option("--reason", required=True, help="Why; kept in the changelogs.")
+def accept_changelog(table: str, reason: str, by: str) -> None:
+    """Accept that the changelog of TABLE was created again, and its rows are gone.
+
+    Partitions do not start with such a changelog: workers can repeat what its rows would have
+    prevented. Restore a backup instead, if one exists, and restart the workers afterwards. Needs
+    the rights of a worker. The changelog of billing_records cannot be accepted: the positions are
+    in it.
+    """
+    settings, cluster = _started()
+    changelogs = {each: cluster.topics.changelog(each) for each in names.TABLES}
+    with progress_bar("reading") as progress:
+        rows = dict(enumerate(asyncio.run(input_rows(cluster, progress))))
+    lost = asyncio.run(changed_changelogs(cluster.options, changelogs, rows))
+    if table not in lost:
+        click.echo(f"nothing to accept: {changelogs[table]} is the one that workers restored")
+        return
+    if lost != [table]:
+        raise click.UsageError(
+            f"others were created again too: {', '.join(lost)}. Restore a backup"
+        )
+    accepting = accept_changelogs(
+        cluster, changelogs, by=by, reason=reason, deadline=StartDeadline.of(settings)
+    )
+    asyncio.run(accepting)
+    click.echo(f"accepted: {changelogs[table]}. Now restart the workers")
 
 
 def _started() -> tuple[Settings, Cluster]:
