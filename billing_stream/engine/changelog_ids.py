@@ -48,7 +48,7 @@ class StoredIds:
 
 
 def created_again(log: Log, now: ChangelogIds) -> str | None:
-    """The table whose changelog is another topic than at the last restore, or None."""
+    """The table with a changelog that is another topic than at the last restore, or None."""
     before = log.ids.tables if log.ids is not None else {}
     return next((t for t, id in before.items() if now.tables.get(t, id) != id), None)
 

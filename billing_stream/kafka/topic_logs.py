@@ -104,7 +104,7 @@ async def look_at_logs(
 ) -> tuple[dict[TopicPartition, FoundLog], LogNames]:
     """These logs, each compared with its mark; those that cannot be looked at now are left out.
 
-    `consumer` is a started KafkaConsumer that reads what is committed. Raises KafkaError.
+    `consumer` is a started KafkaConsumer that reads committed records. Raises KafkaError.
     """
     client, topics = consumer._client, {tp.topic for tp in marks}
     names = await log_names(client, topics)

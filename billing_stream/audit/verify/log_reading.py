@@ -11,6 +11,7 @@ import msgspec
 
 from billing_stream.audit.verify import (
     imported,
+    input_records,
     internal_errors,
     limits,
     older_letters,
@@ -27,7 +28,6 @@ from billing_stream.audit.verify.content import (
 )
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import (
-    TOPIC_CHANGED,
     Action,
     DeadLetterFact,
     Entry,
@@ -45,7 +45,6 @@ from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
-POSITION, STOPPED, LOG = "\0position/", "\0stopped/", "\0log/"
 CHANGELOGS = b"\0changelogs"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
@@ -324,29 +323,9 @@ class Reader:
         facts.passed[version] = (sequence, micros(row["updated_at"]), total, parked)
 
     def _position(self, key: str, record: Record) -> None:
-        if key.startswith(STOPPED):
-            self._stop(key.removeprefix(STOPPED), record)
-        elif key.startswith(LOG):
-            self.history.marks[key.removeprefix(LOG), record.partition] = _decode(
-                record.value or b""
-            )
-        if not key.startswith(POSITION):
-            return
-        topic, position = key.removeprefix(POSITION), int(record.value or b"")
-        positions = self.history.positions.setdefault(record.partition, {})
-        before = positions.get(topic, 0)
-        # When an operator accepts that its topic changed, the stop is lifted in one with this.
-        _, kind = self.history.stopped.get((topic, record.partition), ("", None))
-        if position < before and kind != TOPIC_CHANGED:
-            what = f"the position in {topic}[{record.partition}] went back, {before} to {position}"
+        what = input_records.take(self.history, key, record, _decode)
+        if what is not None:
             self._trouble("positions", what, record)
-        positions[topic] = position
-
-    def _stop(self, topic: str, record: Record) -> None:
-        self.history.stopped.pop((topic, record.partition), None)
-        if record.value is not None:
-            stop = _decode(record.value)
-            self.history.stopped[topic, record.partition] = stop["reason"], stop.get("cause")
 
     def _purchase_row(self, record: Record) -> None:
         key, state = (record.key or b"").decode(), require_known(record)
