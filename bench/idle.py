@@ -1,7 +1,8 @@
 """What a tick of the timers costs when nothing is due, in this process, without a broker."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from bench.fill import Filled
 from bench.setting import Setting, say
@@ -9,6 +10,7 @@ from billing_stream.domain.model import Policy
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.kafka.topic_logs import ChangelogIds
 from billing_stream.processor import new_processors
 from billing_stream.records.topics import Topics
 
@@ -30,6 +32,8 @@ class _FilledLog:
     """A log that has the rows of `filled` in its changelogs."""
 
     protocol = 0
+    changelogs: Mapping[str, str] = MappingProxyType({})
+    ids: ChangelogIds | None = None
 
     def __init__(self, filled: Filled) -> None:
         self._filled = filled

@@ -117,7 +117,7 @@ async def _measure(count: int, step: int, new_store: NewStore) -> dict[str, Any]
         0,
         processor,
         writer,
-        inputs=Inputs(0, positions={}),
+        inputs=Inputs(0),
         positions_topic="positions",
         die=_fail,
         lose=_fail,

@@ -93,6 +93,7 @@ def build(settings: Settings) -> BillingApp:
         crash_hook=crash_hook,
         poison=PoisonLimits(settings.poison_in_a_row, settings.poison_percent),
         stoppable=topics.stoppable(),
+        commands=topics.name(names.OPERATOR_COMMANDS),
         lease=lease,
         observer=TransactionMetrics(metrics, topics),
     )

@@ -93,6 +93,16 @@ class UnreadableRow(BillingError):
         )
 
 
+class LostChangelog(BillingError):
+    """A changelog of a partition was created again, or copied apart from the others."""
+
+    exit_code = EXIT_FATAL
+
+    def __init__(self, partition: int, why: str) -> None:
+        self.partition = partition
+        super().__init__(why)
+
+
 class InvalidRecord(BillingError):
     """A record that cannot be understood; the text is the dead letter's reason."""
 

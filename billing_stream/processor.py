@@ -92,8 +92,9 @@ class BillingProcessor:
 
     def restore(self, table: str, rows: ChangelogRows) -> None:
         """Take rows from a changelog. Raises SettingsError where they are of other partitions."""
-        require_own(table, rows, self.partition, self.partitions)
+        # First what cannot be read: that keeps only this partition from starting.
         self._restorers[table](rows)
+        require_own(table, rows, self.partition, self.partitions)
         self._restored += len(rows)
         if self._restored >= RESTORED_PER_COMMIT:
             self._restored = 0

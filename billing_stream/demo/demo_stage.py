@@ -153,7 +153,6 @@ class Stream:
             *SHOWN,
             bootstrap_servers=kafka,
             isolation_level="read_committed",
-            auto_offset_reset="earliest",
             fetch_max_wait_ms=50,
         )
         self.seen: list[tuple[str, dict[str, Any]]] = []
@@ -162,6 +161,7 @@ class Stream:
         """Connect."""
         await self._producer.start()
         await self._consumer.start()
+        await self._consumer.seek_to_beginning()
 
     async def close(self) -> None:
         """Disconnect."""

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -22,6 +23,7 @@ from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.stable_ends import stable_end_offsets
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_logs import ChangelogIds, changelog_ids
 from billing_stream.kafka.transaction_protocol import TransactionalProducer
 from billing_stream.kafka.transaction_state import (
     ABORTED,
@@ -257,8 +259,10 @@ class KafkaLog:
         self._start_seconds = start_seconds
         self._waits = waits if waits is not None else OpenTransactions()
         self._broker_time = broker_time or BrokerTime()
+        self.changelogs = changelogs
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.protocol = 0
+        self.ids: ChangelogIds | None = None
 
     async def fence(self, partition: int) -> KafkaWriter:
         """Take the partition's transactional ids: ends and fences whoever had them.
@@ -322,8 +326,6 @@ class KafkaLog:
         consumer = KafkaConsumer(
             **self._options,
             isolation_level="read_committed",
-            # Rows that are no longer there must not be skipped.
-            auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=FETCH_BYTES,
@@ -336,6 +338,10 @@ class KafkaLog:
                 self._silent.avoided_by(each._client)
                 stack.push_async_callback(_stop, each)
                 await deadline.retry("a broker", each.start)
+            self.ids = await deadline.retry(
+                "the ids of the changelogs",
+                partial(changelog_ids, everything._client, self.changelogs),
+            )
             return await self._read_to_end(consumer, everything, partitions, on_rows, on_total)
 
     async def _read_to_end(
@@ -347,12 +353,12 @@ class KafkaLog:
         on_total: OnTotal | None,
     ) -> int:
         tps = [TopicPartition(topic, p) for topic in self._tables for p in partitions]
-        consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
         try:
             ends = await stable_end_offsets(consumer, everything, tps, self._waits)
         finally:
             self._waits.note({})
+        consumer.assign(tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
         left = {tp for tp in tps if ends[tp] > begins[tp]}

@@ -17,9 +17,10 @@ from structlog.contextvars import bind_contextvars
 from billing_stream.engine.batch import Batch
 from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
+from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
 from billing_stream.engine.observer import NO_OBSERVER, Observer, Transaction
-from billing_stream.engine.partition_inputs import Inputs, StagedInputs, StoppedInput
+from billing_stream.engine.partition_inputs import Inputs, StagedInputs
 from billing_stream.engine.partition_processor import (
     MustWait,
     Outgoing,
@@ -27,6 +28,7 @@ from billing_stream.engine.partition_processor import (
     Request,
     Stage,
 )
+from billing_stream.kafka.topic_logs import FoundLog
 from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
@@ -166,6 +168,15 @@ class Lane:
             self._due = True
             self._wake.set()
 
+    def compare(self, name: str, found: FoundLog) -> None:
+        """Compare the position in an input with its log, in the next transaction.
+
+        To be called while nothing of the input waits in this lane; nothing may be fetched of it
+        before the outcome.
+        """
+        self.inputs.found[name] = found
+        self._wake.set()
+
     # -- around a rebalance
 
     async def pause(self, drain_seconds: float) -> None:
@@ -284,7 +295,7 @@ class Lane:
         self._idle.set()
 
     def _has_work(self) -> bool:
-        return bool(self._batches or self._requests or self._due)
+        return bool(self._batches or self._requests or self._due or self.inputs.has_work)
 
     async def _gather_some(self) -> None:
         """Let more records come, when the last transaction began only just now."""
@@ -299,6 +310,7 @@ class Lane:
         stage = self.processor.begin()
         taken = self._take_batches()
         inputs = StagedInputs(self.inputs, stage, self._clock())
+        inputs.judge()
         inputs.add(taken)
         batches = self._hold_back(taken, inputs.waiting)
         waiting, replies = self._stage_requests(stage, inputs)

@@ -4,23 +4,33 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from billing_stream.engine.broker_time import utc_now
+from billing_stream.engine.changelog_ids import StoredIds, created_again
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.input_names import input_name, lane_of
+from billing_stream.engine.input_rows import InputRows
 from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane
 from billing_stream.engine.lease import Lease
-from billing_stream.engine.log import MARK_PREFIX, RESERVED_PREFIX, Fenced, Log, Writer
+from billing_stream.engine.log import (
+    CHANGELOGS_KEY,
+    MARK_PREFIX,
+    RESERVED_PREFIX,
+    Fenced,
+    Log,
+    Writer,
+)
+from billing_stream.engine.losses import Losses
 from billing_stream.engine.observer import NO_OBSERVER, Observer
 from billing_stream.engine.partition_inputs import Inputs
 from billing_stream.engine.partition_processor import ChangelogRows, Processor
 from billing_stream.engine.poison import PoisonLimits
-from billing_stream.engine.restored_inputs import RestoredInputs
-from billing_stream.errors import UnreadableRow
+from billing_stream.errors import LostChangelog, UnreadableRow
+from billing_stream.kafka.topic_logs import ChangelogIds
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +43,6 @@ DRAIN_SECONDS = 3.0
 # Transactions of one worker at a time. More only wait for one another's turn at the broker and
 # the processor; meanwhile records gather for fewer and larger ones.
 COMMITS_AT_ONCE = 2
-# A partition that is lost more often within so long has another owner that takes it, too.
-LOSSES_MAX = 3
-LOSSES_SECONDS = 300.0
 CONFIRM_POLL_SECONDS = 0.02
 
 
@@ -53,21 +60,6 @@ class Restoring(Struct, frozen=True):
 
 class RebalancedAgain(Exception):
     """The assignment changed while we restored."""
-
-
-class Losses:
-    """Recent losses per partition: a fault happens once, a second owner causes them repeatedly."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self._times: dict[int, list[float]] = {}
-
-    def too_many(self, partition: int) -> bool:
-        """Count a loss of this partition; whether it happens again and again."""
-        now = self.clock()
-        recent = [at for at in self._times.get(partition, ()) if now - at < LOSSES_SECONDS]
-        self._times[partition] = [*recent, now]
-        return len(recent) >= LOSSES_MAX
 
 
 class Lanes(Mapping[int, Lane]):
@@ -90,6 +82,7 @@ class Lanes(Mapping[int, Lane]):
         crash_hook: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
         stoppable: Collection[str] | None = None,
+        commands: str | None = None,
         lease: Lease | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
@@ -103,6 +96,7 @@ class Lanes(Mapping[int, Lane]):
         self._crash_hook = crash_hook
         self._poison = poison
         self._stoppable = stoppable
+        self._commands = commands
         self._lease = lease
         self._observer = observer
         self.activity = 0
@@ -118,6 +112,8 @@ class Lanes(Mapping[int, Lane]):
         self.on_loss: Callable[[], bool] = lambda: False
         # Partitions that are owned and cannot start, and why: a changelog record is unreadable.
         self.unreadable: dict[int, str] = {}
+        # Inputs (topic, partition) of lanes that the group does not assign: their topics are gone.
+        self.unassigned: Sequence[tuple[str, int]] = ()
         self.epoch = 0
 
     def __getitem__(self, partition: int) -> Lane:
@@ -153,6 +149,11 @@ class Lanes(Mapping[int, Lane]):
     def protocol(self) -> int:
         """The version of Kafka's transaction protocol; 0 until a partition was restored."""
         return self._log.protocol
+
+    @property
+    def changelogs(self) -> Mapping[str, str]:
+        """The changelog topic of each table."""
+        return self._log.changelogs
 
     @property
     def restoring(self) -> Restoring | None:
@@ -240,7 +241,7 @@ class Lanes(Mapping[int, Lane]):
         while True:
             try:
                 return await self._fence_and_read(wanted)
-            except UnreadableRow as error:
+            except (UnreadableRow, LostChangelog) as error:
                 self.unreadable[error.partition] = str(error)
                 logger.critical("partition %s does not start: %s", error.partition, error)
                 # The others can: one that ended the worker would end every other in turn.
@@ -260,7 +261,8 @@ class Lanes(Mapping[int, Lane]):
             self._crash_hook(CrashPoint.FENCED)
             for partition in wanted:
                 processors[partition] = self._new_processor(partition)
-            restored = {p: RestoredInputs() for p in wanted}
+            inputs = {p: InputRows() for p in wanted}
+            ids = {p: StoredIds(p, self._log) for p in wanted}
 
             def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
                 self.activity += len(rows)
@@ -272,11 +274,15 @@ class Lanes(Mapping[int, Lane]):
                 for key, value in ours:
                     if key.startswith(MARK_PREFIX):
                         processor.restore_mark(key[len(MARK_PREFIX) :], value)
+                    elif key == CHANGELOGS_KEY:
+                        ids[partition].take(table, value)
                     else:
-                        restored[partition].take(key, value)
+                        inputs[partition].take(key, value)
 
             count = await self._log.restore(wanted, on_rows, self._note_total)
             self._crash_hook(CrashPoint.RECOVERING)
+            for stored in ids.values():
+                stored.require_all()
             for processor in processors.values():
                 processor.restored()
             # Rows live long: the garbage collector need not walk them again and again.
@@ -297,7 +303,19 @@ class Lanes(Mapping[int, Lane]):
                 time.monotonic() - began,
             )
             self._observer.restored(wanted, count, time.monotonic() - began)
-        return {p: self._lane(p, processors[p], writers[p], restored[p]) for p in wanted}
+        lanes = {p: self._lane(p, processors[p], writers[p], inputs[p]) for p in wanted}
+        for partition, lane in lanes.items():
+            lane.inputs.pending += ids[partition].missing()
+        return lanes
+
+    def note_changelogs(self, now: ChangelogIds) -> None:
+        """End the process when a changelog that it writes to is another topic by now.
+
+        Its rows are gone; a restore, here or elsewhere, finds that and does not start.
+        """
+        table = created_again(self._log, now)
+        if table is not None:
+            self._on_failure(f"the changelog of {table} was deleted and created again", None)
 
     def adopt(self, lanes: Mapping[int, Lane]) -> None:
         """Own restored lanes."""
@@ -337,7 +355,7 @@ class Lanes(Mapping[int, Lane]):
         partition: int,
         processor: Processor,
         writer: Writer,
-        restored: RestoredInputs,
+        rows: InputRows,
     ) -> Lane:
         return Lane(
             partition,
@@ -345,11 +363,10 @@ class Lanes(Mapping[int, Lane]):
             writer,
             inputs=Inputs(
                 partition,
-                positions=restored.positions,
-                stopped=restored.stopped,
+                rows=rows,
                 limits=self._poison,
                 stoppable=self._stoppable,
-                accepted=restored.accepted,
+                commands=self._commands,
                 lanes=self.partitions,
             ),
             positions_topic=self._positions_topic,

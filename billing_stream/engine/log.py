@@ -1,19 +1,24 @@
 """What the engine asks of the log. Kafka and the simulated log obey one test suite."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
+from billing_stream.kafka.topic_logs import ChangelogIds
 
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
 POSITION_PREFIX = RESERVED_PREFIX + b"position/"
+# Which log the position is of, and the last record read, in JSON.
+LOG_PREFIX = RESERVED_PREFIX + b"log/"
 # Why an input is stopped, in JSON; null: it is not any more.
 STOPPED_PREFIX = RESERVED_PREFIX + b"stopped/"
 # That an operator has accepted a partition that was added to a topic.
 ACCEPTED_PREFIX = RESERVED_PREFIX + b"accepted/"
 # Of the application's processor, beside its rows: the key goes on as it likes.
 MARK_PREFIX = RESERVED_PREFIX + b"mark/"
+# In each changelog: the ids of all changelogs, in JSON.
+CHANGELOGS_KEY = RESERVED_PREFIX + b"changelogs"
 # Written where nothing else is, because only the owner can write.
 OWNER_KEY = RESERVED_PREFIX + b"owner"
 
@@ -27,9 +32,14 @@ OnTotal = Callable[[int], None]
 def position_key(topic: str) -> bytes:
     """The changelog key under which a lane keeps how far it has read `topic`.
 
-    Of a partition that was added later it is `topic[partition]`, as for `stopped_key`.
+    Of a partition that was added later it is `topic[partition]`, as for the keys below.
     """
     return POSITION_PREFIX + topic.encode()
+
+
+def log_key(topic: str) -> bytes:
+    """The changelog key under which a lane keeps which log its position in `topic` is of."""
+    return LOG_PREFIX + topic.encode()
 
 
 def stopped_key(topic: str) -> bytes:
@@ -67,9 +77,13 @@ class Log(Protocol):
     """Where changelogs are read from and transactions are written to.
 
     `protocol` is the version of Kafka's transaction protocol that is spoken; 0 until that is known.
+    `changelogs` maps each table to its changelog; `ids` are those topics' ids as of the last
+    restore, None where the log has none.
     """
 
     protocol: int
+    changelogs: Mapping[str, str]
+    ids: ChangelogIds | None
 
     async def fence(self, partition: int) -> Writer:
         """Become the owner: whoever was it before can commit nothing from here on.

@@ -2,24 +2,26 @@
 
 An input stops when too many of its records are invalid. What precedes the record that exceeded the
 limit is committed, and with it, in the same transaction, that the input is stopped. Its records
-wait in Kafka until an operator's command; the other inputs, requests and timers continue.
+wait in Kafka until an operator's command; the other inputs, requests and timers continue. It stops
+likewise when its log is not the one that its position is of.
 """
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from billing_stream.engine.batch import Batch
+from billing_stream.engine.input_logs import Changed, judge
 from billing_stream.engine.input_names import input_name, input_of, is_added, lane_of
-from billing_stream.engine.log import accepted_key, position_key, stopped_key
+from billing_stream.engine.input_rows import InputRows, StopCause, StoppedInput
+from billing_stream.engine.log import accepted_key, log_key, position_key, stopped_key
 from billing_stream.engine.observer import InputCount
 from billing_stream.engine.partition_processor import MustWait, Outgoing, Stage
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRecords
+from billing_stream.kafka.topic_logs import FoundLog, LogMark
 from billing_stream.records.operator_commands import AcceptTopic, OperatorCommand, SkipRecord
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
@@ -38,27 +40,6 @@ NOT_THE_NEXT = "NOT_THE_NEXT"
 NEXT_UNKNOWN = "NEXT_UNKNOWN"
 
 
-class StopCause(StrEnum):
-    """What stopped an input. No worker stops one for a changed topic yet."""
-
-    INVALID_RECORDS = "invalid_records"
-    TOPIC_CHANGED = "topic_changed"
-
-
-class StoppedInput(Struct, frozen=True, gc=False):
-    """Why an input is stopped, and since when (UTC). In JSON in the changelog, see `stopped_key`.
-
-    A worker reads the causes that it does not know as INVALID_RECORDS, which can be resumed.
-    """
-
-    reason: str
-    at: datetime
-    cause: str = StopCause.INVALID_RECORDS
-
-
-decode_stopped = msgspec.json.Decoder(StoppedInput).decode
-
-
 class GapInInput(Exception):
     """Records between two batches are missing: to continue would lose them."""
 
@@ -66,28 +47,36 @@ class GapInInput(Exception):
 class Inputs:
     """The committed state of the inputs of a partition.
 
-    `positions` are the offsets of the records to be processed next; `stopped` the inputs that are
-    stopped; the keys of both are names (`input_names`): topics, but for partitions that were added
-    later. `accepted`: partitions added to topics that an operator has accepted, by name.
-    `stoppable`: topics of inputs that may be stopped, None for all. `lanes`: how many there are.
+    `positions` are the offsets of the records to be processed next, `marks` the logs that they are
+    of, and `stopped` the inputs that are stopped; the keys are names (`input_names`): topics, but
+    for partitions that were added later. `accepted`: those of them that an operator has accepted.
+    `stoppable`: topics of inputs that stop for invalid records, None for all. `lanes`: how many
+    there are. `commands`: the topic with the commands of operators. That it changed is reported
+    like a stop, but it is read on: by it operators accept changes.
     """
 
     def __init__(
         self,
         partition: int,
         *,
-        positions: dict[str, int],
-        stopped: dict[str, StoppedInput] | None = None,
+        rows: InputRows | None = None,
         limits: PoisonLimits | None = None,
         stoppable: Collection[str] | None = None,
-        accepted: set[str] | None = None,
+        commands: str | None = None,
         lanes: int | None = None,
     ) -> None:
+        rows = rows or InputRows()
         self.partition = partition
         self.lanes = lanes
-        self.accepted = accepted if accepted is not None else set()
-        self.positions = positions
-        self.stopped = stopped if stopped is not None else {}
+        self.accepted = rows.accepted
+        self.positions = rows.positions
+        self.marks = rows.marks
+        self.stopped = rows.stopped
+        # Logs that were looked at, to be judged in the next transaction.
+        self.found: dict[str, FoundLog] = {}
+        self._commands = commands
+        # Records to be written in the next transaction, whatever else is in it.
+        self.pending: list[Outgoing] = []
         # Of each stopped input, once it was read: the record at its position.
         self.next_records: dict[str, InputRecord] = {}
         self.stoppable = stoppable
@@ -98,8 +87,15 @@ class Inputs:
 
     @property
     def held(self) -> set[str]:
-        """Inputs of which nothing need be fetched now."""
-        return self.stopped.keys() & self.next_records.keys()
+        """Inputs of which nothing need be fetched now, or may be."""
+        known = self.stopped.keys() & self.next_records.keys()
+        return known | self.changed | self.found.keys()
+
+    @property
+    def changed(self) -> set[str]:
+        """Inputs that are not read because their topics changed."""
+        stops = self.stopped.items()
+        return {name for name, stop in stops if stop.changed and not self.is_read_on(name)}
 
     def poison(self, name: str) -> Poison | None:
         """The counter of an input, None where it cannot be stopped."""
@@ -110,10 +106,19 @@ class Inputs:
             found = self._poison[name] = Poison(self._limits)
         return found
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a transaction has something to do that no record or request asks for."""
+        return bool(self.found or self.pending)
+
     def name_of(self, topic: str, partition: int) -> str | None:
         """The name of a partition of a topic; None where another lane reads it."""
         own = lane_of(partition, self.lanes) == self.partition
         return input_name(topic, partition, self.partition) if own else None
+
+    def is_read_on(self, name: str) -> bool:
+        """Whether a change of its topic is only reported."""
+        return input_of(name, self.partition)[0] == self._commands
 
     def rewind(self, name: str) -> None:
         """Have an input read from its position again, with a new count of invalid records."""
@@ -138,6 +143,8 @@ class StagedInputs:
         self._stage = stage
         self._now = now
         self._reached: dict[str, int] = {}
+        self._marks: dict[str, LogMark] = {}
+        self._judged: list[str] = []
         self._stopped: dict[str, StoppedInput | None] = {}
         self._next: dict[str, InputRecord | None] = {}
         self._waiting: dict[str, list[Batch]] = {}
@@ -168,13 +175,42 @@ class StagedInputs:
         for batch in batches:
             self._add(batch)
 
-    def records(self, topic: str) -> list[Outgoing]:
-        """The records for the changelog `topic`: positions that moved, and stops."""
+    def judge(self) -> None:
+        """Compare positions with logs: stop an input, or adopt the id of its log."""
         inputs = self._inputs
-        found = [
+        for name, found in inputs.found.items():
+            self._judged.append(name)
+            stop = self._stop_of(name)
+            if stop is not None and stop.changed:
+                continue
+            verdict = judge(inputs.positions.get(name), inputs.marks.get(name), found)
+            if isinstance(verdict, Changed):
+                self._stopped[name] = StoppedInput(
+                    verdict.reason, self._now, StopCause.TOPIC_CHANGED, verdict.resume, verdict.mark
+                )
+                self._next[name] = None
+                if inputs.is_read_on(name):
+                    self._move(name, verdict.resume, verdict.mark)
+            else:
+                self._move(name, verdict.position, verdict.mark)
+                if verdict.moved is not None:
+                    where = self._text(name)
+                    logger.warning("input %s is read on in another log: %s", where, verdict.moved)
+
+    def records(self, topic: str) -> list[Outgoing]:
+        """The records for the changelog `topic`: positions that moved, their logs, and stops."""
+        inputs = self._inputs
+        found = list(inputs.pending)
+        found += [
             Outgoing(topic, position_key(name), str(position).encode(), WRITTEN)
             for name, position in self._reached.items()
             if position != inputs.positions.get(name, 0)
+            or (name in self._marks and name not in inputs.positions)
+        ]
+        found += [
+            Outgoing(topic, log_key(name), msgspec.json.encode(mark), WRITTEN)
+            for name, mark in self._marks.items()
+            if mark != inputs.marks.get(name)
         ]
         for name, stopped in self._stopped.items():
             if stopped != inputs.stopped.get(name):
@@ -189,6 +225,10 @@ class StagedInputs:
         inputs = self._inputs
         inputs.positions.update(self._reached)
         inputs.accepted.update(self._accepted)
+        inputs.marks.update(self._marks)
+        inputs.pending.clear()
+        for name in self._judged:
+            del inputs.found[name]
         for name, stopped in self._stopped.items():
             if stopped is not None:
                 inputs.stopped[name] = stopped
@@ -207,14 +247,15 @@ class StagedInputs:
             self._waiting[name].append(batch)
             return
         position = self._position(name)
-        stopped = self._stop_of(name) is not None
+        stop = self._stop_of(name)
+        stopped = stop is not None and not inputs.is_read_on(name)
         if batch.start > position:
             if stopped or inputs.is_rewound(name):
                 return
             raise GapInInput(f"{self._text(name)} was read from {batch.start}, not {position}")
         inputs.reached(name)
         if stopped:
-            if self._next_of(name) is None:
+            if stop is not None and not stop.changed and self._next_of(name) is None:
                 following = (one for one in batch.records if one.offset >= position)
                 self._next[name] = next(following, None)
             return
@@ -228,7 +269,7 @@ class StagedInputs:
         """Take the records from `position`; the position after those that were taken."""
         topic, name, add = batch.topic, batch.name, self._stage.add_record
         poison = self._inputs.poison(name)
-        count, reached = 0, max(position, batch.end)
+        count, reached, last = 0, max(position, batch.end), None
         for record in batch.records:
             if record.offset < position:
                 continue
@@ -249,7 +290,9 @@ class StagedInputs:
                     self._next[name] = record
                     reached = record.offset
                     break
-            count += 1
+            count, last = count + 1, record
+        if last is not None:
+            self._note_last(name, last)
         self.counts.append(InputCount(topic, count))
         return reached
 
@@ -267,16 +310,21 @@ class StagedInputs:
             self._reject(record, *rejection)
             return
         logger.info("%s: %s, asked for by %s", ref, type(command).__name__, command.by)
-        if isinstance(command, AcceptTopic) and self._stop_of(name) is None:
+        following, stop = self._next_of(name), self._stop_of(name)
+        if isinstance(command, AcceptTopic) and stop is None:
             self._accepted[name] = ref
             return
-        following = self._next_of(name)
         if isinstance(command, SkipRecord) and following is not None:
             reason = f"{SKIPPED}: skipped by {command.by} with {ref}: {command.reason}"
             self._stage.divert(following, SKIPPED, reason)
             self._reached[name] = following.offset + 1
+            self._note_last(name, following)
         else:
             self._stopped[name] = None
+        if self._inputs.is_read_on(name):
+            return
+        if isinstance(command, AcceptTopic) and stop is not None and stop.resume is not None:
+            self._move(name, stop.resume, stop.mark)
         self._next[name] = None
         self._inputs.rewind(name)
 
@@ -287,7 +335,7 @@ class StagedInputs:
         """The code and the text of why a command is not carried out, or None."""
         where = f"{command.topic}[{command.partition}]"
         stopped = self._stop_of(name)
-        changed = stopped is not None and stopped.cause == StopCause.TOPIC_CHANGED
+        changed = stopped is not None and stopped.changed
         if isinstance(command, AcceptTopic):
             known = name in self._inputs.accepted or name in self._accepted
             if changed or (stopped is None and is_added(name) and not known):
@@ -305,6 +353,18 @@ class StagedInputs:
             if following.offset != command.offset:
                 return NOT_THE_NEXT, f"the next record of {where} is {following.offset}"
         return None
+
+    def _move(self, name: str, position: int, mark: LogMark | None) -> None:
+        self._reached[name] = position
+        if mark is not None:
+            self._marks[name] = mark
+
+    def _note_last(self, name: str, record: InputRecord) -> None:
+        """Keep with the mark which record was read last; without a mark, nothing."""
+        mark = self._marks.get(name) or self._inputs.marks.get(name)
+        if mark is not None:
+            last = record.offset, record.timestamp
+            self._marks[name] = LogMark(mark.cluster, mark.topic_id, *last)
 
     def _position(self, name: str) -> int:
         return self._reached.get(name, self._inputs.positions.get(name, 0))

@@ -114,8 +114,12 @@ class Watchdog:
 
     def warnings(self) -> list[str]:
         """What an operator has to see to, while this worker takes requests all the same."""
-        stopped = [] if none_processed(self.lanes) else stops(self.lanes)
-        return [*map(str, stopped), *self._more_warnings()]
+        found = [] if none_processed(self.lanes) else [str(stop) for stop in stops(self.lanes)]
+        found += [
+            f"input {topic}[{partition}] is not read: its topic is not there"
+            for topic, partition in self.lanes.unassigned
+        ]
+        return [*found, *self._more_warnings()]
 
     async def watch(self) -> None:
         """Look for ever, and end the process when it has been stuck for too long."""

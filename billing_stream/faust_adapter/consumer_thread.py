@@ -24,14 +24,23 @@ from billing_stream.engine.lease import Lease
 from billing_stream.faust_adapter.unfinished import finish
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.group_membership import OnLost, watch_membership
+from billing_stream.kafka.named_fetches import NamedFetches
 from billing_stream.kafka.silent_brokers import SilentBrokers
+from billing_stream.kafka.topic_logs import (
+    ChangelogIds,
+    FoundLog,
+    LogMark,
+    LogName,
+    changelog_ids,
+    look_at_logs,
+)
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.consumer")
 
 FETCH_WAIT_MS = 50
-# Within so long a partition that was added to an input is read.
-METADATA_MS = 60_000
+# Within so long a topic that was deleted and created again, or got more partitions, is read.
+METADATA_MS_MAX = 10_000
 LOST = "the membership in the consumer group has ended"
 # Of each of two steps. Leaving is a courtesy: the other members notice after the session.
 STOP_SECONDS_MAX = 2.0
@@ -63,6 +72,7 @@ class LeasedConsumer(KafkaConsumer):
         super().__init__(*args, **kwargs)
         if silent is not None:
             silent.avoided_by(self._client)
+        self._fetches = NamedFetches(self._client)
         self._lease = lease
         self._on_lost = on_lost or partial(die, LOST)
 
@@ -105,6 +115,12 @@ class LeasedConsumer(KafkaConsumer):
         coordinator._do_heartbeat = do_heartbeat
         coordinator._do_rejoin_group = do_rejoin_group
         coordinator._maybe_leave_group = maybe_leave_group
+
+    def read_from(self, tp: TopicPartition, offset: int, name: LogName) -> None:
+        """Fetch an assigned partition from this offset of this log, and of no other."""
+        self._fetches.names[tp] = name
+        self.seek(tp, offset)
+        self.resume(tp)
 
 
 async def _leave_group(coordinator: Any) -> None:
@@ -193,31 +209,50 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
-            # Used before the first seek only: `perform_seek` checks that its target exists.
-            auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_wait_ms=FETCH_WAIT_MS,
-            metadata_max_age_ms=METADATA_MS,
+            metadata_max_age_ms=METADATA_MS_MAX,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
         )
 
-    async def ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
-        """The first and the end offset of each partition."""
-        found: dict[TP, tuple[int, int]] = await self.call_thread(self._ranges, tps)
+    async def logs(
+        self, marks: Mapping[TP, LogMark | None]
+    ) -> tuple[dict[TP, FoundLog], dict[TP, LogName]]:
+        """As `look_at_logs`, with the name of each log that was found."""
+        found: tuple[dict[TP, FoundLog], dict[TP, LogName]]
+        found = await self.call_thread(self._look_at_logs, marks)
         return found
 
-    async def _ranges(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
-        consumer = self._ensure_consumer()
-        asked = [TopicPartition(topic, partition) for topic, partition in tps]
-        begins = await consumer.beginning_offsets(asked)
-        ends = await consumer.end_offsets(asked)
-        return {TP(*tp): (begins[tp], ends[tp]) for tp in asked}
+    async def _look_at_logs(self, marks: Mapping[TP, LogMark | None]) -> Any:
+        asked = {TopicPartition(*tp): mark for tp, mark in marks.items()}
+        found, names = await look_at_logs(self._ensure_consumer(), asked)
+        logs = {TP(*tp): log for tp, log in found.items()}
+        return logs, {TP(*tp): names.logs[tp] for tp in found}
+
+    async def changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
+        """As the function of this name."""
+        found: ChangelogIds = await self.call_thread(self._changelog_ids, changelogs)
+        return found
+
+    async def _changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
+        return await changelog_ids(self._ensure_consumer()._client, changelogs)
+
+    async def read_from(self, seeks: Mapping[TP, int], names: Mapping[TP, LogName]) -> None:
+        """Fetch these partitions from these offsets, of these logs and no others."""
+        await self.call_thread(self._read_from, seeks, names)
+
+    async def _read_from(self, seeks: Mapping[TP, int], names: Mapping[TP, LogName]) -> None:
+        consumer: Any = self._ensure_consumer()
+        assigned = consumer.assignment()
+        for tp, offset in seeks.items():
+            if TopicPartition(*tp) in assigned:
+                consumer.read_from(TopicPartition(*tp), offset, names[tp])
 
     async def positions(self, tps: list[TP]) -> dict[TP, Position]:
         """Where the client stands in each, and where its records end."""
@@ -243,14 +278,6 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
     async def _hold(self, tps: list[TP]) -> None:
         consumer = self._ensure_consumer()
         consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
-
-    async def fetch_again(self, tps: list[TP]) -> None:
-        """Fetch assigned partitions again, after `stop_fetching`."""
-        await self.call_thread(self._release, tps)
-
-    async def _release(self, tps: list[TP]) -> None:
-        consumer = self._ensure_consumer()
-        consumer.resume(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
     async def commit_display_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         """Commit offsets to the group, for lag displays; None: wherever the client is."""

@@ -1,17 +1,25 @@
-"""Faust's Kafka transport, changed in four ways.
+"""Faust's Kafka transport, changed in five ways.
 
 Records are delivered in batches, one message per fetched batch and partition. Seeks go to
-the positions that the lanes restored. Waiting for streams means pausing the lanes. And the
-group's own offsets are committed for display only: nothing here depends on them.
+the positions that the lanes restored. Of an input nothing is fetched before its lane has compared
+the position with the log, and again when a broker says that the log is another one. Waiting for
+streams means pausing the lanes. And the group's own offsets are committed for display only:
+nothing here depends on them.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -19,22 +27,22 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
 from billing_stream.engine.batch import Batch
-from billing_stream.engine.fatal import die
 from billing_stream.engine.input_names import input_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
+from billing_stream.engine.partition_inputs import Inputs
 from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
 from billing_stream.kafka.open_transactions import OpenTransactions
+from billing_stream.kafka.topic_logs import LogName
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.transport")
 
 # How long a seek may have to wait for a fetch under way.
 GETMANY_SECONDS_MAX = 0.25
-
-
-class PositionLost(Exception):
-    """An input no longer has the records to go on from: it was cut short, or made anew."""
+# To look at logs; when brokers do not answer, again after a pause.
+LOOK_SECONDS_MAX = 10.0
+LOOK_AGAIN_SECONDS = 1.0
 
 
 class EngineConsumer(driver.Consumer):
@@ -49,8 +57,13 @@ class EngineConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._fetching = asyncio.Lock()
         self._next: dict[TP, int] = {}
-        # Stopped inputs, which are not fetched.
+        # Inputs that are not fetched: stopped, or to be compared with their logs before.
         self._held: set[TP] = set()
+        self._unsure: set[TP] = set()
+        # Of logs that were looked at, while their lanes compare.
+        self._names: dict[TP, LogName] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._look_at = 0.0
         self._shown: dict[TP, int | None] = {}
         self.lags: Mapping[TP, int] = {}
         self.lags_at = 0.0
@@ -68,8 +81,15 @@ class EngineConsumer(driver.Consumer):
             if not self.flow_active or self.should_stop:
                 return
             epoch = self.lanes.epoch
-            await self._follow_stops()
-            records, active = await self._wait_next_records(min(timeout, GETMANY_SECONDS_MAX))
+            await self._follow_logs()
+            try:
+                records, active = await self._wait_next_records(min(timeout, GETMANY_SECONDS_MAX))
+            except OffsetOutOfRangeError as error:
+                self._doubt(TP(*tp) for tp in error.args[0])
+                return
+            except NoOffsetForPartitionError:
+                # Of before the seek: the group's own offsets are not used.
+                return
         for tp, batch in (records or {}).items():
             if not self.flow_active or self.should_stop or epoch != self.lanes.epoch:
                 return
@@ -83,75 +103,117 @@ class EngineConsumer(driver.Consumer):
             message.value = Batch(tp.topic, batch, start, epoch, name=name)
             yield tp, message
 
-    async def _follow_stops(self) -> None:
-        """Fetch no stopped input; one that is not stopped any more, from its position again."""
-        held = {TP(*input_of(n, p)) for p, lane in self.lanes.items() for n in lane.inputs.held}
-        if held == self._held:
+    def _doubt(self, tps: Iterable[TP]) -> None:
+        """Look at the logs of these inputs before anything more is fetched of them."""
+        for tp in tps:
+            if tp.topic in self.input_topics and self.lanes.input(*tp)[0] is not None:
+                self._unsure.add(tp)
+
+    def _of_inputs(self, names_of: Callable[[Inputs], set[str]]) -> set[TP]:
+        lanes = self.lanes.items()
+        return {TP(*input_of(name, p)) for p, lane in lanes for name in names_of(lane.inputs)}
+
+    async def _follow_logs(self) -> None:
+        """Fetch what the lanes may take; look at the logs of the rest."""
+        if not self._thread_started:
             return
+        assigned = self.assignment()
+        stopped = self._of_inputs(lambda inputs: inputs.changed)
+        held = self._of_inputs(lambda inputs: inputs.held)
+        self._unsure = {tp for tp in self._unsure - stopped if tp in assigned}
+        self._names = {tp: name for tp, name in self._names.items() if tp not in stopped}
+        free = {tp for tp in self._held - held - self._unsure if tp in assigned}
+        again = {
+            tp: self._position(tp, 0)
+            for tp in free & self._names.keys()
+            if self.lanes.input(*tp)[0] is not None
+        }
+        self._unsure |= free - again.keys()
+        held |= self._unsure
         try:
-            assigned = self.assignment()
-            again = {
-                tp: self._position(tp, 0)
-                for tp in self._held - held
-                if self.lanes.input(*tp)[0] is not None and tp in assigned
-            }
-            await self._engine_thread.stop_fetching(list(held))
+            if held - self._held:
+                await self._engine_thread.stop_fetching(list(held - self._held))
             if again:
-                await self._seek_within_range(again)
+                names = {tp: self._names.pop(tp) for tp in again}
+                await self._engine_thread.read_from(again, names)
                 self._next.update(again)
                 self._read_offset.update(dict.fromkeys(again))
-                await self._engine_thread.fetch_again(list(again))
-        except (RebalancedAgain, ConsumerNotStarted, ConsumerStoppedError):
+        except (ConsumerNotStarted, ConsumerStoppedError):
             # What follows seeks all of them.
             return
-        except (KafkaError, TimeoutError) as error:
-            # Tried again at the next fetch; the watchdog notices when it never succeeds.
-            logger.warning("inputs cannot be read from their positions yet: %r", error)
-            return
-        except PositionLost as error:
-            die("an input cannot be read again", error)
         self._held = held
+        self._look()
+
+    def _look(self) -> None:
+        looking = self._looking is not None and not self._looking.done()
+        tps = [tp for tp in self._unsure if self._is_settled(tp)]
+        if tps and not looking and time.monotonic() > self._look_at:
+            # Not here: a broker that does not answer must not keep others from being read.
+            self._looking = asyncio.create_task(self._look_at_logs(tps, self.lanes.epoch))
+
+    async def _look_at_logs(self, tps: list[TP], epoch: int) -> None:
+        lanes = self.lanes
+        marks = {
+            tp: lane.inputs.marks.get(name)
+            for tp in tps
+            for lane, name in [lanes.input(*tp)]
+            if lane is not None
+        }
+        self._look_at = time.monotonic() + LOOK_AGAIN_SECONDS
+        try:
+            async with asyncio.timeout(LOOK_SECONDS_MAX):
+                found, names = await self._engine_thread.logs(marks)
+        except (ConsumerNotStarted, ConsumerStoppedError):
+            return
+        except (KafkaError, TimeoutError, NotImplementedError) as error:
+            # The watchdog notices when it never succeeds.
+            logger.warning("the logs of %s inputs cannot be looked at yet: %r", len(tps), error)
+            return
+        if len(found) == len(tps):
+            self._look_at = 0.0
+        for tp, log in found.items():
+            lane, name = lanes.input(*tp)
+            if epoch == lanes.epoch and lane is not None and tp in self._unsure:
+                self._unsure.discard(tp)
+                self._names[tp] = names[tp]
+                lane.compare(name, log)
+
+    def _is_settled(self, tp: TP) -> bool:
+        """Whether nothing that was fetched of it is on its way to a transaction."""
+        lane, name = self.lanes.input(*tp)
+        if lane is None or not lane.is_idle:
+            return False
+        # What comes from beyond the position of these is passed over.
+        passed_over = name in lane.stopped or lane.inputs.is_rewound(name)
+        return passed_over or self._is_read_up(tp)
 
     async def perform_seek(self) -> None:
         """Go to where the lanes are; begins a new epoch of deliveries.
 
-        Raises PositionLost, and RebalancedAgain when the partitions were revoked.
+        Raises RebalancedAgain when the partitions were revoked.
         """
         async with self._fetching:
-            seeks = {}
-            for tp in self.assignment():
-                if tp.topic in self.input_topics and self.lanes.input(*tp)[0] is not None:
-                    seeks[tp] = self._position(tp, 0)
-            await self._engine_thread.stop_fetching(
-                [tp for tp in self.assignment() if tp.topic not in self.input_topics]
-            )
-            if self._held:
-                await self._engine_thread.fetch_again(list(self._held))
-                self._held.clear()
-            if seeks:
-                await self._seek_within_range(seeks)
-            self._next.clear()
-            self._next.update(seeks)
+            assigned, seeks = self.assignment(), {}
+            await self._engine_thread.stop_fetching(list(assigned))
+            for tp in assigned:
+                lane, name = self.lanes.input(*tp)
+                # Changelogs are not fetched here; without a place they would be errors.
+                seeks[tp] = 0
+                if tp.topic in self.input_topics and lane is not None:
+                    seeks[tp] = lane.positions.get(name, 0)
+                    lane.inputs.found.clear()
+            try:
+                await self.seek_wait(seeks)
+            except IllegalStateError as error:
+                # The next rebalance has begun; the signal of it is still to come.
+                raise RebalancedAgain from error
+            self._next = {tp: at for tp, at in seeks.items() if tp.topic in self.input_topics}
+            self._held, self._unsure = set(self._next), set(self._next)
+            self._names.clear()
             self._shown.clear()
-            for tp in self.assignment():
+            for tp in assigned:
                 self._read_offset[tp] = None
             self.lanes.next_epoch()
-
-    async def _seek_within_range(self, seeks: dict[TP, int]) -> None:
-        targets = dict(seeks)
-        for tp, (begin, end) in (await self._engine_thread.ranges(list(seeks))).items():
-            # Never read: a topic begins at its first record, which need not be 0.
-            targets[tp] = seeks[tp] or begin
-            if not begin <= targets[tp] <= end:
-                raise PositionLost(
-                    f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, "
-                    f"the next to read would be {targets[tp]}"
-                )
-        try:
-            await self.seek_wait(targets)
-        except IllegalStateError as error:
-            # The next rebalance has begun; the signal of it is still to come.
-            raise RebalancedAgain from error
 
     @property
     def _thread_started(self) -> bool:
@@ -212,6 +274,11 @@ class EngineConsumer(driver.Consumer):
         if not self._thread_started:
             return {}
         inputs = [tp for tp in self.assignment() if tp.topic in self.input_topics]
+        every = {TP(topic, p) for topic in self.input_topics for p in self.lanes}
+        self.lanes.unassigned = sorted((every - set(inputs)) if self.lanes.ready else ())
+        if self.lanes.changelogs:
+            ids = await self._engine_thread.changelog_ids(self.lanes.changelogs)
+            self.lanes.note_changelogs(ids)
         positions = await self._engine_thread.positions(inputs)
         # To the log's end: what an open transaction holds back waits, too.
         self.lags = {tp: self._lag(tp, one.at, one.end) for tp, one in positions.items()}

@@ -9,9 +9,13 @@ from billing_stream.kafka.record_batches import BoundedRecords
 
 
 class KafkaConsumer(aiokafka.AIOKafkaConsumer):
-    """Reads whatever a broker takes, in bounded memory. See `kafka.record_batches`."""
+    """Reads whatever a broker takes, in bounded memory. See `kafka.record_batches`.
+
+    It reads from the given offsets only: one that is out of the log is an OffsetOutOfRangeError,
+    never a silent jump.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The fetcher looks this name up for each response; it takes no argument for it.
         fetcher.MemoryRecords = BoundedRecords
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, auto_offset_reset="none", **kwargs)

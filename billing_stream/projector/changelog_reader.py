@@ -250,8 +250,6 @@ def _consumer(options: Mapping[str, Any], **more: Any) -> KafkaConsumer:
         **more,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        # Never elsewhere than where the database stands: a jump would be a gap that nothing shows.
-        auto_offset_reset="none",
         fetch_max_wait_ms=100,
         metadata_max_age_ms=METADATA_MS_MAX,
         max_partition_fetch_bytes=2 << 20,

@@ -128,7 +128,6 @@ def rereading(options: Mapping[str, Any]) -> Reread:
             **options,
             enable_auto_commit=False,
             isolation_level="read_committed",
-            auto_offset_reset="none",
         )
         try:
             await consumer.start()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from billing_stream.engine.fatal import EXIT_FENCED, exit_code_of
-from billing_stream.engine.lanes import LOSSES_MAX, RebalancedAgain
+from billing_stream.engine.lanes import RebalancedAgain
 from billing_stream.engine.log import Fenced, OnRows, OnTotal, Writer
+from billing_stream.engine.losses import LOSSES_MAX
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
 from tests.support.partition import Partition, record

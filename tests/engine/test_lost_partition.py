@@ -9,8 +9,8 @@ import pytest
 from billing_stream.domain.commands import StartTrial
 from billing_stream.engine.kafka_log import new_producer, transactional_ids
 from billing_stream.engine.lane import NotReady, OutcomeUnknown
-from billing_stream.engine.lanes import LOSSES_MAX, LOSSES_SECONDS, Losses
 from billing_stream.engine.lease import Lease
+from billing_stream.engine.losses import LOSSES_MAX, LOSSES_SECONDS, Losses
 from billing_stream.engine.partition_processor import Request
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics

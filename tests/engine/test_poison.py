@@ -211,6 +211,7 @@ async def test_command_that_cannot_be_carried_out_is_a_dead_letter(
     command: Record, code: str
 ) -> None:
     partition = await stopped_at_5()
+    partition.lane.inputs.lanes = 2
 
     await give(partition, command)
 

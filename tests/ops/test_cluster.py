@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.domain.commands import StartTrial
-from billing_stream.engine.partition_inputs import StoppedInput
+from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.records.topics import COMMANDS
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.envelope import Ids

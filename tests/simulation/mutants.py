@@ -62,7 +62,7 @@ WRITE = "if records:\n        await self._writer.commit(records)"
 FENCE = """async with asyncio.TaskGroup() as group:
             for partition in wanted:
                 group.create_task(self._fence(partition, writers))"""
-MUST_WAIT = "self._waiting[topic] = [batch]\n            "
+MUST_WAIT = "self._waiting[name] = [batch]\n            "
 ANSWER = "entry.answer.set_result(reply)"
 
 MUTANTS = (
@@ -137,8 +137,8 @@ MUTANTS = (
     Mutant(
         "begins at the start, not at the restored position",
         Lanes,
-        "_inputs",
-        [("positions=positions", "positions={}")],
+        "_lane",
+        [("rows=rows", "rows=InputRows()")],
     ),
     Mutant(
         "seeks to where it was before it restored",

@@ -12,6 +12,7 @@ from typing import Any
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.kafka.topic_logs import ChangelogIds
 from tests.simulation.process import ConnectionLost, Fault, Process
 from tests.simulation.requests import (
     AddPartitions,
@@ -285,9 +286,12 @@ class SimClient:
     """The log as one process reaches it. See `engine.log.Log`."""
 
     protocol = 0
+    changelogs: Mapping[str, str]
+    ids: ChangelogIds | None = None
 
     def __init__(self, log: SimLog, process: Process) -> None:
         self._log = log
+        self.changelogs = {table: topic for topic, table in log.tables.items()}
         self._process = process
 
     async def fence(self, partition: int) -> SimWriter:

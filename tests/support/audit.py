@@ -161,4 +161,5 @@ class Audit:
         """The shops table rebuilt from its changelog."""
         topic = self._topics.changelog(names.SHOPS_TABLE)
         records = await read_committed(self._kafka, [topic])
-        return {r.key.decode(): r.value.decode() for r in records}
+        rows = [r for r in records if not r.key.startswith(b"\x00")]
+        return {r.key.decode(): r.value.decode() for r in rows}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.restored_rows import restore_rows
+from billing_stream.kafka.topic_logs import ChangelogIds
 from billing_stream.records.schemas import Headers
 
 
@@ -55,8 +56,11 @@ class MemoryLog:
     """Topics as lists. `changelogs` maps each table to its changelog topic."""
 
     protocol = 0
+    # Kafka's topics have ids; a test may set them.
+    ids: ChangelogIds | None = None
 
     def __init__(self, changelogs: Mapping[str, str]) -> None:
+        self.changelogs = changelogs
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.topics: dict[tuple[str, int], list[Outgoing]] = {}
         self.generations: dict[int, int] = {}

@@ -121,6 +121,7 @@ class Node:
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             stoppable=TOPICS.stoppable(),
+            commands=names.OPERATOR_COMMANDS,
             clock=lambda: self.now or datetime.now(UTC),
         )
         self.app = faust.App(

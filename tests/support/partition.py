@@ -85,6 +85,7 @@ class Partition:
             on_failure=self.deaths,
             poison=self.poison,
             stoppable=TOPICS.stoppable(),
+            commands=names.OPERATOR_COMMANDS,
         )
         restored = await self.lanes.restore([0])
         self.lanes.adopt(restored)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
+from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.engine.lane import Lane
-from billing_stream.engine.partition_inputs import StoppedInput
 from billing_stream.records import topics as names
 from tests.support.nodes import TOPICS, Cluster, get
 from tests.web.conftest import M1
@@ -60,6 +60,17 @@ async def test_stopped_input_is_a_warning_while_another_is_processed(two: Cluste
     assert len(ready.data["warnings"]) == 5
     stopped = f"input {names.PURCHASE_UPDATED}[1] is stopped: 1001 invalid records in a row"
     assert ready.data["warnings"][-1] == stopped
+
+
+async def test_input_without_a_topic_is_a_warning(two: Cluster) -> None:
+    node = two.nodes[0]
+    node.lanes.unassigned = [(names.PURCHASE_UPDATED, 1)]
+
+    ready = await get(node.url, "/ready")
+
+    assert ready.data["problems"] == []
+    missing = f"input {names.PURCHASE_UPDATED}[1] is not read: its topic is not there"
+    assert ready.data["warnings"] == [missing]
 
 
 async def test_worker_whose_inputs_are_all_stopped_is_not_ready(two: Cluster) -> None:

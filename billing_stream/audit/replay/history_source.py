@@ -74,7 +74,6 @@ class KafkaSource:
         consumer = KafkaConsumer(
             **common,
             isolation_level="read_committed",
-            auto_offset_reset="none",
             fetch_max_wait_ms=50,
             max_partition_fetch_bytes=FETCH_BYTES,
         )

@@ -5,7 +5,15 @@ from collections import defaultdict
 from decimal import Decimal
 
 from billing_stream.audit.verify import internal_errors
-from billing_stream.audit.verify.facts import DeadLetterFact, Event, Facts, History, Input, input_of
+from billing_stream.audit.verify.facts import (
+    TOPIC_CHANGED,
+    DeadLetterFact,
+    Event,
+    Facts,
+    History,
+    Input,
+    input_of,
+)
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
@@ -54,10 +62,19 @@ def check_positions(history: History, report: Report) -> None:
     for (topic, partition), (first, count) in history.unread.items():
         if not history.allow_lag:
             ref = RecordRef(topic, partition, first)
-            why = history.stopped.get((topic, partition))
+            why, _ = history.stopped.get((topic, partition), (None, None))
             what = f"{count} records from here on are not processed"
             what += f": the input is stopped ({why})" if why else ""
             report.fault("outcomes", what, ref)
+    for partition, ids in history.changelogs.items():
+        known = {history.topics.changelog(table) for tables in ids.values() for table in tables}
+        for topic in sorted(known - ids.keys()):
+            what = "the changelog was deleted and created again: it lacks rows"
+            report.fault("positions", what, RecordRef(topic, partition, 0))
+    stopped = {at: why for at, (why, kind) in history.stopped.items() if kind == TOPIC_CHANGED}
+    for (topic, partition), reason in sorted({**stopped, **history.changed}.items()):
+        ref = RecordRef(topic, partition, history.position(topic, partition))
+        report.fault("positions", reason, ref)
     for partition, positions in history.positions.items():
         for name, position in positions.items():
             report.count("positions")

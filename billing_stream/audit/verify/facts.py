@@ -12,6 +12,9 @@ from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
+# The kind of a stop for a topic that is not the one that was read.
+TOPIC_CHANGED = "topic_changed"
+
 
 class Input(NamedTuple):
     """A good input record that its lane has read. `at` is its timestamp, in microseconds.
@@ -190,8 +193,13 @@ class History:
     actions: list[Action] = field(default_factory=list)
     # Commands of operators by reference, each with the record that it skips, if it is to skip one.
     operator_commands: dict[RecordRef, RecordRef | None] = field(default_factory=dict)
-    # Why inputs are stopped, per input partition.
-    stopped: dict[tuple[str, int], str] = field(default_factory=dict)
+    # Why inputs are stopped, per input partition: the reason and its kind.
+    stopped: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
+    # Which logs the positions are of, as the lanes wrote it; and of logs that are others now: why.
+    marks: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    changed: dict[tuple[str, int], str] = field(default_factory=dict)
+    # Per partition: what each changelog (its topic) says of the ids of all, by table.
+    changelogs: dict[int, dict[str, dict[str, str]]] = field(default_factory=dict)
     # Records on which a rule failed, and which did nothing.
     failed: list[RecordRef] = field(default_factory=list)
     # Per input partition: the first record beyond the position, and how many there are.

@@ -11,6 +11,7 @@ import msgspec
 
 from billing_stream.audit.verify import (
     imported,
+    input_records,
     internal_errors,
     limits,
     older_letters,
@@ -34,7 +35,6 @@ from billing_stream.audit.verify.facts import (
     History,
     Input,
     ReadViolation,
-    input_of,
 )
 from billing_stream.audit.verify.log_records import Record, micros
 from billing_stream.audit.verify.model_state import Rules
@@ -45,8 +45,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
-POSITION = "\0position/"
-STOPPED = "\0stopped/"
+CHANGELOGS = b"\0changelogs"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
 _OLD = {"merchant_id", "charge_id", "status"}
@@ -98,7 +97,11 @@ class Reader:
         if why is not None and record.topic not in self._bases:
             self._trouble("formats", why, record)
         try:
-            self._handlers[record.topic](record)
+            if record.key == CHANGELOGS and record.topic.endswith("-changelog"):
+                ids = self.history.changelogs.setdefault(record.partition, {})
+                ids[record.topic] = _decode(record.value or b"")["tables"]
+            else:
+                self._handlers[record.topic](record)
         except _UNREADABLE as error:
             what = f"cannot be read: {type(error).__name__}: {error}"
             self._trouble("formats", what, record)
@@ -323,23 +326,9 @@ class Reader:
         facts.passed[version] = (sequence, micros(row["updated_at"]), total, parked)
 
     def _position(self, key: str, record: Record) -> None:
-        if key.startswith(STOPPED):
-            self._stop(key.removeprefix(STOPPED), record)
-        if not key.startswith(POSITION):
-            return
-        topic, position = key.removeprefix(POSITION), int(record.value or b"")
-        positions = self.history.positions.setdefault(record.partition, {})
-        before = positions.get(topic, 0)
-        if position < before:
-            what = f"the position in {topic}[{record.partition}] went back, {before} to {position}"
+        what = input_records.take(self.history, key, record, _decode)
+        if what is not None:
             self._trouble("positions", what, record)
-        positions[topic] = position
-
-    def _stop(self, name: str, record: Record) -> None:
-        stopped = input_of(name, record.partition)
-        self.history.stopped.pop(stopped, None)
-        if record.value is not None:
-            self.history.stopped[stopped] = _decode(record.value)["reason"]
 
     def _purchase_row(self, record: Record) -> None:
         key, state = (record.key or b"").decode(), require_known(record)

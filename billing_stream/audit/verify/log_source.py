@@ -78,7 +78,6 @@ class KafkaSource:
             **self._options,
             enable_auto_commit=False,
             isolation_level="read_committed",
-            auto_offset_reset="none",
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+from billing_stream.audit.verify.changed_logs import find_changed
 from billing_stream.audit.verify.checks import check_all
 from billing_stream.audit.verify.facts import Facts, History
 from billing_stream.audit.verify.imported import imported_trial
@@ -61,6 +63,7 @@ async def verify(
         topics,
         partitions,
         rules,
+        look=partial(find_changed, options),
         allow_lag=allow_lag,
         database_url=database_url,
         schema=schema,
@@ -76,6 +79,7 @@ async def verify_source(
     partitions: int,
     rules: Rules,
     *,
+    look: Callable[[History], Awaitable[None]] | None = None,
     allow_lag: bool = False,
     database_url: str | None = None,
     schema: str = "public",
@@ -83,7 +87,7 @@ async def verify_source(
     max_examples: int = 10,
     progress: Progress | None = None,
 ) -> Report:
-    """As `verify`, of any log."""
+    """As `verify`, of any log. `look` compares its inputs with their logs."""
     began = time.monotonic()
     report = Report(max_examples)
     only = merchant.lower() if merchant is not None else None
@@ -94,6 +98,8 @@ async def verify_source(
             for record in records:
                 reader.take(record)
     reader.finish()
+    if look is not None:
+        await look(history)
     _note_what_is_gone(source, history, report)
     if only is not None and only not in history.merchants:
         raise VerifyError(f"the log knows nothing of merchant {only}: is that its id, a uuid?")

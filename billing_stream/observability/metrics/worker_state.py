@@ -126,14 +126,23 @@ class WorkerState(Collector):
         yield lag
         stopped = GaugeMetricFamily(
             "billing_input_stopped",
-            "1 while an input is stopped, because too many of its records are invalid; else 0",
+            "1 while an input is stopped: too many of its records are invalid, or its topic "
+            "changed; else 0",
+            labels=["topic", "partition"],
+        )
+        changed = GaugeMetricFamily(
+            "billing_input_topic_changed",
+            "1 while records of an input are missing or replaced, and no operator accepted it; "
+            "else 0",
             labels=["topic", "partition"],
         )
         for partition, lane in sorted(self._lanes.items()):
             for name in sorted({*(lane.inputs.stoppable or ()), *lane.stopped}):
-                topic, number = input_of(name, partition)
-                stopped.add_metric([self._base(topic), str(number)], name in lane.stopped)
-        yield stopped
+                (topic, number), stop = input_of(name, partition), lane.stopped.get(name)
+                labels = [self._base(topic), str(number)]
+                stopped.add_metric(labels, stop is not None)
+                changed.add_metric(labels, stop is not None and stop.changed)
+        yield from (stopped, changed)
         yield _gauge(
             "billing_lag_sampled_timestamp_seconds",
             "When Kafka was asked for the lag, last",

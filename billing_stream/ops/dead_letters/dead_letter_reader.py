@@ -92,7 +92,6 @@ def _consumer(cluster: Cluster, isolation: str = "read_committed") -> KafkaConsu
         **cluster.options,
         enable_auto_commit=False,
         isolation_level=isolation,
-        auto_offset_reset="none",
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=FETCH_BYTES,
     )

@@ -22,6 +22,7 @@ from billing_stream.ops.doctor import (
     broker_checks,
     changelog_checks,
     database_checks,
+    input_checks,
     machine,
     topic_checks,
 )
@@ -43,9 +44,12 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("open transactions", check_open_transactions),
     ("worker clocks", check_clocks),
     ("state", changelog_checks.check_state),
+    ("inputs", input_checks.check_inputs),
 )
 # Whose failure leaves nothing to look at.
-NEEDED: Mapping[str, str] = MappingProxyType({"state": "topics", "open transactions": "topics"})
+NEEDED: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("state", "open transactions", "inputs"), "topics")
+)
 
 
 async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
@@ -131,8 +135,8 @@ def doctor(seconds: float, as_json: bool) -> None:
     """Look at everything that a worker needs, and say what to do where it is not right.
 
     Settings, the data folder, brokers, topics, what this user may do, the workers that run,
-    transactions that are open, the version of the rows, PostgreSQL, the schema of the projection,
-    the clock. Nothing is changed.
+    transactions that are open, the version of the rows, stopped inputs, changed input topics,
+    PostgreSQL, the schema of the projection, the clock. Nothing is changed.
     """
     # What is logged of a broker that is away, or not ready, is a finding.
     for name in ("aiokafka", "billing_stream.kafka.start_deadline", OPEN_TRANSACTIONS):

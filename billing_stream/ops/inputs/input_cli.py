@@ -15,14 +15,21 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, Reference, whoami
 from billing_stream.console.progress import waiting
-from billing_stream.engine.partition_inputs import StopCause, StoppedInput
+from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
 from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.inputs.changelog_accepting import accept_changelogs
 from billing_stream.ops.inputs.input_commands import Outcome, request
-from billing_stream.ops.inputs.input_states import InputState, InputStates, input_states
+from billing_stream.ops.inputs.input_states import (
+    InputState,
+    InputStates,
+    changed_changelogs,
+    input_rows,
+    input_states,
+)
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import (
     AcceptTopic,
@@ -68,7 +75,8 @@ def inputs() -> None:
     """List the inputs, and resume those that are stopped.
 
     An input is one partition of an input topic. It stops when too many of its records are
-    invalid (BILLING_POISON_IN_A_ROW, BILLING_POISON_PERCENT), and stays stopped through restarts.
+    invalid (BILLING_POISON_IN_A_ROW, BILLING_POISON_PERCENT), or its records are not those that
+    were read (deleted, created again, truncated), and stays stopped through restarts.
     Its records wait in Kafka; other inputs, requests and timers continue. Commands are written to
     billing.operator-commands.v1, and the worker that owns the partition carries them out.
     """
@@ -176,9 +184,10 @@ def skip(record: RecordRef, reason: str, by: str, wait: timedelta) -> None:
 def accept(topic: str | None, partition: int | None, reason: str, by: str, wait: timedelta) -> None:
     """Accept that topics have changed: records were lost, or a topic was created again.
 
-    Of the input that is named, or of all inputs that are stopped for it. Also that a partition was
-    added to a topic, of whatever topic of the app: the warning of it ends. Workers read it before,
-    too, and forward its records.
+    Of the input that is named, or of all inputs that are stopped for it. Reading continues at the
+    offset that `billing-stream inputs list` names. Also that a partition was added to a topic, of
+    whatever topic of the app: the warning of it ends. Workers read it before, too, and forward its
+    records.
     """
     settings, cluster = _started()
     wanted = None
@@ -190,7 +199,7 @@ def accept(topic: str | None, partition: int | None, reason: str, by: str, wait:
     changed = [
         (one.topic, one.partition)
         for one in states.inputs
-        if one.stopped is not None and one.stopped.cause == StopCause.TOPIC_CHANGED
+        if one.stopped is not None and one.stopped.changed
     ]
     changed += [(tp.topic, tp.partition) for tp in states.added]
     if wanted is not None:
@@ -205,6 +214,44 @@ def accept(topic: str | None, partition: int | None, reason: str, by: str, wait:
         [_request(settings, cluster, AcceptTopic(*one, by, reason), wait) for one in changed],
         "accepted: " + ", ".join(f"{topic}[{number}]" for topic, number in changed),
     )
+
+
+@inputs.command(
+    "accept-changelog",
+    epilog=help_epilog(
+        environment=SETTINGS,
+        exits={0: "done, or there was nothing to accept", 2: EXIT_WRONG},
+        examples=['billing-stream inputs accept-changelog shops --reason "no backup"'],
+    ),
+)
+@click.argument("table", type=click.Choice(sorted({*names.TABLES} - {names.BILLING_RECORDS})))
+@click.option("--by", default=whoami, show_default="user@host", help="Who decides it.")
+@click.option("--reason", required=True, help="Why; kept in the changelogs.")
+def accept_changelog(table: str, reason: str, by: str) -> None:
+    """Accept that the changelog of TABLE was created again, and its rows are gone.
+
+    Partitions do not start with such a changelog: workers can repeat what its rows would have
+    prevented. Restore a backup instead, if one exists, and restart the workers afterwards. Needs
+    the rights of a worker. The changelog of billing_records cannot be accepted: the positions are
+    in it.
+    """
+    settings, cluster = _started()
+    changelogs = {each: cluster.topics.changelog(each) for each in names.TABLES}
+    with progress_bar("reading") as progress:
+        rows = dict(enumerate(asyncio.run(input_rows(cluster, progress))))
+    lost = asyncio.run(changed_changelogs(cluster.options, changelogs, rows))
+    if table not in lost:
+        click.echo(f"nothing to accept: {changelogs[table]} is the one that workers restored")
+        return
+    if lost != [table]:
+        raise click.UsageError(
+            f"others were created again too: {', '.join(lost)}. Restore a backup"
+        )
+    accepting = accept_changelogs(
+        cluster, changelogs, by=by, reason=reason, deadline=StartDeadline.of(settings)
+    )
+    asyncio.run(accepting)
+    click.echo(f"accepted: {changelogs[table]}. Now restart the workers")
 
 
 def _started() -> tuple[Settings, Cluster]:
@@ -266,7 +313,7 @@ def _finish(outcomes: Iterable[Outcome], done: str) -> None:
 
 def _stopped(one: InputState, stop: StoppedInput) -> Iterable[str]:
     yield f"{one.name} is stopped since {stop.at:%Y-%m-%d %H:%M:%S}Z: {stop.reason}"
-    if stop.cause == StopCause.TOPIC_CHANGED:
+    if stop.changed:
         yield f'  billing-stream inputs accept {one.topic} {one.partition} --reason "..."'
         return
     yield f'  billing-stream inputs resume {one.topic} {one.partition} --reason "..."'

@@ -1,16 +1,20 @@
 """How far each input is processed, and which are stopped, as the changelog says it."""
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from msgspec import Struct
 from msgspec.structs import replace
 
-from billing_stream.engine.input_names import input_of
-from billing_stream.engine.log import ACCEPTED_PREFIX, POSITION_PREFIX, STOPPED_PREFIX
-from billing_stream.engine.partition_inputs import StoppedInput, decode_stopped
+from billing_stream.engine.input_logs import Changed, judge
+from billing_stream.engine.input_names import input_name, input_of, lane_of
+from billing_stream.engine.input_rows import InputRows, StoppedInput
 from billing_stream.kafka.added_partitions import added, partition_counts
+from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.topic_logs import changelog_ids, look_at_logs
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
@@ -48,20 +52,7 @@ async def input_states(cluster: Cluster, progress: Progress | None = None) -> In
 
     Raises DeadLettersError when it cannot be read.
     """
-    positions: dict[tuple[str, int], int] = {}
-    stopped: dict[tuple[str, int], StoppedInput | None] = {}
-    accepted: set[tuple[str, int]] = set()
-    changelog = cluster.topics.changelog(names.BILLING_RECORDS)
-    async for records in read(cluster, changelog, whole=True, progress=progress):
-        for record in records:
-            key, value = record.key or b"", record.value
-            if key.startswith(POSITION_PREFIX):
-                positions[_input(key, POSITION_PREFIX, record)] = int(value or 0)
-            elif key.startswith(STOPPED_PREFIX):
-                stop = decode_stopped(value) if value else None
-                stopped[_input(key, STOPPED_PREFIX, record)] = stop
-            elif key.startswith(ACCEPTED_PREFIX):
-                accepted.add(_input(key, ACCEPTED_PREFIX, record))
+    rows = await input_rows(cluster, progress)
     counts = await partition_counts(cluster.options, cluster.topics)
     inputs = [
         TopicPartition(topic, partition)
@@ -71,16 +62,89 @@ async def input_states(cluster: Cluster, progress: Progress | None = None) -> In
     ends = await command_log.ends(cluster.options, inputs)
     found = []
     for tp in inputs:
-        stop, position = stopped.get(tp), positions.get(tp, 0)
-        following = None if stop is None else await _next_offset(cluster, tp, position)
+        lane = lane_of(tp.partition, cluster.partitions)
+        of, name = rows[lane], input_name(tp.topic, tp.partition, lane)
+        stop, position = of.stopped.get(name), of.positions.get(name, 0)
+        following = None
+        if stop is not None and not stop.changed:
+            following = await _next_offset(cluster, tp, position)
         found.append(InputState(tp.topic, tp.partition, position, ends[tp], stop, following))
+    accepted = {input_of(name, lane) for lane, of in enumerate(rows) for name in of.accepted}
     return InputStates(
         found, [tp for tp in added(counts, cluster.partitions) if tp not in accepted]
     )
 
 
-def _input(key: bytes, prefix: bytes, record: Any) -> tuple[str, int]:
-    return input_of(key.removeprefix(prefix).decode(), record.partition)
+async def input_rows(cluster: Cluster, progress: Progress | None = None) -> list[InputRows]:
+    """What the changelog says of the inputs of each partition, from 0 on.
+
+    Raises DeadLettersError when it cannot be read.
+    """
+    found = [InputRows() for _ in range(cluster.partitions)]
+    changelog = cluster.topics.changelog(names.BILLING_RECORDS)
+    async for records in read(cluster, changelog, whole=True, progress=progress):
+        for record in records:
+            found[record.partition].take(record.key or b"", record.value)
+    return found
+
+
+async def changed_inputs(
+    options: Mapping[str, Any], rows: Mapping[int, InputRows]
+) -> dict[TopicPartition, str]:
+    """Why inputs are, or would be, stopped because their topics changed.
+
+    `rows` are those of each partition. Inputs without a position, or with a log that cannot be
+    looked at, are left out. Raises KafkaError.
+    """
+    found = {
+        TopicPartition(*input_of(name, lane)): stop.reason
+        for lane, inputs in rows.items()
+        for name, stop in inputs.stopped.items()
+        if stop.changed
+    }
+    read = {
+        tp: (inputs.positions[name], inputs.marks.get(name))
+        for lane, inputs in rows.items()
+        for name in inputs.positions
+        if (tp := TopicPartition(*input_of(name, lane))) not in found
+    }
+    marks = {tp: mark for tp, (_, mark) in read.items()}
+    if not marks:
+        return found
+    consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        logs, _ = await look_at_logs(consumer, marks)
+    finally:
+        await consumer.stop()
+    for tp, log in logs.items():
+        verdict = judge(*read[tp], log)
+        if isinstance(verdict, Changed):
+            found[tp] = verdict.reason
+    return found
+
+
+async def changed_changelogs(
+    options: Mapping[str, Any], changelogs: Mapping[str, str], rows: Mapping[int, InputRows]
+) -> list[str]:
+    """Tables with a changelog that is another topic than the one that workers restored.
+
+    None where all are: they were copied together. `changelogs` are the topics by table. Raises
+    KafkaError.
+    """
+    client = AIOKafkaClient(**options)
+    try:
+        await client.bootstrap()
+        now = await changelog_ids(client, changelogs)
+    finally:
+        await client.close()
+    found: set[str] = set()
+    for inputs in rows.values():
+        before = inputs.changelogs.tables if inputs.changelogs is not None else {}
+        other = {t for t, id in before.items() if now.tables.get(t, id) != id}
+        if len(other) < len(before):
+            found |= other
+    return sorted(found)
 
 
 async def _next_offset(cluster: Cluster, tp: TopicPartition, position: int) -> int | None:

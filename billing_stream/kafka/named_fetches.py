@@ -1,0 +1,94 @@
+"""Fetches that name the log they want, so that a broker rejects those for any other.
+
+aiokafka's fetcher asks for a topic's name and an offset. After the topic was deleted and created
+again, or its log truncated and written on, such a fetch continues in the middle of other records,
+and nothing shows it. Here each fetch has the topic's id, and the epoch of the leader under which
+the log was looked at; a change of either comes to the reader as OffsetOutOfRangeError.
+"""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
+from aiokafka.protocol.fetch import FetchRequest as FetchByName
+from aiokafka.protocol.fetch import FetchRequest_v4
+
+from billing_stream.kafka.log_requests import FetchRequest, Place
+from billing_stream.kafka.topic_logs import LogName
+
+FENCED_LEADER_EPOCH = 74
+UNKNOWN_LEADER_EPOCH = 76
+UNKNOWN_TOPIC_ID = 100
+INCONSISTENT_TOPIC_ID = 103
+# To be looked at again.
+_OTHER_LOG = frozenset({FENCED_LEADER_EPOCH, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID})
+# The layout that the fetcher expects.
+_LAYOUT = 11
+
+
+class NamedFetches:
+    """Gives names to the fetches of one client. Only used in the thread of the client.
+
+    Of a partition without a name nothing is fetched. A broker older than Kafka 3.1 does not know
+    such fetches, and is asked without names.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.names: dict[TopicPartition, LogName] = {}
+        self._send = client.send
+        client.send = self._named
+
+    async def _named(self, node_id: int, request: Any, **options: Any) -> Any:
+        if not isinstance(request, FetchByName):
+            return await self._send(node_id, request, **options)
+        asked = request.build(FetchRequest_v4)
+        places: list[Place] = []
+        topics: dict[bytes, str] = {}
+        unnamed: list[Any] = []
+        for topic, partitions in asked.topics:
+            for partition, offset, size in partitions:
+                name = self.names.get(TopicPartition(topic, partition))
+                if name is None:
+                    unnamed.append((topic, [_nothing(partition)]))
+                    continue
+                topics[name.topic_id] = topic
+                place = Place(name.topic_id, partition, name.leader_epoch, offset, size)
+                places.append(place)
+        named = FetchRequest(
+            places,
+            max_wait_ms=asked.max_wait_time,
+            min_bytes=asked.min_bytes,
+            max_bytes=asked.max_bytes,
+            isolation_level=asked.isolation_level,
+        )
+        if not places:
+            await asyncio.sleep(asked.max_wait_time / 1000)
+            return SimpleNamespace(API_VERSION=_LAYOUT, topics=unnamed)
+        try:
+            answer = await self._send(node_id, named, **options)
+        except NotImplementedError:
+            return await self._send(node_id, request, **options)
+        found: list[Any] = [
+            (topics[topic_id], [_as_expected(one) for one in partitions])
+            for topic_id, partitions, *_ in answer.topics
+            if topic_id in topics
+        ]
+        return SimpleNamespace(API_VERSION=_LAYOUT, topics=found + unnamed)
+
+
+def _as_expected(one: Any) -> Any:
+    partition, error, high, stable, begin, aborted, replica, raw, *_ = one
+    if error in _OTHER_LOG:
+        # The fetcher raises it to the reader.
+        return _nothing(partition, OffsetOutOfRangeError.errno)
+    if error == UNKNOWN_LEADER_EPOCH:
+        # The broker has not heard of it yet: the fetcher asks again.
+        return _nothing(partition, NotLeaderForPartitionError.errno)
+    transactions = [(producer, first) for producer, first, *_ in aborted or ()]
+    return partition, error, high, stable, begin, transactions, replica, raw or b""
+
+
+def _nothing(partition: int, error: int = 0) -> Any:
+    return partition, error, -1, -1, -1, [], -1, b""

@@ -1,0 +1,47 @@
+"""An operator accepts that a changelog was created again, and that its rows are gone."""
+
+from collections.abc import Mapping
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
+
+from billing_stream.engine.log import CHANGELOGS_KEY
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_logs import changelog_ids
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.records.upcasting.versions import WRITTEN
+
+BY, REASON = "accepted-by", "accepted-because"
+
+
+async def accept_changelogs(
+    cluster: Cluster,
+    changelogs: Mapping[str, str],
+    *,
+    by: str,
+    reason: str,
+    deadline: StartDeadline,
+) -> None:
+    """Write the present ids of the changelogs (topics by table) to all partitions of all of them.
+
+    It is the record that a lane writes after a restore, with who accepted it in the headers.
+    Partitions that have it already stay as they are. Raises KafkaError and KafkaNotReady.
+    """
+    client = AIOKafkaClient(**cluster.options)
+    try:
+        await deadline.retry("a broker", client.bootstrap)
+        value = msgspec.json.encode(await changelog_ids(client, changelogs))
+    finally:
+        await client.close()
+    headers = [*WRITTEN, (BY, by.encode()), (REASON, reason.encode())]
+    producer = AIOKafkaProducer(**cluster.options, acks="all", enable_idempotence=True)
+    try:
+        await deadline.retry("a producer id", producer.start)
+        for topic in changelogs.values():
+            for partition in range(cluster.partitions):
+                await producer.send_and_wait(
+                    topic, value, key=CHANGELOGS_KEY, partition=partition, headers=headers
+                )
+    finally:
+        await producer.stop()

@@ -1,0 +1,80 @@
+"""A fetch names its log; a broker's refusal of it reaches the reader as an offset out of range."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
+from aiokafka.protocol.fetch import FetchRequest
+
+from billing_stream.kafka import named_fetches
+from billing_stream.kafka.log_requests import FetchRequest_v13, FetchResponse_v13
+from billing_stream.kafka.named_fetches import NamedFetches
+from billing_stream.kafka.topic_logs import LogName
+
+ID = bytes(range(16))
+NAME = LogName(ID, 7, 1)
+AS_ASKED = FetchRequest(50, 1, 100, 1, [("t", [(0, 12, 99)]), ("u", [(3, 4, 99)])])
+
+
+class Client:
+    """Answers one fetch of partition 0 with this error, and keeps what was sent."""
+
+    def __init__(self, error: int = 0, *, old: bool = False) -> None:
+        self.error = error
+        self.old = old
+        self.sent: list[Any] = []
+
+    async def send(self, _node: int, request: Any, **_options: Any) -> Any:
+        """The response of a broker, through its bytes."""
+        if self.old:
+            if not isinstance(request, FetchRequest):
+                raise NotImplementedError
+            return SimpleNamespace(API_VERSION=11, topics=[])
+        encoded = request.prepare({1: (4, 17)})
+        self.sent.append(FetchRequest_v13.decode(encoded.encode()))
+        one: Any = (0, self.error, 20, 19, 2, [(5, 12, {})], -1, b"raw", {})
+        return FetchResponse_v13.decode(FetchResponse_v13(0, 0, 0, [(ID, [one], {})], {}).encode())
+
+
+async def fetched(client: Client) -> dict[str, Any]:
+    fetches = NamedFetches(client)
+    fetches.names[TopicPartition("t", 0)] = NAME
+    answer = await client.send(1, AS_ASKED)
+    return {topic: partitions[0] for topic, partitions in answer.topics}
+
+
+async def test_fetch_has_topic_id_and_leader_epoch_and_none_for_unknown_logs() -> None:
+    client = Client()
+
+    found = await fetched(client)
+
+    (sent,) = client.sent
+    ((topic_id, ((partition, epoch, offset, *_),), _),) = sent.topics
+    assert (topic_id, partition, epoch, offset) == (ID, 0, 7, 12)
+    assert found["t"] == (0, 0, 20, 19, 2, [(5, 12)], -1, b"raw")
+    assert found["u"] == (3, 0, -1, -1, -1, [], -1, b""), "nothing was fetched"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (named_fetches.UNKNOWN_TOPIC_ID, OffsetOutOfRangeError),
+        (named_fetches.INCONSISTENT_TOPIC_ID, OffsetOutOfRangeError),
+        (named_fetches.FENCED_LEADER_EPOCH, OffsetOutOfRangeError),
+        (OffsetOutOfRangeError.errno, OffsetOutOfRangeError),
+        # A broker that has not heard of its election yet.
+        (named_fetches.UNKNOWN_LEADER_EPOCH, NotLeaderForPartitionError),
+    ],
+)
+async def test_refusal_of_another_log_is_an_offset_out_of_range(error: int, raised: Any) -> None:
+    found = await fetched(Client(error))
+
+    assert found["t"][1] == raised.errno
+
+
+async def test_broker_without_topic_ids_is_asked_by_name() -> None:
+    client = Client(old=True)
+
+    assert await fetched(client) == {}
