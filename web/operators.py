@@ -12,7 +12,14 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from billing_stream.config.durations import parse_duration
-from billing_stream.domain.commands import AdjustCredits, Adjusted, AdvanceClock, Key, Uuid
+from billing_stream.domain.commands import (
+    AdjustCredits,
+    Adjusted,
+    AdvanceClock,
+    Key,
+    Note,
+    Uuid,
+)
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected
 from billing_stream.web.auth import authenticate_operator
@@ -32,7 +39,8 @@ Reason = Annotated[
         min_length=1,
         max_length=255,
         pattern=NO_CONTROLS,
-        description="why; it is published and kept, so it names no person",
+        description="why, for operators and other services; it is published and kept, so it "
+        "names no person. Merchants never see it",
     ),
 ]
 Forward = Annotated[
@@ -49,6 +57,7 @@ class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
     credits: Adjusted
     reason: Reason
     idempotency_key: Key | None = None
+    merchant_note: Note | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for an adjustment of nothing."""
@@ -123,7 +132,9 @@ class Adjustments(OperatorView):
             )
         merchant_id = body.merchant_id.lower()
         name_after_key(request, merchant_id, key)
-        command = AdjustCredits(merchant_id, body.credits, body.reason, key, new_command_id())
+        command = AdjustCredits(
+            merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note
+        )
         made, at = await self.carry_out(request, operator, command, AdjustmentMade)
         said = AdjustedBody(made.adjustment_id, merchant_id, made.credits, made.balance)
         return respond(request, said, status=HTTPStatus.CREATED, at=at)

@@ -96,7 +96,9 @@ def _commands() -> list[Example]:
         commands.UpdateCharge(m, CHARGE_ID, "active"),
         commands.RefundCharge(m, CHARGE_ID, purchase_id=p, amount="4.99"),
         commands.AdvanceTime(m),
-        commands.AdjustCredits(m, -20, "bought by mistake, ticket 4711", "ticket-4711"),
+        commands.AdjustCredits(
+            m, -20, "ticket 4711", "ticket-4711", merchant_note="Bought by mistake"
+        ),
         commands.ForgetMerchant(m),
         commands.AdvanceClock(m, ENDS_AT),
         _import(),
@@ -144,7 +146,7 @@ def _events() -> dict[str, list[Example]]:
         outcomes.PurchaseFailed(m, p, "declined"),
         outcomes.PurchaseExpired(m, p, "not paid in time"),
         outcomes.PurchaseRefunded(m, p, 100, "9.99"),
-        outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "bought by mistake, ticket 4711"),
+        outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "ticket 4711", "Bought by mistake"),
         outcomes.MerchantForgotten(m),
         outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),
         outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY),
