@@ -13,6 +13,7 @@ from msgspec import Struct
 from pydantic import SecretStr
 
 from billing_stream.config.env_file import ENV_FILE, env_file
+from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.settings import Settings
 from billing_stream.config.settings_reference import as_text, fields
 from billing_stream.console.help import help_epilog
@@ -100,6 +101,8 @@ def config(changed: bool, as_json: bool) -> None:
         click.echo(json.dumps(shown, indent=2))
     else:
         _show(rows, file)
+    for warning in warnings_of(settings):
+        click.echo(warning, err=True)
     for name, meant in unknown([*os.environ, *in_file]).items():
         hint = f": {meant}?" if meant else ""
         click.echo(f"{name} is no setting{hint}", err=True)

@@ -13,6 +13,7 @@ from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
 from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.log_settings import LogSettings
+from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
@@ -321,38 +322,39 @@ class Settings(
         problems = []
         if self.crash_at is not None and self.app_env is not AppEnv.TEST:
             problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
-        if self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION):
-            for name in (
-                "shopify_api_key",
-                "shopify_api_secret",
-                "shopify_api_version",
-            ):
-                if not getattr(self, name):
-                    problems.append(f"{name.upper()} is needed when APP_ENV is {self.app_env}")
+        problems += platform_problems(self)
+        if self.is_real:
+            problems += production_problems(self)
         problems += self.security_problems()
         if self.database_url is not None:
             problems += postgres_problems("DATABASE_URL", self.database_url.get_secret_value())
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     @classmethod
     def from_env(cls) -> "Settings":
         """Read the environment, and `env_file()` for what it leaves open.
 
-        Raises SettingsError, which names every variable that is missing or malformed and
-        shows no value.
+        Raises SettingsError, which names every variable that is missing, malformed or too weak
+        at once, and shows no value.
         """
         file = env_file()
         options: dict[str, Any] = {"_env_file": file}
         try:
             return cls(**options)
         except ValidationError as error:
-            lines = [f"  {line}" for line in settings_errors(error, cls)]
+            found = settings_errors(error, cls, lambda known: cls(**options, **known))
+            lines = [f"  {line}" for line in found]
             lines.append("docs/settings.md has them all; .env.example is one to begin with")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file}: cannot be read: {error}") from None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether merchants and money are real, or rehearsed as such: staging and production."""
+        return self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION)
 
     def secret_values(self) -> list[str]:
         """Every secret, for what must keep them out of sight."""

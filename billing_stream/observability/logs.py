@@ -13,10 +13,13 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
+from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.log_settings import LogFormat
 from billing_stream.config.settings import Settings
 from billing_stream.observability.log_redaction import Scrubber
 from billing_stream.observability.repeat_filter import SUPPRESSED, RepeatFilter
+
+logger = logging.getLogger(__name__)
 
 QUIET = (
     "faust",
@@ -97,6 +100,8 @@ def set_up_logging(settings: Settings) -> None:
         logging.getLogger(ours).setLevel(settings.log_level)
     for theirs in QUIET:
         logging.getLogger(theirs).setLevel(logging.WARNING)
+    for warning in warnings_of(settings):
+        logger.warning(warning)
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
     coordinator.addFilter(_matters)
 
