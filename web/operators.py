@@ -21,14 +21,16 @@ from billing_stream.domain.commands import (
     Uuid,
 )
 from billing_stream.domain.model import Instant
-from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected
+from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected, TimedReply
+from billing_stream.observability.audit_log import audited
 from billing_stream.web.auth import authenticate_operator
 from billing_stream.web.billing import expect, known, new_command_id
 from billing_stream.web.bodies import NO_CONTROLS, key_of, parse_body
 from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
 from billing_stream.web.queries import ReadMerchant
-from billing_stream.web.views import ApiView
+from billing_stream.web.refusals import Credential
+from billing_stream.web.views import ApiView, Context
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
 CLOCK_PATH = "/internal/clock"
@@ -92,6 +94,8 @@ class ClockMovedBody(Struct, frozen=True):
 class OperatorView(ApiView):
     """A view for operators."""
 
+    credential = Credential.OPERATOR_TOKEN
+
     def operator_of(self, request: web.Request) -> str:
         """Who asks. Raises ApiError when he may not."""
         return authenticate_operator(request.headers, *self.context.internal_secrets)
@@ -104,13 +108,28 @@ class OperatorView(ApiView):
         kind: type[Granted],
     ) -> tuple[Granted, datetime]:
         """What came of a command, committed, and when. Raises ApiError, also for a refusal."""
-        ids = ids_of(request)
-        asked = CommandRequest(command, "", ids.correlation_id, f"operator:{operator}")
-        answered = await self.context.commands.carry_out(asked, ids)
-        if isinstance(answered.reply, Rejected):
-            refused = answered.reply
-            raise ApiError(refused.code, refused.message, at=answered.at)
+        answered = await carry_out_for(self.context, request, operator, command)
         return expect(answered.reply, kind), answered.at
+
+
+async def carry_out_for(
+    context: Context, request: web.Request, operator: str, command: AdjustCredits | AdvanceClock
+) -> TimedReply:
+    """The reply to an operator's command, committed, and a line of the log that says who asked.
+
+    Raises ApiError, also for a refusal.
+    """
+    ids = ids_of(request)
+    asked = CommandRequest(command, "", ids.correlation_id, f"operator:{operator}")
+    about = {"merchant": command.merchant_id}
+    if isinstance(command, AdjustCredits):
+        about["credits"] = f"{command.credits:+d}"
+    action = "adjustment" if isinstance(command, AdjustCredits) else "clock"
+    with audited(action, operator=operator, request_id=ids.request_id, **about):
+        answered = await context.commands.carry_out(asked, ids)
+        if isinstance(answered.reply, Rejected):
+            raise ApiError(answered.reply.code, answered.reply.message, at=answered.at)
+    return answered
 
 
 class Adjustments(OperatorView):

@@ -42,6 +42,7 @@ from billing_stream.web.ops.figures import not_sampled
 from billing_stream.web.owners import QUERIES_PATH, PartitionRouter
 from billing_stream.web.peers import Peers
 from billing_stream.web.projection import Projection
+from billing_stream.web.refusals import Refusals
 from billing_stream.web.traced import tracing_middleware
 from billing_stream.web.views import (
     ApiView,
@@ -131,6 +132,10 @@ def register(
         webhook_limit=RateLimit(
             settings.webhooks_per_minute, refusal="too many webhooks of this platform"
         ),
+        login_limit=RateLimit(
+            settings.failed_logins_per_minute, refusal="too many logins failed from this address"
+        ),
+        refusals=Refusals(lambda *labels: metrics.credentials_refused.labels(*labels).inc()),
         gate=ConcurrencyLimit(settings.requests_waiting_max),
         connections=_connections(settings, metrics),
         shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
@@ -176,6 +181,7 @@ def _set_up_server(
     application.middlewares.append(gate_middleware(context.gate, deadline, UNGATED))
 
     async def close(_: web.Application) -> None:
+        context.refusals.close()
         await context.dashboard.close()
         await context.checkouts.close()
         await context.peers.close()

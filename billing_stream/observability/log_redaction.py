@@ -35,7 +35,8 @@ class Scrubber:
     def __call__(self, _: Any, __: str, event: EventDict) -> EventDict:
         """The line without."""
         for name, value in event.items():
-            if isinstance(value, str) and name not in ("timestamp", "level", "logger"):
+            # Of who acted the log is the evidence.
+            if isinstance(value, str) and name not in ("timestamp", "level", "logger", "operator"):
                 event[name] = self._clean(value)
         return event
 

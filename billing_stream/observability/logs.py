@@ -17,7 +17,7 @@ from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.log_settings import LogFormat
 from billing_stream.config.settings import Settings
 from billing_stream.observability.log_redaction import Scrubber
-from billing_stream.observability.repeat_filter import SUPPRESSED, RepeatFilter
+from billing_stream.observability.repeat_filter import AUDIT_LOGGER, SUPPRESSED, RepeatFilter
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ QUIET = (
     "billing_stream.faust_adapter.consumer_thread",
     "billing_stream.faust_adapter.table_facade",
 )
-FIELDS = ("partition", "correlation_id", "request_id", "route", "status", SUPPRESSED)
+FIELDS = (
+    *("partition", "correlation_id", "request_id", "route", "status", "count"),
+    *("action", "operator", SUPPRESSED),
+)
 """What a line can have beside timestamp, level, logger and event."""
 
 
@@ -98,6 +101,8 @@ def set_up_logging(settings: Settings) -> None:
     sys.excepthook = _log_uncaught
     for ours in ("billing_stream",):
         logging.getLogger(ours).setLevel(settings.log_level)
+    # Whatever level is set: who acted is always logged.
+    logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)
     for theirs in QUIET:
         logging.getLogger(theirs).setLevel(logging.WARNING)
     for warning in warnings_of(settings):

@@ -112,7 +112,7 @@ class Board:
     @asynccontextmanager
     async def logged_in(self, path: str = "/ops", **options: Any) -> AsyncIterator[Page]:
         """A page of an operator, with the cookie that the form for logging in gives."""
-        cookie, _ = begin(operator_token("olga"), INTERNAL_SECRET)
+        cookie, *_ = begin(operator_token("olga"), INTERNAL_SECRET)
         async with self.window(**options) as window:
             await window.add_cookies(
                 [{"name": COOKIE, "value": cookie, "domain": "127.0.0.1", "path": COOKIE_PATH}]

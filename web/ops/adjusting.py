@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import AdjustCredits
 from billing_stream.domain.model import Merchant
-from billing_stream.domain.outcomes import AdjustmentMade, Rejected
+from billing_stream.domain.outcomes import AdjustmentMade
 from billing_stream.web.billing import expect, known, new_command_id
-from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.web.operators import carry_out_for
 from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
 from billing_stream.web.ops.ops_views import REASON_MAX, OpsView, see, wrong_reason
 from billing_stream.web.ops.session import Session
@@ -83,7 +83,6 @@ class Adjust(OpsView):
     async def _carry_out(
         self, request: web.Request, session: Session, merchant_id: str, wanted: AdjustmentForm
     ) -> AdjustmentMade:
-        ids = ids_of(request)
         command = AdjustCredits(
             merchant_id,
             wanted.credits or 0,
@@ -92,11 +91,8 @@ class Adjust(OpsView):
             new_command_id(),
             wanted.note or None,
         )
-        asked = CommandRequest(command, "", ids.correlation_id, f"operator:{session.operator}")
-        reply = (await self.context.commands.carry_out(asked, ids)).reply
-        if isinstance(reply, Rejected):
-            raise ApiError(reply.code, reply.message)
-        return expect(reply, AdjustmentMade)
+        answered = await carry_out_for(self.context, request, session.operator, command)
+        return expect(answered.reply, AdjustmentMade)
 
     async def _merchant(self, request: web.Request, merchant_id: str) -> Merchant:
         query = ReadMerchant(merchant_id.lower())

@@ -8,10 +8,11 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
+from billing_stream.observability.audit_log import audited
 from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
 from billing_stream.ops.dead_letters.showing import clean, record_lines, value_bytes
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import ApiError, WebCode, ids_of
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
 from billing_stream.web.ops.ops_views import OpsView, page_of, see, wrong_reason
@@ -127,7 +128,13 @@ class Redrive(LetterView):
             return await self._form(request, session, letter, status, wrong, reason)
         found = await self.find(letter)
         try:
-            outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
+            request_id = ids_of(request).request_id
+            with audited(
+                "redrive", operator=session.operator, request_id=request_id, letter=letter
+            ) as said:
+                outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
+                if outcome.refused is not None:
+                    said["outcome"] = "refused"
         except ActionPending:
             error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
             return await self._form(

@@ -14,8 +14,9 @@ from billing_stream.web.bodies import read_body
 from billing_stream.web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode, ids_of
 from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.rendering import HEADERS
-from billing_stream.web.ops.session import Session, require_ours, session_of
+from billing_stream.web.ops.session import COOKIE, Session, require_ours, session_of
 from billing_stream.web.pagination import Page, parse_page
+from billing_stream.web.refusals import Credential
 from billing_stream.web.views import ApiView
 
 OPS_PATH = "/ops"
@@ -26,6 +27,8 @@ REASON_MAX = 255
 
 class OpsView(ApiView):
     """A page for operators."""
+
+    credential = Credential.SESSION
 
     @property
     def dashboard(self) -> Dashboard:
@@ -71,8 +74,14 @@ class OpsView(ApiView):
 
     async def on_request_error(self, request: Any, exc: WebError) -> Any:
         """A refusal: as a page for people, in our envelope for others."""
+        if "Authorization" in request.headers:
+            self.note_refusal(request, exc, Credential.OPERATOR_TOKEN)
+        elif isinstance(exc, ApiError) and exc.error_code is WebCode.FORBIDDEN:
+            self.note_refusal(request, exc, Credential.FORM)
+        elif COOKIE in request.cookies:
+            self.note_refusal(request, exc, Credential.SESSION)
         if not wants_page(request) or not isinstance(exc, ApiError):
-            return await super().on_request_error(request, exc)
+            return self.respond_error(request, exc)
         if exc.error_code is WebCode.UNAUTHORIZED and "Authorization" not in request.headers:
             return _to_login(request)
         try:

@@ -33,8 +33,8 @@ class Session(Struct, frozen=True):
     csrf: str | None = None
 
 
-def begin(token: str, *known: str) -> tuple[str, int]:
-    """The cookie for an operator's token, and for how many seconds it is good.
+def begin(token: str, *known: str) -> tuple[str, int, str]:
+    """The cookie for an operator's token, for how many seconds it is good, and the operator.
 
     One of the secrets has signed the token; the cookie is signed with the first.
     Raises ApiError as `authenticate_operator` does.
@@ -46,7 +46,7 @@ def begin(token: str, *known: str) -> tuple[str, int]:
     now = int(time.time())
     ends = max(now + 1, min(ends, now + SECONDS_MAX))
     claims = {"aud": AUDIENCE, "sub": operator, "exp": ends, "jti": secrets.token_urlsafe(16)}
-    return jwt.encode(claims, known[0], algorithm=ALGORITHMS[0]), ends - now
+    return jwt.encode(claims, known[0], algorithm=ALGORITHMS[0]), ends - now, operator
 
 
 def session_of(request: web.Request, *known: str) -> Session:

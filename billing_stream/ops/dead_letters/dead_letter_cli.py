@@ -17,6 +17,7 @@ from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
 from billing_stream.errors import DeadLettersError
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.ops.dead_letters import acting, showing
 from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.dead_letter_history import (
@@ -293,9 +294,23 @@ def _run(
         ), stop.is_set()
 
     try:
-        return asyncio.run(run())
+        if options["dry_run"]:
+            return asyncio.run(run())
+        with audited_command(
+            settings, act.__name__, options["by"], letters=_names_of(chosen)
+        ) as said:
+            outcomes, stopped = asyncio.run(run())
+            said["done"] = sum(outcome.refused is None for outcome in outcomes)
+            return outcomes, stopped
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _names_of(chosen: list[DeadLetterHistory]) -> str:
+    """The first of them by name, and how many more there are."""
+    names = [showing.short(one.letter) for one in chosen[:SHOWN_MAX]]
+    more = len(chosen) - len(names)
+    return ",".join(names) + (f",+{more}" if more else "")
 
 
 def _tell(

@@ -12,12 +12,13 @@ import click
 from billing_stream.audit.verify.log_source import KafkaSource
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
-from billing_stream.console.options import Duration
+from billing_stream.console.options import Duration, whoami
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.ops.forget import requesting, residual_data
 from billing_stream.ops.forget.requesting import ForgetOutcome, ForgetResult
 from billing_stream.records.topics import Topics
@@ -98,8 +99,12 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
         seconds_max=wait.total_seconds(),
         deadline=deadline,
     )
-    with waiting("waiting for a worker to carry it out"):
+    with (
+        audited_command(settings, "forget", whoami(), merchant=merchant) as said,
+        waiting("waiting for a worker to carry it out"),
+    ):
         outcome = asyncio.run(asked)
+        said |= {"outcome": outcome.fate.name, "record": outcome.ref}
     click.echo(_outcome_text(outcome, merchant))
     if outcome.fate in (ForgetOutcome.REFUSED, ForgetOutcome.WAITING):
         sys.exit(EXIT_NOT_FORGOTTEN)

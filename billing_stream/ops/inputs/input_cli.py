@@ -19,6 +19,7 @@ from billing_stream.engine.partition_inputs import StopCause, StoppedInput
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.inputs.input_commands import Outcome, request
@@ -244,8 +245,21 @@ def _request(
         seconds_max=wait.total_seconds(),
         deadline=StartDeadline.of(settings),
     )
-    with waiting("waiting for the worker that owns the partition"):
-        return asyncio.run(asked)
+    about = f"{command.topic}[{command.partition}]"
+    action = str(command.__struct_config__.tag)
+    with (
+        audited_command(settings, action, command.by, input=about) as said,
+        waiting("waiting for the worker that owns the partition"),
+    ):
+        outcome = asyncio.run(asked)
+        said |= {"outcome": _outcome_of(outcome), "record": outcome.ref}
+        return outcome
+
+
+def _outcome_of(outcome: Outcome) -> str:
+    if not outcome.decided:
+        return "waiting"
+    return "done" if outcome.rejected is None else "refused"
 
 
 def _finish(outcomes: Iterable[Outcome], done: str) -> None:
