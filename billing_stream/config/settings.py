@@ -20,6 +20,7 @@ from billing_stream.config.trace_settings import TraceSettings
 from billing_stream.config.webhook_settings import WebhookSettings
 from billing_stream.domain.model import Policy
 from billing_stream.errors import SettingsError
+from billing_stream.plain_text import passwords_in
 
 
 class AppEnv(StrEnum):
@@ -357,9 +358,11 @@ class Settings(
         return self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION)
 
     def secret_values(self) -> list[str]:
-        """Every secret, for what must keep them out of sight."""
-        found = (getattr(self, name) for name in type(self).model_fields)
-        return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+        """Every secret, for what must keep them out of sight; passwords in addresses are some."""
+        found = [getattr(self, name) for name in type(self).model_fields]
+        secrets = [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+        addresses = [text for text in (*secrets, *found) if isinstance(text, str)]
+        return secrets + [one for address in addresses for one in passwords_in(address)]
 
     @property
     def client_jwt_secrets(self) -> tuple[str, ...]:

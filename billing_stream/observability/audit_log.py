@@ -30,7 +30,7 @@ def audited(
 ) -> Iterator[dict[str, object]]:
     """Log an act when it has ended, with the error that ended it, if one did.
 
-    What is put into the dict is logged with it; `outcome` is "done" unless it is put.
+    Entries of the dict are logged, too; `outcome` is "done" until one replaces it.
     """
     said: dict[str, object] = {**about, "outcome": "done"}
     try:

@@ -6,6 +6,7 @@
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -99,6 +100,7 @@ def set_up_logging(settings: Settings) -> None:
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_of_thread
     for ours in ("billing_stream",):
         logging.getLogger(ours).setLevel(settings.log_level)
     # Whatever level is set: who acted is always logged.
@@ -121,3 +123,12 @@ def _log_uncaught(
     logging.getLogger("billing_stream").critical(
         "the process ends: nothing caught this", exc_info=(kind, error, traceback)
     )
+
+
+def _log_uncaught_of_thread(found: threading.ExceptHookArgs) -> None:
+    """The same for a thread, which ends alone. Its traceback may have a secret in it, too."""
+    if found.exc_value is not None:
+        error = (found.exc_type, found.exc_value, found.exc_traceback)
+        logging.getLogger("billing_stream").critical(
+            "a thread ends: nothing caught this", exc_info=error
+        )

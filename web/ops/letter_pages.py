@@ -11,7 +11,8 @@ from billing_stream.errors import DeadLettersError
 from billing_stream.observability.audit_log import audited
 from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
-from billing_stream.ops.dead_letters.showing import clean, record_lines, value_bytes
+from billing_stream.ops.dead_letters.showing import record_lines, value_bytes
+from billing_stream.plain_text import clean_line
 from billing_stream.web.envelope import ApiError, WebCode, ids_of
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
@@ -85,9 +86,9 @@ class LetterView(OpsView):
         return DeadLetterDetail(
             found=found,
             name=name,
-            reason=clean(record.reason),
+            reason=clean_line(record.reason),
             key=_text(record.key),
-            headers=[(clean(name), _text(held) or "") for name, held in record.headers],
+            headers=[(clean_line(name), _text(held) or "") for name, held in record.headers],
             value=list(record_lines(record)),
             size=value_bytes(record),
             following=await find_next(self.dashboard.letter_cluster, found),
@@ -186,4 +187,4 @@ def _matches(letter: DeadLetterSummary, state: str, reason: str) -> bool:
 
 
 def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else clean(raw.decode("utf-8", "replace"))
+    return None if raw is None else clean_line(raw.decode("utf-8", "replace"))

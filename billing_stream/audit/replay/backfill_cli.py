@@ -26,6 +26,7 @@ from billing_stream.audit.replay.replay_report import Report, read_report
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import whoami
+from billing_stream.console.output import say
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
@@ -87,7 +88,7 @@ def backfill(
     report = run(_report(settings, report_file, revision, merchant))
     todo = run(_plan(settings, report, merchant.lower() if merchant else None))
     for line in _lines(todo, report):
-        click.echo(line)
+        say(line)
     if todo.corrections and not dry_run:
         if not yes:
             if not sys.stdin.isatty():
@@ -99,7 +100,7 @@ def backfill(
             waiting("sending adjustments"),
         ):
             run(_send(settings, todo.corrections))
-        click.echo(f"{len(todo.corrections)} adjustments sent; workers carry them out")
+        say(f"{len(todo.corrections)} adjustments sent; workers carry them out")
     if todo.left or (dry_run and todo.corrections):
         sys.exit(EXIT_LEFT)
 
