@@ -24,7 +24,9 @@ from billing_stream.web.connections import Connections
 from billing_stream.web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
 from billing_stream.web.ingress import Ingress
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.ops.ended_sessions import EndedSessions
 from billing_stream.web.owners import PartitionRouter
 from billing_stream.web.peers import Peers, outcome_unknown
 from billing_stream.web.projection import Projection
@@ -49,6 +51,8 @@ class Context:
     webhook_dead_letters: WebhookDeadLetters
     projection: Projection
     dashboard: Dashboard
+    ended_sessions: EndedSessions
+    cookies: CookiePolicy
     rate_limit: RateLimit
     webhook_limit: RateLimit
     login_limit: RateLimit

@@ -169,7 +169,8 @@ class Settings(
     )
     public_url: str | None = _env(
         "BILLING_PUBLIC_URL",
-        "where browsers reach this service, for the local checkout page; by default this worker",
+        "where browsers reach this service, for the local checkout page and forms of the "
+        "dashboard; by default this worker",
         default=None,
         pattern=r"^https?://[^\s]+$",
     )

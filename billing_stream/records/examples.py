@@ -220,6 +220,9 @@ def _others() -> dict[str, list[Example]]:
             Example("redriven", _json(redriven)),
             Example("discarded", _json(discarded)),
         ],
+        topics.ENDED_SESSIONS: [
+            Example("ended", _json(schemas.EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
+        ],
     }
 
 

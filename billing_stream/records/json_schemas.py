@@ -126,6 +126,7 @@ def outputs() -> list[Record]:
         (topics.JOURNAL, records.JournalEntry),
         (topics.DEAD_LETTERS, records.DeadLetter),
         (topics.DEAD_LETTER_ACTIONS, records.DeadLetterAction),
+        (topics.ENDED_SESSIONS, records.EndedSession),
     ):
         found.append(Record(topic, record.__name__, doc(record), (record,)))
     return found

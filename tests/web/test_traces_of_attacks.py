@@ -14,7 +14,7 @@ from billing_stream.observability.logs import formatter
 from billing_stream.observability.repeat_filter import AUDIT_LOGGER, RepeatFilter
 from billing_stream.web.auth import internal_headers
 from billing_stream.web.limits import RateLimit
-from billing_stream.web.ops.session import COOKIE
+from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.refusals import Credential, Refusals, source_of
 from tests.support.nodes import Cluster, Node, Reply, cluster, get, signed_cluster
 from tests.support.signed_webhooks import shopify
@@ -23,6 +23,7 @@ from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 from tests.web.conftest import M1
 
 SHOP = "one.example"
+COOKIE = CookiePolicy(is_real=False).name
 PAGE = {"Accept": "text/html"}
 GIFT = {"merchant_id": M1, "credits": 25, "reason": "ticket 4711", "idempotency_key": "k"}
 
