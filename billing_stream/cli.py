@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from billing_stream import __version__
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, help_epilog
-from billing_stream.console.output import say, say_text
+from billing_stream.console.output import clean_warnings, say, say_text
 from billing_stream.errors import EXIT_FATAL, EXIT_USAGE, BillingError
 from billing_stream.kafka.acls_cli import print_acls
 from billing_stream.observability.log_redaction import Scrubber
@@ -174,6 +174,7 @@ def cli(context: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
+    clean_warnings()
     # What they say of an error comes to people as one message of ours. Workers and projectors
     # have a log, where they go on being heard.
     for name in ("aiokafka", "asyncio"):

@@ -3,6 +3,8 @@
 Only this file prints, and `progress`, which moves the cursor; a test holds to it.
 """
 
+import logging
+
 import click
 
 from billing_stream.plain_text import clean_line, clean_text, mask_passwords
@@ -22,3 +24,14 @@ def say(text: str = "", *, err: bool = False, verdict: tuple[str, str] | None = 
 def say_text(text: str, *, err: bool = False) -> None:
     """Print text of several lines."""
     click.echo(clean_text(mask_passwords(text)), err=err)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return clean_text(mask_passwords(super().format(record)))
+
+
+def clean_warnings() -> None:
+    """Clean what is logged in a command, which has no log: Python prints it where it warns."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Plain())

@@ -13,7 +13,7 @@ import pytest
 from billing_stream import cli
 from billing_stream.audit.explain import account_text
 from billing_stream.config.log_settings import LogFormat
-from billing_stream.console.output import say, say_text
+from billing_stream.console.output import clean_warnings, say, say_text
 from billing_stream.observability.logs import formatter
 from billing_stream.plain_text import clean_line, clean_text, mask_passwords, shown
 from tests.support.nodes import cluster, get
@@ -51,6 +51,22 @@ def test_what_is_printed_is_printable(text: str, capsys: pytest.CaptureFixture[s
     first, second, nothing = printed.err.split("\n")
     assert first.replace("\t", "").isprintable()
     assert (second, nothing) == ("second", "")
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "postgresql://u:\x1bs3cr3t@db"])
+def test_a_warning_of_a_command_is_printable(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging._StderrHandler(logging.WARNING))  # type: ignore[attr-defined]
+    clean_warnings()
+    logger = logging.Logger("billing_stream.x")
+
+    logger.warning("a record says %s", text)
+
+    printed = capsys.readouterr().err
+    assert printed.endswith("\n")
+    assert printed[:-1].isprintable()
+    assert "s3cr3t" not in printed
 
 
 def test_ordinary_text_of_any_language_is_left_as_it_is() -> None:
