@@ -11,7 +11,7 @@ from tests.support.tokens import operator_token
 from tests.support.worker import Worker, create_topics, environment, worker
 
 BROWSER = {"Accept": "text/html"}
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 async def ask(one: Worker, path: str, cookie: str, form: dict[str, str] | None = None) -> Reply:
