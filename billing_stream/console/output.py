@@ -28,6 +28,7 @@ def say_text(text: str, *, err: bool = False) -> None:
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        """The message, clean and without passwords."""
         return clean_text(mask_passwords(super().format(record)))
 
 

@@ -10,6 +10,7 @@ from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import schemas, topics
+from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
 from billing_stream.records.operator_commands import AcceptTopic, ResumeInput, SkipRecord
@@ -221,7 +222,7 @@ def _others() -> dict[str, list[Example]]:
             Example("discarded", _json(discarded)),
         ],
         topics.ENDED_SESSIONS: [
-            Example("ended", _json(schemas.EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
+            Example("ended", _json(EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
         ],
     }
 

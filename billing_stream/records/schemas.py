@@ -188,16 +188,6 @@ class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
     again: bool = False
 
 
-class EndedSession(Struct, frozen=True, gc=False):
-    """`billing.ended-sessions.v1`: a session of the dashboard that was ended by a logout.
-
-    `session` is the id in its cookie, which expires at `expires_at`.
-    """
-
-    session: Text
-    expires_at: Instant
-
-
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 

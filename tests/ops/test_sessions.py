@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from billing_stream.records.schemas import EndedSession
+from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.web.envelope import ApiError
 from billing_stream.web.ops import ended_sessions
 from billing_stream.web.ops.ended_sessions import EndedSessions

@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.records.schemas import EndedSession, encode
+from billing_stream.records.ended_sessions import EndedSession
+from billing_stream.records.schemas import encode
 from billing_stream.records.topics import ENDED_SESSIONS, Topics
 from billing_stream.web.envelope import ApiError, WebCode, not_ready
 from billing_stream.web.ingress import Ingress

@@ -35,6 +35,7 @@ _KNOWN = frozenset(
         "to",
         "gone",
         "most",
+        "merchant_note",
         "topic",
         "partition",
         "offset",
