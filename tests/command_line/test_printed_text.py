@@ -17,6 +17,7 @@ from billing_stream.console.output import clean_warnings, say, say_text
 from billing_stream.observability.logs import formatter
 from billing_stream.plain_text import clean_line, clean_text, mask_passwords, shown
 from tests.support.nodes import cluster, get
+from tests.support.parsed import parsed
 from tests.support.tokens import operator_headers
 from tests.support.worker import environment, run
 
@@ -102,7 +103,7 @@ def test_only_one_file_prints() -> None:
     for path in ROOT.rglob("*.py"):
         if path in allowed or path.relative_to(ROOT).parts[0] in ("dev", "demo"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
