@@ -50,8 +50,9 @@ demo: setup ## Run the main job as a story, on a real Kafka.
 test: setup ## Run the tests of every promise, on a real Kafka and PostgreSQL (minutes).
 	@$(PYTEST) -m "not full and not clusters" $(ARGS)
 
-test-all: setup ## Run also slow tests, and those with servers of their own (not test-clusters).
+test-all: setup ## Run also slow tests, those with servers of their own, and test-clusters.
 	@$(PYTEST) -m "not clusters" $(ARGS)
+	@$(BIN)/python -m pytest -m clusters $(ARGS)
 
 test-clusters: setup ## Run the tests on three brokers, and those of late requests, one by one.
 	@$(BIN)/python -m pytest -m clusters $(ARGS)

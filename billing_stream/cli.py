@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import traceback
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,8 +14,11 @@ from click.shell_completion import CompletionItem
 from billing_stream import __version__
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.output import clean_warnings, say, say_text
 from billing_stream.errors import EXIT_FATAL, EXIT_USAGE, BillingError
 from billing_stream.kafka.acls_cli import print_acls
+from billing_stream.observability.log_redaction import Scrubber
+from billing_stream.plain_text import clean_text, mask_passwords
 
 
 class LazyGroup(click.Group):
@@ -95,6 +98,14 @@ class LazyGroup(click.Group):
         ),
     }
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; what it prints of a wrong usage is as clean as all else."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = clean_text(mask_passwords(error.message))
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, loaded or not."""
         return sorted([*super().list_commands(ctx), *self.LAZY])
@@ -163,6 +174,7 @@ def cli(context: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
+    clean_warnings()
     # What they say of an error comes to people as one message of ours. Workers and projectors
     # have a log, where they go on being heard.
     for name in ("aiokafka", "asyncio"):
@@ -262,8 +274,8 @@ def create() -> None:
     with waiting("creating topics"):
         created = asyncio.run(work)
     for name in created:
-        click.echo(f"created {name}")
-    click.echo(f"{len(created)} created, {len(wanted) - len(created)} were there")
+        say(f"created {name}")
+    say(f"{len(created)} created, {len(wanted) - len(created)} were there")
     _check(settings)
 
 
@@ -289,7 +301,7 @@ def _check(settings: Settings) -> None:
     from billing_stream.kafka.topic_admin import check_before_start
 
     asyncio.run(check_before_start(settings))
-    click.echo("all topics are as they must be")
+    say("all topics are as they must be")
 
 
 def main() -> None:
@@ -304,7 +316,7 @@ def main() -> None:
         lines = error_message(error)
         if lines is None:
             _fatal()
-        click.echo(f"billing-stream: {lines}", err=True)
+        say_text(f"billing-stream: {_masked(lines)}", err=True)
         sys.exit(error.exit_code if isinstance(error, BillingError) else EXIT_USAGE)
     except SystemExit as end:
         # click says 1 then, as for a difference that was found.
@@ -319,10 +331,19 @@ def _interrupted(error: BaseException | None) -> bool:
     return isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt)
 
 
+def _masked(text: str) -> str:
+    """Without the secrets of the settings, where these can be read."""
+    try:
+        secrets = Settings.from_env().secret_values()
+    except BillingError:
+        secrets = []
+    return Scrubber(secrets).mask(text)
+
+
 def _fatal() -> NoReturn:
     """Not with 1, as Python does: that is a difference or fault that a command has found."""
-    traceback.print_exc()
-    click.echo("billing-stream: this should not happen; what stands above says where", err=True)
+    say_text(_masked(traceback.format_exc()), err=True)
+    say("billing-stream: this should not happen; what stands above says where", err=True)
     sys.exit(EXIT_FATAL)
 
 

@@ -145,3 +145,25 @@ def test_help_is_there(command: str) -> None:
     )
     assert done.returncode == 0
     assert "Usage:" in done.stdout
+
+
+# What turns text of others into code, objects or commands.
+DANGEROUS = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen"),
+    *("pickle.load", "pickle.loads", "marshal.loads", "shelve.open", "yaml.load"),
+    *("yaml.unsafe_load", "xml.etree.ElementTree.parse", "ET.parse"),
+}
+
+
+def test_nothing_that_is_read_becomes_code_or_a_command() -> None:
+    found = []
+    for path in sorted((ROOT / "billing_stream").rglob("*.py")):
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            shell = any(
+                word.arg == "shell" and ast.unparse(word.value) != "False" for word in node.keywords
+            )
+            if ast.unparse(node.func) in DANGEROUS or shell:
+                found.append(f"{path}:{node.lineno}: {ast.unparse(node.func)}")
+    assert found == []

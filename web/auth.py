@@ -22,6 +22,7 @@ SCOPE = "bff:api:access"
 INTERNAL_AUDIENCE = "billing-stream/internal"
 INTERNAL_TOKEN_SECONDS = 30
 OPERATOR_AUDIENCE = "billing-stream/operator"
+OPERATOR_SECONDS_MAX = 12 * 3600
 OPERATOR_SCOPE = "billing:operate"
 
 # A platform has no colon, so `platform:domain` can be read in one way only.
@@ -86,6 +87,9 @@ def authenticate_operator(headers: Mapping[str, str], *secrets: str) -> str:
     operator = str(claims["sub"])
     if not _OPERATOR.fullmatch(operator):
         raise ApiError(WebCode.UNAUTHORIZED, "the token names no operator")
+    # It cannot be revoked, so it must end soon.
+    if int(claims["exp"]) - time.time() > OPERATOR_SECONDS_MAX + LEEWAY_SECONDS:
+        raise ApiError(WebCode.UNAUTHORIZED, "an operator's token must expire within 12 hours")
     return operator
 
 

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from itertools import chain
 from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
+from billing_stream.web.envelope import ApiError, WebCode, respond_error
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,22 @@ class _Connection(RequestHandler):
         self._bounds.closed(self)
         self._expect_none()
         super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is not HTTP, in our envelope: aiohttp's own repeats what was sent."""
+        super().handle_error(request, status, exc, message)
+        is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        code = WebCode.INTERNAL_ERROR if is_ours else WebCode.BAD_REQUEST
+        why = "the fault is ours, and it is logged" if is_ours else "the request is not valid HTTP"
+        response = respond_error(request, ApiError(code, why))
+        response.force_close()
+        return response
 
     def data_received(self, data: bytes) -> None:
         """Begin to wait with the first byte of a request, until all its headers are there."""

@@ -19,6 +19,7 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.faust_adapter.faust_web import WebError
+from billing_stream.plain_text import shown
 
 REQUEST_ID = "X-Request-ID"
 CORRELATION_ID = "X-Correlation-ID"
@@ -212,7 +213,7 @@ def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
     headers = dict(CODE_HEADERS.get(code, {}))
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    said = Error(code, error.message, error.details)
+    said = Error(code, shown(error.message), error.details)
     return _response(request, STATUS[code], None, said, at=error.at, headers=headers)
 
 

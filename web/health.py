@@ -4,6 +4,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream import __version__
+from billing_stream.plain_text import shown
 from billing_stream.web.envelope import ApiError, WebCode, respond
 from billing_stream.web.views import ApiView
 
@@ -42,14 +43,15 @@ class Ready(ApiView):
 
     async def get(self, request: web.Request) -> web.Response:
         """200 when requests are welcome; else 503, with the reasons."""
-        problems = self.context.watchdog.problems()
+        problems = [shown(problem) for problem in self.context.watchdog.problems()]
+        warnings = [shown(warning) for warning in self.context.watchdog.warnings()]
         if self.context.gate.stopping:
             problems.insert(0, "this worker is stopping")
         partitions = [
             PartitionBody(p, lane.is_idle, lane.stats.records, lane.stats.transactions)
             for p, lane in sorted(self.context.watchdog.lanes.items())
         ]
-        body = ReadyBody(not problems, problems, self.context.watchdog.warnings(), partitions)
+        body = ReadyBody(not problems, problems, warnings, partitions)
         if problems:
             raise ApiError(WebCode.NOT_READY, "; ".join(problems), body)
         return respond(request, body)

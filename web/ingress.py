@@ -66,6 +66,16 @@ class Ingress(Protocol):
         It is written to the partition of its merchant; without one, to that of the delivery's id.
         """
 
+    async def write(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Write any record of a topic (its name without a prefix), as `put` does."""
+
     async def close(self) -> None:
         """Close the connections."""
 
@@ -114,7 +124,7 @@ class KafkaIngress:
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
         if self._tracing is None:
-            await self._write(topic, key, value, partition, headers)
+            await self.write(topic, key, value, partition, headers)
             return
         said = {
             "messaging.system": "kafka",
@@ -122,16 +132,17 @@ class KafkaIngress:
         }
         with self._tracing.sending(f"send {topic}", said) as traceparent:
             headers = [*headers, (TRACEPARENT, traceparent.encode())]
-            await self._write(topic, key, value, partition, headers)
+            await self.write(topic, key, value, partition, headers)
 
-    async def _write(
+    async def write(
         self,
         topic: str,
         key: bytes | None,
         value: bytes,
         partition: int,
-        headers: Sequence[tuple[str, bytes]],
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
+        """As `Ingress.write`; at most `ACK_SECONDS`."""
         try:
             async with asyncio.timeout(ACK_SECONDS):
                 producer = await self._started()
@@ -146,7 +157,7 @@ class KafkaIngress:
             if not isinstance(error, TimeoutError):
                 # A producer that failed once may do so for ever.
                 await self.close()
-            raise not_ready("Kafka has not acknowledged the webhook; send it again") from None
+            raise not_ready("Kafka has not acknowledged it; send it again") from None
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:

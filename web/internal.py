@@ -8,6 +8,7 @@ from billing_stream.web.bodies import read_body
 from billing_stream.web.command_requests import parse_asked
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.queries import parse_query
+from billing_stream.web.refusals import Credential
 from billing_stream.web.views import ApiView
 
 
@@ -18,6 +19,8 @@ def peer_response(found: object) -> web.Response:
 
 class Queries(ApiView):
     """`/internal/queries`"""
+
+    credential = Credential.WORKER_TOKEN
 
     async def get(self, request: web.Request) -> web.Response:
         """Answer a query from the rows of this worker, or say that they are not here."""
@@ -32,6 +35,8 @@ class Queries(ApiView):
 
 class CarryOut(ApiView):
     """`/internal/commands`"""
+
+    credential = Credential.WORKER_TOKEN
 
     async def post(self, request: web.Request) -> web.Response:
         """Carry out what a client asked another worker for, or say that it is not for here."""

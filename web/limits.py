@@ -1,6 +1,7 @@
 """What a worker lets in: so many requests of one shop, so many at once, none while it stops.
 
-Webhooks are limited by platform: all that is signed counts, and nothing else.
+Webhooks are limited by platform: all that is signed counts, and nothing else. Logins are limited
+by address: those that fail count.
 """
 
 import asyncio
@@ -45,6 +46,14 @@ class RateLimit:
         self._paid_until[shop] = until
         if len(self._paid_until) > SHOPS_KEPT_MAX:
             self._paid_until.popitem(last=False)
+        self._require(wait)
+
+    def require_room(self, shop: str) -> None:
+        """Raise as `hit` would, and count nothing."""
+        now = self._clock()
+        self._require(max(self._paid_until.get(shop, now), now) + self._price - now - MINUTE)
+
+    def _require(self, wait: float) -> None:
         if wait > 1e-9:
             raise ApiError(
                 ErrorCode.TOO_MANY_REQUESTS,

@@ -33,6 +33,7 @@ from billing_stream.records.examples import (
 from billing_stream.web import billing, health, history, operators, webhook_routes
 from billing_stream.web.bodies import BuyBody, StartTrialBody
 from billing_stream.web.envelope import Code, WebCode
+from billing_stream.web.merchant_view import Origin
 from billing_stream.web.models import (
     BillingBody,
     CheckoutBody,
@@ -147,7 +148,7 @@ _PAID = HistoryBody(
     topics.event_type("credits.purchased"),
     NOW,
     2,
-    CauseBody(None, topics.PURCHASE_UPDATED, 3, 1204),
+    CauseBody(Origin.WEBHOOK),
     CORRELATION_ID,
     100,
     100,
@@ -296,7 +297,9 @@ def _webhooks() -> list[Operation]:
 
 
 def _operators() -> list[Operation]:
-    adjust = operators.AdjustBody(MERCHANT_ID, -20, "bought by mistake, ticket 4711", "ticket-4711")
+    adjust = operators.AdjustBody(
+        MERCHANT_ID, -20, "ticket 4711", "ticket-4711", "Bought by mistake"
+    )
     return [
         Operation(
             path=operators.ADJUSTMENTS_PATH,

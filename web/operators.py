@@ -12,16 +12,25 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from billing_stream.config.durations import parse_duration
-from billing_stream.domain.commands import AdjustCredits, Adjusted, AdvanceClock, Key, Uuid
+from billing_stream.domain.commands import (
+    AdjustCredits,
+    Adjusted,
+    AdvanceClock,
+    Key,
+    Note,
+    Uuid,
+)
 from billing_stream.domain.model import Instant
-from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected
+from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected, TimedReply
+from billing_stream.observability.audit_log import audited
 from billing_stream.web.auth import authenticate_operator
 from billing_stream.web.billing import expect, known, new_command_id
 from billing_stream.web.bodies import NO_CONTROLS, key_of, parse_body
 from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
 from billing_stream.web.queries import ReadMerchant
-from billing_stream.web.views import ApiView
+from billing_stream.web.refusals import Credential
+from billing_stream.web.views import ApiView, Context
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
 CLOCK_PATH = "/internal/clock"
@@ -32,7 +41,8 @@ Reason = Annotated[
         min_length=1,
         max_length=255,
         pattern=NO_CONTROLS,
-        description="why; it is published and kept, so it names no person",
+        description="why, for operators and other services; it is published and kept, so it "
+        "names no person. Merchants never see it",
     ),
 ]
 Forward = Annotated[
@@ -49,6 +59,7 @@ class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
     credits: Adjusted
     reason: Reason
     idempotency_key: Key | None = None
+    merchant_note: Note | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for an adjustment of nothing."""
@@ -83,6 +94,8 @@ class ClockMovedBody(Struct, frozen=True):
 class OperatorView(ApiView):
     """A view for operators."""
 
+    credential = Credential.OPERATOR_TOKEN
+
     def operator_of(self, request: web.Request) -> str:
         """Who asks. Raises ApiError when he may not."""
         return authenticate_operator(request.headers, *self.context.internal_secrets)
@@ -95,13 +108,28 @@ class OperatorView(ApiView):
         kind: type[Granted],
     ) -> tuple[Granted, datetime]:
         """What came of a command, committed, and when. Raises ApiError, also for a refusal."""
-        ids = ids_of(request)
-        asked = CommandRequest(command, "", ids.correlation_id, f"operator:{operator}")
-        answered = await self.context.commands.carry_out(asked, ids)
-        if isinstance(answered.reply, Rejected):
-            refused = answered.reply
-            raise ApiError(refused.code, refused.message, at=answered.at)
+        answered = await carry_out_for(self.context, request, operator, command)
         return expect(answered.reply, kind), answered.at
+
+
+async def carry_out_for(
+    context: Context, request: web.Request, operator: str, command: AdjustCredits | AdvanceClock
+) -> TimedReply:
+    """The reply to an operator's command, committed, and a line of the log that says who asked.
+
+    Raises ApiError, also for a refusal.
+    """
+    ids = ids_of(request)
+    asked = CommandRequest(command, "", ids.correlation_id, f"operator:{operator}")
+    about = {"merchant": command.merchant_id}
+    if isinstance(command, AdjustCredits):
+        about["credits"] = f"{command.credits:+d}"
+    action = "adjustment" if isinstance(command, AdjustCredits) else "clock"
+    with audited(action, operator=operator, request_id=ids.request_id, **about):
+        answered = await context.commands.carry_out(asked, ids)
+        if isinstance(answered.reply, Rejected):
+            raise ApiError(answered.reply.code, answered.reply.message, at=answered.at)
+    return answered
 
 
 class Adjustments(OperatorView):
@@ -123,7 +151,9 @@ class Adjustments(OperatorView):
             )
         merchant_id = body.merchant_id.lower()
         name_after_key(request, merchant_id, key)
-        command = AdjustCredits(merchant_id, body.credits, body.reason, key, new_command_id())
+        command = AdjustCredits(
+            merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note
+        )
         made, at = await self.carry_out(request, operator, command, AdjustmentMade)
         said = AdjustedBody(made.adjustment_id, merchant_id, made.credits, made.balance)
         return respond(request, said, status=HTTPStatus.CREATED, at=at)

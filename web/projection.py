@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Instant
-from billing_stream.records.record_ref import RecordRef
 from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.merchant_view import Origin, origin_of, shown
 from billing_stream.web.pagination import Page
 
 CONNECTIONS_MAX = 4
@@ -46,21 +46,18 @@ _object = msgspec.json.Decoder(dict[str, Any])
 
 
 class CauseBody(Struct, frozen=True):
-    """What caused it: the record at this place, or what came from none (http, timer, ...)."""
+    """What caused it. Who the operator is, and which record it was, stays inside."""
 
-    origin: str | None = None
-    topic: str | None = None
-    partition: int | None = None
-    offset: int | None = None
+    origin: Origin
 
 
 class HistoryBody(Struct, frozen=True):
-    """One thing that happened.
+    """One thing that happened, as the merchant may see it.
 
     `sequence` numbers what happened to the merchant without gaps. `credits` is the change of
     the balance, below zero when credits were taken; `balance_after` is the balance with it.
-    Where `complete` is false, earlier events are missing from the projection: `balance_after`
-    lacks their credits.
+    `correlation_id` is null where an operator acted. Where `complete` is false, earlier events
+    are missing from the projection: `balance_after` lacks their credits.
     """
 
     event_id: str
@@ -163,26 +160,19 @@ def _not_ready(why: str) -> ApiError:
 
 
 def _body(row: Any) -> HistoryBody:
-    data = _object.decode(row["data"])
+    data = shown(row["event_type"], _object.decode(row["data"]))
+    origin = origin_of(row["cause"], row["event_type"])
     return HistoryBody(
         event_id=str(row["event_id"]),
         type=row["event_type"],
         at=row["at"],
         sequence=row["sequence"],
-        cause=_cause(row["cause"]),
-        correlation_id=row["correlation_id"],
+        cause=CauseBody(origin),
+        # An operator may have chosen it, and have put a name or a ticket into it.
+        correlation_id=None if origin is Origin.OPERATOR else row["correlation_id"],
         credits=row["credits_delta"],
         balance_after=row["balance_after"],
         purchase_id=data.get("purchase_id"),
         data=data,
         complete=row["complete"],
     )
-
-
-def _cause(text: str | None) -> CauseBody:
-    """
-    >>> _cause("billing.commands.v1[3]@17").offset, _cause("timer").origin
-    (17, 'timer')
-    """
-    ref = RecordRef.parse_or_none(text)
-    return CauseBody(origin=text) if ref is None else CauseBody(None, *ref)

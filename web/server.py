@@ -37,11 +37,14 @@ from billing_stream.web.internal import CarryOut, Queries
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
 from billing_stream.web.measured import METRICS_PATH, Metrics, measuring_middleware
 from billing_stream.web.ops import paths as ops
+from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.ops.ended_sessions import EndedSessions, Follower
 from billing_stream.web.ops.figures import not_sampled
 from billing_stream.web.owners import QUERIES_PATH, PartitionRouter
 from billing_stream.web.peers import Peers
 from billing_stream.web.projection import Projection
+from billing_stream.web.refusals import Refusals
 from billing_stream.web.traced import tracing_middleware
 from billing_stream.web.views import (
     ApiView,
@@ -108,15 +111,14 @@ def register(
     if platforms is None:
         platforms = new_platforms(settings, partial(internal_headers, internal_secret))
     has_local = any(isinstance(platform, Local) for platform in platforms.values())
-    platforms = {
-        name: InstrumentedPlatform(name, each, metrics) for name, each in platforms.items()
-    }
+    platforms = {n: InstrumentedPlatform(n, each, metrics) for n, each in platforms.items()}
     changelog = topics.changelog(names.BILLING_RECORDS)
     peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     checkouts = Checkouts(owners, platforms, settings.currency)
+    options, own_ingress = client_options(settings), None
     if ingress is None:
-        ingress = KafkaIngress(client_options(settings), topics, settings.partitions, tracing)
+        ingress = own_ingress = KafkaIngress(options, topics, settings.partitions, tracing)
     context = Context(
         owners=owners,
         peers=peers,
@@ -127,10 +129,16 @@ def register(
         webhook_dead_letters=WebhookDeadLetters(ingress, metrics),
         projection=Projection.of(settings),
         dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
+        ended_sessions=EndedSessions(ingress, settings.partitions),
+        cookies=CookiePolicy(settings.is_real, settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),
         webhook_limit=RateLimit(
             settings.webhooks_per_minute, refusal="too many webhooks of this platform"
         ),
+        login_limit=RateLimit(
+            settings.failed_logins_per_minute, refusal="too many failed logins from this address"
+        ),
+        refusals=Refusals(lambda *labels: metrics.credentials_refused.labels(*labels).inc()),
         gate=ConcurrencyLimit(settings.requests_waiting_max),
         connections=_connections(settings, metrics),
         shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
@@ -145,7 +153,11 @@ def register(
     if has_local:
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
     runner = partial(context.connections.runner, **RUNNER_OPTIONS)
-    _set_up_server(take_application(app, runner), context, settings, tracing)
+    application = take_application(app, runner)
+    _set_up_server(application, context, settings, tracing)
+    if own_ingress is not None:
+        follower = Follower(context.ended_sessions, options, topics, settings.partitions)
+        application.cleanup_ctx.append(follower.watch)
     return context
 
 
@@ -176,6 +188,7 @@ def _set_up_server(
     application.middlewares.append(gate_middleware(context.gate, deadline, UNGATED))
 
     async def close(_: web.Application) -> None:
+        context.refusals.close()
         await context.dashboard.close()
         await context.checkouts.close()
         await context.peers.close()

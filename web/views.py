@@ -24,13 +24,18 @@ from billing_stream.web.connections import Connections
 from billing_stream.web.envelope import ApiError, Code, WebCode, ids_of, not_ready, respond_error
 from billing_stream.web.ingress import Ingress
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.ops.ended_sessions import EndedSessions
 from billing_stream.web.owners import PartitionRouter
 from billing_stream.web.peers import Peers, outcome_unknown
 from billing_stream.web.projection import Projection
+from billing_stream.web.refusals import Credential, Refusals
 from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
 
 logger = logging.getLogger(__name__)
+
+_FOR_CREDENTIALS = (WebCode.UNAUTHORIZED, WebCode.FORBIDDEN)
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,12 @@ class Context:
     webhook_dead_letters: WebhookDeadLetters
     projection: Projection
     dashboard: Dashboard
+    ended_sessions: EndedSessions
+    cookies: CookiePolicy
     rate_limit: RateLimit
     webhook_limit: RateLimit
+    login_limit: RateLimit
+    refusals: Refusals
     gate: ConcurrencyLimit
     connections: Connections
     shops_in_work: ShopConcurrencyLimit
@@ -66,9 +75,22 @@ class ApiView(View):
     """A view that answers refusals in our envelope."""
 
     context: ClassVar[Context]
+    # What its requests must show.
+    credential: ClassVar[Credential] = Credential.CLIENT_TOKEN
+
+    def note_refusal(self, request: web.Request, exc: WebError, credential: Credential) -> None:
+        """Count a refusal, if it is one for what the request showed."""
+        if isinstance(exc, ApiError) and exc.error_code in _FOR_CREDENTIALS:
+            self.context.refusals.note(credential, route_of(request))
 
     async def on_request_error(self, request: Any, exc: WebError) -> Any:
         """The answer to a refusal, raised as `ApiError`."""
+        self.note_refusal(request, exc, self.credential)
+        return self.respond_error(request, exc)
+
+    @staticmethod
+    def respond_error(request: web.Request, exc: WebError) -> web.Response:
+        """The refusal in our envelope."""
         if isinstance(exc, ApiError):
             return respond_error(request, exc)
         return respond_error(request, ApiError(WebCode.BAD_REQUEST, exc.detail))

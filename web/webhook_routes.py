@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Platform
 from billing_stream.errors import InvalidRecord, WebhookForged, WebhookMalformed
+from billing_stream.observability.audit_log import audit
 from billing_stream.platforms.base import ErasureRequest, IgnoredWebhook, PlatformEvent
 from billing_stream.platforms.webhook_records import kind_of, payload_of
 from billing_stream.records.invalid_fields import readable
@@ -23,6 +24,7 @@ from billing_stream.web.bodies import read_body
 from billing_stream.web.envelope import ApiError, Ids, WebCode, ids_of, not_ready, respond
 from billing_stream.web.ingress import WebhookRecord
 from billing_stream.web.queries import ReadMerchant
+from billing_stream.web.refusals import Credential
 from billing_stream.web.views import ApiView
 from billing_stream.web.webhook_dead_letters import (
     MERCHANT_NOT_FOUND,
@@ -47,6 +49,8 @@ class WebhookBody(Struct, frozen=True):
 
 class Webhooks(ApiView):
     """`/webhooks/{platform}`"""
+
+    credential = Credential.WEBHOOK
 
     async def post(self, request: web.Request, platform: str) -> web.Response:
         """Verify the webhook and put it on its topic; 200 when the brokers have it."""
@@ -116,6 +120,9 @@ class Webhooks(ApiView):
         except InvalidRecord as error:
             return invalid.because(readable(str(error)))
         await self.context.ingress.put(record)
+        if isinstance(content, ErasureRequest):
+            by = f"webhook:{platform}"
+            audit("forget", operator=by, request_id=ids.request_id, merchant=merchant_id)
         return None
 
     async def _is_outdated(

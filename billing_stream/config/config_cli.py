@@ -13,11 +13,13 @@ from msgspec import Struct
 from pydantic import SecretStr
 
 from billing_stream.config.env_file import ENV_FILE, env_file
+from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.settings import Settings
 from billing_stream.config.settings_reference import as_text, fields
 from billing_stream.console.help import help_epilog
+from billing_stream.console.output import say, say_text
+from billing_stream.plain_text import MASK, mask_passwords
 
-MASK = "********"
 # Ours, but read before there are settings, or by development only.
 NOT_SETTINGS = frozenset({ENV_FILE, "BILLING_CACHE_DIR", "BILLING_URL"})
 
@@ -51,7 +53,7 @@ def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Eff
             source = Source.ENVIRONMENT
         elif variable in inside:
             source = Source.FILE
-        text = MASK if isinstance(value, SecretStr) else as_text(value)
+        text = MASK if isinstance(value, SecretStr) else mask_passwords(as_text(value))
         found.append(Effective(variable, None if value is None else text, source))
     return found
 
@@ -97,12 +99,14 @@ def config(changed: bool, as_json: bool) -> None:
     ]
     if as_json:
         shown = {row.variable: {"value": row.value, "source": row.source.value} for row in rows}
-        click.echo(json.dumps(shown, indent=2))
+        say_text(json.dumps(shown, indent=2))
     else:
         _show(rows, file)
+    for warning in warnings_of(settings):
+        say(warning, err=True)
     for name, meant in unknown([*os.environ, *in_file]).items():
         hint = f": {meant}?" if meant else ""
-        click.echo(f"{name} is no setting{hint}", err=True)
+        say(f"{name} is no setting{hint}", err=True)
 
 
 def _names_in(file: Path | None) -> Mapping[str, str | None]:
@@ -116,4 +120,4 @@ def _show(rows: list[Effective], file: Path | None) -> None:
     for row in rows:
         source = labels.get(row.source, row.source)
         value = "(not set)" if row.value is None else row.value
-        click.echo(f"{row.variable:{names}}  {source:{sources}}  {value}".rstrip())
+        say(f"{row.variable:{names}}  {source:{sources}}  {value}".rstrip())

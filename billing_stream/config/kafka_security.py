@@ -27,7 +27,7 @@ class KafkaSecuritySettings(BaseSettings):
 
     kafka_security_protocol: str = _env(
         "KAFKA_SECURITY_PROTOCOL",
-        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; must be set in staging and production",
         default="PLAINTEXT",
         pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
     )

@@ -65,6 +65,14 @@ class LimitSettings(BaseSettings):
         description="a request is refused when its body takes longer (400)",
         default=timedelta(seconds=5),
     )
+    failed_logins_per_minute: int = Field(
+        validation_alias="BILLING_FAILED_LOGINS_PER_MINUTE",
+        description="logins to the dashboard that may fail from one address; more are refused "
+        "(429)",
+        default=10,
+        ge=1,
+        le=100_000,
+    )
     bodies_waiting_max: int = Field(
         validation_alias="BILLING_BODIES_WAITING_MAX",
         description="request bodies received at once; for one more, the one that takes longest "

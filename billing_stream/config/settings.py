@@ -13,12 +13,14 @@ from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
 from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.log_settings import LogSettings
+from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
 from billing_stream.config.webhook_settings import WebhookSettings
 from billing_stream.domain.model import Policy
 from billing_stream.errors import SettingsError
+from billing_stream.plain_text import passwords_in
 
 
 class AppEnv(StrEnum):
@@ -167,7 +169,8 @@ class Settings(
     )
     public_url: str | None = _env(
         "BILLING_PUBLIC_URL",
-        "where browsers reach this service, for the local checkout page; by default this worker",
+        "where browsers reach this service, for the local checkout page and forms of the "
+        "dashboard; by default this worker",
         default=None,
         pattern=r"^https?://[^\s]+$",
     )
@@ -321,43 +324,46 @@ class Settings(
         problems = []
         if self.crash_at is not None and self.app_env is not AppEnv.TEST:
             problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
-        if self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION):
-            for name in (
-                "shopify_api_key",
-                "shopify_api_secret",
-                "shopify_api_version",
-            ):
-                if not getattr(self, name):
-                    problems.append(f"{name.upper()} is needed when APP_ENV is {self.app_env}")
+        problems += platform_problems(self)
+        if self.is_real:
+            problems += production_problems(self)
         problems += self.security_problems()
         if self.database_url is not None:
             problems += postgres_problems("DATABASE_URL", self.database_url.get_secret_value())
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     @classmethod
     def from_env(cls) -> "Settings":
         """Read the environment, and `env_file()` for what it leaves open.
 
-        Raises SettingsError, which names every variable that is missing or malformed and
-        shows no value.
+        Raises SettingsError, which names every variable that is missing, malformed or too weak
+        at once, and shows no value.
         """
         file = env_file()
         options: dict[str, Any] = {"_env_file": file}
         try:
             return cls(**options)
         except ValidationError as error:
-            lines = [f"  {line}" for line in settings_errors(error, cls)]
+            found = settings_errors(error, cls, lambda known: cls(**options, **known))
+            lines = [f"  {line}" for line in found]
             lines.append("docs/settings.md has them all; .env.example is one to begin with")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file}: cannot be read: {error}") from None
 
+    @property
+    def is_real(self) -> bool:
+        """Whether merchants and money are real, or rehearsed as such: staging and production."""
+        return self.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION)
+
     def secret_values(self) -> list[str]:
-        """Every secret, for what must keep them out of sight."""
-        found = (getattr(self, name) for name in type(self).model_fields)
-        return [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+        """Every secret, for what must keep them out of sight; passwords in addresses are some."""
+        found = [getattr(self, name) for name in type(self).model_fields]
+        secrets = [one.get_secret_value() for one in found if isinstance(one, SecretStr)]
+        addresses = [text for text in (*secrets, *found) if isinstance(text, str)]
+        return secrets + [one for address in addresses for one in passwords_in(address)]
 
     @property
     def client_jwt_secrets(self) -> tuple[str, ...]:

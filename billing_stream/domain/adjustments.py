@@ -21,8 +21,8 @@ def id_of(command: AdjustCredits) -> str:
 def adjust(draft: Draft, command: AdjustCredits) -> Reply:
     """Give credits, or take them away, but never more than there are.
 
-    The same again, however much later, gives the same answer and changes nothing. A refusal
-    leaves its key free. Trial credits are no part of the balance.
+    The same again, however much later, gives the same answer and changes nothing, the note of the
+    first included. A refusal leaves its key free. Trial credits are no part of the balance.
     """
     adjustment_id = id_of(command)
     made = draft.rows.adjustment(adjustment_id)
@@ -33,7 +33,9 @@ def adjust(draft: Draft, command: AdjustCredits) -> Reply:
         message = f"the merchant has {balance} credits, {-command.credits} cannot be taken away"
         return Rejected(ErrorCode.INSUFFICIENT_CREDITS, message)
     made = draft.adjust(adjustment_id, command.credits, command.reason)
-    draft.publish(made.id, CreditsAdjusted(made.merchant_id, made.id, made.credits, made.reason))
+    note = command.merchant_note
+    event = CreditsAdjusted(made.merchant_id, made.id, made.credits, made.reason, note)
+    draft.publish(made.id, event)
     return _answer(made)
 
 

@@ -14,6 +14,16 @@ Uuid = Annotated[str, Meta(pattern=UUID_TEXT)]
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 # No control characters: keys stand in headers, changelog keys and PostgreSQL.
 Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+# Shown to the merchant.
+Note = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^\x00-\x1f\x7f]+\Z",
+        description="what the merchant reads of it in its history",
+    ),
+]
 # No sign, no exponent: what a person would write.
 AMOUNT_TEXT = r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z"
 Amount = Annotated[str, Meta(pattern=AMOUNT_TEXT)]
@@ -118,10 +128,13 @@ class AdvanceTime(
     most: Annotated[int, Meta(ge=1)] | None = None
 
 
-class AdjustCredits(Struct, frozen=True, gc=False, tag="adjust_credits", tag_field="command"):
+class AdjustCredits(
+    Struct, frozen=True, omit_defaults=True, gc=False, tag="adjust_credits", tag_field="command"
+):
     """An operator gives credits or takes them away; once per key, for ever.
 
-    The reason is published with it, so it names no person.
+    The reason is internal, and published for other services, so it names no person. Merchants
+    read `merchant_note` only.
     """
 
     merchant_id: Uuid
@@ -129,6 +142,7 @@ class AdjustCredits(Struct, frozen=True, gc=False, tag="adjust_credits", tag_fie
     reason: Text
     idempotency_key: Key
     command_id: str = ""
+    merchant_note: Note | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for an adjustment of nothing."""

@@ -75,14 +75,19 @@ class PurchaseRefunded(Struct, frozen=True, gc=False):
     amount: str
 
 
-class CreditsAdjusted(Struct, frozen=True, gc=False):
-    """An operator gave these credits, or, below zero, took them away."""
+class CreditsAdjusted(Struct, frozen=True, omit_defaults=True, gc=False):
+    """An operator gave these credits, or, below zero, took them away.
+
+    `reason` is internal: merchants may be shown `merchant_note`, and not the reason.
+    """
 
     kind: ClassVar[str] = "credits.adjusted"
+    internal: ClassVar[frozenset[str]] = frozenset({"reason"})
     merchant_id: str
     adjustment_id: str
     credits: int
     reason: str
+    merchant_note: str | None = None
 
 
 class MerchantForgotten(Struct, frozen=True, gc=False):

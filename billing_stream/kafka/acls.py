@@ -71,6 +71,9 @@ def _worker(topics: Topics) -> list[Acl]:
     # Dead letters are looked at and sent again on the dashboard.
     read |= {topics.name(names.DEAD_LETTERS), topics.name(names.DEAD_LETTER_ACTIONS)}
     written |= {topics.name(names.DEAD_LETTER_ACTIONS)}
+    # What one worker ends, all know.
+    read |= {topics.name(names.ENDED_SESSIONS)}
+    written |= {topics.name(names.ENDED_SESSIONS)}
     every = [topic.name for topic in topics.all()]
     return [
         *_on_topics(every, read, written),

@@ -4,6 +4,7 @@ import click
 
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.output import say_text
 from billing_stream.kafka.acls import Process, acls
 from billing_stream.records.topics import Topics
 
@@ -42,4 +43,4 @@ def print_acls(process: str, user: str, command_config: str) -> None:
     settings = Settings.from_env()
     topics = Topics(settings.app_id, settings.topic_prefix)
     for one in acls(Process(process), topics, settings.projector_group):
-        click.echo(one.command(user, settings.kafka_bootstrap_servers, command_config))
+        say_text(one.command(user, settings.kafka_bootstrap_servers, command_config))

@@ -13,6 +13,7 @@ import click
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, NewFile
+from billing_stream.console.output import say
 from billing_stream.migration import rejects
 from billing_stream.migration.import_run import Import, ImportOptions
 from billing_stream.migration.migration_report import Report
@@ -155,14 +156,14 @@ def _finish(report: Report, json_file: Path | None) -> None:
     if json_file is not None:
         json_file.write_text(report.as_json())
     for line in report.lines():
-        click.echo(line)
+        say(line)
 
 
 def _run(work: Coroutine[Any, Any, Report]) -> Report:
     try:
         return asyncio.run(_stoppable(work))
     except asyncio.CancelledError:
-        click.echo("stopped; run the same again, it goes on where it was", err=True)
+        say("stopped; run the same again, it goes on where it was", err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 

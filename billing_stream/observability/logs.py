@@ -6,6 +6,7 @@
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
+from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.log_settings import LogFormat
 from billing_stream.config.settings import Settings
 from billing_stream.observability.log_redaction import Scrubber
-from billing_stream.observability.repeat_filter import SUPPRESSED, RepeatFilter
+from billing_stream.observability.repeat_filter import AUDIT_LOGGER, SUPPRESSED, RepeatFilter
+
+logger = logging.getLogger(__name__)
 
 QUIET = (
     "faust",
@@ -34,7 +38,10 @@ QUIET = (
     "billing_stream.faust_adapter.consumer_thread",
     "billing_stream.faust_adapter.table_facade",
 )
-FIELDS = ("partition", "correlation_id", "request_id", "route", "status", SUPPRESSED)
+FIELDS = (
+    *("partition", "correlation_id", "request_id", "route", "status", "count"),
+    *("action", "operator", SUPPRESSED),
+)
 """What a line can have beside timestamp, level, logger and event."""
 
 
@@ -93,10 +100,15 @@ def set_up_logging(settings: Settings) -> None:
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_of_thread
     for ours in ("billing_stream",):
         logging.getLogger(ours).setLevel(settings.log_level)
+    # Whatever level is set: who acted is always logged.
+    logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)
     for theirs in QUIET:
         logging.getLogger(theirs).setLevel(logging.WARNING)
+    for warning in warnings_of(settings):
+        logger.warning(warning)
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
     coordinator.addFilter(_matters)
 
@@ -111,3 +123,12 @@ def _log_uncaught(
     logging.getLogger("billing_stream").critical(
         "the process ends: nothing caught this", exc_info=(kind, error, traceback)
     )
+
+
+def _log_uncaught_of_thread(found: threading.ExceptHookArgs) -> None:
+    """The same for a thread, which ends alone. Its traceback may have a secret in it, too."""
+    if found.exc_value is not None:
+        error = (found.exc_type, found.exc_value, found.exc_traceback)
+        logging.getLogger("billing_stream").critical(
+            "a thread ends: nothing caught this", exc_info=error
+        )

@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 
 SUPPRESSED = "suppressed"
+AUDIT_LOGGER = "billing_stream.audit"
 PLACES_MAX = 1_000
 
 
@@ -12,7 +13,7 @@ class RepeatFilter(logging.Filter):
 
     Of the Kafka client, whatever one place in its code says is one message: while a broker is
     away it says the same of every node, hundreds of times a second. Of ours, the same text is.
-    What is critical is always told.
+    What is critical is always told, and so is every act of an operator.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -22,7 +23,7 @@ class RepeatFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is told; with how many of its kind were not, as `suppressed`."""
-        if record.levelno >= logging.CRITICAL:
+        if record.levelno >= logging.CRITICAL or record.name == AUDIT_LOGGER:
             return True
         text = "" if record.name.startswith("aiokafka") else record.getMessage()
         origin = (record.pathname, record.lineno, text)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from billing_stream.console.help import help_epilog
+from billing_stream.console.output import say
 from billing_stream.records import asyncapi, json_schemas
 from billing_stream.web import openapi
 from billing_stream.web.described import default_topics
@@ -64,7 +65,7 @@ def describe(to: Path) -> None:
     record. Needs neither settings nor servers; a worker serves the first two.
     """
     for path in write(to):
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 if __name__ == "__main__":

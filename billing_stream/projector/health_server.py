@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from billing_stream.plain_text import shown
 from billing_stream.projector.projector_errors import ProjectionError
 from billing_stream.web.connections import Connections
 
@@ -32,11 +33,11 @@ async def serving(
         return web.json_response({"status": "ok"})
 
     async def readiness(request: web.Request) -> web.Response:
-        found = list(problems())
+        found = [shown(problem) for problem in problems()]
         body = {
             "status": "not ready" if found else "ready",
             "problems": found,
-            "warnings": list(warnings()),
+            "warnings": [shown(warning) for warning in warnings()],
         }
         return web.json_response(body, status=503 if found else 200)
 

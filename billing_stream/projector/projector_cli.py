@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import Reference, whoami
+from billing_stream.console.output import say
 from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.logs import set_up_logging
 from billing_stream.projector import gaps as gap_table
@@ -84,7 +85,7 @@ def migrate() -> None:
     settings = Settings.from_env()
     database = service.database_of(settings)
     done = _run(migrate_schema(database.url, database.schema))
-    click.echo(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
+    say(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
 
 @projector.command(
@@ -136,12 +137,12 @@ def gaps() -> None:
     database = service.database_of(Settings.from_env())
     found, kept = _run(_incomplete(database))
     for gap in found:
-        click.echo(f"{gap.ref}  {gap.kind}: {gap}")
+        say(f"{gap.ref}  {gap.kind}: {gap}")
     if kept:
-        click.echo(f"{kept} records fit into no table: see projection_rejects")
+        say(f"{kept} records fit into no table: see projection_rejects")
     if found or kept:
         sys.exit(EXIT_GAPS)
-    click.echo("no gaps")
+    say("no gaps")
 
 
 @projector.command(
@@ -171,9 +172,9 @@ def accept(refs: tuple[RecordRef, ...], every: bool, because: str, by: str) -> N
     database = service.database_of(Settings.from_env())
     accepted = _run(_accept(database, None if every else refs, by, because))
     if every and not accepted:
-        click.echo("there are no open gaps")
+        say("there are no open gaps")
     for gap in accepted:
-        click.echo(f"accepted: {gap}")
+        say(f"accepted: {gap}")
     missing = set(refs) - {gap.ref for gap in accepted}
     if missing:
         listed = ", ".join(sorted(map(str, missing)))

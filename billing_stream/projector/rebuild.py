@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 import asyncpg
-import click
 from aiokafka import TopicPartition
 
 from billing_stream.config.settings import Settings
+from billing_stream.console.output import say
 from billing_stream.console.progress import progress
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -74,7 +74,7 @@ async def rebuild(settings: Settings, *, by: str, because: str | None) -> None:
             "DATABASE_URL right? The live tables are as they were: try again"
         ) from None
     read = metrics.registry.get_sample_value("billing_projector_records_total") or 0
-    click.echo(
+    say(
         f"schema {live.schema} was made anew of {read:,.0f} records "
         f"in {time.monotonic() - began:.1f} s"
     )

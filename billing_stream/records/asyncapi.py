@@ -49,6 +49,7 @@ _KEYS: dict[str, Schema] = {
         "type": "string",
         "description": "the input, `topic[partition]`; its partition is that of the record too",
     },
+    "session": {"type": "string", "description": "the id of the session"},
     "dead letter": {
         "type": "string",
         "description": "where the dead letter is, `topic[partition]@offset`",

@@ -10,6 +10,7 @@ from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import schemas, topics
+from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
 from billing_stream.records.operator_commands import AcceptTopic, ResumeInput, SkipRecord
@@ -96,7 +97,9 @@ def _commands() -> list[Example]:
         commands.UpdateCharge(m, CHARGE_ID, "active"),
         commands.RefundCharge(m, CHARGE_ID, purchase_id=p, amount="4.99"),
         commands.AdvanceTime(m),
-        commands.AdjustCredits(m, -20, "bought by mistake, ticket 4711", "ticket-4711"),
+        commands.AdjustCredits(
+            m, -20, "ticket 4711", "ticket-4711", merchant_note="Bought by mistake"
+        ),
         commands.ForgetMerchant(m),
         commands.AdvanceClock(m, ENDS_AT),
         _import(),
@@ -144,7 +147,7 @@ def _events() -> dict[str, list[Example]]:
         outcomes.PurchaseFailed(m, p, "declined"),
         outcomes.PurchaseExpired(m, p, "not paid in time"),
         outcomes.PurchaseRefunded(m, p, 100, "9.99"),
-        outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "bought by mistake, ticket 4711"),
+        outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "ticket 4711", "Bought by mistake"),
         outcomes.MerchantForgotten(m),
         outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),
         outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY),
@@ -217,6 +220,9 @@ def _others() -> dict[str, list[Example]]:
         topics.DEAD_LETTER_ACTIONS: [
             Example("redriven", _json(redriven)),
             Example("discarded", _json(discarded)),
+        ],
+        topics.ENDED_SESSIONS: [
+            Example("ended", _json(EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
         ],
     }
 

@@ -16,6 +16,7 @@ from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 from billing_stream.records import schemas as records
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn
+from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
 
 Schema = dict[str, Any]
@@ -126,6 +127,7 @@ def outputs() -> list[Record]:
         (topics.JOURNAL, records.JournalEntry),
         (topics.DEAD_LETTERS, records.DeadLetter),
         (topics.DEAD_LETTER_ACTIONS, records.DeadLetterAction),
+        (topics.ENDED_SESSIONS, EndedSession),
     ):
         found.append(Record(topic, record.__name__, doc(record), (record,)))
     return found

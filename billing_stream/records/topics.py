@@ -13,6 +13,7 @@ OPERATOR_COMMANDS = "billing.operator-commands.v1"
 JOURNAL = "billing.journal.v1"
 DEAD_LETTERS = "dlq.billing.v1"
 DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
+ENDED_SESSIONS = "billing.ended-sessions.v1"
 
 INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS, OPERATOR_COMMANDS)
 # Those whose records are about a merchant.
@@ -53,6 +54,14 @@ _COMPACTED = {
     "min.cleanable.dirty.ratio": "0.2",
     **_ORDINARY,
 }
+# Longer than a session lives. Kafka deletes whole segments only.
+_A_DAY = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": "86400000",
+    "retention.bytes": "-1",
+    "segment.ms": "21600000",
+    **_ORDINARY,
+}
 
 
 def event_type(kind: str) -> str:
@@ -69,6 +78,7 @@ class Role(StrEnum):
     DEAD_LETTER = "dead letter"
     LEDGER = "ledger"
     CHANGELOG = "changelog"
+    SESSIONS = "ended sessions"
 
 
 class Topic(Struct, frozen=True):
@@ -162,6 +172,8 @@ class Topics(Struct, frozen=True):
         name = self.name(DEAD_LETTER_ACTIONS)
         operators = "operators (billing-stream dlq)"
         found.append(Topic(name, Role.LEDGER, "dead letter", "DeadLetterAction", operators, events))
+        name, config = self.name(ENDED_SESSIONS), {**_A_DAY, **_BROKER_TIME}
+        found.append(Topic(name, Role.SESSIONS, "session", "EndedSession", "workers", config))
         for table in TABLES:
             name = self.changelog(table)
             config = {**_COMPACTED, **_OUR_TIME}

@@ -27,6 +27,7 @@ from tests.deploy.files import (
     settings_of,
     workloads,
 )
+from tests.support.production import secret as generated
 
 # The oldest and the newest that the manifests are for.
 VERSIONS = ("1.31", "1.37")
@@ -49,7 +50,7 @@ def settings() -> Settings:
 
 
 def secrets_filled() -> dict[str, str]:
-    return dict.fromkeys(secret()["stringData"], "x" * 32)
+    return {name: generated(name) for name in secret()["stringData"]}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -28,7 +28,12 @@ def test_every_event_is_listed_with_its_fields() -> None:
 def test_every_topic_is_listed() -> None:
     # Workers read and write the shops among themselves.
     others = set(topics.INPUTS) - {topics.SHOPS}
-    others |= {topics.JOURNAL, topics.DEAD_LETTERS, topics.DEAD_LETTER_ACTIONS}
+    others |= {
+        topics.JOURNAL,
+        topics.DEAD_LETTERS,
+        topics.DEAD_LETTER_ACTIONS,
+        topics.ENDED_SESSIONS,
+    }
 
     assert others <= set(ROWS)
     assert {topics.event_type(kind) for kind in topics.EVENT_TYPES} <= set(ROWS)

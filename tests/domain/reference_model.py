@@ -288,6 +288,7 @@ class Model:
             made = {"asked": asked, "balance": balance, "at": now, "id": name}
             me["adjustments"][key] = made
             words = {"credits": command.credits, "reason": command.reason}
+            words["merchant_note"] = command.merchant_note
             self.tell(out, "credits.adjusted", me, adjustment_id=made["id"], **words)
         out.reply = {
             "type": "adjustment_made",

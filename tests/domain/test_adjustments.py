@@ -44,6 +44,29 @@ def test_credits_given_are_told_and_kept_beside_what_was_purchased() -> None:
     assert world.merchant().total_credits_purchased == 100
 
 
+def test_an_adjustment_publishes_its_note_next_to_the_reason() -> None:
+    world = World().created()
+    asked = AdjustCredits(M1, 25, "ticket 4711", "k", "c", "Sorry for the wait")
+
+    first = world.do(asked)
+    again = world.do(replace(asked, merchant_note="Another"))
+
+    (made,) = first.adjustments
+    note = "Sorry for the wait"
+    assert told(first) == [CreditsAdjusted(M1, made.id, 25, "ticket 4711", note)]
+    assert again.reply == first.reply
+    assert writes_nothing(again)
+
+
+@pytest.mark.parametrize("note", ["", "a" * 256, "a\x1b[2J", "a\nb", 7])
+def test_a_note_for_a_merchant_is_one_plain_line(note: object) -> None:
+    asked = {"merchant_id": M1, "credits": 5, "reason": "r", "idempotency_key": "k"}
+    text = msgspec.json.encode({"command": "adjust_credits", **asked, "merchant_note": note})
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(text, type=AdjustCredits)
+
+
 def test_credits_can_be_taken_down_to_nothing_and_no_further() -> None:
     world = World().created()
     world.paid()

@@ -379,7 +379,8 @@ class Machine(RuleBasedStateMachine):
     )
     def adjust(self, merchant: str, credits: int, key: str, reason: str) -> None:
         self.count += 1
-        self.do(AdjustCredits(merchant, credits, reason, key, f"h[0]@{self.count}"))
+        note = None if credits > 0 else reason
+        self.do(AdjustCredits(merchant, credits, reason, key, f"h[0]@{self.count}", note))
 
     @rule(merchant=merchants, often=st.integers(0, 4))
     def forget(self, merchant: str, often: int) -> None:

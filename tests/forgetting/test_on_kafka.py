@@ -126,7 +126,9 @@ async def test_a_merchant_is_seen_through_adjusted_and_forgotten(
     assert forgotten[0] == 0, forgotten
     assert f"merchant {ANNA} is forgotten" in forgotten[1]
     assert re.search(r"evt\.merchant\.created\.v1\[\d\]@\d+: domain, email, name", forgotten[1])
-    assert re.search(r"billing\.journal\.v1\[\d\]@.*: checkout_url, return_url", forgotten[1])
+    assert re.search(
+        r"billing\.journal\.v1\[\d\]@.*: checkout_url, idempotency_key, return_url", forgotten[1]
+    )
     assert (again[0], "was forgotten before" in again[1]) == (0, True), again
     assert (unknown[0], "MERCHANT_NOT_FOUND" in unknown[1]) == (1, True), unknown
     assert repeated.raw == given.raw

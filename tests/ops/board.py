@@ -13,7 +13,8 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 from billing_stream.ops.dead_letters import DeadLetterHistory
 from billing_stream.records import topics as names
-from billing_stream.web.ops.session import COOKIE, COOKIE_PATH, begin
+from billing_stream.web.ops.cookies import CookiePolicy
+from billing_stream.web.ops.session import begin
 from tests.dead_letters.stage import Stage
 from tests.support.browser import DESK, browser
 from tests.support.projection import fetch, projector
@@ -23,6 +24,7 @@ from tests.support.worker import INTERNAL_SECRET, create_topics, environment, wo
 from tests.support.world import M1, M2
 
 DOMAIN = f"{M1[:13]}.example"
+COOKIES = CookiePolicy(is_real=False)
 WAIT_SECONDS = 30.0
 # Of every page one, with {letter} for a dead letter that can be sent again.
 PAGES = {
@@ -112,10 +114,11 @@ class Board:
     @asynccontextmanager
     async def logged_in(self, path: str = "/ops", **options: Any) -> AsyncIterator[Page]:
         """A page of an operator, with the cookie that the form for logging in gives."""
-        cookie, _ = begin(operator_token("olga"), INTERNAL_SECRET)
+        cookie, *_ = begin(operator_token("olga"), INTERNAL_SECRET)
         async with self.window(**options) as window:
+            name, path = COOKIES.name, COOKIES.path
             await window.add_cookies(
-                [{"name": COOKIE, "value": cookie, "domain": "127.0.0.1", "path": COOKIE_PATH}]
+                [{"name": name, "value": cookie, "domain": "127.0.0.1", "path": path}]
             )
             page = await window.new_page()
             await page.goto(self.url + path)

@@ -12,12 +12,14 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.web.auth import internal_headers
+from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.paths import PAGES
-from billing_stream.web.ops.session import AUDIENCE, COOKIE
+from billing_stream.web.ops.session import AUDIENCE
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.tokens import client_headers, operator_headers, operator_token
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 
+COOKIE = CookiePolicy(is_real=False).name
 M1 = "11111111-1111-4111-8111-111111111111"
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 READ = (
@@ -142,7 +144,8 @@ async def test_over_tls_the_cookie_goes_over_tls_only(two: Cluster) -> None:
 async def test_a_login_ends_when_its_token_does(two: Cluster) -> None:
     ends = int(time.time()) + 120
     cookie = cookie_of(await log_in(two, operator_token("olga", exp=ends))).partition("=")[2]
-    long = cookie_of(await log_in(two, operator_token("olga", exp=ends + 10**6))).partition("=")[2]
+    late = operator_token("olga", exp=ends + 11 * 3600)
+    long = cookie_of(await log_in(two, late)).partition("=")[2]
 
     def exp(token: str) -> int:
         return int(jwt.decode(token, INTERNAL_SECRET, ["HS256"], audience=AUDIENCE)["exp"])
@@ -231,6 +234,16 @@ async def test_logging_out_takes_the_cookie_away(two: Cluster) -> None:
     assert (reply.status, reply.headers["Location"]) == (303, "/ops/login")
     assert 'billing_ops="";' in reply.headers["Set-Cookie"]
     assert "Max-Age=0" in reply.headers["Set-Cookie"]
+    other = cookie_of(await log_in(two))
+    for node in (0, 1):
+        for path in ("/ops/workers", f"/ops/merchants/{M1}/adjust"):
+            kept = await ask(two, path, node=node, headers={"Cookie": cookie})
+            assert (kept.status, b"one.example" in kept.raw) == (303, False)
+        assert (await ask(two, "/ops", node=node, headers={"Cookie": other})).status == 200
+    gift = {**GIFT, **form}
+    path = f"/ops/merchants/{M1}/adjust"
+    await ask(two, path, "POST", node=1, data=gift, headers={"Cookie": cookie})
+    assert two.events("credits.adjusted") == []
 
 
 @pytest.mark.parametrize(

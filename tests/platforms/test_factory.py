@@ -23,9 +23,10 @@ from billing_stream.platforms.signatures import sign
 from billing_stream.platforms.stripe import Stripe
 from tests.platforms.conftest import MERCHANT, NOW, SHOP, request_for
 from tests.platforms.fake import FakePlatform, Reply
+from tests.support.production import PRODUCTION, secret
 
-INTERNAL = "i" * 40
-GATEWAY = "g" * 40
+INTERNAL = secret("internal")
+GATEWAY = secret("gateway")
 DEVELOPMENT = ["development", "test"]
 REAL = ["staging", "production"]
 NAMES = (PlatformName.SHOPIFY, PlatformName.STRIPE, PlatformName.CUSTOM)
@@ -47,12 +48,8 @@ async def new(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[New]:
             **variables,
         }
         if app_env in REAL:
-            everything = {
-                "SHOPIFY_API_KEY": "key",
-                "SHOPIFY_API_SECRET": "app-secret",
-                "SHOPIFY_API_VERSION": "2026-10",
-                **everything,
-            }
+            strong = {**PRODUCTION, "INTERNAL_JWT_SECRET": INTERNAL}
+            everything = {**everything, **strong, "APP_ENV": app_env, **variables}
         for name, value in everything.items():
             monkeypatch.setenv(name, value)
         found = new_platforms(Settings.from_env(), lambda: {"Authorization": "Bearer internal"})
@@ -139,8 +136,8 @@ def test_a_stand_in_with_a_secret_reads_the_webhooks_of_its_platform(
     platform = found[name]
 
     assert isinstance(platform, Local)
-    for secret in (GATEWAY, "o" * 40):
-        told = platform.read_webhook(*webhook(secret), NOW)
+    for signed_with in (GATEWAY, "o" * 40):
+        told = platform.read_webhook(*webhook(signed_with), NOW)
         assert isinstance(told, PlatformEvent)
         assert told.charge_id == "gid://1"
     with pytest.raises(WebhookForged):
@@ -155,22 +152,21 @@ def test_with_accounts_every_platform_is_real(new: New, app_env: str) -> None:
     found = new(
         app_env,
         SHOPIFY_API_VERSION="2026-10",
-        SHOPIFY_API_SECRET=GATEWAY,
         SHOPIFY_ACCESS_TOKENS="{}",
-        STRIPE_API_KEY="sk_test_1",
-        STRIPE_WEBHOOK_SECRET=GATEWAY,
+        STRIPE_API_KEY=secret("stripe"),
         CUSTOM_GATEWAY_URL="https://gateway.example",
-        CUSTOM_GATEWAY_SECRET=GATEWAY,
+        **{variable: secret(variable) for _, variable in WEBHOOKS.values()},
     )
 
     assert [type(found[name]) for name in NAMES] == [Shopify, Stripe, Custom]
     for name in NAMES:
-        assert found[name].read_webhook(*WEBHOOKS[name][0](GATEWAY), NOW)
+        webhook, variable = WEBHOOKS[name]
+        assert found[name].read_webhook(*webhook(secret(variable)), NOW)
 
 
 @pytest.mark.parametrize("app_env", REAL)
 async def test_in_earnest_there_is_no_stand_in(new: New, app_env: str) -> None:
-    found = new(app_env, STRIPE_WEBHOOK_SECRET=GATEWAY, CUSTOM_GATEWAY_SECRET=GATEWAY)
+    found = new(app_env, STRIPE_WEBHOOK_SECRET=GATEWAY, CUSTOM_GATEWAY_SECRET=secret("custom"))
 
     assert list(found) == [PlatformName.SHOPIFY]
     assert isinstance(found[PlatformName.SHOPIFY], Shopify)

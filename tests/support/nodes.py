@@ -142,6 +142,7 @@ class Node:
             platforms=platforms_of(platform),
             ingress=self.ingress,
         )
+        self.context.ended_sessions.loaded = True
         self._server = _Server(cast(Any, self.app.web).web_app, port=self.port)
         self._server.connections = self.context.connections
 
@@ -303,6 +304,8 @@ async def _cluster(
 ) -> AsyncIterator[Cluster]:
     log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
     nodes = [Node(log, f"{folder}/{number}", platform, **settings) for number in owned]
+    for node in nodes:
+        node.ingress.followers = [one.context.ended_sessions for one in nodes]
     found = Cluster(log, nodes, platform or FakePlatform())
     found.assign(owned)
     try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -15,10 +15,13 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     WebhookContent,
 )
+from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery
 from billing_stream.records.schemas import DeadLetter
+from billing_stream.records.topics import ENDED_SESSIONS
 from billing_stream.web.envelope import not_ready
 from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.ops.ended_sessions import EndedSessions
 
 
 class FakePlatform:
@@ -74,18 +77,35 @@ class MemoryIngress:
         self.records: list[WebhookRecord] = []
         self.letters: list[DeadLetter] = []
         self.up = True
+        # Who reads the ended sessions: every worker of the cluster.
+        self.followers: list[EndedSessions] = []
+
+    async def write(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Let the followers read it. Raises ApiError."""
+        if not self.up:
+            raise not_ready("Kafka has not acknowledged it; send it again")
+        assert topic == ENDED_SESSIONS
+        for follower in self.followers:
+            follower.note(msgspec.json.decode(value, type=EndedSession))
 
     async def put(self, record: WebhookRecord) -> None:
         """Keep it. Raises ApiError."""
         if not self.up:
-            raise not_ready("Kafka has not acknowledged the webhook; send it again")
+            raise not_ready("Kafka has not acknowledged it; send it again")
         json.dumps(record.data)
         self.records.append(record)
 
     async def put_dead_letter(self, letter: DeadLetter, delivery: HttpDelivery) -> None:
         """Keep it. Raises ApiError."""
         if not self.up:
-            raise not_ready("Kafka has not acknowledged the webhook; send it again")
+            raise not_ready("Kafka has not acknowledged it; send it again")
         self.letters.append(letter)
 
     def taken(self) -> list[WebhookRecord]:

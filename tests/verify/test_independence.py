@@ -27,6 +27,7 @@ ALLOWED = {
     # The text of its --help, the types of its options, and its bar.
     "billing_stream.console.help",
     "billing_stream.console.options",
+    "billing_stream.console.output",
     "billing_stream.console.progress",
 }
 PACKAGES = ("billing_stream", "billing_stream.records")

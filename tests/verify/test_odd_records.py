@@ -11,6 +11,7 @@ from billing_stream.domain.decide import decide
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import REDRIVEN_FROM
 from tests.replaying.log import replayed, text
+from tests.verify.imports import old
 from tests.verify.world import TOPICS, World, merchant_id
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -50,6 +51,15 @@ async def test_odd_records_are_read_as_the_lanes_read_them() -> None:
     world.send(names.COMMANDS, b"{", merchant=marked, x=None)
     for number, raw in enumerate(CUT_OR_TWICE):
         world.send(names.MERCHANT_CREATED, odd_value(raw, marked), merchant=marked, n=str(number))
+    bring = {
+        "command": "import_merchant",
+        "merchant_id": marked,
+        "created_at": "2020-01-01T00:00:00Z",
+    }
+    raw = json.dumps({**bring, "purchases": [old(marked, 0)]}).encode()
+    for amount in (b'"1"', b"[]"):
+        twice = raw.replace(b'"amount":', b'"amount": ' + amount + b', "amount":')
+        world.send(names.COMMANDS, twice, merchant=marked)
     world.send(names.MERCHANT_CREATED, created(marked), wrong=True, **{REDRIVEN_FROM: "forged"})
     world.send(names.MERCHANT_CREATED, created(marked), wrong=True, **{REDRIVEN_FROM: "forged"})
     mark: dict[str, Any] = {UNREADABLE: None}
@@ -64,8 +74,9 @@ async def test_odd_records_are_read_as_the_lanes_read_them() -> None:
 
     assert report.faults() == set(), "\n".join(report.lines())
     assert not again.differences, text(again)
-    # A payload without fields, half a command, two of CUT_OR_TWICE, the forged mark, the time.
-    assert len(copy.of(TOPICS.name(names.DEAD_LETTERS))) == 6
+    # A payload without fields, half a command, two of CUT_OR_TWICE, an import with an amount that
+    # is a list, the forged mark, the time.
+    assert len(copy.of(TOPICS.name(names.DEAD_LETTERS))) == 7
     # One merchant per record, and `{"merchant_id": 5}` is an envelope with a bad payload.
     assert again.merchants == len(ODD)
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from billing_stream.projector.migrate import migrate
-from tests.support.nodes import Cluster, cluster
+from billing_stream.records.topics import COMMANDS, PURCHASE_UPDATED
+from tests.support.nodes import Cluster, cluster, get
 from tests.support.ports import free_port
+from tests.support.tokens import operator_headers
 from tests.web.conftest import M1, M2
 
 SHOP, OTHER = "one.example", "two.example"
@@ -40,10 +43,16 @@ async def node(tmp_path: Path, postgres_url: str) -> AsyncIterator[Cluster]:
 
 
 async def happened(
-    database: Any, merchant: str, sequence: int, kind: str, credits: int, cause: str | None
+    database: Any,
+    merchant: str,
+    sequence: int,
+    kind: str,
+    credits: int,
+    cause: str | None,
+    **more: Any,
 ) -> None:
     """An event, as the projector writes it."""
-    data = {"merchant_id": merchant, "purchase_id": f"p{sequence}", "credits": abs(credits)}
+    data = {"merchant_id": merchant, "purchase_id": f"p{sequence}", "credits": abs(credits), **more}
     await database.execute(
         "INSERT INTO billing_events (event_id, merchant_id, event_type, sequence, cause, "
         'correlation_id, at, credits_delta, topic, partition, "offset", data) '
@@ -64,7 +73,7 @@ async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_aft
 ) -> None:
     await migrate(postgres_url)
     await happened(database, M1, 1, "trial.started", 0, "http")
-    await happened(database, M1, 2, "credits.purchased", 500, "t.evt.webhook.v1[3]@17")
+    await happened(database, M1, 2, "credits.purchased", 500, f"t.{PURCHASE_UPDATED}[3]@17")
     await happened(database, M1, 3, "purchase.refunded", -125, "operator:olga")
     await happened(database, M2, 1, "credits.purchased", 100, "timer")
 
@@ -74,15 +83,14 @@ async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_aft
     assert [entry["sequence"] for entry in reply.data] == [3, 2, 1]
     assert [entry["credits"] for entry in reply.data] == [-125, 500, 0]
     assert [entry["balance_after"] for entry in reply.data] == [375, 500, 0]
-    nothing = {"topic": None, "partition": None, "offset": None}
-    assert refund["cause"] == {"origin": "operator:olga", **nothing}
-    assert trial["cause"] == {"origin": "http", **nothing}
+    assert refund["cause"] == {"origin": "operator"}
+    assert trial["cause"] == {"origin": "http"}
     assert paid == {
         "event_id": str(uuid.uuid5(uuid.UUID(M1), "2")),
         "type": "evt.billing.credits.purchased.v1",
         "at": "2026-01-01T02:00:00Z",
         "sequence": 2,
-        "cause": {"origin": None, "topic": "t.evt.webhook.v1", "partition": 3, "offset": 17},
+        "cause": {"origin": "webhook"},
         "correlation_id": "c-1",
         "credits": 500,
         "balance_after": 500,
@@ -91,6 +99,87 @@ async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_aft
         "complete": True,
     }
     assert reply.body["pagination"] == {"page": 1, "limit": 10, "total": 3, "total_pages": 1}
+
+
+INTERNAL = "fraud suspicion, ticket 4711"
+
+
+@pytest.mark.parametrize(
+    "cause", ["operator:alice.smith@corp.example", "cli", f"t.{COMMANDS}[1]@42", None]
+)
+@pytest.mark.parametrize("note", [None, "Sorry for the wait"])
+async def test_a_merchant_reads_the_note_and_neither_reason_nor_operator(
+    node: Cluster, database: Any, postgres_url: str, cause: str | None, note: str | None
+) -> None:
+    await migrate(postgres_url)
+    said = {"adjustment_id": "a1", "reason": INTERNAL, "operator": "alice.smith", "ticket": 4711}
+    noted = {} if note is None else {"merchant_note": note}
+    await happened(database, M1, 1, "credits.adjusted", -20, cause, **said, **noted)
+
+    reply = await node.nodes[0].get(PATH, SHOP)
+
+    (entry,) = reply.data
+    assert entry["cause"] == {"origin": "operator"}
+    assert entry["data"] == {"merchant_id": M1, "adjustment_id": "a1", "credits": 20, **noted}
+    assert entry["correlation_id"] is None
+    for hidden in ("alice", "4711", "corp.example", "billing.commands", "@42"):
+        assert hidden.encode() not in reply.raw
+
+
+@pytest.mark.parametrize(
+    ("cause", "origin"),
+    [
+        ("timer", "timer"),
+        (f"t.{COMMANDS}[1]@42", "system"),
+        ("evt.merchant.created.v1[0]@7", "system"),
+        ("operator", "operator"),
+        ("a worker of a later release", "system"),
+        (None, "system"),
+    ],
+)
+async def test_an_event_of_an_unknown_type_shows_nothing_of_its_own(
+    node: Cluster, database: Any, postgres_url: str, cause: str | None, origin: str
+) -> None:
+    await migrate(postgres_url)
+    await happened(database, M1, 1, "trial.extended", 0, cause, reason=INTERNAL, by="alice")
+
+    reply = await node.nodes[0].get(PATH, SHOP)
+
+    (entry,) = reply.data
+    assert (entry["cause"], entry["data"]) == ({"origin": origin}, {"merchant_id": M1})
+    assert b"4711" not in reply.raw
+    assert b"alice" not in reply.raw
+
+
+async def test_no_answer_to_a_merchant_shows_what_an_operator_wrote(two: Cluster) -> None:
+    await two.create(M1, SHOP)
+    body = {
+        "merchant_id": M1,
+        "credits": 30,
+        "reason": INTERNAL,
+        "merchant_note": "A gift",
+        "idempotency_key": "ticket-4711",
+    }
+    headers = operator_headers("alice.smith@corp.example")
+    url = two.nodes[0].url
+    assert (await get(url, "/internal/adjustments", headers, method="POST", json=body)).data
+    own = operator_headers("alice.smith@corp.example") | {"X-Shop-Domain": SHOP}
+
+    answers = [
+        await two.nodes[0].get(path, SHOP)
+        for path in (
+            *("/api/billing", "/api/billing/trials", "/api/billing/purchases", PATH),
+            *("/api/billing/purchases/x", "/internal/adjustments", "/ops", "/openapi.json"),
+        )
+    ]
+    answers.append(await two.nodes[0].post("/internal/adjustments", SHOP, body))
+    answers.append(await two.nodes[0].post("/api/billing/purchases", SHOP, {"pack": "none"}))
+    answers.append(await get(url, "/api/billing", own))
+
+    for reply in answers:
+        for hidden in (b"alice", b"fraud suspicion", b"dlq.billing", b"credits.adjusted.v1["):
+            assert hidden not in reply.raw, reply.body
+    assert two.events("credits.adjusted")[0]["merchant_note"] == "A gift"
 
 
 async def test_it_comes_in_pages_and_balances_count_what_came_before(

@@ -14,6 +14,7 @@ from billing_stream.domain.commands import CreateMerchant, ForgetMerchant, Start
 from billing_stream.records import topics as names
 from billing_stream.web.auth import internal_headers
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
+from tests.support.production import PRODUCTION
 from tests.support.tokens import client_headers, operator_headers
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 from tests.web.conftest import M1, M2
@@ -232,17 +233,20 @@ async def test_two_hundred_trials_are_seen_through_at_once(two: Cluster) -> None
 @pytest_asyncio.fixture
 async def production(tmp_path: Path) -> AsyncIterator[Cluster]:
     """A worker as in staging."""
-    keys = {"SHOPIFY_API_KEY": "k", "SHOPIFY_API_SECRET": "s", "SHOPIFY_API_VERSION": "2025-01"}
-    async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}, APP_ENV="staging", **keys) as found:
+    real = {**PRODUCTION, "APP_ENV": "staging"}
+    async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}, **real) as found:
         await found.create(M1, SHOP)
         yield found
 
 
 async def test_there_is_no_clock_to_be_moved_in_staging(production: Cluster) -> None:
-    reply = await post(production.nodes[0], CLOCK, {"merchant_id": M1, "forward": "14d"})
+    token = operator_headers(secret=PRODUCTION["INTERNAL_JWT_SECRET"])
+    url, moved = production.nodes[0].url, {"merchant_id": M1, "forward": "14d"}
+
+    reply = await get(url, CLOCK, token, method="POST", json=moved)
 
     assert (reply.status, reply.code) == (404, "NOT_FOUND")
-    assert (await post(production.nodes[0], ADJUSTMENTS, GIFT)).status == 201
+    assert (await get(url, ADJUSTMENTS, token, method="POST", json=GIFT)).status == 201
 
 
 async def test_a_forgotten_merchant_is_not_found_by_its_shop_any_more(shop: Cluster) -> None:

@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import AdjustCredits
 from billing_stream.domain.model import Merchant
-from billing_stream.domain.outcomes import AdjustmentMade, Rejected
+from billing_stream.domain.outcomes import AdjustmentMade
 from billing_stream.web.billing import expect, known, new_command_id
-from billing_stream.web.command_requests import CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.web.operators import carry_out_for
 from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
-from billing_stream.web.ops.ops_views import OpsView, see, wrong_reason
+from billing_stream.web.ops.ops_views import REASON_MAX, OpsView, see, wrong_reason
 from billing_stream.web.ops.session import Session
 from billing_stream.web.queries import ReadMerchant
 
@@ -30,11 +30,14 @@ class AdjustmentForm(Struct, frozen=True):
     credits: int | None
     reason: str
     key: str
+    note: str
 
     def wrong(self) -> str | None:
         """What is wrong with it, for people."""
         if not self.credits or abs(self.credits) > CREDITS_MAX:
             return f"Credits are a whole number up to {CREDITS_MAX:,}, up or down, and not 0."
+        if self.note and wrong_reason(self.note, ""):
+            return f"The note for the merchant has at most {REASON_MAX} characters, no controls."
         return wrong_reason(self.reason, "it is published and kept")
 
 
@@ -45,7 +48,7 @@ class Adjust(OpsView):
         """The form."""
         session = self.session(request)
         merchant = await self._merchant(request, merchant_id)
-        return self._show(request, session, merchant, AdjustmentForm(None, "", ""))
+        return self._show(request, session, merchant, AdjustmentForm(None, "", "", ""))
 
     async def post(self, request: web.Request, merchant_id: str) -> web.Response:
         """First what it will be, to be confirmed; then do it: once per form, however often sent."""
@@ -80,15 +83,16 @@ class Adjust(OpsView):
     async def _carry_out(
         self, request: web.Request, session: Session, merchant_id: str, wanted: AdjustmentForm
     ) -> AdjustmentMade:
-        ids = ids_of(request)
         command = AdjustCredits(
-            merchant_id, wanted.credits or 0, wanted.reason, wanted.key, new_command_id()
+            merchant_id,
+            wanted.credits or 0,
+            wanted.reason,
+            wanted.key,
+            new_command_id(),
+            wanted.note or None,
         )
-        asked = CommandRequest(command, "", ids.correlation_id, f"operator:{session.operator}")
-        reply = (await self.context.commands.carry_out(asked, ids)).reply
-        if isinstance(reply, Rejected):
-            raise ApiError(reply.code, reply.message)
-        return expect(reply, AdjustmentMade)
+        answered = await carry_out_for(self.context, request, session.operator, command)
+        return expect(answered.reply, AdjustmentMade)
 
     async def _merchant(self, request: web.Request, merchant_id: str) -> Merchant:
         query = ReadMerchant(merchant_id.lower())
@@ -125,4 +129,5 @@ def _wanted(form: dict[str, str]) -> AdjustmentForm:
         form.get("reason", ""),
         # Of our own making, and the same as long as this form lives.
         key if _KEY.fullmatch(key) else f"ops/{uuid.uuid4()}",
+        form.get("note", ""),
     )

@@ -14,6 +14,7 @@ from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
 from billing_stream.web.ops.dashboard import TotalsWithSource
 from billing_stream.web.ops.ops_views import OpsView
 from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
+from billing_stream.web.refusals import Credential
 from billing_stream.web.views import ApiView
 
 WORKERS_PATH = "/ops/workers"
@@ -93,6 +94,8 @@ class Workers(OpsView):
 class OwnFigures(ApiView):
     """`/internal/ops/figures`: what this worker tells another."""
 
+    credential = Credential.WORKER_TOKEN
+
     async def get(self, request: web.Request) -> web.Response:
         """Its figures."""
         authenticate_internal(request.headers, *self.context.internal_secrets)
@@ -101,6 +104,8 @@ class OwnFigures(ApiView):
 
 class OwnRowsCounted(ApiView):
     """`/internal/ops/rows`: what this worker tells another of its rows."""
+
+    credential = Credential.WORKER_TOKEN
 
     async def get(self, request: web.Request) -> web.Response:
         """Trials, purchases and revenue, or null."""

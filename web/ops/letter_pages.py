@@ -8,10 +8,12 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
+from billing_stream.observability.audit_log import audited
 from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
-from billing_stream.ops.dead_letters.showing import clean, record_lines, value_bytes
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.ops.dead_letters.showing import record_lines, value_bytes
+from billing_stream.plain_text import clean_line
+from billing_stream.web.envelope import ApiError, WebCode, ids_of
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
 from billing_stream.web.ops.ops_views import OpsView, page_of, see, wrong_reason
@@ -84,9 +86,9 @@ class LetterView(OpsView):
         return DeadLetterDetail(
             found=found,
             name=name,
-            reason=clean(record.reason),
+            reason=clean_line(record.reason),
             key=_text(record.key),
-            headers=[(clean(name), _text(held) or "") for name, held in record.headers],
+            headers=[(clean_line(name), _text(held) or "") for name, held in record.headers],
             value=list(record_lines(record)),
             size=value_bytes(record),
             following=await find_next(self.dashboard.letter_cluster, found),
@@ -127,7 +129,13 @@ class Redrive(LetterView):
             return await self._form(request, session, letter, status, wrong, reason)
         found = await self.find(letter)
         try:
-            outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
+            request_id = ids_of(request).request_id
+            with audited(
+                "redrive", operator=session.operator, request_id=request_id, letter=letter
+            ) as said:
+                outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
+                if outcome.refused is not None:
+                    said["outcome"] = "refused"
         except ActionPending:
             error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
             return await self._form(
@@ -179,4 +187,4 @@ def _matches(letter: DeadLetterSummary, state: str, reason: str) -> bool:
 
 
 def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else clean(raw.decode("utf-8", "replace"))
+    return None if raw is None else clean_line(raw.decode("utf-8", "replace"))

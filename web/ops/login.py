@@ -1,13 +1,17 @@
 """Logging in and out. See `web.ops.session`."""
 
 import re
+from contextlib import suppress
 from http import HTTPStatus
 
 from aiohttp import web
 
-from billing_stream.web.envelope import ApiError
+from billing_stream.observability.audit_log import audit, audited
+from billing_stream.web.envelope import ApiError, ids_of
 from billing_stream.web.ops.ops_views import LOGIN_PATH, OPS_PATH, OpsView, read_form, see
-from billing_stream.web.ops.session import COOKIE, COOKIE_PATH, begin, is_https, require_same_site
+from billing_stream.web.ops.session import begin
+from billing_stream.web.refusals import Credential, source_of
+from billing_stream.web.views import route_of
 
 LOGOUT_PATH = "/ops/logout"
 # Within these pages, and nothing that a browser could take for another host.
@@ -23,32 +27,37 @@ class Login(OpsView):
 
     async def post(self, request: web.Request) -> web.Response:
         """Keep a cookie in place of the token, for as long as the token is good."""
-        require_same_site(request)
+        self.context.cookies.require_same_site(request)
         form = await read_form(request)
+        source, request_id = source_of(request), ids_of(request).request_id
         try:
-            cookie, seconds = begin(form.get("token", ""), *self.context.internal_secrets)
+            self.context.login_limit.require_room(source)
+            cookie, seconds, operator = begin(form.get("token", ""), *self.context.internal_secrets)
         except ApiError as error:
+            self._count_failure(request, source)
             return self._form(request, form.get("next", ""), error)
+        audit("login", operator=operator, request_id=request_id, source=source)
         response = see(_next(form.get("next", "")))
-        response.set_cookie(
-            COOKIE,
-            cookie,
-            max_age=seconds,
-            path=COOKIE_PATH,
-            httponly=True,
-            samesite="Strict",
-            secure=is_https(request),
-        )
+        self.context.cookies.set(request, response, cookie, seconds)
         return response
+
+    def _count_failure(self, request: web.Request, source: str) -> None:
+        self.context.refusals.note(Credential.LOGIN, route_of(request))
+        # One beyond the limit is refused all the same.
+        with suppress(ApiError):
+            self.context.login_limit.hit(source)
 
     def _form(
         self, request: web.Request, target: str, error: ApiError | None = None
     ) -> web.Response:
+        late = None if error is None else error.retry_after
+        headers = {} if late is None else {"Retry-After": str(late)}
         return self.page(
             request,
             "login.html",
             None,
             status=HTTPStatus.OK if error is None else error.code,
+            headers=headers,
             target=_next(target),
             error=None if error is None else error.message,
         )
@@ -58,11 +67,15 @@ class Logout(OpsView):
     """`/ops/logout`"""
 
     async def post(self, request: web.Request) -> web.Response:
-        """Forget the cookie."""
+        """End the session on all workers, and have the browser forget the cookie."""
         session = self.session(request)
         await self.form_of(request, session)
+        request_id = ids_of(request).request_id
+        with audited("logout", operator=session.operator, request_id=request_id):
+            if session.id:
+                await self.context.ended_sessions.end(session.id, session.expires)
         response = see(LOGIN_PATH)
-        response.del_cookie(COOKIE, path=COOKIE_PATH, httponly=True, samesite="Strict")
+        self.context.cookies.delete(response)
         return response
 
 

@@ -16,6 +16,7 @@ from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.rendering import HEADERS
 from billing_stream.web.ops.session import Session, require_ours, session_of
 from billing_stream.web.pagination import Page, parse_page
+from billing_stream.web.refusals import Credential
 from billing_stream.web.views import ApiView
 
 OPS_PATH = "/ops"
@@ -27,6 +28,8 @@ REASON_MAX = 255
 class OpsView(ApiView):
     """A page for operators."""
 
+    credential = Credential.SESSION
+
     @property
     def dashboard(self) -> Dashboard:
         """What it works with."""
@@ -34,12 +37,19 @@ class OpsView(ApiView):
 
     def session(self, request: web.Request) -> Session:
         """Who looks. Raises ApiError when nobody we know does."""
-        return session_of(request, *self.context.internal_secrets)
+        context = self.context
+        cookie = context.cookies.value(request)
+        session = session_of(request, cookie, *context.internal_secrets)
+        if session.csrf is not None:
+            context.ended_sessions.require_open(session.id)
+        return session
 
     async def form_of(self, request: web.Request, session: Session) -> dict[str, str]:
         """What a form of ours sends. Raises ApiError when it is none."""
         form = await read_form(request)
-        require_ours(request, session, form)
+        require_ours(session, form)
+        if session.csrf is not None:
+            self.context.cookies.require_same_site(request)
         return form
 
     def page(
@@ -71,8 +81,14 @@ class OpsView(ApiView):
 
     async def on_request_error(self, request: Any, exc: WebError) -> Any:
         """A refusal: as a page for people, in our envelope for others."""
+        if "Authorization" in request.headers:
+            self.note_refusal(request, exc, Credential.OPERATOR_TOKEN)
+        elif isinstance(exc, ApiError) and exc.error_code is WebCode.FORBIDDEN:
+            self.note_refusal(request, exc, Credential.FORM)
+        elif self.context.cookies.value(request):
+            self.note_refusal(request, exc, Credential.SESSION)
         if not wants_page(request) or not isinstance(exc, ApiError):
-            return await super().on_request_error(request, exc)
+            return self.respond_error(request, exc)
         if exc.error_code is WebCode.UNAUTHORIZED and "Authorization" not in request.headers:
             return _to_login(request)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from billing_stream.plain_text import clean_text, mask_passwords
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.web.ops import page_text
 
@@ -33,6 +34,7 @@ def new_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_clean,
     )
     filters: dict[str, Any] = {
         "number": page_text.number,
@@ -49,3 +51,8 @@ def new_environment() -> Environment:
     made.globals["line"] = page_text.line
     made.globals["DASH"] = page_text.DASH
     return made
+
+
+def _clean(value: Any) -> Any:
+    """What a template writes: text of others has nothing in it that hides or turns it around."""
+    return clean_text(mask_passwords(value)) if type(value) is str else value

@@ -19,22 +19,25 @@ from msgspec import Struct
 from billing_stream.web.auth import ALGORITHMS, authenticate_operator
 from billing_stream.web.envelope import ApiError, WebCode
 
-COOKIE = "billing_ops"
-COOKIE_PATH = "/ops"
 AUDIENCE = "billing-stream/ops"
 SECONDS_MAX = 8 * 3600
 CSRF_FIELD = "csrf"
 
 
 class Session(Struct, frozen=True):
-    """Who looks. `csrf` is what forms must send, None where a header says who it is."""
+    """Who looks. `csrf` is what forms must send, None where a header says who it is.
+
+    `id` and `expires` (seconds since the epoch) are those of the cookie.
+    """
 
     operator: str
     csrf: str | None = None
+    id: str = ""
+    expires: float = 0.0
 
 
-def begin(token: str, *known: str) -> tuple[str, int]:
-    """The cookie for an operator's token, and for how many seconds it is good.
+def begin(token: str, *known: str) -> tuple[str, int, str]:
+    """The cookie for an operator's token, for how many seconds it is good, and the operator.
 
     One of the secrets has signed the token; the cookie is signed with the first.
     Raises ApiError as `authenticate_operator` does.
@@ -46,43 +49,30 @@ def begin(token: str, *known: str) -> tuple[str, int]:
     now = int(time.time())
     ends = max(now + 1, min(ends, now + SECONDS_MAX))
     claims = {"aud": AUDIENCE, "sub": operator, "exp": ends, "jti": secrets.token_urlsafe(16)}
-    return jwt.encode(claims, known[0], algorithm=ALGORITHMS[0]), ends - now
+    return jwt.encode(claims, known[0], algorithm=ALGORITHMS[0]), ends - now, operator
 
 
-def session_of(request: web.Request, *known: str) -> Session:
-    """Who asks; one of the secrets has signed for it.
+def session_of(request: web.Request, cookie: str, *known: str) -> Session:
+    """Who asks, by the header Authorization or else the cookie; one of the secrets has signed it.
 
     Raises ApiError (UNAUTHORIZED, FORBIDDEN) when nobody we know does.
     """
     if "Authorization" in request.headers:
         return Session(authenticate_operator(request.headers, *known))
-    cookie = request.cookies.get(COOKIE, "")
     for secret in known:
         claims = _claims(cookie, secret)
         if claims is not None:
-            return Session(str(claims["sub"]), _csrf(str(claims["jti"]), secret))
+            name = str(claims["jti"])
+            return Session(str(claims["sub"]), _csrf(name, secret), name, float(claims["exp"]))
     raise ApiError(WebCode.UNAUTHORIZED, "please log in")
 
 
-def require_ours(request: web.Request, session: Session, form: Mapping[str, str]) -> None:
+def require_ours(session: Session, form: Mapping[str, str]) -> None:
     """Raises ApiError (FORBIDDEN) unless the form is one of ours, shown to this session."""
     if session.csrf is None:
         return
     if not hmac.compare_digest(form.get(CSRF_FIELD, "").encode(), session.csrf.encode()):
         raise ApiError(WebCode.FORBIDDEN, "this form is not of this session: load the page again")
-    require_same_site(request)
-
-
-def require_same_site(request: web.Request) -> None:
-    """Raises ApiError (FORBIDDEN) when the browser says that another site sent the form."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        raise ApiError(WebCode.FORBIDDEN, "another site sent this form")
-
-
-def is_https(request: web.Request) -> bool:
-    """Whether the browser came over TLS, to us or to a proxy before us."""
-    said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
-    return request.secure or said == "https"
 
 
 def _claims(cookie: str, secret: str) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from billing_stream.audit.replay.replay_cli import Moment, check_partitions
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
+from billing_stream.console.output import say
 from billing_stream.console.progress import Progress, progress
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.outcomes import ShopRegistered
@@ -64,7 +65,7 @@ def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     for line in lines(found):
-        click.echo(line)
+        say(line)
     if found.faults:
         sys.exit(EXIT_DOES_NOT_ADD_UP)
 

@@ -1,8 +1,6 @@
 """`billing-stream backfill`."""
 
 import asyncio
-import getpass
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,11 +25,14 @@ from billing_stream.audit.replay.replay_cli import check_partitions, replay_clus
 from billing_stream.audit.replay.replay_report import Report, read_report
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.options import whoami
+from billing_stream.console.output import say
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.records import topics as known
 from billing_stream.records.schemas import correlation_of, encode
 from billing_stream.records.topics import Topics
@@ -87,15 +88,19 @@ def backfill(
     report = run(_report(settings, report_file, revision, merchant))
     todo = run(_plan(settings, report, merchant.lower() if merchant else None))
     for line in _lines(todo, report):
-        click.echo(line)
+        say(line)
     if todo.corrections and not dry_run:
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError("nobody can be asked here: say --yes, or --dry-run")
             click.confirm(f"Send {len(todo.corrections)} adjustments?", abort=True)
-        with waiting("sending adjustments"):
+        sent = {"adjustments": len(todo.corrections), "code": report.code}
+        with (
+            audited_command(settings, "backfill", whoami(), **sent),
+            waiting("sending adjustments"),
+        ):
             run(_send(settings, todo.corrections))
-        click.echo(f"{len(todo.corrections)} adjustments sent; workers carry them out")
+        say(f"{len(todo.corrections)} adjustments sent; workers carry them out")
     if todo.left or (dry_run and todo.corrections):
         sys.exit(EXIT_LEFT)
 
@@ -141,7 +146,6 @@ def _lines(todo: Plan, report: Report) -> Sequence[str]:
 
 async def _send(settings: Settings, corrections: Sequence[Correction]) -> None:
     topic = Topics(settings.app_id, settings.topic_prefix).name(known.COMMANDS)
-    who = f"{_user()}@{socket.gethostname()}"
     producer = AIOKafkaProducer(
         **client_options(settings), acks="all", enable_idempotence=True, linger_ms=5
     )
@@ -153,7 +157,7 @@ async def _send(settings: Settings, corrections: Sequence[Correction]) -> None:
                 encode(command_of(one, datetime.now(UTC))),
                 key=one.merchant_id.encode(),
                 partition=partition_of(one.merchant_id, settings.partitions),
-                headers=[(ORIGIN, f"backfill by {who}".encode())],
+                headers=[(ORIGIN, f"backfill by {whoami()}".encode())],
             )
             for one in corrections
         ]
@@ -178,11 +182,3 @@ def command_of(one: Correction, now: datetime) -> Mapping[str, Any]:
             "idempotency_key": one.key,
         },
     }
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container's user need not have a name.
-        return "unknown"

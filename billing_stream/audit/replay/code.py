@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import msgspec
 
@@ -25,6 +25,8 @@ CORE = Path(core.__file__).parent
 COPIED_CORE = "replay_core"
 ROOT = CORE.parents[3]
 LINE_BYTES_MAX = 1 << 30
+ERRORS_SHOWN_BYTES = 4096
+ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 PACKAGES = ("billing_stream", "agents", "tables", "web")
 
 
@@ -85,6 +87,7 @@ class Revision:
         self._job = job
         self._folder: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the exit
 
     async def __aenter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="billing-stream-replay-"))
@@ -102,6 +105,7 @@ class Revision:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        self._errors.close()
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -133,9 +137,11 @@ class Revision:
             "-m",
             f"{COPIED_CORE}.driver",
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            env=_environment(folder),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            # Not the terminal, on which it could write whatever it likes.
+            stderr=self._errors,
             limit=LINE_BYTES_MAX,
         )
         self._job.root = str(folder)
@@ -158,7 +164,22 @@ class Revision:
         return answer
 
     def _failed(self, why: str) -> ReplayError:
-        return ReplayError(f"revision {self.name} cannot be replayed: {why}")
+        return ReplayError(f"revision {self.name} cannot be replayed: {why}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The end of what the process wrote to standard error."""
+        if self._errors.closed:
+            return ""
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - ERRORS_SHOWN_BYTES))
+        text = self._errors.read().decode(errors="replace").strip()
+        return f"\n{text}" if text else ""
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The environment of foreign code: where programs are, and no variable with a secret."""
+    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
+    return {**kept, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _repository() -> Path:

@@ -17,6 +17,7 @@ from billing_stream.audit.replay.replay_report import Report
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
+from billing_stream.console.output import say
 from billing_stream.console.progress import progress
 from billing_stream.domain.model import Policy
 from billing_stream.kafka.added_partitions import require_lanes
@@ -132,7 +133,7 @@ def replay_command(
     if json_file is not None:
         json_file.write_bytes(report.as_json())
     for line in report.lines(max_examples):
-        click.echo(line)
+        say(line)
     if report.differences:
         sys.exit(EXIT_DIFFERENCES)
 

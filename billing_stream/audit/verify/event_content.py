@@ -14,7 +14,8 @@ def content_of(kind: str, data: dict[str, Any]) -> EventContent:
     if kind == "trial.expired":
         return kind, "", 0, None, micros(data["expired_at"])
     if kind == "credits.adjusted":
-        return kind, data["adjustment_id"], data["credits"], None, data["reason"]
+        texts = (data["reason"], data.get("merchant_note"))
+        return kind, data["adjustment_id"], data["credits"], None, texts
     if kind == "merchant.forgotten":
         return kind, "", 0, None, ""
     if kind == "trial.imported":

@@ -5,7 +5,7 @@ Fields that a producer adds are ignored, also where they cannot be read.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -35,6 +35,7 @@ _KNOWN = frozenset(
         "to",
         "gone",
         "most",
+        "merchant_note",
         "topic",
         "partition",
         "offset",
@@ -94,11 +95,25 @@ def _odd(value: bytes) -> list[Mapping[str, Any]]:
         parse_constant=_refused,
     )
     payload = _payload_in(whole)
-    every = [(name, _plain(held)) for name, held in payload.every if name in _KNOWN]
-    last = dict(every)
+    known = _Pairs([(name, held) for name, held in payload.every if name in _KNOWN])
+    last = _plain(known)
     # Only of what counts must each text be whole.
     json.dumps(last, ensure_ascii=False, default=str).encode()
-    return [*({**last, name: held} for name, held in every if held != last[name]), last]
+    return [*map(_plain, _earlier(known)), last]
+
+
+def _earlier(held: Any) -> Iterator[Any]:
+    """What it would be with each value that a later one of the same name replaces."""
+    if isinstance(held, _Pairs):
+        for name, one in held.every:
+            if one is not held[name]:
+                yield {**held, name: one}
+            for other in _earlier(one):
+                yield {**held, name: other}
+    elif isinstance(held, list):
+        for at, one in enumerate(held):
+            for other in _earlier(one):
+                yield [*held[:at], other, *held[at + 1 :]]
 
 
 def _payload_in(whole: Any) -> Any:

@@ -12,6 +12,7 @@ from billing_stream.audit.verify.verify_report import Report
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
+from billing_stream.console.output import say
 from billing_stream.console.progress import progress
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
@@ -73,7 +74,7 @@ def verify(
     if json_file is not None:
         json_file.write_text(report.as_json())
     for line in report.lines():
-        click.echo(line)
+        say(line)
     if not report.ok:
         sys.exit(EXIT_FAULTS)
 

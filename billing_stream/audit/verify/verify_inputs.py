@@ -54,6 +54,8 @@ class ParsedCommand(NamedTuple):
     number: int = 0
     # The merchant as the service before this one had it.
     old: Old | None = None
+    # What the merchant reads of an adjustment.
+    note: str | None = None
     # The code of the limit that refused it, empty where none did; None: the log does not say.
     refused_by: str | None = None
 
@@ -171,7 +173,10 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         if key is None:
             raise InvalidInput("an adjustment has an idempotency key")
         reason, credits = _text(data, "reason"), _credits(data)
-        return ParsedCommand("adjust", merchant, source, text=reason, key=key, number=credits)
+        note = _key(data, "merchant_note")
+        return ParsedCommand(
+            "adjust", merchant, source, text=reason, key=key, number=credits, note=note
+        )
     if name == "forget_merchant":
         return ParsedCommand("forget", merchant, source)
     if name == "move_clock":
@@ -214,10 +219,11 @@ def _purchase(data: Mapping[str, Any], *, optional: bool = False) -> str:
     return _uuid(data, "purchase_id")
 
 
-def _key(data: Mapping[str, Any]) -> str | None:
-    value = data.get("idempotency_key")
+def _key(data: Mapping[str, Any], name: str = "idempotency_key") -> str | None:
+    """A key, or another text of the same form."""
+    value = data.get(name)
     if value is not None and not (isinstance(value, str) and _KEY.fullmatch(value)):
-        raise InvalidInput("the idempotency key is none")
+        raise InvalidInput(f"{name} is not a text of 1 to 255 characters without controls")
     return value
 
 

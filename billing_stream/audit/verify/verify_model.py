@@ -193,8 +193,7 @@ class Step:
     def _adjust(self, parsed: ParsedCommand) -> None:
         """Once per key, for ever; never below nothing."""
         me = self.state
-        name = f"adjustment/{me.merchant}/{parsed.key}"
-        adjustment = str(uuid.uuid5(NAMESPACE, name))
+        adjustment = str(uuid.uuid5(NAMESPACE, f"adjustment/{me.merchant}/{parsed.key}"))
         before = me.adjustments.get(adjustment)
         balance = me.total + me.adjusted + parsed.number
         if before is not None:
@@ -206,7 +205,8 @@ class Step:
             made = AdjustmentState(parsed.number, parsed.text, balance, self.now, me.version + 1)
             me.adjustments = {**me.adjustments, adjustment: made}
             me.adjusted += parsed.number
-            self._publish("credits.adjusted", adjustment, parsed.number, None, parsed.text)
+            texts = (parsed.text, parsed.note)
+            self._publish("credits.adjusted", adjustment, parsed.number, None, texts)
 
     def _forget(self) -> None:
         """Domain, shops, checkout pages and answers go; the money trail stays."""

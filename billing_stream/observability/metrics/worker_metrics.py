@@ -138,6 +138,12 @@ class WorkerMetrics:
             ["reason"],
             registry=registry,
         )
+        self.credentials_refused = Counter(
+            "billing_credentials_refused_total",
+            "HTTP requests refused for their credentials: tokens, signatures, logins, forms",
+            ["credential", "route"],
+            registry=registry,
+        )
         self.http_bodies_refused = Counter(
             "billing_http_bodies_refused_total",
             "HTTP requests refused for their body: it was slow, or the limit",

@@ -15,8 +15,10 @@ import click
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
+from billing_stream.console.output import say
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
 from billing_stream.errors import DeadLettersError
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.ops.dead_letters import acting, showing
 from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.dead_letter_history import (
@@ -97,14 +99,14 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
     shown = found[-limit:] if limit > 0 else found
     if as_json:
         for one in shown:
-            click.echo(json.dumps(showing.as_json(one)))
+            say(json.dumps(showing.as_json(one)))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     _echo(showing.table(shown, width))
     if len(shown) < len(found):
-        click.echo(f"... and {len(found) - len(shown):,} older ones (--limit 0 shows all)")
+        say(f"... and {len(found) - len(shown):,} older ones (--limit 0 shows all)")
     if found:
-        click.echo()
+        say()
     _echo(showing.summary(found))
 
 
@@ -143,7 +145,7 @@ def show(letter: str, as_json: bool, value_to: Path | None) -> None:
     except NotRedrivable as error:
         raise DeadLettersError(str(error)) from None
     if as_json:
-        click.echo(json.dumps(showing.as_json(found)))
+        say(json.dumps(showing.as_json(found)))
     else:
         _echo(showing.whole(found, following))
 
@@ -258,7 +260,7 @@ def _choose(
 
 def _agreed(chosen: list[DeadLetterHistory], given: dict[str, Any], verb: str) -> bool:
     if not chosen:
-        click.echo("no dead letter matches")
+        say("no dead letter matches")
         return False
     _echo(showing.summary(chosen))
     if given["dry_run"] or given["yes"]:
@@ -293,9 +295,23 @@ def _run(
         ), stop.is_set()
 
     try:
-        return asyncio.run(run())
+        if options["dry_run"]:
+            return asyncio.run(run())
+        with audited_command(
+            settings, act.__name__, options["by"], letters=_names_of(chosen)
+        ) as said:
+            outcomes, stopped = asyncio.run(run())
+            said["done"] = sum(outcome.refused is None for outcome in outcomes)
+            return outcomes, stopped
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _names_of(chosen: list[DeadLetterHistory]) -> str:
+    """The first of them by name, and how many more there are."""
+    names = [showing.short(one.letter) for one in chosen[:SHOWN_MAX]]
+    more = len(chosen) - len(names)
+    return ",".join(names) + (f",+{more}" if more else "")
 
 
 def _tell(
@@ -308,11 +324,11 @@ def _tell(
     if dry_run:
         what = what.replace("were", "would be")
     nothing = "nothing was done; " if dry_run else ""
-    click.echo(f"{nothing}{done:,} of {count:,} dead letters {what}")
+    say(f"{nothing}{done:,} of {count:,} dead letters {what}")
     if left:
-        click.echo(f"{len(left):,} were left alone")
+        say(f"{len(left):,} were left alone")
     if stopped and len(outcomes) < count:
-        click.echo(f"stopped before {count - len(outcomes):,} more: run it again for those")
+        say(f"stopped before {count - len(outcomes):,} more: run it again for those")
     if left or len(outcomes) < count:
         sys.exit(EXIT_NOT_ALL)
 
@@ -323,4 +339,4 @@ def _cluster() -> Cluster:
 
 def _echo(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        say(line)

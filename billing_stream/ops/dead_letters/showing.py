@@ -12,6 +12,7 @@ from msgspec import UNSET
 from billing_stream.ops.dead_letters.acting import ActionResult
 from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistory
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
+from billing_stream.plain_text import clean_line
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import DeadLetter, DeadLetterAction
 
@@ -35,7 +36,7 @@ def table(found: Sequence[DeadLetterHistory], width: int | None) -> Iterator[str
             str(one.state),
             one.letter.merchant or "-",
             one.letter.source,
-            clean(one.letter.record.reason),
+            clean_line(one.letter.record.reason),
         )
         for one in found
     ]
@@ -54,7 +55,7 @@ def summary(found: Iterable[DeadLetterHistory]) -> Iterator[str]:
     states = Counter(str(one.state) for one in letters)
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     yield f"{len(letters):,} dead letters" + (f": {told}" if told else "")
-    kinds = Counter(clean(kind_of(one.letter.record.reason)) for one in letters)
+    kinds = Counter(clean_line(kind_of(one.letter.record.reason)) for one in letters)
     for kind, count in kinds.most_common(KINDS_MAX):
         yield f"{count:>8,}  {kind}"
     if len(kinds) > KINDS_MAX:
@@ -67,7 +68,7 @@ def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Ite
     yield f"dead letter  {letter.ref}"
     yield f"since        {_moment(letter.at)}"
     yield f"state        {found.state}"
-    yield f"reason       {clean(record.reason)}"
+    yield f"reason       {clean_line(record.reason)}"
     yield f"record       {letter.source}, of {_moment(record.timestamp)}"
     if found.came_of is not None:
         yield f"             a copy of {found.came_of.letter}, {_done(found.came_of)}"
@@ -76,7 +77,7 @@ def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Ite
     yield f"merchant     {letter.merchant or 'unknown'}"
     yield f"key          {_text(record.key)}"
     for name, held in record.headers:
-        yield f"header       {clean(name)}: {_text(held)}"
+        yield f"header       {clean_line(name)}: {_text(held)}"
     yield from _history(found, following)
     yield f"value        {'null' if record.value is None else f'{value_bytes(record):,} bytes'}"
     yield from record_lines(record)
@@ -109,7 +110,7 @@ def value_lines(value: bytes | None) -> Iterator[str]:
     try:
         # Only the spaces change: numbers are money here.
         lines = msgspec.json.format(value, indent=2).decode().splitlines()
-        yield from map(clean, lines)
+        yield from map(clean_line, lines)
     except (ValueError, RecursionError):
         yield from _dump(value[:DUMP_BYTES_MAX])
         if len(value) > DUMP_BYTES_MAX:
@@ -151,17 +152,12 @@ def outcome_line(outcome: ActionResult) -> str:
     """What became of a letter, or would."""
     letter = short(outcome.letter)
     if outcome.refused is not None:
-        return f"{letter}: left alone: {clean(outcome.refused)}"
+        return f"{letter}: left alone: {clean_line(outcome.refused)}"
     what = f", {outcome.what}" if outcome.what else ""
     if outcome.action is None:
         return f"{letter}: can be done{what}"
     target = f" as {outcome.action.target}" if outcome.action.target else ""
     return f"{letter}: {outcome.action.action}{target}{what}"
-
-
-def clean(text: str) -> str:
-    """Text of others on a terminal: nothing in it moves the cursor or hides a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _history(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Iterator[str]:
@@ -173,11 +169,11 @@ def _history(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> 
             yield f"             sent as {action.target}{edited}"
             dead = again.get(action.target)
             if dead is not None:
-                yield f"             dead again as {short(dead)}: {clean(dead.record.reason)}"
+                yield f"             dead again as {short(dead)}: {clean_line(dead.record.reason)}"
 
 
 def _done(action: DeadLetterAction) -> str:
-    by, reason = clean(action.by), clean(action.reason)
+    by, reason = clean_line(action.by), clean_line(action.reason)
     return f"{action.action} by {by} at {_moment(action.at)}: {reason}"
 
 
@@ -193,7 +189,7 @@ def _text(raw: bytes | None) -> str:
     if raw is None:
         return "null"
     try:
-        return clean(raw.decode())
+        return clean_line(raw.decode())
     except UnicodeDecodeError:
         return f"0x{raw.hex()}"
 

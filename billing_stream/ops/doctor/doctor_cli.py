@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 from billing_stream.config.env_file import env_file
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.output import say, say_text
 from billing_stream.errors import BillingError
 from billing_stream.ops.doctor import (
     broker_checks,
@@ -151,12 +152,12 @@ async def _run(settings: Settings, seconds: float, as_json: bool) -> int:
         if not as_json:
             _tell(finding)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
+        say_text(json.dumps(msgspec.to_builtins(found), indent=2))
     return int(any(finding.verdict is Verdict.FAIL for finding in found))
 
 
 def _tell(finding: Finding) -> None:
-    verdict = click.style(f"{finding.verdict:4}", fg=COLOURS[finding.verdict])
-    click.echo(f"{verdict}  {finding.check}: {finding.message}")
+    verdict = f"{finding.verdict:4}", COLOURS[finding.verdict]
+    say(f"  {finding.check}: {finding.message}", verdict=verdict)
     if finding.action:
-        click.echo(f"      -> {finding.action}")
+        say(f"      -> {finding.action}")

@@ -4,9 +4,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import SecretStr
 
 from billing_stream.config.config_cli import unknown
-from billing_stream.config.settings import AppEnv, Settings
+from billing_stream.config.file_modes import readable_by_others
+from billing_stream.config.production_checks import is_loopback
+from billing_stream.config.settings import Settings
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 
 FREE_BYTES_MIN = 1 << 30
@@ -20,9 +25,11 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
     for name, meant in strange.items():
         action = f"did you mean {meant}?" if meant else "remove it: see billing-stream config"
         yield warn(check, f"{name} is no setting", action)
-    real = settings.app_env in (AppEnv.STAGING, AppEnv.PRODUCTION)
+    for path in readable_by_others(settings):
+        yield warn(check, f"{path} can be read by others", f"chmod 600 {path}")
+    real = settings.is_real
     if set(settings.client_jwt_secrets) & set(settings.internal_jwt_secrets):
-        yield (fail if real else warn)(
+        yield warn(
             check,
             "CLIENT_JWT_SECRET and INTERNAL_JWT_SECRET are the same: clients can sign as operators",
             "give INTERNAL_JWT_SECRET a value of its own",
@@ -36,7 +43,23 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
         )
     if real and not settings.kafka_tls:
         yield warn(check, "Kafka without TLS", "see docs/security.md")
+    if real and settings.database_url is not None and not _is_verified(settings.database_url):
+        yield warn(
+            check,
+            "PostgreSQL is not verified: DATABASE_URL has no sslmode=verify-full",
+            "see docs/security.md",
+        )
     yield ok(check, f"APP_ENV={settings.app_env}, {settings.partitions} partitions")
+
+
+def _is_verified(url: SecretStr) -> bool:
+    """Whether PostgreSQL is on this machine, or must show a certificate."""
+    try:
+        parts = urlsplit(url.get_secret_value())
+    except ValueError:
+        return False
+    mode = parse_qs(parts.query).get("sslmode", [""])[-1]
+    return mode == "verify-full" or not parts.hostname or is_loopback(parts.hostname)
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:

@@ -12,12 +12,14 @@ import click
 from billing_stream.audit.verify.log_source import KafkaSource
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
-from billing_stream.console.options import Duration
+from billing_stream.console.options import Duration, whoami
+from billing_stream.console.output import say
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.ops.forget import requesting, residual_data
 from billing_stream.ops.forget.requesting import ForgetOutcome, ForgetResult
 from billing_stream.records.topics import Topics
@@ -98,9 +100,13 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
         seconds_max=wait.total_seconds(),
         deadline=deadline,
     )
-    with waiting("waiting for a worker to carry it out"):
+    with (
+        audited_command(settings, "forget", whoami(), merchant=merchant) as said,
+        waiting("waiting for a worker to carry it out"),
+    ):
         outcome = asyncio.run(asked)
-    click.echo(_outcome_text(outcome, merchant))
+        said |= {"outcome": outcome.fate.name, "record": outcome.ref}
+    say(_outcome_text(outcome, merchant))
     if outcome.fate in (ForgetOutcome.REFUSED, ForgetOutcome.WAITING):
         sys.exit(EXIT_NOT_FORGOTTEN)
     if look:
@@ -128,10 +134,10 @@ def _outcome_text(outcome: ForgetResult, merchant: str) -> str:
 def _show(found: Iterable[residual_data.ResidualData]) -> None:
     found = list(found)
     if not found:
-        click.echo("nothing personal is left in the topics that are kept for ever")
+        say("nothing personal is left in the topics that are kept for ever")
         return
-    click.echo("still in topics that are kept for ever (docs/operators.md, What Kafka keeps):")
+    say("still in topics that are kept for ever (docs/operators.md, What Kafka keeps):")
     for one in found:
         places = ", ".join(f"@{offset}" for offset in one.offsets[:SHOWN_MAX])
         more = f" and {len(one.offsets) - SHOWN_MAX} more" if len(one.offsets) > SHOWN_MAX else ""
-        click.echo(f"  {one.topic}[{one.partition}]{places}{more}: {', '.join(one.what)}")
+        say(f"  {one.topic}[{one.partition}]{places}{more}: {', '.join(one.what)}")

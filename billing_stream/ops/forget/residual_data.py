@@ -1,5 +1,6 @@
 """What the topics that are kept for ever still say of a merchant, and where."""
 
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,7 +11,14 @@ from billing_stream.records import topics as names
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
 
-PERSONAL = ("name", "email", "domain", "platform_shop_id", "return_url", "checkout_url")
+PERSONAL = (
+    *("name", "email", "domain", "platform_shop_id", "return_url", "checkout_url"),
+    "merchant_note",
+)
+# What clients and operators choose: nothing keeps them from choosing a name.
+CHOSEN = ("idempotency_key", "correlation_id")
+# An id that this service made. One of that form that a client chose is taken for it.
+_MADE = re.compile(r"((ops|backfill)/)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/\d+)?")
 WHOLE = "a whole record"
 
 
@@ -33,7 +41,8 @@ class ResidualData(Struct, frozen=True):
 def topics_of(topics: Topics) -> list[str]:
     """The topics in which something personal may stand, and stay."""
     kept = (names.MERCHANT_CREATED, names.COMMANDS, names.SHOPS, names.JOURNAL, names.DEAD_LETTERS)
-    return [topics.name(topic) for topic in kept]
+    events = (names.event_type(kind) for kind in names.EVENT_TYPES)
+    return [topics.name(topic) for topic in (*kept, *events)]
 
 
 async def find(source: Source, topics: Topics, merchant_id: str) -> list[ResidualData]:
@@ -67,9 +76,17 @@ def _personal(value: bytes, merchant_id: str) -> Iterator[str]:
     except (msgspec.DecodeError, RecursionError):
         # It is a dead letter, too, and found there.
         return
-    for said in _objects(whole):
+    found = list(_objects(whole))
+    if not any(str(said.get("merchant_id")).lower() == merchant_id for said in found):
+        return
+    for said in found:
         if str(said.get("merchant_id")).lower() == merchant_id:
             yield from (name for name in PERSONAL if said.get(name))
+        yield from (name for name in CHOSEN if _is_chosen(said.get(name)))
+
+
+def _is_chosen(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and _MADE.fullmatch(value) is None
 
 
 def _objects(whole: Any) -> Iterator[Mapping[str, Any]]:

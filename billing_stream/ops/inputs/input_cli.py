@@ -14,11 +14,13 @@ import click
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, Reference, whoami
+from billing_stream.console.output import say
 from billing_stream.console.progress import waiting
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
+from billing_stream.observability.audit_log import audited_command
 from billing_stream.ops.dead_letters.dead_letter_options import progress_bar
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.inputs.changelog_accepting import accept_changelogs
@@ -103,22 +105,23 @@ def list_inputs(as_json: bool) -> None:
     found = states.inputs
     if as_json:
         for one in found:
-            click.echo(json.dumps(_as_json(one)))
+            say(json.dumps(_as_json(one)))
         return
     width = max(len(one.name) for one in found)
-    click.echo(f"{'INPUT':{width}}  {'STATE':9}  {'POSITION':>12}  {'LAG':>12}")
+    say(f"{'INPUT':{width}}  {'STATE':9}  {'POSITION':>12}  {'LAG':>12}")
     for one in found:
         state = "stopped" if one.stopped is not None else "processed"
         lag = max(0, one.end - one.position)
-        click.echo(f"{one.name:{width}}  {state:9}  {one.position:>12,}  {lag:>12,}")
+        say(f"{one.name:{width}}  {state:9}  {one.position:>12,}  {lag:>12,}")
     for one in found:
         if one.stopped is not None:
-            click.echo()
+            say()
             for line in _stopped(one, one.stopped):
-                click.echo(line)
+                say(line)
     for tp in states.added:
-        click.echo(f"\n{tp.topic}[{tp.partition}] was added after the topic was created")
-        click.echo(f'  billing-stream inputs accept {tp.topic} {tp.partition} --reason "..."')
+        say()
+        say(f"{tp.topic}[{tp.partition}] was added after the topic was created")
+        say(f'  billing-stream inputs accept {tp.topic} {tp.partition} --reason "..."')
 
 
 @inputs.command(
@@ -205,7 +208,7 @@ def accept(topic: str | None, partition: int | None, reason: str, by: str, wait:
     if wanted is not None:
         changed = [one for one in changed if one == wanted]
     if not changed:
-        click.echo(
+        say(
             "nothing to accept: no such input is stopped because its topic has changed, and no "
             "such partition was added"
         )
@@ -241,7 +244,7 @@ def accept_changelog(table: str, reason: str, by: str) -> None:
         rows = dict(enumerate(asyncio.run(input_rows(cluster, progress))))
     lost = asyncio.run(changed_changelogs(cluster.options, changelogs, rows))
     if table not in lost:
-        click.echo(f"nothing to accept: {changelogs[table]} is the one that workers restored")
+        say(f"nothing to accept: {changelogs[table]} is the one that workers restored")
         return
     if lost != [table]:
         raise click.UsageError(
@@ -250,8 +253,9 @@ def accept_changelog(table: str, reason: str, by: str) -> None:
     accepting = accept_changelogs(
         cluster, changelogs, by=by, reason=reason, deadline=StartDeadline.of(settings)
     )
-    asyncio.run(accepting)
-    click.echo(f"accepted: {changelogs[table]}. Now restart the workers")
+    with audited_command(settings, "accept_changelog", by, changelog=changelogs[table]):
+        asyncio.run(accepting)
+    say(f"accepted: {changelogs[table]}. Now restart the workers")
 
 
 def _started() -> tuple[Settings, Cluster]:
@@ -291,24 +295,37 @@ def _request(
         seconds_max=wait.total_seconds(),
         deadline=StartDeadline.of(settings),
     )
-    with waiting("waiting for the worker that owns the partition"):
-        return asyncio.run(asked)
+    about = f"{command.topic}[{command.partition}]"
+    action = str(command.__struct_config__.tag)
+    with (
+        audited_command(settings, action, command.by, input=about) as said,
+        waiting("waiting for the worker that owns the partition"),
+    ):
+        outcome = asyncio.run(asked)
+        said |= {"outcome": _outcome_of(outcome), "record": outcome.ref}
+        return outcome
+
+
+def _outcome_of(outcome: Outcome) -> str:
+    if not outcome.decided:
+        return "waiting"
+    return "done" if outcome.rejected is None else "refused"
 
 
 def _finish(outcomes: Iterable[Outcome], done: str) -> None:
     found = list(outcomes)
     for one in found:
         if not one.decided:
-            click.echo(
+            say(
                 f"not decided yet: {one.ref} waits for the worker that owns its partition. Is one "
                 "running? `billing-stream inputs list` shows the state",
                 err=True,
             )
         elif one.rejected is not None:
-            click.echo(f"rejected: {one.rejected} ({one.ref} is a dead letter)", err=True)
+            say(f"rejected: {one.rejected} ({one.ref} is a dead letter)", err=True)
     if any(not one.decided or one.rejected is not None for one in found):
         sys.exit(EXIT_NOT_DONE)
-    click.echo(f"{done} ({', '.join(one.ref for one in found)})")
+    say(f"{done} ({', '.join(one.ref for one in found)})")
 
 
 def _stopped(one: InputState, stop: StoppedInput) -> Iterable[str]:
