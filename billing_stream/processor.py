@@ -92,7 +92,6 @@ class BillingProcessor:
 
     def restore(self, table: str, rows: ChangelogRows) -> None:
         """Take rows from a changelog. Raises SettingsError where they are of other partitions."""
-        # First what cannot be read: that keeps only this partition from starting.
         self._restorers[table](rows)
         require_own(table, rows, self.partition, self.partitions)
         self._restored += len(rows)
