@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -44,13 +45,19 @@ class Client(Struct, frozen=True):
         return shop_key(self.platform, self.domain)
 
 
-def authenticate(headers: Mapping[str, str], *secrets: str) -> Client:
+def authenticate(
+    headers: Mapping[str, str], *secrets: str, lifetime: timedelta | None = None
+) -> Client:
     """The shop that a client's token and headers speak for; one of `secrets` has signed it.
 
-    Raises ApiError: UNAUTHORIZED when the token or a header is missing, malformed, forged
-    or expired; FORBIDDEN when the token is good but not for this.
+    `lifetime`: for how long a token may be valid from now on.
+
+    Raises ApiError: UNAUTHORIZED when the token or a header is missing, malformed, forged,
+    expired or valid for too long; FORBIDDEN when the token is good but not for this.
     """
     claims = _claims(headers, secrets, ["exp", "sub"])
+    if lifetime is not None:
+        _require_end(claims, lifetime.total_seconds(), "a client's token")
     if SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {SCOPE}")
     platform = _header(headers, "X-Shop-Platform", _PLATFORM)
@@ -87,10 +94,15 @@ def authenticate_operator(headers: Mapping[str, str], *secrets: str) -> str:
     operator = str(claims["sub"])
     if not _OPERATOR.fullmatch(operator):
         raise ApiError(WebCode.UNAUTHORIZED, "the token names no operator")
-    # It cannot be revoked, so it must end soon.
-    if int(claims["exp"]) - time.time() > OPERATOR_SECONDS_MAX + LEEWAY_SECONDS:
-        raise ApiError(WebCode.UNAUTHORIZED, "an operator's token must expire within 12 hours")
+    _require_end(claims, OPERATOR_SECONDS_MAX, "an operator's token")
     return operator
+
+
+def _require_end(claims: Mapping[str, Any], seconds: float, whose: str) -> None:
+    """It cannot be revoked, so it must end soon."""
+    if int(claims["exp"]) - time.time() > seconds + LEEWAY_SECONDS:
+        within = timedelta(seconds=seconds)
+        raise ApiError(WebCode.UNAUTHORIZED, f"{whose} must expire within {within} (h:mm:ss)")
 
 
 def _claims(

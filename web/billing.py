@@ -55,9 +55,12 @@ class MerchantView(ApiView):
 
     def client_of(self, request: web.Request) -> Client:
         """The client that asks. Raises ApiError when it may not, or asks too often."""
-        client = authenticate(request.headers, *self.context.client_secrets)
+        context = self.context
+        client = authenticate(
+            request.headers, *context.client_secrets, lifetime=context.client_token_lifetime
+        )
         # By what the token says: the platform is only a header.
-        self.context.rate_limit.hit(client.domain)
+        context.rate_limit.hit(client.domain)
         return client
 
     async def merchant_id_of(self, request: web.Request) -> str:

@@ -145,6 +145,7 @@ def register(
         watchdog=watchdog,
         metrics=metrics,
         client_secrets=settings.client_jwt_secrets,
+        client_token_lifetime=settings.client_token_max_lifetime,
         internal_secrets=settings.internal_jwt_secrets,
         max_record_bytes=settings.max_record_bytes,
     )

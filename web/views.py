@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -63,6 +63,7 @@ class Context:
     watchdog: Watchdog
     metrics: WorkerMetrics
     client_secrets: tuple[str, ...]
+    client_token_lifetime: timedelta | None
     internal_secrets: tuple[str, ...]
     max_record_bytes: int
 

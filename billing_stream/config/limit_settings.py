@@ -65,6 +65,12 @@ class LimitSettings(BaseSettings):
         description="a request is refused when its body takes longer (400)",
         default=timedelta(seconds=5),
     )
+    client_token_max_lifetime: Duration | None = Field(
+        validation_alias="CLIENT_TOKEN_MAX_LIFETIME",
+        description="a client's token must expire within this time from now (401); without it, "
+        "whenever its issuer says",
+        default=None,
+    )
     failed_logins_per_minute: int = Field(
         validation_alias="BILLING_FAILED_LOGINS_PER_MINUTE",
         description="logins to the dashboard that may fail from one address; more are refused "

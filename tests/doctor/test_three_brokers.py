@@ -65,7 +65,7 @@ async def start_trial(of: Worker) -> int:
 
 def said(found: Found, check: str) -> str:
     """All that is said and advised about something."""
-    return "\n".join(f"{one['verdict']} {one['said']} {one['action']}" for one in found[check])
+    return "\n".join(f"{one['verdict']} {one['said']} {one['todo']}" for one in found[check])
 
 
 async def test_brokers_that_are_away_are_named_and_the_worker_waits_for_them(

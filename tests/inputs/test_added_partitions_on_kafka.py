@@ -37,6 +37,9 @@ async def grow(kafka: str, topics: list[str]) -> None:
 async def tell(kafka: str, prefix: str, merchants: list[str], partitions: int) -> None:
     """A producer that spreads keys over all partitions that the topic has now."""
     async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+        while len(await producer.partitions_for(prefix + CREATED)) < partitions:
+            # The broker answers that they are made before it knows them itself.
+            await producer.client.force_metadata_update()
         for merchant in merchants:
             value = {
                 "merchant_id": merchant,

@@ -93,7 +93,7 @@ async def test_open_transaction_of_a_producer_is_lag_and_reported_until_it_ends(
             assert (await ready(running))["problems"] == []
             assert await metric(running, "billing_lag_records", names.COMMANDS) == 2
             assert await metric(running, "billing_input_held_back_seconds", names.COMMANDS) > 0
-            _, doctor = await run(env, "doctor", "--json")
+            _, doctor = await run(env, "doctor", "--json", "--timeout", "60")
             (finding,) = [
                 one
                 for one in json.loads(doctor[doctor.index("[\n") :])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -96,6 +97,20 @@ def test_a_token_that_names_a_platform_is_for_no_other() -> None:
             with pytest.raises(ApiError) as refused:
                 authenticate(headers, CLIENT_SECRET)
             assert refused.value.error_code is WebCode.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("seconds", "good"), [(3_590, True), (3_620, True), (3_640, False), (10**9, False)]
+)
+def test_a_client_token_may_have_a_longest_life(seconds: int, good: bool) -> None:
+    headers = with_token(client_token(SHOP, exp=int(time.time()) + seconds))
+    assert authenticate(headers, CLIENT_SECRET)
+    if good:
+        assert authenticate(headers, CLIENT_SECRET, lifetime=timedelta(hours=1))
+        return
+    with pytest.raises(ApiError, match="must expire within 1:00:00") as refused:
+        authenticate(headers, CLIENT_SECRET, lifetime=timedelta(hours=1))
+    assert refused.value.error_code is WebCode.UNAUTHORIZED
 
 
 def test_the_clock_of_the_client_may_be_off_by_30_seconds() -> None:

@@ -41,6 +41,12 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
             "credits",
             f"make topics with BILLING_REPLICATION_FACTOR={REPLICAS_MIN}",
         )
+    if real and settings.client_token_max_lifetime is None:
+        yield warn(
+            check,
+            "clients' tokens may be valid for ever",
+            "set CLIENT_TOKEN_MAX_LIFETIME to what their issuer gives them",
+        )
     if real and not settings.kafka_tls:
         yield warn(check, "Kafka without TLS", "see docs/security.md")
     if real and settings.database_url is not None and not _is_verified(settings.database_url):
