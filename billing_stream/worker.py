@@ -11,6 +11,7 @@ from functools import partial
 import uvloop
 
 from billing_stream.app import BillingApp, build, check_rights
+from billing_stream.config.listener_settings import Address
 from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.process import EXTENSIONS as EXTENSIONS_OF_FAUST
@@ -48,17 +49,23 @@ def check_extensions() -> None:
             ) from error
 
 
-def check_machine(settings: Settings) -> None:
-    """Raise SettingsError when the port is taken, or the folder cannot be made."""
-    host, port = settings.api_bind, settings.api_external_port
+def _check_free(address: Address) -> None:
+    host, port = address
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise SettingsError(
             f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): does "
-            "another worker run here? Give each a BILLING_API_EXTERNAL_PORT of its own"
+            "another worker run here? Give each a BILLING_API_EXTERNAL_PORT of its own, and a "
+            "BILLING_OPS_PORT and BILLING_INTERNAL_PORT where they are set"
         ) from None
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise SettingsError when a port is taken, or the folder cannot be made."""
+    for address in settings.addresses:
+        _check_free(address)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,5 +130,7 @@ def run_worker(settings: Settings) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     billing = build(settings)
     configure_gc()
-    logger.info("starting worker of %s on port %s", settings.app_id, settings.api_external_port)
+    listened = settings.addresses.items()
+    ports = ", ".join(f"{port} ({'/'.join(sorted(serves))})" for (_, port), serves in listened)
+    logger.info("starting worker of %s on port %s", settings.app_id, ports)
     run_app(billing.faust, partial(drain, billing), stop_seconds(settings))
