@@ -5,6 +5,7 @@ import gc
 import importlib
 import logging
 import os
+import resource
 import socket
 from functools import partial
 
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Without them Faust and aiokafka behave differently, and are far slower.
 EXTENSIONS = (*EXTENSIONS_OF_FAUST, "aiokafka.record._crecords")
+
+# Of Kafka, PostgreSQL, platforms, other workers and files.
+DESCRIPTORS_BESIDES = 200
 
 # To leave the group and close what is open, beyond the time that requests may take.
 STOP_SECONDS_MAX = 5.0
@@ -73,6 +77,20 @@ def check_machine(settings: Settings) -> None:
             f"{settings.data_dir} cannot be made ({error.strerror}): BILLING_DATA_DIR must be a "
             "folder that this user can write"
         ) from None
+
+
+def raise_descriptors(settings: Settings) -> None:
+    """Allow this process the descriptors that its limits of connections need, where it may."""
+    needed = settings.connections_max * len(settings.addresses) + DESCRIPTORS_BESIDES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        logger.warning(
+            "up to %s descriptors are needed, and %s allowed: ulimit -n", needed, allowed
+        )
 
 
 def configure_gc() -> None:
@@ -127,6 +145,7 @@ def run_worker(settings: Settings) -> None:
     uvloop.install()
     asyncio.run(_check_kafka(settings))
     check_machine(settings)
+    raise_descriptors(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())
     billing = build(settings)
     configure_gc()

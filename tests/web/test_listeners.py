@@ -1,6 +1,7 @@
 """What is asked on one listener is not there on another. Real HTTP on each."""
 
 import re
+import resource
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.faust_adapter.faust_app import static_member
 from billing_stream.web import server
 from billing_stream.web.listeners import SERVED_ON
+from billing_stream.worker import raise_descriptors
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.ports import free_port
 from tests.support.tokens import client_headers, operator_headers
@@ -236,3 +238,23 @@ async def test_a_port_that_is_taken_is_named_before_the_start(kafka: str, prefix
         await runner.cleanup()
     assert code == 2
     assert f"port {port} of 127.0.0.1 cannot be listened on" in output
+
+
+@pytest.mark.parametrize(
+    ("limit", "open_files", "told"), [((256, 4096), 2504, False), ((256, 1024), 1024, True)]
+)
+def test_a_worker_may_open_what_its_limits_of_connections_need(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: tuple[int, int],
+    open_files: int,
+    told: bool,
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: given.append(both))
+
+    raise_descriptors(settings(BILLING_OPS_PORT="8001", BILLING_INTERNAL_PORT="8002"))
+
+    assert given == [(open_files, limit[1])]
+    assert ("2504 descriptors are needed, and 1024 allowed" in caplog.text) is told
