@@ -49,7 +49,7 @@ WORKDIR /data
 # As numbers: Kubernetes cannot tell that a name is not root.
 USER 10001:10001
 VOLUME /data
-EXPOSE 8000 9108
+EXPOSE 8000 8001 8002 9108
 # Process 1 is the worker itself, without a shell or an init before it: it handles SIGTERM from its
 # first moment, and has no children.
 STOPSIGNAL SIGTERM

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from billing_stream import __version__
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_INTERRUPTED, EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.output import clean_warnings, say, say_text
@@ -261,7 +262,7 @@ def create() -> None:
     from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
     from billing_stream.records.topics import Topics
 
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     topics = Topics(settings.app_id, settings.topic_prefix)
     wanted = topics.all()
     asyncio.run(require_no_lost_changelog(client_options(settings), topics))
@@ -291,7 +292,7 @@ def check() -> None:
 
     A worker checks the same before it starts. Nothing is changed.
     """
-    _check(Settings.from_env())
+    _check(BackgroundSettings.from_env())
 
 
 topics.add_command(print_acls)
@@ -334,7 +335,7 @@ def _interrupted(error: BaseException | None) -> bool:
 def _masked(text: str) -> str:
     """Without the secrets of the settings, where these can be read."""
     try:
-        secrets = Settings.from_env().secret_values()
+        secrets = BackgroundSettings.from_env().secret_values()
     except BillingError:
         secrets = []
     return Scrubber(secrets).mask(text)

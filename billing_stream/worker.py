@@ -5,12 +5,14 @@ import gc
 import importlib
 import logging
 import os
+import resource
 import socket
 from functools import partial
 
 import uvloop
 
 from billing_stream.app import BillingApp, build, check_rights
+from billing_stream.config.listener_settings import Address
 from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.process import EXTENSIONS as EXTENSIONS_OF_FAUST
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Without them Faust and aiokafka behave differently, and are far slower.
 EXTENSIONS = (*EXTENSIONS_OF_FAUST, "aiokafka.record._crecords")
+
+# Of Kafka, PostgreSQL, platforms, other workers and files.
+DESCRIPTORS_BESIDES = 200
 
 # To leave the group and close what is open, beyond the time that requests may take.
 STOP_SECONDS_MAX = 5.0
@@ -48,17 +53,23 @@ def check_extensions() -> None:
             ) from error
 
 
-def check_machine(settings: Settings) -> None:
-    """Raise SettingsError when the port is taken, or the folder cannot be made."""
-    host, port = settings.api_bind, settings.api_external_port
+def _check_free(address: Address) -> None:
+    host, port = address
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise SettingsError(
             f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): does "
-            "another worker run here? Give each a BILLING_API_EXTERNAL_PORT of its own"
+            "another worker run here? Give each a BILLING_API_EXTERNAL_PORT of its own, and a "
+            "BILLING_OPS_PORT and BILLING_INTERNAL_PORT where they are set"
         ) from None
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise SettingsError when a port is taken, or the folder cannot be made."""
+    for address in settings.addresses:
+        _check_free(address)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -66,6 +77,20 @@ def check_machine(settings: Settings) -> None:
             f"{settings.data_dir} cannot be made ({error.strerror}): BILLING_DATA_DIR must be a "
             "folder that this user can write"
         ) from None
+
+
+def raise_descriptors(settings: Settings) -> None:
+    """Allow this process the descriptors that its limits of connections need, where it may."""
+    needed = settings.connections_max * len(settings.addresses) + DESCRIPTORS_BESIDES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        logger.warning(
+            "up to %s descriptors are needed, and %s allowed: ulimit -n", needed, allowed
+        )
 
 
 def configure_gc() -> None:
@@ -120,8 +145,11 @@ def run_worker(settings: Settings) -> None:
     uvloop.install()
     asyncio.run(_check_kafka(settings))
     check_machine(settings)
+    raise_descriptors(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())
     billing = build(settings)
     configure_gc()
-    logger.info("starting worker of %s on port %s", settings.app_id, settings.api_external_port)
+    listened = settings.addresses.items()
+    ports = ", ".join(f"{port} ({'/'.join(sorted(serves))})" for (_, port), serves in listened)
+    logger.info("starting worker of %s on port %s", settings.app_id, ports)
     run_app(billing.faust, partial(drain, billing), stop_seconds(settings))

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Key, Text
@@ -43,6 +43,7 @@ class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]+\Z"
 Body = TypeVar("Body")
 # What stands in a changelog's key and in PostgreSQL, so no control characters.
+_JSON = re.compile(r"\s*application/(json|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE | re.ASCII)
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 
 
@@ -61,9 +62,13 @@ async def read_body(request: web.Request) -> bytes:
 async def parse_body(request: web.Request, kind: type[Body]) -> Body:
     """The body as JSON; without one, as if it were `{}`.
 
-    Raises ApiError (VALIDATION_ERROR), naming what is wrong.
+    Raises ApiError (VALIDATION_ERROR), naming what is wrong, or UNSUPPORTED_MEDIA_TYPE when the
+    body is declared as another kind than JSON. Where nothing is declared, it is taken as JSON.
     """
     raw = await read_body(request)
+    declared = request.headers.get(hdrs.CONTENT_TYPE)
+    if raw and declared is not None and _JSON.fullmatch(declared) is None:
+        raise ApiError(WebCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:

@@ -1,15 +1,16 @@
-"""The connections of an HTTP server: bounds of their number and of the time for headers."""
+"""The connections of an HTTP server: their number, the time for headers, what they are for."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from billing_stream.config.listener_settings import Address, Listener
 from billing_stream.web.envelope import ApiError, WebCode, respond_error
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,14 @@ class Connections:
     """
 
     def __init__(
-        self, most: int, header_seconds: float, closed_early: Callable[[str], object] = str
+        self,
+        most: int,
+        header_seconds: float,
+        closed_early: Callable[[str], object] = str,
+        serves: Iterable[Listener] = Listener,
     ) -> None:
         self.header_seconds = header_seconds
+        self.serves = frozenset(serves)
         self._most = most
         self._closed_early = closed_early
         # In the order in which they came.
@@ -41,10 +47,18 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def runner(self, application: web.Application, **options: Any) -> web.AppRunner:
-        """A runner of a server with these bounds. `options` as of `aiohttp.web.AppRunner`."""
+    def runner(
+        self,
+        application: web.Application,
+        others: "Mapping[Address, Connections] | None" = None,
+        **options: Any,
+    ) -> web.AppRunner:
+        """A runner of a server with these bounds. `options` as of `aiohttp.web.AppRunner`.
+
+        The application is also served at the addresses `others`, each with bounds of its own.
+        """
         bounded = {"keepalive_timeout": KEEPALIVE_SECONDS, "lingering_time": LINGERING_SECONDS}
-        return _Runner(self, application, **{**bounded, **options})
+        return _Runner(self, others or {}, application, **{**bounded, **options})
 
     def opened(self, connection: "_Connection") -> None:
         """Count a connection, and close one where there are too many."""
@@ -78,6 +92,11 @@ class _Connection(RequestHandler):
         super().__init__(*args, **options)
         self._bounds = bounds
         self._late: asyncio.TimerHandle | None = None
+
+    @property
+    def serves(self) -> frozenset[Listener]:
+        """The listeners of the address that was asked."""
+        return self._bounds.serves
 
     @property
     def waits(self) -> bool:
@@ -153,11 +172,37 @@ class _Server(web.Server):
 
 
 class _Runner(web.AppRunner):
-    __slots__ = ("_bounds",)
+    __slots__ = ("_bounds", "_others", "_runners")
 
-    def __init__(self, bounds: Connections, application: web.Application, **options: Any) -> None:
+    def __init__(
+        self,
+        bounds: Connections,
+        others: Mapping[Address, Connections],
+        application: web.Application,
+        **options: Any,
+    ) -> None:
         super().__init__(application, **options)
         self._bounds = bounds
+        self._others = others
+        self._runners: list[web.ServerRunner] = []
 
     async def _make_server(self) -> web.Server:
-        return _Server(self._bounds, await super()._make_server())
+        made = await super()._make_server()
+        for (host, port), bounds in self._others.items():
+            server = _Server(bounds, made)
+            runner = web.ServerRunner(server, shutdown_timeout=self._shutdown_timeout)
+            self._runners.append(runner)
+            await runner.setup()
+            await web.TCPSite(runner, host, port).start()
+        return _Server(self._bounds, made)
+
+    async def shutdown(self) -> None:
+        """Close the other listeners first: they serve the application as it is."""
+        while self._runners:
+            await self._runners.pop().cleanup()
+        await super().shutdown()
+
+
+def served_here(request: web.Request) -> frozenset[Listener]:
+    """The listeners of the address that this request came to."""
+    return cast(_Connection, request.protocol).serves

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from billing_stream.config.listener_settings import Address, Listener
 from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
@@ -35,6 +36,7 @@ from billing_stream.web.connections import Connections
 from billing_stream.web.ingress import Ingress, KafkaIngress
 from billing_stream.web.internal import CarryOut, Queries
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.listeners import listener_middleware
 from billing_stream.web.measured import METRICS_PATH, Metrics, measuring_middleware
 from billing_stream.web.ops import paths as ops
 from billing_stream.web.ops.cookies import CookiePolicy
@@ -117,6 +119,7 @@ def register(
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     checkouts = Checkouts(owners, platforms, settings.currency)
     options, own_ingress = client_options(settings), None
+    listeners = _listeners(settings, metrics)
     if ingress is None:
         ingress = own_ingress = KafkaIngress(options, topics, settings.partitions, tracing)
     context = Context(
@@ -130,7 +133,7 @@ def register(
         projection=Projection.of(settings),
         dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
         ended_sessions=EndedSessions(ingress, settings.partitions),
-        cookies=CookiePolicy(settings.is_real, settings.public_url),
+        cookies=CookiePolicy(settings.is_real, settings.ops_url or settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),
         webhook_limit=RateLimit(
             settings.webhooks_per_minute, refusal="too many webhooks of this platform"
@@ -140,7 +143,8 @@ def register(
         ),
         refusals=Refusals(lambda *labels: metrics.credentials_refused.labels(*labels).inc()),
         gate=ConcurrencyLimit(settings.requests_waiting_max),
-        connections=_connections(settings, metrics),
+        connections=listeners.pop(settings.address_of(Listener.INTERNAL)),
+        other_listeners=listeners,
         shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
         watchdog=watchdog,
         metrics=metrics,
@@ -153,28 +157,35 @@ def register(
         add_page(app, path, view, context)
     if has_local:
         add_page(app, CHECKOUT_PATH, CheckoutPage, context)
-    runner = partial(context.connections.runner, **RUNNER_OPTIONS)
-    application = take_application(app, runner)
-    _set_up_server(application, context, settings, tracing)
+    application = _set_up_server(app, context, settings, tracing)
     if own_ingress is not None:
         follower = Follower(context.ended_sessions, options, topics, settings.partitions)
         application.cleanup_ctx.append(follower.watch)
     return context
 
 
-def _connections(settings: Settings, metrics: WorkerMetrics) -> Connections:
-    connections = Connections(
-        settings.connections_max,
-        settings.header_timeout.total_seconds(),
-        lambda why: metrics.http_connections_closed.labels(why).inc(),
-    )
-    metrics.http_connections.set_function(lambda: len(connections))
-    return connections
+def _listeners(settings: Settings, metrics: WorkerMetrics) -> dict[Address, Connections]:
+    found = {
+        address: Connections(
+            settings.connections_max,
+            settings.header_timeout.total_seconds(),
+            lambda why: metrics.http_connections_closed.labels(why).inc(),
+            serves,
+        )
+        for address, serves in settings.addresses.items()
+    }
+    every = tuple(found.values())
+    metrics.http_connections.set_function(lambda: sum(map(len, every)))
+    return found
 
 
 def _set_up_server(
-    application: web.Application, context: Context, settings: Settings, tracing: Tracing | None
-) -> None:
+    app: App, context: Context, settings: Settings, tracing: Tracing | None
+) -> web.Application:
+    # Faust listens where the other workers ask, as it tells the group that address.
+    others = context.other_listeners
+    runner = partial(context.connections.runner, others=others, **RUNNER_OPTIONS)
+    application = take_application(app, runner)
     metrics, deadline = context.metrics, settings.request_deadline.total_seconds()
     bodies = BodyLimit(
         settings.bodies_waiting_max,
@@ -185,6 +196,7 @@ def _set_up_server(
     if tracing is not None:
         application.middlewares.append(tracing_middleware(tracing, UNGATED))
     application.middlewares.append(envelope_middleware)
+    application.middlewares.append(listener_middleware)
     application.middlewares.append(body_middleware(bodies, UNGATED))
     application.middlewares.append(gate_middleware(context.gate, deadline, UNGATED))
 
@@ -201,6 +213,7 @@ def _set_up_server(
     application.cleanup_ctx.append(context.dashboard.recorder.watch)
     application.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)
+    return application
 
 
 def hush_malformed(record: logging.LogRecord) -> bool:

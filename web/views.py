@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import clear_contextvars
 
+from billing_stream.config.listener_settings import Address
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.faust_adapter.faust_app import App
@@ -59,6 +60,7 @@ class Context:
     refusals: Refusals
     gate: ConcurrencyLimit
     connections: Connections
+    other_listeners: Mapping[Address, Connections]
     shops_in_work: ShopConcurrencyLimit
     watchdog: Watchdog
     metrics: WorkerMetrics

@@ -49,8 +49,8 @@ class LimitSettings(BaseSettings):
     )
     connections_max: int = Field(
         validation_alias="BILLING_CONNECTIONS_MAX",
-        description="open HTTP connections; for one more, the one that waits longest for a "
-        "request is closed",
+        description="open HTTP connections of each listener; for one more, the one that waits "
+        "longest for a request is closed",
         default=768,
         ge=1,
         le=100_000,

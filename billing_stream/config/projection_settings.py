@@ -13,6 +13,13 @@ class ProjectionSettings(BaseSettings):
         default="public",
         pattern=r"^[a-z_][a-z0-9_]{0,47}$",
     )
+    reader_role: str | None = Field(
+        validation_alias="BILLING_READER_ROLE",
+        description="role of PostgreSQL that the projector lets read the projection, for the "
+        "DATABASE_URL of workers",
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$",
+    )
     projector_port: int = Field(
         validation_alias="BILLING_PROJECTOR_PORT",
         description="HTTP port of this projector: /metrics, /health, /ready",

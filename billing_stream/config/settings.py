@@ -3,7 +3,7 @@
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -12,6 +12,7 @@ from billing_stream.config.durations import Duration
 from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
 from billing_stream.config.limit_settings import LimitSettings
+from billing_stream.config.listener_settings import ListenerSettings
 from billing_stream.config.log_settings import LogSettings
 from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
@@ -45,6 +46,7 @@ class StoreKind(StrEnum):
 
 class Settings(
     KafkaSecuritySettings,
+    ListenerSettings,
     LogSettings,
     TraceSettings,
     LimitSettings,
@@ -56,6 +58,9 @@ class Settings(
     model_config = SettingsConfigDict(
         frozen=True, hide_input_in_errors=True, extra="ignore", env_ignore_empty=True
     )
+
+    # Whether it needs what signs tokens, and what the platforms know it by.
+    serves_clients: ClassVar[bool] = True
 
     app_env: AppEnv = _env("APP_ENV", "development, test, staging or production")
     kafka_bootstrap_servers: str = _env(
@@ -174,19 +179,12 @@ class Settings(
         default=None,
         pattern=r"^https?://[^\s]+$",
     )
-    api_external_port: int = _env(
-        "BILLING_API_EXTERNAL_PORT",
-        "HTTP port of this worker",
-        default=8000,
-        ge=1,
-        le=65535,
+    ops_url: str | None = _env(
+        "BILLING_OPS_URL",
+        "where browsers reach the dashboard, if elsewhere than at BILLING_PUBLIC_URL",
+        default=None,
+        pattern=r"^https?://[^\s]+$",
     )
-    api_host: str = _env(
-        "BILLING_API_HOST",
-        "host name at which other workers reach this one",
-        default="127.0.0.1",
-    )
-    api_bind: str = _env("BILLING_API_BIND", "address to listen on", default="0.0.0.0")
     partitions: int = _env(
         "BILLING_PARTITIONS",
         "partitions of every topic of ours",
@@ -324,7 +322,9 @@ class Settings(
         problems = []
         if self.crash_at is not None and self.app_env is not AppEnv.TEST:
             problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
-        problems += platform_problems(self)
+        problems += self.listener_problems()
+        if self.serves_clients:
+            problems += platform_problems(self)
         if self.is_real:
             problems += production_problems(self)
         problems += self.security_problems()
@@ -392,4 +392,4 @@ class Settings(
 
 
 def _those_set(*secrets: SecretStr | None) -> tuple[str, ...]:
-    return tuple(secret.get_secret_value() for secret in secrets if secret is not None)
+    return tuple(text for secret in secrets if secret and (text := secret.get_secret_value()))

@@ -30,8 +30,7 @@ def settings_errors(
     if not wrong:
         return
     known = {
-        name: _STAND_INS[name]() if fields[name].is_required() else fields[name].default
-        for name in wrong
+        name: _STAND_INS[name]() if name in _STAND_INS else fields[name].default for name in wrong
     }
     try:
         read(known)

@@ -5,7 +5,7 @@ import logging
 
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from billing_stream.config.settings import Settings
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.errors import BillingError, SettingsError
 from billing_stream.kafka.authorization_errors import authorization_error
 from billing_stream.kafka.connection_diagnostics import diagnose_connections, is_connection_failure
@@ -35,7 +35,7 @@ def error_message(error: Exception) -> str | None:
 
 def _trouble() -> list[str]:
     try:
-        settings = Settings.from_env()
+        settings = BackgroundSettings.from_env()
     except SettingsError:
         return []
     # The client says the same, in its own words.

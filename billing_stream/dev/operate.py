@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 import click
 
+from billing_stream.config.listener_settings import Listener
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.dev.client import operator_token
 from billing_stream.dev.try_out import development_settings
@@ -54,7 +55,7 @@ def operator_token_command(name: str) -> None:
 @click.option(
     "--url",
     envvar="BILLING_URL",
-    help="A worker; by default the one at BILLING_API_EXTERNAL_PORT of this machine.",
+    help="The internal listener of a worker; by default that of this machine, by the settings.",
 )
 def clock(merchant: str, forward: str, url: str | None) -> None:
     """Move the time of MERCHANT (its id) FORWARD, e.g. by +14d, 36h or 90s.
@@ -62,7 +63,8 @@ def clock(merchant: str, forward: str, url: str | None) -> None:
     What falls due by then happens at once: trials end, unpaid purchases expire. Prints the time
     that it is for the merchant now. Other merchants keep theirs. Development and test only.
     """
-    url = url or f"http://127.0.0.1:{development_settings().api_external_port}"
+    port = development_settings().address_of(Listener.INTERNAL).port
+    url = url or f"http://127.0.0.1:{port}"
     body = {"merchant_id": merchant, "forward": forward.removeprefix("+")}
     click.echo(asyncio.run(_post(url.rstrip("/") + "/internal/clock", body))["now"])
 

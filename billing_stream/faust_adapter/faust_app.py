@@ -6,6 +6,7 @@ from typing import Any
 
 import faust
 
+from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.config.shared_settings import shared_settings
 from billing_stream.engine.lanes import Lanes
@@ -24,7 +25,8 @@ def static_member(settings: Settings) -> str | None:
     """
     if settings.worker_name is None:
         return None
-    name = f"{settings.worker_name}-{settings.api_host}-{settings.api_external_port}"
+    port = settings.address_of(Listener.INTERNAL).port
+    name = f"{settings.worker_name}-{settings.api_host}-{port}"
     return re.sub(r"[^A-Za-z0-9._-]", "-", name)
 
 
@@ -33,6 +35,7 @@ def new_app(
 ) -> faust.App:
     """A Faust app of these settings, not started. Its tables live in the lanes."""
     session_seconds = settings.session_timeout.total_seconds()
+    internal = settings.address_of(Listener.INTERNAL)
     return faust.App(
         group,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
@@ -60,9 +63,10 @@ def new_app(
         # Messages are whole batches: more of them would only fill memory.
         stream_buffer_maxsize=8,
         web_enabled=True,
-        web_bind=settings.api_bind,
+        # Where the others ask this worker: what they read in the group is made of it.
+        web_bind=internal.host,
         web_host=settings.api_host,
-        web_port=settings.api_external_port,
+        web_port=internal.port,
         web_router_enabled=False,
         web_tables_enabled=False,
         web_graph_enabled=False,

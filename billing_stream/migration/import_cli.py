@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from billing_stream.config.settings import Settings
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, NewFile
 from billing_stream.console.output import say
@@ -88,7 +88,7 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
     if ctx.invoked_subcommand is not None:
         return
     shops_file, rejects_file = given["shops_file"], given["rejects_file"]
-    url, settings = _require(given["url"]), Settings.from_env()
+    url, settings = _require(given["url"]), BackgroundSettings.from_env()
     with rejects.writing(rejects_file) as on_reject:
         asked = ImportOptions(
             dry_run=given["dry_run"],
@@ -138,7 +138,7 @@ def shadow_command(
 
     Looks more than once, and reports what differs in every look.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     address = _require(url)
     report = _run(look(settings, address, looks=looks, grace=grace, differences_max=show))
     _finish(report, json_file)

@@ -28,10 +28,14 @@ SETTINGS = {
 
 
 class Database(Struct, frozen=True):
-    """One schema of one database. `url` is a secret: it has the password in it."""
+    """One schema of one database. `url` is a secret: it has the password in it.
+
+    `reader` is the role that the owner lets read it.
+    """
 
     url: str
     schema: str
+    reader: str | None = None
 
     async def connect(
         self, statement_seconds: float | None = STATEMENT_SECONDS_MAX, *, writable: bool = False
@@ -61,7 +65,7 @@ class Database(Struct, frozen=True):
 
     def beside(self, suffix: str) -> "Database":
         """The schema `<name>_<suffix>` of the same database."""
-        return Database(self.url, f"{self.schema}_{suffix}")
+        return Database(self.url, f"{self.schema}_{suffix}", self.reader)
 
 
 async def close(connection: Any) -> None:

@@ -4,6 +4,7 @@ import logging
 from functools import partial
 from typing import Any
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
@@ -14,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from billing_stream.projector.database import Database, close
 from billing_stream.projector.projector_errors import ProjectionError
+from billing_stream.projector.reader_role import grant
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +31,12 @@ SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1
 """
 
 
-async def migrate(url: str, schema: str = "public") -> list[str]:
+async def migrate(url: str, schema: str = "public", reader: str | None = None) -> list[str]:
     """Make or upgrade the schema, one process at a time; the versions that were carried out.
 
-    Raises ProjectionError when what stands there is not ours or newer than this program, and
-    asyncpg's own errors when PostgreSQL does not answer.
+    The role `reader` may read it from then on. Raises ProjectionError when what stands there is
+    not ours or newer than this program, or there is no such role, and asyncpg's own errors when
+    PostgreSQL does not answer.
     """
     database = Database(url, schema)
     await require_ours(database)
@@ -49,8 +52,16 @@ async def migrate(url: str, schema: str = "public") -> list[str]:
             await connection.execute(text(_LOCK))
             await connection.run_sync(_make_schema, schema)
             await connection.run_sync(_upgrade, done)
+            if reader is not None:
+                await connection.run_sync(grant, schema, reader)
     except DBAPIError as error:
-        raise _asyncpg_error(error) from error
+        cause = _asyncpg_error(error)
+        if isinstance(cause, asyncpg.UndefinedObjectError) and f'role "{reader}"' in str(cause):
+            raise ProjectionError(
+                f"BILLING_READER_ROLE: PostgreSQL has no role {reader}. An administrator makes it: "
+                f"CREATE ROLE {reader} LOGIN PASSWORD '...'"
+            ) from None
+        raise cause from error
     finally:
         await engine.dispose()
     if done:

@@ -133,7 +133,7 @@ class Projector:
 
     async def _connect(self) -> Any:
         try:
-            await migrate(self._database.url, self._database.schema)
+            await migrate(self._database.url, self._database.schema, self._database.reader)
             connection = await self._database.connect(writable=True)
         except REFUSED as error:
             if self._connected_before:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from billing_stream.config.settings import Settings
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import Reference, whoami
 from billing_stream.console.output import say
@@ -55,7 +55,7 @@ def projector(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     set_up_logging(settings)
     try:
         # Not on uvloop: there, tasks of aiokafka end for good when they write to a connection
@@ -82,7 +82,7 @@ def projector(context: click.Context) -> None:
 )
 def migrate() -> None:
     """Make or upgrade the tables, without starting anything. The projector does so itself."""
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     database = service.database_of(settings)
     done = _run(migrate_schema(database.url, database.schema))
     say(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
@@ -111,7 +111,7 @@ def rebuild(because: str | None, by: str) -> None:
     records, the live tables may have more than a rebuild finds: it changes nothing without
     --because.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     set_up_logging(settings)
     try:
         asyncio.run(rebuild_schema(settings, by=by, because=because))
@@ -134,7 +134,7 @@ def rebuild(because: str | None, by: str) -> None:
 )
 def gaps() -> None:
     """List the gaps of the projection that are not accepted, and count rejected records."""
-    database = service.database_of(Settings.from_env())
+    database = service.database_of(BackgroundSettings.from_env())
     found, kept = _run(_incomplete(database))
     for gap in found:
         say(f"{gap.ref}  {gap.kind}: {gap}")
@@ -169,7 +169,7 @@ def accept(refs: tuple[RecordRef, ...], every: bool, because: str, by: str) -> N
     """
     if every == bool(refs):
         raise click.UsageError("name gaps, or give --all")
-    database = service.database_of(Settings.from_env())
+    database = service.database_of(BackgroundSettings.from_env())
     accepted = _run(_accept(database, None if every else refs, by, because))
     if every and not accepted:
         say("there are no open gaps")

@@ -108,7 +108,7 @@ async def _upgrade(connection: Any, live: Database) -> None:
     if await connection.fetchval("SELECT to_regclass($1)", VERSIONS_TABLE) is not None:
         # Damaged ones, and those of a newer version, are replaced as they are.
         with contextlib.suppress(ProjectionError, asyncpg.PostgresError):
-            await migrate(live.url, live.schema)
+            await migrate(live.url, live.schema, live.reader)
 
 
 async def _accept_gaps(fresh: Database, by: str, because: str | None) -> None:

@@ -8,6 +8,7 @@ import time
 
 from aiokafka.errors import KafkaError
 
+from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.unfinished import end_hard_after
@@ -40,7 +41,7 @@ def database_of(settings: Settings) -> Database:
     url = settings.database_url.get_secret_value() if settings.database_url is not None else ""
     if not url:
         raise SettingsError("DATABASE_URL: is needed by the projector")
-    return Database(url, settings.projection_schema)
+    return Database(url, settings.projection_schema, settings.reader_role)
 
 
 async def require_readable(
@@ -89,7 +90,7 @@ async def run(settings: Settings) -> None:
     await reader.start()
     try:
         async with serving(
-            settings.api_bind,
+            settings.address_of(Listener.INTERNAL).host,
             settings.projector_port,
             Connections(settings.connections_max, settings.header_timeout.total_seconds()),
             metrics.registry,

@@ -56,10 +56,9 @@ def manifests() -> list[Mapping]:
     ]
 
 
-def secret() -> Mapping:
-    """The example of the Secret."""
-    found: Mapping = yaml.safe_load(SECRET.read_text())
-    return found
+def secrets() -> dict[str, Mapping]:
+    """The examples of Secrets, by their names."""
+    return {one["metadata"]["name"]: one for one in yaml.safe_load_all(SECRET.read_text())}
 
 
 def of_kind(kind: str) -> list[Mapping]:

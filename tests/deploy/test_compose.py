@@ -9,6 +9,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from billing_stream.config.durations import parse_duration
+from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.worker import stop_seconds
 from tests.deploy.files import (
@@ -42,11 +43,18 @@ def settings(service: str) -> Settings:
     return settings_of(given)
 
 
-def inside_port(service: str) -> int:
-    (port,) = services()[service]["ports"]
-    outside, inside = port.removeprefix("127.0.0.1:").split(":")
-    assert outside == inside, "what a worker tells of itself must be true outside, too"
-    return int(inside)
+def published(service: str) -> list[int]:
+    """The ports that are open to this machine."""
+    found = []
+    for port in services()[service]["ports"]:
+        outside, inside = port.removeprefix("127.0.0.1:").split(":")
+        assert outside == inside, "what a worker tells of itself must be true outside, too"
+        found.append(int(inside))
+    return found
+
+
+def port_of(service: str, listener: Listener) -> int:
+    return settings(service).address_of(listener).port
 
 
 def schema_of_compose() -> Draft7Validator:
@@ -111,8 +119,10 @@ def test_the_workers_are_two_members_that_can_reach_each_other() -> None:
     for name in WORKERS:
         assert settings(name).worker_name == name
         assert settings(name).api_host == name, "compose names a container after its service"
-        assert settings(name).api_external_port == inside_port(name)
-    assert inside_port("worker-1") != inside_port("worker-2")
+        public, ops, _ = (port_of(name, listener) for listener in Listener)
+        assert published(name) == [public, ops], "the internal one is for containers alone"
+    ports = {port for name in WORKERS for _, port in settings(name).addresses}
+    assert len(ports) == 6
     volumes = {services()[name]["volumes"][0] for name in WORKERS}
     assert len(volumes) == 2
 
@@ -137,7 +147,7 @@ def test_each_is_asked_on_its_own_port() -> None:
         assert services()[name]["healthcheck"]["test"][-1] == "ready", "the port is the setting's"
     port = settings("projector").projector_port
     assert services()["projector"]["healthcheck"]["test"][-2:] == ["--port", str(port)]
-    assert inside_port("projector") == port
+    assert published("projector") == [port]
 
 
 def test_prometheus_asks_every_worker_and_projector() -> None:
@@ -145,8 +155,8 @@ def test_prometheus_asks_every_worker_and_projector() -> None:
     targets = {
         t for job in config["scrape_configs"] for s in job["static_configs"] for t in s["targets"]
     }
-    wanted = {f"{name}:{inside_port(name)}" for name in (*WORKERS, "projector")}
-    assert wanted <= targets
+    wanted = {f"{name}:{port_of(name, Listener.INTERNAL)}" for name in WORKERS}
+    assert targets == {*wanted, f"projector:{settings('projector').projector_port}"}
     for file in config["rule_files"]:
         groups = yaml.safe_load((ROOT / "deploy/prometheus" / file).read_text())["groups"]
         assert all(rule["expr"] for group in groups for rule in group["rules"])

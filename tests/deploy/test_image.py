@@ -7,9 +7,8 @@ import tomllib
 from pathlib import Path
 
 from billing_stream import __version__
-from billing_stream.config.settings import Settings
 from shipping.containerfile import Instruction, stages
-from tests.deploy.files import ROOT, known_settings
+from tests.deploy.files import ROOT, config_map, known_settings, settings_of
 
 
 def values(stage: str, name: str) -> list[str]:
@@ -73,9 +72,9 @@ def test_signals_reach_the_worker_itself() -> None:
 
 
 def test_its_ports_and_variables_are_those_of_the_settings() -> None:
-    fields = Settings.model_fields
-    ports = {str(fields["api_external_port"].default), str(fields["projector_port"].default)}
-    assert set(words("run", "EXPOSE")) == ports
+    found = settings_of({**config_map(), "APP_ENV": "test"})
+    ports = {*(port for _, port in found.addresses), found.projector_port}
+    assert set(words("run", "EXPOSE")) == {str(port) for port in ports}
     names = {word.split("=")[0] for word in words("run", "ENV") if "=" in word}
     assert {name for name in names if name.startswith("BILLING")} <= known_settings()
     assert "BILLING_DATA_DIR=/data" in words("run", "ENV")

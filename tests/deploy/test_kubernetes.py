@@ -1,5 +1,7 @@
 """The manifests, by the schemas of Kubernetes and by what we know of the service."""
 
+import os
+import re
 from importlib.resources import files as package_files
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from billing_stream.config.background_settings import BackgroundSettings
+from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.faust_adapter.faust_app import static_member
 from billing_stream.projector.service import END_SECONDS_MAX as PROJECTOR_STOPS
@@ -23,7 +27,7 @@ from tests.deploy.files import (
     named,
     of_kind,
     pod,
-    secret,
+    secrets,
     settings_of,
     workloads,
 )
@@ -46,15 +50,37 @@ def container(workload: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings() -> Settings:
-    return settings_of({**config_map(), **secrets_filled()})
+    return settings_of({**config_map(), **secrets_filled(WORKER)})
 
 
-def secrets_filled() -> dict[str, str]:
-    return {name: generated(name) for name in secret()["stringData"]}
+def secret_of(workload: dict[str, Any]) -> dict[str, str]:
+    """The Secret that the pods of a workload read, the only one that they can."""
+    _, reference = container(workload)["envFrom"]
+    found: dict[str, str] = secrets()[reference["secretRef"]["name"]]["stringData"]
+    return found
+
+
+def secrets_filled(workload: dict[str, Any]) -> dict[str, str]:
+    return {name: generated(name) for name in secret_of(workload)}
+
+
+def ports_of(rule: dict[str, Any]) -> list[tuple[int, int]]:
+    return [(one["port"], one.get("endPort", one["port"])) for one in rule["ports"]]
+
+
+def policy_of(component: str) -> dict[str, Any]:
+    found: dict[str, Any] = named("NetworkPolicy", f"billing-stream-{component}")["spec"]
+    return found
+
+
+def sources(policy: dict[str, Any], port: int) -> list[dict[str, Any]]:
+    """Who may connect to the port."""
+    rules = [rule for rule in policy["ingress"] if (port, port) in ports_of(rule)]
+    return [one for rule in rules for one in rule["from"]]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("manifest", [*manifests(), secret()], ids=ids)
+@pytest.mark.parametrize("manifest", [*manifests(), *secrets().values()], ids=ids)
 def test_it_is_valid_by_the_schema_of_kubernetes(manifest: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -78,18 +104,48 @@ def test_every_file_is_in_the_kustomization_or_an_example() -> None:
 
 def test_every_variable_is_a_setting_and_all_together_are_right() -> None:
     assert set(config_map()) <= known_settings()
-    assert set(secret()["stringData"]) <= known_settings()
     assert {env["name"] for env in container(WORKER)["env"]} <= known_settings()
-    assert set(REQUIRED) <= {*config_map(), *secret()["stringData"]}
+    assert set(REQUIRED) <= {*config_map(), *secret_of(WORKER)}
     assert settings().app_env == "production"
+    for workload in workloads():
+        assert set(secret_of(workload)) <= known_settings()
+
+
+@pytest.mark.parametrize("workload", workloads(), ids=ids)
+def test_a_process_starts_with_its_own_secret_alone(
+    workload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {**config_map(), **secrets_filled(workload)})
+    monkeypatch.setenv("BILLING_ENV_FILE", "")
+    kind = Settings if workload == WORKER else BackgroundSettings
+    assert kind.from_env().app_env == "production"
+
+
+def test_a_process_has_no_secret_of_another() -> None:
+    assert {ids(one): set(secret_of(one)) for one in workloads()} == {
+        "StatefulSet/billing-stream-worker": {
+            *("CLIENT_JWT_SECRET", "INTERNAL_JWT_SECRET", "DATABASE_URL"),
+            *("SHOPIFY_API_KEY", "SHOPIFY_API_SECRET"),
+        },
+        "Deployment/billing-stream-projector": {"DATABASE_URL"},
+        "Job/billing-stream-topics": set(),
+    }
+    assert settings().reader_role == "billing_reader"
+
+
+def test_images_are_named_by_digest() -> None:
+    for image in kustomization()["images"]:
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", image["digest"])
+        assert "newTag" not in image
 
 
 def test_what_is_secret_stands_in_the_secret_and_has_no_value() -> None:
-    fields = Settings.model_fields.values()
-    secrets = {str(f.validation_alias) for f in fields if SecretStr in _types(f.annotation)}
-    assert not secrets & set(config_map())
-    assert set(secret()["stringData"]) <= secrets
-    assert set(secret()["stringData"].values()) == {""}
+    fields, given = Settings.model_fields.values(), secrets()
+    secret = {str(f.validation_alias) for f in fields if SecretStr in _types(f.annotation)}
+    assert not secret & set(config_map())
+    for one in given.values():
+        assert set(one["stringData"]) <= secret
+        assert set(one["stringData"].values()) <= {""}
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:
@@ -112,7 +168,7 @@ def test_a_worker_keeps_its_name_in_the_group_when_its_pod_is_made_anew() -> Non
             settings_of(
                 {
                     **config_map(),
-                    **secrets_filled(),
+                    **secrets_filled(WORKER),
                     "BILLING_WORKER_NAME": one,
                     "BILLING_API_HOST": host.replace("$(BILLING_WORKER_NAME)", one),
                 }
@@ -147,28 +203,67 @@ def test_probes_ask_what_there_is(workload: dict[str, Any]) -> None:
         for kind in ("startup", "liveness", "readiness")
     }
     assert paths == {"startup": HEALTH_PATH, "liveness": HEALTH_PATH, "readiness": READY_PATH}
-    (port,) = container(workload)["ports"]
+    port = container(workload)["ports"][-1]
+    assert port["name"] in ("internal", "metrics"), "clients cannot fill it, and end the pod so"
     for kind in ("startup", "liveness", "readiness"):
         assert container(workload)[f"{kind}Probe"]["httpGet"]["port"] == port["name"]
 
 
 def test_ports_are_those_of_the_settings() -> None:
-    wanted = {
-        "worker": (container(WORKER), settings().api_external_port),
-        "projector": (container(PROJECTOR), settings().projector_port),
-    }
-    for component, (of, port) in wanted.items():
-        assert of["ports"][0]["containerPort"] == port
-        policy = named("NetworkPolicy", f"billing-stream-{component}")
-        assert policy["spec"]["ingress"][0]["ports"] == [{"port": port}]
-    for workload, port in (
-        (WORKER, settings().api_external_port),
-        (PROJECTOR, settings().projector_port),
-    ):
+    found = settings()
+    public, ops, internal = (found.address_of(listener).port for listener in Listener)
+    ports = {one["name"]: one["containerPort"] for one in container(WORKER)["ports"]}
+    assert ports == {"http": public, "ops": ops, "internal": internal}
+    assert len(found.addresses) == 3, "each listener has a port of its own"
+    assert container(PROJECTOR)["ports"][0]["containerPort"] == found.projector_port
+    for workload, port in ((WORKER, internal), (PROJECTOR, found.projector_port)):
         annotations = workload["spec"]["template"]["metadata"]["annotations"]
         assert annotations["prometheus.io/port"] == str(port)
     # Others reach a worker under its own port, not one that the service makes up.
-    assert named("Service", "billing-stream-workers")["spec"]["ports"][0]["port"] == 8000
+    (headless,) = named("Service", "billing-stream-workers")["spec"]["ports"]
+    assert (headless["port"], headless["targetPort"]) == (internal, "internal")
+    of_services = {
+        name: named("Service", name)["spec"]["ports"]
+        for name in ("billing-stream-ops", "billing-stream")
+    }
+    assert {name: one["targetPort"] for name, (one,) in of_services.items()} == {
+        "billing-stream-ops": "ops",
+        "billing-stream": "http",
+    }
+
+
+def test_each_listener_is_open_to_those_it_is_for() -> None:
+    found, policy = settings(), policy_of("worker")
+    public, ops, internal = (found.address_of(listener).port for listener in Listener)
+    labelled = [
+        {"namespaceSelector": {"matchLabels": {f"billing-stream/{label}": "true"}}}
+        for label in ("operators", "monitoring")
+    ]
+    workers = {"podSelector": {"matchLabels": WORKER["spec"]["selector"]["matchLabels"]}}
+    assert sources(policy, public) == [{"namespaceSelector": {}}]
+    assert sources(policy, ops) == labelled[:1]
+    assert sources(policy, internal) == [labelled[0], workers, labelled[1]]
+    assert sources(policy_of("projector"), found.projector_port) == labelled[1:]
+    assert all(
+        rule["from"] for name in ("worker", "projector") for rule in policy_of(name)["ingress"]
+    )
+    assert "ingress" not in policy_of("topics")
+
+
+def test_a_process_reaches_what_it_needs_and_nothing_else() -> None:
+    dns, kafka, postgres, https = (53, 53), (9092, 9094), (5432, 5432), (443, 443)
+    workers = [(8000, 8000), (8002, 8002)]
+    wanted = {
+        "worker": {dns, kafka, postgres, https, *workers},
+        "projector": {dns, kafka, postgres},
+        "topics": {dns, kafka},
+    }
+    for component, ports in wanted.items():
+        policy = policy_of(component)
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        assert {port for rule in policy["egress"] for port in ports_of(rule)} == ports
+    (to_workers,) = [rule for rule in policy_of("worker")["egress"] if ports_of(rule) == workers]
+    assert to_workers["to"] == [{"podSelector": WORKER["spec"]["selector"]}]
 
 
 @pytest.mark.parametrize("workload", workloads(), ids=ids)
@@ -217,13 +312,14 @@ def test_selectors_find_the_pods_they_are_for() -> None:
 
 def test_a_pod_reads_the_settings_and_the_secret_that_there_are() -> None:
     (generated,) = kustomization()["configMapGenerator"]
-    wanted = [
-        {"configMapRef": {"name": generated["name"]}},
-        {"secretRef": {"name": secret()["metadata"]["name"]}},
-    ]
+    used = set()
     for workload in workloads():
-        assert container(workload)["envFrom"] == wanted
+        config, reference = container(workload)["envFrom"]
+        assert config == {"configMapRef": {"name": generated["name"]}}
+        used.add(reference["secretRef"]["name"])
         assert container(workload)["image"] == kustomization()["images"][0]["name"]
+    assert used == set(secrets())
+    assert len(used) == len(workloads()), "no two share one"
 
 
 def test_not_more_workers_than_partitions_and_replicas_as_in_production() -> None:

@@ -260,7 +260,10 @@ async def test_refusals_of_commands_are_as_described(two: Cluster) -> None:
     reused = await node.post(PURCHASES, SHOP, {**BUY, "pack": "large"}, Idempotency_Key="k")
     large = await node.post(PURCHASES, SHOP, {**BUY, "return_url": "x" * 400_000})
 
+    text = await node.post(PURCHASES, SHOP, BUY, Content_Type="text/plain")
+
     for status, code, reply in [
+        (415, "UNSUPPORTED_MEDIA_TYPE", text),
         (502, "PLATFORM_ERROR", refused),
         (422, "INVALID_PACK", pack),
         (409, "IDEMPOTENCY_KEY_REUSED", reused),

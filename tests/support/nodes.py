@@ -36,7 +36,6 @@ from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
-from billing_stream.web.connections import Connections
 from billing_stream.web.views import Context
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
@@ -97,10 +96,10 @@ def platforms_of(fake: FakePlatform | None) -> Mapping[Platform, base.Platform] 
 class _Server(TestServer):
     """A server with the bounds of the worker's own."""
 
-    connections: Connections
+    context: Context
 
     async def _make_runner(self, **options: Any) -> web.AppRunner:
-        return self.connections.runner(self.app, **options)
+        return self.context.connections.runner(self.app, self.context.other_listeners, **options)
 
 
 class Node:
@@ -144,7 +143,7 @@ class Node:
         )
         self.context.ended_sessions.loaded = True
         self._server = _Server(cast(Any, self.app.web).web_app, port=self.port)
-        self._server.connections = self.context.connections
+        self._server.context = self.context
 
     async def start(self, partitions: list[int]) -> None:
         """Own these partitions and listen."""

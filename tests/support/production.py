@@ -10,6 +10,9 @@ def secret(name: str) -> str:
 
 PRODUCTION = {
     "APP_ENV": "production",
+    "BILLING_API_EXTERNAL_PORT": "8000",
+    "BILLING_INTERNAL_PORT": "8000",
+    "BILLING_OPS_PORT": "8000",
     "CLIENT_JWT_SECRET": secret("client"),
     "INTERNAL_JWT_SECRET": secret("internal"),
     "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",

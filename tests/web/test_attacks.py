@@ -148,7 +148,7 @@ async def test_a_packed_body_is_not_unpacked(two: Cluster, path: str, encoding: 
     await two.create(M1, SHOP)
     node = two.nodes[0]
     for body in (b"garbage", gzip.compress(b"0" * 10_000_000)):
-        headers = {**client_headers(SHOP), "Content-Encoding": encoding}
+        headers = client_headers(SHOP, Content_Encoding=encoding, Content_Type="application/json")
 
         reply = await get(
             node.url, path, headers, method="POST", data=BytesPayload(body), compress=None

@@ -216,7 +216,8 @@ async def test_an_unknown_pack_is_refused_and_its_key_stays_free(shop: Cluster) 
 @pytest.mark.parametrize("raw", [b"{", b"\xff", b"[" * 5000, b"null", b'"x"'])
 async def test_what_is_no_json_object_is_refused(shop: Cluster, raw: bytes) -> None:
     for path in (TRIALS, PURCHASES):
-        reply = await get(shop.nodes[0].url, path, client_headers(SHOP), method="POST", data=raw)
+        headers = client_headers(SHOP, Content_Type="application/json")
+        reply = await get(shop.nodes[0].url, path, headers, method="POST", data=raw)
         assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
     assert (await shop.nodes[0].get(TRIALS, SHOP)).data["available"] is True
 

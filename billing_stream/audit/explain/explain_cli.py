@@ -18,6 +18,7 @@ from billing_stream.audit.replay.history_source import KafkaSource, ReplayError
 from billing_stream.audit.replay.interruptible import run
 from billing_stream.audit.replay.recorded_history import History, read_partition
 from billing_stream.audit.replay.replay_cli import Moment, check_partitions
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
@@ -59,7 +60,7 @@ def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
     MERCHANT is its id, or its shop as platform:domain. Kafka alone is asked. Each credit names
     the record that caused it.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     with progress() as show:
         found = run(explain_merchant(settings, merchant, at, show))
     if json_file is not None:

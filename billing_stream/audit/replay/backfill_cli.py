@@ -23,6 +23,7 @@ from billing_stream.audit.replay.interruptible import run
 from billing_stream.audit.replay.replay import Scope
 from billing_stream.audit.replay.replay_cli import check_partitions, replay_cluster
 from billing_stream.audit.replay.replay_report import Report, read_report
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import whoami
@@ -84,7 +85,7 @@ def backfill(
     to billing.commands.v1; workers carry it out and publish it as an event of its own. Done
     twice, it corrects once.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     report = run(_report(settings, report_file, revision, merchant))
     todo = run(_plan(settings, report, merchant.lower() if merchant else None))
     for line in _lines(todo, report):

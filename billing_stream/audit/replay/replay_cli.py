@@ -14,6 +14,7 @@ from billing_stream.audit.replay.history_source import KafkaSource, ReplayError
 from billing_stream.audit.replay.interruptible import run
 from billing_stream.audit.replay.replay import Scope, replay
 from billing_stream.audit.replay.replay_report import Report
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
@@ -121,7 +122,7 @@ def replay_command(
     settings of this environment; every event, dead letter and row that differs from what was
     recorded is reported.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     names = Topics(settings.app_id, settings.topic_prefix)
     scope = Scope(
         _checked(partitions, settings.partitions),

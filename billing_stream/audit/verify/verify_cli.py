@@ -9,6 +9,7 @@ import click
 
 from billing_stream.audit.verify.verifier import verify as verify_log
 from billing_stream.audit.verify.verify_report import Report
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
@@ -48,7 +49,7 @@ def verify(
     Ends with 0 when no fault was found, 1 when one was, 2 when it could not read. Without
     --allow-lag, records that no worker has processed are faults: to be used when all is quiet.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     url = settings.database_url
     with progress() as show:
         report = asyncio.run(

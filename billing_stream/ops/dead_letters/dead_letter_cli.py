@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from billing_stream.config.settings import Settings
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import NewFile
 from billing_stream.console.output import say
@@ -274,7 +274,7 @@ def _run(
     act: Any, chosen: list[DeadLetterHistory], **options: Any
 ) -> tuple[list[acting.ActionResult], bool]:
     """Act; the first SIGINT or SIGTERM ends it after the transaction that is under way."""
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
 
     async def run() -> tuple[list[acting.ActionResult], bool]:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -334,7 +334,7 @@ def _tell(
 
 
 def _cluster() -> Cluster:
-    return Cluster.of(Settings.from_env())
+    return Cluster.of(BackgroundSettings.from_env())
 
 
 def _echo(lines: Iterable[str]) -> None:

@@ -9,11 +9,13 @@ from alembic.script import ScriptDirectory
 
 from billing_stream.config.settings import Settings
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail, ok, warn
-from billing_stream.projector import gaps, rejects
+from billing_stream.projector import gaps, reader_role, rejects
 from billing_stream.projector.database import Database, close
 from billing_stream.projector.gaps import Gap
 from billing_stream.projector.migrate import VERSIONS_TABLE
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
+from billing_stream.projector.reader_role import ReaderRights
+from billing_stream.projector.service import database_of
 
 SKEW_MAX = timedelta(seconds=5)
 
@@ -24,7 +26,7 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
     if settings.database_url is None:
         yield ok(check, "DATABASE_URL is not set: no history and no reports, billing runs without")
         return
-    database = Database(settings.database_url.get_secret_value(), settings.projection_schema)
+    database = database_of(settings)
     try:
         connection = await database.connect()
     except (*DATABASE_AWAY, ProjectionError, OSError) as error:
@@ -41,6 +43,8 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
             for finding in of_content(
                 await gaps.open_gaps(connection), await rejects.count(connection)
             ):
+                yield finding
+            async for finding in _reader(connection, database, settings):
                 yield finding
         asked = datetime.now(UTC)
         theirs = await connection.fetchval("SELECT clock_timestamp()")
@@ -115,6 +119,57 @@ def skew(ours: datetime, theirs: datetime) -> Finding:
             "let a time service set both clocks",
         )
     return ok("clock", "the same as PostgreSQL's")
+
+
+async def _reader(
+    connection: Any, database: Database, settings: Settings
+) -> AsyncIterator[Finding]:
+    """Whether workers read with a role that can do nothing else."""
+    check, user = "database user", await connection.fetchval("SELECT current_user")
+    role = database.reader or user
+    if not await reader_role.exists(connection, role):
+        yield fail(
+            check,
+            f"PostgreSQL has no role {role}, which BILLING_READER_ROLE names",
+            f"as an administrator: CREATE ROLE {role} LOGIN PASSWORD '...'",
+        )
+        return
+    found = await reader_role.rights(connection, database, role)
+    for finding in of_reader(role, user, found, settings):
+        yield finding
+
+
+def of_reader(role: str, user: str, found: ReaderRights, settings: Settings) -> Iterator[Finding]:
+    """What the role of workers may do. `user`: who we are by DATABASE_URL."""
+    check, named = "database user", settings.reader_role is not None
+    writes = [*found.writable, *(["new tables"] if found.may_create else [])]
+    if named and found.unreadable:
+        yield fail(
+            check,
+            f"{role} may not read {', '.join(found.unreadable)}",
+            f"start the projector with BILLING_READER_ROLE={role}: it grants that",
+        )
+    if writes and named:
+        yield warn(
+            check,
+            f"{role} may write: {', '.join(writes)}; workers need only to read",
+            f"revoke what {role} was granted: it may neither own tables nor be a member of owners",
+        )
+    elif role != user and settings.is_real:
+        yield warn(
+            check,
+            f"this is {user}: right for a projector, too much for a worker",
+            f"give workers a DATABASE_URL of {role}",
+        )
+    elif writes and settings.is_real:
+        yield warn(
+            check,
+            f"{user} may write: {', '.join(writes)}; workers need only to read",
+            "set BILLING_READER_ROLE, and give workers a DATABASE_URL of that role: see "
+            "docs/security.md",
+        )
+    elif named and not found.unreadable:
+        yield ok(check, f"{role} may read the projection, and nothing else")
 
 
 def _scripts() -> ScriptDirectory:

@@ -44,7 +44,7 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
     if real and settings.client_token_max_lifetime is None:
         yield warn(
             check,
-            "clients' tokens may be valid without an end",
+            "clients' tokens may be valid without a limit",
             "set CLIENT_TOKEN_MAX_LIFETIME to what their issuer gives them",
         )
     if real and not settings.kafka_tls:

@@ -11,6 +11,7 @@ from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.group_members import STABLE, Group, describe_group, mismatches
 from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
+from billing_stream.kafka.overlapping_apps import ACTION, overlapping, problem
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_topics
@@ -82,7 +83,7 @@ async def _added_partitions(settings: Settings) -> list[Finding]:
 
 
 async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether this user may use the group and each transactional id.
+    """Whether this user may use the group and each transactional id, and no other app has them.
 
     A new cluster has no coordinators yet: they are waited for, WAIT_SECONDS at most.
     """
@@ -97,7 +98,11 @@ async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
     except KafkaNotReady as error:
         yield _not_yet("rights", error)
     else:
-        yield ok("rights", f"the group {group} and {len(ids)} transactional ids may be used")
+        others = await overlapping(client_options(settings), group)
+        for other in others:
+            yield fail("rights", problem(group, other), ACTION)
+        if not others:
+            yield ok("rights", f"the group {group} and {len(ids)} transactional ids may be used")
 
 
 async def check_workers(settings: Settings) -> AsyncIterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from billing_stream.audit.verify.log_source import KafkaSource
-from billing_stream.config.settings import Settings
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, whoami
 from billing_stream.console.output import say
@@ -74,7 +74,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
 
     Goes to billing.commands.v1, so a worker must run.
     """
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody can be asked here: say --yes")

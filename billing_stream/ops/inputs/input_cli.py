@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
 from billing_stream.console.options import Duration, Reference, whoami
@@ -101,7 +102,7 @@ def inputs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object on each line.")
 def list_inputs(as_json: bool) -> None:
     """List all inputs: position, records left, and why one is stopped. Read-only."""
-    states = _states(Cluster.of(Settings.from_env()))
+    states = _states(Cluster.of(BackgroundSettings.from_env()))
     found = states.inputs
     if as_json:
         for one in found:
@@ -259,7 +260,7 @@ def accept_changelog(table: str, reason: str, by: str) -> None:
 
 
 def _started() -> tuple[Settings, Cluster]:
-    settings = Settings.from_env()
+    settings = BackgroundSettings.from_env()
     # On other partitions than the topics have, no worker would find a command.
     asyncio.run(check_before_start(settings))
     return settings, Cluster.of(settings)

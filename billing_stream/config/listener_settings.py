@@ -1,0 +1,117 @@
+"""The listeners of a worker: each serves one kind of caller, at an address of its own."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+ANY_HOST = ("", "0.0.0.0", "::")
+
+
+class Listener(StrEnum):
+    """The callers of an address: clients and platforms, operators' browsers, other processes."""
+
+    PUBLIC = "public"
+    OPS = "ops"
+    INTERNAL = "internal"
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+class ListenerSettings(BaseSettings):
+    """Addresses and ports of the listeners; those that share both are one."""
+
+    api_external_port: int = Field(
+        validation_alias="BILLING_API_EXTERNAL_PORT",
+        description="HTTP port of this worker for clients and webhooks: /api, /webhooks, /docs",
+        default=8000,
+        ge=1,
+        le=65535,
+    )
+    api_host: str = Field(
+        validation_alias="BILLING_API_HOST",
+        description="host name at which other workers reach this one",
+        default="127.0.0.1",
+    )
+    api_bind: str = Field(
+        validation_alias="BILLING_API_BIND", description="address to listen on", default="0.0.0.0"
+    )
+    ops_port: int | None = Field(
+        validation_alias="BILLING_OPS_PORT",
+        description="HTTP port of this worker for operators' browsers: /ops; by default "
+        "BILLING_API_EXTERNAL_PORT, to be chosen in staging and production",
+        default=None,
+        ge=1,
+        le=65535,
+    )
+    ops_bind: str | None = Field(
+        validation_alias="BILLING_OPS_BIND",
+        description="address to listen on for operators' browsers; by default BILLING_API_BIND",
+        default=None,
+    )
+    internal_port: int | None = Field(
+        validation_alias="BILLING_INTERNAL_PORT",
+        description="HTTP port of this worker for other workers, operators' programs and "
+        "Prometheus: /internal, /metrics; by default BILLING_API_EXTERNAL_PORT, to be chosen in "
+        "staging and production",
+        default=None,
+        ge=1,
+        le=65535,
+    )
+    internal_bind: str | None = Field(
+        validation_alias="BILLING_INTERNAL_BIND",
+        description="address to listen on for other workers and Prometheus, also that of a "
+        "projector; by default BILLING_API_BIND",
+        default=None,
+    )
+
+    def address_of(self, listener: Listener) -> Address:
+        """Where this listener is."""
+        host, port = {
+            Listener.PUBLIC: (self.api_bind, self.api_external_port),
+            Listener.OPS: (self.ops_bind, self.ops_port),
+            Listener.INTERNAL: (self.internal_bind, self.internal_port),
+        }[listener]
+        return Address(host or self.api_bind, port or self.api_external_port)
+
+    @property
+    def addresses(self) -> dict[Address, frozenset[Listener]]:
+        """Every address to listen on, with the listeners that share it."""
+        found = {listener: self.address_of(listener) for listener in Listener}
+        return {
+            address: frozenset(one for one in Listener if found[one] == address)
+            for address in found.values()
+        }
+
+    def listener_problems(self) -> Iterator[str]:
+        """Addresses that exclude each other."""
+        by_port: dict[int, list[str]] = {}
+        for host, port in self.addresses:
+            by_port.setdefault(port, []).append(host)
+        for port, hosts in by_port.items():
+            if len(hosts) > 1 and any(host in ANY_HOST for host in hosts):
+                yield (
+                    f"port {port} is to be listened on at {' and '.join(hosts)}, one of which has "
+                    "the other in it: give BILLING_OPS_PORT and BILLING_INTERNAL_PORT ports of "
+                    "their own, or the same BILLING_OPS_BIND and BILLING_INTERNAL_BIND"
+                )
+
+    def unchosen_ports(self) -> Iterator[str]:
+        """What staging and production must choose: they have no port by accident."""
+        for name, port in (
+            ("BILLING_OPS_PORT", self.ops_port),
+            ("BILLING_INTERNAL_PORT", self.internal_port),
+        ):
+            if port is None:
+                yield (
+                    f"{name} must be chosen: a port that clients cannot reach, or that of "
+                    "BILLING_API_EXTERNAL_PORT where a proxy passes on nothing but /api and "
+                    "/webhooks"
+                )
