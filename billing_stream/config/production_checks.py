@@ -76,6 +76,8 @@ def production_problems(settings: "Settings") -> Iterator[str]:
     for name in _ADDRESSES:
         if values.get(name) is not None and not _is_safe(str(values[name])):
             yield f"{name} must be https: keys and tokens are sent to it"
+    if settings.peers is None:
+        yield f"BILLING_PEERS is needed when APP_ENV is {settings.app_env}: addresses of workers"
     if "kafka_security_protocol" not in settings.model_fields_set:
         yield (
             "KAFKA_SECURITY_PROTOCOL must be chosen: SASL_SSL or SSL, or PLAINTEXT, which sends "
