@@ -1,4 +1,4 @@
-"""Who asks: the tokens of clients, and those between our own workers.
+"""Who asks: the tokens of clients and of operators; and what the service of tokens is shown.
 
 Nothing here is ever logged, and no refusal repeats what it refused.
 """
@@ -20,17 +20,22 @@ from billing_stream.web.envelope import ApiError, WebCode
 ALGORITHMS = ["HS256"]
 LEEWAY_SECONDS = 30
 SCOPE = "bff:api:access"
-INTERNAL_AUDIENCE = "billing-stream/internal"
-INTERNAL_TOKEN_SECONDS = 30
+SHOP_TOKENS_AUDIENCE = "billing-stream/shop-tokens"
+SHOP_TOKEN_SECONDS = 30
 OPERATOR_AUDIENCE = "billing-stream/operator"
 OPERATOR_SECONDS_MAX = 12 * 3600
 OPERATOR_SCOPE = "billing:operate"
+
+# Workers tell each other by these whether secrets or clocks differ.
+NOT_VALID = "the token is not valid"
+EXPIRED = "the token has expired"
+NOT_YET_VALID = "the token is not valid yet"
 
 # A platform has no colon, so `platform:domain` can be read in one way only.
 _PLATFORM = re.compile(r"[a-z0-9._-]{1,64}")
 _DOMAIN = re.compile(r"[!-~]{1,255}")
 # It stands in the journal and in events.
-_OPERATOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+OPERATOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 class Client(Struct, frozen=True):
@@ -55,7 +60,7 @@ def authenticate(
     Raises ApiError: UNAUTHORIZED when the token or a header is missing, malformed, forged,
     expired or valid for too long; FORBIDDEN when the token is good but not for this.
     """
-    claims = _claims(headers, secrets, ["exp", "sub"])
+    claims = verified_claims(headers, secrets, ["exp", "sub"])
     if lifetime is not None:
         _require_end(claims, lifetime.total_seconds(), "a client's token")
     if SCOPE not in _scopes(claims.get("scope")):
@@ -69,17 +74,17 @@ def authenticate(
     return Client(platform, domain)
 
 
-def internal_headers(secret: str) -> dict[str, str]:
-    """What one worker shows another."""
+def shop_token_headers(secret: str, shop: str) -> dict[str, str]:
+    """What the service of access tokens is shown: good for one shop there, and for nothing here."""
+    claims = {"aud": SHOP_TOKENS_AUDIENCE, "shop": shop}
+    return bearer(secret, claims, SHOP_TOKEN_SECONDS)
+
+
+def bearer(secret: str, claims: Mapping[str, Any], seconds: int) -> dict[str, str]:
+    """The header with a token of these claims that is valid for `seconds`."""
     now = int(time.time())
-    claims = {"aud": INTERNAL_AUDIENCE, "iat": now, "exp": now + INTERNAL_TOKEN_SECONDS}
-    token = jwt.encode(claims, secret, algorithm=ALGORITHMS[0])
+    token = jwt.encode({**claims, "iat": now, "exp": now + seconds}, secret, ALGORITHMS[0])
     return {"Authorization": f"Bearer {token}"}
-
-
-def authenticate_internal(headers: Mapping[str, str], *secrets: str) -> None:
-    """Raises ApiError (UNAUTHORIZED) unless another worker of ours asks."""
-    _claims(headers, secrets, ["exp", "aud"], INTERNAL_AUDIENCE)
 
 
 def authenticate_operator(headers: Mapping[str, str], *secrets: str) -> str:
@@ -88,11 +93,11 @@ def authenticate_operator(headers: Mapping[str, str], *secrets: str) -> str:
     Raises ApiError: UNAUTHORIZED when it is missing, malformed, forged or expired; FORBIDDEN
     when it is good but not for this.
     """
-    claims = _claims(headers, secrets, ["exp", "aud", "sub"], OPERATOR_AUDIENCE)
+    claims = verified_claims(headers, secrets, ["exp", "aud", "sub"], OPERATOR_AUDIENCE)
     if OPERATOR_SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {OPERATOR_SCOPE}")
     operator = str(claims["sub"])
-    if not _OPERATOR.fullmatch(operator):
+    if not OPERATOR.fullmatch(operator):
         raise ApiError(WebCode.UNAUTHORIZED, "the token names no operator")
     _require_end(claims, OPERATOR_SECONDS_MAX, "an operator's token")
     return operator
@@ -105,12 +110,17 @@ def _require_end(claims: Mapping[str, Any], seconds: float, whose: str) -> None:
         raise ApiError(WebCode.UNAUTHORIZED, f"{whose} must expire within {within} (h:mm:ss)")
 
 
-def _claims(
+def verified_claims(
     headers: Mapping[str, str],
     secrets: Sequence[str],
     required: list[str],
-    audience: str | None = None,
+    audience: str | list[str] | None = None,
 ) -> dict[str, Any]:
+    """The claims of a bearer token that one of `secrets` has signed.
+
+    Raises ApiError (UNAUTHORIZED) when it is missing, malformed, forged, expired, not valid yet,
+    without one of the `required` claims, or for no `audience`.
+    """
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise ApiError(WebCode.UNAUTHORIZED, "a bearer token is needed")
@@ -125,10 +135,12 @@ def _claims(
     try:
         return _by_the_first(decode, secrets)
     except jwt.ExpiredSignatureError:
-        raise ApiError(WebCode.UNAUTHORIZED, "the token has expired") from None
+        raise ApiError(WebCode.UNAUTHORIZED, EXPIRED) from None
+    except jwt.ImmatureSignatureError:
+        raise ApiError(WebCode.UNAUTHORIZED, NOT_YET_VALID) from None
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
         # PyJWT lets some of the latter through, for tokens made to be odd.
-        raise ApiError(WebCode.UNAUTHORIZED, "the token is not valid") from None
+        raise ApiError(WebCode.UNAUTHORIZED, NOT_VALID) from None
 
 
 def _by_the_first(

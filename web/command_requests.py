@@ -13,6 +13,9 @@ from billing_stream.web.owners import PartitionRouter
 from billing_stream.web.peers import Peers, outcome_unknown
 
 COMMANDS_PATH = "/internal/commands"
+# Origins in the journal.
+CLIENTS = "http"
+OPERATORS = "operator:"
 
 
 class CommandRequest(Struct, frozen=True):
@@ -24,7 +27,17 @@ class CommandRequest(Struct, frozen=True):
     command: StartTrial | ReservePurchase | AdjustCredits | AdvanceClock
     shop_domain: str
     correlation_id: str
-    origin: str = "http"
+    origin: str = CLIENTS
+
+    @property
+    def operator(self) -> str | None:
+        """Who asks for it, if it is an operator."""
+        return self.origin.removeprefix(OPERATORS) if self.origin.startswith(OPERATORS) else None
+
+    @property
+    def is_operators(self) -> bool:
+        """Whether operators give such a command, and not clients."""
+        return isinstance(self.command, AdjustCredits | AdvanceClock)
 
 
 _asked = msgspec.json.Decoder(CommandRequest)
@@ -57,7 +70,13 @@ class Commands:
         if self._owners.lane_here(partition) is not None:
             return await self.carry_out_here(asked)
         body = await self._peers.ask(
-            "POST", partition, COMMANDS_PATH, ids, self._seconds, data=msgspec.json.encode(asked)
+            "POST",
+            partition,
+            COMMANDS_PATH,
+            ids,
+            self._seconds,
+            body=msgspec.json.encode(asked),
+            operator=asked.operator,
         )
         try:
             return _answered.decode(body)

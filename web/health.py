@@ -44,7 +44,8 @@ class Ready(ApiView):
     async def get(self, request: web.Request) -> web.Response:
         """200 when requests are welcome; else 503, with the reasons."""
         problems = [shown(problem) for problem in self.context.watchdog.problems()]
-        warnings = [shown(warning) for warning in self.context.watchdog.warnings()]
+        found = [*self.context.watchdog.warnings(), *self.context.peers.warnings()]
+        warnings = [shown(warning) for warning in found]
         if self.context.gate.stopping:
             problems.insert(0, "this worker is stopping")
         partitions = [

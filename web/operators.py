@@ -26,7 +26,7 @@ from billing_stream.observability.audit_log import audited
 from billing_stream.web.auth import authenticate_operator
 from billing_stream.web.billing import expect, known, new_command_id
 from billing_stream.web.bodies import NO_CONTROLS, key_of, parse_body
-from billing_stream.web.command_requests import CommandRequest
+from billing_stream.web.command_requests import OPERATORS, CommandRequest
 from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
 from billing_stream.web.queries import ReadMerchant
 from billing_stream.web.refusals import Credential
@@ -120,7 +120,7 @@ async def carry_out_for(
     Raises ApiError, also for a refusal.
     """
     ids = ids_of(request)
-    asked = CommandRequest(command, "", ids.correlation_id, f"operator:{operator}")
+    asked = CommandRequest(command, "", ids.correlation_id, OPERATORS + operator)
     about = {"merchant": command.merchant_id}
     if isinstance(command, AdjustCredits):
         about["credits"] = f"{command.credits:+d}"

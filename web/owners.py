@@ -158,7 +158,7 @@ class PartitionRouter:
             QUERIES_PATH,
             ids,
             FORWARD_SECONDS,
-            params={"q": msgspec.json.encode(query).decode()},
+            query={"q": msgspec.json.encode(query).decode()},
         )
         try:
             return query.parse(body)

@@ -1,31 +1,35 @@
 """The other workers: who owns a partition, and how they are asked. One hop, never more."""
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Any
 
-import aiohttp
+from aiohttp import web
 from yarl import URL
 
 from billing_stream.engine.partition_processor import FAILED
 from billing_stream.faust_adapter.assignment import Distribution, distribution, own_url
 from billing_stream.faust_adapter.faust_app import App
-from billing_stream.observability.tracing.spans import Tracing
-from billing_stream.web.auth import internal_headers
-from billing_stream.web.envelope import (
-    CORRELATION_ID,
-    REQUEST_ID,
-    ApiError,
-    Ids,
-    WebCode,
-    not_ready,
+from billing_stream.records import topics as names
+from billing_stream.records.topics import Topics
+from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready
+from billing_stream.web.peer_client import (
+    AWAY,
+    FIGURES_PATH,
+    NEVER_SENT,
+    AddressNotAllowed,
+    PeerClient,
 )
+from billing_stream.web.peer_tokens import Call
+from billing_stream.web.refusals import Credential, Refusals
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 0.5
-CONNECTIONS_MAX = 256
+# What is wrong between two workers is known before a client needs it.
+WATCH_SECONDS = 15.0
+ASK_SECONDS = 1.5
+WARNINGS_MAX = 10
 
 
 class Peers:
@@ -34,17 +38,14 @@ class Peers:
     def __init__(
         self,
         app: App,
-        *,
-        changelog: str,
-        internal_secret: str,
-        tracing: Tracing | None = None,
+        client: PeerClient,
+        refusals: Refusals,
+        topics: Topics,
     ) -> None:
         self._app = app
-        self._changelog = changelog
-        self._secret = internal_secret
-        self._tracing = tracing
-        # Apart, because commands may wait long, and must not keep queries waiting.
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._changelog = topics.changelog(names.BILLING_RECORDS)
+        self._client = client
+        self._refusals = refusals
         self._assignment: Distribution | None = None
         self._urls: Mapping[int, str] = {}
         self._noted: set[str] = set()
@@ -72,34 +73,79 @@ class Peers:
             self._noted.clear()
         return self._urls.get(partition)
 
+    def trouble(self, url: str) -> str | None:
+        """Why a worker is not asked, or in vain; None where nothing is known to be wrong."""
+        return None if url == self.own_url else self._client.trouble(url)
+
+    def warnings(self) -> list[str]:
+        """The troubles between this worker and others, for operators."""
+        found = []
+        if not self._client.allows(self.own_url):
+            found.append(f"BILLING_PEERS does not match the address of this worker, {self.own_url}")
+        troubles = {url: self.trouble(url) for url in self.assigned()}
+        found += [f"the worker at {url} {why}" for url, why in sorted(troubles.items()) if why]
+        return found[:WARNINGS_MAX]
+
+    async def watch(self, _: web.Application) -> AsyncIterator[None]:
+        """Ask the other workers from time to time, as long as the application lives."""
+        task = asyncio.create_task(self._watch(), name="peers")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask each of the other workers once."""
+        urls = self.assigned().keys() - {self.own_url}
+        self._client.keep(urls)
+        for url in urls:
+            try:
+                await self.ask_at(url, FIGURES_PATH, Ids("peers", "peers"), ASK_SECONDS)
+            except ApiError as error:
+                logger.debug("the worker at %s was asked in vain: %s", url, error.message)
+
     async def ask(
-        self, method: str, partition: int, path: str, ids: Ids, seconds: float, **options: Any
+        self,
+        method: str,
+        partition: int,
+        path: str,
+        ids: Ids,
+        seconds: float,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        operator: str | None = None,
     ) -> bytes:
-        """The body of the owner's good answer.
+        """The body of the owner's good answer. `operator` is who asks, where it is one.
 
         Raises ApiError: NOT_READY when surely nothing was done (nobody owns the partition,
-        the owner cannot be reached, or refuses); OUTCOME_UNKNOWN when a request other than
-        GET was sent and not answered.
+        the owner may not be asked, cannot be reached, or refuses); OUTCOME_UNKNOWN when a
+        request other than GET was sent and not answered.
         """
         url = self.url_of(partition)
         if url is None or url == self.own_url:
             raise not_ready(f"partition {partition} is recovering")
         try:
-            status, body = await self._exchange(method, url, path, ids, seconds, **options)
-        except _AWAY as error:
+            call = Call(url, method, URL(path).with_query(query).raw_path_qs, body, operator)
+            status, answer = await self._send(call, path, ids, seconds)
+        except AWAY as error:
             # Not the error itself: some show the headers of the request, and so a token.
             self.note(logging.WARNING, url, f"does not answer: {type(error).__name__}")
-            if method == "GET" or isinstance(error, _NEVER_SENT):
+            if method == "GET" or isinstance(error, NEVER_SENT):
                 raise not_ready(f"the owner of partition {partition} does not answer") from None
             raise outcome_unknown("the worker that was asked did not answer") from None
         if status == HTTPStatus.OK:
             self._noted.discard(url)
-            return body
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR and FAILED.encode() in body:
+            return answer
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and FAILED.encode() in answer:
             raise ApiError(WebCode.INTERNAL_ERROR, FAILED)
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
             level = logging.WARNING if status == HTTPStatus.GATEWAY_TIMEOUT else logging.ERROR
-            self.note(level, url, f"refuses a worker of ours with {status}")
+            self.note(level, url, self.trouble(url) or f"refuses a worker of ours with {status}")
             if method != "GET" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise outcome_unknown("the worker that was asked has not done it")
         raise not_ready(f"the owner of partition {partition} is not ready")
@@ -110,8 +156,8 @@ class Peers:
         Raises ApiError (NOT_READY).
         """
         try:
-            status, body = await self._exchange("GET", url, path, ids, seconds)
-        except _AWAY as error:
+            status, body = await self._send(Call(url, "GET", path), path, ids, seconds)
+        except AWAY as error:
             raise not_ready(f"{url} does not answer: {type(error).__name__}") from None
         if status != HTTPStatus.OK:
             raise not_ready(f"{url} answers with {status}")
@@ -128,44 +174,17 @@ class Peers:
             self._noted.add(url)
             logger.log(level, "the worker at %s %s", url, why)
 
-    async def _exchange(
-        self, method: str, url: str, path: str, ids: Ids, seconds: float, **options: Any
-    ) -> tuple[int, bytes]:
-        """The status and body of an answer. Raises what is in `_AWAY`."""
-        async with self._client(method == "GET").request(
-            method,
-            URL(url) / path[1:],
-            headers=self._headers(ids),
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(seconds, connect=CONNECT_SECONDS),
-            **options,
-        ) as response:
-            return response.status, await response.read()
-
-    def _headers(self, ids: Ids) -> dict[str, str]:
-        headers = internal_headers(self._secret)
-        headers[REQUEST_ID] = ids.request_id
-        headers[CORRELATION_ID] = ids.correlation_id
-        if self._tracing is not None:
-            headers.update(self._tracing.passed_on())
-        return headers
-
-    def _client(self, reads: bool) -> aiohttp.ClientSession:
-        if reads not in self._sessions:
-            self._sessions[reads] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._sessions[reads]
+    async def _send(self, call: Call, path: str, ids: Ids, seconds: float) -> tuple[int, bytes]:
+        """As of the client; ApiError (NOT_READY) where the address is not allowed."""
+        try:
+            return await self._client.send(call, ids, seconds)
+        except AddressNotAllowed:
+            self._refusals.note(Credential.PEER_ADDRESS, path)
+            raise not_ready("the worker to be asked has an address that is not allowed") from None
 
     async def close(self) -> None:
         """Close the connections to other workers."""
-        while self._sessions:
-            await self._sessions.popitem()[1].close()
-
-
-_AWAY = (aiohttp.ClientError, TimeoutError, OSError)
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        await self._client.close()
 
 
 def outcome_unknown(why: str) -> ApiError:

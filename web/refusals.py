@@ -21,6 +21,11 @@ class Credential(StrEnum):
     CLIENT_TOKEN = "client_token"
     OPERATOR_TOKEN = "operator_token"
     WORKER_TOKEN = "worker_token"
+    # A token for another call, or used before; a command or origin that a caller may not give.
+    WORKER_CALL = "worker_call"
+    ORIGIN = "origin"
+    # Of a worker that was not asked.
+    PEER_ADDRESS = "peer_address"
     WEBHOOK = "webhook"
     LOGIN = "login"
     SESSION = "session"
@@ -58,14 +63,11 @@ class Refusals:
     def _report(self, kind: tuple[Credential, str]) -> None:
         del self._timers[kind]
         count, (credential, route) = self._refused.pop(kind), kind
-        logger.warning(
-            # The route is in the text, so that equal lines of two routes are not held back.
-            "refused %s requests to %s within a minute for their credentials: %s",
-            count,
-            route,
-            credential.value,
-            extra={"route": route, "count": count},
-        )
+        # The route is in the text, so that equal lines of two routes are not held back.
+        text = "refused %s requests to %s within a minute for their credentials: %s"
+        if credential is Credential.PEER_ADDRESS:
+            text = "did not send %s requests to %s of workers that BILLING_PEERS does not allow: %s"
+        logger.warning(text, count, route, credential.value, extra={"route": route, "count": count})
 
 
 def source_of(request: web.BaseRequest) -> str:

@@ -24,10 +24,9 @@ from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.platforms import base
 from billing_stream.platforms.local import Local
 from billing_stream.platforms.platform_factory import new_platforms
-from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import billing, described, health, history, operators
-from billing_stream.web.auth import internal_headers
+from billing_stream.web.auth import shop_token_headers
 from billing_stream.web.body_limit import BodyLimit, body_middleware
 from billing_stream.web.checkout_page import CHECKOUT_PATH, CheckoutPage
 from billing_stream.web.checkouts import Checkouts
@@ -44,6 +43,8 @@ from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.ended_sessions import EndedSessions, Follower
 from billing_stream.web.ops.figures import not_sampled
 from billing_stream.web.owners import QUERIES_PATH, PartitionRouter
+from billing_stream.web.peer_client import PeerClient
+from billing_stream.web.peer_tokens import PeerCalls
 from billing_stream.web.peers import Peers
 from billing_stream.web.projection import Projection
 from billing_stream.web.refusals import Refusals
@@ -109,13 +110,13 @@ def register(
     `platforms` and `ingress` are those of the settings, unless others are given. `ask_lags`
     gives the latest sample of how many records wait in Kafka.
     """
-    internal_secret = settings.internal_jwt_secrets[0]
     if platforms is None:
-        platforms = new_platforms(settings, partial(internal_headers, internal_secret))
+        headers = partial(shop_token_headers, settings.internal_jwt_secrets[0])
+        platforms = new_platforms(settings, headers)
     has_local = any(isinstance(platform, Local) for platform in platforms.values())
     platforms = {n: InstrumentedPlatform(n, each, metrics) for n, each in platforms.items()}
-    changelog = topics.changelog(names.BILLING_RECORDS)
-    peers = Peers(app, changelog=changelog, internal_secret=internal_secret, tracing=tracing)
+    refusals = Refusals(lambda *labels: metrics.credentials_refused.labels(*labels).inc())
+    peers = Peers(app, PeerClient(settings, tracing), refusals, topics)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     checkouts = Checkouts(owners, platforms, settings.currency)
     options, own_ingress = client_options(settings), None
@@ -125,6 +126,7 @@ def register(
     context = Context(
         owners=owners,
         peers=peers,
+        peer_calls=PeerCalls(settings.internal_jwt_secrets, old=settings.old_peer_tokens),
         commands=Commands(owners, peers, checkouts, settings.request_deadline),
         checkouts=checkouts,
         platforms=platforms,
@@ -141,7 +143,7 @@ def register(
         login_limit=RateLimit(
             settings.failed_logins_per_minute, refusal="too many failed logins from this address"
         ),
-        refusals=Refusals(lambda *labels: metrics.credentials_refused.labels(*labels).inc()),
+        refusals=refusals,
         gate=ConcurrencyLimit(settings.requests_waiting_max),
         connections=listeners.pop(settings.address_of(Listener.INTERNAL)),
         other_listeners=listeners,
@@ -211,6 +213,7 @@ def _set_up_server(
             await asyncio.to_thread(tracing.close)
 
     application.cleanup_ctx.append(context.dashboard.recorder.watch)
+    application.cleanup_ctx.append(context.peers.watch)
     application.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)
     return application

@@ -29,6 +29,7 @@ from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.ended_sessions import EndedSessions
 from billing_stream.web.owners import PartitionRouter
+from billing_stream.web.peer_tokens import PeerCalls
 from billing_stream.web.peers import Peers, outcome_unknown
 from billing_stream.web.projection import Projection
 from billing_stream.web.refusals import Credential, Refusals
@@ -45,6 +46,7 @@ class Context:
 
     owners: PartitionRouter
     peers: Peers
+    peer_calls: PeerCalls
     commands: Commands
     checkouts: Checkouts
     platforms: Mapping[Platform, base.Platform]

@@ -78,6 +78,8 @@ def production_problems(settings: "Settings") -> Iterator[str]:
             yield f"{name} must be https: keys and tokens are sent to it"
     if settings.serves_clients:
         yield from settings.unchosen_ports()
+    if settings.peers is None:
+        yield f"BILLING_PEERS is needed when APP_ENV is {settings.app_env}: addresses of workers"
     if "kafka_security_protocol" not in settings.model_fields_set:
         yield (
             "KAFKA_SECURITY_PROTOCOL must be chosen: SASL_SSL or SSL, or PLAINTEXT, which sends "

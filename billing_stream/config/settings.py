@@ -14,6 +14,7 @@ from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres
 from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.listener_settings import ListenerSettings
 from billing_stream.config.log_settings import LogSettings
+from billing_stream.config.peer_settings import PeerSettings
 from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
 from billing_stream.config.settings_errors import settings_errors
@@ -51,6 +52,7 @@ class Settings(
     TraceSettings,
     LimitSettings,
     WebhookSettings,
+    PeerSettings,
     ProjectionSettings,
 ):
     """The settings of every process; the variable of each is its alias."""
@@ -124,8 +126,8 @@ class Settings(
     )
     shopify_access_tokens_url: str | None = _env(
         "SHOPIFY_ACCESS_TOKENS_URL",
-        "a service that knows them: GET of this address, {shop} replaced, with an internal "
-        'token; answers {"access_token": "..."}',
+        "a service that knows them: GET of this address, {shop} replaced, with a token for "
+        'it; answers {"access_token": "..."}',
         default=None,
         pattern=r"^https?://[^\s]*\{shop\}[^\s]*$",
     )

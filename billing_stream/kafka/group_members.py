@@ -22,10 +22,14 @@ class _Given(Struct):
 
 
 class Member(Struct, frozen=True):
-    """A member. `settings` are hashes by variable, None where it has given none."""
+    """A member. `settings` are hashes by variable, None where it has given none.
+
+    `url` is the address at which others reach it, as it says.
+    """
 
     name: str
     settings: Mapping[str, str] | None
+    url: str | None = None
 
 
 class Group(Struct, frozen=True):
@@ -71,4 +75,4 @@ def member_of(client_id: str, host: str, metadata: bytes) -> Member:
         )
     except (ValueError, TypeError):
         return Member(f"{client_id} at {host}", None)
-    return Member(given.url, given.settings)
+    return Member(given.url, given.settings, given.url)

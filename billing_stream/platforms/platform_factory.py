@@ -1,6 +1,6 @@
 """Which platforms there are, by the settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import SecretStr
@@ -14,32 +14,29 @@ from billing_stream.platforms.tokens import (
     EnvironmentTokens,
     FileTokens,
     HttpTokens,
+    TokenHeaders,
     TokenProvider,
 )
 
-InternalHeaders = Callable[[], dict[str, str]]
 
-
-def new_platforms(
-    settings: Settings, internal_headers: InternalHeaders
-) -> dict[PlatformName, Platform]:
+def new_platforms(settings: Settings, token_headers: TokenHeaders) -> dict[PlatformName, Platform]:
     """Every platform on which a checkout can be opened.
 
     In staging and production these are the real ones, in development and tests a local
-    stand-in where there is no account. `internal_headers` are shown to the service of access
-    tokens. Raises SettingsError.
+    stand-in where there is no account. `token_headers` are for the service of access tokens.
+    Raises SettingsError.
     """
     found: dict[PlatformName, Platform | None] = {
-        PlatformName.SHOPIFY: _shopify(settings, internal_headers),
+        PlatformName.SHOPIFY: _shopify(settings, token_headers),
         PlatformName.STRIPE: _stripe(settings),
         PlatformName.CUSTOM: _custom(settings),
     }
     return {name: platform for name, platform in found.items() if platform is not None}
 
 
-def _shopify(settings: Settings, internal_headers: InternalHeaders) -> Platform:
+def _shopify(settings: Settings, token_headers: TokenHeaders) -> Platform:
     secrets = _texts(settings.shopify_api_secret, settings.shopify_api_secret_old)
-    tokens = _tokens(settings, internal_headers)
+    tokens = _tokens(settings, token_headers)
     if tokens is None and not settings.is_real:
 
         def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
@@ -56,7 +53,7 @@ def _shopify(settings: Settings, internal_headers: InternalHeaders) -> Platform:
     )
 
 
-def _tokens(settings: Settings, internal_headers: InternalHeaders) -> TokenProvider | None:
+def _tokens(settings: Settings, token_headers: TokenHeaders) -> TokenProvider | None:
     text = "".join(_texts(settings.shopify_access_tokens))
     path = settings.shopify_access_tokens_file
     url = settings.shopify_access_tokens_url
@@ -65,7 +62,7 @@ def _tokens(settings: Settings, internal_headers: InternalHeaders) -> TokenProvi
     if path:
         return FileTokens(path)
     if url:
-        return HttpTokens(url, internal_headers)
+        return HttpTokens(url, token_headers)
     return None
 
 

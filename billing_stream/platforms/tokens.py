@@ -26,6 +26,10 @@ CACHED_SHOPS_MAX = 10_000
 _Token = Annotated[str, Meta(pattern=r"^[!-~]{1,1024}\Z")]
 
 
+TokenHeaders = Callable[[str], dict[str, str]]
+"""What the service of access tokens is shown when it is asked for that of a shop."""
+
+
 class TokenProvider(Protocol):
     """Knows the access token of each shop."""
 
@@ -107,7 +111,7 @@ class HttpTokens:
     def __init__(
         self,
         url: str,
-        headers: Callable[[], dict[str, str]],
+        headers: TokenHeaders,
         *,
         http: Http | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -128,7 +132,7 @@ class HttpTokens:
         token = await self._http.send(
             "GET",
             self._url.replace("{shop}", quote(shop, safe="")),
-            headers=self._headers(),
+            headers=self._headers(shop),
             read=self._read,
         )
         self._cache[shop] = (self._clock() + CACHE_SECONDS, token)

@@ -163,6 +163,9 @@ def test_a_worker_keeps_its_name_in_the_group_when_its_pod_is_made_anew() -> Non
     assert list(env).index("BILLING_WORKER_NAME") < list(env).index("BILLING_API_HOST")
 
     pods = [f"{WORKER['metadata']['name']}-{number}" for number in range(3)]
+    peers = settings().peer_addresses
+    assert all(peers.allow(f"http://{pod}.{WORKER['spec']['serviceName']}:8000") for pod in pods)
+    assert not peers.allow("http://billing-stream-workers.evil.example:8000")
     members = {
         static_member(
             settings_of(

@@ -46,8 +46,8 @@ async def test_where_all_is_well_it_says_so(
     assert {one["verdict"] for one in found} == {"OK"}
     assert {one["check"] for one in found} == {
         *("settings", "data folder", "brokers", "replicas", "transactions", "topics", "rights"),
-        *("workers", "open transactions", "worker clocks", "state", "inputs", "projection"),
-        "clock",
+        *("workers", "peers", "open transactions", "worker clocks", "state", "inputs"),
+        *("projection", "clock"),
     }
 
 

@@ -11,12 +11,16 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from billing_stream.web.auth import internal_headers
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.paths import PAGES
 from billing_stream.web.ops.session import AUDIENCE
 from tests.support.nodes import Cluster, Reply, cluster, get
-from tests.support.tokens import client_headers, operator_headers, operator_token
+from tests.support.tokens import (
+    client_headers,
+    old_worker_headers,
+    operator_headers,
+    operator_token,
+)
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 
 COOKIE = CookiePolicy(is_real=False).name
@@ -104,7 +108,7 @@ async def test_a_page_that_comes_anew_sends_the_browser_to_the_login(two: Cluste
         lambda: "",
         lambda: "not.a.token",
         lambda: client_headers("one.example")["Authorization"][7:],
-        lambda: internal_headers(INTERNAL_SECRET)["Authorization"][7:],
+        lambda: old_worker_headers()["Authorization"][7:],
         lambda: operator_token("olga", secret=CLIENT_SECRET),
         lambda: operator_token("olga", exp=1),
         lambda: operator_token("olga", scope="bff:api:access"),
@@ -177,7 +181,7 @@ async def test_a_cookie_opens_nothing_but_the_dashboard(two: Cluster) -> None:
 async def test_figures_are_for_our_workers_only(two: Cluster, path: str) -> None:
     assert (await get(two.nodes[0].url, path)).status == 401
     assert (await get(two.nodes[0].url, path, operator_headers())).status == 401
-    assert (await get(two.nodes[0].url, path, internal_headers(INTERNAL_SECRET))).status == 200
+    assert (await get(two.nodes[0].url, path, old_worker_headers())).status == 200
 
 
 @pytest.mark.parametrize("csrf", ["", "0" * 64, None])

@@ -12,14 +12,12 @@ import pytest_asyncio
 from billing_stream.domain.commands import StartTrial
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.records.topics import COMMANDS
-from billing_stream.web.auth import internal_headers
 from billing_stream.web.envelope import Ids
 from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.dashboard import Dashboard
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.partition import Record
-from tests.support.tokens import operator_headers
-from tests.support.worker import INTERNAL_SECRET
+from tests.support.tokens import old_worker_headers, operator_headers
 
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
@@ -180,7 +178,7 @@ async def test_what_a_worker_tells_names_no_merchant(two: Cluster) -> None:
     await two.buy(M1, 1)
 
     for path in ("/internal/ops/figures", "/internal/ops/rows"):
-        reply = await get(two.owner(M1).url, path, internal_headers(INTERNAL_SECRET))
+        reply = await get(two.owner(M1).url, path, old_worker_headers())
         told = json.dumps(reply.body)
         assert M1 not in told
         assert "one.example" not in told

@@ -52,7 +52,7 @@ async def new(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[New]:
             everything = {**everything, **strong, "APP_ENV": app_env, **variables}
         for name, value in everything.items():
             monkeypatch.setenv(name, value)
-        found = new_platforms(Settings.from_env(), lambda: {"Authorization": "Bearer internal"})
+        found = new_platforms(Settings.from_env(), lambda _: {"Authorization": "Bearer internal"})
         made.extend(found.values())
         return found
 

@@ -130,7 +130,7 @@ async def service(fake: FakePlatform, clock: Clock) -> AsyncIterator[HttpTokens]
     number = iter(range(1, 100))
     made = HttpTokens(
         f"{fake.url}/shops/{{shop}}/token?v=1",
-        lambda: {"Authorization": f"Bearer internal-{next(number)}"},
+        lambda shop: {"Authorization": f"Bearer {next(number)} {shop}"},
         http=quick("the token service"),
         clock=clock,
         shops_max=2,
@@ -143,7 +143,7 @@ def token(text: str) -> Reply:
     return Reply(body={"access_token": text, "scope": "write"})
 
 
-async def test_a_service_is_asked_with_a_fresh_internal_token(
+async def test_a_service_is_asked_with_a_fresh_token_for_the_shop(
     service: HttpTokens, fake: FakePlatform
 ) -> None:
     fake.replies(token("shpat_1"), token("shpat_2"))
@@ -155,7 +155,7 @@ async def test_a_service_is_asked_with_a_fresh_internal_token(
         ("GET", "/shops/a%2F..%2Fb%3Fc%3Dd%26e%23f/token?v=1"),
     ]
     used = [one.headers["Authorization"] for one in fake.asked]
-    assert used == ["Bearer internal-1", "Bearer internal-2"]
+    assert used == [f"Bearer 1 {ONE}", "Bearer 2 a/../b?c=d&e#f"]
 
 
 async def test_a_token_is_remembered_for_five_minutes(

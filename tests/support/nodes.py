@@ -278,10 +278,17 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    folder: str, owned: Mapping[int, list[int]], **settings: str
+    folder: str,
+    owned: Mapping[int, list[int]],
+    apart: Mapping[int, Mapping[str, str]] | None = None,
+    /,
+    **settings: str,
 ) -> AsyncIterator[Cluster]:
-    """A running cluster; `owned` says which node has which partitions."""
-    async with _cluster(folder, owned, FakePlatform(), settings) as found:
+    """A running cluster; `owned` says which node has which partitions.
+
+    `apart` has settings of single nodes.
+    """
+    async with _cluster(folder, owned, FakePlatform(), settings, apart or {}) as found:
         yield found
 
 
@@ -290,7 +297,7 @@ async def signed_cluster(
     folder: str, owned: Mapping[int, list[int]], **settings: str
 ) -> AsyncIterator[Cluster]:
     """A running cluster, whose platforms are those of the settings and verify signatures."""
-    async with _cluster(folder, owned, None, {**SECRETS, **settings}) as found:
+    async with _cluster(folder, owned, None, {**SECRETS, **settings}, {}) as found:
         yield found
 
 
@@ -300,9 +307,13 @@ async def _cluster(
     owned: Mapping[int, list[int]],
     platform: FakePlatform | None,
     settings: Mapping[str, str],
+    apart: Mapping[int, Mapping[str, str]],
 ) -> AsyncIterator[Cluster]:
     log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
-    nodes = [Node(log, f"{folder}/{number}", platform, **settings) for number in owned]
+    nodes = [
+        Node(log, f"{folder}/{number}", platform, **{**settings, **apart.get(number, {})})
+        for number in owned
+    ]
     for node in nodes:
         node.ingress.followers = [one.context.ended_sessions for one in nodes]
     found = Cluster(log, nodes, platform or FakePlatform())

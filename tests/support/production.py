@@ -15,6 +15,7 @@ PRODUCTION = {
     "BILLING_OPS_PORT": "8000",
     "CLIENT_JWT_SECRET": secret("client"),
     "INTERNAL_JWT_SECRET": secret("internal"),
+    "BILLING_PEERS": "127.0.0.1",
     "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
     "SHOPIFY_API_KEY": secret("key")[:32],
     "SHOPIFY_API_SECRET": "shpss_" + secret("shopify")[:32],

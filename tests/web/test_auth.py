@@ -10,9 +10,7 @@ import pytest
 
 from billing_stream.web.auth import (
     authenticate,
-    authenticate_internal,
     authenticate_operator,
-    internal_headers,
 )
 from billing_stream.web.envelope import ApiError, WebCode
 from tests.support.nodes import Cluster, get
@@ -194,29 +192,6 @@ def test_an_odd_domain_is_refused(domain: str) -> None:
     assert refusal(headers) is WebCode.UNAUTHORIZED
 
 
-def test_a_token_between_workers_is_no_clients_token_nor_the_reverse() -> None:
-    secret = CLIENT_SECRET
-    internal = internal_headers(secret)
-
-    authenticate_internal(internal, secret)
-    assert refusal({**client_headers(SHOP), **internal}) is WebCode.UNAUTHORIZED
-    with pytest.raises(ApiError):
-        authenticate_internal(client_headers(SHOP), secret)
-    with pytest.raises(ApiError):
-        authenticate_internal(with_token(client_token(SHOP, aud="billing")), secret)
-
-
-def test_a_token_between_workers_is_short_lived() -> None:
-    token = internal_headers(INTERNAL_SECRET)["Authorization"].split()[1]
-
-    claims = jwt.decode(token, options={"verify_signature": False})
-
-    assert claims["exp"] - claims["iat"] <= 30
-    old = jwt.encode({**claims, "exp": time.time() - 40}, INTERNAL_SECRET, algorithm="HS256")
-    with pytest.raises(ApiError):
-        authenticate_internal({"Authorization": f"Bearer {old}"}, INTERNAL_SECRET)
-
-
 OLD, NEW, OTHER = ("old-" * 10, "new-" * 10, "other-" * 10)
 
 
@@ -225,7 +200,6 @@ def test_while_a_secret_is_replaced_either_signs(order: tuple[str, str]) -> None
     for secret in (OLD, NEW):
         headers = with_token(client_token(SHOP, secret=secret))
         assert authenticate(headers, *order).domain == SHOP
-        authenticate_internal(internal_headers(secret), *order)
         operator = {"Authorization": f"Bearer {operator_token('olga', secret=secret)}"}
         assert authenticate_operator(operator, *order) == "olga"
 

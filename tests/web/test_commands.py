@@ -11,13 +11,11 @@ import pytest_asyncio
 
 from billing_stream.domain.commands import RefundCharge, StartTrial
 from billing_stream.records import topics as names
-from billing_stream.web.auth import internal_headers
 from billing_stream.web.command_requests import COMMANDS_PATH
 from tests.support.memory_log import MemoryWriter
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.platform import no_checkout
-from tests.support.tokens import client_headers
-from tests.support.worker import INTERNAL_SECRET
+from tests.support.tokens import client_headers, old_worker_headers
 from tests.web.conftest import M1, M2
 
 SHOP = "one.example"
@@ -307,18 +305,16 @@ async def test_only_workers_of_ours_may_give_commands_to_each_other(shop: Cluste
 
     replies = [
         await get(owner.url, COMMANDS_PATH, headers, method="POST", json=body)
-        for headers in ({}, client_headers(SHOP), internal_headers("x" * 32))
+        for headers in ({}, client_headers(SHOP), old_worker_headers("x" * 32))
     ]
     wrong = await get(
         shop.other(M1).url,
         COMMANDS_PATH,
-        internal_headers(INTERNAL_SECRET),
+        old_worker_headers(),
         method="POST",
         json=body,
     )
-    bad = await get(
-        owner.url, COMMANDS_PATH, internal_headers(INTERNAL_SECRET), method="POST", data=b"{}"
-    )
+    bad = await get(owner.url, COMMANDS_PATH, old_worker_headers(), method="POST", data=b"{}")
 
     assert [reply.status for reply in replies] == [401, 401, 401]
     assert (wrong.status, wrong.code) == (503, "NOT_READY"), "one hop, never more"

@@ -12,9 +12,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from billing_stream.web.auth import INTERNAL_AUDIENCE, OPERATOR_AUDIENCE, OPERATOR_SCOPE
+from billing_stream.web.auth import OPERATOR_AUDIENCE, OPERATOR_SCOPE
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.session import AUDIENCE
+from billing_stream.web.peer_tokens import OLD_AUDIENCE
 from tests.support.nodes import Cluster, Node, get
 from tests.support.tokens import SCOPE, segment
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
@@ -28,13 +29,15 @@ ROLES: dict[str, tuple[str, dict[str, Any]]] = {
         INTERNAL_SECRET,
         {"sub": "olga", "scope": OPERATOR_SCOPE, "aud": OPERATOR_AUDIENCE},
     ),
-    "worker": (INTERNAL_SECRET, {"aud": INTERNAL_AUDIENCE}),
+    "worker": (INTERNAL_SECRET, {"aud": OLD_AUDIENCE}),
     "cookie": (INTERNAL_SECRET, {"sub": "olga", "aud": AUDIENCE, "jti": "x"}),
 }
 
 
 def claims_of(role: str, **change: Any) -> dict[str, Any]:
-    found = {**ROLES[role][1], "exp": int(time.time()) + 300, **change}
+    now = int(time.time())
+    ends = {"iat": now, "exp": now + (30 if role == "worker" else 300)}
+    found = {**ROLES[role][1], **ends, **change}
     return {name: value for name, value in found.items() if value is not ...}
 
 

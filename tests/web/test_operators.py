@@ -12,11 +12,10 @@ import pytest_asyncio
 
 from billing_stream.domain.commands import CreateMerchant, ForgetMerchant, StartTrial
 from billing_stream.records import topics as names
-from billing_stream.web.auth import internal_headers
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.production import PRODUCTION
-from tests.support.tokens import client_headers, operator_headers
-from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
+from tests.support.tokens import client_headers, old_worker_headers, operator_headers
+from tests.support.worker import CLIENT_SECRET
 from tests.web.conftest import M1, M2
 
 SHOP = "one.example"
@@ -125,7 +124,7 @@ async def test_what_is_refused_changes_nothing(
     # Made when the test runs: what is made when it is collected may have expired by then.
     [
         (dict, 401),
-        (lambda: internal_headers(INTERNAL_SECRET), 401),
+        (lambda: old_worker_headers(), 401),
         (lambda: client_headers(SHOP), 401),
         (lambda: operator_headers(secret=CLIENT_SECRET), 401),
         (lambda: operator_headers(exp=1), 401),

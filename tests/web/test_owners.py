@@ -11,12 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from billing_stream.web import owners
-from billing_stream.web.auth import internal_headers
 from billing_stream.web.owners import SHOPS_CACHED_MAX, ShopCache
 from billing_stream.web.queries import FindShop, ReadMerchant
 from tests.support.nodes import Cluster, get
-from tests.support.tokens import client_headers
-from tests.support.worker import INTERNAL_SECRET
+from tests.support.tokens import client_headers, old_worker_headers
 from tests.web.conftest import M1, M2
 
 SHOP = "one.example"
@@ -31,7 +29,7 @@ async def test_a_worker_that_lost_the_partition_does_not_forward_again(two: Clus
     await two.create(M1, SHOP)
     wrong = two.other(M1)
 
-    reply = await get(wrong.url, query_path(ReadMerchant(M1)), internal_headers(INTERNAL_SECRET))
+    reply = await get(wrong.url, query_path(ReadMerchant(M1)), old_worker_headers())
 
     assert (reply.status, reply.code) == NOT_READY
     assert "Retry-After" in reply.headers
@@ -223,7 +221,7 @@ async def test_internal_paths_want_an_internal_token(two: Cluster) -> None:
     await two.create(M1, SHOP)
     path = query_path(FindShop(f"shopify:{SHOP}"))
 
-    for headers in ({}, client_headers(SHOP), internal_headers("x" * 40)):
+    for headers in ({}, client_headers(SHOP), old_worker_headers("x" * 40)):
         for node in two.nodes:
             reply = await get(node.url, path, headers)
             assert (reply.status, reply.code) == (401, "UNAUTHORIZED")
@@ -235,7 +233,7 @@ async def test_internal_paths_want_an_internal_token(two: Cluster) -> None:
 async def test_an_internal_query_that_is_none_is_refused(two: Cluster, q: str) -> None:
     url = two.nodes[0].url
 
-    reply = await get(url, "/internal/queries", internal_headers(INTERNAL_SECRET), params={"q": q})
+    reply = await get(url, "/internal/queries", old_worker_headers(), params={"q": q})
 
     assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
 

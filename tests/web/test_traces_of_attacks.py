@@ -12,13 +12,18 @@ import pytest
 from billing_stream.config.log_settings import LogFormat
 from billing_stream.observability.logs import formatter
 from billing_stream.observability.repeat_filter import AUDIT_LOGGER, RepeatFilter
-from billing_stream.web.auth import internal_headers
 from billing_stream.web.limits import RateLimit
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.refusals import Credential, Refusals, source_of
 from tests.support.nodes import Cluster, Node, Reply, cluster, get, signed_cluster
 from tests.support.signed_webhooks import shopify
-from tests.support.tokens import client_headers, client_token, operator_headers, operator_token
+from tests.support.tokens import (
+    client_headers,
+    client_token,
+    old_worker_headers,
+    operator_headers,
+    operator_token,
+)
 from tests.support.worker import CLIENT_SECRET, INTERNAL_SECRET
 from tests.web.conftest import M1
 
@@ -63,12 +68,12 @@ async def forged_operators(node: Node) -> None:
 
 
 async def forged_workers(node: Node) -> None:
-    for headers in ({}, operator_headers(), internal_headers(CLIENT_SECRET)):
+    for headers in ({}, operator_headers(), old_worker_headers(CLIENT_SECRET)):
         await get(node.url, "/internal/queries?q={}", headers)
 
 
 async def forged_workers_with_commands(node: Node) -> None:
-    for headers in ({}, client_headers(SHOP), internal_headers("x" * 40)):
+    for headers in ({}, client_headers(SHOP), old_worker_headers("x" * 40)):
         await get(node.url, "/internal/commands", headers, method="POST", json={})
 
 

@@ -8,14 +8,11 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
-from billing_stream.web.auth import authenticate_internal
-from billing_stream.web.internal import peer_response
+from billing_stream.web.internal import PeerView, peer_response
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
 from billing_stream.web.ops.dashboard import TotalsWithSource
 from billing_stream.web.ops.ops_views import OpsView
 from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
-from billing_stream.web.refusals import Credential
-from billing_stream.web.views import ApiView
 
 WORKERS_PATH = "/ops/workers"
 MINUTES_SHOWN_MIN = 10
@@ -91,25 +88,21 @@ class Workers(OpsView):
         )
 
 
-class OwnFigures(ApiView):
+class OwnFigures(PeerView):
     """`/internal/ops/figures`: what this worker tells another."""
-
-    credential = Credential.WORKER_TOKEN
 
     async def get(self, request: web.Request) -> web.Response:
         """Its figures."""
-        authenticate_internal(request.headers, *self.context.internal_secrets)
+        await self.authenticated(request)
         return peer_response(self.context.dashboard.figures.read())
 
 
-class OwnRowsCounted(ApiView):
+class OwnRowsCounted(PeerView):
     """`/internal/ops/rows`: what this worker tells another of its rows."""
-
-    credential = Credential.WORKER_TOKEN
 
     async def get(self, request: web.Request) -> web.Response:
         """Trials, purchases and revenue, or null."""
-        authenticate_internal(request.headers, *self.context.internal_secrets)
+        await self.authenticated(request)
         return peer_response(await self.context.dashboard.own_rows())
 
 
@@ -117,7 +110,7 @@ def problems(cluster: ClusterSnapshot) -> Iterator[str]:
     """What is wrong, as sentences; nothing when all is well."""
     for worker in cluster.workers:
         if worker.figures is None:
-            yield f"The worker at {worker.url} does not answer."
+            yield f"The worker at {worker.url} {worker.trouble}."
         elif worker.figures.restoring is not None:
             yield f"The worker at {worker.url} is restoring partitions."
         else:

@@ -10,10 +10,11 @@ from billing_stream.engine.stopped_inputs import Stop
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.figures import Figures, PartitionFigures, WorkerFigures
 from billing_stream.web.ops.recorder import Counts, Minute, together
+from billing_stream.web.peer_client import FIGURES_PATH
 from billing_stream.web.peers import Peers
 
-FIGURES_PATH = "/internal/ops/figures"
 ASK_SECONDS = 1.5
+SILENT = "does not answer"
 
 _figures = msgspec.json.Decoder(WorkerFigures)
 
@@ -21,13 +22,14 @@ _figures = msgspec.json.Decoder(WorkerFigures)
 class WorkerSnapshot(Struct, frozen=True):
     """A worker at an address, with the partitions that it was assigned.
 
-    `figures` is None when it does not answer. `here`: it is the one that was asked.
+    `figures` is None when `trouble` says why. `here`: it is the one that was asked.
     """
 
     url: str
     assigned: list[int]
     figures: WorkerFigures | None
     here: bool
+    trouble: str = SILENT
 
     @property
     def lag(self) -> int | None:
@@ -113,7 +115,7 @@ class ClusterFigures:
         assigned.setdefault(own, [])
         figures = await asyncio.gather(*(self._ask(url, ids) for url in assigned))
         workers = [
-            WorkerSnapshot(url, numbers, figures, url == own)
+            WorkerSnapshot(url, numbers, figures, url == own, self._peers.trouble(url) or SILENT)
             for (url, numbers), figures in zip(assigned.items(), figures, strict=True)
         ]
         workers.sort(key=lambda worker: worker.url)

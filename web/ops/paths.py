@@ -2,7 +2,6 @@
 
 from billing_stream.web.ops.adjusting import ADJUST_PATH, Adjust
 from billing_stream.web.ops.board import WORKERS_PATH, Overview, OwnFigures, OwnRowsCounted, Workers
-from billing_stream.web.ops.cluster_snapshot import FIGURES_PATH
 from billing_stream.web.ops.dashboard import ROWS_PATH
 from billing_stream.web.ops.files import FILE_PATH, OpsFile
 from billing_stream.web.ops.letter_pages import (
@@ -21,6 +20,7 @@ from billing_stream.web.ops.merchant_pages import (
     MerchantsPage,
 )
 from billing_stream.web.ops.ops_views import LOGIN_PATH, OPS_PATH
+from billing_stream.web.peer_client import FIGURES_PATH
 from billing_stream.web.views import ApiView
 
 PAGES: tuple[tuple[str, type[ApiView]], ...] = (

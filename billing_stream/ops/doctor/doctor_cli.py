@@ -29,6 +29,7 @@ from billing_stream.ops.doctor import (
 )
 from billing_stream.ops.doctor.clock_checks import check_clocks
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail
+from billing_stream.ops.doctor.peer_checks import check_peers
 from billing_stream.ops.doctor.protocol_checks import check_transactions
 from billing_stream.ops.doctor.transaction_checks import check_open_transactions
 
@@ -42,6 +43,7 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("rights", topic_checks.check_rights),
     ("transactions", check_transactions),
     ("workers", topic_checks.check_workers),
+    ("peers", check_peers),
     ("open transactions", check_open_transactions),
     ("worker clocks", check_clocks),
     ("state", changelog_checks.check_state),
@@ -135,9 +137,10 @@ def _names() -> list[str]:
 def doctor(seconds: float, as_json: bool) -> None:
     """Look at everything that a worker needs, and say what to do where it is not right.
 
-    Settings, the data folder, brokers, topics, what this user may do, the workers that run,
-    transactions that are open, the version of the rows, stopped inputs, changed input topics,
-    PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    Settings, the data folder, brokers, topics, what this user may do, the workers that run and
+    whether they accept our tokens, transactions that are open, the version of the rows, stopped
+    inputs, changed input topics, PostgreSQL, the schema of the projection, the clock. Nothing is
+    changed.
     """
     # What is logged of a broker that is away, or not ready, is a finding.
     for name in ("aiokafka", "billing_stream.kafka.start_deadline", OPEN_TRANSACTIONS):

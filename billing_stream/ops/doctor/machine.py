@@ -47,6 +47,12 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
             "clients' tokens may be valid without a limit",
             "set CLIENT_TOKEN_MAX_LIFETIME to what their issuer gives them",
         )
+    if real and settings.old_peer_tokens:
+        yield warn(
+            check,
+            "workers accept tokens of 0.5.x, which are good for any call for a minute",
+            "set BILLING_PEER_TOKENS=new when no worker of 0.5.x runs: docs/upgrade.md",
+        )
     if real and not settings.kafka_tls:
         yield warn(check, "Kafka without TLS", "see docs/security.md")
     if real and settings.database_url is not None and not _is_verified(settings.database_url):

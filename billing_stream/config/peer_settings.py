@@ -1,0 +1,47 @@
+"""Requests between workers."""
+
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings
+
+from billing_stream.config.peer_addresses import FORM, PeerAddresses
+
+
+class PeerTokens(StrEnum):
+    """Which tokens workers make for each other and accept."""
+
+    BOTH = "both"
+    NEW = "new"
+
+
+class PeerSettings(BaseSettings):
+    """Which workers are asked, and with which tokens."""
+
+    peers: str | None = Field(
+        validation_alias="BILLING_PEERS",
+        description=f"addresses of workers, to which requests are forwarded: {FORM}; needed in "
+        "staging and production, elsewhere any address by default",
+        default=None,
+    )
+    peer_tokens: PeerTokens = Field(
+        validation_alias="BILLING_PEER_TOKENS",
+        description="tokens between workers: both while workers of 0.5.x run, then new",
+        default=PeerTokens.BOTH,
+    )
+
+    @field_validator("peers")
+    @classmethod
+    def _check_peers(cls, value: str | None) -> str | None:
+        PeerAddresses(value)
+        return value
+
+    @property
+    def peer_addresses(self) -> PeerAddresses:
+        """The addresses that may be asked."""
+        return PeerAddresses(self.peers)
+
+    @property
+    def old_peer_tokens(self) -> bool:
+        """Whether workers of 0.5.x are among those of this cluster."""
+        return self.peer_tokens is PeerTokens.BOTH
