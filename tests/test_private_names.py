@@ -71,7 +71,7 @@ NAMES: dict[Any, str] = {
     faust.Table: "_new_store",
     faust.Worker: "_schedule_shutdown",
     Web: "_runner",
-    web.AppRunner: "_make_server",
+    web.AppRunner: "_make_server _shutdown_timeout",
     web.Server: "_kwargs _loop",
     RequestHandler: "_current_request _loop _messages _request_count",
 }

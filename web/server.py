@@ -59,6 +59,7 @@ from billing_stream.web.views import (
 from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
 from billing_stream.web.webhook_routes import WEBHOOKS_PATH, Webhooks
 
+TOO_MANY_WEBHOOKS = "too many webhooks of this platform"
 logger = logging.getLogger(__name__)
 
 PAGES: tuple[tuple[str, type[ApiView]], ...] = (
@@ -137,9 +138,7 @@ def register(
         ended_sessions=EndedSessions(ingress, settings.partitions),
         cookies=CookiePolicy(settings.is_real, settings.ops_url or settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),
-        webhook_limit=RateLimit(
-            settings.webhooks_per_minute, refusal="too many webhooks of this platform"
-        ),
+        webhook_limit=RateLimit(settings.webhooks_per_minute, refusal=TOO_MANY_WEBHOOKS),
         login_limit=RateLimit(
             settings.failed_logins_per_minute, refusal="too many failed logins from this address"
         ),

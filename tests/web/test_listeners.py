@@ -16,11 +16,13 @@ from yarl import URL
 from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.faust_adapter.faust_app import static_member
+from billing_stream.ops.doctor.machine import check_settings
 from billing_stream.web import server
 from billing_stream.web.listeners import SERVED_ON
 from billing_stream.worker import raise_descriptors
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.ports import free_port
+from tests.support.production import PRODUCTION
 from tests.support.tokens import client_headers, operator_headers
 from tests.support.traffic import Traffic
 from tests.support.worker import create_topics, environment, run, worker
@@ -258,3 +260,17 @@ def test_a_worker_may_open_what_its_limits_of_connections_need(
 
     assert given == [(open_files, limit[1])]
     assert ("2504 descriptors are needed, and 1024 allowed" in caplog.text) is told
+
+
+@pytest.mark.parametrize(
+    ("ops", "internal", "shared"),
+    [("8000", "8000", "internal and ops"), ("8001", "8000", "internal"), ("8001", "8002", None)],
+)
+def test_the_doctor_warns_of_a_public_listener_that_serves_more(
+    ops: str, internal: str, shared: str | None
+) -> None:
+    found = settings(**{**PRODUCTION, "BILLING_OPS_PORT": ops, "BILLING_INTERNAL_PORT": internal})
+
+    said = [one.message for one in check_settings(found, []) if "public listener" in one.message]
+
+    assert said == ([f"the public listener serves {shared}, too"] if shared else [])

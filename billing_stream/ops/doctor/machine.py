@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from billing_stream.config.config_cli import unknown
 from billing_stream.config.file_modes import readable_by_others
+from billing_stream.config.listener_settings import Listener
 from billing_stream.config.production_checks import is_loopback
 from billing_stream.config.settings import Settings
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
@@ -52,6 +53,14 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
             check,
             "workers accept tokens of 0.5.x, which are good for any call for a minute",
             "set BILLING_PEER_TOKENS=new when no worker of 0.5.x runs: docs/upgrade.md",
+        )
+    public = settings.addresses[settings.address_of(Listener.PUBLIC)]
+    if real and len(public) > 1:
+        others = " and ".join(sorted(public - {Listener.PUBLIC}))
+        yield warn(
+            check,
+            f"the public listener serves {others}, too",
+            "set other ports for them, or have a proxy pass on /api and /webhooks alone",
         )
     if real and not settings.kafka_tls:
         yield warn(check, "Kafka without TLS", "see docs/security.md")
