@@ -6,6 +6,8 @@ other topics stay empty.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from math import inf
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -14,6 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from billing_stream.errors import TopicsError
 from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.read_to_end import read_between
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 
@@ -55,19 +58,35 @@ async def require_lanes(
     count = counts.get(rows, 0)
     if count <= partitions:
         return
-    consumer = KafkaConsumer(**await answering(options), enable_auto_commit=False)
+    consumer = KafkaConsumer(
+        **await answering(options), enable_auto_commit=False, isolation_level="read_committed"
+    )
     await consumer.start()
+    used = 0
     try:
         ends = await consumer.end_offsets([TopicPartition(rows, n) for n in range(count)])
+        for tp, end in sorted(ends.items()):
+            if end > 0 and (tp.partition < partitions or await _has_records(consumer, tp, end)):
+                used = tp.partition + 1
     finally:
         await consumer.stop()
-    used = 1 + max((tp.partition for tp, end in ends.items() if end > 0), default=-1)
     if used != partitions:
         why = f"{used} are in use" if used else "none is in use yet"
         raise TopicsError(
             f"{rows} has {count} partitions ({why}), and BILLING_PARTITIONS says {partitions}.\n"
             "BILLING_PARTITIONS must be the number with which the topics were created"
         )
+
+
+async def _has_records(consumer: KafkaConsumer, tp: TopicPartition, end: int) -> bool:
+    """Whether it has more than markers: a worker that is refused fenced it, and leaves these."""
+    begins = await consumer.beginning_offsets([tp])
+    found: Any = read_between(consumer, begins, {tp: end}, seconds_max=inf)
+    async with aclosing(found) as batches:
+        async for records in batches:
+            if records:
+                return True
+    return False
 
 
 def listed(found: Iterable[TopicPartition]) -> str:
