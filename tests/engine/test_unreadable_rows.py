@@ -9,6 +9,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import NewerState
+from billing_stream.observability.metrics.worker_state import Lags, WorkerState
 from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.unreadable import unreadable
@@ -67,9 +68,22 @@ async def test_unreadable_row_keeps_its_partition_from_starting(
     told = lanes.unreadable[1]
     assert f"{bad.topic}[1]@{place} cannot be read" in told
     assert why in told
-    (problem,) = Watchdog(lanes, die=lambda *_: None).problems()
+    watchdog = Watchdog(lanes, die=lambda *_: None)
+    (problem,) = watchdog.problems()
     assert problem == f"partition 1 does not start: {told}"
+    assert gauge(watchdog, "billing_partition_not_started") == {"1": 1}
     await lanes.drop(set(lanes))
+
+
+def gauge(watchdog: Watchdog, name: str) -> dict[str, float]:
+    """The values of a metric by partition, as Prometheus gets them."""
+    state = WorkerState(watchdog, partitions=3, ask_lags=lambda: Lags({}, 0.0))
+    return {
+        sample.labels["partition"]: sample.value
+        for family in state.collect()
+        for sample in family.samples
+        if sample.name == name
+    }
 
 
 async def test_partition_starts_at_the_next_restore_once_it_is_repaired() -> None:

@@ -101,6 +101,13 @@ class WorkerState(Collector):
             "billing_due_overdue_seconds",
             "For how long the oldest of what is due has been; 0 when nothing is",
         )
+        not_started = _family(
+            "billing_partition_not_started",
+            "1 for each partition owned here that does not start: a changelog is unreadable or "
+            "lacks rows",
+        )
+        for partition in sorted(self._lanes.unreadable):
+            not_started.add_metric([str(partition)], 1)
         now = self._lanes.clock()
         for partition, lane in sorted(self._lanes.items()):
             labels = [str(partition)]
@@ -110,7 +117,7 @@ class WorkerState(Collector):
             count, seconds = _due(lane, now)
             overdue.add_metric(labels, count)
             late.add_metric(labels, seconds)
-        yield from (owned, stopped, waiting, overdue, late)
+        yield from (owned, stopped, waiting, overdue, late, not_started)
 
     def _of_inputs(self) -> Iterable[Metric]:
         lags = self._ask_lags()
