@@ -22,6 +22,7 @@ ALLOWED = {
     "billing_stream.kafka.topic_logs",
     # Only for the command line, to know where the brokers are.
     "billing_stream.config.settings",
+    "billing_stream.config.background_settings",
     "billing_stream.kafka.client_options",
     "billing_stream.kafka.connection_diagnostics",
     # The text of its --help, the types of its options, and its bar.
