@@ -9,7 +9,6 @@ from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.output import say_text
 from billing_stream.kafka.acls import Process, acls
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.overlapping_apps import require_apart
 from billing_stream.records.topics import Topics
 
 
@@ -55,6 +54,9 @@ def print_acls(process: str, user: str, command_config: str, offline: bool) -> N
     topics = Topics(settings.app_id, settings.topic_prefix)
     if not offline:
         group = settings.topic_prefix + settings.app_id
+        # The client of Kafka takes long to load, which a completion of names has no time for.
+        from billing_stream.kafka.overlapping_apps import require_apart
+
         asyncio.run(require_apart(client_options(settings), group))
     for one in acls(Process(process), topics, settings.projector_group):
         say_text(one.command(user, settings.kafka_bootstrap_servers, command_config))

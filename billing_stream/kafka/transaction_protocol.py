@@ -137,12 +137,14 @@ class TransactionalProducer(AIOKafkaProducer):
         return str(self._txn_manager.transactional_id)
 
     async def add_partitions(self, partitions: Iterable[TopicPartition]) -> None:
-        """Add partitions to the open transaction without records, so that they get its marker."""
+        """Add partitions without records, so that they get its marker. Raises KafkaError."""
         manager = self._txn_manager
         for partition in partitions:
             manager.announce_partition(partition)
-        while manager.partitions_to_add():  # noqa: ASYNC110 - it has no event to wait for
+        while manager.partitions_to_add() and not manager.is_fatal_error():  # noqa: ASYNC110
             await asyncio.sleep(ADDED_POLL_SECONDS)
+        if manager.is_fatal_error():
+            manager._transaction_waiter.result()
 
 
 class _Manager(TransactionManager):

@@ -14,41 +14,44 @@ from aiokafka.protocol import transaction as txn
 from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHeader_v1
 from aiokafka.protocol.types import Array, Boolean, Bytes, Schema, String, TaggedFields
 
-from billing_stream.kafka import transaction_state
+from billing_stream.kafka import log_requests, transaction_requests, transaction_state
+from billing_stream.kafka.log_requests import NO_ID, UUID_BYTES, Uuid
 from billing_stream.kafka.transaction_requests import DescribeTransactionsRequest
 
-NODE, MEMBER = 1, "member"
+NODE, MEMBER, PRODUCER = 1, "member", 7
+TOPIC_ID = b"\1" * UUID_BYTES
 LATEST = -1
 # In the place of an error code: the broker closes the connection, or does not answer on it.
 CLOSED, SILENT = 1000, 1001
 SILENCE = b""
-_REQUESTS: Mapping[int, type[Any]] = {
-    one.API_KEY: one
-    for one in (
-        admin.ApiVersionRequest,
-        metadata.MetadataRequest,
-        coordination.FindCoordinatorRequest,
-        DescribeTransactionsRequest,
-        txn.InitProducerIdRequest,
-        txn.AddPartitionsToTxnRequest,
-        txn.EndTxnRequest,
-        produce.ProduceRequest,
-        fetch.FetchRequest,
-        offset.OffsetRequest,
-        group.JoinGroupRequest,
-        group.SyncGroupRequest,
-        group.HeartbeatRequest,
-        group.LeaveGroupRequest,
-    )
+_KINDS: list[type[Any]] = [
+    admin.ApiVersionRequest,
+    metadata.MetadataRequest,
+    log_requests.MetadataRequest,
+    coordination.FindCoordinatorRequest,
+    DescribeTransactionsRequest,
+    txn.InitProducerIdRequest,
+    transaction_requests.InitProducerIdRequest,
+    txn.AddPartitionsToTxnRequest,
+    txn.EndTxnRequest,
+    produce.ProduceRequest,
+    fetch.FetchRequest,
+    offset.OffsetRequest,
+    group.JoinGroupRequest,
+    group.SyncGroupRequest,
+    group.HeartbeatRequest,
+    group.LeaveGroupRequest,
+]
+_REQUESTS: Mapping[int, list[type[Any]]] = {
+    key: [kind for kind in _KINDS if key == kind.API_KEY] for key in {k.API_KEY for k in _KINDS}
 }
-_FLEXIBLE = DescribeTransactionsRequest.API_KEY
 _ASSIGNMENT = struct.pack(">hii", 0, 0, -1)
 
 
 def name_of(api: int) -> str:
     """The name of a request as Kafka's documentation has it."""
     return {"Offset": "ListOffsets", "ApiVersion": "ApiVersions"}.get(
-        short := _REQUESTS[api].__name__.removesuffix("Request"), short
+        short := _REQUESTS[api][0].__name__.removesuffix("Request"), short
     )
 
 
@@ -63,6 +66,8 @@ class StandIn:
         self._topics = topics
         self._batches: dict[str, bytes] = {}
         self._codes: defaultdict[str, Any] = defaultdict(lambda: repeat(0))
+        # Whether some producer has the transactional ids.
+        self._owned = False
         self._server: asyncio.Server
         self._connections: set[asyncio.StreamWriter] = set()
 
@@ -114,10 +119,10 @@ class StandIn:
             writer.close()
 
     def _answer(self, data: BytesIO) -> bytes | None:
-        (api,) = struct.unpack(">h", data.getvalue()[:2])
-        header = RequestHeader_v2 if api == _FLEXIBLE else RequestHeader_v1
-        _, version, correlation, *_ = header.SCHEMA.decode(data)
-        kind = next(one for one in _REQUESTS[api]._CLASSES if version == one.API_VERSION)
+        api, version = struct.unpack(">hh", data.getvalue()[:4])
+        kind = next(one for one in _versions(api) if version == one.API_VERSION)
+        header = RequestHeader_v2 if kind.FLEXIBLE_VERSION else RequestHeader_v1
+        _, _, correlation, *_ = header.SCHEMA.decode(data)
         request, name = kind.decode(data), name_of(api)
         self.asked[name] += 1
         code = next(self._codes[name])
@@ -128,12 +133,12 @@ class StandIn:
         values = getattr(self, f"_{name.lower()}")(request, code)
         schema = kind.RESPONSE_TYPE.SCHEMA
         head = struct.pack(">i", correlation)
-        if api == _FLEXIBLE:
+        if kind.FLEXIBLE_VERSION:
             head = ResponseHeader_v1.SCHEMA.encode((correlation, {}))
         return bytes(head + schema.encode(_filled(schema, {"error_code": 0, **values})))
 
     def _apiversions(self, request: Any, code: int) -> dict[str, Any]:
-        versions = {key: [c.API_VERSION for c in one._CLASSES] for key, one in _REQUESTS.items()}
+        versions = {key: [kind.API_VERSION for kind in _versions(key)] for key in _REQUESTS}
         return {
             "api_versions": [
                 {"api_key": key, "min_version": min(found), "max_version": max(found)}
@@ -146,7 +151,11 @@ class StandIn:
         return {
             "brokers": [{"node_id": NODE, "host": "127.0.0.1", "port": self.port}],
             "controller_id": NODE,
-            "topics": [{"topic": name, "partitions": [partition]} for name in self._topics],
+            "topics": [
+                # Its name is called otherwise in later versions.
+                {"topic": name, "name": name, "topic_id": TOPIC_ID, "partitions": [partition]}
+                for name in self._topics
+            ],
         }
 
     def _findcoordinator(self, request: Any, code: int) -> dict[str, Any]:
@@ -154,10 +163,14 @@ class StandIn:
         return {"error_code": code, **({} if code else found)}
 
     def _describetransactions(self, request: Any, code: int) -> dict[str, Any]:
+        if self._owned:
+            state = {"error_code": code, "state": "Empty", "producer_id": PRODUCER}
+            return {"states": [state]}
         return {"states": [{"error_code": code or transaction_state.NOT_KNOWN}]}
 
     def _initproducerid(self, request: Any, code: int) -> dict[str, Any]:
-        return {"error_code": code, "producer_id": 7}
+        self._owned = self._owned or not code
+        return {"error_code": code, "producer_id": PRODUCER}
 
     def _addpartitionstotxn(self, request: Any, code: int) -> dict[str, Any]:
         return {
@@ -248,6 +261,10 @@ class StandIn:
         return {"error_code": code}
 
 
+def _versions(api: int) -> list[Any]:
+    return [version for request in _REQUESTS[api] for version in request._CLASSES]
+
+
 def _then_none(codes: "deque[int]") -> Any:
     yield from codes
     yield from repeat(0)
@@ -267,6 +284,8 @@ def _filled(kind: Any, value: Any) -> Any:
         return ""
     if kind is TaggedFields:
         return {}
+    if kind is Uuid:
+        return NO_ID
     return {Bytes: b"", Boolean: False}.get(kind, 0)
 
 
