@@ -8,7 +8,7 @@ has all of it: under four minutes on two busy cores.
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,12 @@ async def scene(
             await asyncio.gather(*(worker.kill() for worker in found))
 
 
+async def ready_or_crashed(worker: CrashingWorker) -> None:
+    """Ready, or ended by its first transaction, which stores the logs of inputs never read."""
+    with suppress(RuntimeError):
+        await worker.ready()
+
+
 async def test_the_same_worker_starts_again(kafka: str, prefix: str, folder: Path) -> None:
     async with scene(kafka, prefix, folder, "one") as found:
         (worker,) = found.workers
@@ -95,7 +101,7 @@ async def test_another_worker_takes_over(kafka: str, prefix: str, folder: Path) 
         for point in CrashPoint:
             await crashing.start_to_crash(point)
             if point not in IN_RECOVERY:
-                await crashing.ready()
+                await ready_or_crashed(crashing)
             await found.traffic.merchants(MERCHANTS)
             await crashing.crashed()
 
@@ -117,7 +123,7 @@ async def test_crashes_in_the_middle_of_posts_leave_one_true_answer(
         await other.ready()
         for turn, point in enumerate(points):
             await crashing.start_to_crash(point)
-            await crashing.ready()
+            await ready_or_crashed(crashing)
 
             first = await asyncio.gather(
                 *(buy_and_try(domain, turn, crashing, other) for domain in merchants.values())

@@ -116,9 +116,9 @@ class Board:
         """A page of an operator, with the cookie that the form for logging in gives."""
         cookie, *_ = begin(operator_token("olga"), INTERNAL_SECRET)
         async with self.window(**options) as window:
-            name, path = COOKIES.name, COOKIES.path
+            name, below = COOKIES.name, COOKIES.path
             await window.add_cookies(
-                [{"name": name, "value": cookie, "domain": "127.0.0.1", "path": path}]
+                [{"name": name, "value": cookie, "domain": "127.0.0.1", "path": below}]
             )
             page = await window.new_page()
             await page.goto(self.url + path)

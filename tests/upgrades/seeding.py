@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from msgspec.structs import replace as altered
 
 from billing_stream.kafka import topic_admin
-from billing_stream.records.topics import Role, Topics
+from billing_stream.records.topics import Topics
 from tests.upgrades.scenario import PARTITIONS, PREFIX, Record
 
 TIME = "message.timestamp.type"
@@ -45,7 +45,7 @@ async def seed(kafka: str, prefix: str, log: Sequence[Record]) -> Topics:
         resources = [
             ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.config)
             for topic in wanted
-            if topic.role is Role.INPUT
+            if TIME in topic.config
         ]
         await admin.alter_configs(resources)
     finally:
