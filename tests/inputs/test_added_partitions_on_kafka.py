@@ -7,7 +7,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
@@ -15,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
+from tests.inputs.test_on_kafka import warnings
 from tests.support.audit import Audit
 from tests.support.worker import Worker, create_topics, environment, run, worker
 
@@ -59,13 +59,6 @@ async def known(audit: Audit, merchants: list[str]) -> None:
     while not set(merchants) <= (await audit.table(names.BILLING_RECORDS)).keys():
         assert time.monotonic() < end
         await asyncio.sleep(0.3)
-
-
-async def warnings(running: Worker) -> list[str]:
-    async with aiohttp.ClientSession() as session, session.get(running.url + "/ready") as response:
-        body = json.loads(await response.text())["data"]
-    assert (response.status, body["problems"]) == (200, [])
-    return list(body["warnings"])
 
 
 async def warned(workers: list[Worker], *, text: str, there: bool) -> None:

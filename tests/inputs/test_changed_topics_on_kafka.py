@@ -13,7 +13,7 @@ import pytest
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from tests.inputs.test_on_kafka import created, get, inputs, known, send
+from tests.inputs.test_on_kafka import created, get, inputs, known, send, warnings
 from tests.support.audit import Audit
 from tests.support.shop import shop
 from tests.support.topic_changes import recreate, trim
@@ -58,13 +58,6 @@ async def until_listed(env: dict[str, str], topic: str, **wanted: Any) -> dict[s
         if found.items() >= wanted.items():
             return found
         assert time.monotonic() < end, found
-
-
-async def warnings(running: Worker) -> list[str]:
-    status, body = await get(running.url, "/ready")
-    ready = json.loads(body)["data"]
-    assert (status, ready["problems"]) == (200, [])
-    return list(ready["warnings"])
 
 
 @pytest.mark.timeout(240)

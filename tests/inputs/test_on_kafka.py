@@ -53,12 +53,19 @@ async def known(audit: Audit, merchant: str) -> None:
         assert time.monotonic() < end, merchant
 
 
-async def require_stopped(running: Worker, name: str) -> None:
-    """Ready with a warning, in metrics too."""
+async def warnings(running: Worker) -> list[str]:
+    """The warnings of a worker that is ready, without problems."""
     status, body = await get(running.url, "/ready")
     ready = json.loads(body)["data"]
     assert (status, ready["problems"]) == (200, [])
-    assert ready["warnings"] == [f"input {name} is stopped: {LIMIT + 1} invalid records in a row"]
+    return list(ready["warnings"])
+
+
+async def require_stopped(running: Worker, name: str) -> None:
+    """Ready with a warning, in metrics too."""
+    assert await warnings(running) == [
+        f"input {name} is stopped: {LIMIT + 1} invalid records in a row"
+    ]
     _, metrics = await get(running.url, "/metrics")
     assert f'billing_input_stopped{{partition="{P}",topic="{CREATED}"}} 1.0' in metrics
     assert f'billing_input_stopped{{partition="0",topic="{CREATED}"}} 0.0' in metrics

@@ -134,14 +134,14 @@ class Worker:
     async def logged(self, text: str, seconds: float = 40.0) -> None:
         """Wait until its log has this text; else as `ready`."""
         end = time.monotonic() + seconds
-        while text not in self.text():
-            # What it wrote last was written before it ended.
-            ended = not self.running or time.monotonic() > end
-            if ended and text not in self.text():
+        while time.monotonic() < end:
+            # Asked first: what it wrote last was written before it ended.
+            running = self.running
+            if text in self.text():
+                return
+            if not running:
                 break
             await asyncio.sleep(0.02)
-        else:
-            return
         raise RuntimeError(f"the log has no {text!r} ({self._state}):\n{self.tail()}")
 
     async def _answering(self, seconds: float, good: Callable[[int], bool]) -> None:
