@@ -5,6 +5,7 @@ import json
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from billing_stream.console.options import Duration, Reference, whoami
 from billing_stream.console.output import say
 from billing_stream.console.progress import waiting
 from billing_stream.engine.input_rows import StoppedInput
+from billing_stream.engine.partition_inputs import NEXT_UNKNOWN
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
@@ -49,6 +51,8 @@ EXITS = {
     2: EXIT_WRONG,
 }
 Command = Callable[..., Any]
+
+ASK_AGAIN_SECONDS = 1.0
 
 
 def acting(command: Command) -> Command:
@@ -290,19 +294,25 @@ def _request(
 ) -> Outcome:
     if not (0 < len(command.by) <= 255 and 0 < len(command.reason) <= 255):
         raise click.UsageError("--by and --reason are texts of 1 to 255 characters")
-    asked = request(
-        cluster,
-        command,
-        seconds_max=wait.total_seconds(),
-        deadline=StartDeadline.of(settings),
-    )
+    end = time.monotonic() + wait.total_seconds()
+
+    async def asked() -> Outcome:
+        """Again, until the worker has read the next record: after its start that takes a moment."""
+        while True:
+            left, deadline = end - time.monotonic(), StartDeadline.of(settings)
+            outcome = await request(cluster, command, seconds_max=left, deadline=deadline)
+            unread = (outcome.rejected or "").startswith(NEXT_UNKNOWN)
+            if not unread or time.monotonic() + ASK_AGAIN_SECONDS > end:
+                return outcome
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+
     about = f"{command.topic}[{command.partition}]"
     action = str(command.__struct_config__.tag)
     with (
         audited_command(settings, action, command.by, input=about) as said,
         waiting("waiting for the worker that owns the partition"),
     ):
-        outcome = asyncio.run(asked)
+        outcome = asyncio.run(asked())
         said |= {"outcome": _outcome_of(outcome), "record": outcome.ref}
         return outcome
 
