@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec import json as msgspec_json
 
 from billing_stream.domain.ids import derived_id
+from billing_stream.engine.log import RESERVED_PREFIX
 from billing_stream.records import topics as names
 from chaos.stage import Stage
 
@@ -178,7 +179,7 @@ class Books:
         """Read what has come, if anything has within a moment."""
         found = await self._consumer.getmany(timeout_ms=200)
         for record in found.get(self._rows, ()):
-            if record.value is None:
+            if record.value is None or record.key.startswith(RESERVED_PREFIX):
                 continue
             purchase, row = record.key.decode(), self._row(record.value)
             if row.platform_charge_id is not None:
