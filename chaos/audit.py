@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from billing_stream.audit.verify.verifier import verify as verify_log
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
-from chaos.expected import Expected
+from chaos.promises import Promises
 from chaos.stage import Stage
 
 READ_SECONDS_MAX = 120.0
@@ -68,8 +68,8 @@ class Audit:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._expected: Expected = stage.expected
-        self._sure = set(self._expected.domains) - self._expected.uncertain
+        self._promises: Promises = stage.promises
+        self._sure = set(self._promises.domains) - self._promises.uncertain
 
     async def check(self) -> dict[str, int]:
         """Report every problem to the stage; how much there was."""
@@ -85,7 +85,7 @@ class Audit:
             "merchants": len(rows),
             "purchases": len(purchases),
             "dead letters": letters,
-            "answers over HTTP": len(self._expected.answers),
+            "answers over HTTP": len(self._promises.answers),
         }
 
     def _wrong(self, what: str, found: Iterable[Any]) -> None:
@@ -104,7 +104,7 @@ class Audit:
         return found
 
     def _check_events(self, events: dict[str, list[dict[str, Any]]]) -> None:
-        for kind, wanted in self._expected.events().items():
+        for kind, wanted in self._promises.events().items():
             subject = "merchant_id" if kind.startswith("trial") else "purchase_id"
             found = Counter(
                 e["data"][subject] for e in events[kind] if e["data"]["merchant_id"] in self._sure
@@ -124,7 +124,7 @@ class Audit:
     def _is_sure(self, kind: str, subject: str) -> bool:
         if kind.startswith("trial"):
             return subject in self._sure
-        return self._expected.purchases[subject].merchant in self._sure
+        return self._promises.purchases[subject].merchant in self._sure
 
     async def _table(self, table: str) -> Rows:
         rows: Rows = {}
@@ -139,15 +139,15 @@ class Audit:
 
     def _check_merchants(self, rows: Rows) -> None:
         self._wrong("merchants missing", self._sure - set(rows))
-        self._wrong("merchants nobody created", set(rows) - set(self._expected.domains))
-        credits = self._expected.credits()
+        self._wrong("merchants nobody created", set(rows) - set(self._promises.domains))
+        credits = self._promises.credits()
         wrong, trials, parked = [], [], []
         for merchant in self._sure & set(rows):
             row = rows[merchant]
             total = row.get("total_credits_purchased", 0)
             if total != credits[merchant]:
                 wrong.append(f"{merchant} has {total}, not {credits[merchant]}")
-            if row.get("trial_available", True) == (merchant in self._expected.trials):
+            if row.get("trial_available", True) == (merchant in self._promises.trials):
                 trials.append(merchant)
             if row.get("parked"):
                 parked.append(merchant)
@@ -156,26 +156,26 @@ class Audit:
         self._wrong("webhooks still parked", parked)
 
     def _check_purchases(self, rows: Rows) -> None:
-        wanted = {p: b for p, b in self._expected.purchases.items() if b.merchant in self._sure}
+        wanted = {p: b for p, b in self._promises.purchases.items() if b.merchant in self._sure}
         # One per key and no more: what a repeated request opened beside it would show here.
         extra = [p for p, row in rows.items() if row["merchant_id"] in self._sure]
         self._wrong("purchases missing", wanted.keys() - rows.keys())
         self._wrong("purchases nobody asked for", set(extra) - wanted.keys())
-        wrong = [
-            f"{p} of {b.merchant} is {rows[p]['status']}, not {b.status}"
-            for p, b in wanted.items()
-            if p in rows and (rows[p]["status"], rows[p]["merchant_id"]) != (b.status, b.merchant)
-        ]
+        wrong = []
+        for purchase, bought in wanted.items():
+            row, status = rows.get(purchase), bought.outcome()[0].status
+            if row and (row["status"], row["merchant_id"]) != (status, bought.merchant):
+                wrong.append(f"{purchase} of {bought.merchant} is {row['status']}, not {status}")
         self._wrong("wrong purchases", wrong)
 
     async def _check_dead_letters(self) -> int:
         topic = self._stage.topics.name(names.DEAD_LETTERS)
         letters = [json.loads(r.value) for r in await read_committed(self._stage, [topic])]
         found = Counter(RecordRef(x["topic"], x["partition"], x["offset"]) for x in letters)
-        wanted = Counter(dict.fromkeys(self._expected.bad, 1))
+        wanted = Counter(dict.fromkeys(self._promises.bad, 1))
         self._wrong("bad records without a dead letter", (wanted - found).elements())
         extra = found - wanted
-        if not self._expected.uncertain:
+        if not self._promises.uncertain:
             reasons = {(x["topic"], x["partition"], x["offset"]): x["reason"] for x in letters}
             self._wrong("dead letters too many", (f"{at} {reasons[at]}" for at in extra.elements()))
         return len(letters)

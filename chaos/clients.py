@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from billing_stream.records import topics as names
-from chaos.expected import PurchaseState
+from chaos.promises import Bought
 from chaos.sender import Sender, Unsure
 from chaos.stage import Stage
 from chaos.workers import Worker
@@ -132,13 +132,13 @@ class Shop:
         self._stage = stage
         self._merchant = merchant
         self._chance = chance
-        self._headers = stage.headers(stage.expected.domains[merchant])
+        self._headers = stage.headers(stage.promises.domains[merchant])
         self._known = False
 
     async def start_trial(self) -> None:
         """The trial, with a key."""
         await self._post("/api/billing/trials", None, "trial")
-        self._stage.expected.trials.add(self._merchant)
+        self._stage.promises.trials.add(self._merchant)
         await self._maybe_again("/api/billing/trials", None, "trial")
 
     async def buy(self, number: int, sender: Sender) -> None:
@@ -148,9 +148,9 @@ class Shop:
         raw = await self._post("/api/billing/purchases", body, f"buy-{number}")
         data = json.loads(raw)["data"]
         purchase = data["purchase_id"]
-        if purchase in self._stage.expected.purchases:
+        if purchase in self._stage.promises.purchases:
             raise AssertionError(f"purchase {purchase} was given twice")
-        bought = self._stage.expected.purchases[purchase] = PurchaseState(self._merchant, pack)
+        bought = self._stage.promises.purchases[purchase] = Bought(self._merchant, pack)
         # What an answer says can be read at once, from any worker.
         await self._read(f"/api/billing/purchases/{purchase}")
         page = "/dev/checkout/" + data["checkout_url"].rsplit("/", 1)[1]
@@ -200,7 +200,7 @@ class Shop:
         if not self._known:
             self._known = True
             self._clients.known_seconds.append(time.monotonic() - began)
-        differs = self._stage.expected.answered(self._merchant, path, key, raw)
+        differs = self._stage.promises.answered(self._merchant, path, key, raw)
         if differs:
             raise AssertionError(differs)
         return raw

@@ -9,7 +9,7 @@ from typing import Any
 from billing_stream.domain.ids import derived_id
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
-from chaos.expected import PACKS, PurchaseState
+from chaos.promises import PACKS, Bought
 from chaos.sender import Sender, Unsure, domain_of
 from chaos.stage import Stage
 
@@ -78,7 +78,7 @@ class Load:
         for pack, sent in reserved:
             await self._purchase(chance, merchant, pack, await sent)
         await trial
-        self._stage.expected.trials.add(merchant)
+        self._stage.promises.trials.add(merchant)
         await created
 
     def _command(self, merchant: str, command: dict[str, Any]) -> "asyncio.Task[RecordRef]":
@@ -89,7 +89,7 @@ class Load:
     ) -> None:
         topic, partition, offset = ref
         purchase = derived_id("purchase", merchant, f"{topic}[{partition}]@{offset}")
-        bought = self._stage.expected.purchases[purchase] = PurchaseState(merchant, pack)
+        bought = self._stage.promises.purchases[purchase] = Bought(merchant, pack)
         charge = f"gid://shopify/AppPurchaseOneTime/{purchase[:18]}"
         attach = {"command": "attach_charge", "purchase_id": purchase, "charge_id": charge}
         attach["checkout_url"] = "https://pay.example/1"
@@ -103,9 +103,9 @@ class Load:
         if chance.random() < 0.02:
             value = chance.choice(BAD)
             bad = await self._sender.send(names.PURCHASE_UPDATED, merchant, value)
-            self._stage.expected.bad.add(bad)
+            self._stage.promises.bad.add(bad)
 
-    async def _webhooks(self, chance: random.Random, bought: PurchaseState, charge: str) -> None:
+    async def _webhooks(self, chance: random.Random, bought: Bought, charge: str) -> None:
         [fate] = chance.choices(list(FATES), list(FATES.values()))
         told = {"merchant_id": bought.merchant, "charge_id": charge}
         status = {"declined": "declined", "pending": "PENDING"}.get(fate, "ACTIVE")

@@ -198,7 +198,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
         report.stuck = [s.text for s in one.watch.found if s.seconds > FINDING_SECONDS]
         report.unmarked = made.brokers.unmarked(stage.prefix)
         report.known = Recoveries.of(one.clients.known_seconds)
-        report.uncertain = len(stage.expected.uncertain)
+        report.uncertain = len(stage.promises.uncertain)
     print("\n".join(report.lines()))
     if arguments.json:
         arguments.json.write_text(json.dumps(report.json(), indent=2))

@@ -84,7 +84,7 @@ class Sender:
             ref = await sent
         except (KafkaError, AssertionError, asyncio.CancelledError) as error:
             self.lost += 1
-            self._stage.expected.uncertain.add(merchant)
+            self._stage.promises.uncertain.add(merchant)
             if isinstance(error, asyncio.CancelledError):
                 raise
             await self._renew(producer)
@@ -115,7 +115,7 @@ class Sender:
     async def create_merchant(self, merchant: str) -> None:
         """Create the merchant by a command, so that commands may follow it at once."""
         domain = domain_of(merchant)
-        self._stage.expected.domains[merchant] = domain
+        self._stage.promises.domains[merchant] = domain
         command = {"command": "create_merchant", "merchant_id": merchant, "platform": "shopify"}
         await self.send(names.COMMANDS, merchant, {**command, "domain": domain})
 
@@ -127,7 +127,7 @@ class Sender:
         await self.create_merchant(merchant)
         command = {"command": "start_trial", "merchant_id": merchant}
         ref = await self.send(names.COMMANDS, merchant, command)
-        self._stage.expected.trials.add(merchant)
+        self._stage.promises.trials.add(merchant)
         return ref
 
 

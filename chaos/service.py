@@ -13,7 +13,7 @@ from itertools import pairwise
 import aiohttp
 
 from chaos.clients import AGAIN
-from chaos.expected import PurchaseState
+from chaos.promises import Bought
 from chaos.recovery import percentile
 from chaos.sender import Sender, domain_of
 from chaos.stage import Stage
@@ -124,9 +124,9 @@ class Service:
             await asyncio.sleep(self._random.uniform(*AGAIN_SECONDS))
         self._known.add(merchant)
         purchase = json.loads(raw)["data"]["purchase_id"]
-        if purchase in self._stage.expected.purchases:
+        if purchase in self._stage.promises.purchases:
             raise AssertionError(f"purchase {purchase} was given twice")
-        self._stage.expected.purchases[purchase] = PurchaseState(merchant, PACK)
+        self._stage.promises.purchases[purchase] = Bought(merchant, PACK)
 
     async def _post(self, headers: dict[str, str], body: dict[str, str]) -> tuple[int, bytes]:
         url = self._random.choice(self._workers()).url + PATH

@@ -190,7 +190,7 @@ class SoakLoad:
     async def _request(self, session: aiohttp.ClientSession) -> None:
         merchant = self._random.choice(self.merchants)
         url = self._random.choice(self._workers).url
-        headers = self._stage.headers(self._stage.expected.domains[merchant])
+        headers = self._stage.headers(self._stage.promises.domains[merchant])
         kind = self._random.random()
         began = time.monotonic()
         if kind < 0.5:
@@ -215,7 +215,7 @@ class SoakLoad:
         """Let every merchant open its one purchase over HTTP, before anything is measured."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
             for merchant in self.merchants:
-                headers = self._stage.headers(self._stage.expected.domains[merchant])
+                headers = self._stage.headers(self._stage.promises.domains[merchant])
                 headers["Idempotency-Key"] = "soak"
                 body = {"pack": "small", "platform": "shopify", "return_url": "https://a.example/"}
                 url = f"{self._workers[0].url}/api/billing/purchases"

@@ -12,7 +12,7 @@ from billing_stream.dev.client import client_headers
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka import topic_admin
 from billing_stream.records.topics import Topics
-from chaos.expected import Expected
+from chaos.promises import Promises
 
 PARTITIONS = 8
 SESSION_SECONDS = 6.0
@@ -31,7 +31,7 @@ class Stage:
     session_seconds: float = SESSION_SECONDS
     client_secret: str = field(default_factory=lambda: secrets.token_hex(32))
     internal_secret: str = field(default_factory=lambda: secrets.token_hex(32))
-    expected: Expected = field(default_factory=Expected)
+    promises: Promises = field(default_factory=Promises)
     problems: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     # Of each problem that is shown at once.

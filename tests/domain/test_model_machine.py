@@ -7,7 +7,6 @@ both ways. After every command the decision and every row must be what the model
 
 from collections import Counter
 from collections.abc import Sequence
-from copy import deepcopy
 from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -25,8 +24,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from msgspec.structs import asdict
 
+from billing_stream.audit.verify.log_records import micros_of
+from billing_stream.audit.verify.model_state import EarlyWebhook
 from billing_stream.domain.commands import (
     AdjustCredits,
     AdvanceClock,
@@ -44,19 +44,32 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Adjustment, Merchant, Platform, Policy, Purchase
+from billing_stream.domain.model import (
+    Adjustment,
+    Merchant,
+    ParkedWebhook,
+    Platform,
+    Policy,
+    Purchase,
+)
 from billing_stream.domain.outcomes import (
-    AdjustmentMade,
     Decision,
     Event,
     PurchaseOpened,
     PurchaseRefunded,
-    Reply,
     StoredResponse,
 )
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
-from tests.domain.reference_model import PACKS, Expected, Model, Row
+from tests.support.oracle import (
+    Oracle,
+    Outcome,
+    event_content,
+    moment,
+    reply_row,
+    row_faults,
+    rules_of,
+)
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything
 
 HOUR = timedelta(hours=1)
@@ -92,16 +105,16 @@ merchants = st.sampled_from((M1, M1, M1, M2, M3))
 keys = st.sampled_from(KEYS)
 
 
-def reply_row(reply: Reply) -> Row:
-    """A reply as the model tells it: of a refusal its code, not its words."""
-    row = msgspec.to_builtins(reply, builtin_types=(datetime,))
-    row.pop("message", None)
-    return dict(row)
-
-
 def _refunded(events: Sequence[Event], purchase_id: str) -> Decimal:
     found = [e.data for e in events if isinstance(e.data, PurchaseRefunded)]
     return sum((Decimal(d.amount) for d in found if d.purchase_id == purchase_id), Decimal(0))
+
+
+def early_of(parked: ParkedWebhook) -> EarlyWebhook:
+    """A parked webhook as the model has it."""
+    at = micros_of(parked.at)
+    kind, status, amount = str(parked.kind), parked.status, parked.amount
+    return EarlyWebhook(parked.charge_id, kind, amount, status, parked.source, at)
 
 
 class Machine(RuleBasedStateMachine):
@@ -109,22 +122,14 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model(
-            5 * HOUR,
-            2 * HOUR,
-            3 * HOUR,
-            **LIMITS,
-            former_max=1,
-            test_clock=True,
-            open_max=OPEN_MAX,
-        )
+        self.model = Oracle(rules_of(POLICY))
         self.rows = PartitionRows()
         self.staged = StagedRows(self.rows)
         self.batch: list[tuple[Command, datetime, Decision]] = []
         self.events: list[Event] = []
         self.ids: dict[tuple[str, str], str] = {}
         # What survives a crash: the model's and the events' state, and the changelogs.
-        self.saved: tuple[Model, int] = (deepcopy(self.model), 0)
+        self.saved: tuple[Oracle, int] = (self.model.copy(), 0)
         self.changelogs: dict[str, list[tuple[Any, bytes | None]]] = {table: [] for table in "mpca"}
         self.now = NOW
         self.count = 0
@@ -140,26 +145,26 @@ class Machine(RuleBasedStateMachine):
         assert self.decide(command, self.now) == decision, "a decision can be repeated"
         self.staged.add(decision)
         self.batch.append((command, self.now, decision))
-        reply = decision.reply
-        opened = reply.purchase_id if isinstance(reply, PurchaseOpened) else None
-        if isinstance(reply, AdjustmentMade):
-            opened = reply.adjustment_id
-        expected = self.model.do(command, self.now, opened)
+        expected = self.model.do(command, self.now)
         self.compare_decision(decision, expected, command.merchant_id)
         self.compare_rows(command.merchant_id)
         if committed is not None:
             assert everything(self.rows) == committed, "memory does not lead"
 
-    def compare_decision(self, decision: Decision, expected: Expected, merchant: str) -> None:
+    def compare_decision(self, decision: Decision, expected: Outcome, merchant: str) -> None:
         """The decision is what the model says, to the last word."""
         assert reply_row(decision.reply) == expected.reply
-        said = [
-            {"kind": e.data.kind, "sequence": e.sequence, **asdict(e.data)} for e in decision.events
-        ]
-        assert said == expected.events
-        assert all(e.at == expected.at for e in decision.events)
-        assert [asdict(shop) for shop in decision.shops] == expected.shops
-        assert [asdict(u.parked) for u in decision.unclaimed] == expected.unclaimed
+        assert [event_content(event) for event in decision.events] == expected.events
+        last = expected.sequence
+        numbers = [*range(last - len(decision.events) + 1, last + 1)]
+        assert [event.sequence for event in decision.events] == numbers
+        assert all(event.at == expected.at for event in decision.events)
+        assert all(event.data.merchant_id == merchant for event in decision.events)
+        told = [(f"{shop.platform}:{shop.domain}", shop.gone) for shop in decision.shops]
+        assert told == expected.shops
+        assert all(shop.merchant_id == merchant for shop in decision.shops)
+        parked = [early_of(unclaimed.parked) for unclaimed in decision.unclaimed]
+        assert parked == expected.unclaimed
         assert all(u.merchant_id == merchant for u in decision.unclaimed)
         assert (decision.merchant is not None) == expected.changed
         assert all(p.merchant_id == merchant for p in decision.purchases)
@@ -174,7 +179,7 @@ class Machine(RuleBasedStateMachine):
                 about += (decision.events[0].sequence,)
             if event.data.kind == "purchase.refunded":
                 # One decision can take several parked refunds: the model knows the last total.
-                total = self.model.of(merchant)["purchases"][subject]["back"]
+                total = self.model.of(merchant).purchases[subject].back
                 about += (total - _refunded(decision.events[number:], subject),)
             # The same event has the same id for ever, also when it was told and undone.
             assert self.ids.setdefault(about, event.event_id) == event.event_id
@@ -182,93 +187,51 @@ class Machine(RuleBasedStateMachine):
 
     def compare_rows(self, merchant: str) -> None:
         """The merchant's rows, as staged, are what the model says."""
-        me = self.model.of(merchant)
-        row = self.staged.merchant(merchant) or Merchant(merchant_id=merchant)
-        started, ends = me["trial"] or (None, None)
-        assert asdict(row) == {
-            "merchant_id": merchant,
-            "platform": me["shop"][0],
-            "domain": me["shop"][1],
-            "trial_available": me["trial"] is None,
-            "trial_started_at": started,
-            "trial_ends_at": ends,
-            "trial_expired": me["trial_told"],
-            "total_credits_purchased": self.model.total(me),
-            "last_purchase_at": me["last_paid"],
-            "created_at": me["created"],
-            "updated_at": me["clock"],
-            "version": me["version"],
-            "sequence": me["sequence"],
-            "parked": row.parked,
-            "credits_adjusted": self.model.adjusted(me),
-            "former_shops": tuple(":".join(shop) for shop in me["former"]),
-            "forgotten_at": me["forgotten"],
-        }
-        assert row.balance == self.model.total(me) + self.model.adjusted(me)
-        for made in me["adjustments"].values():
-            found_row = self.staged.adjustment(made["id"])
-            assert found_row is not None
-            assert (found_row.credits, found_row.reason) == made["asked"]
-            assert (found_row.balance, found_row.created_at) == (made["balance"], made["at"])
-            assert (found_row.id, found_row.merchant_id) == (made["id"], merchant)
-        assert {p.id for p in self.staged.purchases_of(merchant)} == me["purchases"].keys()
-        assert [asdict(parked) for parked in row.parked] == me["parked"]
-        for purchase in me["purchases"].values():
-            found = self.staged.purchase(purchase["id"])
-            assert found is not None
-            assert 0 < found.version <= me["version"]
-            assert asdict(found) == {
-                "id": purchase["id"],
-                "merchant_id": merchant,
-                "credits": purchase["credits"],
-                "amount": purchase["amount"],
-                "status": purchase["status"],
-                "platform": purchase["platform"],
-                "created_at": purchase["created"],
-                "expires_at": purchase["expires"],
-                "platform_charge_id": purchase["charge"],
-                "checkout_url": purchase["checkout"],
-                "completed_at": purchase["paid"],
-                "no_checkout": purchase["no_checkout"],
-                "refunded_amount": str(purchase["back"]),
-                "refunded_credits": purchase["credits_back"],
-                "version": found.version,
-            }
-        assert [answer.key for answer in self.staged.answers(merchant)] == list(me["keys"])
-        assert self.staged.answer_count(merchant) == len(me["keys"])
+        me, staged = self.model.of(merchant), self.staged
+        row, answers = staged.merchant(merchant), [*staged.answers(merchant)]
+        purchases = [*staged.purchases_of(merchant)]
+        made = (staged.adjustment(name) for name in me.adjustments)
+        adjustments = [found for found in made if found is not None]
+        keys = [answer.key for answer in answers]
+        assert not row_faults(me, row, purchases, adjustments, keys)
+        assert [early_of(parked) for parked in (row.parked if row else ())] == [*me.parked]
+        assert (row.balance if row else 0) == me.total + me.adjusted
+        reasons = {row.id: row.no_checkout for row in purchases if row.no_checkout is not None}
+        told = {p: b.no_checkout for p, b in me.purchases.items() if b.no_checkout is not None}
+        assert reasons.keys() == told.keys()
+        # Of a repeated key the oldest goes first.
+        assert keys == [*me.keys]
+        assert staged.answer_count(merchant) == len(me.keys)
 
     def compare_views(self, rows: PartitionRows) -> None:
         """All that is read of committed rows is what the model says."""
         for merchant in MERCHANTS:
             me = self.model.of(merchant)
-            purchases = me["purchases"]
-            newest = sorted(purchases, key=lambda p: (purchases[p]["created"], p), reverse=True)
-            pending = [
-                (p["expires"], p["id"]) for p in purchases.values() if p["status"] == "pending"
-            ]
+            newest = sorted(me.purchases, key=lambda p: (me.purchases[p].created, p), reverse=True)
             assert [p.id for p in rows.purchases_of(merchant)] == newest
-            assert rows.pending(merchant) == sorted(pending)
+            pending = [(moment(expires), purchase) for expires, purchase in me.pending]
+            assert rows.pending(merchant) == pending
             assert rows.next_due(merchant, 2 * HOUR) == self.model.next_due(merchant)
-            for charge in {*CHARGES, *(p["charge"] for p in purchases.values() if p["charge"])}:
+            for charge in {*CHARGES, *me.charges}:
                 found = rows.purchase_of_charge(merchant, charge)
-                assert (found.id if found else None) == self.model.by_charge(me, charge)
-            stored = [(a.key, reply_row(a.reply), a.at) for a in rows.answers(merchant)]
-            assert stored == [(key, a["reply"], a["at"]) for key, a in me["keys"].items()]
+                assert (found.id if found else None) == me.charges.get(charge)
+            stored = [(a.key, a.at) for a in rows.answers(merchant)]
+            assert stored == [(key, moment(at)) for key, (_, at) in me.keys.items()]
             for key in KEYS:
                 if key is not None:
-                    assert (rows.answer(merchant, key) is not None) == (key in me["keys"])
+                    assert (rows.answer(merchant, key) is not None) == (key in me.keys)
 
     def purchase_of(self, merchant: str, number: int) -> str:
         """One of the merchant's latest purchases, somebody else's, or nobody's."""
-        own = [*reversed(self.model.of(merchant)["purchases"])][:3]
-        others = [p for other in MERCHANTS for p in self.model.of(other)["purchases"]][:1]
+        own = [*reversed(self.model.of(merchant).purchases)][:3]
+        others = [p for other in MERCHANTS for p in self.model.of(other).purchases][:1]
         found: list[str] = [*own, *others, NOBODY]
         return found[number % len(found)]
 
     def charge_of(self, merchant: str, number: int) -> str:
         """A charge of one of the merchant's latest purchases, or one of a few others."""
-        purchases = [*reversed(self.model.of(merchant)["purchases"].values())]
-        found = [p["charge"] for p in purchases if p["charge"] is not None][:3]
+        purchases = [*reversed(self.model.of(merchant).purchases.values())]
+        found = [p.charge for p in purchases if p.charge is not None][:3]
         named: list[str] = [*found, *CHARGES]
         return named[number % len(named)]
 
@@ -293,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         merchant=merchants,
-        pack=st.sampled_from([*PACKS, "small", "huge"]),
+        pack=st.sampled_from([*POLICY.packs, "small", "huge"]),
         platform=st.sampled_from([Platform.SHOPIFY, Platform.SHOPIFY, Platform.STRIPE]),
         url=st.sampled_from(["/", "/", "/x"]),
         key=keys,
@@ -309,7 +272,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         merchant=merchants,
-        pack=st.sampled_from([*PACKS]),
+        pack=st.sampled_from([*POLICY.packs]),
         key=keys,
         early=st.sampled_from([None, None, "refund", *STATUSES]),
         told=st.lists(st.sampled_from(TOLD), max_size=4),
@@ -469,8 +432,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(merchant=merchants, early=st.booleans())
     def use_the_oldest_key_when_it_is_free_again(self, merchant: str, early: bool) -> None:
-        for key, answer in list(self.model.of(merchant)["keys"].items())[:1]:
-            self.now = answer["at"] + 3 * HOUR - timedelta(microseconds=early)
+        for key, (_, at) in list(self.model.of(merchant).keys.items())[:1]:
+            self.now = moment(at) + 3 * HOUR - timedelta(microseconds=early)
             self.start_trial(merchant, key)
 
     def write(self) -> None:
@@ -492,7 +455,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         self.write()
-        self.saved = (deepcopy(self.model), len(self.events))
+        self.saved = (self.model.copy(), len(self.events))
         self.compare_views(self.rows)
 
     @precondition(lambda self: self.batch)
@@ -508,7 +471,7 @@ class Machine(RuleBasedStateMachine):
             assert decision == before
             self.staged.add(decision)
         self.write()
-        self.saved = (deepcopy(self.model), len(self.events))
+        self.saved = (self.model.copy(), len(self.events))
         self.compare_views(self.rows)
 
     @precondition(lambda self: self.batch)
@@ -517,7 +480,7 @@ class Machine(RuleBasedStateMachine):
         """Requests that were never answered: it is as if they had not come."""
         self.batch, self.staged = [], StagedRows(self.rows)
         model, events = self.saved
-        self.model, self.events = deepcopy(model), self.events[:events]
+        self.model, self.events = model.copy(), self.events[:events]
         for merchant in MERCHANTS:
             self.compare_rows(merchant)
         self.compare_views(self.rows)

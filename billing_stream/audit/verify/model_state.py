@@ -1,5 +1,6 @@
 """What the model knows of one merchant, and the numbers in its rules. Times are in microseconds."""
 
+import sys
 import uuid
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -28,6 +29,8 @@ class Rules:
     keys_max: int = 1000
     parked_max: int = 100
     former_max: int = 100
+    # Of a log nobody knows it: only who judges commands as they are made gives it.
+    open_max: int = sys.maxsize
     test_clock: bool = False
     ahead_us: int = 3653 * DAY_US
     packs: dict[str, tuple[int, str]] = field(

@@ -276,7 +276,7 @@ class Step:
         purchase = self._purchase_id(parsed)
         if purchase not in me.purchases:
             # What the limit was then, the log does not say: it says who was refused by it.
-            if parsed.refused_by == TOO_MANY_OPEN and me.pending:
+            if refused(parsed, TOO_MANY_OPEN, len(me.pending), self._rules.open_max):
                 self.refusal = TOO_MANY_OPEN
                 return
             expires = self.now + self._rules.expiry_us

@@ -1,24 +1,26 @@
-"""What must stand in the end, kept in plain dicts from the contract's rules alone.
+"""What was promised, and what must come of it by the model that `verify` judges logs with.
 
 Only what was promised is noted: a record when Kafka has acknowledged it, an answer when it
 has come. Everything sent leads to the same end in whatever order the topics are read.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from billing_stream.audit.verify.model_state import PurchaseState, Rules, State
+from billing_stream.audit.verify.verify_inputs import ParsedCommand
+from billing_stream.audit.verify.verify_model import Step
 from billing_stream.records.record_ref import RecordRef
 
-PACKS = {"small": (100, "9.99"), "medium": (500, "39.99"), "large": (1000, "69.99")}
-
-
-"""Topic, partition, offset."""
+PACKS = Rules().packs
+CHARGE, PURCHASE = "a charge", "a purchase"
 
 
 @dataclass
-class PurchaseState:
-    """A purchase. `refunds` are what was told to be paid back so far, in order."""
+class Bought:
+    """A purchase, and what was told of it. `refunds` are all that was paid back, each time."""
 
     merchant: str
     pack: str
@@ -31,41 +33,34 @@ class PurchaseState:
         """Of the pack."""
         return Decimal(PACKS[self.pack][1])
 
-    @property
-    def steps(self) -> list[Decimal]:
-        """The refunds that paid back more than before."""
-        found: list[Decimal] = []
+    def outcome(self) -> tuple[PurchaseState, int, Counter[str]]:
+        """The purchase in the end, the credits it left, and the kinds of its events."""
+        opened = PurchaseState(*PACKS[self.pack], "custom", 0, 1, charge=CHARGE)
+        state = State(self.merchant, created=0, pending=((1, PURCHASE),))
+        state.purchases, state.charges = {PURCHASE: opened}, {CHARGE: PURCHASE}
+        events: Counter[str] = Counter()
+        for said in self._told():
+            step = Step(Rules(), state, said, 0)
+            state = step.state
+            events.update(event[0] for event in step.events)
+        return state.purchases[PURCHASE], state.total, events
+
+    def _told(self) -> Iterator[ParsedCommand]:
+        if self.declined:
+            yield ParsedCommand("update", self.merchant, charge=CHARGE, text="declined")
+        if self.paid:
+            yield ParsedCommand("update", self.merchant, charge=CHARGE, text="active")
         for amount in self.refunds:
-            if not found or amount > found[-1]:
-                found.append(amount)
-        return found
-
-    @property
-    def status(self) -> str:
-        """A refund proves the payment; a payment goes before a refusal."""
-        if self.steps and self.steps[-1] >= self.price:
-            return "refunded"
-        if self.paid or self.steps:
-            return "completed"
-        return "failed" if self.declined else "pending"
-
-    @property
-    def credits(self) -> int:
-        """What is left of the credits: those of the part paid back, rounded down, are taken."""
-        if self.status not in ("completed", "refunded"):
-            return 0
-        credits = PACKS[self.pack][0]
-        back = min(self.steps[-1], self.price) if self.steps else Decimal(0)
-        return credits - int(credits * back / self.price)
+            yield ParsedCommand("refund", self.merchant, charge=CHARGE, amount=str(amount))
 
 
 @dataclass
-class Expected:
+class Promises:
     """Everything that was promised."""
 
     domains: dict[str, str] = field(default_factory=dict)
     trials: set[str] = field(default_factory=set)
-    purchases: dict[str, PurchaseState] = field(default_factory=dict)
+    purchases: dict[str, Bought] = field(default_factory=dict)
     bad: set[RecordRef] = field(default_factory=set)
     # (merchant, kind of request, key) -> the answer, to the last byte.
     answers: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
@@ -83,7 +78,7 @@ class Expected:
         """The total of each merchant."""
         totals: Counter[str] = Counter(dict.fromkeys(self.domains, 0))
         for bought in self.purchases.values():
-            totals[bought.merchant] += bought.credits
+            totals[bought.merchant] += bought.outcome()[1]
         return totals
 
     def events(self) -> dict[str, Counter[str]]:
@@ -97,10 +92,6 @@ class Expected:
             "purchase.refunded": Counter(),
         }
         for purchase, bought in self.purchases.items():
-            if bought.status in ("completed", "refunded"):
-                found["credits.purchased"][purchase] = 1
-            if bought.declined:
-                found["purchase.failed"][purchase] = 1
-            if bought.steps:
-                found["purchase.refunded"][purchase] = len(bought.steps)
+            for kind, count in bought.outcome()[2].items():
+                found[kind][purchase] = count
         return found

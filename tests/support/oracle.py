@@ -1,0 +1,210 @@
+"""What must come of commands, by the model that `verify` judges logs with.
+
+It shares nothing with the domain: a command goes in as the JSON that a log would have, and what
+is compared with the outcome is again what would be in the log.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from billing_stream.audit.verify.changelog_rows import differences
+from billing_stream.audit.verify.event_content import content_of
+from billing_stream.audit.verify.facts import Facts
+from billing_stream.audit.verify.log_records import duration_us, micros_of
+from billing_stream.audit.verify.model_state import (
+    EarlyWebhook,
+    EventContent,
+    Rules,
+    State,
+)
+from billing_stream.audit.verify.verify_inputs import ParsedCommand, command
+from billing_stream.audit.verify.verify_model import Step
+from billing_stream.domain.commands import Command
+from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase
+from billing_stream.domain.outcomes import Event, Reply
+
+Row = dict[str, Any]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(micros: int) -> datetime:
+    """The aware time of microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def rules_of(policy: Policy) -> Rules:
+    """The model's numbers for a policy's."""
+    early = policy.parked_expiry
+    return Rules(
+        trial_us=duration_us(policy.trial_duration),
+        expiry_us=duration_us(policy.purchase_expiry),
+        trial_credits=policy.trial_credits,
+        keys_us=duration_us(policy.answer_retention),
+        keys_max=policy.answers_max,
+        parked_max=policy.parked_max,
+        former_max=policy.former_shops_max,
+        open_max=policy.open_purchases_max,
+        test_clock=policy.test_clock,
+        early_us=None if early is None else duration_us(early),
+    )
+
+
+def reply_row(reply: Reply) -> Row:
+    """A reply as the oracle tells it: of a refusal its code, not its words."""
+    row = msgspec.to_builtins(reply, builtin_types=(datetime,))
+    row.pop("message", None)
+    return dict(row)
+
+
+def event_content(event: Event) -> EventContent:
+    """What an event says, as it is read from its topic."""
+    return content_of(event.data.kind, msgspec.json.decode(msgspec.json.encode(event.data)))
+
+
+def shops_of(state: State) -> list[str]:
+    """All shops of a merchant, `platform:domain`, each once."""
+    current = [f"{state.platform}:{state.domain}"] if state.domain else []
+    return list(dict.fromkeys([*state.former, *current]))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that must come of a command. `shops` are names, each with whether it is gone."""
+
+    at: datetime
+    reply: Row
+    events: list[EventContent]
+    sequence: int
+    shops: list[tuple[str, bool]]
+    unclaimed: list[EarlyWebhook]
+    changed: bool
+
+
+@dataclass(slots=True)
+class Oracle:
+    """Every merchant, by id, as the model has it."""
+
+    rules: Rules
+    states: dict[str, State] = field(default_factory=dict)
+
+    def copy(self) -> "Oracle":
+        """One that goes on by itself."""
+        return Oracle(self.rules, dict(self.states))
+
+    def of(self, merchant: str) -> State:
+        """What is known of a merchant, perhaps nothing."""
+        return self.states.get(merchant) or State(merchant)
+
+    def do(self, said: Command, at: datetime) -> Outcome:
+        """Carry out a command, decided at `at`."""
+        parsed = command(msgspec.json.decode(msgspec.json.encode(said)))
+        if parsed.command == "import" and self._is_of_another(parsed):
+            # Where a purchase is of another merchant the model is told so by whom it came.
+            parsed = parsed._replace(purchase="another's")
+        before = self.of(parsed.merchant)
+        step = Step(self.rules, before, parsed, micros_of(at))
+        state = self.states[parsed.merchant] = step.state
+        left = [(name, True) for name in shops_of(before) if name not in shops_of(state)]
+        return Outcome(
+            at=moment(step.now),
+            reply=_reply(step, parsed, self.rules),
+            events=step.events,
+            sequence=state.sequence,
+            shops=[*left, *((name, False) for name in step.shops)],
+            unclaimed=step.given_up,
+            changed=step.changed,
+        )
+
+    def next_due(self, merchant: str) -> datetime | None:
+        """When something of the merchant falls due next."""
+        me = self.of(merchant)
+        due = [expires for expires, _ in me.pending[:1]]
+        due += [early.at + self.rules.parked_us for early in me.parked[:1]]
+        if me.ends is not None and not me.ended:
+            due.append(me.ends)
+        return moment(min(due)) if due else None
+
+    def answered_at(self, merchant: str, key: str) -> datetime | None:
+        """When a key was first answered, as far as that is kept."""
+        stored = self.of(merchant).keys.get(key)
+        return None if stored is None else moment(stored[1])
+
+    def _is_of_another(self, parsed: ParsedCommand) -> bool:
+        ids = {old.id for old in parsed.old.purchases} if parsed.old else set()
+        return any(
+            ids & state.purchases.keys()
+            for merchant, state in self.states.items()
+            if merchant != parsed.merchant
+        )
+
+
+def row_faults(
+    state: State,
+    merchant: Merchant | None,
+    purchases: list[Purchase],
+    adjustments: list[Adjustment],
+    keys: list[str],
+) -> list[str]:
+    """What a merchant's rows, as they would be written, say otherwise than the model."""
+    facts = Facts(
+        state.merchant,
+        0,
+        row=None if merchant is None else _decoded(merchant),
+        purchases={row.id: _decoded(row) for row in purchases},
+        adjustments={row.id: _decoded(row) for row in adjustments},
+        keys=set(keys),
+    )
+    return list(differences(state, facts, allow_lag=False))
+
+
+def _decoded(row: Merchant | Purchase | Adjustment) -> Row:
+    return dict(msgspec.json.decode(msgspec.json.encode(row)))
+
+
+def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
+    me = step.state
+    if step.refusal is not None:
+        return {"type": "rejected", "code": step.refusal}
+    if parsed.command == "clock":
+        return {"type": "clock_moved", "now": moment(step.now)}
+    if parsed.command == "trial":
+        return {
+            "type": "trial_granted",
+            "ends_at": moment(me.ends or 0),
+            "credits_granted": rules.trial_credits,
+        }
+    if parsed.command == "reserve":
+        # Of a key the first answer stays, and says which purchase it was.
+        kept = me.keys[parsed.key][0] if parsed.key is not None else None
+        return opened(
+            me, kept[-1] if kept else derived_id("purchase", me.merchant, parsed.command_id)
+        )
+    if parsed.command == "attach":
+        return opened(me, parsed.purchase)
+    if parsed.command == "adjust":
+        name = derived_id("adjustment", me.merchant, str(parsed.key))
+        made = me.adjustments[name]
+        return {
+            "type": "adjustment_made",
+            "adjustment_id": name,
+            "credits": made.credits,
+            "balance": made.balance,
+        }
+    return {"type": "done"}
+
+
+def opened(state: State, purchase: str) -> Row:
+    """The answer that tells of a purchase."""
+    bought = state.purchases[purchase]
+    return {
+        "type": "purchase_opened",
+        "purchase_id": purchase,
+        "credits": bought.credits,
+        "amount": bought.amount,
+        "expires_at": moment(bought.expires),
+        "checkout_url": bought.url,
+    }
