@@ -1,21 +1,22 @@
 """Holds a finished world against what must be, by the rules alone.
 
 The committed transactions are taken one by one, in their order; each must hold exactly what
-the reference model says that its inputs and requests lead to.
+the model of `verify` says that its inputs and requests lead to.
 """
 
 import base64
 from collections.abc import Iterator
-from copy import deepcopy
 from datetime import datetime
 from typing import Any, cast
 
 import msgspec
 from msgspec import to_builtins
 
-from billing_stream.domain.commands import AdjustCredits, Command, ReservePurchase
+from billing_stream.audit.verify.event_content import content_of
+from billing_stream.audit.verify.model_state import EarlyWebhook
+from billing_stream.domain.commands import AdjustCredits, Command
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.outcomes import Reply, TimedReply, TrialGranted
+from billing_stream.domain.outcomes import TimedReply, TrialGranted
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
@@ -24,14 +25,20 @@ from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode
 from billing_stream.records.timestamps import instant
 from billing_stream.tables.committed import CommittedRows
-from tests.domain.reference_model import Expected, Model, Row
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import TopicPartition, Txn
 from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
 from tests.simulation.world import POLICY, Attempt, World
+from tests.support.oracle import Oracle, Row, moment, reply_row, row_faults, rules_of
 from tests.support.world import everything
 
+OF_MERCHANTS = (
+    names.BILLING_RECORDS,
+    names.CREDIT_PURCHASES,
+    names.CREDIT_ADJUSTMENTS,
+    names.IDEMPOTENCY_KEYS,
+)
 EVENTS = {names.event_type(kind): kind for kind in names.EVENT_TYPES}
 
 
@@ -45,43 +52,13 @@ def require(condition: bool, *what: object) -> None:
         raise Wrong(" ".join(str(part) for part in what))
 
 
-def new_model() -> Model:
-    """A model with the simulation's numbers."""
-    return Model(
-        POLICY.trial_duration,
-        POLICY.purchase_expiry,
-        POLICY.answer_retention,
-        POLICY.parked_max,
-        POLICY.answers_max,
-        POLICY.former_shops_max,
-        POLICY.test_clock,
-        POLICY.open_purchases_max,
-    )
-
-
-def reply_row(reply: Reply) -> Row:
-    """A reply as the model tells it: of a refusal its code, not its words."""
-    row = to_builtins(reply, builtin_types=(datetime,))
-    row.pop("message", None)
-    return dict(row)
-
-
-def named(command: Command) -> str | None:
-    """What the purchase or adjustment that the command makes is called."""
-    if isinstance(command, AdjustCredits):
-        return derived_id("adjustment", command.merchant_id, command.idempotency_key)
-    if isinstance(command, ReservePurchase):
-        return derived_id("purchase", command.merchant_id, command.command_id)
-    return None
-
-
 class Audit:
     """Replays what was committed."""
 
     def __init__(self, log: SimLog, partitions: int) -> None:
         self.log = log
         self.partitions = partitions
-        self.model = new_model()
+        self.model = Oracle(rules_of(POLICY))
         self.positions: dict[int, dict[str, int]] = {p: {} for p in range(partitions)}
         self.generations: dict[int, int] = {}
         self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
@@ -249,11 +226,12 @@ class Audit:
         return found
 
     @staticmethod
-    def _answered_at(model: Model, command: Command) -> datetime | None:
-        key = getattr(command, "idempotency_key", None)
-        kept = "adjustments" if isinstance(command, AdjustCredits) else "keys"
-        stored = model.of(command.merchant_id)[kept].get(key)
-        return stored["at"] if stored is not None else None
+    def _answered_at(model: Oracle, command: Command) -> datetime | None:
+        me, key = model.of(command.merchant_id), getattr(command, "idempotency_key", None)
+        if isinstance(command, AdjustCredits):
+            made = me.adjustments.get(derived_id("adjustment", command.merchant_id, str(key)))
+            return moment(made.at) if made is not None else None
+        return moment(me.keys[key][1]) if key in me.keys else None
 
     def _carry_out(
         self,
@@ -265,18 +243,20 @@ class Audit:
         journal: dict[str, Any] | None,
     ) -> tuple[list[Any], bool]:
         """What a command must write, and last its reply; whether it changed anything."""
-        opened = named(command)
-        if opened in self.model.of(command.merchant_id)["purchases"]:
-            opened = None
-        expected: Expected = self.model.do(command, at, opened)
+        expected = self.model.do(command, at)
         found: list[Any] = []
         changed = expected.changed or bool(expected.unclaimed)
         if changed:
             if journal is not None:
                 found.append(("journal", command.merchant_id, journal))
-            for event in expected.events:
-                found.append(("event", event, expected.at, correlation_id, cause))
-            found += [("shop", shop) for shop in expected.shops]
+            first = expected.sequence - len(expected.events) + 1
+            for sequence, content in enumerate(expected.events, first):
+                event = command.merchant_id, sequence, content, expected.at
+                found.append(("event", event, correlation_id, cause))
+            for name, gone in expected.shops:
+                platform, _, domain = name.partition(":")
+                shop = {"platform": platform, "domain": domain}
+                found.append(("shop", shop | {"merchant_id": command.merchant_id, "gone": gone}))
             found += [("unclaimed", parked) for parked in expected.unclaimed]
         found.append(expected.reply)
         return found, changed
@@ -303,7 +283,7 @@ class Audit:
             require(value["reason"].startswith(reason), value["reason"])
         elif kind == "unclaimed":
             require(topic == names.DEAD_LETTERS, f"{topic} instead of a dead letter")
-            require(repr(wanted[1]["charge_id"]) in value["reason"], value["reason"])
+            require(repr(wanted[1].charge) in value["reason"], value["reason"])
             self._parked(value, wanted[1])
         elif kind == "shop":
             value.setdefault("gone", False)
@@ -317,13 +297,13 @@ class Audit:
             self._event(topic, outgoing, value, wanted)
 
     @staticmethod
-    def _parked(letter: Any, parked: Any) -> None:
+    def _parked(letter: Any, parked: EarlyWebhook) -> None:
         """The letter of an unclaimed webhook can be sent again as it is."""
         said = msgspec.json.decode(base64.b64decode(letter["value"]))
-        for name in ("charge_id", "amount", "purchase_id"):
-            require(said.get(name) == parked[name], f"{name} of {said}, not of {parked}")
-        refund = parked["kind"] == "refund"
-        require(said.get("status") == (None if refund else parked["status"]), said)
+        told = said.get("charge_id"), said.get("amount")
+        require(told == (parked.charge, parked.amount), f"{said}, not of {parked}")
+        refund = parked.kind == "refund"
+        require(said.get("status") == (None if refund else parked.status), said)
         if letter["topic"] == names.COMMANDS:
             require(said["command"] == ("refund_charge" if refund else "update_charge"), said)
         else:
@@ -331,19 +311,14 @@ class Audit:
             require(letter["topic"] == topic, f"{letter['topic']} for {parked}")
 
     def _event(self, topic: str, outgoing: Outgoing, value: Any, wanted: Any) -> None:
-        _, expected, at, correlation_id, cause = wanted
-        data = dict(to_builtins(expected))
-        if data.get("merchant_note", "") is None:
-            # Left out, as before there were notes.
-            del data["merchant_note"]
-        kind, sequence = data.pop("kind"), data.pop("sequence")
-        require(EVENTS.get(topic) == kind, f"{topic} instead of {kind}")
+        _, (merchant, sequence, content, at), correlation_id, cause = wanted
+        kind = EVENTS.get(topic, "")
+        require(content_of(kind, value["data"]) == content, f"{value} instead of {content}")
         require(value["event_type"] == topic, value)
-        require(value["data"] == data, f"{value['data']} instead of {data}")
+        require(value["data"]["merchant_id"] == merchant, f"{value} not of {merchant}")
         require(value["timestamp"] == to_builtins(at), f"{value['timestamp']} instead of {at}")
         if correlation_id is not None:
             require(value["correlation_id"] == correlation_id, value)
-        merchant = data["merchant_id"]
         require(outgoing.key == merchant.encode(), f"key {outgoing.key!r}")
         headers = dict(outgoing.headers)
         require(headers["sequence"] == str(sequence).encode(), f"{headers} not {sequence}")
@@ -364,10 +339,9 @@ class Audit:
         self.unexplained[partition] = left
 
     def _is_so(self, attempt: Attempt, at: datetime) -> bool:
-        model = new_model()
+        model = self.model.copy()
         command, answered = attempt.command, cast(TimedReply, attempt.answered)
-        model.merchants[command.merchant_id] = deepcopy(self.model.of(command.merchant_id))
-        expected = model.do(command, at, named(command))
+        expected = model.do(command, at)
         told_at = self._answered_at(model, command) or at
         return (
             not expected.changed
@@ -388,7 +362,7 @@ class Audit:
                     got == last + 1 or (got > last and got <= end),
                     f"{topic}[{partition}]: {got} of {last + 1}",
                 )
-        for merchant in self.model.merchants:
+        for merchant in self.model.states:
             due = self.model.next_due(merchant)
             require(due is None or due > now, f"{merchant} was due at {due}, it is {now}")
 
@@ -496,40 +470,16 @@ def _due_early(processor: BillingProcessor, again: BillingProcessor) -> bool:
 
 def _check_model(audit: Audit) -> None:
     """Every row is what the model says."""
-    model = audit.model
-    merchants = {
-        key.decode(): msgspec.json.decode(value)
-        for key, value in audit.tables[names.BILLING_RECORDS].items()
-    }
-    purchases = {
-        key.decode(): msgspec.json.decode(value)
-        for key, value in audit.tables[names.CREDIT_PURCHASES].items()
-    }
-    known = {m for m, me in model.merchants.items() if me["version"]}
-    require(set(merchants) == known, f"merchants {set(merchants)}, not {known}")
-    wanted: dict[str, Any] = {}
+    of: dict[str, dict[str, dict[str, Row]]] = {table: {} for table in OF_MERCHANTS}
+    for table in OF_MERCHANTS:
+        for key, value in audit.tables[table].items():
+            row = msgspec.json.decode(value)
+            of[table].setdefault(row["merchant_id"], {})[row.get("key", key.decode())] = row
+    merchants, purchases, adjustments, keys = of.values()
+    known = {m for m, me in audit.model.states.items() if me.version}
+    require(merchants.keys() == known, f"merchants {set(merchants)}, not {known}")
     for merchant in known:
-        me, row = model.of(merchant), merchants[merchant]
-        require(row.get("total_credits_purchased", 0) == model.total(me), f"credits of {row}")
-        require(row.get("credits_adjusted", 0) == model.adjusted(me), f"adjusted of {row}")
-        require(row.get("forgotten_at") == to_builtins(me["forgotten"]), f"forgotten of {row}")
-        require(row.get("domain", "") == me["shop"][1], f"domain of {row}")
-        require(row.get("trial_available", True) == (me["trial"] is None), f"trial of {row}")
-        require(row["version"] == me["version"], f"version of {row}")
-        require(row.get("sequence", 0) == me["sequence"], f"sequence of {row}")
-        require(row["updated_at"] == to_builtins(me["clock"]), f"clock of {row}")
-        require(len(row.get("parked", [])) == len(me["parked"]), f"parked of {row}")
-        wanted.update(
-            (p["id"], (merchant, p["status"], p["charge"], p["credits_back"]))
-            for p in me["purchases"].values()
-        )
-    found = {
-        purchase_id: (
-            row["merchant_id"],
-            row["status"],
-            row.get("platform_charge_id"),
-            row.get("refunded_credits", 0),
-        )
-        for purchase_id, row in purchases.items()
-    }
-    require(found == wanted, f"purchases {found}, not {wanted}")
+        me, row = audit.model.of(merchant), merchants[merchant][merchant]
+        own = (found.get(merchant, {}) for found in (purchases, adjustments, keys))
+        faults = row_faults(me, row, *own)
+        require(not faults, merchant, *faults)

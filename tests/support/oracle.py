@@ -4,6 +4,7 @@ It shares nothing with the domain: a command goes in as the JSON that a log woul
 is compared with the outcome is again what would be in the log.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -144,24 +145,25 @@ class Oracle:
 
 def row_faults(
     state: State,
-    merchant: Merchant | None,
-    purchases: list[Purchase],
-    adjustments: list[Adjustment],
-    keys: list[str],
+    row: Row | None,
+    purchases: Mapping[str, Row],
+    adjustments: Mapping[str, Row],
+    keys: Iterable[str],
 ) -> list[str]:
-    """What a merchant's rows, as they would be written, say otherwise than the model."""
+    """What a merchant's rows, as they are in changelogs, say otherwise than the model."""
     facts = Facts(
         state.merchant,
         0,
-        row=None if merchant is None else _decoded(merchant),
-        purchases={row.id: _decoded(row) for row in purchases},
-        adjustments={row.id: _decoded(row) for row in adjustments},
+        row=row,
+        purchases={**purchases},
+        adjustments={**adjustments},
         keys=set(keys),
     )
     return list(differences(state, facts, allow_lag=False))
 
 
-def _decoded(row: Merchant | Purchase | Adjustment) -> Row:
+def as_written(row: Merchant | Purchase | Adjustment) -> Row:
+    """A row as it is in its changelog."""
     return dict(msgspec.json.decode(msgspec.json.encode(row)))
 
 
