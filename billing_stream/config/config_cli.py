@@ -1,7 +1,6 @@
 """`billing-stream config`: the settings in force, and where each of them comes from."""
 
 import difflib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -17,7 +16,8 @@ from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.settings import Settings
 from billing_stream.config.settings_reference import as_text, fields
 from billing_stream.console.help import help_epilog
-from billing_stream.console.output import say, say_text
+from billing_stream.console.options import STANDARD_OUTPUT, json_option
+from billing_stream.console.output import say, say_json
 from billing_stream.plain_text import MASK, mask_passwords
 
 # Ours, but read before there are settings, or by development only.
@@ -81,8 +81,8 @@ def unknown(names: Iterable[str]) -> dict[str, str | None]:
     )
 )
 @click.option("--changed", is_flag=True, help="Leave out what has its default.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object, by variable.")
-def config(changed: bool, as_json: bool) -> None:
+@json_option("One JSON object, by variable")
+def config(changed: bool, json_to: Path | None) -> None:
     """Show the settings in force, and where each comes from. Nothing is connected.
 
     From the environment, then from the file, then the default. Secrets are masked. When
@@ -97,10 +97,10 @@ def config(changed: bool, as_json: bool) -> None:
         for row in effective(settings, in_file)
         if not changed or row.source is not Source.DEFAULT
     ]
-    if as_json:
+    if json_to is not None:
         shown = {row.variable: {"value": row.value, "source": row.source.value} for row in rows}
-        say_text(json.dumps(shown, indent=2))
-    else:
+        say_json(shown, json_to)
+    if json_to != STANDARD_OUTPUT:
         _show(rows, file)
     for warning in warnings_of(settings):
         say(warning, err=True)

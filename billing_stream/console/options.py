@@ -2,15 +2,22 @@
 
 import getpass
 import os
+import re
 import socket
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from billing_stream.config.durations import parse_duration
-from billing_stream.records.record_ref import RecordRef
+
+Command = Callable[..., Any]
+# Where `--json` writes without a file.
+STANDARD_OUTPUT = Path("-")
+# A record, a merchant or a shop: what commands take as arguments, and no file.
+_ARGUMENT = re.compile(r".*@\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[a-z]+:[^/\\]+")
 
 
 class Duration(click.ParamType):
@@ -47,19 +54,55 @@ class NewFile(click.ParamType):
         return path
 
 
-class Reference(click.ParamType):
-    """A record: TOPIC[PARTITION]@OFFSET."""
+class Moment(click.ParamType):
+    """A time, or how long ago: 2026-03-01, 2026-03-01T12:00:00+01:00, 90s, 2h, 3d."""
 
-    name = "reference"
+    name = "time"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> RecordRef:
-        """The parts of it."""
+    ) -> datetime:
+        """The moment, in UTC; a time without a zone is UTC."""
+        if isinstance(value, datetime):
+            return value
         try:
-            return RecordRef.parse(value)
+            ago: timedelta = parse_duration(value)
+            return datetime.now(UTC) - ago
         except ValueError:
-            self.fail(f"{value!r} is not TOPIC[PARTITION]@OFFSET", param, ctx)
+            pass
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither a time (2026-03-01T12:00) nor a while (2h)", param, ctx
+            )
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+class _JsonTarget(NewFile):
+    """A file, or `-` for standard output."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, or STANDARD_OUTPUT."""
+        if _ARGUMENT.fullmatch(value):
+            self.fail(f"{value} would be its file: give {value} before --json", param, ctx)
+        return STANDARD_OUTPUT if value == "-" else super().convert(value, param, ctx)
+
+
+def json_option(form: str) -> Callable[[Command], Command]:
+    """`--json`: instead of text on standard output, or, with a file, there beside the text.
+
+    The command gets `json_to`: None, STANDARD_OUTPUT or a path.
+    """
+    return click.option(
+        "--json",
+        "json_to",
+        type=_JsonTarget(),
+        is_flag=False,
+        flag_value="-",
+        metavar="[FILE]",
+        help=f"{form}, instead of text; with FILE it goes there.",
+    )
 
 
 def whoami() -> str:

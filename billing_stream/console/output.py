@@ -3,10 +3,16 @@
 Only this file prints, and `progress`, which moves the cursor; a test holds to it.
 """
 
+import json
 import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
+from billing_stream.console.options import STANDARD_OUTPUT
 from billing_stream.plain_text import clean_line, clean_text, mask_passwords
 
 
@@ -24,6 +30,23 @@ def say(text: str = "", *, err: bool = False, verdict: tuple[str, str] | None = 
 def say_text(text: str, *, err: bool = False) -> None:
     """Print text of several lines."""
     click.echo(clean_text(mask_passwords(text)), err=err)
+
+
+def say_json(content: Any, to: Path) -> None:
+    """Print a structure as JSON, or write it to the file that `--json` names."""
+    _write_json(json.dumps(msgspec.to_builtins(content), indent=2), to)
+
+
+def say_json_lines(contents: Iterable[Any], to: Path) -> None:
+    """The same for many, an object on each line."""
+    _write_json("\n".join(json.dumps(msgspec.to_builtins(one)) for one in contents), to)
+
+
+def _write_json(text: str, to: Path) -> None:
+    if to != STANDARD_OUTPUT:
+        to.write_text(text + "\n")
+    elif text:
+        say_text(text)
 
 
 class _Plain(logging.Formatter):

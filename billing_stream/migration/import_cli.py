@@ -12,8 +12,8 @@ import click
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, help_epilog
-from billing_stream.console.options import Duration, NewFile
-from billing_stream.console.output import say
+from billing_stream.console.options import STANDARD_OUTPUT, Duration, NewFile, json_option
+from billing_stream.console.output import say, say_json
 from billing_stream.migration import rejects
 from billing_stream.migration.import_run import Import, ImportOptions
 from billing_stream.migration.migration_report import Report
@@ -31,7 +31,7 @@ FROM = click.option(
     metavar="DATABASE_URL",
     help="The old service's PostgreSQL. A role that can only read is enough.",
 )
-JSON = click.option("--json", "json_file", type=NewFile(), help="Write the whole report here.")
+JSON = json_option("The whole report as a JSON object")
 SHOW = click.option("--show", default=20, show_default=True, help="Differences shown at most.")
 
 
@@ -100,7 +100,7 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
             on_reject=on_reject,
         )
         report = _run(Import(settings, url, asked).run())
-    _finish(report, given["json_file"])
+    _finish(report, given["json_to"])
     if report.faults or report.findings.rejects or report.waited is False:
         sys.exit(EXIT_DIFFERS)
 
@@ -132,7 +132,7 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
     help="Between two looks: longer than a webhook takes through both services.",
 )
 def shadow_command(
-    url: str | None, json_file: Path | None, show: int, looks: int, grace: timedelta
+    url: str | None, json_to: Path | None, show: int, looks: int, grace: timedelta
 ) -> None:
     """Compare the old service with this one while both are fed. Only reads.
 
@@ -141,7 +141,7 @@ def shadow_command(
     settings = BackgroundSettings.from_env()
     address = _require(url)
     report = _run(look(settings, address, looks=looks, grace=grace, differences_max=show))
-    _finish(report, json_file)
+    _finish(report, json_to)
     if report.faults:
         sys.exit(EXIT_DIFFERS)
 
@@ -152,11 +152,12 @@ def _require(url: str | None) -> str:
     return url
 
 
-def _finish(report: Report, json_file: Path | None) -> None:
-    if json_file is not None:
-        json_file.write_text(report.as_json())
-    for line in report.lines():
-        say(line)
+def _finish(report: Report, json_to: Path | None) -> None:
+    if json_to is not None:
+        say_json(report.as_json(), json_to)
+    if json_to != STANDARD_OUTPUT:
+        for line in report.lines():
+            say(line)
 
 
 def _run(work: Coroutine[Any, Any, Report]) -> Report:

@@ -1,6 +1,5 @@
 """What an import or a look in shadow mode found, for people and for programs."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -96,8 +95,8 @@ class Report:
     def _title(self, found: Difference) -> str:
         return "went on here" if found.moved_on and not self.strict else "differs"
 
-    def as_json(self) -> str:
-        """The whole report as JSON, every difference included."""
+    def as_json(self) -> dict[str, Any]:
+        """The whole report for machines, every difference included."""
         findings, comparison = self.findings, self.comparison
         tables: dict[str, dict[str, Any]] = {}
         for table in TABLES:
@@ -112,7 +111,7 @@ class Report:
                     "checksum_expected": comparison.there[table].text,
                     "checksum_here": comparison.here[table].text,
                 }
-        document = {
+        return {
             "tables": tables,
             "commands": self.commands,
             "sent": self.sent,
@@ -129,7 +128,6 @@ class Report:
             "differences": [found._asdict() for found in self.differences],
             "seconds": round(self.seconds, 1),
         }
-        return json.dumps(document, indent=2) + "\n"
 
 
 def _row(title: str, values: Iterator[Any]) -> str:

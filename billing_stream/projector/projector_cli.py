@@ -11,8 +11,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import SETTINGS, help_epilog
-from billing_stream.console.options import Reference, whoami
+from billing_stream.console.options import whoami
 from billing_stream.console.output import say
+from billing_stream.console.record_argument import Reference
 from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.logs import set_up_logging
 from billing_stream.projector import gaps as gap_table

@@ -17,12 +17,12 @@ from billing_stream.audit.replay.core.replayer import replayer
 from billing_stream.audit.replay.history_source import KafkaSource, ReplayError
 from billing_stream.audit.replay.interruptible import run
 from billing_stream.audit.replay.recorded_history import History, read_partition
-from billing_stream.audit.replay.replay_cli import Moment, check_partitions
+from billing_stream.audit.replay.replay_cli import check_partitions
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
-from billing_stream.console.options import NewFile
-from billing_stream.console.output import say
+from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
+from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import Progress, progress
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.outcomes import ShopRegistered
@@ -53,8 +53,8 @@ ATTEMPTS = 5
 )
 @click.argument("merchant")
 @click.option("--at", type=Moment(), help="At this time, e.g. 2026-01-31T12:00:00Z; now, without.")
-@click.option("--json", "json_file", type=NewFile(), help="Write all of it here.")
-def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
+@json_option("All of it as a JSON object")
+def explain(merchant: str, at: datetime | None, json_to: Path | None) -> None:
     """A merchant at a time, all that had happened, and where each credit came from.
 
     MERCHANT is its id, or its shop as platform:domain. Kafka alone is asked. Each credit names
@@ -63,10 +63,11 @@ def explain(merchant: str, at: datetime | None, json_file: Path | None) -> None:
     settings = BackgroundSettings.from_env()
     with progress() as show:
         found = run(explain_merchant(settings, merchant, at, show))
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
-    for line in lines(found):
-        say(line)
+    if json_to is not None:
+        say_json(found, json_to)
+    if json_to != STANDARD_OUTPUT:
+        for line in lines(found):
+            say(line)
     if found.faults:
         sys.exit(EXIT_DOES_NOT_ADD_UP)
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from billing_stream.audit.replay.replay_report import Report
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
-from billing_stream.console.options import NewFile
-from billing_stream.console.output import say
+from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
+from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import progress
 from billing_stream.domain.model import Policy
 from billing_stream.kafka.added_partitions import require_lanes
@@ -28,22 +28,6 @@ from billing_stream.records.topics import Topics
 
 EXIT_DIFFERENCES = 1
 REPLAYED = (*known.OF_MERCHANTS, known.JOURNAL)
-
-
-class Moment(click.ParamType):
-    """A time as ISO 8601 has it; without an offset it is UTC."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """The time, aware."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time: give one like 2026-01-31T12:00:00Z", param, ctx)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class Partitions(click.ParamType):
@@ -101,8 +85,12 @@ class Partitions(click.ParamType):
 )
 @click.option("--partitions", type=Partitions(), help="Only these partitions, e.g. 0,3,5-7.")
 @click.option("--merchant", metavar="ID", help="Only this merchant.")
-@click.option("--since", type=Moment(), help="Differences in what happened from then on.")
-@click.option("--json", "json_file", type=NewFile(), help="Write all of it here.")
+@click.option(
+    "--since",
+    type=Moment(),
+    help="Differences in what happened from then on.",
+)
+@json_option("All of it as a JSON object")
 @click.option(
     "--max-examples", default=3, show_default=True, help="Shown of each kind of difference."
 )
@@ -113,7 +101,7 @@ def replay_command(
     partitions: list[int] | None,
     merchant: str | None,
     since: datetime | None,
-    json_file: Path | None,
+    json_to: Path | None,
     max_examples: int,
 ) -> None:
     """Decide the recorded input again, and report what would be otherwise. Publishes nothing.
@@ -131,10 +119,11 @@ def replay_command(
         since,
     )
     report = run(replay_cluster(settings, revision, scope, recorded_by))
-    if json_file is not None:
-        json_file.write_bytes(report.as_json())
-    for line in report.lines(max_examples):
-        say(line)
+    if json_to is not None:
+        say_json(report, json_to)
+    if json_to != STANDARD_OUTPUT:
+        for line in report.lines(max_examples):
+            say(line)
     if report.differences:
         sys.exit(EXIT_DIFFERENCES)
 

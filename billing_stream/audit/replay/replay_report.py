@@ -40,10 +40,6 @@ class Report(Struct, kw_only=True):
         """How often there is what kind of difference: kind, type and field."""
         return Counter((d.kind, d.type, d.field or "") for d in self.differences)
 
-    def as_json(self) -> bytes:
-        """For machines, and for `billing-stream backfill --from`."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
-
     def lines(self, examples: int) -> Iterator[str]:
         """For people; of each kind of difference so many examples."""
         shown: Counter[tuple[str, str, str]] = Counter()

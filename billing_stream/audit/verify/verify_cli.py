@@ -12,8 +12,8 @@ from billing_stream.audit.verify.verify_report import Report
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.console.help import SETTINGS, help_epilog
-from billing_stream.console.options import NewFile
-from billing_stream.console.output import say
+from billing_stream.console.options import STANDARD_OUTPUT, json_option
+from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import progress
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.connection_diagnostics import answering
@@ -37,13 +37,11 @@ EXIT_FAULTS = 1
         ],
     )
 )
-@click.option("--json", "json_file", type=NewFile(), help="Write the report here.")
+@json_option("The report as a JSON object")
 @click.option("--max-examples", default=10, show_default=True, help="Faults shown per check.")
 @click.option("--allow-lag", is_flag=True, help="Workers run: judge what they have read by now.")
 @click.option("--merchant", metavar="ID", help="Only this merchant, and show its history.")
-def verify(
-    json_file: Path | None, max_examples: int, allow_lag: bool, merchant: str | None
-) -> None:
+def verify(json_to: Path | None, max_examples: int, allow_lag: bool, merchant: str | None) -> None:
     """Hold everything in Kafka (and PostgreSQL) against the contract. Only reads.
 
     Ends with 0 when no fault was found, 1 when one was, 2 when it could not read. Without
@@ -72,10 +70,11 @@ def verify(
                 progress=show,
             )
         )
-    if json_file is not None:
-        json_file.write_text(report.as_json())
-    for line in report.lines():
-        say(line)
+    if json_to is not None:
+        say_json(report.as_json(), json_to)
+    if json_to != STANDARD_OUTPUT:
+        for line in report.lines():
+            say(line)
     if not report.ok:
         sys.exit(EXIT_FAULTS)
 

@@ -1,6 +1,5 @@
 """What the verifier reports: checks, what was counted, faults with their references."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -136,12 +135,12 @@ class Report:
         verdict = "no fault" if self.ok else f"{found} faults in {', '.join(sorted(self.faults()))}"
         yield f"{self.records:,} records in {self.seconds:.1f} s: {verdict}"
 
-    def as_json(self) -> str:
+    def as_json(self) -> dict[str, Any]:
         """The report for machines."""
         checks: list[dict[str, Any]] = [
             {"ok": check.ok, **asdict(check)} for check in self.checks.values()
         ]
-        content = {
+        return {
             "ok": self.ok,
             "records": self.records,
             "seconds": round(self.seconds, 3),
@@ -149,4 +148,3 @@ class Report:
             "notes": self.notes,
             "history": self.history,
         }
-        return json.dumps(content, indent=2) + "\n"

@@ -1,7 +1,6 @@
 """`billing-stream dlq`."""
 
 import asyncio
-import json
 import logging
 import shutil
 import signal
@@ -14,8 +13,8 @@ import click
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
-from billing_stream.console.options import NewFile
-from billing_stream.console.output import say
+from billing_stream.console.options import STANDARD_OUTPUT, NewFile, json_option
+from billing_stream.console.output import say, say_json_lines
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
 from billing_stream.errors import DeadLettersError
 from billing_stream.observability.audit_log import audited_command
@@ -90,16 +89,16 @@ def dlq() -> None:
     help="What became of it.",
 )
 @click.option("--limit", default=SHOWN_MAX, show_default=True, help="Newest shown; 0: all.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object on each line.")
-def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
+@json_option("A JSON object on each line")
+def list_letters(state: str, limit: int, json_to: Path | None, **given: Any) -> None:
     """List dead letters, and count them by reason."""
     wanted = filters_of(given, None if state == "all" else State(state))
     with progress_bar("reading") as progress:
         found = asyncio.run(find(_cluster(), wanted, progress=progress))
     shown = found[-limit:] if limit > 0 else found
-    if as_json:
-        for one in shown:
-            say(json.dumps(showing.as_json(one)))
+    if json_to is not None:
+        say_json_lines(map(showing.as_json, shown), json_to)
+    if json_to == STANDARD_OUTPUT:
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     _echo(showing.table(shown, width))
@@ -124,13 +123,13 @@ def list_letters(state: str, limit: int, as_json: bool, **given: Any) -> None:
     )
 )
 @click.argument("letter")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@json_option("A JSON object")
 @click.option(
     "--value-to",
     type=NewFile(),
     help="Write the value here, e.g. to correct it for `redrive --edit`.",
 )
-def show(letter: str, as_json: bool, value_to: Path | None) -> None:
+def show(letter: str, json_to: Path | None, value_to: Path | None) -> None:
     """Show one dead letter: all of it, why it is dead, and what was done with it."""
 
     async def look() -> tuple[DeadLetterHistory, list[Any]]:
@@ -144,9 +143,9 @@ def show(letter: str, as_json: bool, value_to: Path | None) -> None:
         found, following = asyncio.run(look())
     except NotRedrivable as error:
         raise DeadLettersError(str(error)) from None
-    if as_json:
-        say(json.dumps(showing.as_json(found)))
-    else:
+    if json_to is not None:
+        say_json_lines([showing.as_json(found)], json_to)
+    if json_to != STANDARD_OUTPUT:
         _echo(showing.whole(found, following))
 
 

@@ -1,46 +1,17 @@
 """What the commands are told: which letters, by whom, and how far the work is."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from billing_stream.config.durations import parse_duration
-from billing_stream.console.options import whoami
+from billing_stream.console.options import Command, Moment, whoami
 from billing_stream.console.progress import progress
 from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.dead_letter_reader import Progress
 from billing_stream.ops.dead_letters.filters import Filters
-
-Command = Callable[..., Any]
-
-
-class Moment(click.ParamType):
-    """A time, or how long ago: 2026-03-01, 2026-03-01T12:00:00+01:00, 90s, 2h, 3d."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """The moment, in UTC; a time without a zone is UTC."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            ago: timedelta = parse_duration(value)
-            return datetime.now(UTC) - ago
-        except ValueError:
-            pass
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(
-                f"{value!r} is neither a time (2026-03-01T12:00) nor a while (2h)", param, ctx
-            )
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class Pattern(click.ParamType):

@@ -1,23 +1,23 @@
 """`billing-stream doctor`."""
 
 import asyncio
-import json
 import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import asyncpg
 import click
-import msgspec
 from aiokafka.errors import KafkaError
 from dotenv import dotenv_values
 
 from billing_stream.config.env_file import env_file
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import SETTINGS, help_epilog
-from billing_stream.console.output import say, say_text
+from billing_stream.console.options import STANDARD_OUTPUT, json_option
+from billing_stream.console.output import say, say_json
 from billing_stream.errors import BillingError
 from billing_stream.ops.doctor import (
     broker_checks,
@@ -133,8 +133,8 @@ def _names() -> list[str]:
     show_default=True,
     help="Seconds that each check may take.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As one JSON list.")
-def doctor(seconds: float, as_json: bool) -> None:
+@json_option("One JSON list")
+def doctor(seconds: float, json_to: Path | None) -> None:
     """Look at everything that a worker needs, and say what to do where it is not right.
 
     Settings, the data folder, brokers, topics, what this user may do, the workers that run and
@@ -145,17 +145,17 @@ def doctor(seconds: float, as_json: bool) -> None:
     # What is logged of a broker that is away, or not ready, is a finding.
     for name in ("aiokafka", "billing_stream.kafka.start_deadline", OPEN_TRANSACTIONS):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    sys.exit(asyncio.run(_run(Settings.from_env(), seconds, as_json)))
+    sys.exit(asyncio.run(_run(Settings.from_env(), seconds, json_to)))
 
 
-async def _run(settings: Settings, seconds: float, as_json: bool) -> int:
+async def _run(settings: Settings, seconds: float, json_to: Path | None) -> int:
     found = []
     async for finding in examine(settings, seconds):
         found.append(finding)
-        if not as_json:
+        if json_to != STANDARD_OUTPUT:
             _tell(finding)
-    if as_json:
-        say_text(json.dumps(msgspec.to_builtins(found), indent=2))
+    if json_to is not None:
+        say_json(found, json_to)
     return int(any(finding.verdict is Verdict.FAIL for finding in found))
 
 

@@ -1,13 +1,13 @@
 """`billing-stream inputs`."""
 
 import asyncio
-import json
 import logging
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,9 +15,10 @@ import click
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
-from billing_stream.console.options import Duration, Reference, whoami
-from billing_stream.console.output import say
+from billing_stream.console.options import STANDARD_OUTPUT, Duration, json_option, whoami
+from billing_stream.console.output import say, say_json_lines
 from billing_stream.console.progress import waiting
+from billing_stream.console.record_argument import Reference
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.engine.partition_inputs import NEXT_UNKNOWN
 from billing_stream.kafka.added_partitions import partition_counts
@@ -103,14 +104,14 @@ def inputs() -> None:
         ],
     ),
 )
-@click.option("--json", "as_json", is_flag=True, help="A JSON object on each line.")
-def list_inputs(as_json: bool) -> None:
+@json_option("A JSON object on each line")
+def list_inputs(json_to: Path | None) -> None:
     """List all inputs: position, records left, and why one is stopped. Read-only."""
     states = _states(Cluster.of(BackgroundSettings.from_env()))
     found = states.inputs
-    if as_json:
-        for one in found:
-            say(json.dumps(_as_json(one)))
+    if json_to is not None:
+        say_json_lines(map(_as_json, found), json_to)
+    if json_to == STANDARD_OUTPUT:
         return
     width = max(len(one.name) for one in found)
     say(f"{'INPUT':{width}}  {'STATE':9}  {'POSITION':>12}  {'LAG':>12}")
