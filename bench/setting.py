@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import aiohttp
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream.dev.server_process import free_port
+from billing_stream.dev.worker_process import COMMAND, STOP_SECONDS_MAX
+from billing_stream.dev.worker_process import WorkerProcess as Process
 from billing_stream.kafka import topic_admin
 from billing_stream.records.topics import Topics
 
@@ -107,20 +108,12 @@ class Setting:
         }
 
 
-class WorkerProcess:
-    """One `billing-stream worker`."""
+class WorkerProcess(Process):
+    """One `billing-stream worker`, or what a peer has instead of it."""
 
     def __init__(self, setting: Setting, command: list[str] | None = None) -> None:
-        self._setting = setting
-        self._port = free_port()
-        self._command = command or [sys.executable, "-m", "billing_stream", "worker"]
-        self.log = setting.folder / f"worker-{self._port}.log"
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self._port}"
+        command = command or [*COMMAND, "worker"]
+        super().__init__(setting.environment(), setting.folder, free_port(), command)
 
     async def __aenter__(self) -> "WorkerProcess":
         return self
@@ -129,82 +122,38 @@ class WorkerProcess:
         await self.stop()
 
     async def start(self, *, wait: bool = True, seconds: float = READY_SECONDS_MAX) -> None:
-        """Start it, and wait until it is ready. The last one must have been stopped.
-
-        Each start is on the same port: a static member that comes back under another URL
-        within the session timeout is not taken.
-        """
-        if self._process is not None and self._process.returncode is None:
-            raise RuntimeError("the worker runs already")
-        environment = self._setting.environment()
-        env = {
-            **environment,
-            "BILLING_API_EXTERNAL_PORT": str(self._port),
-            # Workers side by side must not share it.
-            "BILLING_DATA_DIR": f"{environment['BILLING_DATA_DIR']}-{self._port}",
-        }
-        with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=env, stdout=output, stderr=output
-            )
+        """Start it, and wait until it is ready. The last one must have been stopped."""
+        await super().start()
         if wait:
             await self.ready(seconds)
 
-    async def ready(self, seconds: float = READY_SECONDS_MAX) -> None:
-        """Wait until it is ready; RuntimeError with its log when it is not in time."""
-        end = time.monotonic() + seconds
-        async with aiohttp.ClientSession() as session:
-            while time.monotonic() < end and self._process and self._process.returncode is None:
-                try:
-                    async with session.get(f"{self.url}/ready") as response:
-                        if response.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.1)
-        raise RuntimeError(f"the worker did not get ready:\n{self.log.read_text()[-3000:]}")
-
-    def require_alive(self) -> None:
-        """RuntimeError, with the end of its log, when it has ended by itself."""
-        process = self._process
-        if process is not None and process.returncode is not None:
-            raise RuntimeError(
-                f"the worker ended with {process.returncode}:\n{self.log.read_text()[-3000:]}"
-            )
-
-    async def stop(self) -> None:
-        """SIGTERM, then SIGKILL."""
-        if self._process is None or self._process.returncode is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
+    async def stop(self, seconds: float = STOP_SECONDS_MAX) -> int:
+        """SIGTERM, then SIGKILL; the exit code, 0 when there was no process."""
+        if not self.running:
+            return 0
         try:
-            await asyncio.wait_for(self._process.wait(), 15)
-        except asyncio.TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            return await super().stop(seconds)
+        except TimeoutError:
+            await self.kill()
+            return -signal.SIGKILL
 
     def cpu_seconds(self) -> float:
         """Processor time that it has taken, all its threads, user and system."""
-        used = self._running().cpu_times()
+        used = psutil.Process(self.pid).cpu_times()
         return float(used.user + used.system)
 
     def memory_bytes(self) -> int:
         """Its resident memory."""
-        return int(self._running().memory_info().rss)
-
-    def _running(self) -> psutil.Process:
-        if self._process is None:
-            raise RuntimeError("the worker was not started")
-        return psutil.Process(self._process.pid)
+        return int(psutil.Process(self.pid).memory_info().rss)
 
     def owned(self) -> int:
         """How many partitions it has since the last rebalance, from its own log."""
-        found = OWNED.findall(self.log.read_text())
+        found = OWNED.findall(self.text())
         return int(found[-1]) if found else 0
 
     def restored(self) -> tuple[int, float]:
         """Changelog records and seconds of the last restore, from the worker's own log."""
-        found = RESTORED.findall(self.log.read_text())
+        found = RESTORED.findall(self.text())
         return (int(found[-1][0]), float(found[-1][1])) if found else (0, 0.0)
 
 

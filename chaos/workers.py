@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import aiohttp
 
+from billing_stream.dev.worker_process import WorkerProcess
 from chaos.ports import new_port
 
 MODULE = "billing_stream"
@@ -21,7 +21,6 @@ RESTART_SECONDS_MAX = 4.0
 SHORT_LIFE_SECONDS = 5.0
 TERM_SECONDS_MAX = 45.0
 _SOON = aiohttp.ClientTimeout(total=2)
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -45,31 +44,19 @@ class Readiness:
     problems: str = ""
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Worker:
-    """One place for a worker: a port, a data folder, a log. `wanted` is whether it shall run."""
+    """One place for a worker, which is started again when it ends while it is `wanted`."""
 
     def __init__(
         self, number: int, env: dict[str, str], folder: Path, module: str = MODULE
     ) -> None:
         self.number = number
-        self.port = new_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / f"worker-{number}.log"
         self.exits: list[Exit] = []
         self.starts = 0
         self.wanted = False
-        self._command = [sys.executable, "-m", module, "worker"]
-        self._env = {
-            **env,
-            "BILLING_API_EXTERNAL_PORT": str(self.port),
-            "BILLING_API_BIND": "127.0.0.1",
-            "BILLING_DATA_DIR": str(folder / f"data-{number}"),
-        }
-        self._process: asyncio.subprocess.Process | None = None
+        command = [sys.executable, "-m", module, "worker"]
+        self._process = WorkerProcess(env, folder, new_port(), command)
+        self.url = self._process.url
         self._asked = ""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -77,8 +64,7 @@ class Worker:
     @property
     def pid(self) -> int | None:
         """The process id, while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.returncode is None else None
+        return self._process.pid if self._process.running else None
 
     def want(self, wanted: bool) -> None:
         """From now on it shall run, or not be started any more."""
@@ -106,14 +92,13 @@ class Worker:
     async def leave(self, seconds: float = TERM_SECONDS_MAX) -> int | None:
         """SIGTERM and stay away; the exit code, None when there was no process."""
         self.want(False)
-        process = self._process
-        if not self.term() or process is None:
+        if not self.term():
             return None
         try:
-            return await asyncio.wait_for(process.wait(), seconds)
+            return await asyncio.wait_for(self._process.process.wait(), seconds)
         except TimeoutError:
             self.kill()
-            return await process.wait()
+            return await self._process.process.wait()
 
     async def close(self) -> None:
         """Kill it and supervise no more."""
@@ -121,10 +106,7 @@ class Worker:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        process = self._process
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
+        await self._process.kill()
 
     async def readiness(self, session: aiohttp.ClientSession) -> Readiness:
         """Ask `/ready`."""
@@ -166,18 +148,9 @@ class Worker:
 
     async def _run_once(self) -> float:
         began, self._asked = time.monotonic(), ""
-        with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env=self._env,
-                stdout=output,
-                stderr=output,
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
+        await self._process.start()
         self.starts += 1
-        code = await self._process.wait()
+        code = await self._process.process.wait()
         lived = time.monotonic() - began
         why = "" if self._asked == "kill" else self._last_words()
         self.exits.append(Exit(time.time(), self.number, code, self._asked, lived, why))
@@ -185,9 +158,7 @@ class Worker:
 
     def _last_words(self) -> str:
         """The line that says why it ended."""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 20_000))
-            lines = file.read().decode(errors="replace").splitlines()
+        lines = self._process.tail().splitlines()
         marks = ("[CRITICAL", "billing-stream: ", "Error: ")
         found = [n for n, line in enumerate(lines) if any(mark in line for mark in marks)]
         if not found:

@@ -90,7 +90,7 @@ class _JsonTarget(NewFile):
 
 
 def json_option(form: str) -> Callable[[Command], Command]:
-    """`--json`: instead of text on standard output, or, with a file, there beside the text.
+    """`--json`: instead of text on standard output, or, with a file, in addition to it.
 
     The command gets `json_to`: None, STANDARD_OUTPUT or a path.
     """

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,33 +15,27 @@ from aiokafka import AIOKafkaProducer
 
 from billing_stream.dev.client import client_headers
 from billing_stream.dev.server_process import free_port
+from billing_stream.dev.worker_process import COMMAND, WorkerProcess
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.records import topics as names
 
 PARTITIONS = 4
-READY_SECONDS_MAX = 40.0
 SHOWN = (*map(names.event_type, names.EVENT_TYPES), names.DEAD_LETTERS)
 
 
-class Worker:
+class Worker(WorkerProcess):
     """The `billing-stream worker` of the story."""
 
     def __init__(self, kafka: str, folder: Path, **settings: str) -> None:
         self.client_secret = secrets.token_hex(32)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "worker.log"
-        self.env = {
+        env = {
             **os.environ,
             "APP_ENV": "development",
             "BILLING_ENV_FILE": "",
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
             "CLIENT_JWT_SECRET": self.client_secret,
             "INTERNAL_JWT_SECRET": secrets.token_hex(32),
-            "BILLING_API_EXTERNAL_PORT": str(self.port),
-            "BILLING_API_BIND": "127.0.0.1",
-            "BILLING_DATA_DIR": str(folder / "worker"),
             "BILLING_PARTITIONS": str(PARTITIONS),
             # A static member: started again, it gets its partitions back at once.
             "BILLING_WORKER_NAME": "demo",
@@ -52,12 +44,13 @@ class Worker:
             "BILLING_DRAIN_DELAY": "100ms",
             **settings,
         }
-        self._process: asyncio.subprocess.Process | None = None
+        super().__init__(env, folder, free_port())
 
     async def run(self, *arguments: str) -> None:
         """Run `billing-stream` to its end; RuntimeError when it fails."""
         process = await asyncio.create_subprocess_exec(
-            *self._command(*arguments),
+            *COMMAND,
+            *arguments,
             env=self.env,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -66,44 +59,12 @@ class Worker:
         if process.returncode:
             raise RuntimeError(output.decode())
 
-    async def start(self) -> float:
+    async def start_ready(self) -> float:
         """Start the worker and wait until it is ready; the seconds that took."""
         began = time.monotonic()
-        with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command("worker"), env=self.env, stdout=output, stderr=output
-            )
-        async with aiohttp.ClientSession() as session:
-            while time.monotonic() - began < READY_SECONDS_MAX:
-                if self._process.returncode is not None:
-                    break
-                try:
-                    async with session.get(f"{self.url}/ready") as response:
-                        if response.status == 200:
-                            return time.monotonic() - began
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.1)
-        raise RuntimeError(f"the worker did not get ready:\n{self.log.read_text()[-3000:]}")
-
-    async def kill(self) -> None:
-        """SIGKILL: no goodbye, no flush."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
-            await self._process.wait()
-
-    async def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        if self._process is None:
-            return 0
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self._process.wait(), 20)
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid if self._process else 0
+        await self.start()
+        await self.ready()
+        return time.monotonic() - began
 
     async def get(self, domain: str, path: str) -> tuple[int, Any]:
         """Ask as the client of a shop; status and body."""
@@ -138,10 +99,6 @@ class Worker:
             session.request(method, self.url + path, headers=headers, json=body) as response,
         ):
             return response.status, await response.json()
-
-    @staticmethod
-    def _command(*arguments: str) -> list[str]:
-        return [sys.executable, "-m", "billing_stream", *arguments]
 
 
 class Stream:

@@ -58,7 +58,7 @@ class Story:
         """Topics and a worker."""
         scene(1, "A broker, topics and one worker")
         await self.worker.run("topics", "create")
-        seconds = await self.worker.start()
+        seconds = await self.worker.start_ready()
         await self.stream.start()
         say(f"   worker {self.worker.pid} is ready after {seconds:.1f} s, {self.worker.url}")
 
@@ -124,7 +124,7 @@ class Story:
         purchase = await self.reserve(BEN, "small")
         await self.attach(BEN, purchase, "charge-ben-2")
         say(f"   worker {pid} is dead; its records wait in Kafka")
-        seconds = await self.worker.start()
+        seconds = await self.worker.start_ready()
         say(f"   worker {self.worker.pid} took over after {seconds:.1f} s, from its changelogs")
         for merchant in (ANNA, CLEO):
             await self.show_status(merchant)

@@ -34,8 +34,8 @@ class Spec(NamedTuple):
     account: tuple[int, int] | None
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """On Linux the server ends too when this process itself is killed."""
+def end_with_parent() -> Callable[[], None] | None:
+    """For `preexec_fn`: on Linux the process ends too when its parent is killed."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
@@ -76,7 +76,7 @@ def spawn(spec: Spec, *, die_with_parent: bool) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_die_with_parent() if die_with_parent else None,
+            preexec_fn=end_with_parent() if die_with_parent else None,
             user=user,
             group=group,
             extra_groups=None if user is None else [],

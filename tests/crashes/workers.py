@@ -22,13 +22,13 @@ class CrashingWorker(Worker):
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
         super().__init__(env, folder)
-        self._clean = dict(self._env)
+        self._clean = dict(self.env)
 
     async def start_to_crash(self, point: CrashPoint, passes: int = 0) -> None:
         """Start; it ends when it has passed the point so often and comes to it again."""
-        self._env = {**self._clean, "BILLING_CRASH_AT": f"{point}:{passes}"}
+        self.env = {**self._clean, "BILLING_CRASH_AT": f"{point}:{passes}"}
         await self.start()
-        self._env = self._clean
+        self.env = self._clean
 
     async def crashed(self) -> None:
         """Wait until it has ended where it should."""

@@ -33,7 +33,7 @@ class ProjectorProcess(Worker):
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
         super().__init__(env, folder)
         self.command = [str(BIN), "projector"]
-        self._env["BILLING_PROJECTOR_PORT"] = str(self.port)
+        self.env["BILLING_PROJECTOR_PORT"] = str(self.port)
 
     async def metrics(self) -> dict[str, float]:
         """The metrics; those with labels summed up."""

@@ -1,24 +1,20 @@
 """Real worker processes for tests: start, wait until ready, kill, pause, stop."""
 
-import asyncio
 import os
-import signal
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from unittest import mock
 
-import aiohttp
-
 from billing_stream.config.settings import Settings
+from billing_stream.dev.worker_process import Running, WorkerProcess
 from billing_stream.kafka import topic_admin
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records.topics import Topics
 from tests.support.ports import free_port
-from tests.support.process import Process, start
+from tests.support.process import start
 
 CLIENT_SECRET = "client-secret-for-tests-0123456789"
 INTERNAL_SECRET = "internal-secret-for-tests-0123456789"
@@ -72,125 +68,16 @@ async def create_topics(env: Mapping[str, str]) -> None:
     await topic_admin.check_before_start(settings)
 
 
-class Worker:
-    """One worker process. Its output is in `log`."""
+class Worker(WorkerProcess):
+    """One worker process, forked from a server that has imported it already."""
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / f"worker-{self.port}.log"
-        self.command = [str(BIN), "worker"]
-        self._env = {
-            **env,
-            "BILLING_API_EXTERNAL_PORT": str(self.port),
-            "BILLING_API_BIND": "127.0.0.1",
-            "BILLING_DATA_DIR": str(folder / f"data-{self.port}"),
-        }
-        self._process: asyncio.subprocess.Process | Process | None = None
+        super().__init__(env, folder, free_port(), [str(BIN), "worker"])
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self.process.pid
-
-    @property
-    def process(self) -> asyncio.subprocess.Process | Process:
-        """The process; an error when it was never started."""
-        if self._process is None:
-            raise RuntimeError("the worker was not started")
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives."""
-        return self._process is not None and self._process.returncode is None
-
-    @property
-    def _state(self) -> str:
-        return "it runs" if self.running else f"it ended with {self.process.returncode}"
-
-    async def start(self) -> None:
-        """Start the process, in a group of its own."""
+    async def _spawn(self) -> Running:
         if self.command[0] == str(BIN):
-            self._process = start(self.command[1:], self._env, self.log)
-            return
-        with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command,
-                env=self._env,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    async def ready(self, seconds: float = 40.0) -> None:
-        """Wait until `/ready` says so; an error with the log when it does not in time."""
-        await self._answering(seconds, lambda status: status == 200)
-
-    async def answers(self, seconds: float = 40.0) -> None:
-        """Wait until it answers at all, and so has its handlers of signals; else as `ready`."""
-        await self._answering(seconds, lambda status: True)
-
-    async def logged(self, text: str, seconds: float = 40.0) -> None:
-        """Wait until its log has this text; else as `ready`."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            # Asked first: what it wrote last was written before it ended.
-            running = self.running
-            if text in self.text():
-                return
-            if not running:
-                break
-            await asyncio.sleep(0.02)
-        raise RuntimeError(f"the log has no {text!r} ({self._state}):\n{self.tail()}")
-
-    async def _answering(self, seconds: float, good: Callable[[int], bool]) -> None:
-        end = time.monotonic() + seconds
-        async with aiohttp.ClientSession() as session:
-            while time.monotonic() < end and self.running:
-                try:
-                    async with session.get(f"{self.url}/ready", timeout=_SHORT) as response:
-                        if good(response.status):
-                            return
-                except (aiohttp.ClientError, TimeoutError):
-                    pass
-                await asyncio.sleep(0.1)
-        raise RuntimeError(f"the worker did not get ready ({self._state}):\n{self.tail()}")
-
-    def text(self) -> str:
-        """The whole log."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def tail(self) -> str:
-        """The end of the log."""
-        return self.text()[-4000:]
-
-    def signal(self, number: int) -> None:
-        """Send a signal."""
-        os.kill(self.pid, number)
-
-    def pause(self) -> None:
-        """SIGSTOP: the process stands still and knows nothing of it."""
-        self.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self.signal(signal.SIGCONT)
-
-    async def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
-        if self.running:
-            self.signal(signal.SIGKILL)
-            await self.process.wait()
-
-    async def stop(self, seconds: float = 20.0) -> int:
-        """SIGTERM, and wait for the end; the exit code."""
-        if self.running:
-            self.signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), seconds)
-
-
-_SHORT = aiohttp.ClientTimeout(total=2)
+            return start(self.command[1:], self.env, self.log)
+        return await super()._spawn()
 
 
 @asynccontextmanager
