@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream.audit.verify.verifier import verify as verify_log
+from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from chaos.promises import Promises
@@ -23,29 +24,13 @@ Rows = dict[str, dict[str, Any]]
 
 async def read_committed(stage: Stage, topics: Iterable[str]) -> list[Any]:
     """All committed records. Raises TimeoutError when the end cannot be reached."""
-    consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=stage.kafka,
-        isolation_level="read_committed",
-        fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=4 << 20,
-    )
-    await consumer.start()
-    try:
-        tps = [TopicPartition(t, p) for t in topics for p in range(stage.partitions)]
-        consumer.assign(tps)
-        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        for tp in tps:
-            consumer.seek(tp, begins[tp])
-        left = {tp for tp in tps if ends[tp] > begins[tp]}
-        found: list[Any] = []
-        async with asyncio.timeout(READ_SECONDS_MAX):
-            while left:
-                for records in (await consumer.getmany(timeout_ms=100)).values():
-                    found += records
-                left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
-        return found
-    finally:
-        await consumer.stop()
+    async with (
+        asyncio.timeout(READ_SECONDS_MAX),
+        CommittedLog({"bootstrap_servers": stage.kafka}) as log,
+    ):
+        tps = [tp for topic in topics for tp in log.partitions(topic)]
+        found = log.read(await log.begins(tps), await log.ends(tps))
+        return [record async for records in found for record in records]
 
 
 async def lag(stage: Stage) -> int:

@@ -11,12 +11,9 @@ from math import inf
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import TopicsError
-from billing_stream.kafka.connection_diagnostics import answering
-from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.read_to_end import read_between
+from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 
@@ -25,16 +22,8 @@ NAMED_MAX = 3
 
 async def partition_counts(options: Mapping[str, Any], topics: Topics) -> dict[str, int]:
     """How many partitions each of the app's topics has that is there. Raises KafkaError."""
-    client = AIOKafkaClient(**await answering(options))
-    try:
-        await client.bootstrap()
-        # Asked for all topics, a broker creates none that is missing.
-        known = await client.fetch_all_metadata()
-    finally:
-        await client.close()
-    counts = {
-        topic.name: len(known.partitions_for_topic(topic.name) or ()) for topic in topics.all()
-    }
+    async with CommittedLog(options) as log:
+        counts = {topic.name: len(log.partitions(topic.name)) for topic in topics.all()}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -58,18 +47,12 @@ async def require_lanes(
     count = counts.get(rows, 0)
     if count <= partitions:
         return
-    consumer = KafkaConsumer(
-        **await answering(options), enable_auto_commit=False, isolation_level="read_committed"
-    )
-    await consumer.start()
     used = 0
-    try:
-        ends = await consumer.end_offsets([TopicPartition(rows, n) for n in range(count)])
+    async with CommittedLog(options) as log:
+        ends = await log.ends([TopicPartition(rows, n) for n in range(count)], with_open=False)
         for tp, end in sorted(ends.items()):
-            if end > 0 and (tp.partition < partitions or await _has_records(consumer, tp, end)):
+            if end > 0 and (tp.partition < partitions or await _has_records(log, tp, end)):
                 used = tp.partition + 1
-    finally:
-        await consumer.stop()
     if used != partitions:
         why = f"{used} are in use" if used else "none is in use yet"
         raise TopicsError(
@@ -78,10 +61,9 @@ async def require_lanes(
         )
 
 
-async def _has_records(consumer: KafkaConsumer, tp: TopicPartition, end: int) -> bool:
+async def _has_records(log: CommittedLog, tp: TopicPartition, end: int) -> bool:
     """Whether it has more than markers: a worker that is refused fenced it, and leaves these."""
-    begins = await consumer.beginning_offsets([tp])
-    found: Any = read_between(consumer, begins, {tp: end}, seconds_max=inf)
+    found: Any = log.read(await log.begins([tp]), {tp: end}, seconds_max=inf)
     async with aclosing(found) as batches:
         async for records in batches:
             if records:

@@ -7,10 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.traffic import Expected
@@ -19,40 +18,11 @@ SUBJECT = {"trial.started": "merchant_id", "trial.expired": "merchant_id"}
 
 
 async def read_committed(kafka: str, topics: Iterable[str]) -> list[Any]:
-    """All committed records of the topics, from their beginnings to their ends.
-
-    The ends are those of all records: a commit is answered before its markers are written, and
-    until then a committed reader's end is before it.
-    """
-    everything = KafkaConsumer(bootstrap_servers=kafka)
-    consumer = KafkaConsumer(
-        bootstrap_servers=kafka, isolation_level="read_committed", fetch_max_wait_ms=50
-    )
-    await asyncio.gather(everything.start(), consumer.start())
-    try:
-        tps = await _partitions(consumer, topics)
-        consumer.assign(tps)
-        begins, ends = await consumer.beginning_offsets(tps), await everything.end_offsets(tps)
-        for tp in tps:
-            consumer.seek(tp, begins[tp])
-        left = {tp for tp in tps if ends[tp] > begins[tp]}
-        records: list[Any] = []
-        while left:
-            for some in (await consumer.getmany(timeout_ms=100)).values():
-                records += some
-            left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
-        return records
-    finally:
-        await asyncio.gather(everything.stop(), consumer.stop())
-
-
-async def _partitions(consumer: Any, topics: Iterable[str]) -> list[TopicPartition]:
-    tps = []
-    for topic in topics:
-        await consumer._client._wait_on_metadata(topic)
-        found = consumer.partitions_for_topic(topic) or set()
-        tps += [TopicPartition(topic, partition) for partition in found]
-    return tps
+    """All committed records of the topics, from their beginnings to their ends."""
+    async with CommittedLog({"bootstrap_servers": kafka}) as log:
+        tps = [tp for topic in topics for tp in log.partitions(topic)]
+        found = log.read(await log.begins(tps), await log.ends(tps))
+        return [record async for records in found for record in records]
 
 
 class Audit:
@@ -105,19 +75,17 @@ class Audit:
         Where nothing is committed yet, all there is: such a partition is not read up.
         """
         admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
-        consumer = KafkaConsumer(bootstrap_servers=self._kafka)
         await admin.start()
-        await consumer.start()
         try:
             group = self._topics.prefix + self._topics.app_id
             committed = await admin.list_consumer_group_offsets(group)
-            tps = await _partitions(consumer, [self._topics.name(name) for name in names.INPUTS])
-            ends = await consumer.end_offsets(tps)
-            read = {tp: at.offset for tp, at in committed.items()}
-            return {tuple(tp): ends[tp] - read.get(tp, 0) for tp in tps}
         finally:
-            await consumer.stop()
             await admin.close()
+        async with CommittedLog({"bootstrap_servers": self._kafka}) as log:
+            tps = [tp for name in names.INPUTS for tp in log.partitions(self._topics.name(name))]
+            ends = await log.ends(tps, with_open=False)
+        read = {tp: at.offset for tp, at in committed.items()}
+        return {tuple(tp): ends[tp] - read.get(tp, 0) for tp in tps}
 
     async def check(self, expected: Expected) -> None:
         """Events exactly once, tables right, bad records diverted once each."""

@@ -5,18 +5,11 @@ from functools import partial
 from typing import Any, Protocol, Self
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import BillingError
-from billing_stream.kafka.connection_diagnostics import answering
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.kafka.open_transactions import ReadStalled
-from billing_stream.kafka.read_to_end import read_between
 from billing_stream.records.schemas import InputRecord
-
-# An open transaction of a worker that died is ended within this time by the broker.
-STALLED_SECONDS = 60.0
-FETCH_BYTES = 4 << 20
 
 Progress = Callable[[str, int, int], None]
 """Told what is done, how many and of how many."""
@@ -41,48 +34,20 @@ class KafkaSource:
     """A cluster, read without a group and with `read_committed`. An async context manager."""
 
     def __init__(self, options: Mapping[str, Any], progress: Progress | None = None) -> None:
-        self.options = options
+        self.log = CommittedLog(options)
         self._progress = progress
         self._reached: dict[TopicPartition, int] = {}
-        self._consumer: Any = None
-        self._watcher: Any = None
-        self._known: Any = None
 
     async def __aenter__(self) -> Self:
-        # Asked for all topics, a broker creates none that is missing.
-        self.options = await answering(self.options)
-        client = AIOKafkaClient(**self.options)
-        try:
-            await client.bootstrap()
-            self._known = await client.fetch_all_metadata()
-        finally:
-            await client.close()
+        await self.log.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for consumer in (self._consumer, self._watcher):
-            if consumer is not None:
-                await consumer.stop()
-
-    async def _connect(self) -> None:
-        # Only to read: a consumer that is stopped as soon as it was started does not like it.
-        common = {**self.options, "enable_auto_commit": False}
-        # Sees the ends with open transactions, which the other one does not.
-        watcher = KafkaConsumer(**common)
-        await watcher.start()
-        self._watcher = watcher
-        consumer = KafkaConsumer(
-            **common,
-            isolation_level="read_committed",
-            fetch_max_wait_ms=50,
-            max_partition_fetch_bytes=FETCH_BYTES,
-        )
-        await consumer.start()
-        self._consumer = consumer
+        await self.log.__aexit__()
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0 when it is not there."""
-        return len(self._known.partitions_for_topic(topic) or ())
+        return len(self.log.partitions(topic))
 
     async def read(
         self, topics: Sequence[str], partition: int
@@ -95,10 +60,7 @@ class KafkaSource:
                 f"{missing[0]}[{partition}] is not there; BILLING_TOPIC_PREFIX and "
                 "KAFKA_BOOTSTRAP_SERVERS say where it is looked for"
             )
-        if self._consumer is None:
-            await self._connect()
-        begins = await self._watcher.beginning_offsets(tps)
-        ends = await self._watcher.end_offsets(tps)
+        begins, ends = await self.log.begins(tps), await self.log.ends(tps)
         starts = {tp: self._reached.get(tp, begins[tp]) for tp in tps}
         late = [tp for tp in tps if begins[tp] > 0 and not tp.topic.endswith("-changelog")]
         if late:
@@ -109,9 +71,7 @@ class KafkaSource:
         self._reached.update({tp: max(ends[tp], starts[tp]) for tp in ends})
         progress = partial(self._progress, "read") if self._progress is not None else None
         try:
-            async for records in read_between(
-                self._consumer, starts, ends, seconds_max=STALLED_SECONDS, progress=progress
-            ):
+            async for records in self.log.read(starts, ends, progress=progress):
                 yield records
         except ReadStalled as error:
             raise ReplayError(str(error)) from None

@@ -182,7 +182,7 @@ async def check_partitions(source: KafkaSource, names: Topics, partitions: int) 
             "set it to what there is"
         )
     rows = names.changelog(known.BILLING_RECORDS)
-    await require_lanes(source.options, names, {rows: source.partitions(rows)}, partitions)
+    await require_lanes(source.log.options, names, {rows: source.partitions(rows)}, partitions)
 
 
 def _checked(partitions: list[int] | None, count: int) -> Sequence[int]:

@@ -1,18 +1,15 @@
 """Where records are read from: a Kafka cluster, and nothing is ever written to it."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 
 from billing_stream.audit.verify.log_records import Record
 from billing_stream.errors import BillingError
-from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.open_transactions import ReadStalled, Stalls
-
-# An open transaction of a worker that died ends within the broker's time limit of a minute.
-STALLED_SECONDS = 120.0
+from billing_stream.kafka.committed_log import CommittedLog
+from billing_stream.kafka.open_transactions import ReadStalled
 
 Progress = Callable[[str, int, int], None]
 """Told what is done, how many and of how many."""
@@ -46,7 +43,6 @@ class KafkaSource:
         self._partitions = partitions
         self._progress = progress
         self._late: list[tuple[str, int]] = []
-        self._read = 0
 
     def begins_late(self) -> Sequence[tuple[str, int]]:
         """As `Source.begins_late`."""
@@ -54,33 +50,17 @@ class KafkaSource:
 
     async def read(self, topics: Sequence[str]) -> AsyncIterator[Sequence[Record]]:
         """As `Source.read`."""
-        tps = await self._existing(topics)
-        # The ends must count open transactions, too: one that is visible in one partition is
-        # surely waited for in the others. A `read_committed` consumer does not see them.
-        watcher = KafkaConsumer(**self._options, enable_auto_commit=False)
-        await watcher.start()
-        try:
-            begins = await watcher.beginning_offsets(tps)
-            ends = await watcher.end_offsets(tps)
-        finally:
-            await watcher.stop()
-        self._late += [(tp.topic, tp.partition) for tp in tps if begins[tp] > 0]
-        if all(begins[tp] == ends[tp] for tp in tps):
-            return
-        consumer = KafkaConsumer(
-            **self._options,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-        )
-        await consumer.start()
-        try:
-            async for batch in self._batches(consumer, begins, ends):
-                self._require_lane(batch)
-                yield batch
-        finally:
-            await consumer.stop()
+        async with CommittedLog(self._options) as log:
+            tps = self._existing(log, topics)
+            begins, ends = await log.begins(tps), await log.ends(tps)
+            self._late += [(tp.topic, tp.partition) for tp in tps if begins[tp] > 0]
+            progress = partial(self._progress, "read") if self._progress is not None else None
+            try:
+                async for batch in log.read(begins, ends, progress=progress):
+                    self._require_lane(batch)
+                    yield batch
+            except ReadStalled as error:
+                raise VerifyError(str(error)) from None
 
     def _require_lane(self, batch: Sequence[Record]) -> None:
         """Raise VerifyError where records of one partition are rows of a lane that is not there.
@@ -94,23 +74,16 @@ class KafkaSource:
                     f"{one.topic}[{one.partition}]"
                 )
 
-    async def _existing(self, topics: Sequence[str]) -> list[TopicPartition]:
-        # Asked for all topics, a broker creates none that is missing.
-        client = AIOKafkaClient(**self._options)
-        try:
-            await client.bootstrap()
-            known = await client.fetch_all_metadata()
-        finally:
-            await client.close()
+    def _existing(self, log: CommittedLog, topics: Sequence[str]) -> list[TopicPartition]:
         problems, found = [], []
         for topic in topics:
-            partitions = known.partitions_for_topic(topic)
+            partitions = log.partitions(topic)
             if not partitions:
                 problems.append(f"topic {topic} is not there")
             elif len(partitions) < self._partitions:
                 problems.append(f"topic {topic} has {len(partitions)} partitions")
             else:
-                found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
+                found += partitions
         if problems:
             wanted = (
                 f"BILLING_PARTITIONS says {self._partitions} each; `billing-stream topics check` "
@@ -118,35 +91,3 @@ class KafkaSource:
             )
             raise VerifyError("; ".join([*problems[:5], wanted]))
         return found
-
-    async def _batches(
-        self, consumer: Any, begins: Mapping[Any, int], ends: Mapping[Any, int]
-    ) -> AsyncIterator[Sequence[Record]]:
-        left = {tp for tp, end in ends.items() if end > begins[tp]}
-        total = sum(end - begins[tp] for tp, end in ends.items())
-        done = dict(begins)
-        consumer.assign(sorted(left))
-        for tp in left:
-            consumer.seek(tp, begins[tp])
-        stalls = Stalls(STALLED_SECONDS)
-        while left:
-            found = await consumer.getmany(*left, timeout_ms=200, max_records=20_000)
-            for tp, records in found.items():
-                if records[-1].offset >= ends[tp]:
-                    records = [record for record in records if record.offset < ends[tp]]
-                yield records
-            for tp in list(left):
-                position = await consumer.position(tp)
-                if position != done[tp]:
-                    done[tp] = position
-                    stalls.moved()
-                if position >= ends[tp]:
-                    left.discard(tp)
-                    consumer.pause(tp)
-            if self._progress is not None:
-                read = sum(min(done[tp], end) - begins[tp] for tp, end in ends.items())
-                self._progress("read", read, total)
-            try:
-                stalls.look(consumer, left, done, ends)
-            except ReadStalled as error:
-                raise VerifyError(str(error)) from None

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from billing_stream.engine.crash_points import CrashHook, no_crash
+from billing_stream.kafka.committed_log import Progress
 from billing_stream.ops.dead_letters.action_log import ActionLog, State, read_ledger
-from billing_stream.ops.dead_letters.dead_letter_reader import Progress
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry
 from billing_stream.ops.dead_letters.operator import Deed, Operator

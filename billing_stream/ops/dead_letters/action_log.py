@@ -6,7 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read
+from billing_stream.kafka.committed_log import Progress
+from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records.schemas import DeadLetterAction
 

@@ -3,8 +3,9 @@
 from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
+from billing_stream.kafka.committed_log import Progress
 from billing_stream.ops.dead_letters.action_log import ActionLog, State, read_ledger
-from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read, read_one
+from billing_stream.ops.dead_letters.dead_letter_reader import read, read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, letter_of, parse_name
 from billing_stream.ops.dead_letters.filters import Filters

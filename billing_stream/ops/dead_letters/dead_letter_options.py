@@ -9,8 +9,8 @@ import click
 
 from billing_stream.console.options import Command, Moment, whoami
 from billing_stream.console.progress import progress
+from billing_stream.kafka.committed_log import Progress
 from billing_stream.ops.dead_letters.action_log import State
-from billing_stream.ops.dead_letters.dead_letter_reader import Progress
 from billing_stream.ops.dead_letters.filters import Filters
 
 

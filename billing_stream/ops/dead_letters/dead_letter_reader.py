@@ -1,26 +1,17 @@
 """Topics read to their ends, without a group, and what is committed only."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from aiokafka import TopicPartition
-from msgspec.structs import replace
 
 from billing_stream.errors import DeadLettersError
-from billing_stream.kafka.connection_diagnostics import answering
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.committed_log import CommittedLog, Progress
 from billing_stream.kafka.open_transactions import ReadStalled
-from billing_stream.kafka.read_to_end import read_between
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 
-Progress = Callable[[int, int], None]
-"""Told how many records are read, and of how many."""
-
-FETCH_BYTES = 4 << 20
 NOWHERE: Mapping[int, int] = MappingProxyType({})
-# An open transaction of a process that died ends within the broker's time limit of a minute.
-STALLED_SECONDS = 90.0
 
 
 async def read(
@@ -40,13 +31,9 @@ async def read(
     with `whole` waited for. Raises
     DeadLettersError when the topic is not there or nothing comes of it any more.
     """
-    cluster = replace(cluster, options=await answering(cluster.options))
-    consumer = _consumer(cluster)
-    try:
-        await consumer.start()
-        tps = await _partitions(consumer, cluster, topic, partitions)
-        begins = await consumer.beginning_offsets(tps)
-        ends = await _ends(cluster, tps) if whole else await consumer.end_offsets(tps)
+    async with CommittedLog(cluster.options) as log:
+        tps = _partitions(log, cluster, topic, partitions)
+        begins, ends = await log.begins(tps), await log.ends(tps, with_open=whole)
         starts = {
             tp: max(
                 begin,
@@ -55,53 +42,32 @@ async def read(
             )
             for tp, begin in begins.items()
         }
-        async for batch in read_between(
-            consumer, starts, ends, seconds_max=STALLED_SECONDS, progress=progress
-        ):
-            yield batch
-    except ReadStalled as error:
-        raise DeadLettersError(str(error)) from None
-    finally:
-        await consumer.stop()
+        try:
+            async for batch in log.read(starts, ends, progress=progress):
+                yield batch
+        except ReadStalled as error:
+            raise DeadLettersError(str(error)) from None
 
 
 async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
     """The record of a reference, or None when there is none (any more)."""
-    cluster = replace(cluster, options=await answering(cluster.options))
-    consumer = _consumer(cluster)
-    try:
-        await consumer.start()
-        (tp,) = await _partitions(consumer, cluster, topic, [partition])
-        begin = (await consumer.beginning_offsets([tp]))[tp]
-        if not begin <= offset < (await consumer.end_offsets([tp]))[tp]:
+    async with CommittedLog(cluster.options) as log:
+        (tp,) = _partitions(log, cluster, topic, [partition])
+        begin = (await log.begins([tp]))[tp]
+        end = (await log.ends([tp], with_open=False))[tp]
+        if not begin <= offset < end:
             return None
-        consumer.assign([tp])
-        consumer.seek(tp, offset)
-        # Where a record was aborted, or compacted away, the next one comes.
-        while await consumer.position(tp) <= offset:
-            found = await consumer.getmany(tp, timeout_ms=500, max_records=1)
-            for record in found.get(tp, ()):
-                return record if record.offset == offset else None
-        return None
-    finally:
-        await consumer.stop()
+        # Where a record was aborted, or compacted away, there is none.
+        async for records in log.read({tp: offset}, {tp: offset + 1}):
+            for record in records:
+                return record
+    return None
 
 
-def _consumer(cluster: Cluster, isolation: str = "read_committed") -> KafkaConsumer:
-    return KafkaConsumer(
-        **cluster.options,
-        enable_auto_commit=False,
-        isolation_level=isolation,
-        fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
-
-
-async def _partitions(
-    consumer: Any, cluster: Cluster, topic: str, partitions: Iterable[int] | None
+def _partitions(
+    log: CommittedLog, cluster: Cluster, topic: str, partitions: Iterable[int] | None
 ) -> list[TopicPartition]:
-    # Asked for all topics, a broker creates none that is missing.
-    if topic not in await consumer.topics():
+    if not log.partitions(topic):
         raise DeadLettersError(
             f"topic {topic} is not there; missing topics are made by: billing-stream topics create"
         )
@@ -110,14 +76,3 @@ async def _partitions(
     if outside:
         raise DeadLettersError(f"topic {topic} has {cluster.partitions} partitions, from 0 on")
     return [TopicPartition(topic, number) for number in wanted]
-
-
-async def _ends(cluster: Cluster, tps: list[TopicPartition]) -> Mapping[TopicPartition, int]:
-    """The ends with what is not committed yet, which the other isolation does not see."""
-    watcher = _consumer(cluster, "read_uncommitted")
-    await watcher.start()
-    try:
-        ends: Mapping[TopicPartition, int] = await watcher.end_offsets(tps)
-        return ends
-    finally:
-        await watcher.stop()

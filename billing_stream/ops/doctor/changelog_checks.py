@@ -9,9 +9,7 @@ from aiokafka import TopicPartition
 
 from billing_stream.config.settings import Settings
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
-from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.read_to_end import read_between
+from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -33,22 +31,13 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
         for table in names.TABLES
         for partition in range(settings.partitions)
     ]
-    consumer = KafkaConsumer(
-        **await answering(client_options(settings)),
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
-    await consumer.start()
-    try:
-        begins = await consumer.beginning_offsets(tps)
-        ends = await consumer.end_offsets(tps)
+    found: dict[int, list[Any]] = defaultdict(list)
+    async with CommittedLog(client_options(settings)) as log:
+        begins, ends = await log.begins(tps), await log.ends(tps, with_open=False)
         starts = {tp: max(begins[tp], ends[tp] - NEWEST_ROWS) for tp in tps}
-        found: dict[int, list[Any]] = defaultdict(list)
-        async for records in read_between(consumer, starts, ends, seconds_max=inf):
+        async for records in log.read(starts, ends, seconds_max=inf):
             for record in records:
                 found[record.partition].append(record)
-    finally:
-        await consumer.stop()
     for finding in of_versions(
         {partition: [version_of(r) for r in _in_time(rows)] for partition, rows in found.items()}
     ):

@@ -13,10 +13,11 @@ from billing_stream.engine.input_logs import Changed, judge
 from billing_stream.engine.input_names import input_name, input_of, lane_of
 from billing_stream.engine.input_rows import InputRows, StoppedInput
 from billing_stream.kafka.added_partitions import added, partition_counts
+from billing_stream.kafka.committed_log import Progress
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.topic_logs import changelog_ids, look_at_logs
 from billing_stream.ops import command_log
-from billing_stream.ops.dead_letters.dead_letter_reader import Progress, read
+from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import topics as names
 
