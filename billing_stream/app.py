@@ -41,7 +41,7 @@ from billing_stream.records.topics import Topics
 from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.tables.tables import TABLES
 from billing_stream.web import server
-from billing_stream.web.views import Context
+from billing_stream.web.context import Context
 
 logger = logging.getLogger(__name__)
 

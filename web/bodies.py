@@ -1,44 +1,17 @@
 """The bodies of requests: read within bounds, and nothing in them that we do not know."""
 
+import asyncio
 import re
-from typing import Annotated, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
-from msgspec import Meta, Struct
 
-from billing_stream.domain.commands import Key, Text
-from billing_stream.domain.model import Platform
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import ApiError, WebCode, not_ready
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 KEY_MAX = 255
-
-ReturnUrl = Annotated[
-    str,
-    Meta(
-        # No spaces, quotes or control characters: it is shown in pages and sent in headers.
-        pattern=r"^https?://[^\s\x00-\x20\x7f\x22'<>\\^`{|}]+\Z",
-        max_length=2048,
-        description="Where the merchant goes after the payment",
-    ),
-]
-
-
-class StartTrialBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /api/billing/trials`, which may be left out."""
-
-    idempotency_key: Key | None = None
-
-
-class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /api/billing/purchases`."""
-
-    pack: Text
-    platform: Platform
-    return_url: ReturnUrl
-    idempotency_key: Key | None = None
-
 
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]+\Z"
 Body = TypeVar("Body")
@@ -50,11 +23,13 @@ _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 async def read_body(request: web.Request) -> bytes:
     """The raw body.
 
-    It was received before (`body_limit`). Raises HTTPRequestEntityTooLarge, and ApiError
-    (BAD_REQUEST) when it breaks off.
+    It was received before (`BodyLimit`). Raises ApiError: BODY_TOO_LARGE, or BAD_REQUEST when it
+    breaks off.
     """
     try:
         return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
     except web.RequestPayloadError:
         raise ApiError(WebCode.BAD_REQUEST, "the body is not as it was announced") from None
 
@@ -93,3 +68,56 @@ def key_of(request: web.Request, in_body: str | None) -> str | None:
 
 def _bad_key(message: str) -> ApiError:
     return ApiError(WebCode.VALIDATION_ERROR, message, {"field": "idempotency_key"})
+
+
+def _too_large() -> ApiError:
+    return ApiError(WebCode.BODY_TOO_LARGE, "the body is too large")
+
+
+class BodyLimit:
+    """At most `most` bodies are received at once, each within `seconds` in all.
+
+    They are received before a request takes a place: a slow one does not delay others.
+
+    For one more, the one that takes longest is refused: a body that comes at once always gets in.
+    `refused` is called with `slow` or `limit` for each that is.
+    """
+
+    def __init__(self, most: int, seconds: float, refused: Callable[[str], object] = str) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._refused = refused
+        # Of each body its deadline, in the order in which they began.
+        self._receiving: dict[asyncio.Timeout, None] = {}
+
+    async def receive(self, request: web.Request) -> None:
+        """Have the whole body, which `read_body` then gives at once.
+
+        Raises ApiError: BODY_TOO_LARGE, BAD_REQUEST when it comes too slowly or breaks off,
+        NOT_READY when there are too many.
+        """
+        if (request.content_length or 0) > request.client_max_size:
+            raise _too_large()
+        if request.content.is_eof():
+            await read_body(request)
+            return
+        deadline = asyncio.timeout(self._seconds)
+        try:
+            async with deadline:
+                self._begin(deadline)
+                await read_body(request)
+        except TimeoutError:
+            slow = deadline in self._receiving
+            self._refused("slow" if slow else "limit")
+            if slow:
+                raise ApiError(WebCode.BAD_REQUEST, "the body did not come in time") from None
+            raise not_ready("this worker receives too many request bodies") from None
+        finally:
+            self._receiving.pop(deadline, None)
+
+    def _begin(self, deadline: asyncio.Timeout) -> None:
+        self._receiving[deadline] = None
+        if len(self._receiving) > self._most:
+            oldest = next(iter(self._receiving))
+            del self._receiving[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())

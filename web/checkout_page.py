@@ -13,9 +13,9 @@ from billing_stream.errors import PlatformError
 from billing_stream.platforms.local import LocalCheckout, read_token
 from billing_stream.records import topics as names
 from billing_stream.web.bodies import read_body
-from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ingress import WebhookRecord
-from billing_stream.web.views import ApiView
+from billing_stream.web.operation import ANYONE, Call, operation
 
 CHECKOUT_PATH = "/dev/checkout/{token}"
 STATUSES = {"pay": "ACTIVE", "decline": "DECLINED"}
@@ -35,14 +35,12 @@ _HEADERS = {
 }
 
 
-class CheckoutPage(ApiView):
-    """`/dev/checkout/{token}`"""
-
-    async def get(self, request: web.Request, token: str) -> web.Response:
-        """Show what is to be paid."""
-        checkout = self._checkout(token)
-        return _page(
-            f"""<h1>{escape(checkout.title)}</h1>
+@operation("GET", CHECKOUT_PATH, ANYONE)
+async def show_checkout(call: Call[None], token: str) -> web.Response:
+    """Show what is to be paid."""
+    checkout = _checkout(call, token)
+    return _page(
+        f"""<h1>{escape(checkout.title)}</h1>
 <p class="amount">{escape(checkout.amount)} {escape(checkout.currency)}</p>
 <form method="post">
 <button name="action" value="pay">Pay</button>
@@ -50,38 +48,43 @@ class CheckoutPage(ApiView):
 </form>
 <p><small>No money moves here: this page stands in for the payment platform.<br>
 Charge {escape(checkout.charge_id)}</small></p>"""
-        )
+    )
 
-    async def post(self, request: web.Request, token: str) -> web.Response:
-        """Pay or decline: what the platform would tell is put on the webhook topic."""
-        checkout = self._checkout(token)
-        form = parse_qs((await read_body(request)).decode("ascii", "replace"))
-        status = STATUSES.get("".join(form.get("action", [])))
-        if status is None:
-            raise ApiError(WebCode.VALIDATION_ERROR, "action is pay or decline")
-        ids = ids_of(request)
-        await self.context.ingress.put(
-            WebhookRecord(
-                topic=names.PURCHASE_UPDATED,
-                key=checkout.merchant_id,
-                data={
-                    "merchant_id": checkout.merchant_id,
-                    "charge_id": checkout.charge_id,
-                    "status": status,
-                },
-                correlation_id=ids.correlation_id,
-                platform="local",
-            )
-        )
-        said = "Paid" if status == "ACTIVE" else "Declined"
-        back = escape(checkout.return_url)
-        return _page(f'<h1>{said}.</h1><p>Go on to <a href="{back}">{back}</a></p>')
 
-    def _checkout(self, token: str) -> LocalCheckout:
-        try:
-            return read_token(token, self.context.internal_secrets[0])
-        except PlatformError as error:
-            raise ApiError(WebCode.NOT_FOUND, str(error)) from None
+@operation("POST", CHECKOUT_PATH, ANYONE, codes=(WebCode.VALIDATION_ERROR,))
+async def finish_checkout(call: Call[None], token: str) -> web.Response:
+    """Pay or decline: what the platform would tell is put on the webhook topic."""
+    checkout = _checkout(call, token)
+    form = parse_qs((await read_body(call.request)).decode("ascii", "replace"))
+    status = STATUSES.get("".join(form.get("action", [])))
+    if status is None:
+        raise ApiError(WebCode.VALIDATION_ERROR, "action is pay or decline")
+    await call.context.ingress.put(
+        WebhookRecord(
+            topic=names.PURCHASE_UPDATED,
+            key=checkout.merchant_id,
+            data={
+                "merchant_id": checkout.merchant_id,
+                "charge_id": checkout.charge_id,
+                "status": status,
+            },
+            correlation_id=call.ids.correlation_id,
+            platform="local",
+        )
+    )
+    said = "Paid" if status == "ACTIVE" else "Declined"
+    back = escape(checkout.return_url)
+    return _page(f'<h1>{said}.</h1><p>Go on to <a href="{back}">{back}</a></p>')
+
+
+OPERATIONS = (show_checkout, finish_checkout)
+
+
+def _checkout(call: Call[None], token: str) -> LocalCheckout:
+    try:
+        return read_token(token, call.context.internal_secrets[0])
+    except PlatformError as error:
+        raise ApiError(WebCode.NOT_FOUND, str(error)) from None
 
 
 def _page(body: str) -> web.Response:

@@ -8,10 +8,11 @@ from itertools import chain
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web_protocol import RequestHandler
 
 from billing_stream.config.listener_settings import Address, Listener
-from billing_stream.web.envelope import ApiError, WebCode, respond_error
+from billing_stream.web.envelope import ApiError, WebCode, fault, respond_error
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +131,8 @@ class _Connection(RequestHandler):
         """The answer to what is not HTTP, in our envelope: aiohttp's own repeats what was sent."""
         super().handle_error(request, status, exc, message)
         is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        code = WebCode.INTERNAL_ERROR if is_ours else WebCode.BAD_REQUEST
-        why = "the fault is ours, and it is logged" if is_ours else "the request is not valid HTTP"
-        response = respond_error(request, ApiError(code, why))
+        malformed = ApiError(WebCode.BAD_REQUEST, "the request is not valid HTTP")
+        response = respond_error(request, fault() if is_ours else malformed)
         response.force_close()
         return response
 
@@ -203,6 +203,14 @@ class _Runner(web.AppRunner):
         await super().shutdown()
 
 
-def served_here(request: web.Request) -> frozenset[Listener]:
-    """The listeners of the address that this request came to."""
-    return cast(_Connection, request.protocol).serves
+def listener_middleware(served_on: Mapping[str, frozenset[Listener]]) -> Middleware:
+    """Answer 404 where the path, by its first part, belongs to another listener."""
+
+    @web.middleware
+    async def require_listener(request: web.Request, handler: Handler) -> web.StreamResponse:
+        first = request.path.strip("/").partition("/")[0]
+        if cast(_Connection, request.protocol).serves.isdisjoint(served_on.get(first, ())):
+            raise web.HTTPNotFound
+        return await handler(request)
+
+    return require_listener

@@ -4,12 +4,11 @@ They are public, as a description says nothing that a client may not know. All o
 from here; the page asks nothing of others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import msgspec
 from aiohttp import web
@@ -18,8 +17,8 @@ from billing_stream.config.settings import Settings
 from billing_stream.records import asyncapi
 from billing_stream.records.topics import Topics
 from billing_stream.web import openapi
-from billing_stream.web.envelope import ApiError, WebCode
-from billing_stream.web.views import ApiView
+from billing_stream.web.envelope import nothing_here
+from billing_stream.web.operation import ANYONE, Call, operation
 
 OPENAPI_PATH = "/openapi.json"
 ASYNCAPI_PATH = "/asyncapi.json"
@@ -87,50 +86,35 @@ def default_topics() -> Topics:
     return Topics(str(Settings.model_fields["app_id"].default))
 
 
-class _Document(ApiView):
-    encoded: ClassVar[Callable[[], bytes]]
-
-    async def get(self, request: web.Request) -> web.Response:
-        """The document."""
-        return web.Response(
-            body=type(self).encoded(), content_type="application/json", headers=_HEADERS
-        )
+@operation("GET", OPENAPI_PATH, ANYONE)
+async def get_openapi(call: Call[None]) -> web.Response:
+    """The description of the HTTP API."""
+    return _document(openapi_json())
 
 
-class OpenApi(_Document):
-    """`/openapi.json`"""
-
-    encoded = staticmethod(openapi_json)
-
-
-class AsyncApi(_Document):
-    """`/asyncapi.json`"""
-
-    encoded = staticmethod(asyncapi_json)
+@operation("GET", ASYNCAPI_PATH, ANYONE)
+async def get_asyncapi(call: Call[None]) -> web.Response:
+    """The description of the topics."""
+    return _document(asyncapi_json())
 
 
-class Docs(ApiView):
-    """`/docs`: the OpenAPI description as a page, with Swagger UI."""
-
-    async def get(self, request: web.Request) -> web.FileResponse:
-        """The page."""
-        return web.FileResponse(PAGE, headers=PAGE_HEADERS)
+@operation("GET", DOCS_PATH, ANYONE)
+async def get_docs(call: Call[None]) -> web.FileResponse:
+    """The OpenAPI description as a page, with Swagger UI."""
+    return web.FileResponse(PAGE, headers=PAGE_HEADERS)
 
 
-class DocsFile(ApiView):
-    """`/docs/{name}`: what the page is made of."""
-
-    async def get(self, request: web.Request, name: str) -> web.FileResponse:
-        """The file, if it is one of those few."""
-        path = files().get(name)
-        if path is None:
-            raise ApiError(WebCode.NOT_FOUND, "there is nothing at this path")
-        return web.FileResponse(path, headers=PAGE_HEADERS)
+@operation("GET", DOCS_FILE_PATH, ANYONE)
+async def get_docs_file(call: Call[None], name: str) -> web.FileResponse:
+    """What the page is made of: one of a few files."""
+    path = files().get(name)
+    if path is None:
+        raise nothing_here()
+    return web.FileResponse(path, headers=PAGE_HEADERS)
 
 
-PAGES: tuple[tuple[str, type[ApiView]], ...] = (
-    (OPENAPI_PATH, OpenApi),
-    (ASYNCAPI_PATH, AsyncApi),
-    (DOCS_PATH, Docs),
-    (DOCS_FILE_PATH, DocsFile),
-)
+OPERATIONS = (get_openapi, get_asyncapi, get_docs, get_docs_file)
+
+
+def _document(encoded: bytes) -> web.Response:
+    return web.Response(body=encoded, content_type="application/json", headers=_HEADERS)

@@ -1,5 +1,6 @@
 """The one shape of every answer (`ApiResponse`), and the HTTP status of every error code."""
 
+import logging
 import re
 import uuid
 from collections.abc import Mapping
@@ -11,15 +12,18 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from msgspec import UNSET, Struct, UnsetType
 from multidict import CIMultiDict
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.faust_adapter.faust_web import WebError
 from billing_stream.plain_text import shown
+from billing_stream.web.refusals import Credential
+
+logger = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 CORRELATION_ID = "X-Correlation-ID"
@@ -92,10 +96,11 @@ CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
 )
 
 
-class ApiError(WebError):
+class ApiError(Exception):
     """A refusal on its way out; `details` is JSON for machines, the message for people.
 
-    `at` is when it was given first (now by default), `retry_after` is in seconds.
+    `at` is when it was given first (now by default), `retry_after` is in seconds. `credential` is
+    what was wrong, where it is not what every request to the operation has to show.
     """
 
     def __init__(
@@ -106,18 +111,34 @@ class ApiError(WebError):
         *,
         at: datetime | None = None,
         retry_after: int | None = None,
+        credential: Credential | None = None,
     ) -> None:
-        super().__init__(message, code=STATUS[code])
+        super().__init__(message)
         self.error_code = code
         self.message = message
         self.details = details
         self.at = at
         self.retry_after = retry_after
+        self.credential = credential
+
+    @property
+    def status(self) -> HTTPStatus:
+        """The status of the answer."""
+        return STATUS[self.error_code]
 
 
 def not_ready(message: str) -> ApiError:
     """The answer while a partition moves or recovers: nothing is known, so ask again."""
     return ApiError(WebCode.NOT_READY, message)
+
+
+def outcome_unknown(why: str) -> ApiError:
+    """The answer when a command may have been carried out, or may be still."""
+    return ApiError(
+        WebCode.OUTCOME_UNKNOWN,
+        f"{why}: whether the request was carried out is not known. Repeating it with the same "
+        "idempotency key is safe, and gives the one true answer",
+    )
 
 
 class Ids(Struct, frozen=True):
@@ -242,3 +263,58 @@ def _response(
         content_type="application/json",
         charset="utf-8",
     )
+
+
+def route_of(request: web.Request) -> str:
+    """The path as registered: what callers put into it is not for the log."""
+    resource = request.match_info.route.resource
+    return (resource.canonical.rstrip("/") or "/") if resource is not None else "an unknown path"
+
+
+_CODES: Mapping[int, tuple[Code, str]] = MappingProxyType(
+    {
+        404: (WebCode.NOT_FOUND, "there is nothing at this path"),
+        405: (WebCode.METHOD_NOT_ALLOWED, "this path has no such method"),
+    }
+)
+
+
+@web.middleware
+async def envelope_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Our envelope for what no operation answers: unknown paths, wrong methods, our own faults."""
+    # A connection that is kept has one context for all its requests.
+    clear_contextvars()
+    ids_of(request)
+    response = await _answer(request, handler)
+    level = logging.INFO if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.DEBUG
+    if logger.isEnabledFor(level):
+        route, status = route_of(request), response.status
+        fields = {"route": route, "status": status}
+        logger.log(level, "%s %s: %s", request.method, route, status, extra=fields)
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        code, message = _CODES.get(
+            error.status, (WebCode.BAD_REQUEST, "the request cannot be understood")
+        )
+        response = respond_error(request, ApiError(code, message))
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except Exception:
+        logger.exception("a request to %s failed", route_of(request))
+        return respond_error(request, fault())
+
+
+def fault() -> ApiError:
+    """The answer when something is wrong with us; what it is, is in the log."""
+    return ApiError(WebCode.INTERNAL_ERROR, "the fault is ours, and it is logged")
+
+
+def nothing_here() -> ApiError:
+    """The answer where there is nothing."""
+    return ApiError(*_CODES[HTTPStatus.NOT_FOUND])

@@ -1,15 +1,26 @@
 """Whether this worker lives, and whether it should get requests."""
 
-from aiohttp import web
+from typing import Literal
+
 from msgspec import Struct
 
 from billing_stream import __version__
+from billing_stream.config.listener_settings import Listener
 from billing_stream.plain_text import shown
-from billing_stream.web.envelope import ApiError, WebCode, respond
-from billing_stream.web.views import ApiView
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.operation import ANYONE, About, Answer, Call, operation
 
 HEALTH_PATH = "/health"
 READY_PATH = "/ready"
+# Whoever sends requests to a listener asks that listener whether it may.
+_EVERYWHERE = frozenset(Listener)
+
+
+class HealthBody(Struct, frozen=True):
+    """The process lives."""
+
+    status: Literal["ok"]
+    version: str
 
 
 class PartitionBody(Struct, frozen=True):
@@ -30,29 +41,55 @@ class ReadyBody(Struct, frozen=True):
     partitions: list[PartitionBody]
 
 
-class Health(ApiView):
-    """`/health`: the process lives and answers."""
+@operation(
+    "GET",
+    HEALTH_PATH,
+    ANYONE,
+    listeners=_EVERYWHERE,
+    limited=False,
+    about=About(
+        id="getHealth",
+        tag="health",
+        summary="Whether the process lives",
+        example=HealthBody("ok", __version__),
+    ),
+)
+async def get_health(call: Call[None]) -> Answer[HealthBody]:
+    """Always the same."""
+    return Answer(HealthBody("ok", __version__))
 
-    async def get(self, request: web.Request) -> web.Response:
-        """Always the same."""
-        return respond(request, {"status": "ok", "version": __version__})
+
+@operation(
+    "GET",
+    READY_PATH,
+    ANYONE,
+    listeners=_EVERYWHERE,
+    limited=False,
+    codes=(WebCode.NOT_READY,),
+    about=About(
+        id="getReady",
+        tag="health",
+        summary="Whether this worker should get requests",
+        example=ReadyBody(True, [], [], [PartitionBody(0, True, 1204, 311)]),
+        details=ReadyBody,
+    ),
+)
+async def get_ready(call: Call[None]) -> Answer[ReadyBody]:
+    """200 when requests are welcome; else 503, with the reasons."""
+    watchdog, lanes = call.context.watchdog, call.context.watchdog.lanes
+    problems = [shown(problem) for problem in watchdog.problems()]
+    found = [*watchdog.warnings(), *call.context.peers.warnings()]
+    warnings = [shown(warning) for warning in found]
+    if call.context.gate.stopping:
+        problems.insert(0, "this worker is stopping")
+    partitions = [
+        PartitionBody(p, lane.is_idle, lane.stats.records, lane.stats.transactions)
+        for p, lane in sorted(lanes.items())
+    ]
+    body = ReadyBody(not problems, problems, warnings, partitions)
+    if problems:
+        raise ApiError(WebCode.NOT_READY, "; ".join(problems), body)
+    return Answer(body)
 
 
-class Ready(ApiView):
-    """`/ready`: recovered, and making progress."""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """200 when requests are welcome; else 503, with the reasons."""
-        problems = [shown(problem) for problem in self.context.watchdog.problems()]
-        found = [*self.context.watchdog.warnings(), *self.context.peers.warnings()]
-        warnings = [shown(warning) for warning in found]
-        if self.context.gate.stopping:
-            problems.insert(0, "this worker is stopping")
-        partitions = [
-            PartitionBody(p, lane.is_idle, lane.stats.records, lane.stats.transactions)
-            for p, lane in sorted(self.context.watchdog.lanes.items())
-        ]
-        body = ReadyBody(not problems, problems, warnings, partitions)
-        if problems:
-            raise ApiError(WebCode.NOT_READY, "; ".join(problems), body)
-        return respond(request, body)
+OPERATIONS = (get_health, get_ready)

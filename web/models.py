@@ -6,7 +6,14 @@ from datetime import datetime
 from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.domain.model import Instant, Merchant, Platform, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.records.examples import (
+    CHARGE_ID,
+    ENDS_AT,
+    EXPIRES_AT,
+    MERCHANT_ID,
+    NOW,
+    PURCHASE_ID,
+)
 
 
 class TrialBody(Struct, frozen=True):
@@ -63,11 +70,19 @@ class CheckoutBody(Struct, frozen=True):
     expires_at: Instant
 
 
-def checkout_body(opened: PurchaseOpened) -> CheckoutBody:
-    """The purchase just opened. Raises ValueError when it has no checkout."""
-    if opened.checkout_url is None:
-        raise ValueError(f"purchase {opened.purchase_id} has no checkout")
-    return CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at)
+TRIAL_EXAMPLE = TrialBody(False, True, NOW, ENDS_AT)
+PURCHASE_EXAMPLE = PurchaseBody(
+    PURCHASE_ID,
+    MERCHANT_ID,
+    100,
+    "9.99",
+    PurchaseStatus.COMPLETED,
+    Platform.SHOPIFY,
+    CHARGE_ID,
+    NOW,
+    NOW,
+    EXPIRES_AT,
+)
 
 
 def trial_body(merchant: Merchant, now: datetime) -> TrialBody:

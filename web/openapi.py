@@ -1,5 +1,6 @@
 """The description of the HTTP API (OpenAPI 3.1), made from the code that serves it."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
@@ -10,9 +11,18 @@ import msgspec
 from billing_stream import __version__
 from billing_stream.domain.commands import Key
 from billing_stream.records.examples import CORRELATION_ID as CORRELATION
-from billing_stream.records.examples import DOMAIN, NOW
+from billing_stream.records.examples import NOW
 from billing_stream.records.json_schemas import Schema, components, doc
-from billing_stream.web import auth, envelope, pagination
+from billing_stream.web import (
+    billing,
+    envelope,
+    health,
+    history,
+    operators,
+    pagination,
+    purchases,
+    webhook_routes,
+)
 from billing_stream.web.bodies import IDEMPOTENCY_KEY
 from billing_stream.web.envelope import (
     CORRELATION_ID,
@@ -24,19 +34,22 @@ from billing_stream.web.envelope import (
     Meta,
     Pagination,
 )
-from billing_stream.web.operations import (
-    BEARER,
-    OPERATOR,
-    SIGNATURES,
-    Operation,
-    operations,
-    path_parameters,
-    templates,
-)
+from billing_stream.web.operation import About, Operation
 
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
+# In the order in which they are described.
+OPERATIONS: tuple[Operation, ...] = (
+    *billing.OPERATIONS,
+    *history.OPERATIONS,
+    *purchases.OPERATIONS,
+    *webhook_routes.OPERATIONS,
+    *operators.OPERATIONS,
+    *operators.TEST_OPERATIONS,
+    *health.OPERATIONS,
+)
 
+_PARAMETER = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})*))?\}")
 _ABOUT = """\
 Billing for the merchants of an app store: a free trial once, and packs of credits.
 
@@ -56,30 +69,6 @@ _TAGS = {
     "webhooks": "For the platforms. The signature is over the raw body, byte for byte.",
     "operators": "For those who look after merchants; not for a public proxy.",
     "health": "For those who run the service.",
-}
-_SECURITY = {
-    BEARER: {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": f"HS256, signed with CLIENT_JWT_SECRET; `sub` is the domain of the shop, "
-        f"`scope` has `{auth.SCOPE}`, `exp` is needed.",
-    },
-    OPERATOR: {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": f"HS256, signed with INTERNAL_JWT_SECRET; `sub` is who asks, `aud` is "
-        f"`{auth.OPERATOR_AUDIENCE}`, `scope` has `{auth.OPERATOR_SCOPE}`, `exp` is needed.",
-    },
-    **{
-        platform.value: {"type": "apiKey", "in": "header", "name": header}
-        for platform, header in SIGNATURES.items()
-    },
-}
-_SHOP = {
-    "X-Shop-Platform": ("The platform of the shop, in any letter case", "shopify"),
-    "X-Shop-Domain": ("The domain of the shop: that of the token", DOMAIN),
 }
 _IDS = {
     REQUEST_ID: "Names this request",
@@ -107,7 +96,11 @@ def document() -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": _paths(),
         "components": {
-            "securitySchemes": _SECURITY,
+            "securitySchemes": {
+                one.access.scheme: dict(one.access.described)
+                for one in OPERATIONS
+                if one.access.scheme is not None
+            },
             "parameters": _parameters(),
             "headers": _response_headers(),
             "schemas": _schemas(),
@@ -116,23 +109,39 @@ def document() -> dict[str, Any]:
     }
 
 
+def described(operation: Operation) -> About:
+    """How clients are told of it. Raises ValueError where they are not."""
+    if operation.about is None:
+        raise ValueError(f"{operation.method} {operation.path} is not described")
+    return operation.about
+
+
+def template(path: str) -> str:
+    """The path as OpenAPI writes it.
+
+    >>> template("/a/{id:[0-9]{1,9}}")
+    '/a/{id}'
+    """
+    return _PARAMETER.sub(r"{\1}", path)
+
+
 def _paths() -> dict[str, Any]:
     paths: dict[str, Any] = {}
-    for operation in operations():
-        (path,) = templates(operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
+    for operation in OPERATIONS:
+        paths.setdefault(template(operation.path), {})[operation.method.lower()] = _said(operation)
     return paths
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _said(operation: Operation) -> dict[str, Any]:
+    about, scheme = described(operation), operation.access.scheme
     found = {
-        "operationId": operation.id,
-        "summary": operation.summary,
+        "operationId": about.id,
+        "summary": about.summary,
         "description": doc(operation.handler),
-        "tags": [operation.tag],
+        "tags": [about.tag],
         "parameters": _parameters_of(operation),
         "responses": {str(operation.status.value): _good(operation), **_refused(operation)},
-        "security": [{operation.security: []}] if operation.security else [],
+        "security": [{scheme: []}] if scheme else [],
     }
     if operation.body is not None:
         found["requestBody"] = _request_body(operation)
@@ -145,13 +154,11 @@ def _parameters_of(operation: Operation) -> list[Schema]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string", "pattern": pattern},
+            "schema": {"type": "string", "pattern": f"^(?:{form})$"},
         }
-        for name, pattern in path_parameters(operation.path).items()
+        for name, form in _PARAMETER.findall(operation.path)
     ]
-    names = list(_IDS)
-    if operation.security == BEARER:
-        names = [*_SHOP, *names]
+    names = [*operation.access.headers, *_IDS]
     if operation.idempotent:
         names.append(IDEMPOTENCY_KEY)
     if operation.paginated:
@@ -164,7 +171,8 @@ def _parameters() -> dict[str, Schema]:
     found = {
         name: _header(name, text, {"type": "string", "minLength": 1, "maxLength": 255}, example)
         | {"required": True}
-        for name, (text, example) in _SHOP.items()
+        for operation in OPERATIONS
+        for name, (text, example) in operation.access.headers.items()
     }
     for name, text in _IDS.items():
         text += "; sent back, and made up when it is missing or not of this form"
@@ -203,8 +211,8 @@ def _header_refs(*names: str) -> dict[str, Schema]:
 def _request_body(operation: Operation) -> Schema:
     (schema,), _ = components([operation.body], REF)
     content: Schema = {"schema": schema}
-    if operation.body_examples:
-        examples = _examples(operation.body_examples)
+    if described(operation).body_examples:
+        examples = _examples(described(operation).body_examples)
         for example in examples.values():
             # What may be left out is, as a client would.
             said = example["value"].items()
@@ -220,7 +228,7 @@ def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
 def _good(operation: Operation) -> Schema:
     (data,), _ = components([operation.data], REF)
     said: dict[str, Schema] = {"data": data, "error": {"type": "null"}}
-    example = ApiResponse(operation.example, None, _META)
+    example = ApiResponse(described(operation).example, None, _META)
     if operation.paginated:
         said["pagination"] = {"$ref": REF.format(name="Pagination")}
         example = msgspec.structs.replace(example, pagination=Pagination(1, 10, 1, 1))
@@ -234,19 +242,16 @@ def _good(operation: Operation) -> Schema:
             }
         },
     }
-    if operation.id == "openPurchase":
-        found["links"] = {
-            "purchase": {
-                "operationId": "getPurchase",
-                "parameters": {"purchase_id": "$response.body#/data/purchase_id"},
-            }
-        }
+    if described(operation).links:
+        found["links"] = dict(described(operation).links)
     return found
 
 
 def _refused(operation: Operation) -> dict[str, Schema]:
     return {
-        str(status.value): {"$ref": f"#/components/responses/{_name(codes, operation.details)}"}
+        str(status.value): {
+            "$ref": f"#/components/responses/{_name(codes, described(operation).details)}"
+        }
         for status, codes in _by_status(operation).items()
     }
 
@@ -254,15 +259,17 @@ def _refused(operation: Operation) -> dict[str, Schema]:
 def _refusals() -> dict[str, Schema]:
     """Every way to refuse, once: a status with the codes that an operation has for it."""
     return {
-        _name(codes, operation.details): _refusal(status, codes, operation.details)
-        for operation in operations()
+        _name(codes, described(operation).details): _refusal(
+            status, codes, described(operation).details
+        )
+        for operation in OPERATIONS
         for status, codes in _by_status(operation).items()
     }
 
 
 def _by_status(operation: Operation) -> dict[HTTPStatus, list[Code]]:
     found: dict[HTTPStatus, list[Code]] = {}
-    for code in sorted(operation.codes, key=lambda code: (STATUS[code], code)):
+    for code in sorted(operation.every_code(), key=lambda code: (STATUS[code], code)):
         found.setdefault(STATUS[code], []).append(code)
     return found
 
@@ -337,7 +344,7 @@ def _schemas() -> dict[str, Schema]:
 @cache
 def _generated() -> Mapping[str, Schema]:
     """The schemas of every struct in a body, by name."""
-    every = operations()
+    every = OPERATIONS
     bodies = [operation.body for operation in every if operation.body is not None]
     _, taken = components(bodies, REF)
     _, given = components([ApiResponse, *(operation.data for operation in every)], REF)

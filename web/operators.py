@@ -6,7 +6,7 @@ written to the journal as every command, with who asked for it as its origin.
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -21,16 +21,18 @@ from billing_stream.domain.commands import (
     Uuid,
 )
 from billing_stream.domain.model import Instant
-from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, Rejected, TimedReply
+from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, ErrorCode
 from billing_stream.observability.audit_log import audited
-from billing_stream.web.auth import authenticate_operator
-from billing_stream.web.billing import expect, known, new_command_id
-from billing_stream.web.bodies import NO_CONTROLS, key_of, parse_body
-from billing_stream.web.command_requests import OPERATORS, CommandRequest
-from billing_stream.web.envelope import ApiError, WebCode, ids_of, name_after_key, respond
-from billing_stream.web.queries import ReadMerchant
+from billing_stream.records.examples import ADJUSTMENT_ID, ENDS_AT, MERCHANT_ID
+from billing_stream.web.auth import OPERATOR_AUDIENCE, OPERATOR_SCOPE, authenticate_operator
+from billing_stream.web.billing import known, new_command_id
+from billing_stream.web.bodies import NO_CONTROLS
+from billing_stream.web.commands import OPERATORS, CommandRequest
+from billing_stream.web.context import Context
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.operation import INTERNAL, About, Access, Answer, Call, operation
+from billing_stream.web.owners import ReadMerchant
 from billing_stream.web.refusals import Credential
-from billing_stream.web.views import ApiView, Context
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
 CLOCK_PATH = "/internal/clock"
@@ -91,100 +93,126 @@ class ClockMovedBody(Struct, frozen=True):
     now: Instant
 
 
-class OperatorView(ApiView):
-    """A view for operators."""
+async def _operator_of(context: Context, request: web.Request) -> str:
+    return authenticate_operator(request.headers, *context.internal_secrets)
 
-    credential = Credential.OPERATOR_TOKEN
 
-    def operator_of(self, request: web.Request) -> str:
-        """Who asks. Raises ApiError when he may not."""
-        return authenticate_operator(request.headers, *self.context.internal_secrets)
+# An operator with a token of its own; gives its name.
+OPERATOR = Access(
+    verify=_operator_of,
+    codes=(WebCode.UNAUTHORIZED, WebCode.FORBIDDEN),
+    credential=Credential.OPERATOR_TOKEN,
+    scheme="operatorToken",
+    described={
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "HS256, signed with INTERNAL_JWT_SECRET; `sub` is who asks, `aud` is "
+        f"`{OPERATOR_AUDIENCE}`, `scope` has `{OPERATOR_SCOPE}`, `exp` is needed.",
+    },
+)
 
-    async def carry_out(
-        self,
-        request: web.Request,
-        operator: str,
-        command: AdjustCredits | AdvanceClock,
-        kind: type[Granted],
-    ) -> tuple[Granted, datetime]:
-        """What came of a command, committed, and when. Raises ApiError, also for a refusal."""
-        answered = await carry_out_for(self.context, request, operator, command)
-        return expect(answered.reply, kind), answered.at
+
+def _merchant_of(_: str, body: AdjustBody) -> str:
+    return body.merchant_id.lower()
+
+
+@operation(
+    "POST",
+    ADJUSTMENTS_PATH,
+    OPERATOR,
+    listeners=INTERNAL,
+    codes=(ErrorCode.MERCHANT_NOT_FOUND, ErrorCode.INSUFFICIENT_CREDITS),
+    status=HTTPStatus.CREATED,
+    key_within=_merchant_of,
+    about=About(
+        id="adjustCredits",
+        tag="operators",
+        summary="Give a merchant credits, or take some away",
+        example=AdjustedBody(ADJUSTMENT_ID, MERCHANT_ID, -20, 80),
+        body_examples={
+            "down": AdjustBody(MERCHANT_ID, -20, "ticket 4711", "ticket-4711", "Bought by mistake")
+        },
+    ),
+)
+async def adjust_credits(
+    call: Call[str], body: AdjustBody, key: str | None
+) -> Answer[AdjustedBody]:
+    """Give a merchant credits, or take some away: once per idempotency key, for ever.
+
+    The balance never goes below nothing by it. A refusal leaves the key free.
+    """
+    if key is None:
+        raise ApiError(
+            WebCode.VALIDATION_ERROR,
+            "an adjustment needs an idempotency key",
+            {"field": "idempotency_key"},
+        )
+    merchant_id = body.merchant_id.lower()
+    command = AdjustCredits(
+        merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note
+    )
+    made, at = await carry_out_for(call, call.who, command, AdjustmentMade)
+    return Answer(AdjustedBody(made.adjustment_id, merchant_id, made.credits, made.balance), at)
+
+
+@operation(
+    "POST",
+    CLOCK_PATH,
+    OPERATOR,
+    listeners=INTERNAL,
+    codes=(ErrorCode.MERCHANT_NOT_FOUND, WebCode.NOT_FOUND, ErrorCode.CLOCK_REFUSED),
+    about=About(
+        id="moveClock",
+        tag="operators",
+        summary="Move one merchant's time forward (development and test)",
+        example=ClockMovedBody(MERCHANT_ID, ENDS_AT),
+        body_examples={
+            "by": ClockBody(MERCHANT_ID, forward="14d"),
+            "to": ClockBody(MERCHANT_ID, ENDS_AT),
+        },
+    ),
+)
+async def move_clock(call: Call[str], body: ClockBody) -> Answer[ClockMovedBody]:
+    """Move one merchant's time forward; what falls due by then happens at once.
+
+    In development and test only; elsewhere there is nothing at this path. A clock never
+    goes back, and it is ten years ahead at most.
+    """
+    merchant_id = body.merchant_id.lower()
+    command = AdvanceClock(merchant_id, await _moment(call, body, merchant_id), new_command_id())
+    moved, at = await carry_out_for(call, call.who, command, ClockMoved)
+    return Answer(ClockMovedBody(merchant_id, moved.now), at)
+
+
+OPERATIONS = (adjust_credits,)
+# Nobody's time is moved in production.
+TEST_OPERATIONS = (move_clock,)
+
+
+async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetime:
+    if (body.to is None) == (body.forward is None):
+        raise ApiError(WebCode.VALIDATION_ERROR, "either `to` or `forward` is needed")
+    if body.to is not None:
+        return body.to
+    found = await call.context.owners.read(ReadMerchant(merchant_id), call.ids)
+    now = known(found.merchant).time(datetime.now(UTC))
+    try:
+        to: datetime = now + parse_duration(body.forward)
+    except OverflowError:
+        raise ApiError(WebCode.VALIDATION_ERROR, "`forward` is beyond all time") from None
+    return to
 
 
 async def carry_out_for(
-    context: Context, request: web.Request, operator: str, command: AdjustCredits | AdvanceClock
-) -> TimedReply:
-    """The reply to an operator's command, committed, and a line of the log that says who asked.
-
-    Raises ApiError, also for a refusal.
-    """
-    ids = ids_of(request)
+    call: Call[Any], operator: str, command: AdjustCredits | AdvanceClock, kind: type[Granted]
+) -> tuple[Granted, datetime]:
+    """As `Commands.carry_out`, with a line of the log that says who asked."""
+    ids = call.ids
     asked = CommandRequest(command, "", ids.correlation_id, OPERATORS + operator)
     about = {"merchant": command.merchant_id}
     if isinstance(command, AdjustCredits):
         about["credits"] = f"{command.credits:+d}"
     action = "adjustment" if isinstance(command, AdjustCredits) else "clock"
     with audited(action, operator=operator, request_id=ids.request_id, **about):
-        answered = await context.commands.carry_out(asked, ids)
-        if isinstance(answered.reply, Rejected):
-            raise ApiError(answered.reply.code, answered.reply.message, at=answered.at)
-    return answered
-
-
-class Adjustments(OperatorView):
-    """`/internal/adjustments`"""
-
-    async def post(self, request: web.Request) -> web.Response:
-        """Give a merchant credits, or take some away: once per idempotency key, for ever.
-
-        The balance never goes below nothing by it. A refusal leaves the key free.
-        """
-        operator = self.operator_of(request)
-        body = await parse_body(request, AdjustBody)
-        key = key_of(request, body.idempotency_key)
-        if key is None:
-            raise ApiError(
-                WebCode.VALIDATION_ERROR,
-                "an adjustment needs an idempotency key",
-                {"field": "idempotency_key"},
-            )
-        merchant_id = body.merchant_id.lower()
-        name_after_key(request, merchant_id, key)
-        command = AdjustCredits(
-            merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note
-        )
-        made, at = await self.carry_out(request, operator, command, AdjustmentMade)
-        said = AdjustedBody(made.adjustment_id, merchant_id, made.credits, made.balance)
-        return respond(request, said, status=HTTPStatus.CREATED, at=at)
-
-
-class Clock(OperatorView):
-    """`/internal/clock`"""
-
-    async def post(self, request: web.Request) -> web.Response:
-        """Move one merchant's time forward; what falls due by then happens at once.
-
-        In development and test only; elsewhere there is nothing at this path. A clock never
-        goes back, and it is ten years ahead at most.
-        """
-        operator = self.operator_of(request)
-        body = await parse_body(request, ClockBody)
-        merchant_id = body.merchant_id.lower()
-        to = await self._moment(request, body, merchant_id)
-        command = AdvanceClock(merchant_id, to, new_command_id())
-        moved, at = await self.carry_out(request, operator, command, ClockMoved)
-        return respond(request, ClockMovedBody(merchant_id, moved.now), at=at)
-
-    async def _moment(self, request: web.Request, body: ClockBody, merchant_id: str) -> datetime:
-        if (body.to is None) == (body.forward is None):
-            raise ApiError(WebCode.VALIDATION_ERROR, "either `to` or `forward` is needed")
-        if body.to is not None:
-            return body.to
-        found = await self.context.owners.read(ReadMerchant(merchant_id), ids_of(request))
-        now = known(found.merchant).time(datetime.now(UTC))
-        try:
-            to: datetime = now + parse_duration(body.forward)
-        except OverflowError:
-            raise ApiError(WebCode.VALIDATION_ERROR, "`forward` is beyond all time") from None
-        return to
+        return await call.context.commands.carry_out(asked, ids, kind)

@@ -1,13 +1,19 @@
-"""Where a key's rows are: here, or on which other worker."""
+"""What the owner of a key is asked, and who that is: this worker, or another one.
+
+A query is answered from the committed rows where it is asked, or sent to the worker that owns the
+key: both ways run the same `read`. A command is committed by the owner alone.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import msgspec
+from msgspec import Struct
 
 from billing_stream.domain.commands import Command
+from billing_stream.domain.model import Merchant, Purchase
 from billing_stream.domain.outcomes import ErrorCode, TimedReply
 from billing_stream.engine.lane import Lane, NotReady, OutcomeUnknown
 from billing_stream.engine.lanes import Lanes
@@ -16,9 +22,8 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.processor import BillingProcessor
 from billing_stream.tables.committed import CommittedRows
-from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready
-from billing_stream.web.peers import Peers, outcome_unknown
-from billing_stream.web.queries import FindShop, Query
+from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
+from billing_stream.web.peers import Peers
 
 QUERIES_PATH = "/internal/queries"
 FORWARD_SECONDS = 2.0
@@ -26,6 +31,134 @@ SHOPS_CACHED_MAX = 10_000
 SHOP_SECONDS = 30.0
 
 Row = TypeVar("Row")
+Found_co = TypeVar("Found_co", covariant=True)
+
+
+class Query(Protocol[Found_co]):
+    """A question that one partition can answer."""
+
+    @property
+    def key(self) -> str:
+        """The key whose partition knows."""
+
+    def read(self, rows: CommittedRows) -> Found_co:
+        """The answer, from committed rows."""
+
+    def parse(self, body: bytes) -> Found_co:
+        """The answer, as another worker sent it."""
+
+
+class ShopFound(Struct, frozen=True):
+    """Whose shop it is; None when it is nobody's that we know."""
+
+    merchant_id: str | None
+
+
+class MerchantFound(Struct, frozen=True):
+    """A merchant and some of its purchases, newest first; `total` counts all of them.
+
+    `merchant` is None without a billing record, and then there is nothing else.
+    """
+
+    merchant: Merchant | None
+    purchases: tuple[Purchase, ...] = ()
+    total: int = 0
+
+
+class PurchaseFound(Struct, frozen=True):
+    """One purchase of a merchant, or None; `merchant` as in `MerchantFound`."""
+
+    merchant: Merchant | None
+    purchase: Purchase | None = None
+
+
+class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
+    """Whose is the shop `platform:domain`?"""
+
+    shop: str
+
+    @property
+    def key(self) -> str:
+        """A shop lies on the partition of its own key, not of its merchant's."""
+        return self.shop
+
+    def read(self, rows: CommittedRows) -> ShopFound:
+        """From committed rows."""
+        return ShopFound(rows.shops.get(self.shop))
+
+    def parse(self, body: bytes) -> ShopFound:
+        """From another worker."""
+        return _shop_found.decode(body)
+
+
+class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
+    """A merchant, and `take` of its purchases after the newest `skip`."""
+
+    merchant_id: str
+    skip: int = 0
+    take: int = 0
+
+    @property
+    def key(self) -> str:
+        """A merchant's rows lie together."""
+        return self.merchant_id
+
+    def read(self, rows: CommittedRows) -> MerchantFound:
+        """From committed rows."""
+        merchant = _with_billing(rows, self.merchant_id)
+        if merchant is None or not self.take:
+            return MerchantFound(merchant)
+        purchases, total = rows.purchases_page(self.merchant_id, self.skip, self.take)
+        return MerchantFound(merchant, tuple(purchases), total)
+
+    def parse(self, body: bytes) -> MerchantFound:
+        """From another worker."""
+        return _merchant_found.decode(body)
+
+
+class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
+    """One purchase of this merchant; another merchant's is not found."""
+
+    merchant_id: str
+    purchase_id: str
+
+    @property
+    def key(self) -> str:
+        """Purchases lie with their merchant."""
+        return self.merchant_id
+
+    def read(self, rows: CommittedRows) -> PurchaseFound:
+        """From committed rows."""
+        purchase = rows.purchase(self.purchase_id)
+        if purchase is not None and purchase.merchant_id != self.merchant_id:
+            purchase = None
+        return PurchaseFound(_with_billing(rows, self.merchant_id), purchase)
+
+    def parse(self, body: bytes) -> PurchaseFound:
+        """From another worker."""
+        return _purchase_found.decode(body)
+
+
+def _with_billing(rows: CommittedRows, merchant_id: str) -> Merchant | None:
+    """The merchant; None when only a webhook that came first has named it so far."""
+    merchant = rows.merchant(merchant_id)
+    if merchant is None or merchant.created_at is None:
+        return None
+    # Parked webhooks are for the rules, and may be many.
+    return msgspec.structs.replace(merchant, parked=()) if merchant.parked else merchant
+
+
+AnyQuery = FindShop | ReadMerchant | ReadPurchase
+
+_shop_found = msgspec.json.Decoder(ShopFound)
+_merchant_found = msgspec.json.Decoder(MerchantFound)
+_purchase_found = msgspec.json.Decoder(PurchaseFound)
+_query: msgspec.json.Decoder[AnyQuery] = msgspec.json.Decoder(AnyQuery)
+
+
+def parse_query(text: str) -> AnyQuery:
+    """A query as another worker sent it. Raises msgspec.DecodeError."""
+    return _query.decode(text)
 
 
 class ShopCache:

@@ -57,14 +57,6 @@ class Call(Struct, frozen=True):
         }
 
 
-class CallRefused(ApiError):
-    """A call that is refused, for the traces of attacks by what was wrong with it."""
-
-    def __init__(self, credential: Credential, code: WebCode, message: str) -> None:
-        super().__init__(code, message)
-        self.credential = credential
-
-
 def sign(call: Call, secret: str, *, old: bool) -> dict[str, str]:
     """The header that goes with a call."""
     audience = [AUDIENCE, OLD_AUDIENCE] if old else AUDIENCE
@@ -101,8 +93,8 @@ class PeerCalls:
     def verify(self, headers: Mapping[str, str], call: Call) -> Call:
         """The call as its token says it is: with its operator, if it has one.
 
-        Raises ApiError (UNAUTHORIZED): CallRefused when the token is good and not for this call,
-        or was used before.
+        Raises ApiError (UNAUTHORIZED): with the credential WORKER_CALL when the token is good and
+        not for this call, or was used before.
         """
         audience = [AUDIENCE, OLD_AUDIENCE] if self._old else AUDIENCE
         claims = verified_claims(headers, self._secrets, ["exp", "iat", "aud"], audience)
@@ -139,8 +131,8 @@ class PeerCalls:
             self._forgotten = max(self._forgotten, expires_at)
 
 
-def _refused(message: str) -> CallRefused:
-    return CallRefused(Credential.WORKER_CALL, WebCode.UNAUTHORIZED, message)
+def _refused(message: str) -> ApiError:
+    return ApiError(WebCode.UNAUTHORIZED, message, credential=Credential.WORKER_CALL)
 
 
 def _listed(audience: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from billing_stream.faust_adapter.assignment import Distribution, distribution, 
 from billing_stream.faust_adapter.faust_app import App
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready
+from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.peer_client import (
     AWAY,
     FIGURES_PATH,
@@ -185,12 +185,3 @@ class Peers:
     async def close(self) -> None:
         """Close the connections to other workers."""
         await self._client.close()
-
-
-def outcome_unknown(why: str) -> ApiError:
-    """The answer when a command may have been carried out, or may be still."""
-    return ApiError(
-        WebCode.OUTCOME_UNKNOWN,
-        f"{why}: whether the request was carried out is not known. Repeating it with the same "
-        "idempotency key is safe, and gives the one true answer",
-    )

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from billing_stream.config.listener_settings import Address, Listener
@@ -15,7 +15,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.faust_adapter.faust_app import App
-from billing_stream.faust_adapter.faust_web import take_application
+from billing_stream.faust_adapter.faust_web import Handler, add_view, take_application
 from billing_stream.kafka.client_options import client_options
 from billing_stream.observability.metrics.platform_calls import InstrumentedPlatform
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
@@ -25,63 +25,40 @@ from billing_stream.platforms import base
 from billing_stream.platforms.local import Local
 from billing_stream.platforms.platform_factory import new_platforms
 from billing_stream.records.topics import Topics
-from billing_stream.web import billing, described, health, history, operators
+from billing_stream.web import checkout_page, described, internal, openapi, operators
 from billing_stream.web.auth import shop_token_headers
-from billing_stream.web.body_limit import BodyLimit, body_middleware
-from billing_stream.web.checkout_page import CHECKOUT_PATH, CheckoutPage
-from billing_stream.web.checkouts import Checkouts
-from billing_stream.web.command_requests import COMMANDS_PATH, Commands
-from billing_stream.web.connections import Connections
+from billing_stream.web.bodies import BodyLimit
+from billing_stream.web.commands import Checkouts, Commands
+from billing_stream.web.connections import Connections, listener_middleware
+from billing_stream.web.context import Context
+from billing_stream.web.envelope import envelope_middleware
 from billing_stream.web.ingress import Ingress, KafkaIngress
-from billing_stream.web.internal import CarryOut, Queries
 from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
-from billing_stream.web.listeners import listener_middleware
-from billing_stream.web.measured import METRICS_PATH, Metrics, measuring_middleware
+from billing_stream.web.measured import get_metrics, measuring_middleware, tracing_middleware
+from billing_stream.web.operation import Operation
 from billing_stream.web.ops import paths as ops
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.ended_sessions import EndedSessions, Follower
 from billing_stream.web.ops.figures import not_sampled
-from billing_stream.web.owners import QUERIES_PATH, PartitionRouter
+from billing_stream.web.owners import PartitionRouter
 from billing_stream.web.peer_client import PeerClient
 from billing_stream.web.peer_tokens import PeerCalls
 from billing_stream.web.peers import Peers
 from billing_stream.web.projection import Projection
 from billing_stream.web.refusals import Refusals
-from billing_stream.web.traced import tracing_middleware
-from billing_stream.web.views import (
-    ApiView,
-    Context,
-    add_page,
-    envelope_middleware,
-    gate_middleware,
-)
 from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
-from billing_stream.web.webhook_routes import WEBHOOKS_PATH, Webhooks
 
 TOO_MANY_WEBHOOKS = "too many webhooks of this platform"
 logger = logging.getLogger(__name__)
 
-PAGES: tuple[tuple[str, type[ApiView]], ...] = (
-    (billing.BILLING_PATH, billing.Billing),
-    (billing.TRIALS_PATH, billing.Trials),
-    (billing.PURCHASES_PATH, billing.Purchases),
-    (billing.PURCHASE_PATH, billing.Purchase),
-    (history.HISTORY_PATH, history.History),
-    (WEBHOOKS_PATH, Webhooks),
-    (health.HEALTH_PATH, health.Health),
-    (health.READY_PATH, health.Ready),
-    (METRICS_PATH, Metrics),
-    (operators.ADJUSTMENTS_PATH, operators.Adjustments),
-    (QUERIES_PATH, Queries),
-    (COMMANDS_PATH, CarryOut),
-    *described.PAGES,
-    *ops.PAGES,
+OPERATIONS: tuple[Operation, ...] = (
+    *(one for one in openapi.OPERATIONS if one not in operators.TEST_OPERATIONS),
+    *internal.OPERATIONS,
+    get_metrics,
+    *described.OPERATIONS,
+    *ops.OPERATIONS,
 )
-# Nobody's time is moved in production.
-TEST_PAGES: tuple[tuple[str, type[ApiView]], ...] = ((operators.CLOCK_PATH, operators.Clock),)
-# They must be answered whatever else there is to do.
-UNGATED = frozenset({health.HEALTH_PATH, health.READY_PATH, METRICS_PATH})
 # Unpacked before anything is verified, a body of a megabyte could be one of gigabytes. And who
 # still has no whole answer at the end has been waited for: by the gate, until its deadline.
 RUNNER_OPTIONS: Mapping[str, Any] = MappingProxyType(
@@ -106,7 +83,7 @@ def register(
     tracing: Tracing | None = None,
     ask_lags: Callable[[], Lags] = not_sampled,
 ) -> Context:
-    """Add every page; whatever goes wrong, the answer has one shape.
+    """Serve every operation; whatever goes wrong, the answer has one shape.
 
     `platforms` and `ingress` are those of the settings, unless others are given. `ask_lags`
     gives the latest sample of how many records wait in Kafka.
@@ -144,6 +121,8 @@ def register(
         ),
         refusals=refusals,
         gate=ConcurrencyLimit(settings.requests_waiting_max),
+        bodies=_bodies(settings, metrics),
+        request_seconds=settings.request_deadline.total_seconds(),
         connections=listeners.pop(settings.address_of(Listener.INTERNAL)),
         other_listeners=listeners,
         shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
@@ -154,15 +133,21 @@ def register(
         internal_secrets=settings.internal_jwt_secrets,
         max_record_bytes=settings.max_record_bytes,
     )
-    for path, view in (*PAGES, *(TEST_PAGES if settings.policy.test_clock else ())):
-        add_page(app, path, view, context)
-    if has_local:
-        add_page(app, CHECKOUT_PATH, CheckoutPage, context)
-    application = _set_up_server(app, context, settings, tracing)
+    operations = [*OPERATIONS, *(operators.TEST_OPERATIONS if settings.policy.test_clock else ())]
+    operations += checkout_page.OPERATIONS if has_local else ()
+    application = _set_up_server(app, context, operations, settings, tracing)
     if own_ingress is not None:
         follower = Follower(context.ended_sessions, options, topics, settings.partitions)
         application.cleanup_ctx.append(follower.watch)
     return context
+
+
+def _bodies(settings: Settings, metrics: WorkerMetrics) -> BodyLimit:
+    return BodyLimit(
+        settings.bodies_waiting_max,
+        settings.body_timeout.total_seconds(),
+        lambda why: metrics.http_bodies_refused.labels(why).inc(),
+    )
 
 
 def _listeners(settings: Settings, metrics: WorkerMetrics) -> dict[Address, Connections]:
@@ -181,25 +166,23 @@ def _listeners(settings: Settings, metrics: WorkerMetrics) -> dict[Address, Conn
 
 
 def _set_up_server(
-    app: App, context: Context, settings: Settings, tracing: Tracing | None
+    app: App,
+    context: Context,
+    operations: Sequence[Operation],
+    settings: Settings,
+    tracing: Tracing | None,
 ) -> web.Application:
     # Faust listens where the other workers ask, as it tells the group that address.
     others = context.other_listeners
     runner = partial(context.connections.runner, others=others, **RUNNER_OPTIONS)
     application = take_application(app, runner)
-    metrics, deadline = context.metrics, settings.request_deadline.total_seconds()
-    bodies = BodyLimit(
-        settings.bodies_waiting_max,
-        settings.body_timeout.total_seconds(),
-        lambda why: metrics.http_bodies_refused.labels(why).inc(),
-    )
+    _route(app, context, operations)
     application.middlewares.append(measuring_middleware(context.metrics))
     if tracing is not None:
-        application.middlewares.append(tracing_middleware(tracing, UNGATED))
+        unlimited = frozenset(one.path for one in operations if not one.limited)
+        application.middlewares.append(tracing_middleware(tracing, unlimited))
     application.middlewares.append(envelope_middleware)
-    application.middlewares.append(listener_middleware)
-    application.middlewares.append(body_middleware(bodies, UNGATED))
-    application.middlewares.append(gate_middleware(context.gate, deadline, UNGATED))
+    application.middlewares.append(listener_middleware(_served_on(operations)))
 
     async def close(_: web.Application) -> None:
         context.refusals.close()
@@ -216,6 +199,29 @@ def _set_up_server(
     application.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)
     return application
+
+
+def _route(app: App, context: Context, operations: Sequence[Operation]) -> None:
+    """Serve the operations, and nothing else: with and without a slash at the end."""
+    by_path: dict[str, dict[str, Handler]] = {}
+    for one in operations:
+        handlers = by_path.setdefault(one.path, {})
+        handlers[one.method] = partial(one.serve, context)
+        if one.method == hdrs.METH_GET:
+            handlers[hdrs.METH_HEAD] = handlers[hdrs.METH_GET]
+    for path, handlers in by_path.items():
+        for suffix in ("", "/"):
+            add_view(app, path + suffix, handlers)
+
+
+def _served_on(operations: Sequence[Operation]) -> dict[str, frozenset[Listener]]:
+    """The listeners of each path, by its first part. Raises ValueError where they differ."""
+    found: dict[str, frozenset[Listener]] = {}
+    for one in operations:
+        first = one.path.split("/")[1]
+        if found.setdefault(first, one.listeners) != one.listeners:
+            raise ValueError(f"/{first} is on one listener: {one.path}")
+    return found
 
 
 def hush_malformed(record: logging.LogRecord) -> bool:

@@ -1,22 +1,35 @@
 """Faust's web server, as far as this service uses it: views, and the aiohttp application."""
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 from faust.web.base import BlueprintManager
 from faust.web.drivers import aiohttp as driver
-from faust.web.exceptions import WebError
 from faust.web.views import View
 
 from billing_stream.faust_adapter.faust_app import App
 
-__all__ = ["View", "WebError", "add_view", "take_application"]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def add_view(app: App, path: str, view: type[View]) -> None:
-    """Serve a view at this path."""
-    app.page(path, name=path)(view)
+class _Path(View):
+    """A view of Faust's whose methods are handlers of aiohttp's kind."""
+
+    handlers: ClassVar[Mapping[str, Handler]]
+
+    def get_methods(self) -> set[str]:
+        """The methods there are; nothing else is routed."""
+        return set(self.handlers)
+
+    async def dispatch(self, request: Any) -> Any:
+        """Answer a request."""
+        return await self.handlers[request.method](request)
+
+
+def add_view(app: App, path: str, handlers: Mapping[str, Handler]) -> None:
+    """Serve handlers, by method, at this path."""
+    app.page(path, name=path)(type("_Path", (_Path,), {"handlers": handlers}))
 
 
 def take_application(

@@ -14,17 +14,17 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from billing_stream.platforms import custom
 from billing_stream.platforms.base import PlatformEvent, PlatformEventKind
 from billing_stream.platforms.signatures import sign
-from billing_stream.web import server
+from billing_stream.web import described as described_by
+from billing_stream.web import openapi, operators, server
 from billing_stream.web.auth import SCOPE
-from billing_stream.web.bodies import BuyBody, StartTrialBody
-from billing_stream.web.command_requests import COMMANDS_PATH
-from billing_stream.web.described import PAGES
+from billing_stream.web.billing import StartTrialBody
+from billing_stream.web.commands import COMMANDS_PATH
 from billing_stream.web.envelope import STATUS
 from billing_stream.web.measured import METRICS_PATH
-from billing_stream.web.operations import templates
 from billing_stream.web.operators import ADJUSTMENTS_PATH, CLOCK_PATH
 from billing_stream.web.ops.ops_views import OPS_PATH
 from billing_stream.web.owners import QUERIES_PATH
+from billing_stream.web.purchases import BuyBody
 from tests.described.validation import (
     described,
     errors_at,
@@ -47,8 +47,11 @@ PURCHASES = "/api/billing/purchases"
 PURCHASE = "/api/billing/purchases/{purchase_id}"
 WEBHOOK = "/webhooks/shopify"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://shop.example/back"}
-# Between our processes, for development, for Prometheus, and pages for people.
-NOT_DESCRIBED = (QUERIES_PATH, COMMANDS_PATH, "/internal/ops/", "/dev/", METRICS_PATH, OPS_PATH)
+# Between our processes, for Prometheus, pages for people, and the description itself.
+NOT_DESCRIBED = (
+    *(QUERIES_PATH, COMMANDS_PATH, "/internal/ops/", METRICS_PATH, OPS_PATH),
+    *(one.path for one in described_by.OPERATIONS),
+)
 
 
 @pytest_asyncio.fixture
@@ -63,18 +66,14 @@ def test_it_is_valid_openapi_3_1() -> None:
     assert [str(error) for error in OpenAPIV31SpecValidator(described()).iter_errors()] == []
 
 
-def test_every_route_is_described_and_nothing_else() -> None:
-    itself = {path for path, _ in PAGES}
-    served = {
-        (path, method.lower())
-        for route, view in (*server.PAGES, *server.TEST_PAGES)
-        if route not in itself and not route.startswith(NOT_DESCRIBED)
-        for path in templates(route)
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-        if method.lower() in vars(view)
+def test_every_operation_for_clients_is_described_and_nothing_else() -> None:
+    for_clients = {
+        (openapi.template(one.path), one.method.lower())
+        for one in (*server.OPERATIONS, *operators.TEST_OPERATIONS)
+        if not one.path.startswith(NOT_DESCRIBED)
     }
 
-    assert {(path, method) for path, method, _ in operations()} == served
+    assert {(path, method) for path, method, _ in operations()} == for_clients
 
 
 def test_every_code_is_described_with_its_status() -> None:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.web.ops.cookies import CookiePolicy
-from billing_stream.web.ops.paths import PAGES
+from billing_stream.web.ops.paths import OPERATIONS
 from billing_stream.web.ops.session import AUDIENCE
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.tokens import (
@@ -319,7 +319,7 @@ async def test_only_the_few_files_of_the_pages_are_served(two: Cluster) -> None:
 
 
 def test_every_page_of_the_dashboard_is_looked_at_here() -> None:
-    ours = {path for path, _ in PAGES if path.startswith("/ops")}
+    ours = {one.path for one in OPERATIONS if one.path.startswith("/ops")}
     kinds = {re.sub(r"\{[^{}]*(\{[^{}]*\}[^{}]*)*\}", "*", path) for path in ours}
     time_advanced_for = {re.sub(r"/(0@1|1{8}-[0-9-]+)", "/*", path) for path in (*READ, *ACT)}
     assert kinds == time_advanced_for | {"/ops/login", "/ops/static/*"}

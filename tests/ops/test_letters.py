@@ -16,7 +16,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.schemas import DeadLetter
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, WebCode
-from billing_stream.web.ops.letter_pages import Redrive
+from billing_stream.web.ops import letter_pages
 from billing_stream.web.ops.letters import Letters
 from tests.support.worker import create_topics, environment
 from tests.support.world import M1
@@ -109,27 +109,20 @@ async def test_of_each_partition_only_the_newest_are_kept(lane: Writer) -> None:
     }
 
 
-class Unanswered(Redrive):
-    """The page of an open letter, while Kafka does not answer."""
+async def test_where_kafka_does_not_answer_the_page_says_so_and_not_that_the_letter_is_bad(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def rehearse(letter: object) -> None:
+        raise KafkaConnectionError("gone")
 
-    @property
-    def dashboard(self) -> Any:
-        async def rehearse(letter: object) -> None:
-            raise KafkaConnectionError("gone")
-
-        return SimpleNamespace(rehearse=rehearse)
-
-    async def whole(self, name: str) -> Any:
+    async def whole(*_: object) -> Any:
         return SimpleNamespace(found=SimpleNamespace(state=State.OPEN, letter=None))
 
-
-async def test_where_kafka_does_not_answer_the_page_says_so_and_not_that_the_letter_is_bad() -> (
-    None
-):
-    view = object.__new__(Unanswered)
-    request: Any = None
+    dashboard = SimpleNamespace(rehearse=rehearse, letter_cluster=None)
+    call: Any = SimpleNamespace(context=SimpleNamespace(dashboard=dashboard))
+    monkeypatch.setattr(letter_pages, "_whole", whole)
 
     with pytest.raises(ApiError, match="Kafka does not answer") as caught:
-        await view._form(request, request, "0@1")
+        await letter_pages.show_redrive.handler(call, letter="0@1")
 
     assert caught.value.error_code is WebCode.NOT_READY

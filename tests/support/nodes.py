@@ -36,7 +36,7 @@ from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
-from billing_stream.web.views import Context
+from billing_stream.web.context import Context
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress

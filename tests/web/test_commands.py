@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from billing_stream.domain.commands import RefundCharge, StartTrial
 from billing_stream.records import topics as names
-from billing_stream.web.command_requests import COMMANDS_PATH
+from billing_stream.web.commands import COMMANDS_PATH
 from tests.support.memory_log import MemoryWriter
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.platform import no_checkout

@@ -17,8 +17,7 @@ from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.faust_adapter.faust_app import static_member
 from billing_stream.ops.doctor.machine import check_settings
-from billing_stream.web import server
-from billing_stream.web.listeners import SERVED_ON
+from billing_stream.web import checkout_page, operators, server
 from billing_stream.worker import raise_descriptors
 from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.ports import free_port
@@ -148,15 +147,15 @@ async def test_one_port_serves_everything_by_default(tmp_path: Path) -> None:
             assert (await ask(found.nodes[0].url, path)).status != 404
 
 
-def test_every_page_has_a_listener() -> None:
-    paths = [path for path, _ in (*server.PAGES, *server.TEST_PAGES)]
-    assert {path.split("/")[1] for path in paths} <= set(SERVED_ON)
-    for path in paths:
-        first = path.split("/")[1]
+def test_every_operation_has_the_listener_of_its_kind() -> None:
+    for one in (*server.OPERATIONS, *operators.TEST_OPERATIONS, *checkout_page.OPERATIONS):
+        first = one.path.split("/")[1]
         if first in ("internal", "metrics"):
-            assert SERVED_ON[first] == {INTERNAL}
-        if first == "ops":
-            assert SERVED_ON[first] == {OPS}
+            assert one.listeners == {INTERNAL}
+        elif first == "ops":
+            assert one.listeners == {OPS}
+        elif first not in ("health", "ready"):
+            assert one.listeners == {PUBLIC}
 
 
 def settings(**given: str) -> Settings:

@@ -11,8 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from billing_stream.web import owners
-from billing_stream.web.owners import SHOPS_CACHED_MAX, ShopCache
-from billing_stream.web.queries import FindShop, ReadMerchant
+from billing_stream.web.owners import SHOPS_CACHED_MAX, FindShop, ReadMerchant, ShopCache
 from tests.support.nodes import Cluster, get
 from tests.support.tokens import client_headers, old_worker_headers
 from tests.web.conftest import M1, M2

@@ -18,8 +18,8 @@ from yarl import URL
 
 from billing_stream.web.auth import shop_token_headers
 from billing_stream.web.envelope import ApiError
+from billing_stream.web.owners import FindShop
 from billing_stream.web.peer_tokens import Call, PeerCalls, sign
-from billing_stream.web.queries import FindShop
 from billing_stream.web.refusals import Credential
 from tests.support.nodes import Cluster, Node, cluster
 from tests.support.tokens import (

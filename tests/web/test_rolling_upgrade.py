@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.web.command_requests import CommandRequest, parse_asked
+from billing_stream.web.commands import CommandRequest, parse_asked
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.peer_tokens import Call
 from billing_stream.web.refusals import Credential

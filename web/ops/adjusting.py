@@ -8,15 +8,15 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.commands import AdjustCredits
-from billing_stream.domain.model import Merchant
-from billing_stream.domain.outcomes import AdjustmentMade
-from billing_stream.web.billing import expect, known, new_command_id
-from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.domain.outcomes import AdjustmentMade, ErrorCode
+from billing_stream.web.billing import known, new_command_id
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.operation import OPS, Call, operation
 from billing_stream.web.operators import carry_out_for
 from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
-from billing_stream.web.ops.ops_views import REASON_MAX, OpsView, see, wrong_reason
+from billing_stream.web.ops.ops_views import REASON_MAX, SESSION, form_of, page, see, wrong_reason
 from billing_stream.web.ops.session import Session
-from billing_stream.web.queries import ReadMerchant
+from billing_stream.web.owners import ReadMerchant
 
 ADJUST_PATH = MERCHANT_PATH + "/adjust"
 CREDITS_MAX = 1_000_000
@@ -41,85 +41,79 @@ class AdjustmentForm(Struct, frozen=True):
         return wrong_reason(self.reason, "it is published and kept")
 
 
-class Adjust(OpsView):
-    """`/ops/merchants/{merchant_id}/adjust`"""
+@operation("GET", ADJUST_PATH, SESSION, listeners=OPS, codes=(ErrorCode.MERCHANT_NOT_FOUND,))
+async def show_adjustment(call: Call[Session], merchant_id: str) -> web.Response:
+    """The form."""
+    return await _show(call, merchant_id, AdjustmentForm(None, "", "", ""))
 
-    async def get(self, request: web.Request, merchant_id: str) -> web.Response:
-        """The form."""
-        session = self.session(request)
-        merchant = await self._merchant(request, merchant_id)
-        return self._show(request, session, merchant, AdjustmentForm(None, "", "", ""))
 
-    async def post(self, request: web.Request, merchant_id: str) -> web.Response:
-        """First what it will be, to be confirmed; then do it: once per form, however often sent."""
-        session = self.session(request)
-        form = await self.form_of(request, session)
-        wanted = _wanted(form)
-        wrong = wanted.wrong()
-        if wrong is not None or form.get("confirmed") != "yes":
-            merchant = await self._merchant(request, merchant_id)
-            if wrong is not None:
-                status = HTTPStatus.UNPROCESSABLE_ENTITY
-                return self._show(request, session, merchant, wanted, status=status, error=wrong)
-            return self._show(request, session, merchant, wanted, confirm=True)
-        try:
-            made = await self._carry_out(request, session, merchant_id.lower(), wanted)
-        except ApiError as error:
-            merchant = await self._merchant(request, merchant_id)
-            unknown = error.error_code in (WebCode.OUTCOME_UNKNOWN, WebCode.NOT_READY)
-            return self._show(
-                request,
-                session,
-                merchant,
-                wanted,
-                confirm=unknown,
-                status=error.code,
-                error=error.message,
-            )
-        return see(
-            f"{MERCHANTS_PATH}/{merchant_id.lower()}", done="adjusted", credits=str(made.credits)
-        )
-
-    async def _carry_out(
-        self, request: web.Request, session: Session, merchant_id: str, wanted: AdjustmentForm
-    ) -> AdjustmentMade:
-        command = AdjustCredits(
+@operation(
+    "POST",
+    ADJUST_PATH,
+    SESSION,
+    listeners=OPS,
+    codes=(
+        ErrorCode.MERCHANT_NOT_FOUND,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ErrorCode.INSUFFICIENT_CREDITS,
+        WebCode.VALIDATION_ERROR,
+    ),
+)
+async def adjust(call: Call[Session], merchant_id: str) -> web.Response:
+    """First what it will be, to be confirmed; then do it: once per form, however often sent."""
+    form = await form_of(call)
+    wanted = _wanted(form)
+    wrong = wanted.wrong()
+    if wrong is not None:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return await _show(call, merchant_id, wanted, status=status, error=wrong)
+    if form.get("confirmed") != "yes":
+        return await _show(call, merchant_id, wanted, confirm=True)
+    command = AdjustCredits(
+        merchant_id.lower(),
+        wanted.credits or 0,
+        wanted.reason,
+        wanted.key,
+        new_command_id(),
+        wanted.note or None,
+    )
+    try:
+        made, _ = await carry_out_for(call, call.who.operator, command, AdjustmentMade)
+    except ApiError as error:
+        return await _show(
+            call,
             merchant_id,
-            wanted.credits or 0,
-            wanted.reason,
-            wanted.key,
-            new_command_id(),
-            wanted.note or None,
+            wanted,
+            confirm=error.error_code in (WebCode.OUTCOME_UNKNOWN, WebCode.NOT_READY),
+            status=error.status,
+            error=error.message,
         )
-        answered = await carry_out_for(self.context, request, session.operator, command)
-        return expect(answered.reply, AdjustmentMade)
+    return see(
+        f"{MERCHANTS_PATH}/{merchant_id.lower()}", done="adjusted", credits=str(made.credits)
+    )
 
-    async def _merchant(self, request: web.Request, merchant_id: str) -> Merchant:
-        query = ReadMerchant(merchant_id.lower())
-        return known((await self.context.owners.read(query, ids_of(request))).merchant)
 
-    def _show(
-        self,
-        request: web.Request,
-        session: Session,
-        merchant: Merchant,
-        wanted: AdjustmentForm,
-        *,
-        confirm: bool = False,
-        status: int = HTTPStatus.OK,
-        error: str | None = None,
-    ) -> web.Response:
-        """The form, or with `confirm` what it comes to and the button."""
-        return self.page(
-            request,
-            "adjust_confirm.html" if confirm else "adjust.html",
-            session,
-            status=status,
-            merchant=merchant,
-            wanted=wanted,
-            after=merchant.balance + (wanted.credits or 0),
-            error=error,
-        )
+async def _show(
+    call: Call[Session],
+    merchant_id: str,
+    wanted: AdjustmentForm,
+    *,
+    confirm: bool = False,
+    status: int = HTTPStatus.OK,
+    error: str | None = None,
+) -> web.Response:
+    """The form, or with `confirm` what it comes to and the button."""
+    query = ReadMerchant(merchant_id.lower())
+    merchant = known((await call.context.owners.read(query, call.ids)).merchant)
+    return page(
+        call,
+        "adjust_confirm.html" if confirm else "adjust.html",
+        status=status,
+        merchant=merchant,
+        wanted=wanted,
+        after=merchant.balance + (wanted.credits or 0),
+        error=error,
+    )
 
 
 def _wanted(form: dict[str, str]) -> AdjustmentForm:

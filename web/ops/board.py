@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
-from billing_stream.web.internal import PeerView, peer_response
+from billing_stream.web.internal import WORKER, peer_response
+from billing_stream.web.operation import INTERNAL, OPS, Call, operation
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
-from billing_stream.web.ops.dashboard import TotalsWithSource
-from billing_stream.web.ops.ops_views import OpsView
+from billing_stream.web.ops.dashboard import ROWS_PATH, TotalsWithSource
+from billing_stream.web.ops.ops_views import OPS_PATH, SESSION, page
 from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
+from billing_stream.web.ops.session import Session
+from billing_stream.web.peer_client import FIGURES_PATH
 
 WORKERS_PATH = "/ops/workers"
 MINUTES_SHOWN_MIN = 10
@@ -43,67 +47,49 @@ class PurchaseTotal(Struct, frozen=True):
     amount: str = "0"
 
 
-class Overview(OpsView):
-    """`/ops`"""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """How all of it is, on one page."""
-        session = self.session(request)
-        cluster, business, letters = await asyncio.gather(
-            self.dashboard.cluster(), self.dashboard.business(), self.dashboard.letters()
-        )
-        now, table = cluster.now(), _table(business)
-        return self.page(
-            request,
-            "overview.html",
-            session,
-            cluster=cluster,
-            problems=list(problems(cluster)),
-            now_counts=now,
-            commits=_latency(now.commits, TRANSACTION_SECONDS),
-            answers=_latency(now.answers, HTTP_SECONDS),
-            course=course(cluster.minutes()),
-            hour=cluster.hour(),
-            sum=business,
-            table=table,
-            statuses=list(PurchaseStatus),
-            platforms=[one for one in Platform if any(p == one for _, p in table)],
-            letters=letters,
-        )
+@operation("GET", OPS_PATH, SESSION, listeners=OPS)
+async def overview(call: Call[Session]) -> web.Response:
+    """How all of it is, on one page."""
+    dashboard = call.context.dashboard
+    cluster, business, letters = await asyncio.gather(
+        dashboard.cluster(), dashboard.business(), dashboard.letters()
+    )
+    now, table = cluster.now(), _table(business)
+    return page(
+        call,
+        "overview.html",
+        cluster=cluster,
+        problems=list(problems(cluster)),
+        now_counts=now,
+        commits=_latency(now.commits, TRANSACTION_SECONDS),
+        answers=_latency(now.answers, HTTP_SECONDS),
+        course=course(cluster.minutes()),
+        hour=cluster.hour(),
+        sum=business,
+        table=table,
+        statuses=list(PurchaseStatus),
+        platforms=[one for one in Platform if any(p == one for _, p in table)],
+        letters=letters,
+    )
 
 
-class Workers(OpsView):
-    """`/ops/workers`"""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """Every worker and every partition."""
-        session = self.session(request)
-        cluster = await self.dashboard.cluster()
-        return self.page(
-            request,
-            "workers.html",
-            session,
-            cluster=cluster,
-            problems=list(problems(cluster)),
-        )
+@operation("GET", WORKERS_PATH, SESSION, listeners=OPS)
+async def workers(call: Call[Session]) -> web.Response:
+    """Every worker and every partition."""
+    cluster = await call.context.dashboard.cluster()
+    return page(call, "workers.html", cluster=cluster, problems=list(problems(cluster)))
 
 
-class OwnFigures(PeerView):
-    """`/internal/ops/figures`: what this worker tells another."""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """Its figures."""
-        await self.authenticated(request)
-        return peer_response(self.context.dashboard.figures.read())
+@operation("GET", FIGURES_PATH, WORKER, listeners=INTERNAL)
+async def own_figures(call: Call[Any]) -> web.Response:
+    """What this worker tells another: its figures."""
+    return peer_response(call.context.dashboard.figures.read())
 
 
-class OwnRowsCounted(PeerView):
-    """`/internal/ops/rows`: what this worker tells another of its rows."""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """Trials, purchases and revenue, or null."""
-        await self.authenticated(request)
-        return peer_response(await self.context.dashboard.own_rows())
+@operation("GET", ROWS_PATH, WORKER, listeners=INTERNAL)
+async def own_rows(call: Call[Any]) -> web.Response:
+    """What this worker tells another of its rows: trials, purchases and revenue, or null."""
+    return peer_response(await call.context.dashboard.own_rows())
 
 
 def problems(cluster: ClusterSnapshot) -> Iterator[str]:

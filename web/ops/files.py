@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from billing_stream.web.envelope import ApiError, WebCode
-from billing_stream.web.views import ApiView
+from billing_stream.web.envelope import nothing_here
+from billing_stream.web.operation import ANYONE, OPS, Call, operation
 
 FILE_PATH = "/ops/static/{name:[a-z0-9.]{1,40}}"
 FILES = frozenset({"ops.css", "ops.js", "htmx.min.js", "icon.svg"})
@@ -21,11 +21,9 @@ _HEADERS = MappingProxyType(
 )
 
 
-class OpsFile(ApiView):
-    """A file; it is public, as the page for logging in needs it."""
-
-    async def get(self, request: web.Request, name: str) -> web.FileResponse:
-        """The file, if it is one of those few."""
-        if name not in FILES:
-            raise ApiError(WebCode.NOT_FOUND, "there is nothing at this path")
-        return web.FileResponse(_FOLDER / name, headers=_HEADERS)
+@operation("GET", FILE_PATH, ANYONE, listeners=OPS)
+async def get_file(call: Call[None], name: str) -> web.FileResponse:
+    """One of a few files. They are public, as the page for logging in needs them."""
+    if name not in FILES:
+        raise nothing_here()
+    return web.FileResponse(_FOLDER / name, headers=_HEADERS)

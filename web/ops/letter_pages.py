@@ -9,14 +9,28 @@ from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
 from billing_stream.observability.audit_log import audited
-from billing_stream.ops.dead_letters import DeadLetterEntry, DeadLetterHistory, State, find_one
+from billing_stream.ops.dead_letters import (
+    Cluster,
+    DeadLetterEntry,
+    DeadLetterHistory,
+    State,
+    find_one,
+)
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
 from billing_stream.ops.dead_letters.showing import record_lines, value_bytes
 from billing_stream.plain_text import clean_line
-from billing_stream.web.envelope import ApiError, WebCode, ids_of
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.operation import OPS, Call, operation
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
-from billing_stream.web.ops.ops_views import OpsView, page_of, see, wrong_reason
+from billing_stream.web.ops.ops_views import (
+    SESSION,
+    form_of,
+    page,
+    page_of,
+    see,
+    wrong_reason,
+)
 from billing_stream.web.ops.session import Session
 
 LETTERS_PATH = "/ops/dead-letters"
@@ -40,146 +54,127 @@ class DeadLetterDetail(Struct, frozen=True):
     following: list[DeadLetterEntry]
 
 
-class LettersPage(OpsView):
-    """`/ops/dead-letters`"""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """The newest, by what became of them and why they are dead."""
-        session = self.session(request)
-        told = await self.dashboard.letters()
-        state, reason = request.query.get("state", "open"), request.query.get("reason", "")
-        page = page_of(request, LIMIT)
-        seen = told.seen.letters if told.seen else []
-        wanted = [one for one in seen if _matches(one, state, reason)]
-        return self.page(
-            request,
-            "letters.html",
-            session,
-            told=told,
-            state=state if state in _STATES else "all",
-            states=_STATES,
-            reason=reason,
-            letters=wanted[page.skip : page.skip + page.limit],
-            pages=page.of(len(wanted)),
-        )
+@operation("GET", LETTERS_PATH, SESSION, listeners=OPS, codes=(WebCode.VALIDATION_ERROR,))
+async def letters(call: Call[Session]) -> web.Response:
+    """The newest, by what became of them and why they are dead."""
+    told = await call.context.dashboard.letters()
+    query = call.request.query
+    state, reason = query.get("state", "open"), query.get("reason", "")
+    shown = page_of(call, LIMIT)
+    seen = told.seen.letters if told.seen else []
+    wanted = [one for one in seen if _matches(one, state, reason)]
+    return page(
+        call,
+        "letters.html",
+        told=told,
+        state=state if state in _STATES else "all",
+        states=_STATES,
+        reason=reason,
+        letters=wanted[shown.skip : shown.skip + shown.limit],
+        pages=shown.of(len(wanted)),
+    )
 
 
-class LetterView(OpsView):
-    """A page about one letter."""
+@operation("GET", LETTER_PATH, SESSION, listeners=OPS)
+async def show_letter(call: Call[Session], letter: str) -> web.Response:
+    """All of it, why it is dead, and what was done with it."""
+    whole = await _whole(call.context.dashboard.letter_cluster, letter)
+    return page(call, "letter.html", whole=whole, done=call.request.query.get("done"))
 
-    async def find(self, name: str) -> DeadLetterHistory:
-        """The letter. Raises ApiError: NOT_FOUND, or NOT_READY when it cannot be read."""
+
+@operation("GET", REDRIVE_PATH, SESSION, listeners=OPS)
+async def show_redrive(call: Call[Session], letter: str) -> web.Response:
+    """What sending it again would do, and the button."""
+    return await _form(call, letter)
+
+
+@operation("POST", REDRIVE_PATH, SESSION, listeners=OPS, codes=(WebCode.VALIDATION_ERROR,))
+async def redrive(call: Call[Session], letter: str) -> web.Response:
+    """Send it again: once, however often the form is sent."""
+    form = await form_of(call)
+    reason = form.get("reason", "")
+    wrong = wrong_reason(reason, "it is kept with the letter")
+    if wrong is not None:
+        return await _form(call, letter, HTTPStatus.UNPROCESSABLE_ENTITY, wrong, reason)
+    dashboard, operator = call.context.dashboard, call.who.operator
+    found = await _find(dashboard.letter_cluster, letter)
+    try:
+        with audited(
+            "redrive", operator=operator, request_id=call.ids.request_id, letter=letter
+        ) as said:
+            outcome = await dashboard.redrive(found.letter, operator, reason)
+            if outcome.refused is not None:
+                said["outcome"] = "refused"
+    except ActionPending:
+        error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
+        return await _form(call, letter, HTTPStatus.GATEWAY_TIMEOUT, error, reason)
+    except (DeadLettersError, KafkaError) as failed:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        return await _form(call, letter, status, why_not(failed), reason)
+    if outcome.refused is not None:
+        error = f"Nothing was done: it {outcome.refused}."
+        return await _form(call, letter, HTTPStatus.CONFLICT, error, reason)
+    return see(f"{LETTERS_PATH}/{letter}", done="redriven")
+
+
+async def _form(
+    call: Call[Session],
+    letter: str,
+    status: int = HTTPStatus.OK,
+    error: str | None = None,
+    reason: str = "",
+) -> web.Response:
+    dashboard = call.context.dashboard
+    whole = await _whole(dashboard.letter_cluster, letter)
+    refused, what = None, ""
+    if whole.found.state is State.OPEN:
         try:
-            async with asyncio.timeout(FIND_SECONDS):
-                return await find_one(self.dashboard.letter_cluster, name)
-        except TimeoutError:
-            raise ApiError(WebCode.NOT_READY, "Kafka has not answered in time") from None
-        except DeadLettersError as error:
-            raise ApiError(WebCode.NOT_FOUND, str(error)) from None
-        except KafkaError as error:
-            raise ApiError(WebCode.NOT_READY, why_not(error)) from None
-
-    async def whole(self, name: str) -> DeadLetterDetail:
-        """All of a letter. Raises ApiError as `find` does."""
-        found = await self.find(name)
-        record = found.letter.record
-        return DeadLetterDetail(
-            found=found,
-            name=name,
-            reason=clean_line(record.reason),
-            key=_text(record.key),
-            headers=[(clean_line(name), _text(held) or "") for name, held in record.headers],
-            value=list(record_lines(record)),
-            size=value_bytes(record),
-            following=await find_next(self.dashboard.letter_cluster, found),
-        )
-
-
-class LetterPage(LetterView):
-    """`/ops/dead-letters/{letter}`"""
-
-    async def get(self, request: web.Request, letter: str) -> web.Response:
-        """All of it, why it is dead, and what was done with it."""
-        session = self.session(request)
-        return self.page(
-            request,
-            "letter.html",
-            session,
-            whole=await self.whole(letter),
-            done=request.query.get("done"),
-        )
-
-
-class Redrive(LetterView):
-    """`/ops/dead-letters/{letter}/redrive`"""
-
-    async def get(self, request: web.Request, letter: str) -> web.Response:
-        """What sending it again would do, and the button."""
-        session = self.session(request)
-        return await self._form(request, session, letter)
-
-    async def post(self, request: web.Request, letter: str) -> web.Response:
-        """Send it again: once, however often the form is sent."""
-        session = self.session(request)
-        form = await self.form_of(request, session)
-        reason = form.get("reason", "")
-        wrong = wrong_reason(reason, "it is kept with the letter")
-        if wrong is not None:
-            status = HTTPStatus.UNPROCESSABLE_ENTITY
-            return await self._form(request, session, letter, status, wrong, reason)
-        found = await self.find(letter)
-        try:
-            request_id = ids_of(request).request_id
-            with audited(
-                "redrive", operator=session.operator, request_id=request_id, letter=letter
-            ) as said:
-                outcome = await self.dashboard.redrive(found.letter, session.operator, reason)
-                if outcome.refused is not None:
-                    said["outcome"] = "refused"
-        except ActionPending:
-            error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
-            return await self._form(
-                request, session, letter, HTTPStatus.GATEWAY_TIMEOUT, error, reason
-            )
+            outcome = await dashboard.rehearse(whole.found.letter)
+            refused, what = outcome.refused, outcome.what
         except (DeadLettersError, KafkaError) as failed:
-            error, status = why_not(failed), HTTPStatus.SERVICE_UNAVAILABLE
-            return await self._form(request, session, letter, status, error, reason)
-        if outcome.refused is not None:
-            error = f"Nothing was done: it {outcome.refused}."
-            return await self._form(request, session, letter, HTTPStatus.CONFLICT, error, reason)
-        return see(f"{LETTERS_PATH}/{letter}", done="redriven")
+            # The form that says what went wrong before is worth more than this.
+            if error is None:
+                raise ApiError(WebCode.NOT_READY, why_not(failed)) from None
+    return page(
+        call,
+        "redrive.html",
+        status=status,
+        whole=whole,
+        refused=refused,
+        what=what,
+        topic=dashboard.letter_cluster.commands,
+        error=error,
+        reason=reason,
+    )
 
-    async def _form(
-        self,
-        request: web.Request,
-        session: Session,
-        letter: str,
-        status: int = HTTPStatus.OK,
-        error: str | None = None,
-        reason: str = "",
-    ) -> web.Response:
-        whole = await self.whole(letter)
-        refused, what = None, ""
-        if whole.found.state is State.OPEN:
-            try:
-                outcome = await self.dashboard.rehearse(whole.found.letter)
-                refused, what = outcome.refused, outcome.what
-            except (DeadLettersError, KafkaError) as failed:
-                # The form that says what went wrong before is worth more than this.
-                if error is None:
-                    raise ApiError(WebCode.NOT_READY, why_not(failed)) from None
-        return self.page(
-            request,
-            "redrive.html",
-            session,
-            status=status,
-            whole=whole,
-            refused=refused,
-            what=what,
-            topic=self.dashboard.letter_cluster.commands,
-            error=error,
-            reason=reason,
-        )
+
+async def _find(cluster: Cluster, name: str) -> DeadLetterHistory:
+    """The letter. Raises ApiError: NOT_FOUND, or NOT_READY when it cannot be read."""
+    try:
+        async with asyncio.timeout(FIND_SECONDS):
+            return await find_one(cluster, name)
+    except TimeoutError:
+        raise ApiError(WebCode.NOT_READY, "Kafka has not answered in time") from None
+    except DeadLettersError as error:
+        raise ApiError(WebCode.NOT_FOUND, str(error)) from None
+    except KafkaError as error:
+        raise ApiError(WebCode.NOT_READY, why_not(error)) from None
+
+
+async def _whole(cluster: Cluster, name: str) -> DeadLetterDetail:
+    """All of a letter. Raises ApiError as `_find` does."""
+    found = await _find(cluster, name)
+    record = found.letter.record
+    return DeadLetterDetail(
+        found=found,
+        name=name,
+        reason=clean_line(record.reason),
+        key=_text(record.key),
+        headers=[(clean_line(name), _text(held) or "") for name, held in record.headers],
+        value=list(record_lines(record)),
+        size=value_bytes(record),
+        following=await find_next(cluster, found),
+    )
 
 
 def _matches(letter: DeadLetterSummary, state: str, reason: str) -> bool:

@@ -3,19 +3,23 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.model import Merchant, Platform
+from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.tables.codecs import shop_key
 from billing_stream.web.billing import known
-from billing_stream.web.envelope import ApiError, Ids, Pagination, ids_of
-from billing_stream.web.ops.ops_views import OpsView, page_of, see
-from billing_stream.web.ops.projected import TimelineEntry
+from billing_stream.web.envelope import ApiError, Pagination
+from billing_stream.web.operation import OPS, Call, operation
+from billing_stream.web.ops.ops_views import SESSION, page, page_of, see
+from billing_stream.web.ops.projected import Projected, TimelineEntry
+from billing_stream.web.ops.session import Session
+from billing_stream.web.owners import ReadMerchant
 from billing_stream.web.pagination import Page
-from billing_stream.web.queries import MerchantFound, ReadMerchant
 
 MERCHANTS_PATH = "/ops/merchants"
 MERCHANT_PATH = "/ops/merchants/{merchant_id:[0-9a-fA-F-]{36}}"
@@ -32,78 +36,69 @@ class Timeline(Struct, frozen=True):
     why: str | None
 
 
-class MerchantsPage(OpsView):
-    """`/ops/merchants`"""
-
-    async def get(self, request: web.Request) -> web.Response:
-        """The search; where it finds, on to the merchant."""
-        session = self.session(request)
-        asked = request.query.get("q", "").strip()[:TEXT_MAX]
-        missing = None
-        if asked:
-            merchant_id = await self._find(asked, ids_of(request))
-            if merchant_id is not None:
-                return see(f"{MERCHANTS_PATH}/{merchant_id}")
-            missing = asked
-        status = 200 if missing is None else 404
-        return self.page(
-            request, "merchants.html", session, status=status, asked=asked, missing=missing
-        )
-
-    async def _find(self, asked: str, ids: Ids) -> str | None:
-        if re.fullmatch(UUID_TEXT, asked):
-            found = await self.context.owners.read(ReadMerchant(asked.lower()), ids)
-            return asked.lower() if found.merchant is not None else None
-        platform, colon, domain = asked.lower().partition(":")
-        shops = [shop_key(platform, domain)] if colon else _shops(asked.lower())
-        owners = self.context.owners
-        told = await asyncio.gather(*(owners.find_merchant(shop, ids) for shop in shops))
-        return next((merchant_id for merchant_id in told if merchant_id is not None), None)
+@operation("GET", MERCHANTS_PATH, SESSION, listeners=OPS)
+async def merchants(call: Call[Session]) -> web.Response:
+    """The search; where it finds, on to the merchant."""
+    asked = call.request.query.get("q", "").strip()[:TEXT_MAX]
+    missing = None
+    if asked:
+        merchant_id = await _find(call, asked)
+        if merchant_id is not None:
+            return see(f"{MERCHANTS_PATH}/{merchant_id}")
+        missing = asked
+    status = HTTPStatus.OK if missing is None else HTTPStatus.NOT_FOUND
+    return page(call, "merchants.html", status=status, asked=asked, missing=missing)
 
 
-class MerchantPage(OpsView):
-    """`/ops/merchants/{merchant_id}`"""
+async def _find(call: Call[Session], asked: str) -> str | None:
+    owners = call.context.owners
+    if re.fullmatch(UUID_TEXT, asked):
+        found = await owners.read(ReadMerchant(asked.lower()), call.ids)
+        return asked.lower() if found.merchant is not None else None
+    platform, colon, domain = asked.lower().partition(":")
+    shops = [shop_key(platform, domain)] if colon else _shops(asked.lower())
+    told = await asyncio.gather(*(owners.find_merchant(shop, call.ids) for shop in shops))
+    return next((merchant_id for merchant_id in told if merchant_id is not None), None)
 
-    async def get(self, request: web.Request, merchant_id: str) -> web.Response:
-        """Status, purchases, what happened and what each credit came from."""
-        session = self.session(request)
-        merchant_id = merchant_id.lower()
-        page, bought = page_of(request, LIMIT), page_of(request, PURCHASES, "bought")
-        credits_only = request.query.get("only") == "credits"
-        found, timeline = await asyncio.gather(
-            self._read(merchant_id, bought, ids_of(request)),
-            self._timeline(merchant_id, page, credits_only),
-        )
-        merchant = known(found.merchant)
-        now = datetime.now(UTC)
-        return self.page(
-            request,
-            "merchant.html",
-            session,
-            merchant=merchant,
-            trial=trial_words(merchant, now),
-            clock=merchant.time(now) if merchant.time(now) > now else None,
-            purchases=found.purchases,
-            bought=bought.of(found.total),
-            timeline=timeline,
-            credits_only=credits_only,
-            partition=self.context.owners.partition_of(merchant_id),
-            done=request.query.get("done"),
-        )
 
-    async def _read(self, merchant_id: str, bought: Page, ids: Ids) -> MerchantFound:
-        query = ReadMerchant(merchant_id, bought.skip, bought.limit)
-        return await self.context.owners.read(query, ids)
+@operation("GET", MERCHANT_PATH, SESSION, listeners=OPS, codes=(ErrorCode.MERCHANT_NOT_FOUND,))
+async def merchant(call: Call[Session], merchant_id: str) -> web.Response:
+    """Status, purchases, what happened and what each credit came from."""
+    merchant_id, query = merchant_id.lower(), call.request.query
+    shown, bought = page_of(call, LIMIT), page_of(call, PURCHASES, "bought")
+    credits_only = query.get("only") == "credits"
+    owners = call.context.owners
+    found, timeline = await asyncio.gather(
+        owners.read(ReadMerchant(merchant_id, bought.skip, bought.limit), call.ids),
+        _timeline(call.context.dashboard.projected, merchant_id, shown, credits_only),
+    )
+    one = known(found.merchant)
+    now = datetime.now(UTC)
+    return page(
+        call,
+        "merchant.html",
+        merchant=one,
+        trial=trial_words(one, now),
+        clock=one.time(now) if one.time(now) > now else None,
+        purchases=found.purchases,
+        bought=bought.of(found.total),
+        timeline=timeline,
+        credits_only=credits_only,
+        partition=owners.partition_of(merchant_id),
+        done=query.get("done"),
+    )
 
-    async def _timeline(self, merchant_id: str, page: Page, credits_only: bool) -> Timeline:
-        projected = self.dashboard.projected
-        if not projected.there:
-            return Timeline([], None, "needs")
-        try:
-            entries, total = await projected.timeline(merchant_id, page, credits_only=credits_only)
-        except ApiError:
-            return Timeline([], None, "away")
-        return Timeline(entries, page.of(total), None)
+
+async def _timeline(
+    projected: Projected, merchant_id: str, shown: Page, credits_only: bool
+) -> Timeline:
+    if not projected.there:
+        return Timeline([], None, "needs")
+    try:
+        entries, total = await projected.timeline(merchant_id, shown, credits_only=credits_only)
+    except ApiError:
+        return Timeline([], None, "away")
+    return Timeline(entries, shown.of(total), None)
 
 
 def trial_words(merchant: Merchant, now: datetime) -> str:

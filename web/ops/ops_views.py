@@ -9,15 +9,14 @@ from urllib.parse import parse_qsl, urlencode
 from aiohttp import web
 
 from billing_stream import __version__
-from billing_stream.faust_adapter.faust_web import WebError
 from billing_stream.web.bodies import read_body
-from billing_stream.web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode, ids_of
-from billing_stream.web.ops.dashboard import Dashboard
+from billing_stream.web.context import Context
+from billing_stream.web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode
+from billing_stream.web.operation import Access, Call, refuse
 from billing_stream.web.ops.rendering import HEADERS
 from billing_stream.web.ops.session import Session, require_ours, session_of
 from billing_stream.web.pagination import Page, parse_page
 from billing_stream.web.refusals import Credential
-from billing_stream.web.views import ApiView
 
 OPS_PATH = "/ops"
 LOGIN_PATH = "/ops/login"
@@ -25,91 +24,97 @@ FIELDS_MAX = 16
 REASON_MAX = 255
 
 
-class OpsView(ApiView):
-    """A page for operators."""
-
-    credential = Credential.SESSION
-
-    @property
-    def dashboard(self) -> Dashboard:
-        """What it works with."""
-        return self.context.dashboard
-
-    def session(self, request: web.Request) -> Session:
-        """Who looks. Raises ApiError when nobody we know does."""
-        context = self.context
-        cookie = context.cookies.value(request)
-        session = session_of(request, cookie, *context.internal_secrets)
-        if session.csrf is not None:
-            context.ended_sessions.require_open(session.id)
-        return session
-
-    async def form_of(self, request: web.Request, session: Session) -> dict[str, str]:
-        """What a form of ours sends. Raises ApiError when it is none."""
-        form = await read_form(request)
-        require_ours(session, form)
-        if session.csrf is not None:
-            self.context.cookies.require_same_site(request)
-        return form
-
-    def page(
-        self,
-        request: web.Request,
-        template: str,
-        session: Session | None,
-        *,
-        status: int = HTTPStatus.OK,
-        headers: Mapping[str, str] | None = None,
-        **values: Any,
-    ) -> web.Response:
-        """A page made of a template."""
-        body = self.dashboard.environment.get_template(template).render(
-            session=session,
-            path=request.path.rstrip("/") or "/",
-            here=request.path_qs,
-            version=__version__,
-            now=datetime.now(UTC),
-            currency=self.dashboard.currency,
-            **values,
-        )
-        return web.Response(
-            text=body,
-            status=status,
-            headers={**HEADERS, **(headers or {}), REQUEST_ID: ids_of(request).request_id},
-            content_type="text/html",
-        )
-
-    async def on_request_error(self, request: Any, exc: WebError) -> Any:
-        """A refusal: as a page for people, in our envelope for others."""
-        if "Authorization" in request.headers:
-            self.note_refusal(request, exc, Credential.OPERATOR_TOKEN)
-        elif isinstance(exc, ApiError) and exc.error_code is WebCode.FORBIDDEN:
-            self.note_refusal(request, exc, Credential.FORM)
-        elif self.context.cookies.value(request):
-            self.note_refusal(request, exc, Credential.SESSION)
-        if not wants_page(request) or not isinstance(exc, ApiError):
-            return self.respond_error(request, exc)
-        if exc.error_code is WebCode.UNAUTHORIZED and "Authorization" not in request.headers:
-            return _to_login(request)
-        try:
-            session = self.session(request)
-        except ApiError:
-            session = None
-        headers = CODE_HEADERS.get(exc.error_code, {})
-        return self.page(
-            request,
-            "error.html",
-            session,
-            status=exc.code,
-            headers=headers,
-            message=exc.message,
-            request_id=ids_of(request).request_id,
-        )
+def _session(context: Context, request: web.Request) -> Session:
+    session = session_of(request, context.cookies.value(request), *context.internal_secrets)
+    if session.csrf is not None:
+        context.ended_sessions.require_open(session.id)
+    return session
 
 
-def page_of(request: web.Request, limit: int, name: str = "page") -> Page:
+async def _session_of(context: Context, request: web.Request) -> Session:
+    return _session(context, request)
+
+
+async def _nobody(_: Context, __: web.Request) -> None:
+    return None
+
+
+def _refuse(context: Context, request: web.Request, error: ApiError) -> web.Response:
+    """A refusal: as a page for people, in our envelope for others."""
+    credential = None
+    if "Authorization" in request.headers:
+        credential = Credential.OPERATOR_TOKEN
+    elif error.error_code is WebCode.FORBIDDEN:
+        credential = Credential.FORM
+    elif context.cookies.value(request):
+        credential = Credential.SESSION
+    if not wants_page(request):
+        return refuse(context, request, error, credential)
+    refuse(context, request, error, credential)
+    if error.error_code is WebCode.UNAUTHORIZED and "Authorization" not in request.headers:
+        return _to_login(request)
+    try:
+        session = _session(context, request)
+    except ApiError:
+        session = None
+    call = Call(context, request, session)
+    return page(
+        call,
+        "error.html",
+        status=error.status,
+        headers=CODE_HEADERS.get(error.error_code, {}),
+        message=error.message,
+        request_id=call.ids.request_id,
+    )
+
+
+# An operator who has logged in, or shows a token.
+SESSION = Access(
+    verify=_session_of, codes=(WebCode.UNAUTHORIZED, WebCode.FORBIDDEN), refuse=_refuse
+)
+# Whoever is about to log in.
+VISITOR = Access(verify=_nobody, refuse=_refuse)
+
+
+async def form_of(call: Call[Session]) -> dict[str, str]:
+    """What a form of ours sends. Raises ApiError when it is none."""
+    form = await read_form(call.request)
+    require_ours(call.who, form)
+    if call.who.csrf is not None:
+        call.context.cookies.require_same_site(call.request)
+    return form
+
+
+def page(
+    call: Call[Session] | Call[None] | Call[Session | None],
+    template: str,
+    *,
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> web.Response:
+    """A page made of a template."""
+    dashboard = call.context.dashboard
+    body = dashboard.environment.get_template(template).render(
+        session=call.who,
+        path=call.request.path.rstrip("/") or "/",
+        here=call.request.path_qs,
+        version=__version__,
+        now=datetime.now(UTC),
+        currency=dashboard.currency,
+        **values,
+    )
+    return web.Response(
+        text=body,
+        status=status,
+        headers={**HEADERS, **(headers or {}), REQUEST_ID: call.ids.request_id},
+        content_type="text/html",
+    )
+
+
+def page_of(call: Call[Session], limit: int, name: str = "page") -> Page:
     """The page of so many that is asked for by a parameter. Raises ApiError (VALIDATION_ERROR)."""
-    return Page(parse_page({"page": request.query.get(name, "1")}).number, limit)
+    return Page(parse_page({"page": call.request.query.get(name, "1")}).number, limit)
 
 
 def wrong_reason(reason: str, why: str) -> str | None:

@@ -1,28 +1,75 @@
-"""From a reserved purchase to a page on which it can be paid: reserve, ask the platform, attach.
+"""How a command of a client or an operator is carried out, in the lane of its merchant.
 
-The platform is asked between two commits, never inside a lane. Only the owner's worker asks,
-and once at a time per purchase, however many copies of a request wait.
+A purchase is opened in three steps: reserve, ask the platform, attach. The platform is asked
+between two commits, never inside a lane; by the owner's worker only, and once at a time per
+purchase, however many copies of a request wait.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
+from billing_stream.domain.commands import (
+    AdjustCredits,
+    AdvanceClock,
+    AttachCharge,
+    FailPurchase,
+    ReservePurchase,
+    StartTrial,
+)
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, TimedReply
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import ApiError, Ids, WebCode, outcome_unknown
 from billing_stream.web.owners import PartitionRouter
-from billing_stream.web.peers import outcome_unknown
+from billing_stream.web.peers import Peers
 
 logger = logging.getLogger(__name__)
 
+COMMANDS_PATH = "/internal/commands"
 REASON_MAX = 255
+# Origins in the journal.
+CLIENTS = "http"
+OPERATORS = "operator:"
+Granted = TypeVar("Granted", bound=Reply)
+
+
+class CommandRequest(Struct, frozen=True):
+    """What a client or an operator asks for; `shop_domain` is that of a client's token.
+
+    `origin` is for the journal.
+    """
+
+    command: StartTrial | ReservePurchase | AdjustCredits | AdvanceClock
+    shop_domain: str
+    correlation_id: str
+    origin: str = CLIENTS
+
+    @property
+    def operator(self) -> str | None:
+        """Who asks for it, if it is an operator."""
+        return self.origin.removeprefix(OPERATORS) if self.origin.startswith(OPERATORS) else None
+
+    @property
+    def is_operators(self) -> bool:
+        """Whether operators give such a command, and not clients."""
+        return isinstance(self.command, AdjustCredits | AdvanceClock)
+
+
+_asked = msgspec.json.Decoder(CommandRequest)
+_answered = msgspec.json.Decoder(TimedReply)
+
+
+def parse_asked(body: bytes) -> CommandRequest:
+    """What a client asks for, as another worker sent it. Raises msgspec.DecodeError."""
+    return _asked.decode(body)
 
 
 class Checkouts:
@@ -35,10 +82,6 @@ class Checkouts:
         self._platforms = platforms
         self._currency = currency
         self._opening: dict[str, asyncio.Task[Reply]] = {}
-
-    def offers(self, platform: Platform) -> bool:
-        """Whether purchases can be paid there."""
-        return platform in self._platforms
 
     async def open(
         self, command: ReservePurchase, shop_domain: str, correlation_id: str
@@ -142,6 +185,60 @@ class Checkouts:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             logger.warning("purchase %s has no checkout yet: %s", purchase_id, error)
+
+
+class Commands:
+    """Carries out what clients ask for."""
+
+    def __init__(
+        self, owners: PartitionRouter, peers: Peers, checkouts: Checkouts, deadline: timedelta
+    ) -> None:
+        self._owners = owners
+        self._peers = peers
+        self._checkouts = checkouts
+        self._seconds = deadline.total_seconds()
+
+    async def carry_out(
+        self, asked: CommandRequest, ids: Ids, kind: type[Granted]
+    ) -> tuple[Granted, datetime]:
+        """The reply, when what it says is committed, and when it was given first.
+
+        Raises ApiError: for a refusal; NOT_READY when nothing was done; OUTCOME_UNKNOWN when
+        something may have been, or may be still. A reply not of this `kind` is a TypeError.
+        """
+        answered = await self._carried_out(asked, ids)
+        if isinstance(answered.reply, Rejected):
+            raise ApiError(answered.reply.code, answered.reply.message, at=answered.at)
+        if not isinstance(answered.reply, kind):
+            found = type(answered.reply).__name__
+            raise TypeError(f"the reply is a {found}, not a {kind.__name__}")
+        return answered.reply, answered.at
+
+    async def _carried_out(self, asked: CommandRequest, ids: Ids) -> TimedReply:
+        partition = self._owners.partition_of(asked.command.merchant_id)
+        if self._owners.lane_here(partition) is not None:
+            return await self.carry_out_here(asked)
+        body = await self._peers.ask(
+            "POST",
+            partition,
+            COMMANDS_PATH,
+            ids,
+            self._seconds,
+            body=msgspec.json.encode(asked),
+            operator=asked.operator,
+        )
+        try:
+            return _answered.decode(body)
+        except msgspec.DecodeError as error:
+            self._peers.not_understood(partition, error)
+            raise outcome_unknown("the answer is not understood") from None
+
+    async def carry_out_here(self, asked: CommandRequest) -> TimedReply:
+        """The reply of the worker that owns the merchant. Raises ApiError as `carry_out` does."""
+        command = asked.command
+        if isinstance(command, ReservePurchase):
+            return await self._checkouts.open(command, asked.shop_domain, asked.correlation_id)
+        return await self._owners.commit_locally(command, asked.correlation_id, asked.origin)
 
 
 def waiting(answered: TimedReply) -> PurchaseOpened | None:

@@ -1,0 +1,288 @@
+"""One HTTP operation: declared beside its handler, and served as it is declared.
+
+Nothing but an `Operation` is routed (`web.server`), and the description of the API is made from
+the same declarations (`web.openapi`). The way of a request: its body, a place in work, who asks,
+the arguments, the handler, the answer.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import UNSET, Struct, UnsetType
+
+from billing_stream.config.listener_settings import Listener
+from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.web.bodies import key_of, parse_body
+from billing_stream.web.context import Context
+from billing_stream.web.envelope import (
+    ApiError,
+    Code,
+    Ids,
+    Pagination,
+    WebCode,
+    ids_of,
+    name_after_key,
+    not_ready,
+    outcome_unknown,
+    respond,
+    respond_error,
+    route_of,
+)
+from billing_stream.web.pagination import parse_page
+from billing_stream.web.refusals import Credential
+
+Who = TypeVar("Who")
+Data = TypeVar("Data")
+Arguments = ParamSpec("Arguments")
+
+_FOR_CREDENTIALS = (WebCode.UNAUTHORIZED, WebCode.FORBIDDEN)
+
+
+class Answer(Struct, Generic[Data], frozen=True):
+    """What a handler answers; `at` is when it was given first, now by default."""
+
+    data: Data
+    at: datetime | None = None
+    pagination: Pagination | UnsetType = UNSET
+
+
+@dataclass(frozen=True)
+class Call(Generic[Who]):
+    """A request to an operation, and who asks."""
+
+    context: Context
+    request: web.Request
+    who: Who
+
+    @property
+    def ids(self) -> Ids:
+        """The ids of the request."""
+        return ids_of(self.request)
+
+
+Handler = Callable[..., Awaitable[Answer[Any] | web.StreamResponse]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access(Generic[Who]):
+    """Who may ask. `verify` gives who asks, or raises ApiError with one of `codes`.
+
+    `credential` is what a request has to show, `scheme` the name of that in the description and
+    `described` its form; `headers` are the others it needs, each with a text and an example.
+    Where it `signs_body`, the body of a GET is read, too. `refuse` answers refusals, in the
+    envelope by default.
+    """
+
+    verify: Callable[[Context, web.Request], Awaitable[Who]]
+    codes: tuple[Code, ...] = ()
+    credential: Credential | None = None
+    scheme: str | None = None
+    described: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    signs_body: bool = False
+    refuse: Callable[[Context, web.Request, ApiError], web.Response] | None = None
+
+    def respond(self, context: Context, request: web.Request, error: ApiError) -> web.Response:
+        """The answer to a refusal, which is counted where it is one for credentials."""
+        if self.refuse is not None:
+            return self.refuse(context, request, error)
+        return refuse(context, request, error, self.credential)
+
+
+def refuse(
+    context: Context, request: web.Request, error: ApiError, credential: Credential | None
+) -> web.Response:
+    """A refusal in the envelope, counted where it is one for what the request had to show."""
+    credential = error.credential or credential
+    if credential is not None and error.error_code in _FOR_CREDENTIALS:
+        context.refusals.note(credential, route_of(request))
+    return respond_error(request, error)
+
+
+async def _anyone(_: Context, __: web.Request) -> None:
+    return None
+
+
+ANYONE: Access[None] = Access(verify=_anyone)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """How clients are told of an operation; `example` is one of its data.
+
+    `body` is the type of a body that the handler reads itself, `details` that of the details
+    of its refusals, where it is always the same. `links` name operations that lead on.
+    """
+
+    id: str
+    tag: str
+    summary: str
+    example: Any
+    body: Any = None
+    body_examples: Mapping[str, Any] = field(default_factory=dict)
+    details: Any = None
+    links: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What an operation takes, and everything that it can answer.
+
+    Its handler takes the call, the parameters of the path, and those it names of these: `body`
+    (JSON of that type), `page`, and `key`, the idempotency key, which is unique within what
+    `key_within` gives. `codes` are refusals of the handler's own. An operation that is not
+    `limited` is answered whatever else there is to do.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access[Any]
+    listeners: frozenset[Listener]
+    about: About | None
+    codes: tuple[Code, ...]
+    status: HTTPStatus
+    key_within: Callable[[Any, Any], str] | None
+    limited: bool
+    takes: Mapping[str, inspect.Parameter]
+
+    @property
+    def data(self) -> Any:
+        """The type of the data of a good answer. Raises TypeError where it is not declared."""
+        (data,) = get_args(inspect.signature(self.handler).return_annotation)
+        return data
+
+    @property
+    def body(self) -> Any:
+        """The type of its body; None when it has none."""
+        if "body" in self.takes:
+            return self.takes["body"].annotation
+        return self.about.body if self.about is not None else None
+
+    @property
+    def body_required(self) -> bool:
+        """Whether the body may not be left out."""
+        parsed = "body" in self.takes
+        return not parsed or any(one.required for one in msgspec.structs.fields(self.body))
+
+    @property
+    def paginated(self) -> bool:
+        """Whether it answers a page of a list."""
+        return "page" in self.takes
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether it takes an idempotency key."""
+        return "key" in self.takes
+
+    @property
+    def reads_body(self) -> bool:
+        """Whether a body is received; that of any other request is left alone."""
+        return self.method != hdrs.METH_GET or self.access.signs_body
+
+    def every_code(self) -> frozenset[Code]:
+        """Every way in which it can refuse."""
+        found = {*self.codes, *self.access.codes, WebCode.INTERNAL_ERROR}
+        if self.limited:
+            found.add(WebCode.NOT_READY)
+            if self.method != hdrs.METH_GET:
+                found.add(WebCode.OUTCOME_UNKNOWN)
+        if self.reads_body:
+            found |= {WebCode.BAD_REQUEST, WebCode.BODY_TOO_LARGE}
+        if "body" in self.takes:
+            found |= {WebCode.UNSUPPORTED_MEDIA_TYPE, WebCode.VALIDATION_ERROR}
+        if self.paginated:
+            found.add(WebCode.VALIDATION_ERROR)
+        if self.idempotent:
+            found.add(ErrorCode.IDEMPOTENCY_KEY_REUSED)
+        if "{" in self.path:
+            found.add(WebCode.NOT_FOUND)
+        return frozenset(found)
+
+    async def serve(self, context: Context, request: web.Request) -> web.StreamResponse:
+        """Answer a request, within the time that there is for it."""
+        request[OPERATION] = self
+        try:
+            if self.reads_body and request.body_exists:
+                await context.bodies.receive(request)
+            if not self.limited:
+                return await self._answer(context, request)
+            with context.gate.enter():
+                async with asyncio.timeout(context.request_seconds):
+                    return await self._answer(context, request)
+        except ApiError as error:
+            return self.access.respond(context, request, error)
+        except TimeoutError:
+            why = f"no answer within {context.request_seconds:g} s"
+            late = not_ready(why) if self.method == hdrs.METH_GET else outcome_unknown(why)
+            return self.access.respond(context, request, late)
+
+    async def _answer(self, context: Context, request: web.Request) -> web.StreamResponse:
+        call = Call(context, request, await self.access.verify(context, request))
+        given: dict[str, Any] = dict(request.match_info)
+        if "body" in self.takes:
+            given["body"] = await parse_body(request, self.takes["body"].annotation)
+        if self.key_within is not None:
+            key = given["key"] = key_of(request, given["body"].idempotency_key)
+            if key is not None:
+                name_after_key(request, self.key_within(call.who, given["body"]), key)
+        if "page" in self.takes:
+            given["page"] = parse_page(request.query)
+        found = await self.handler(call, **given)
+        if isinstance(found, web.StreamResponse):
+            return found
+        return respond(
+            request, found.data, status=self.status, pagination=found.pagination, at=found.at
+        )
+
+
+OPERATION = web.RequestKey("billing_operation", Operation)
+PUBLIC = frozenset({Listener.PUBLIC})
+OPS = frozenset({Listener.OPS})
+INTERNAL = frozenset({Listener.INTERNAL})
+
+
+def operation(
+    method: str,
+    path: str,
+    access: Access[Who],
+    *,
+    listeners: frozenset[Listener] = PUBLIC,
+    about: About | None = None,
+    codes: tuple[Code, ...] = (),
+    status: HTTPStatus = HTTPStatus.OK,
+    key_within: Callable[[Who, Any], str] | None = None,
+    limited: bool = True,
+) -> Callable[
+    [Callable[Concatenate[Call[Who], Arguments], Awaitable[Answer[Any] | web.StreamResponse]]],
+    Operation,
+]:
+    """Declare the operation of a handler, see `Operation`.
+
+    The types of its data and its body are those of the handler; its docstring describes it.
+    """
+
+    def declare(handler: Handler) -> Operation:
+        _, *parameters = inspect.signature(handler).parameters.values()
+        return Operation(
+            method=method,
+            path=path,
+            handler=handler,
+            access=access,
+            listeners=listeners,
+            about=about,
+            codes=codes,
+            status=status,
+            key_within=key_within,
+            limited=limited,
+            takes={one.name: one for one in parameters},
+        )
+
+    return declare

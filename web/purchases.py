@@ -1,0 +1,136 @@
+"""The purchases of a merchant: a page of them, one of them, and how one is opened."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from billing_stream.domain.commands import Key, ReservePurchase, Text
+from billing_stream.domain.model import Platform
+from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
+from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
+from billing_stream.web.auth import Client
+from billing_stream.web.billing import (
+    CLIENT,
+    carry_out,
+    known,
+    merchant_of,
+    new_command_id,
+    shop_of,
+)
+from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.models import PURCHASE_EXAMPLE, CheckoutBody, PurchaseBody, purchase_body
+from billing_stream.web.operation import About, Answer, Call, operation
+from billing_stream.web.owners import ReadMerchant, ReadPurchase
+from billing_stream.web.pagination import Page
+
+PURCHASES_PATH = "/api/billing/purchases"
+# Nothing else is an id; so a doubled prefix is no path here, whatever the method.
+PURCHASE_PATH = "/api/billing/purchases/{purchase_id:[0-9a-fA-F-]{1,64}}"
+
+ReturnUrl = Annotated[
+    str,
+    Meta(
+        # No spaces, quotes or control characters: it is shown in pages and sent in headers.
+        pattern=r"^https?://[^\s\x00-\x20\x7f\x22'<>\\^`{|}]+\Z",
+        max_length=2048,
+        description="Where the merchant goes after the payment",
+    ),
+]
+
+
+class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/billing/purchases`."""
+
+    pack: Text
+    platform: Platform
+    return_url: ReturnUrl
+    idempotency_key: Key | None = None
+
+
+_BUY = ("small", Platform.SHOPIFY, "https://shop.example/billing/done")
+
+
+@operation(
+    "GET",
+    PURCHASES_PATH,
+    CLIENT,
+    about=About(
+        id="listPurchases",
+        tag="purchases",
+        summary="The purchases of a merchant",
+        example=[PURCHASE_EXAMPLE],
+    ),
+)
+async def list_purchases(call: Call[Client], page: Page) -> Answer[list[PurchaseBody]]:
+    """A page of the purchases, newest first."""
+    query = ReadMerchant(await merchant_of(call), skip=page.skip, take=page.limit)
+    found = await call.context.owners.read(query, call.ids)
+    known(found.merchant)
+    purchases = [purchase_body(purchase) for purchase in found.purchases]
+    return Answer(purchases, pagination=page.of(found.total))
+
+
+@operation(
+    "POST",
+    PURCHASES_PATH,
+    CLIENT,
+    codes=(
+        ErrorCode.INVALID_PACK,
+        ErrorCode.TOO_MANY_OPEN_PURCHASES,
+        ErrorCode.PLATFORM_ERROR,
+    ),
+    status=HTTPStatus.CREATED,
+    key_within=shop_of,
+    about=About(
+        id="openPurchase",
+        tag="purchases",
+        summary="Buy a pack of credits",
+        example=CheckoutBody(PURCHASE_ID, CHECKOUT_URL, EXPIRES_AT),
+        body_examples={"plain": BuyBody(*_BUY), "repeatable": BuyBody(*_BUY, "buy-1")},
+        links={
+            "purchase": {
+                "operationId": "getPurchase",
+                "parameters": {"purchase_id": "$response.body#/data/purchase_id"},
+            }
+        },
+    ),
+)
+async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> Answer[CheckoutBody]:
+    """Open a purchase of a pack, and a checkout for it at the platform."""
+    if body.platform not in call.context.platforms:
+        raise ApiError(
+            WebCode.VALIDATION_ERROR,
+            f"payment through {body.platform} is not set up here",
+            {"field": "platform"},
+        )
+    merchant_id, command_id = await merchant_of(call), new_command_id()
+    command = ReservePurchase(
+        merchant_id, body.pack, body.platform, body.return_url, key, command_id
+    )
+    opened, at = await carry_out(call, command, PurchaseOpened)
+    if opened.checkout_url is None:
+        raise ValueError(f"purchase {opened.purchase_id} has no checkout")
+    return Answer(CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at), at)
+
+
+@operation(
+    "GET",
+    PURCHASE_PATH,
+    CLIENT,
+    codes=(ErrorCode.PURCHASE_NOT_FOUND,),
+    about=About(
+        id="getPurchase", tag="purchases", summary="One purchase", example=PURCHASE_EXAMPLE
+    ),
+)
+async def get_purchase(call: Call[Client], purchase_id: str) -> Answer[PurchaseBody]:
+    """One purchase; another merchant's is as if it did not exist."""
+    query = ReadPurchase(await merchant_of(call), purchase_id.lower())
+    found = await call.context.owners.read(query, call.ids)
+    known(found.merchant)
+    if found.purchase is None:
+        raise ApiError(ErrorCode.PURCHASE_NOT_FOUND, "the merchant has no purchase with this id")
+    return Answer(purchase_body(found.purchase))
+
+
+OPERATIONS = (list_purchases, open_purchase, get_purchase)
