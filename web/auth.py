@@ -9,13 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
+from aiohttp import web
 from msgspec import Struct
 
+from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.records.examples import DOMAIN
 from billing_stream.tables.codecs import shop_key
 from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.operation import Access, Call
+from billing_stream.web.refusals import Credential
+
+if TYPE_CHECKING:
+    from billing_stream.web.context import Context
 
 ALGORITHMS = ["HS256"]
 LEEWAY_SECONDS = 30
@@ -35,7 +43,7 @@ NOT_YET_VALID = "the token is not valid yet"
 _PLATFORM = re.compile(r"[a-z0-9._-]{1,64}")
 _DOMAIN = re.compile(r"[!-~]{1,255}")
 # It stands in the journal and in events.
-OPERATOR = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+OPERATOR_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 class Client(Struct, frozen=True):
@@ -97,7 +105,7 @@ def authenticate_operator(headers: Mapping[str, str], *secrets: str) -> str:
     if OPERATOR_SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {OPERATOR_SCOPE}")
     operator = str(claims["sub"])
-    if not OPERATOR.fullmatch(operator):
+    if not OPERATOR_NAME.fullmatch(operator):
         raise ApiError(WebCode.UNAUTHORIZED, "the token names no operator")
     _require_end(claims, OPERATOR_SECONDS_MAX, "an operator's token")
     return operator
@@ -165,3 +173,66 @@ def _header(headers: Mapping[str, str], name: str, form: re.Pattern[str]) -> str
     if not form.fullmatch(value):
         raise ApiError(WebCode.UNAUTHORIZED, f"{name} is missing or malformed")
     return value
+
+
+async def _client_of(context: "Context", request: web.Request) -> Client:
+    lifetime = context.client_token_lifetime
+    client = authenticate(request.headers, *context.client_secrets, lifetime=lifetime)
+    # By what the token says: the platform is only a header.
+    context.rate_limit.hit(client.domain)
+    return client
+
+
+# A client on behalf of a shop, which has a merchant.
+CLIENT = Access(
+    verify=_client_of,
+    codes=(
+        WebCode.UNAUTHORIZED,
+        WebCode.FORBIDDEN,
+        ErrorCode.MERCHANT_NOT_FOUND,
+        ErrorCode.TOO_MANY_REQUESTS,
+    ),
+    credential=Credential.CLIENT_TOKEN,
+    scheme="clientToken",
+    described={
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "HS256, signed with CLIENT_JWT_SECRET; `sub` is the domain of the shop, "
+        f"`scope` has `{SCOPE}`, `exp` is needed.",
+    },
+    headers={
+        "X-Shop-Platform": ("The platform of the shop, in any letter case", "shopify"),
+        "X-Shop-Domain": ("The domain of the shop: that of the token", DOMAIN),
+    },
+)
+
+
+async def _operator_of(context: "Context", request: web.Request) -> str:
+    return authenticate_operator(request.headers, *context.internal_secrets)
+
+
+# An operator with a token of its own; gives its name.
+OPERATOR = Access(
+    verify=_operator_of,
+    codes=(WebCode.UNAUTHORIZED, WebCode.FORBIDDEN),
+    credential=Credential.OPERATOR_TOKEN,
+    scheme="operatorToken",
+    described={
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "HS256, signed with INTERNAL_JWT_SECRET; `sub` is who asks, `aud` is "
+        f"`{OPERATOR_AUDIENCE}`, `scope` has `{OPERATOR_SCOPE}`, `exp` is needed.",
+    },
+)
+
+
+def shop_of(client: Client, _: object) -> str:
+    """Within what the idempotency key of a client is unique."""
+    return client.shop
+
+
+async def merchant_of(call: Call[Client]) -> str:
+    """The merchant whose client asks. Raises ApiError when it is none of ours."""
+    return await call.context.owners.merchant_of(call.who.shop, call.ids)

@@ -12,9 +12,9 @@ from aiohttp import web
 from billing_stream.errors import PlatformError
 from billing_stream.platforms.local import LocalCheckout, read_token
 from billing_stream.records import topics as names
-from billing_stream.web.bodies import read_body
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.limits import read_body
 from billing_stream.web.operation import ANYONE, Call, operation
 
 CHECKOUT_PATH = "/dev/checkout/{token}"

@@ -7,7 +7,9 @@ purchase, however many copies of a request wait.
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -28,6 +30,7 @@ from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, Time
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
 from billing_stream.web.envelope import ApiError, Ids, WebCode, outcome_unknown
+from billing_stream.web.limits import ShopConcurrencyLimit
 from billing_stream.web.owners import PartitionRouter
 from billing_stream.web.peers import Peers
 
@@ -191,11 +194,17 @@ class Commands:
     """Carries out what clients ask for."""
 
     def __init__(
-        self, owners: PartitionRouter, peers: Peers, checkouts: Checkouts, deadline: timedelta
+        self,
+        owners: PartitionRouter,
+        peers: Peers,
+        checkouts: Checkouts,
+        in_flight: ShopConcurrencyLimit,
+        deadline: timedelta,
     ) -> None:
         self._owners = owners
         self._peers = peers
         self._checkouts = checkouts
+        self._in_flight = in_flight
         self._seconds = deadline.total_seconds()
 
     async def carry_out(
@@ -206,7 +215,10 @@ class Commands:
         Raises ApiError: for a refusal; NOT_READY when nothing was done; OUTCOME_UNKNOWN when
         something may have been, or may be still. A reply not of this `kind` is a TypeError.
         """
-        answered = await self._carried_out(asked, ids)
+        # What operators ask for has no shop.
+        limit = self._in_flight.enter(asked.shop_domain) if asked.shop_domain else nullcontext()
+        with limit:
+            answered = await self._carried_out(asked, ids)
         if isinstance(answered.reply, Rejected):
             raise ApiError(answered.reply.code, answered.reply.message, at=answered.at)
         if not isinstance(answered.reply, kind):
@@ -255,3 +267,8 @@ def require_valid(command: AttachCharge) -> None:
         msgspec.convert(msgspec.to_builtins(command), type(command))
     except msgspec.ValidationError as error:
         raise PlatformError(f"the platform's answer does not fit: {error}") from None
+
+
+def new_command_id() -> str:
+    """An id of our own making: what a client chooses must never name a purchase."""
+    return f"http/{uuid.uuid4()}"

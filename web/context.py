@@ -9,11 +9,10 @@ from billing_stream.domain.model import Platform
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
-from billing_stream.web.bodies import BodyLimit
 from billing_stream.web.commands import Checkouts, Commands
 from billing_stream.web.connections import Connections
 from billing_stream.web.ingress import Ingress
-from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.limits import BodyLimit, ConcurrencyLimit, RateLimit
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.ended_sessions import EndedSessions
@@ -50,7 +49,6 @@ class Context:
     request_seconds: float
     connections: Connections
     other_listeners: Mapping[Address, Connections]
-    shops_in_work: ShopConcurrencyLimit
     watchdog: Watchdog
     metrics: WorkerMetrics
     client_secrets: tuple[str, ...]

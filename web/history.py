@@ -3,8 +3,7 @@
 from billing_stream.domain.ids import derived_id
 from billing_stream.records import topics
 from billing_stream.records.examples import CORRELATION_ID, MERCHANT_ID, NOW, PURCHASE_ID
-from billing_stream.web.auth import Client
-from billing_stream.web.billing import CLIENT, merchant_of
+from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.merchant_view import Origin
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.pagination import Page

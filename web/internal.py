@@ -3,7 +3,6 @@
 import msgspec
 from aiohttp import web
 
-from billing_stream.web.bodies import read_body
 from billing_stream.web.commands import (
     CLIENTS,
     COMMANDS_PATH,
@@ -13,6 +12,7 @@ from billing_stream.web.commands import (
 )
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.limits import read_body
 from billing_stream.web.operation import INTERNAL, Access, operation
 from billing_stream.web.operation import Call as Request
 from billing_stream.web.owners import QUERIES_PATH, parse_query

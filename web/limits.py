@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from math import ceil
 from time import monotonic
 
+from aiohttp import web
+
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.web.envelope import ApiError, not_ready
+from billing_stream.web.envelope import ApiError, WebCode, not_ready
 
 SHOPS_KEPT_MAX = 100_000
 MINUTE = 60.0
@@ -124,3 +126,70 @@ class ConcurrencyLimit:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
         return self._in_work
+
+
+class BodyLimit:
+    """At most `most` bodies are received at once, each within `seconds` in all.
+
+    They are received before a request takes a place: a slow one does not delay others.
+
+    For one more, the one that takes longest is refused: a body that comes at once always gets in.
+    `refused` is called with `slow` or `limit` for each that is.
+    """
+
+    def __init__(self, most: int, seconds: float, refused: Callable[[str], object] = str) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._refused = refused
+        # Of each body its deadline, in the order in which they began.
+        self._receiving: dict[asyncio.Timeout, None] = {}
+
+    async def receive(self, request: web.Request) -> None:
+        """Have the whole body, which `read_body` then gives at once.
+
+        Raises ApiError: BODY_TOO_LARGE, BAD_REQUEST when it comes too slowly or breaks off,
+        NOT_READY when there are too many.
+        """
+        if (request.content_length or 0) > request.client_max_size:
+            raise _too_large()
+        if request.content.is_eof():
+            await read_body(request)
+            return
+        deadline = asyncio.timeout(self._seconds)
+        try:
+            async with deadline:
+                self._begin(deadline)
+                await read_body(request)
+        except TimeoutError:
+            slow = deadline in self._receiving
+            self._refused("slow" if slow else "limit")
+            if slow:
+                raise ApiError(WebCode.BAD_REQUEST, "the body did not come in time") from None
+            raise not_ready("this worker receives too many request bodies") from None
+        finally:
+            self._receiving.pop(deadline, None)
+
+    def _begin(self, deadline: asyncio.Timeout) -> None:
+        self._receiving[deadline] = None
+        if len(self._receiving) > self._most:
+            oldest = next(iter(self._receiving))
+            del self._receiving[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The raw body.
+
+    It was received before (`BodyLimit`). Raises ApiError: BODY_TOO_LARGE, or BAD_REQUEST when it
+    breaks off.
+    """
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
+    except web.RequestPayloadError:
+        raise ApiError(WebCode.BAD_REQUEST, "the body is not as it was announced") from None
+
+
+def _too_large() -> ApiError:
+    return ApiError(WebCode.BODY_TOO_LARGE, "the body is too large")

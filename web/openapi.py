@@ -23,7 +23,6 @@ from billing_stream.web import (
     purchases,
     webhook_routes,
 )
-from billing_stream.web.bodies import IDEMPOTENCY_KEY
 from billing_stream.web.envelope import (
     CORRELATION_ID,
     REQUEST_ID,
@@ -34,7 +33,7 @@ from billing_stream.web.envelope import (
     Meta,
     Pagination,
 )
-from billing_stream.web.operation import About, Operation
+from billing_stream.web.operation import IDEMPOTENCY_KEY, About, Operation
 
 REF = "#/components/schemas/{name}"
 JSON = "application/json"

@@ -7,11 +7,12 @@ the arguments, the handler, the answer.
 
 import asyncio
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
 
 import msgspec
 from aiohttp import hdrs, web
@@ -19,8 +20,6 @@ from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.config.listener_settings import Listener
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.web.bodies import key_of, parse_body
-from billing_stream.web.context import Context
 from billing_stream.web.envelope import (
     ApiError,
     Code,
@@ -35,12 +34,23 @@ from billing_stream.web.envelope import (
     respond_error,
     route_of,
 )
+from billing_stream.web.limits import read_body
 from billing_stream.web.pagination import parse_page
 from billing_stream.web.refusals import Credential
+
+if TYPE_CHECKING:
+    from billing_stream.web.context import Context
 
 Who = TypeVar("Who")
 Data = TypeVar("Data")
 Arguments = ParamSpec("Arguments")
+Body = TypeVar("Body")
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+KEY_MAX = 255
+_JSON = re.compile(r"\s*application/(json|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE | re.ASCII)
+# It stands in a changelog's key and in PostgreSQL, so no control characters.
+_KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 
 _FOR_CREDENTIALS = (WebCode.UNAUTHORIZED, WebCode.FORBIDDEN)
 
@@ -57,7 +67,7 @@ class Answer(Struct, Generic[Data], frozen=True):
 class Call(Generic[Who]):
     """A request to an operation, and who asks."""
 
-    context: Context
+    context: "Context"
     request: web.Request
     who: Who
 
@@ -80,16 +90,16 @@ class Access(Generic[Who]):
     envelope by default.
     """
 
-    verify: Callable[[Context, web.Request], Awaitable[Who]]
+    verify: Callable[["Context", web.Request], Awaitable[Who]]
     codes: tuple[Code, ...] = ()
     credential: Credential | None = None
     scheme: str | None = None
     described: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     signs_body: bool = False
-    refuse: Callable[[Context, web.Request, ApiError], web.Response] | None = None
+    refuse: Callable[["Context", web.Request, ApiError], web.Response] | None = None
 
-    def respond(self, context: Context, request: web.Request, error: ApiError) -> web.Response:
+    def respond(self, context: "Context", request: web.Request, error: ApiError) -> web.Response:
         """The answer to a refusal, which is counted where it is one for credentials."""
         if self.refuse is not None:
             return self.refuse(context, request, error)
@@ -97,7 +107,7 @@ class Access(Generic[Who]):
 
 
 def refuse(
-    context: Context, request: web.Request, error: ApiError, credential: Credential | None
+    context: "Context", request: web.Request, error: ApiError, credential: Credential | None
 ) -> web.Response:
     """A refusal in the envelope, counted where it is one for what the request had to show."""
     credential = error.credential or credential
@@ -106,7 +116,7 @@ def refuse(
     return respond_error(request, error)
 
 
-async def _anyone(_: Context, __: web.Request) -> None:
+async def _anyone(_: "Context", __: web.Request) -> None:
     return None
 
 
@@ -206,7 +216,7 @@ class Operation:
             found.add(WebCode.NOT_FOUND)
         return frozenset(found)
 
-    async def serve(self, context: Context, request: web.Request) -> web.StreamResponse:
+    async def serve(self, context: "Context", request: web.Request, **_: str) -> web.StreamResponse:
         """Answer a request, within the time that there is for it."""
         request[OPERATION] = self
         try:
@@ -224,7 +234,7 @@ class Operation:
             late = not_ready(why) if self.method == hdrs.METH_GET else outcome_unknown(why)
             return self.access.respond(context, request, late)
 
-    async def _answer(self, context: Context, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, context: "Context", request: web.Request) -> web.StreamResponse:
         call = Call(context, request, await self.access.verify(context, request))
         given: dict[str, Any] = dict(request.match_info)
         if "body" in self.takes:
@@ -286,3 +296,39 @@ def operation(
         )
 
     return declare
+
+
+async def parse_body(request: web.Request, kind: type[Body]) -> Body:
+    """The body as JSON; without one, as if it were `{}`.
+
+    Raises ApiError (VALIDATION_ERROR), naming what is wrong, or UNSUPPORTED_MEDIA_TYPE when the
+    body is declared as another kind than JSON. Where nothing is declared, it is taken as JSON.
+    """
+    raw = await read_body(request)
+    declared = request.headers.get(hdrs.CONTENT_TYPE)
+    if raw and declared is not None and _JSON.fullmatch(declared) is None:
+        raise ApiError(WebCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise ApiError(WebCode.VALIDATION_ERROR, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ApiError(WebCode.VALIDATION_ERROR, "the body is not JSON") from None
+
+
+def key_of(request: web.Request, in_body: str | None) -> str | None:
+    """The idempotency key, from the header or the body, or None.
+
+    Raises ApiError (VALIDATION_ERROR) when it is malformed, or the two are not the same.
+    """
+    in_header = request.headers.get(IDEMPOTENCY_KEY)
+    if in_header is not None and in_body is not None and in_header != in_body:
+        raise _bad_key("the header and the body have different idempotency keys")
+    key = in_header if in_header is not None else in_body
+    if key is not None and _KEY.fullmatch(key) is None:
+        raise _bad_key(f"an idempotency key has 1 to {KEY_MAX} characters, none of them controls")
+    return key
+
+
+def _bad_key(message: str) -> ApiError:
+    return ApiError(WebCode.VALIDATION_ERROR, message, {"field": "idempotency_key"})

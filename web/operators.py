@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
-from aiohttp import web
 from msgspec import Meta, Struct
 
 from billing_stream.config.durations import parse_duration
@@ -24,15 +23,12 @@ from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, ErrorCode
 from billing_stream.observability.audit_log import audited
 from billing_stream.records.examples import ADJUSTMENT_ID, ENDS_AT, MERCHANT_ID
-from billing_stream.web.auth import OPERATOR_AUDIENCE, OPERATOR_SCOPE, authenticate_operator
-from billing_stream.web.billing import known, new_command_id
-from billing_stream.web.bodies import NO_CONTROLS
-from billing_stream.web.commands import OPERATORS, CommandRequest
-from billing_stream.web.context import Context
+from billing_stream.web.auth import OPERATOR
+from billing_stream.web.billing import known
+from billing_stream.web.commands import OPERATORS, CommandRequest, new_command_id
 from billing_stream.web.envelope import ApiError, WebCode
-from billing_stream.web.operation import INTERNAL, About, Access, Answer, Call, operation
+from billing_stream.web.operation import INTERNAL, About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant
-from billing_stream.web.refusals import Credential
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
 CLOCK_PATH = "/internal/clock"
@@ -42,7 +38,7 @@ Reason = Annotated[
     Meta(
         min_length=1,
         max_length=255,
-        pattern=NO_CONTROLS,
+        pattern=r"^[^\x00-\x1f\x7f]+\Z",
         description="why, for operators and other services; it is published and kept, so it "
         "names no person. Merchants never see it",
     ),
@@ -91,26 +87,6 @@ class ClockMovedBody(Struct, frozen=True):
 
     merchant_id: str
     now: Instant
-
-
-async def _operator_of(context: Context, request: web.Request) -> str:
-    return authenticate_operator(request.headers, *context.internal_secrets)
-
-
-# An operator with a token of its own; gives its name.
-OPERATOR = Access(
-    verify=_operator_of,
-    codes=(WebCode.UNAUTHORIZED, WebCode.FORBIDDEN),
-    credential=Credential.OPERATOR_TOKEN,
-    scheme="operatorToken",
-    described={
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": "HS256, signed with INTERNAL_JWT_SECRET; `sub` is who asks, `aud` is "
-        f"`{OPERATOR_AUDIENCE}`, `scope` has `{OPERATOR_SCOPE}`, `exp` is needed.",
-    },
-)
 
 
 def _merchant_of(_: str, body: AdjustBody) -> str:

@@ -16,7 +16,7 @@ from yarl import URL
 from billing_stream.web.auth import (
     LEEWAY_SECONDS,
     NOT_VALID,
-    OPERATOR,
+    OPERATOR_NAME,
     bearer,
     verified_claims,
 )
@@ -105,7 +105,7 @@ class PeerCalls:
         if AUDIENCE not in _listed(claims["aud"]):
             return call
         operator = claims.get("operator")
-        if operator is not None and not OPERATOR.fullmatch(str(operator)):
+        if operator is not None and not OPERATOR_NAME.fullmatch(str(operator)):
             raise ApiError(WebCode.UNAUTHORIZED, NOT_VALID)
         signed = Call(call.address, call.method, call.target, call.body, operator)
         if {name: claims.get(name) for name in signed.claims} != signed.claims:

@@ -9,15 +9,9 @@ from billing_stream.domain.commands import Key, ReservePurchase, Text
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
 from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
-from billing_stream.web.auth import Client
-from billing_stream.web.billing import (
-    CLIENT,
-    carry_out,
-    known,
-    merchant_of,
-    new_command_id,
-    shop_of,
-)
+from billing_stream.web.auth import CLIENT, Client, merchant_of, shop_of
+from billing_stream.web.billing import known
+from billing_stream.web.commands import CommandRequest, new_command_id
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.models import PURCHASE_EXAMPLE, CheckoutBody, PurchaseBody, purchase_body
 from billing_stream.web.operation import About, Answer, Call, operation
@@ -108,7 +102,8 @@ async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> A
     command = ReservePurchase(
         merchant_id, body.pack, body.platform, body.return_url, key, command_id
     )
-    opened, at = await carry_out(call, command, PurchaseOpened)
+    asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
+    opened, at = await call.context.commands.carry_out(asked, call.ids, PurchaseOpened)
     if opened.checkout_url is None:
         raise ValueError(f"purchase {opened.purchase_id} has no checkout")
     return Answer(CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at), at)

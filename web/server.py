@@ -27,13 +27,17 @@ from billing_stream.platforms.platform_factory import new_platforms
 from billing_stream.records.topics import Topics
 from billing_stream.web import checkout_page, described, internal, openapi, operators
 from billing_stream.web.auth import shop_token_headers
-from billing_stream.web.bodies import BodyLimit
 from billing_stream.web.commands import Checkouts, Commands
 from billing_stream.web.connections import Connections, listener_middleware
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import envelope_middleware
 from billing_stream.web.ingress import Ingress, KafkaIngress
-from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.limits import (
+    BodyLimit,
+    ConcurrencyLimit,
+    RateLimit,
+    ShopConcurrencyLimit,
+)
 from billing_stream.web.measured import get_metrics, measuring_middleware, tracing_middleware
 from billing_stream.web.operation import Operation
 from billing_stream.web.ops import paths as ops
@@ -96,6 +100,7 @@ def register(
     refusals = Refusals(lambda *labels: metrics.credentials_refused.labels(*labels).inc())
     peers = Peers(app, PeerClient(settings, tracing), refusals, topics)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
+    in_flight = ShopConcurrencyLimit(settings.shop_requests_waiting_max)
     checkouts = Checkouts(owners, platforms, settings.currency)
     options, own_ingress = client_options(settings), None
     listeners = _listeners(settings, metrics)
@@ -105,7 +110,7 @@ def register(
         owners=owners,
         peers=peers,
         peer_calls=PeerCalls(settings.internal_jwt_secrets, old=settings.old_peer_tokens),
-        commands=Commands(owners, peers, checkouts, settings.request_deadline),
+        commands=Commands(owners, peers, checkouts, in_flight, settings.request_deadline),
         checkouts=checkouts,
         platforms=platforms,
         ingress=ingress,
@@ -125,7 +130,6 @@ def register(
         request_seconds=settings.request_deadline.total_seconds(),
         connections=listeners.pop(settings.address_of(Listener.INTERNAL)),
         other_listeners=listeners,
-        shops_in_work=ShopConcurrencyLimit(settings.shop_requests_waiting_max),
         watchdog=watchdog,
         metrics=metrics,
         client_secrets=settings.client_jwt_secrets,

@@ -32,10 +32,10 @@ from billing_stream.platforms.webhook_records import kind_of, payload_of
 from billing_stream.records.examples import CHARGE_ID, MERCHANT_ID
 from billing_stream.records.invalid_fields import readable
 from billing_stream.tables.codecs import shop_key
-from billing_stream.web.bodies import read_body
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready
 from billing_stream.web.ingress import WebhookRecord
+from billing_stream.web.limits import read_body
 from billing_stream.web.operation import About, Access, Answer, Call, Operation, operation
 from billing_stream.web.owners import ReadMerchant
 from billing_stream.web.refusals import Credential

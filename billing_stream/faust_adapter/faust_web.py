@@ -1,7 +1,7 @@
 """Faust's web server, as far as this service uses it: views, and the aiohttp application."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from aiohttp import web
 from faust.web.base import BlueprintManager
@@ -10,25 +10,24 @@ from faust.web.views import View
 
 from billing_stream.faust_adapter.faust_app import App
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[..., Awaitable[web.StreamResponse]]
 
 
 class _Path(View):
-    """A view of Faust's whose methods are handlers of aiohttp's kind."""
+    """A view of Faust's with these methods, and no others."""
 
     handlers: ClassVar[Mapping[str, Handler]]
 
-    def get_methods(self) -> set[str]:
-        """The methods there are; nothing else is routed."""
-        return set(self.handlers)
+    def __post_init__(self) -> None:
+        self.methods = {method.lower(): handler for method, handler in self.handlers.items()}
 
-    async def dispatch(self, request: Any) -> Any:
-        """Answer a request."""
-        return await self.handlers[request.method](request)
+    def get_methods(self) -> set[str]:
+        """What is routed."""
+        return set(self.handlers)
 
 
 def add_view(app: App, path: str, handlers: Mapping[str, Handler]) -> None:
-    """Serve handlers, by method, at this path."""
+    """Serve handlers, by method, at this path; they get its parameters by name."""
     app.page(path, name=path)(type("_Path", (_Path,), {"handlers": handlers}))
 
 

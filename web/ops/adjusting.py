@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import AdjustCredits
 from billing_stream.domain.outcomes import AdjustmentMade, ErrorCode
-from billing_stream.web.billing import known, new_command_id
+from billing_stream.web.billing import known
+from billing_stream.web.commands import new_command_id
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import OPS, Call, operation
 from billing_stream.web.operators import carry_out_for

@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, urlencode
 from aiohttp import web
 
 from billing_stream import __version__
-from billing_stream.web.bodies import read_body
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import CODE_HEADERS, REQUEST_ID, ApiError, WebCode
+from billing_stream.web.limits import read_body
 from billing_stream.web.operation import Access, Call, refuse
 from billing_stream.web.ops.rendering import HEADERS
 from billing_stream.web.ops.session import Session, require_ours, session_of
