@@ -37,6 +37,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
 from billing_stream.web.context import Context
+from billing_stream.web.operation import OPERATION
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress
@@ -142,7 +143,10 @@ class Node:
             ingress=self.ingress,
         )
         self.context.ended_sessions.loaded = True
-        self._server = _Server(cast(Any, self.app.web).web_app, port=self.port)
+        self._undeclared: list[str] = []
+        application: web.Application = cast(Any, self.app.web).web_app
+        application.on_response_prepare.append(self._note_undeclared)
+        self._server = _Server(application, port=self.port)
         self._server.context = self.context
 
     async def start(self, partitions: list[int]) -> None:
@@ -167,9 +171,24 @@ class Node:
         self.lanes.start()
 
     async def stop(self) -> None:
-        """Stop listening, and let the partitions go."""
+        """Stop listening, and let the partitions go. Every answer was one that is declared."""
         await self._server.close()
         await self.lanes.drop(set(self.lanes))
+        assert not self._undeclared, self._undeclared
+
+    async def _note_undeclared(self, request: web.Request, response: web.StreamResponse) -> None:
+        operation = request.get(OPERATION)
+        if operation is None or not isinstance(response, web.Response):
+            return
+        error = None
+        if response.content_type == "application/json":
+            said = json.loads(cast(bytes, response.body) or b"null")
+            error = said.get("error") if isinstance(said, dict) else None
+        declared = operation.every_code() if error is not None else ()
+        is_good = error is None and (operation.about is None or response.status == operation.status)
+        if not is_good and (error is None or error["code"] not in declared):
+            told = f"{operation.method} {operation.path} answers {response.status} {error}"
+            self._undeclared.append(told)
 
     async def get(self, path: str, domain: str | None = None, **headers: str) -> Reply:
         """Ask this worker; for `domain` with good headers, else without any."""

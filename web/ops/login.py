@@ -7,7 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from billing_stream.observability.audit_log import audit, audited
-from billing_stream.web.envelope import ApiError, route_of
+from billing_stream.web.envelope import ApiError, WebCode, route_of
 from billing_stream.web.operation import OPS, Call, operation
 from billing_stream.web.ops.ops_views import (
     LOGIN_PATH,
@@ -33,7 +33,13 @@ async def show_login(call: Call[None]) -> web.Response:
     return _form(call, call.request.query.get("next", ""))
 
 
-@operation("POST", LOGIN_PATH, VISITOR, listeners=OPS)
+@operation(
+    "POST",
+    LOGIN_PATH,
+    VISITOR,
+    listeners=OPS,
+    codes=(WebCode.FORBIDDEN, WebCode.VALIDATION_ERROR),
+)
 async def login(call: Call[None]) -> web.Response:
     """Keep a cookie in place of the token, for as long as the token is good."""
     context, request = call.context, call.request
@@ -55,7 +61,7 @@ async def login(call: Call[None]) -> web.Response:
     return response
 
 
-@operation("POST", LOGOUT_PATH, SESSION, listeners=OPS)
+@operation("POST", LOGOUT_PATH, SESSION, listeners=OPS, codes=(WebCode.VALIDATION_ERROR,))
 async def logout(call: Call[Session]) -> web.Response:
     """End the session on all workers, and have the browser forget the cookie."""
     await form_of(call)
