@@ -2,6 +2,7 @@
 
 import msgspec
 
+from billing_stream.domain.ids import shop_key as shop_key
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
 
@@ -20,8 +21,3 @@ def split_answer_key(text: str) -> tuple[str, str]:
     """The merchant id and the idempotency key."""
     merchant_id, _, key = text.partition("/")
     return merchant_id, key
-
-
-def shop_key(platform: str, domain: str) -> str:
-    """The key of a shop: platform:domain, in lower case."""
-    return f"{platform}:{domain}".lower()

@@ -15,9 +15,9 @@ import jwt
 from aiohttp import web
 from msgspec import Struct
 
+from billing_stream.domain.ids import shop_key
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.records.examples import DOMAIN
-from billing_stream.tables.codecs import shop_key
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import Access, Call
 from billing_stream.web.refusals import Credential

@@ -10,9 +10,8 @@ from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.web.commands import Checkouts, Commands
-from billing_stream.web.connections import Connections
 from billing_stream.web.ingress import Ingress
-from billing_stream.web.limits import BodyLimit, ConcurrencyLimit, RateLimit
+from billing_stream.web.limits import BodyLimit, ConcurrencyLimit, Connections, RateLimit
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.ended_sessions import EndedSessions

@@ -17,7 +17,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.records import asyncapi
 from billing_stream.records.topics import Topics
 from billing_stream.web import openapi
-from billing_stream.web.envelope import nothing_here
+from billing_stream.web.envelope import FILE_HEADERS, nothing_here
 from billing_stream.web.operation import ANYONE, Call, operation
 
 OPENAPI_PATH = "/openapi.json"
@@ -34,16 +34,9 @@ SWAGGER_FILES = (
     "swagger-ui.css",
     "favicon-32x32.png",
 )
-_HEADERS = MappingProxyType(
-    {
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-        "Server": "billing-stream",
-    }
-)
 PAGE_HEADERS = MappingProxyType(
     {
-        **_HEADERS,
+        **FILE_HEADERS,
         # Swagger UI sets styles in its elements; every script is a file of this service.
         "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data:",
@@ -117,4 +110,4 @@ OPERATIONS = (get_openapi, get_asyncapi, get_docs, get_docs_file)
 
 
 def _document(encoded: bytes) -> web.Response:
-    return web.Response(body=encoded, content_type="application/json", headers=_HEADERS)
+    return web.Response(body=encoded, content_type="application/json", headers=FILE_HEADERS)

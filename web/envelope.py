@@ -31,13 +31,17 @@ RETRY_AFTER_SECONDS = 1
 
 # What a caller may choose is written to headers, logs and events: short, and nothing odd.
 SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@|~-]{1,128}")
-_HEADERS = MappingProxyType(
+HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
         "Server": "billing-stream",
     }
 )
+
+
+# Of what is the same for all, and asked for again with its ETag.
+FILE_HEADERS: Mapping[str, str] = MappingProxyType({**HEADERS, "Cache-Control": "no-cache"})
 
 
 class WebCode(StrEnum):
@@ -130,6 +134,11 @@ class ApiError(Exception):
 def not_ready(message: str) -> ApiError:
     """The answer while a partition moves or recovers: nothing is known, so ask again."""
     return ApiError(WebCode.NOT_READY, message)
+
+
+def invalid(field: str, message: str) -> ApiError:
+    """The answer where a field or a parameter is not as it has to be."""
+    return ApiError(WebCode.VALIDATION_ERROR, message, {"field": field})
 
 
 def outcome_unknown(why: str) -> ApiError:
@@ -252,7 +261,7 @@ def _response(
 ) -> web.Response:
     ids = ids_of(request)
     meta = Meta(ids.request_id, ids.correlation_id, at or datetime.now(UTC))
-    sent = CIMultiDict(_HEADERS)
+    sent = CIMultiDict(HEADERS)
     sent.extend(headers)
     sent[REQUEST_ID] = ids.request_id
     sent[CORRELATION_ID] = ids.correlation_id

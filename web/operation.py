@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs, typedefs, web
 from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.config.listener_settings import Listener
@@ -27,6 +27,7 @@ from billing_stream.web.envelope import (
     Pagination,
     WebCode,
     ids_of,
+    invalid,
     name_after_key,
     not_ready,
     outcome_unknown,
@@ -34,7 +35,7 @@ from billing_stream.web.envelope import (
     respond_error,
     route_of,
 )
-from billing_stream.web.limits import read_body
+from billing_stream.web.limits import read_body, served_here
 from billing_stream.web.pagination import parse_page
 from billing_stream.web.refusals import Credential
 
@@ -323,12 +324,26 @@ def key_of(request: web.Request, in_body: str | None) -> str | None:
     """
     in_header = request.headers.get(IDEMPOTENCY_KEY)
     if in_header is not None and in_body is not None and in_header != in_body:
-        raise _bad_key("the header and the body have different idempotency keys")
+        raise invalid("idempotency_key", "the header and the body have different idempotency keys")
     key = in_header if in_header is not None else in_body
     if key is not None and _KEY.fullmatch(key) is None:
-        raise _bad_key(f"an idempotency key has 1 to {KEY_MAX} characters, none of them controls")
+        raise invalid(
+            "idempotency_key",
+            f"an idempotency key has 1 to {KEY_MAX} characters, none of them controls",
+        )
     return key
 
 
-def _bad_key(message: str) -> ApiError:
-    return ApiError(WebCode.VALIDATION_ERROR, message, {"field": "idempotency_key"})
+def listener_middleware(served_on: Mapping[str, frozenset[Listener]]) -> typedefs.Middleware:
+    """Answer 404 where the path, by its first part, belongs to another listener."""
+
+    @web.middleware
+    async def require_listener(
+        request: web.Request, handler: typedefs.Handler
+    ) -> web.StreamResponse:
+        first = request.path.strip("/").partition("/")[0]
+        if served_here(request).isdisjoint(served_on.get(first, ())):
+            raise web.HTTPNotFound
+        return await handler(request)
+
+    return require_listener

@@ -26,7 +26,7 @@ from billing_stream.records.examples import ADJUSTMENT_ID, ENDS_AT, MERCHANT_ID
 from billing_stream.web.auth import OPERATOR
 from billing_stream.web.billing import known
 from billing_stream.web.commands import OPERATORS, CommandRequest, new_command_id
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import ApiError, WebCode, invalid
 from billing_stream.web.operation import INTERNAL, About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant
 
@@ -119,11 +119,7 @@ async def adjust_credits(
     The balance never goes below nothing by it. A refusal leaves the key free.
     """
     if key is None:
-        raise ApiError(
-            WebCode.VALIDATION_ERROR,
-            "an adjustment needs an idempotency key",
-            {"field": "idempotency_key"},
-        )
+        raise invalid("idempotency_key", "an adjustment needs an idempotency key")
     merchant_id = body.merchant_id.lower()
     command = AdjustCredits(
         merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note

@@ -7,7 +7,7 @@ key: both ways run the same `read`. A command is committed by the owner alone.
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol, TypeVar, cast
+from typing import ClassVar, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -41,11 +41,12 @@ class Query(Protocol[Found_co]):
     def key(self) -> str:
         """The key whose partition knows."""
 
+    @property
+    def found(self) -> type[Found_co]:
+        """What the answer is."""
+
     def read(self, rows: CommittedRows) -> Found_co:
         """The answer, from committed rows."""
-
-    def parse(self, body: bytes) -> Found_co:
-        """The answer, as another worker sent it."""
 
 
 class ShopFound(Struct, frozen=True):
@@ -76,6 +77,7 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
     """Whose is the shop `platform:domain`?"""
 
     shop: str
+    found: ClassVar = ShopFound
 
     @property
     def key(self) -> str:
@@ -86,10 +88,6 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
         """From committed rows."""
         return ShopFound(rows.shops.get(self.shop))
 
-    def parse(self, body: bytes) -> ShopFound:
-        """From another worker."""
-        return _shop_found.decode(body)
-
 
 class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
     """A merchant, and `take` of its purchases after the newest `skip`."""
@@ -97,6 +95,7 @@ class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
     merchant_id: str
     skip: int = 0
     take: int = 0
+    found: ClassVar = MerchantFound
 
     @property
     def key(self) -> str:
@@ -111,16 +110,13 @@ class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
         purchases, total = rows.purchases_page(self.merchant_id, self.skip, self.take)
         return MerchantFound(merchant, tuple(purchases), total)
 
-    def parse(self, body: bytes) -> MerchantFound:
-        """From another worker."""
-        return _merchant_found.decode(body)
-
 
 class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
     """One purchase of this merchant; another merchant's is not found."""
 
     merchant_id: str
     purchase_id: str
+    found: ClassVar = PurchaseFound
 
     @property
     def key(self) -> str:
@@ -134,10 +130,6 @@ class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
             purchase = None
         return PurchaseFound(_with_billing(rows, self.merchant_id), purchase)
 
-    def parse(self, body: bytes) -> PurchaseFound:
-        """From another worker."""
-        return _purchase_found.decode(body)
-
 
 def _with_billing(rows: CommittedRows, merchant_id: str) -> Merchant | None:
     """The merchant; None when only a webhook that came first has named it so far."""
@@ -150,9 +142,6 @@ def _with_billing(rows: CommittedRows, merchant_id: str) -> Merchant | None:
 
 AnyQuery = FindShop | ReadMerchant | ReadPurchase
 
-_shop_found = msgspec.json.Decoder(ShopFound)
-_merchant_found = msgspec.json.Decoder(MerchantFound)
-_purchase_found = msgspec.json.Decoder(PurchaseFound)
 _query: msgspec.json.Decoder[AnyQuery] = msgspec.json.Decoder(AnyQuery)
 
 
@@ -294,6 +283,6 @@ class PartitionRouter:
             query={"q": msgspec.json.encode(query).decode()},
         )
         try:
-            return query.parse(body)
+            return msgspec.json.decode(body, type=query.found)
         except msgspec.DecodeError as error:
             raise self._peers.not_understood(partition, error) from None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from billing_stream.web.envelope import ApiError, Pagination, WebCode
+from billing_stream.web.envelope import Pagination, invalid
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 100
@@ -43,9 +43,5 @@ def _number(query: Mapping[str, str], name: str, default: int, largest: int) -> 
     if text is None:
         return default
     if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= largest:
-        raise ApiError(
-            WebCode.VALIDATION_ERROR,
-            f"{name} must be a whole number from 1 to {largest}",
-            {"field": name},
-        )
+        raise invalid(name, f"{name} must be a whole number from 1 to {largest}")
     return int(text)

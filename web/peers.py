@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
-from aiohttp import web
 from yarl import URL
 
 from billing_stream.engine.partition_processor import FAILED
@@ -86,14 +85,8 @@ class Peers:
         found += [f"the worker at {url} {why}" for url, why in sorted(troubles.items()) if why]
         return found[:WARNINGS_MAX]
 
-    async def watch(self, _: web.Application) -> AsyncIterator[None]:
-        """Ask the other workers from time to time, as long as the application lives."""
-        task = asyncio.create_task(self._watch(), name="peers")
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Ask the other workers from time to time."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             await self.look()

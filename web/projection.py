@@ -10,13 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
-import msgspec
-from msgspec import Struct
 
 from billing_stream.config.settings import Settings
-from billing_stream.domain.model import Instant
 from billing_stream.web.envelope import ApiError, WebCode
-from billing_stream.web.merchant_view import Origin, origin_of, shown
 from billing_stream.web.pagination import Page
 
 CONNECTIONS_MAX = 4
@@ -31,46 +27,22 @@ RETRY_AFTER_SECONDS = 5
 # One row at least, so that the total is known of a page beyond the end, too.
 _PAGE = """
 SELECT counted.total, page.*
-FROM (SELECT count(*) AS total FROM billing_events WHERE merchant_id = $1) counted
+FROM (SELECT count(*) AS total FROM billing_events
+      WHERE merchant_id = $1 AND ($4 OR credits_delta <> 0)) counted
 LEFT JOIN (
-    SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
-        correlation_id, data, row_number() OVER (ORDER BY sequence) = sequence AS complete
-    FROM billing_history WHERE merchant_id = $1
+    SELECT * FROM (
+        SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
+            correlation_id, place, data,
+            row_number() OVER (ORDER BY sequence) = sequence AS complete
+        FROM billing_history WHERE merchant_id = $1
+    ) numbered
+    WHERE $4 OR credits_delta <> 0
     ORDER BY sequence DESC LIMIT $2 OFFSET $3
 ) page ON true
 ORDER BY page.sequence DESC
 """
 
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-_object = msgspec.json.Decoder(dict[str, Any])
-
-
-class CauseBody(Struct, frozen=True):
-    """What caused it. Who the operator is, and which record it was, stays inside."""
-
-    origin: Origin
-
-
-class HistoryBody(Struct, frozen=True):
-    """One thing that happened, as the merchant may see it.
-
-    `sequence` numbers what happened to the merchant without gaps. `credits` is the change of
-    the balance, below zero when credits were taken; `balance_after` is the balance with it.
-    `correlation_id` is null where an operator acted. Where `complete` is false, earlier events
-    are missing from the projection: `balance_after` lacks their credits.
-    """
-
-    event_id: str
-    type: str
-    at: Instant
-    sequence: int
-    cause: CauseBody
-    correlation_id: str | None
-    credits: int
-    balance_after: int
-    purchase_id: str | None
-    data: dict[str, Any]
-    complete: bool = True
 
 
 class Projection:
@@ -94,13 +66,16 @@ class Projection:
         """Whether there is one by the settings; it may be away all the same."""
         return self._url is not None
 
-    async def page(self, merchant_id: str, page: Page) -> tuple[list[HistoryBody], int]:
-        """A page of what happened, newest first, and how much there is in all.
+    async def page(
+        self, merchant_id: str, page: Page, *, credits_only: bool = False
+    ) -> tuple[list[Any], int]:
+        """A page of what happened to a merchant, newest first, and how much there is in all.
 
+        Rows of `billing_history`; `complete` is false where events before the row are missing.
         Raises ApiError (NOT_READY) when there is no projection or it does not answer.
         """
-        rows = await self.rows(_PAGE, merchant_id, page.limit, page.skip)
-        return [_body(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
+        rows = await self.rows(_PAGE, merchant_id, page.limit, page.skip, not credits_only)
+        return [row for row in rows if row["sequence"] is not None], rows[0]["total"]
 
     async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
         """The rows of a query that reads. Raises ApiError (NOT_READY) as `page` does."""
@@ -156,23 +131,4 @@ def _not_ready(why: str) -> ApiError:
         WebCode.NOT_READY,
         f"the history cannot be read now: {why}. Billing itself goes on",
         retry_after=RETRY_AFTER_SECONDS,
-    )
-
-
-def _body(row: Any) -> HistoryBody:
-    data = shown(row["event_type"], _object.decode(row["data"]))
-    origin = origin_of(row["cause"], row["event_type"])
-    return HistoryBody(
-        event_id=str(row["event_id"]),
-        type=row["event_type"],
-        at=row["at"],
-        sequence=row["sequence"],
-        cause=CauseBody(origin),
-        # An operator may have chosen it, and have put a name or a ticket into it.
-        correlation_id=None if origin is Origin.OPERATOR else row["correlation_id"],
-        credits=row["credits_delta"],
-        balance_after=row["balance_after"],
-        purchase_id=data.get("purchase_id"),
-        data=data,
-        complete=row["complete"],
     )

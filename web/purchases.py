@@ -12,7 +12,7 @@ from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_I
 from billing_stream.web.auth import CLIENT, Client, merchant_of, shop_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import ApiError, invalid
 from billing_stream.web.models import PURCHASE_EXAMPLE, CheckoutBody, PurchaseBody, purchase_body
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant, ReadPurchase
@@ -93,11 +93,7 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
 async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> Answer[CheckoutBody]:
     """Open a purchase of a pack, and a checkout for it at the platform."""
     if body.platform not in call.context.platforms:
-        raise ApiError(
-            WebCode.VALIDATION_ERROR,
-            f"payment through {body.platform} is not set up here",
-            {"field": "platform"},
-        )
+        raise invalid("platform", f"payment through {body.platform} is not set up here")
     merchant_id, command_id = await merchant_of(call), new_command_id()
     command = ReservePurchase(
         merchant_id, body.pack, body.platform, body.return_url, key, command_id

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -28,18 +28,18 @@ from billing_stream.records.topics import Topics
 from billing_stream.web import checkout_page, described, internal, openapi, operators
 from billing_stream.web.auth import shop_token_headers
 from billing_stream.web.commands import Checkouts, Commands
-from billing_stream.web.connections import Connections, listener_middleware
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import envelope_middleware
 from billing_stream.web.ingress import Ingress, KafkaIngress
 from billing_stream.web.limits import (
     BodyLimit,
     ConcurrencyLimit,
+    Connections,
     RateLimit,
     ShopConcurrencyLimit,
 )
 from billing_stream.web.measured import get_metrics, measuring_middleware, tracing_middleware
-from billing_stream.web.operation import Operation
+from billing_stream.web.operation import Operation, listener_middleware
 from billing_stream.web.ops import paths as ops
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
@@ -142,7 +142,7 @@ def register(
     application = _set_up_server(app, context, operations, settings, tracing)
     if own_ingress is not None:
         follower = Follower(context.ended_sessions, options, topics, settings.partitions)
-        application.cleanup_ctx.append(follower.watch)
+        application.cleanup_ctx.append(_meanwhile("ended-sessions", follower.watch))
     return context
 
 
@@ -198,11 +198,25 @@ def _set_up_server(
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
-    application.cleanup_ctx.append(context.dashboard.recorder.watch)
-    application.cleanup_ctx.append(context.peers.watch)
+    application.cleanup_ctx.append(_meanwhile("ops-recorder", context.dashboard.recorder.watch))
+    application.cleanup_ctx.append(_meanwhile("peers", context.peers.watch))
     application.on_cleanup.append(close)
     logging.getLogger("aiohttp.server").addFilter(hush_malformed)
     return application
+
+
+def _meanwhile(
+    name: str, work: Callable[[], Coroutine[Any, Any, None]]
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """A task for the lifetime of the application, as aiohttp takes it."""
+
+    async def live(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(work(), name=name)
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    return live
 
 
 def _route(app: App, context: Context, operations: Sequence[Operation]) -> None:

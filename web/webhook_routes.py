@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from billing_stream.domain.ids import shop_key
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.errors import InvalidRecord, WebhookForged, WebhookMalformed
@@ -31,9 +32,8 @@ from billing_stream.platforms.base import (
 from billing_stream.platforms.webhook_records import kind_of, payload_of
 from billing_stream.records.examples import CHARGE_ID, MERCHANT_ID
 from billing_stream.records.invalid_fields import readable
-from billing_stream.tables.codecs import shop_key
 from billing_stream.web.context import Context
-from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready
+from billing_stream.web.envelope import ApiError, WebCode, not_ready
 from billing_stream.web.ingress import WebhookRecord
 from billing_stream.web.limits import read_body
 from billing_stream.web.operation import About, Access, Answer, Call, Operation, operation
@@ -132,7 +132,7 @@ OPERATIONS = (
 
 
 async def _take(call: Call[None], platform: Platform) -> bool:
-    context, request, ids = call.context, call.request, call.ids
+    context, request = call.context, call.request
     adapter = context.platforms.get(platform)
     if adapter is None:
         raise ApiError(WebCode.NOT_FOUND, f"{platform} is not set up here")
@@ -151,21 +151,20 @@ async def _take(call: Call[None], platform: Platform) -> bool:
             return False
         merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
         if merchant_id is None:
-            merchant_id = await _merchant_of(context, platform, content.shop_domain, ids)
-        if await _is_outdated(context, content, merchant_id, ids):
+            merchant_id = await _merchant_of(call, platform, content.shop_domain)
+        if await _is_outdated(call, content, merchant_id):
             return False
-        invalid = await _put(context, platform, content, merchant_id, ids)
+        invalid = await _put(call, platform, content, merchant_id)
     if invalid is not None:
-        await _divert(context, platform, body, invalid, ids)
+        await _divert(call, platform, body, invalid)
     return True
 
 
 async def _put(
-    context: Context,
+    call: Call[None],
     platform: Platform,
     content: PlatformEvent | ErasureRequest,
     merchant_id: str | None,
-    ids: Ids,
 ) -> InvalidWebhook | None:
     """Write the record of a webhook; or why it would be invalid."""
     shop = content.shop_domain
@@ -183,30 +182,30 @@ async def _put(
         topic=payload.topic,
         key=merchant_id.lower(),
         data=payload.data,
-        correlation_id=ids.correlation_id,
+        correlation_id=call.ids.correlation_id,
         platform=platform,
         delivery_id=content.delivery_id,
     )
     try:
-        require_valid(record, context.max_record_bytes)
+        require_valid(record, call.context.max_record_bytes)
     except InvalidRecord as error:
         return invalid.because(readable(str(error)))
-    await context.ingress.put(record)
+    await call.context.ingress.put(record)
     if isinstance(content, ErasureRequest):
         by = f"webhook:{platform}"
-        audit("forget", operator=by, request_id=ids.request_id, merchant=merchant_id)
+        audit("forget", operator=by, request_id=call.ids.request_id, merchant=merchant_id)
     return None
 
 
 async def _is_outdated(
-    context: Context, content: PlatformEvent | ErasureRequest, merchant_id: str | None, ids: Ids
+    call: Call[None], content: PlatformEvent | ErasureRequest, merchant_id: str | None
 ) -> bool:
     """Whether it asks to erase a shop that was installed again after the cause of that."""
     if not isinstance(content, ErasureRequest) or content.triggered_at is None:
         return False
     if merchant_id is None:
         return False
-    merchant = (await context.owners.read(ReadMerchant(merchant_id), ids)).merchant
+    merchant = (await call.context.owners.read(ReadMerchant(merchant_id), call.ids)).merchant
     created_at = None if merchant is None else merchant.created_at
     if created_at is None or created_at <= content.triggered_at:
         return False
@@ -216,23 +215,21 @@ async def _is_outdated(
     return True
 
 
-async def _merchant_of(
-    context: Context, platform: Platform, shop: str | None, ids: Ids
-) -> str | None:
+async def _merchant_of(call: Call[None], platform: Platform, shop: str | None) -> str | None:
     """The merchant of a shop. Raises ApiError (NOT_READY) while that is not known."""
     if shop is None:
         return None
-    return await context.owners.find_merchant(shop_key(platform, shop), ids)
+    return await call.context.owners.find_merchant(shop_key(platform, shop), call.ids)
 
 
 async def _divert(
-    context: Context, platform: Platform, body: bytes, invalid: InvalidWebhook, ids: Ids
+    call: Call[None], platform: Platform, body: bytes, invalid: InvalidWebhook
 ) -> None:
     if invalid.merchant_id is None and invalid.code != MERCHANT_NOT_FOUND:
-        merchant_id = await _merchant_of(context, platform, invalid.shop, ids)
+        merchant_id = await _merchant_of(call, platform, invalid.shop)
         invalid = msgspec.structs.replace(invalid, merchant_id=merchant_id)
-    letters = context.webhook_dead_letters
-    if await letters.put(platform, body, invalid, ids.correlation_id):
+    letters = call.context.webhook_dead_letters
+    if await letters.put(platform, body, invalid, call.ids.correlation_id):
         # Reasons name fields; that of a code names the shop, too.
         known = invalid.reason if invalid.code == NOT_UNDERSTOOD else invalid.code
         logger.warning("a webhook of %s is a dead letter: %s", platform, known)

@@ -26,3 +26,8 @@ def derived_id(*parts: str) -> str:
 def fingerprint(*parts: str) -> str:
     """A digest of a request's parameters: equal parameters, equal text (32 hex digits)."""
     return sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def shop_key(platform: str, domain: str) -> str:
+    """The key of a shop: platform:domain, in lower case."""
+    return f"{platform}:{domain}".lower()

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from billing_stream.plain_text import shown
 from billing_stream.projector.projector_errors import ProjectionError
-from billing_stream.web.connections import Connections
+from billing_stream.web.limits import Connections
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
 from billing_stream.projector.projector_metrics import Metrics
 from billing_stream.records.topics import Topics
-from billing_stream.web.connections import Connections
+from billing_stream.web.limits import Connections
 
 logger = logging.getLogger(__name__)
 

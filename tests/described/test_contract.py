@@ -209,8 +209,16 @@ async def good(stage: Stage) -> Reply:
         return await stage.ask(**stage.body(credits=20))
     if about.id == "getHistory":
         # In place of PostgreSQL, see tests/web/test_history.py.
+        (paid,) = about.example
+        row = msgspec.structs.asdict(paid) | {
+            "event_type": paid.type,
+            "credits_delta": paid.credits,
+            "cause": "http",
+            "data": msgspec.json.encode(paid.data),
+        }
+
         async def page(*_: object) -> Any:
-            return about.example, 1
+            return [row], 1
 
         stage.monkeypatch.setattr(Projection, "page", page)
     return await stage.ask()

@@ -10,7 +10,7 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from billing_stream.projector.health_server import serving
-from billing_stream.web.connections import Connections
+from billing_stream.web.limits import Connections
 from tests.support.nodes import Node, cluster, get
 from tests.support.ports import free_port
 from tests.support.tokens import client_headers

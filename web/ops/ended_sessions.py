@@ -7,12 +7,11 @@ follows. Kafka deletes it after a day, long after its cookie has expired.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from aiohttp import web
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -103,14 +102,8 @@ class Follower:
         name = topics.name(ENDED_SESSIONS)
         self._read = [TopicPartition(name, number) for number in range(partitions)]
 
-    async def watch(self, _: web.Application) -> AsyncIterator[None]:
-        """Follow the topic; a startup hook of aiohttp."""
-        task = asyncio.create_task(self._watch(), name="ended-sessions")
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Follow the topic until it is cancelled."""
         while True:
             try:
                 await self._follow()

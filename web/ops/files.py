@@ -1,24 +1,16 @@
 """`/ops/static/{name}`: what the pages are made of, and nothing else."""
 
 from pathlib import Path
-from types import MappingProxyType
 
 from aiohttp import web
 
-from billing_stream.web.envelope import nothing_here
+from billing_stream.web.envelope import FILE_HEADERS, nothing_here
 from billing_stream.web.operation import ANYONE, OPS, Call, operation
 
 FILE_PATH = "/ops/static/{name:[a-z0-9.]{1,40}}"
 FILES = frozenset({"ops.css", "ops.js", "htmx.min.js", "icon.svg"})
 
 _FOLDER = Path(__file__).parent / "static"
-_HEADERS = MappingProxyType(
-    {
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-        "Server": "billing-stream",
-    }
-)
 
 
 @operation("GET", FILE_PATH, ANYONE, listeners=OPS)
@@ -26,4 +18,4 @@ async def get_file(call: Call[None], name: str) -> web.FileResponse:
     """One of a few files. They are public, as the page for logging in needs them."""
     if name not in FILES:
         raise nothing_here()
-    return web.FileResponse(_FOLDER / name, headers=_HEADERS)
+    return web.FileResponse(_FOLDER / name, headers=FILE_HEADERS)

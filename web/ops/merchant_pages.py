@@ -9,9 +9,9 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.domain.ids import shop_key
 from billing_stream.domain.model import Merchant, Platform
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.tables.codecs import shop_key
 from billing_stream.web.billing import known
 from billing_stream.web.envelope import ApiError, Pagination
 from billing_stream.web.operation import OPS, Call, operation

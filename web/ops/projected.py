@@ -40,23 +40,6 @@ FROM (
         AND at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
 ) told
 """
-# One row at least, so that the total is known of a page beyond the end, too.
-_TIMELINE = """
-SELECT counted.total, page.*
-FROM (SELECT count(*) AS total FROM billing_events
-      WHERE merchant_id = $1 AND ($4 OR credits_delta <> 0)) counted
-LEFT JOIN (
-    SELECT * FROM (
-        SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
-            correlation_id, place, data,
-            row_number() OVER (ORDER BY sequence) = sequence AS complete
-        FROM billing_history WHERE merchant_id = $1
-    ) numbered
-    WHERE $4 OR credits_delta <> 0
-    ORDER BY sequence DESC LIMIT $2 OFFSET $3
-) page ON true
-ORDER BY page.sequence DESC
-"""
 
 _object = msgspec.json.Decoder(dict[str, Any])
 
@@ -107,10 +90,8 @@ class Projected:
         self, merchant_id: str, page: Page, *, credits_only: bool
     ) -> tuple[list[TimelineEntry], int]:
         """A page of what happened to a merchant, newest first, and how much there is in all."""
-        rows = await self._projection.rows(
-            _TIMELINE, merchant_id, page.limit, page.skip, not credits_only
-        )
-        return [_happened(row) for row in rows if row["sequence"] is not None], rows[0]["total"]
+        rows, total = await self._projection.page(merchant_id, page, credits_only=credits_only)
+        return [_happened(row) for row in rows], total
 
 
 def _happened(row: Any) -> TimelineEntry:

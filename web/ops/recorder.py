@@ -6,10 +6,11 @@ Memory is bounded: sixty minutes, and the latest few looks at the counters.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
-from aiohttp import web
+import msgspec
 from msgspec import Struct
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
@@ -86,13 +87,6 @@ class Recorder:
         self._looks: deque[_Sample] = deque([self._taken()], LOOKS_NOW + 1)
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
 
-    async def watch(self, _: web.Application) -> AsyncIterator[None]:
-        """Look, as long as the application lives."""
-        task = asyncio.create_task(self._watch(), name="ops-recorder")
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
     def look(self) -> None:
         """See what was counted since the last look."""
         before, now = self._looks[-1], self._taken()
@@ -126,7 +120,8 @@ class Recorder:
             before = (0, 0)
         return Rate((records - before[0]) / seconds, (transactions - before[1]) / seconds)
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Look from time to time, until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self.look()
@@ -161,32 +156,27 @@ def counted(metrics: WorkerMetrics) -> Counts:
 def together(some: Iterable[Counts]) -> Counts:
     """All of them added up."""
     found = list(some)
-    kinds = {kind for one in found for kind in one.events}
-    return Counts(
-        records=sum(one.records for one in found),
-        transactions=sum(one.transactions for one in found),
-        requests=sum(one.requests for one in found),
-        failures=sum(one.failures for one in found),
-        letters=sum(one.letters for one in found),
-        commits=_added([one.commits for one in found], len(TRANSACTION_SECONDS)),
-        answers=_added([one.answers for one in found], len(HTTP_SECONDS)),
-        events={kind: sum(one.events.get(kind, 0) for one in found) for kind in sorted(kinds)},
-    )
+    return _each(lambda *values: sum(values), *found) if found else Counts()
 
 
 def less(counts: Counts, before: Counts) -> Counts:
     """What came since `before`."""
-    events = {k: n - before.events.get(k, 0) for k, n in counts.events.items()}
-    return Counts(
-        records=counts.records - before.records,
-        transactions=counts.transactions - before.transactions,
-        requests=counts.requests - before.requests,
-        failures=counts.failures - before.failures,
-        letters=counts.letters - before.letters,
-        commits=tuple(a - b for a, b in zip(counts.commits, before.commits, strict=True)),
-        answers=tuple(a - b for a, b in zip(counts.answers, before.answers, strict=True)),
-        events={kind: count for kind, count in events.items() if count},
-    )
+    return _each(lambda value, old: value - old, counts, before)
+
+
+def _each(put_together: Callable[..., int], *some: Counts) -> Counts:
+    """Each number put together with the same one of the others."""
+
+    def figure(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], int):
+            return put_together(*values)
+        if isinstance(values[0], tuple):
+            return tuple(put_together(*same) for same in zip(*values, strict=True))
+        kinds = sorted({kind for one in values for kind in one})
+        by_kind = {kind: put_together(*(one.get(kind, 0) for one in values)) for kind in kinds}
+        return {kind: count for kind, count in by_kind.items() if count}
+
+    return Counts(*map(figure, zip(*map(msgspec.structs.astuple, some), strict=True)))
 
 
 def quantile(part: float, buckets: Sequence[float], counts: Sequence[int]) -> float | None:
@@ -241,7 +231,3 @@ def _samples(
                 routes is None or sample.labels["route"].startswith(routes)
             ):
                 yield sample
-
-
-def _added(some: Sequence[Sequence[int]], bounds: int) -> tuple[int, ...]:
-    return tuple(map(sum, zip(*some, strict=True))) if some else (0,) * (bounds + 1)

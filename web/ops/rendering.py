@@ -8,19 +8,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from billing_stream.plain_text import clean_text, mask_passwords
 from billing_stream.records.record_ref import RecordRef
+from billing_stream.web import envelope
 from billing_stream.web.ops import page_text
 
 # Scripts and styles are files of this service; nothing may show these pages in a frame.
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
-        "Cache-Control": "no-store",
+        **envelope.HEADERS,
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
         "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "same-origin",
-        "Server": "billing-stream",
-        "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
     }
 )
