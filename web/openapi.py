@@ -1,6 +1,5 @@
 """The description of the HTTP API (OpenAPI 3.1), made from the code that serves it."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
@@ -33,7 +32,7 @@ from billing_stream.web.envelope import (
     Meta,
     Pagination,
 )
-from billing_stream.web.operation import IDEMPOTENCY_KEY, About, Operation
+from billing_stream.web.operation import IDEMPOTENCY_KEY, PATH_PARAMETER, About, Operation
 
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -48,7 +47,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *health.OPERATIONS,
 )
 
-_PARAMETER = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})*))?\}")
 _ABOUT = """\
 Billing for the merchants of an app store: a free trial once, and packs of credits.
 
@@ -121,7 +119,7 @@ def template(path: str) -> str:
     >>> template("/a/{id:[0-9]{1,9}}")
     '/a/{id}'
     """
-    return _PARAMETER.sub(r"{\1}", path)
+    return PATH_PARAMETER.sub(r"{\1}", path)
 
 
 def _paths() -> dict[str, Any]:
@@ -155,7 +153,7 @@ def _parameters_of(operation: Operation) -> list[Schema]:
             "required": True,
             "schema": {"type": "string", "pattern": f"^(?:{form})$"},
         }
-        for name, form in _PARAMETER.findall(operation.path)
+        for name, form in PATH_PARAMETER.findall(operation.path)
     ]
     names = [*operation.access.headers, *_IDS]
     if operation.idempotent:

@@ -53,6 +53,8 @@ _JSON = re.compile(r"\s*application/(json|[\w.-]+\+json)\s*(;.*)?", re.IGNORECAS
 # It stands in a changelog's key and in PostgreSQL, so no control characters.
 _KEY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 
+# A parameter of a path, with the form of its values.
+PATH_PARAMETER = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})*))?\}")
 _FOR_CREDENTIALS = (WebCode.UNAUTHORIZED, WebCode.FORBIDDEN)
 
 
@@ -278,10 +280,15 @@ def operation(
     """Declare the operation of a handler, see `Operation`.
 
     The types of its data and its body are those of the handler; its docstring describes it.
+    Raises TypeError for a handler that takes what there is not.
     """
 
     def declare(handler: Handler) -> Operation:
         _, *parameters = inspect.signature(handler).parameters.values()
+        known = {name for name, _ in PATH_PARAMETER.findall(path)} | {"body", "page"}
+        known |= {"key"} if key_within is not None else set()
+        if not known.issuperset(one.name for one in parameters):
+            raise TypeError(f"{method} {path} has no such arguments: {parameters}")
         return Operation(
             method=method,
             path=path,
