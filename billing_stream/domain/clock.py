@@ -4,7 +4,6 @@ from datetime import UTC, timedelta
 
 from billing_stream.domain.commands import AdvanceClock
 from billing_stream.domain.draft import Draft
-from billing_stream.domain.merchants import unknown
 from billing_stream.domain.outcomes import ClockMoved, ErrorCode, Rejected, Reply
 
 AHEAD_MAX = timedelta(days=3653)
@@ -31,4 +30,4 @@ def _refusal(draft: Draft, command: AdvanceClock) -> Rejected | None:
         return Rejected(ErrorCode.CLOCK_REFUSED, message)
     if command.to - draft.asked_at > AHEAD_MAX:
         return Rejected(ErrorCode.CLOCK_REFUSED, "a clock goes ten years ahead at most")
-    return unknown(draft)
+    return draft.unknown()

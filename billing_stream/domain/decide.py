@@ -69,19 +69,17 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
         case AdvanceTime():
             return Done()
         case StartTrial():
-            return merchants.gone(draft) or idempotency.idempotent(draft, command, trials.start)
+            return draft.gone() or idempotency.idempotent(draft, command, trials.start)
         case ReservePurchase():
-            return merchants.gone(draft) or idempotency.idempotent(
-                draft, command, purchases.reserve
-            )
+            return draft.gone() or idempotency.idempotent(draft, command, purchases.reserve)
         case AttachCharge():
-            return merchants.unknown(draft) or _attach(draft, command)
+            return draft.unknown() or _attach(draft, command)
         case FailPurchase():
-            return merchants.unknown(draft) or purchases.fail_by_id(draft, command)
+            return draft.unknown() or purchases.fail_by_id(draft, command)
         case AdjustCredits():
-            return merchants.unknown(draft) or adjustments.adjust(draft, command)
+            return draft.unknown() or adjustments.adjust(draft, command)
         case ForgetMerchant():
-            return merchants.unknown(draft) or merchants.forget(draft, command)
+            return draft.unknown() or merchants.forget(draft, command)
         case AdvanceClock():
             return clock.moved(draft, command)
         case ImportMerchant():

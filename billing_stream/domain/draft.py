@@ -14,8 +14,10 @@ from billing_stream.domain.model import (
 )
 from billing_stream.domain.outcomes import (
     Decision,
+    ErrorCode,
     Event,
     EventData,
+    Rejected,
     Reply,
     ShopRegistered,
     StoredResponse,
@@ -71,6 +73,22 @@ class Draft:
     def exists(self) -> bool:
         """Whether the merchant was created, not only heard of."""
         return self.merchant.created_at is not None
+
+    def unknown(self) -> Rejected | None:
+        """The refusal of a command for a merchant that was never created, else None."""
+        if self.exists:
+            return None
+        return self._not_found(f"no billing record of merchant {self.merchant.merchant_id}")
+
+    def gone(self) -> Rejected | None:
+        """The refusal of a merchant's own command when it was never created or is forgotten."""
+        if self.merchant.forgotten_at is None:
+            return self.unknown()
+        return self._not_found(f"merchant {self.merchant.merchant_id} was forgotten")
+
+    @staticmethod
+    def _not_found(message: str) -> Rejected:
+        return Rejected(ErrorCode.MERCHANT_NOT_FOUND, message)
 
     def purchase(self, purchase_id: str) -> Purchase | None:
         """The merchant's own purchase; another merchant's is as good as none."""

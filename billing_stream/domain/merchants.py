@@ -6,9 +6,7 @@ from billing_stream.domain.commands import CreateMerchant, ForgetMerchant
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.outcomes import (
     Done,
-    ErrorCode,
     MerchantForgotten,
-    Rejected,
     Reply,
     ShopRegistered,
 )
@@ -78,19 +76,3 @@ def _keep_former_shop(draft: Draft, new: str) -> None:
     for shop in former[:excess]:
         _unregister(draft, shop)
     draft.change(former_shops=former[excess:])
-
-
-def gone(draft: Draft) -> Rejected | None:
-    """The refusal of a merchant's own command when it was never created or is forgotten."""
-    if draft.merchant.forgotten_at is not None:
-        message = f"merchant {draft.merchant.merchant_id} was forgotten"
-        return Rejected(ErrorCode.MERCHANT_NOT_FOUND, message)
-    return unknown(draft)
-
-
-def unknown(draft: Draft) -> Rejected | None:
-    """The refusal of a command for a merchant that was never created, else None."""
-    if draft.exists:
-        return None
-    merchant_id = draft.merchant.merchant_id
-    return Rejected(ErrorCode.MERCHANT_NOT_FOUND, f"no billing record of merchant {merchant_id}")
