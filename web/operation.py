@@ -280,7 +280,7 @@ def operation(
     """Declare the operation of a handler, see `Operation`.
 
     The types of its data and its body are those of the handler; its docstring describes it.
-    Raises TypeError for a handler that takes what there is not.
+    Raises TypeError for a handler with other arguments.
     """
 
     def declare(handler: Handler) -> Operation:

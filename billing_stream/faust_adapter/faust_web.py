@@ -22,7 +22,7 @@ class _Path(View):
         self.methods = {method.lower(): handler for method, handler in self.handlers.items()}
 
     def get_methods(self) -> set[str]:
-        """What is routed."""
+        """The methods that are routed."""
         return set(self.handlers)
 
 

@@ -7,26 +7,22 @@ import pytest
 
 from billing_stream.config.listener_settings import Listener
 from billing_stream.web import checkout_page, operators, server
+from billing_stream.web.openapi import template
 from billing_stream.web.operation import ANYONE, Answer, Call, operation
 from tests.support.nodes import cluster
 
 
 async def test_nothing_but_declared_operations_is_routed(tmp_path: Path) -> None:
     every = (*server.OPERATIONS, *operators.TEST_OPERATIONS, *checkout_page.OPERATIONS)
-    declared = {(one.method, one.path) for one in every}
-    declared |= {("HEAD", one.path) for one in every if one.method == "GET"}
+    declared = {(one.method, template(one.path)) for one in every}
+    declared |= {("HEAD", template(one.path)) for one in every if one.method == "GET"}
     async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}) as found:
         router = cast(Any, found.nodes[0].app.web).web_app.router
-        routed = {(route.method, path_of(route.resource)) for route in router.routes()}
+        routed = {(one.method, one.resource.canonical.rstrip("/")) for one in router.routes()}
 
     assert routed <= declared
-    local = {(one.method, one.path) for one in checkout_page.OPERATIONS}
+    local = {(one.method, template(one.path)) for one in checkout_page.OPERATIONS}
     assert {route for route in declared - routed if route[0] != "HEAD"} <= local
-
-
-def path_of(resource: Any) -> str:
-    """The path of a resource of aiohttp as it was registered."""
-    return str(getattr(resource, "_orig_path", resource.canonical)).rstrip("/")
 
 
 def test_a_handler_that_takes_what_there_is_not_is_refused() -> None:
