@@ -1,0 +1,89 @@
+"""How much a reader has to read to follow one record from its input to the log."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import faust
+
+from billing_stream.agents import inputs
+from billing_stream.domain.commands import AttachCharge, CreateMerchant, ReservePurchase
+from billing_stream.domain.model import Platform
+from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.engine.batch import Batch
+from billing_stream.engine.partition_processor import Request
+from billing_stream.records import topics as names
+from tests.support.call_path import call_path
+from tests.support.partition import TOPICS, Partition, record
+
+MERCHANT = "11111111-1111-4111-8111-111111111111"
+# What observes a transaction decides nothing in it.
+OBSERVERS = ("billing_stream/observability",)
+# Neither may rise: docs/architecture.md, "How much there is to read".
+FILES_MAX = 30
+LINES_MAX = 4_151
+
+
+class Stream:
+    """An agent's stream that ends with the events that it is given."""
+
+    def __init__(self, *batches: Batch) -> None:
+        self._batches = batches
+        self.acknowledged = asyncio.Event()
+
+    def noack(self) -> "Stream":
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        for batch in self._batches:
+            message = SimpleNamespace(value=batch, partition=0)
+            yield SimpleNamespace(message=message, ack=self.acknowledged.set)
+
+
+async def bought(partition: Partition, number: int) -> str:
+    """A purchase that waits for its payment; its charge."""
+
+    async def ask(command: Any) -> Any:
+        return (await partition.lane.ask(Request(command, "http", "c-1"))).reply
+
+    opened = await ask(
+        ReservePurchase(MERCHANT, "small", Platform.SHOPIFY, command_id=f"open/{number}")
+    )
+    assert isinstance(opened, PurchaseOpened)
+    charge = f"gid://shopify/AppPurchaseOneTime/{number}"
+    await ask(AttachCharge(MERCHANT, opened.purchase_id, charge, "https://pay.example/1"))
+    return charge
+
+
+async def test_a_webhook_record_goes_through_few_files(tmp_path: Path) -> None:
+    partition = await Partition().restart()
+    app = faust.App("app", datadir=str(tmp_path))
+    inputs.register(app, partition.lanes, TOPICS)
+    agent: Any = app.agents["webhooks-updated"]
+    await partition.lane.ask(
+        Request(CreateMerchant(MERCHANT, "shopify", "a.example", "create"), "cli", "c-1")
+    )
+
+    async def deliver(offset: int) -> None:
+        charge = await bought(partition, offset)
+        paid = {"charge_id": charge, "status": "ACTIVE", "merchant_id": MERCHANT}
+        records: list[Any] = [record(names.PURCHASE_UPDATED, offset, paid)]
+        stream = Stream(Batch(names.PURCHASE_UPDATED, records, offset, partition.lanes.epoch))
+        with call_path() as found:
+            await agent.fun(stream)
+            await stream.acknowledged.wait()
+        paths.append(found)
+
+    paths: list[Any] = []
+    for offset in range(2):
+        await deliver(offset)
+
+    lines = paths[-1].lines(without=OBSERVERS)
+    print(*(f"{count:5} {file}" for file, count in lines.items()), sep="\n")
+    print(f"{len(lines)} files, {sum(lines.values())} lines")
+    assert len(partition.events("credits.purchased")) == len(paths)
+    assert len(lines) <= FILES_MAX
+    assert sum(lines.values()) <= LINES_MAX
+    await partition.lanes.drop([0])
