@@ -122,7 +122,7 @@ import-trial: setup ## Import 200,000 merchants of a database as the old service
 		tests/importing/test_import_on_kafka.py
 
 lock: $(UV) ## Pin all dependencies anew, by hash.
-	$(COMPILE) --extra rocksdb --extra otel pyproject.toml -o requirements/base.txt
+	$(COMPILE) --extra otel pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
 	echo "hatchling" | $(COMPILE) - -o requirements/build.txt
 	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt

@@ -23,7 +23,6 @@ from bench import (
     projector,
     scale,
     stock,
-    stores,
     throughput,
 )
 from bench.setting import Setting, busy_before, machine, say
@@ -42,7 +41,6 @@ PARTS = (
     "scale",
     "expiry",
     "projector",
-    "stores",
 )
 Row = tuple[str, str, str, bool | None]
 Measure = Callable[[Setting], Awaitable[dict[str, Any]]]
@@ -57,7 +55,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--match", default="", help="of scale: what has this in its name")
-    parser.add_argument("--merchants", type=int, default=200_000, help="of stores: how many")
     parser.add_argument(
         "--profile", dest="only", action="store_const", const="profile", help="where time goes"
     )
@@ -140,15 +137,6 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
             url = postgres.database_url
             measure = partial(projector.measure, database_url=url, purchases=100_000 // fewer)
             await part("projector", 8, measure, has_history=False)
-    if "stores" in wanted:
-        measure = partial(
-            stores.measure,
-            merchants=arguments.merchants // fewer,
-            purchases=2 * arguments.merchants // fewer,
-            records=100_000 // fewer,
-            rounds=2,
-        )
-        await part("stores", 8, measure, has_history=False)
     return found
 
 
@@ -189,7 +177,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
         table.append(
             (f"{name}, p99", f"{p99:.0f} ms", "150 ms" if goal else "", goal and p99 <= 150)
         )
-    return table + scale.rows(found) + expiry.rows(found) + stores.rows(found)
+    return table + scale.rows(found) + expiry.rows(found)
 
 
 def main() -> None:

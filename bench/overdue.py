@@ -1,19 +1,16 @@
 """Very many overdue purchases of one merchant: how long they take, and what others wait.
 
-Drives a real lane without Kafka (commits cost nothing but the encoding of what they write), in
-memory and in RocksDB. Another merchant asks for something all the time. Run as
-`python -m bench.overdue`; `--step` as large as `--count` is one decision for all.
+Drives a real lane without Kafka: commits cost nothing but the encoding of what they write. Another
+merchant asks for something all the time. Run as `python -m bench.overdue`; `--step` as large as
+`--count` is one decision for all.
 """
 
 import argparse
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from bench.setting import machine, say
@@ -29,8 +26,6 @@ from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import Topics
-from billing_stream.tables.rocks.rocks_store import in_rocksdb
-from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.worker import configure_gc
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -90,14 +85,13 @@ def _rows(count: int) -> Iterator[tuple[bytes, bytes]]:
         yield purchase.id.encode(), encode(purchase)
 
 
-def _restored(count: int, policy: Policy, new_store: NewStore) -> BillingProcessor:
+def _restored(count: int, policy: Policy) -> BillingProcessor:
     processor = BillingProcessor(
         0,
         partitions=1,
         policy=policy,
         names=Topics("bench"),
         max_record_bytes=262_144,
-        new_store=new_store,
     )
     merchant = Merchant(merchant_id=MANY, created_at=NOW, updated_at=NOW, version=count + 1)
     processor.restore(topics.BILLING_RECORDS, [(MANY.encode(), encode(merchant))])
@@ -108,9 +102,9 @@ def _restored(count: int, policy: Policy, new_store: NewStore) -> BillingProcess
     return processor
 
 
-async def _measure(count: int, step: int, new_store: NewStore) -> dict[str, Any]:
+async def _measure(count: int, step: int) -> dict[str, Any]:
     policy = Policy(expired_per_step=step, open_purchases_max=1_000_000)
-    processor = _restored(count, policy, new_store)
+    processor = _restored(count, policy)
     configure_gc()
     writer, observer = _Writer(), _Observer()
     lane = Lane(
@@ -154,26 +148,14 @@ def _reserve(merchant: str, number: int) -> ReservePurchase:
     return ReservePurchase(merchant, "small", Platform.SHOPIFY, command_id=f"{merchant}/{number}")
 
 
-@contextmanager
-def _stores(kind: str) -> Iterator[NewStore]:
-    if kind == "memory":
-        yield in_memory
-        return
-    with tempfile.TemporaryDirectory(prefix="billing-stream-bench-") as folder:
-        yield in_rocksdb(Path(folder), 256)
-
-
 def main() -> None:
-    """Measure both stores and print the figures."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.overdue", description=__doc__)
     parser.add_argument("--count", type=int, default=250_000, help="overdue purchases (250,000)")
     parser.add_argument("--step", type=int, default=Policy().expired_per_step, help="in a decision")
     options = parser.parse_args()
     say(f"{options.count} overdue purchases in steps of {options.step}; {machine()}")
-    for kind in ("memory", "rocksdb"):
-        with _stores(kind) as new_store:
-            found = asyncio.run(_measure(options.count, options.step, new_store))
-        print(json.dumps({"store": kind, **found}), flush=True)
+    print(json.dumps(asyncio.run(_measure(options.count, options.step))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """The one place where the parts meet: `build(settings)` makes an app, and keeps no globals."""
 
 import asyncio
-import importlib
 import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from billing_stream.agents import inputs
-from billing_stream.config.settings import Settings, StoreKind
+from billing_stream.config.settings import Settings
 from billing_stream.engine.broker_time import BrokerTime
 from billing_stream.engine.crash_points import crash_at, no_crash
 from billing_stream.engine.fatal import die
@@ -18,7 +17,6 @@ from billing_stream.engine.lease import Lease
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.timers import run_timers
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.faust_app import App, new_app
 from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
@@ -38,7 +36,6 @@ from billing_stream.observability.tracing.tracing_factory import new_tracing
 from billing_stream.processor import new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.tables.tables import TABLES
 from billing_stream.web import server
 from billing_stream.web.context import Context
@@ -84,7 +81,6 @@ def build(settings: Settings) -> BillingApp:
             policy=settings.policy,
             names=topics,
             max_record_bytes=settings.max_record_bytes,
-            new_store=_new_store(settings, group),
             new_stage=None if tracing is None else partial(TracedStage, tracing=tracing),
         ),
         positions_topic=topics.changelog(names.BILLING_RECORDS),
@@ -161,23 +157,6 @@ def _lags(app: App, topics: Topics) -> Lags:
     consumer = cast(EngineConsumer, app.consumer)
     records = {(topics.base(tp.topic), tp.partition): n for tp, n in consumer.lags.items()}
     return Lags(records, consumer.lags_at)
-
-
-def _new_store(settings: Settings, group: str) -> NewStore:
-    """Raises SettingsError when the library for it is not installed."""
-    if settings.store is StoreKind.MEMORY:
-        return in_memory
-    try:
-        store = importlib.import_module("billing_stream.tables.rocks.rocks_store")
-    except ImportError as error:
-        raise SettingsError(
-            f"BILLING_STORE=rocksdb needs what `pip install 'billing-stream[rocksdb]'` installs: "
-            f"{error}"
-        ) from error
-    # Of this worker alone: the port is what tells the workers of a machine apart.
-    folder = settings.data_dir / "store" / group / str(settings.api_external_port)
-    made: NewStore = store.in_rocksdb(folder, settings.store_cache_mb)
-    return made
 
 
 def _register_timers(app: App, lanes: Lanes) -> None:

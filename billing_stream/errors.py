@@ -144,5 +144,4 @@ class WebhookMalformed(BillingError):
 
 def is_fatal(error: Exception) -> bool:
     """Whether no single record, request or deadline causes it: each other one would fail, too."""
-    # rocksdict raises Exception itself when it cannot read.
-    return isinstance(error, MemoryError | OSError | BillingError) or type(error) is Exception
+    return isinstance(error, MemoryError | OSError | BillingError)

@@ -31,16 +31,15 @@ from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
 from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
+from billing_stream.tables.deadlines import Deadlines
 from billing_stream.tables.decision_records import (
     event_records,
     forwarded_record,
     journal_record,
     shop_records,
 )
-from billing_stream.tables.prefetch import Prefetch
 from billing_stream.tables.retries import Retries
-from billing_stream.tables.rows import StagedRows
-from billing_stream.tables.store import NewStore, in_memory
+from billing_stream.tables.rows import PartitionRows, StagedRows
 from billing_stream.tables.tables import require_own, restorers
 
 logger = logging.getLogger(__name__)
@@ -52,8 +51,6 @@ NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 # A bug of this code, met on one record, request or deadline.
 INTERNAL_ERROR = "INTERNAL_ERROR"
 UNCLAIMED = "UNCLAIMED"
-# Restored rows that a store may have to hold in memory until it commits them.
-RESTORED_PER_COMMIT = 2_000
 
 
 class BillingProcessor:
@@ -67,7 +64,6 @@ class BillingProcessor:
         policy: Policy,
         names: Topics,
         max_record_bytes: int,
-        new_store: NewStore = in_memory,
         new_stage: "NewStage | None" = None,
     ) -> None:
         self.partition = partition
@@ -75,14 +71,12 @@ class BillingProcessor:
         self.policy = policy
         self.names = names
         self.max_record_bytes = max_record_bytes
-        self.store = new_store(partition)
         self._new_stage = new_stage or BillingStage
-        self.rows = self.store.rows
-        self.deadlines = self.store.deadlines
+        self.rows = PartitionRows()
+        self.deadlines = Deadlines()
         self.retries = Retries()
         # Merchants whose commands wait for overdue deadlines, with the time of the first command.
         self.behind: dict[str, datetime] = {}
-        self._restored = 0
         self.event_topics = {
             kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
             for kind in topics.EVENT_TYPES
@@ -94,10 +88,6 @@ class BillingProcessor:
         """Take rows from a changelog. Raises SettingsError where they are of other partitions."""
         self._restorers[table](rows)
         require_own(table, rows, self.partition, self.partitions)
-        self._restored += len(rows)
-        if self._restored >= RESTORED_PER_COMMIT:
-            self._restored = 0
-            self._commit_restored(self.store.without_deadline())
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
         """Take the mark of a dead letter that was sent again and carried out."""
@@ -106,11 +96,8 @@ class BillingProcessor:
 
     def restored(self) -> None:
         """Set the deadlines of what was restored."""
-        self._commit_restored(self.store.restored())
-
-    def close(self) -> None:
-        """The partition leaves this worker."""
-        self.store.close()
+        for merchant_id in self.rows.merchants:
+            self.schedule(merchant_id)
 
     def begin(self) -> "BillingStage":
         """An empty stage over what was committed."""
@@ -126,11 +113,6 @@ class BillingProcessor:
         if due is not None:
             self.deadlines.set(merchant_id, self.retries.not_before(merchant_id, due))
 
-    def _commit_restored(self, merchant_ids: Iterable[str]) -> None:
-        for merchant_id in merchant_ids:
-            self.schedule(merchant_id)
-        self.store.commit()
-
 
 class BillingStage:
     """The changes of one transaction. See `engine.processor.Stage`."""
@@ -139,7 +121,6 @@ class BillingStage:
         self._processor = processor
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
-        self._prefetch = Prefetch(processor.store) if processor.store.prefetch_pays else None
         self._out: list[Outgoing] = []
         self._looked_at: set[str] = set()
         self._refused: list[tuple[str, str]] = []
@@ -163,12 +144,6 @@ class BillingStage:
         """Merchants for which time was let pass, because something fell due."""
         return self._looked_at
 
-    def prefetch(self, topic: str, records: Sequence[InputRecord]) -> None:
-        """Decode ahead, where it pays to fetch the rows of many records at once."""
-        if self._prefetch is not None:
-            processor = self._processor
-            self._prefetch.add(topic, processor.bases[topic], records, processor.max_record_bytes)
-
     def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         # A record on which a rule fails would fail on every worker in turn.
@@ -188,9 +163,7 @@ class BillingStage:
     def _add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         base = self._processor.bases[topic]
         try:
-            decoded = self._prefetch.take(topic, record) if self._prefetch else None
-            if decoded is None:
-                decoded = schemas.decode(base, record, self._processor.max_record_bytes)
+            decoded = schemas.decode(base, record, self._processor.max_record_bytes)
         except InvalidRecord as error:
             self.divert(record, NOT_UNDERSTOOD, str(error))
             return False
@@ -270,11 +243,10 @@ class BillingStage:
 
     def apply(self) -> None:
         """Lay the changes into the rows and set deadlines anew."""
-        self._rows.lay()
+        self._rows.apply()
         schedule = self._processor.schedule
         for merchant_id in self._looked_at.union(self._rows.merchants):
             schedule(merchant_id)
-        self._processor.store.commit()
 
     def _require_turn(self, merchant_id: str, now: datetime) -> None:
         """Raises MustWait where overdue deadlines of the merchant must be processed before."""
@@ -385,7 +357,6 @@ def new_processors(
     policy: Policy,
     names: Topics,
     max_record_bytes: int,
-    new_store: NewStore = in_memory,
     new_stage: "NewStage | None" = None,
 ) -> Callable[[int], Any]:
     """Makes the processor of a partition, for the lanes."""
@@ -395,6 +366,5 @@ def new_processors(
         policy=policy,
         names=names,
         max_record_bytes=max_record_bytes,
-        new_store=new_store,
         new_stage=new_stage,
     )

@@ -13,7 +13,6 @@ from operator import attrgetter
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
 from billing_stream.tables.codecs import shop_key
-from billing_stream.tables.committed import CommittedRows
 from billing_stream.tables.pending import Deadline, Pending
 
 PENDING = PurchaseStatus.PENDING
@@ -180,9 +179,6 @@ class PartitionRows:
         else:
             self.shops[shop] = merchant_id
 
-    def commit(self) -> None:
-        """Nothing to do: what was put can be read."""
-
     def _drop_pending(self, merchant_id: str, deadline: Deadline) -> None:
         pending = self._pending[merchant_id]
         pending.drop(deadline)
@@ -199,7 +195,7 @@ class PartitionRows:
 class StagedRows:
     """Changes of one transaction, laid over the committed rows and readable like them."""
 
-    def __init__(self, base: CommittedRows) -> None:
+    def __init__(self, base: PartitionRows) -> None:
         self._base = base
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
@@ -331,11 +327,6 @@ class StagedRows:
 
     def apply(self) -> None:
         """Lay the changes into the committed rows, whole; after the transaction only."""
-        self.lay()
-        self._base.commit()
-
-    def lay(self) -> None:
-        """Put the changes into the committed rows, whose `commit` is still to come."""
         base = self._base
         for merchant in self.merchants.values():
             base.put_merchant(merchant)

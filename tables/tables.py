@@ -16,7 +16,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import SettingsError
 from billing_stream.records import topics
 from billing_stream.tables import codecs
-from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.rows import PartitionRows
 
 Row = TypeVar("Row")
 Restorer = Callable[[ChangelogRows], None]
@@ -33,7 +33,7 @@ class Table(Struct, frozen=True):
     name: str
     key: str
     row: type[Any]
-    restorer: Callable[[CommittedRows], Restorer]
+    restorer: Callable[[PartitionRows], Restorer]
 
 
 def _never_deleted(put: Callable[[Row], None], decode: Callable[[bytes], Row]) -> Restorer:
@@ -45,7 +45,7 @@ def _never_deleted(put: Callable[[Row], None], decode: Callable[[bytes], Row]) -
     return restore
 
 
-def _answers(into: CommittedRows) -> Restorer:
+def _answers(into: PartitionRows) -> Restorer:
     def restore(read: ChangelogRows) -> None:
         for key, value in read:
             if value is None:
@@ -56,7 +56,7 @@ def _answers(into: CommittedRows) -> Restorer:
     return restore
 
 
-def _shops(into: CommittedRows) -> Restorer:
+def _shops(into: PartitionRows) -> Restorer:
     def restore(read: ChangelogRows) -> None:
         for key, value in read:
             into.put_shop(key.decode(), None if value is None else value.decode())
@@ -103,6 +103,6 @@ def require_own(table: str, rows: ChangelogRows, partition: int, partitions: int
             )
 
 
-def restorers(into: CommittedRows) -> dict[str, Restorer]:
+def restorers(into: PartitionRows) -> dict[str, Restorer]:
     """Of each table by its name: puts what was read of its changelog into these rows."""
     return {table.name: table.restorer(into) for table in TABLES}

@@ -21,7 +21,7 @@ from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.processor import BillingProcessor
-from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.rows import PartitionRows
 from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.peers import Peers
 
@@ -45,7 +45,7 @@ class Query(Protocol[Found_co]):
     def found(self) -> type[Found_co]:
         """What the answer is."""
 
-    def read(self, rows: CommittedRows) -> Found_co:
+    def read(self, rows: PartitionRows) -> Found_co:
         """The answer, from committed rows."""
 
 
@@ -84,7 +84,7 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
         """A shop lies on the partition of its own key, not of its merchant's."""
         return self.shop
 
-    def read(self, rows: CommittedRows) -> ShopFound:
+    def read(self, rows: PartitionRows) -> ShopFound:
         """From committed rows."""
         return ShopFound(rows.shops.get(self.shop))
 
@@ -102,7 +102,7 @@ class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
         """A merchant's rows lie together."""
         return self.merchant_id
 
-    def read(self, rows: CommittedRows) -> MerchantFound:
+    def read(self, rows: PartitionRows) -> MerchantFound:
         """From committed rows."""
         merchant = _with_billing(rows, self.merchant_id)
         if merchant is None or not self.take:
@@ -123,7 +123,7 @@ class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
         """Purchases lie with their merchant."""
         return self.merchant_id
 
-    def read(self, rows: CommittedRows) -> PurchaseFound:
+    def read(self, rows: PartitionRows) -> PurchaseFound:
         """From committed rows."""
         purchase = rows.purchase(self.purchase_id)
         if purchase is not None and purchase.merchant_id != self.merchant_id:
@@ -131,7 +131,7 @@ class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
         return PurchaseFound(_with_billing(rows, self.merchant_id), purchase)
 
 
-def _with_billing(rows: CommittedRows, merchant_id: str) -> Merchant | None:
+def _with_billing(rows: PartitionRows, merchant_id: str) -> Merchant | None:
     """The merchant; None when only a webhook that came first has named it so far."""
     merchant = rows.merchant(merchant_id)
     if merchant is None or merchant.created_at is None:
@@ -267,7 +267,7 @@ class PartitionRouter:
         """The lane of the partition, when this worker owns it and has recovered it."""
         return self._lanes.get(partition) if self._lanes.ready else None
 
-    def _rows_here(self, partition: int) -> CommittedRows | None:
+    def _rows_here(self, partition: int) -> PartitionRows | None:
         lane = self.lane_here(partition)
         return None if lane is None else cast(BillingProcessor, lane.processor).rows
 

@@ -34,15 +34,15 @@ class AppEnv(StrEnum):
     PRODUCTION = "production"
 
 
+STORE = "memory"
+STORE_REMOVED = (
+    "can only be memory: the store on disk was removed. Give each worker memory for all its rows "
+    "(docs/scale.md), then remove BILLING_STORE and BILLING_STORE_CACHE_MB. Rows are in Kafka"
+)
+
+
 def _env(name: str, description: str, **kwargs: Any) -> Any:
     return Field(validation_alias=name, description=description, **kwargs)
-
-
-class StoreKind(StrEnum):
-    """Where a worker keeps the rows of its partitions. Kafka has them in any case."""
-
-    MEMORY = "memory"
-    ROCKSDB = "rocksdb"
 
 
 class Settings(
@@ -240,17 +240,10 @@ class Settings(
         le=1_000_000,
     )
     data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))
-    store: StoreKind = _env(
+    store: str = _env(
         "BILLING_STORE",
-        "where a worker keeps rows: memory, or rocksdb where they outgrow it",
-        default=StoreKind.MEMORY,
-    )
-    store_cache_mb: int = _env(
-        "BILLING_STORE_CACHE_MB",
-        "with rocksdb: memory for rows, of all partitions of this worker together, MiB",
-        default=256,
-        ge=16,
-        le=1_048_576,
+        "`memory` only: the store on disk was removed (docs/upgrade.md)",
+        default=STORE,
     )
     worker_name: str | None = _env(
         "BILLING_WORKER_NAME",
@@ -322,6 +315,8 @@ class Settings(
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems = []
+        if self.store != STORE:
+            problems.append(f"BILLING_STORE {STORE_REMOVED}")
         if self.crash_at is not None and self.app_env is not AppEnv.TEST:
             problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
         problems += self.listener_problems()

@@ -211,7 +211,6 @@ class Lane:
             if not answer.done():
                 answer.set_exception(NotReady(f"partition {self.partition} moved away"))
         await self._writer.close()
-        self.processor.close()
 
     @property
     def positions(self) -> Mapping[str, int]:

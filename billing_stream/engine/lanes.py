@@ -289,8 +289,6 @@ class Lanes(Mapping[int, Lane]):
             gc.freeze()
         except BaseException:
             # Nothing was begun: whoever comes next fences these ids again.
-            for processor in processors.values():
-                processor.close()
             await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
             raise
         finally:

@@ -170,9 +170,6 @@ class StagedInputs:
     def add(self, batches: Sequence[Batch]) -> None:
         """Have the stage process records of these batches. Raises GapInInput."""
         for batch in batches:
-            if self._stop_of(batch.name) is None and not is_added(batch.name):
-                self._stage.prefetch(batch.topic, batch.records)
-        for batch in batches:
             self._add(batch)
 
     def judge(self) -> None:

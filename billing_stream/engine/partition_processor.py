@@ -52,12 +52,8 @@ class MustWait(Exception):
 class Stage(Protocol):
     """The changes of one transaction, not yet visible. Used once, by one lane.
 
-    Nothing here may do I/O, wait, or change what was committed, except `apply`; where rows are
-    on the disk they may be read from there.
+    Nothing here may do I/O, wait, or change what was committed, except `apply`.
     """
-
-    def prefetch(self, topic: str, records: Sequence[InputRecord]) -> None:
-        """These records of `topic` will be added soon: what they need may be fetched at once."""
 
     def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """Take an input record of `topic`; False when it is invalid: a dead letter.
@@ -105,9 +101,6 @@ class Processor(Protocol):
 
     def restored(self) -> None:
         """All changelogs were read to their ends."""
-
-    def close(self) -> None:
-        """The partition leaves this worker: nothing more is asked of this processor."""
 
     def begin(self) -> Stage:
         """An empty stage over what was committed."""

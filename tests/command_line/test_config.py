@@ -176,3 +176,19 @@ def test_the_example_with_nothing_filled_in_names_what_is_required(nothing_set: 
 def test_a_real_env_file_can_not_be_committed_or_built_into_the_image() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text().split()
     assert (ROOT / ".dockerignore").read_text().split()[0] == "*"
+
+
+def test_a_store_on_disk_is_refused_with_what_to_do(
+    with_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BILLING_STORE_CACHE_MB", "32")
+    monkeypatch.setenv("BILLING_STORE", "memory")
+    assert config().exit_code == 0
+
+    monkeypatch.setenv("BILLING_STORE", "rocksdb")
+    for command in ("worker", "doctor", "config"):
+        refused = CliRunner().invoke(cli, [command]).exception
+        assert isinstance(refused, SettingsError)
+        assert refused.exit_code == 2
+        assert "BILLING_STORE can only be memory" in str(refused)
+        assert "remove BILLING_STORE and BILLING_STORE_CACHE_MB" in str(refused)

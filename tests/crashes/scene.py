@@ -37,7 +37,6 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode
-from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, RECORD_BYTES_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
@@ -183,9 +182,8 @@ class Outcome:
 class Scene:
     """A log, and the workers one after the other."""
 
-    def __init__(self, happening: Happening, new_store: NewStore = in_memory) -> None:
+    def __init__(self, happening: Happening) -> None:
         self.happening = happening
-        self.new_store = new_store
         self.now = START
         self.log = SimLog(
             {table: TOPICS.changelog(table) for table in names.TABLES},
@@ -218,7 +216,6 @@ class Scene:
             partitions=PARTITIONS,
             policy=POLICY,
             clock=lambda: self.now,
-            new_store=self.new_store,
         )
         self.nodes.append(node)
         node.crash_at = crash_at
@@ -354,11 +351,9 @@ async def undisturbed(happening: Happening) -> Outcome:
     return scene.outcome()
 
 
-async def crashed(
-    happening: Happening, point: CrashPoint, new_store: NewStore = in_memory
-) -> Outcome:
+async def crashed(happening: Happening, point: CrashPoint) -> Outcome:
     """The worker crashes at the point; it starts again and goes on."""
-    scene = Scene(happening, new_store)
+    scene = Scene(happening)
     node = await scene.begin()
     scene.write()
     node.crash_at = CrashPoint.SENT if point in IN_RECOVERY else point
@@ -370,11 +365,9 @@ async def crashed(
     return await _recovered(scene)
 
 
-async def taken_over(
-    happening: Happening, point: CrashPoint, new_store: NewStore = in_memory
-) -> Outcome:
+async def taken_over(happening: Happening, point: CrashPoint) -> Outcome:
     """The worker stands still at the point; another one takes over; then it goes on."""
-    scene = Scene(happening, new_store)
+    scene = Scene(happening)
     zombie = await scene.begin()
     scene.write()
     if point in IN_RECOVERY:

@@ -19,7 +19,7 @@ from billing_stream.records import topics as names
 from tests.support.partition import START, TOPICS, Partition, record
 from tests.support.world import M1, M2
 
-pytestmark = [pytest.mark.logs_errors, pytest.mark.usefixtures("either_store")]
+pytestmark = pytest.mark.logs_errors
 
 
 class Failing:

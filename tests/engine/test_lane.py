@@ -18,8 +18,6 @@ from billing_stream.records import topics as names
 from tests.support.memory_log import Crash, MemoryWriter
 from tests.support.partition import Partition, Record, record
 
-pytestmark = pytest.mark.usefixtures("either_store")
-
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
 

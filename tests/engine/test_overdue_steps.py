@@ -25,7 +25,6 @@ from billing_stream.engine.poison import PoisonLimits
 from billing_stream.records import topics as names
 from tests.support.memory_log import Crash
 from tests.support.partition import Partition, record
-from tests.support.stores import KINDS, stores
 from tests.support.world import M1, M2
 
 STEP = 10
@@ -35,14 +34,12 @@ STEPS = COUNT // STEP
 POLICY = Policy(open_purchases_max=1_000, expired_per_step=STEP, trial_duration=timedelta(hours=24))
 
 
-@pytest.fixture(params=KINDS)
-async def partition(request: pytest.FixtureRequest) -> AsyncIterator[Partition]:
-    with stores(request.param) as made:
-        found = Partition(POLICY)
-        found.new_store = made.of_partition
-        await overdue(await found.restart())
-        yield found
-        await found.lanes.drop([0])
+@pytest.fixture
+async def partition() -> AsyncIterator[Partition]:
+    found = Partition(POLICY)
+    await overdue(await found.restart())
+    yield found
+    await found.lanes.drop([0])
 
 
 async def overdue(partition: Partition) -> None:

@@ -100,7 +100,7 @@ async def test_row_of_a_newer_release_ends_the_worker() -> None:
         await restored(Outgoing(MERCHANTS, b"m", b"{}", (("state", b"99"),)))
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError("disk"), Exception("of the store")])
+@pytest.mark.parametrize("error", [MemoryError(), OSError("disk")])
 async def test_trouble_of_the_store_ends_the_worker(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode
 from billing_stream.records.timestamps import instant
-from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.rows import PartitionRows
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import TopicPartition, Txn
 from tests.simulation.sim_log import Entry, SimLog
@@ -366,7 +366,7 @@ class Audit:
             due = self.model.next_due(merchant)
             require(due is None or due > now, f"{merchant} was due at {due}, it is {now}")
 
-    def rows(self, table: str, of: CommittedRows) -> dict[bytes, bytes]:
+    def rows(self, table: str, of: PartitionRows) -> dict[bytes, bytes]:
         """The rows that the owner has, as they are written."""
         if table == names.BILLING_RECORDS:
             return {m.encode(): encode(row) for m, row in of.merchants.items()}

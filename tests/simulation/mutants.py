@@ -233,7 +233,7 @@ MUTANTS = (
     Mutant(
         "deadlines are lost in a restart",
         BillingProcessor,
-        "_commit_restored",
+        "restored",
         [("self.schedule", "str")],
     ),
     Mutant(
@@ -257,7 +257,7 @@ MUTANTS = (
     Mutant(
         "old answers stay in memory",
         StagedRows,
-        "lay",
+        "apply",
         [("base.drop_answer(merchant_id, key)", "pass")],
     ),
     Mutant(

@@ -21,7 +21,6 @@ from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
-from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
 from tests.simulation.requests import Refused, TopicPartition
 from tests.simulation.sim_log import SimClient, SimLog
@@ -84,7 +83,6 @@ class RecordingProcessor(BillingProcessor):
         partition: int,
         partitions: int,
         policy: Policy,
-        new_store: NewStore,
     ) -> None:
         super().__init__(
             partition,
@@ -92,7 +90,6 @@ class RecordingProcessor(BillingProcessor):
             policy=policy,
             names=TOPICS,
             max_record_bytes=RECORD_BYTES_MAX,
-            new_store=new_store,
         )
         self.node = node
 
@@ -125,7 +122,6 @@ class Node(Process):
         clock: Callable[[], datetime],
         commit_interval: float = 0.0,
         say: Callable[[str], object] = lambda _: None,
-        new_store: NewStore = in_memory,
     ) -> None:
         super().__init__(name, decide)
         self.log = log
@@ -140,7 +136,7 @@ class Node(Process):
         self.taken_back = 0
         self.lanes = Lanes(
             SimClient(log, self),
-            lambda p: RecordingProcessor(self, p, partitions, policy, new_store),
+            lambda p: RecordingProcessor(self, p, partitions, policy),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=clock,
             commit_interval=commit_interval,

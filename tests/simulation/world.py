@@ -24,7 +24,6 @@ from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode
-from billing_stream.tables.store import NewStore, in_memory
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
@@ -96,10 +95,7 @@ class Client:
 class World:
     """Everything there is. `trace` is what happened, line by line."""
 
-    def __init__(
-        self, seed: int, log_class: type[SimLog] = SimLog, new_store: NewStore = in_memory
-    ) -> None:
-        self.new_store = new_store
+    def __init__(self, seed: int, log_class: type[SimLog] = SimLog) -> None:
         self.random = Random(seed)
         self.partitions = self.random.randint(1, 3)
         self.steps = self.random.randint(60, 160)
@@ -462,7 +458,6 @@ class World:
             clock=lambda: self.now + self.skew.get(name, timedelta(0)),
             commit_interval=self.commit_interval,
             say=self.say,
-            new_store=self.new_store,
         )
         self.nodes.append(node)
         self.say(f"{name} starts")

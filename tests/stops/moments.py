@@ -35,11 +35,10 @@ class Stop:
     milestone: Milestone
     seconds: float
     signal: signal.Signals
-    store: str
     named: bool
 
     def __str__(self) -> str:
-        kind = f"{self.service} {self.store}{' named' if self.named else ''}"
+        kind = f"{self.service}{' named' if self.named else ''}"
         return f"{kind}, {self.signal.name} {self.seconds:.2f} s after {self.milestone}"
 
 
@@ -69,6 +68,5 @@ def _stop(chance: random.Random) -> Stop:
         milestone=chance.choices(list(Milestone), weights)[0],
         seconds=chance.uniform(0.0, SECONDS),
         signal=chance.choices([signal.SIGTERM, signal.SIGINT], [0.75, 0.25])[0],
-        store=chance.choice(["memory", "rocksdb"]),
         named=chance.random() < 0.25,
     )

@@ -74,7 +74,7 @@ class Stage:
         return await asyncio.gather(*(self._stop(plan, stop) for stop in plan.stops))
 
     async def _stop(self, plan: Plan, stop: Stop) -> Outcome:
-        env = self._environment(self._prefixes[plan.shared], BILLING_STORE=stop.store)
+        env = self._environment(self._prefixes[plan.shared])
         if stop.named:
             env["BILLING_WORKER_NAME"] = f"seed-{plan.seed}"
         service = Worker if stop.service is Service.WORKER else ProjectorProcess

@@ -15,7 +15,6 @@ from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from billing_stream.tables.store import NewStore, in_memory
 from tests.support.memory_log import MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,8 +54,6 @@ class Deaths:
 class Partition:
     """Partition 0 of one, owned by the latest `restart`."""
 
-    new_store: NewStore = staticmethod(in_memory)
-
     def __init__(self, policy: Policy | None = None) -> None:
         self.log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
         self.policy = policy or Policy()
@@ -76,7 +73,6 @@ class Partition:
                 policy=self.policy,
                 names=TOPICS,
                 max_record_bytes=100_000,
-                new_store=self.new_store,
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             partitions=1,

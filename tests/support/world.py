@@ -36,7 +36,6 @@ from billing_stream.domain.outcomes import (
     StoredResponse,
 )
 from billing_stream.domain.state import State
-from billing_stream.tables.committed import CommittedRows
 from billing_stream.tables.rows import PartitionRows, StagedRows
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -54,7 +53,7 @@ Everything = tuple[
 ]
 
 
-def everything(rows: CommittedRows) -> Everything:
+def everything(rows: PartitionRows) -> Everything:
     """All rows as they are now, to be compared with what they are later."""
     return (
         dict(rows.merchants),
@@ -69,9 +68,9 @@ def everything(rows: CommittedRows) -> Everything:
 class World:
     """One partition. Time stands still until `later` moves it."""
 
-    def __init__(self, policy: Policy | None = None, rows: CommittedRows | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, rows: PartitionRows | None = None) -> None:
         self.policy = policy or Policy()
-        self.rows: CommittedRows = rows if rows is not None else PartitionRows()
+        self.rows: PartitionRows = rows if rows is not None else PartitionRows()
         self.now = NOW
         self.events: list[Event] = []
         self.unclaimed: list[ParkedWebhook] = []

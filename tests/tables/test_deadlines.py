@@ -1,29 +1,26 @@
 """Deadlines."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing_stream.tables.committed import Schedule
-from tests.support.stores import Stores
+from billing_stream.tables.deadlines import Deadlines
 from tests.support.world import NOW
 
 
 @pytest.fixture
-def deadlines(stores: Stores) -> Iterator[Schedule]:
+def deadlines() -> Deadlines:
     """None yet."""
-    yield stores.new().deadlines
-    stores.close()
+    return Deadlines()
 
 
 def minute(minutes: int) -> datetime:
     return NOW + timedelta(minutes=minutes)
 
 
-def test_deadlines_are_taken_once_earliest_first(deadlines: Schedule) -> None:
+def test_deadlines_are_taken_once_earliest_first(deadlines: Deadlines) -> None:
     for key, minutes in (("c", 3), ("a", 1), ("b", 2)):
         deadlines.set(key, minute(minutes))
     deadlines.set("c", NOW)
@@ -36,7 +33,7 @@ def test_deadlines_are_taken_once_earliest_first(deadlines: Schedule) -> None:
     assert deadlines.first() is None
 
 
-def test_deadlines_are_taken_up_to_a_limit_and_the_rest_stays(deadlines: Schedule) -> None:
+def test_deadlines_are_taken_up_to_a_limit_and_the_rest_stays(deadlines: Deadlines) -> None:
     for number in range(5):
         deadlines.set(str(number), NOW)
 
@@ -45,7 +42,7 @@ def test_deadlines_are_taken_up_to_a_limit_and_the_rest_stays(deadlines: Schedul
     assert list(deadlines.take(NOW, 3)) == ["3", "4"]
 
 
-def test_a_deadline_is_due_at_its_moment_and_not_before(deadlines: Schedule) -> None:
+def test_a_deadline_is_due_at_its_moment_and_not_before(deadlines: Deadlines) -> None:
     deadlines.set("a", NOW)
 
     assert list(deadlines.take(NOW - timedelta(microseconds=1), 1)) == []
@@ -53,7 +50,7 @@ def test_a_deadline_is_due_at_its_moment_and_not_before(deadlines: Schedule) -> 
     assert list(deadlines.take(NOW, 1)) == ["a"]
 
 
-def test_a_key_that_was_taken_can_be_set_later_again(deadlines: Schedule) -> None:
+def test_a_key_that_was_taken_can_be_set_later_again(deadlines: Deadlines) -> None:
     deadlines.set("a", NOW)
     list(deadlines.take(NOW, 1))
 
@@ -68,16 +65,11 @@ def test_a_key_that_was_taken_can_be_set_later_again(deadlines: Schedule) -> Non
         st.one_of(
             st.tuples(st.sampled_from("abcd"), st.integers(0, 9)),
             st.tuples(st.just("take"), st.integers(0, 9)),
-            st.just(("commit", 0)),
         )
     )
 )
-def test_deadlines_are_what_a_plain_dict_would_be(
-    stores: Stores, steps: list[tuple[str, int]]
-) -> None:
-    stores.close()
-    store, plain = stores.new(), dict[str, int]()
-    deadlines = store.deadlines
+def test_deadlines_are_what_a_plain_dict_would_be(steps: list[tuple[str, int]]) -> None:
+    deadlines, plain = Deadlines(), dict[str, int]()
 
     for key, at in steps:
         if key == "take":
@@ -86,8 +78,6 @@ def test_deadlines_are_what_a_plain_dict_would_be(
             assert taken == [key for _, key in due]
             for key in taken:
                 del plain[key]
-        elif key == "commit":
-            store.commit()
         else:
             deadlines.set(key, minute(at))
             plain[key] = min(at, plain.get(key, at))

@@ -1,6 +1,6 @@
 """Rows, and rows staged over them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from random import Random
 
@@ -24,9 +24,7 @@ from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, PurchaseOpened
 from billing_stream.domain.state import State
-from billing_stream.tables.committed import CommittedRows
-from billing_stream.tables.rows import StagedRows
-from tests.support.stores import Stores
+from billing_stream.tables.rows import PartitionRows, StagedRows
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything
 
 HOUR = timedelta(hours=1)
@@ -38,10 +36,9 @@ KEYS = ("k1", "k2", "k3")
 
 
 @pytest.fixture
-def world(stores: Stores) -> Iterator[World]:
+def world() -> World:
     """Nobody yet."""
-    yield World(rows=stores.new().rows)
-    stores.close()
+    return World()
 
 
 def stage(world: World, rows: StagedRows, *commands: Command) -> list[Decision]:
@@ -54,7 +51,7 @@ def stage(world: World, rows: StagedRows, *commands: Command) -> list[Decision]:
     return decisions
 
 
-def views(rows: CommittedRows | StagedRows, now: datetime, purchases: Iterable[str]) -> object:
+def views(rows: PartitionRows | StagedRows, now: datetime, purchases: Iterable[str]) -> object:
     """All that the rules can read."""
     return [
         [rows.purchase(purchase) for purchase in purchases],
@@ -203,7 +200,6 @@ def test_an_answer_that_is_put_again_is_the_newest(world: World) -> None:
     assert first is not None
 
     world.rows.put_answer(first)
-    world.rows.commit()
 
     assert [answer.key for answer in world.rows.answers(M1)] == ["k2", "k3", "k1"]
     assert world.rows.answer_count(M1) == 3
@@ -229,7 +225,6 @@ def test_the_last_answer_dropped_leaves_no_trace(world: World) -> None:
 
     for _ in range(2):
         world.rows.drop_answer(M1, "k")
-        world.rows.commit()
 
     assert world.rows.answer_count(M1) == 0
     assert dict(world.rows.stored_responses) == {}
@@ -239,7 +234,6 @@ def test_a_shop_belongs_to_the_last_who_registered_it(world: World) -> None:
     rows = world.rows
     staged = StagedRows(rows)
     rows.put_shop("shopify:a.example", M1)
-    rows.commit()
     staged.shops["shopify:a.example"] = M2
     assert dict(rows.shops) == {"shopify:a.example": M1}
 
@@ -251,10 +245,8 @@ def test_a_shop_belongs_to_the_last_who_registered_it(world: World) -> None:
 
 def test_a_shop_that_is_gone_is_nobodys(world: World) -> None:
     world.rows.put_shop("shopify:a.example", M1)
-    world.rows.commit()
 
     world.rows.put_shop("shopify:a.example", None)
-    world.rows.commit()
 
     assert dict(world.rows.shops) == {}
     assert world.rows.shops.get("shopify:a.example") is None
@@ -293,10 +285,10 @@ def test_the_next_pending_purchase_is_the_first_when_the_first_was_paid(world: W
 
 @pytest.mark.parametrize("status", list(PurchaseStatus))
 def test_a_purchase_that_waited_until_another_time_is_looked_for_under_that_one(
-    stores: Stores, status: PurchaseStatus
+    status: PurchaseStatus,
 ) -> None:
     # No rule moves an expiry; a log can, in which a purchase was opened twice.
-    rows = stores.new().rows
+    rows = PartitionRows()
     purchase = Purchase(
         id=NOBODY,
         merchant_id=M1,
@@ -310,13 +302,11 @@ def test_a_purchase_that_waited_until_another_time_is_looked_for_under_that_one(
     rows.put_merchant(Merchant(merchant_id=M1, created_at=NOW))
     for other in (purchase, replace(purchase, expires_at=NOW + DAY, status=status)):
         rows.put_purchase(other)
-        rows.commit()
 
     waits = status is PurchaseStatus.PENDING
     assert rows.next_due(M1, HOUR) == (NOW + DAY if waits else None)
     assert list(rows.pending_until(M1, NOW + HOUR)) == []
     assert len(list(rows.pending_until(M1, NOW + DAY))) == waits
-    stores.close()
 
 
 merchants, charges, keys = map(st.sampled_from, (MERCHANTS, CHARGES, (None, *KEYS)))
@@ -354,11 +344,8 @@ def command_of(drawn: Drawn, number: int, last: str) -> Command:
 
 @settings(deadline=None, max_examples=150)
 @given(steps=DRAWN)
-def test_rows_staged_over_others_read_as_if_they_were_applied(
-    stores: Stores, steps: list[Drawn]
-) -> None:
-    stores.close()
-    applied, base = stores.new().rows, stores.new().rows
+def test_rows_staged_over_others_read_as_if_they_were_applied(steps: list[Drawn]) -> None:
+    applied, base = PartitionRows(), PartitionRows()
     staged, committed = StagedRows(base), everything(base)
     now, last = NOW, M1
 
@@ -394,11 +381,8 @@ def test_rows_staged_over_others_read_as_if_they_were_applied(
 
 @settings(deadline=None, max_examples=50)
 @given(random=st.randoms(use_true_random=False), hours=st.integers(0, 48))
-def test_rows_read_back_in_any_order_give_the_same_views(
-    stores: Stores, random: Random, hours: int
-) -> None:
-    stores.close()
-    world = World(rows=stores.new().rows).on_trial(M1).created(M2)
+def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: int) -> None:
+    world = World().on_trial(M1).created(M2)
     for merchant in MERCHANTS:
         world.webhook("ACTIVE", "c3", merchant)
         world.paid("c1", merchant)
@@ -410,7 +394,7 @@ def test_rows_read_back_in_any_order_give_the_same_views(
     rows: list[Merchant | Purchase] = [*held.merchants.values(), *held.purchases.values()]
     random.shuffle(rows)
 
-    read = stores.new().rows
+    read = PartitionRows()
     for row in rows:
         again = msgspec.json.decode(msgspec.json.encode(row), type=type(row))
         assert again == row
@@ -421,7 +405,6 @@ def test_rows_read_back_in_any_order_give_the_same_views(
     for answers in held.stored_responses.values():
         for answer in answers.values():
             read.put_answer(answer)
-    read.commit()
 
     purchases = list(held.purchases)
     assert views(read, world.now, purchases) == views(held, world.now, purchases)

@@ -56,13 +56,11 @@ async def credits(client: Shop) -> int:
     return int(reply.data["credits_purchased"])
 
 
-@pytest.mark.parametrize(
-    ("version", "store"), [("0.1.0", "memory"), ("0.2.0", "memory"), ("0.4.0", "rocksdb")]
-)
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.4.0"])
 async def test_a_worker_goes_on_where_a_release_stopped(
-    kafka: str, prefix: str, folder: Path, version: str, store: str
+    kafka: str, prefix: str, folder: Path, version: str
 ) -> None:
-    env = environment(kafka, prefix, BILLING_STORE=store)
+    env = environment(kafka, prefix)
     topics = await seed(kafka, prefix, stored(version))
     before = await state_of(env)
 

@@ -21,10 +21,9 @@ from billing_stream.processor import BillingProcessor, new_processors
 from billing_stream.projector.projected_records import MerchantRow, PurchaseRow, Records
 from billing_stream.records import topics as names
 from billing_stream.records.upcasting.versions import STEPS, VERSION, WRITTEN, upcast
-from billing_stream.tables.committed import CommittedRows
+from billing_stream.tables.rows import PartitionRows
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
-from tests.support.stores import KINDS, stores
 from tests.upgrades.samples import (
     FOLDER,
     NEVER_IN_A_ROW,
@@ -66,29 +65,24 @@ def memory_log(log: list[Record]) -> MemoryLog:
 
 
 @asynccontextmanager
-async def taken_over(log: list[Record], kind: str = "memory") -> AsyncIterator[Lanes]:
+async def taken_over(log: list[Record]) -> AsyncIterator[Lanes]:
     """Lanes of this program that took over what the log says."""
-    with stores(kind) as made:
-        lanes = Lanes(
-            memory_log(log),
-            new_processors(
-                partitions=PARTITIONS,
-                policy=Policy(),
-                names=TOPICS,
-                max_record_bytes=100_000,
-                new_store=made.of_partition,
-            ),
-            positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
-            on_failure=Deaths(),
-        )
-        lanes.adopt(await lanes.restore(range(PARTITIONS)))
-        try:
-            yield lanes
-        finally:
-            await lanes.drop(list(lanes))
+    lanes = Lanes(
+        memory_log(log),
+        new_processors(
+            partitions=PARTITIONS, policy=Policy(), names=TOPICS, max_record_bytes=100_000
+        ),
+        positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
+        on_failure=Deaths(),
+    )
+    lanes.adopt(await lanes.restore(range(PARTITIONS)))
+    try:
+        yield lanes
+    finally:
+        await lanes.drop(list(lanes))
 
 
-def rows_of(lanes: Lanes, merchant: str) -> CommittedRows:
+def rows_of(lanes: Lanes, merchant: str) -> PartitionRows:
     """The rows of the merchant's partition."""
     return cast(BillingProcessor, lanes[partition_of(merchant, PARTITIONS)].processor).rows
 
@@ -112,10 +106,9 @@ def test_every_release_has_its_sample() -> None:
     assert all(state_of(version) == {1} for version in ("0.1.0", "0.2.0", "0.3.0", "0.4.0"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("version", SAMPLES)
-async def test_rows_of_every_release_mean_what_they_meant(version: str, kind: str) -> None:
-    async with taken_over(stored(version), kind) as lanes:
+async def test_rows_of_every_release_mean_what_they_meant(version: str) -> None:
+    async with taken_over(stored(version)) as lanes:
         rows = rows_of(lanes, ANNA)
         anna = rows.merchants[ANNA]
         bought = {(p.status.value, p.credits): p for p in rows.purchases_of(ANNA)}
@@ -150,10 +143,9 @@ async def test_rows_of_every_release_mean_what_they_meant(version: str, kind: st
         assert positions >= {TOPICS.name(names.MERCHANT_CREATED), TOPICS.name(names.SHOPS)}
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("version", [one for one in SAMPLES if one != "0.1.0"])
-async def test_what_later_releases_added_is_read_too(version: str, kind: str) -> None:
-    async with taken_over(stored(version), kind) as lanes:
+async def test_what_later_releases_added_is_read_too(version: str) -> None:
+    async with taken_over(stored(version)) as lanes:
         rows = rows_of(lanes, CARL)
         (part,) = rows.purchases_of(CARL)
         assert (part.status, part.refunded_amount) == (PurchaseStatus.COMPLETED, "10.00")

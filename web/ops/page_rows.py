@@ -1,7 +1,7 @@
 """Trials, purchases and revenue from a worker's own rows: for where there is no projection.
 
 They are walked a slice at a time, so that nothing else waits, and only while someone looks
-(`web.ops.shared`). Of rows on disk it would be a walk over all the disk: there it is left.
+(`web.ops.shared`).
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from msgspec import Struct
 from billing_stream.domain.model import Merchant, PurchaseStatus
 from billing_stream.engine.lanes import Lanes
 from billing_stream.processor import BillingProcessor
-from billing_stream.tables.rows import PartitionRows
 from billing_stream.web.ops.business import Business, PurchasesOf, Today, Trials
 
 # About a millisecond.
@@ -42,16 +41,14 @@ class OwnRows:
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
 
-    async def count(self) -> Business | None:
-        """All of it, or None where rows are not in memory."""
-        stores = [cast(BillingProcessor, lane.processor).rows for lane in self._lanes.values()]
-        if not all(isinstance(rows, PartitionRows) for rows in stores):
-            return None
+    async def count(self) -> Business:
+        """All of it."""
+        committed = [cast(BillingProcessor, lane.processor).rows for lane in self._lanes.values()]
         now = self._lanes.clock()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         trials, purchases = _Counted(), Counter[tuple[str, str, str]]()
         today = Counter[str]()
-        for rows in cast(list[PartitionRows], stores):
+        for rows in committed:
             # What changes while we walk is seen or not: a list does not mind.
             for merchants in _slices(list(rows.merchants.values())):
                 _count_merchants(trials, merchants, now)

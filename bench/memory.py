@@ -1,20 +1,13 @@
-"""What the stores cost: memory per merchant, restore, and webhooks, in memory and in RocksDB.
+"""What rows cost: memory per merchant and purchase, CPU to restore them, and of webhooks on them.
 
-Drives the processor of one partition directly, without Kafka, each case in a process of its own.
-Run as `python -m bench.store`.
+Drives the processor of one partition directly, without Kafka. Run as `python -m bench.memory`.
 """
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -26,8 +19,6 @@ from billing_stream.processor import BillingProcessor
 from billing_stream.records import schemas, topics
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import Topics
-from billing_stream.tables.rocks.rocks_store import in_rocksdb
-from billing_stream.tables.store import NewStore, in_memory
 from billing_stream.worker import configure_gc
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,43 +88,26 @@ def purchases(count: int, owners: int) -> Iterator[Row]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """One case, in this process."""
+    """Restore a partition, then decide webhooks; all in this process."""
     configure_gc()
     process = psutil.Process()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        new_store: NewStore = in_memory
-        if arguments.one == "rocksdb":
-            new_store = in_rocksdb(Path(folder), arguments.cache_mb)
-        processor = BillingProcessor(
-            0,
-            partitions=1,
-            policy=Policy(),
-            names=Topics("bench"),
-            max_record_bytes=262_144,
-            new_store=new_store,
-        )
-        found: dict[str, float] = {}
+    processor = BillingProcessor(
+        0, partitions=1, policy=Policy(), names=Topics("bench"), max_record_bytes=262_144
+    )
+    found: dict[str, float] = {}
+    counts = arguments.merchants, arguments.purchases
+    read = merchants(counts[0], trial=arguments.trial), purchases(counts[1], counts[0])
+    for what, count, rows in zip(("merchant", "purchase"), counts, read, strict=True):
+        if not count:
+            continue
         before = process.memory_info().rss
-        value_bytes, cost = _restore(
-            processor, merchants(arguments.merchants, trial=arguments.trial)
-        )
-        grown = process.memory_info().rss - before
-        found["merchant restored, us of CPU"] = cost
-        found["RSS after merchants, MiB"] = process.memory_info().rss / MIB
-        found["bytes per merchant beyond its value"] = (grown - value_bytes) / arguments.merchants
-        if arguments.purchases:
-            rows = purchases(arguments.purchases, arguments.merchants)
-            _, found["purchase restored, us of CPU"] = _restore(processor, rows)
-            found["RSS after purchases, MiB"] = process.memory_info().rss / MIB
-        if arguments.webhooks:
-            began = time.process_time()
-            found["webhook, us of CPU"] = _webhooks(processor, arguments)
-            spent = (time.process_time() - began) / arguments.webhooks * 1e6
-            found["the same, with RocksDB's threads and the load"] = spent
-            found["RSS after webhooks, MiB"] = process.memory_info().rss / MIB
-        found["peak RSS, MiB"] = _peak()
-        found["disk, MiB"] = sum(f.stat().st_size for f in Path(folder).rglob("*.sst")) / MIB
-        processor.close()
+        found[f"{what} restored, us of CPU"] = _restore(processor, rows)
+        found[f"bytes of memory per {what}"] = (process.memory_info().rss - before) / count
+    found["RSS, MiB"] = process.memory_info().rss / MIB
+    if arguments.webhooks:
+        found["webhook, us of CPU"] = _webhooks(processor, arguments)
+        found["RSS after webhooks, MiB"] = process.memory_info().rss / MIB
+    found["peak RSS, MiB"] = _peak()
     return found
 
 
@@ -143,20 +117,19 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _restore(processor: BillingProcessor, rows: Iterator[Row]) -> tuple[int, float]:
-    """Bytes of the values, and microseconds of this thread's CPU per row."""
-    size = count = 0
+def _restore(processor: BillingProcessor, rows: Iterator[Row]) -> float:
+    """Microseconds of this thread's CPU per row."""
+    count = 0
     spent = 0.0
     while chunk := list(islice(rows, PER_READ)):
         began = time.thread_time()
         processor.restore(chunk[0][0], [(key, value) for _, key, value in chunk])
         spent += time.thread_time() - began
         count += len(chunk)
-        size += sum(len(value) for _, _, value in chunk)
     began = time.thread_time()
     processor.restored()
     spent += time.thread_time() - began
-    return size, spent / count * 1e6
+    return spent / count * 1e6
 
 
 def _webhooks(processor: BillingProcessor, arguments: argparse.Namespace) -> float:
@@ -171,7 +144,6 @@ def _webhooks(processor: BillingProcessor, arguments: argparse.Namespace) -> flo
         ]
         began = time.thread_time()
         stage = processor.begin()
-        stage.prefetch(topics.PURCHASE_UPDATED, records)
         for record in records:
             stage.add_record(topics.PURCHASE_UPDATED, record)
         list(stage.outgoing())
@@ -181,28 +153,16 @@ def _webhooks(processor: BillingProcessor, arguments: argparse.Namespace) -> flo
 
 
 def main() -> None:
-    """Measure both stores and print, or one and print JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.store", description=__doc__)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--merchants", type=int, default=1_000_000)
     parser.add_argument("--purchases", type=int, default=1_000_000)
     parser.add_argument("--webhooks", type=int, default=100_000)
-    parser.add_argument("--cache-mb", type=int, default=256, help="of RocksDB, MiB")
     parser.add_argument("--trial", action="store_true", help="merchants are on trial")
-    parser.add_argument("--folder", help="where RocksDB may write; by default the temporary one")
-    parser.add_argument("--one", choices=["memory", "rocksdb"], help="one case, as JSON")
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(arguments)))
-        return
-    print(machine())
-    for kind in ("memory", "rocksdb"):
-        say(f"{kind}: {arguments.merchants} merchants, {arguments.purchases} purchases")
-        command = [sys.executable, "-m", "bench.store", "--one", kind, *sys.argv[1:]]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-        found: dict[str, Any] = json.loads(done.stdout)
-        print(f"\n{kind}")
-        for what, figure in found.items():
-            print(f"  {what:46} {figure:>12,.1f}")
+    say(f"{arguments.merchants} merchants, {arguments.purchases} purchases; {machine()}")
+    for what, figure in measure(arguments).items():
+        print(f"{what:32} {figure:>12,.1f}")
 
 
 if __name__ == "__main__":

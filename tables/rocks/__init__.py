@@ -1,1 +1,0 @@
-"""Rows in RocksDB, for state that outgrows memory. Read `rows.py` first."""
