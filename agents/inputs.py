@@ -15,7 +15,7 @@ from billing_stream.faust_adapter.faust_app import App
 from billing_stream.faust_adapter.faust_inputs import read_input
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.schemas import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
 from billing_stream.records.topics import Topics
 
 
@@ -41,7 +41,7 @@ INPUTS = (
 )
 
 
-def register(app: App, lanes: Lanes, topics: Topics) -> None:
+def register(app: App, lanes: Lanes[Any], topics: Topics) -> None:
     """Declare an agent for each input."""
     for one in INPUTS:
         read_input(app, lanes, topics.name(one.topic), one.name)

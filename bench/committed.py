@@ -12,7 +12,7 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import CreditsPurchased, Event
 from billing_stream.engine.kafka_log import OF_ROWS
-from billing_stream.engine.log import position_key
+from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode, encode_event
@@ -115,7 +115,7 @@ class CommittedLog:
     async def _send(self, producer: Any, partition: int, records: list[Written]) -> None:
         # As lanes do: how far they read stands among the rows.
         changelog = self._topics.changelog(names.BILLING_RECORDS)
-        position = position_key(self._topics.name(names.PURCHASE_UPDATED))
+        position = POSITION_PREFIX + self._topics.name(names.PURCHASE_UPDATED).encode()
         reached = (changelog, position, b"1", OF_ROWS)
         by_topic: dict[str, list[Written]] = {changelog: [reached]}
         for record in records:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from bench.fill import Filled
@@ -11,7 +12,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.kafka.topic_logs import ChangelogIds
-from billing_stream.processor import new_processors
+from billing_stream.processor import BillingProcessor
 from billing_stream.records.topics import Topics
 
 TICKS = 2_000
@@ -59,7 +60,8 @@ async def tick_ms(setting: Setting, merchants: int) -> float:
     topics = Topics("billing-stream")
     lanes = Lanes(
         _FilledLog(Filled(setting, merchants, 0)),
-        new_processors(
+        partial(
+            BillingProcessor,
             partitions=setting.partitions,
             policy=Policy(),
             names=topics,

@@ -56,7 +56,7 @@ class _Observer:
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def committed(self, transaction: Transaction) -> None:
+    def committed(self, transaction: Transaction[Any]) -> None:
         """Note how long it took."""
         self.seconds.append(transaction.seconds)
 

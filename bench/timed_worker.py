@@ -93,7 +93,7 @@ def _time_stages() -> None:
     calls, steps = timings.meter.calls, timings.meter.steps
     for owner, name, stage in (
         (schemas, "decode", DECODE),
-        (schemas, "_said", VALIDATE),
+        (schemas, "_decode_payload", VALIDATE),
         (BillingStage, "_decide", DECIDE),
         (BillingStage, "_collect", ENCODE),
         (BillingStage, "apply", APPLY),
@@ -145,7 +145,7 @@ def _time_commits() -> None:
         timings.counts["written"] += len(records)
         timings.committed()
 
-    def timed_start(self: Lanes) -> None:
+    def timed_start(self: Lanes[Any]) -> None:
         start(self)
         timings.start()
 

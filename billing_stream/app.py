@@ -33,7 +33,7 @@ from billing_stream.observability.metrics.worker_state import Lags, WorkerState
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.observability.tracing.traced_stage import TracedStage
 from billing_stream.observability.tracing.tracing_factory import new_tracing
-from billing_stream.processor import new_processors
+from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.tables.tables import TABLES
@@ -49,7 +49,7 @@ class BillingApp:
 
     settings: Settings
     topics: Topics
-    lanes: Lanes
+    lanes: BillingLanes
     faust: App
     context: Context
     metrics: WorkerMetrics
@@ -76,7 +76,8 @@ def build(settings: Settings) -> BillingApp:
     lease = Lease(settings.session_timeout.total_seconds())
     lanes = Lanes(
         log,
-        new_processors(
+        partial(
+            BillingProcessor,
             partitions=settings.partitions,
             policy=settings.policy,
             names=topics,
@@ -101,7 +102,7 @@ def build(settings: Settings) -> BillingApp:
 
 def _register(
     app: App,
-    lanes: Lanes,
+    lanes: BillingLanes,
     topics: Topics,
     settings: Settings,
     metrics: WorkerMetrics,
@@ -159,7 +160,7 @@ def _lags(app: App, topics: Topics) -> Lags:
     return Lags(records, consumer.lags_at)
 
 
-def _register_timers(app: App, lanes: Lanes) -> None:
+def _register_timers(app: App, lanes: BillingLanes) -> None:
     async def timers() -> None:
         try:
             await run_timers(lanes)

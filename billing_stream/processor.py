@@ -1,18 +1,17 @@
 """The billing of one partition, as the engine drives it: record in, decision, records out."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import partial
-from itertools import chain
-from typing import Any
 
 from billing_stream.domain import adjustments
 from billing_stream.domain.commands import AdjustCredits, Command
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Policy
+from billing_stream.domain.model import Merchant, Policy
 from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
 from billing_stream.domain.state import State
+from billing_stream.engine.lane import Lane
+from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import (
     ChangelogRows,
     MustWait,
@@ -23,34 +22,33 @@ from billing_stream.engine.partition_processor import (
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, is_fatal
 from billing_stream.records import schemas, topics
-from billing_stream.records.dead_letters import dead_letter, dead_letter_of_unmatched
+from billing_stream.records.dead_letters import (
+    NO_ROOM,
+    DeadLetter,
+    dead_letter,
+    dead_letter_of_unmatched,
+)
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import InputRecord, encode
+from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
-from billing_stream.tables.changed_rows import changed_rows
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
-from billing_stream.tables.decision_records import (
-    event_records,
-    forwarded_record,
-    journal_record,
-    shop_records,
-)
-from billing_stream.tables.retries import Retries
+from billing_stream.tables.outgoing_records import OutgoingRecords
 from billing_stream.tables.rows import PartitionRows, StagedRows
 from billing_stream.tables.tables import require_own, restorers
 
 logger = logging.getLogger(__name__)
 
-# Due merchants in one transaction; the rest follows in the next.
-DUE_PER_COMMIT_MAX = 1_000
 # Why a record became a dead letter, where it is no refusal (`ErrorCode`) by the rules.
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 # A bug of this code, met on one record, request or deadline.
 INTERNAL_ERROR = "INTERNAL_ERROR"
 UNCLAIMED = "UNCLAIMED"
+# Of a copy of a dead letter, where another one was carried out.
+ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
 
 
 class BillingProcessor:
@@ -74,13 +72,9 @@ class BillingProcessor:
         self._new_stage = new_stage or BillingStage
         self.rows = PartitionRows()
         self.deadlines = Deadlines()
-        self.retries = Retries()
         # Merchants whose commands wait for overdue deadlines, with the time of the first command.
         self.behind: dict[str, datetime] = {}
-        self.event_topics = {
-            kind: (names.name(topics.event_type(kind)), topics.event_type(kind))
-            for kind in topics.EVENT_TYPES
-        }
+        self.records = OutgoingRecords(names, partitions)
         self.bases = {names.name(topic): topic for topic in topics.INPUTS}
         self._restorers = restorers(self.rows)
 
@@ -111,7 +105,7 @@ class BillingProcessor:
         """Have the merchant looked at when something of it falls due."""
         due = self.rows.next_due(merchant_id, self.policy.early_webhook_expiry)
         if due is not None:
-            self.deadlines.set(merchant_id, self.retries.not_before(merchant_id, due))
+            self.deadlines.set(merchant_id, due)
 
 
 class BillingStage:
@@ -122,27 +116,22 @@ class BillingStage:
         self._policy = processor.policy
         self._rows = StagedRows(processor.rows)
         self._out: list[Outgoing] = []
-        self._looked_at: set[str] = set()
-        self._refused: list[tuple[str, str]] = []
-        self._forwarded: list[str] = []
+        # Of each dead letter the input topic (its full name) and a code that says why.
+        self.refused: list[tuple[str, str]] = []
+        # Of each record that another partition is to decide, the input topic (without prefix).
+        self.forwarded: list[str] = []
+        # Merchants whose overdue deadlines were processed.
+        self.time_advanced_for: set[str] = set()
         self.internal_errors: list[str] = []  # On what a rule failed: record, request or timer.
         self.held = 0  # How many commands had to wait.
-        self.steps = DeadlineSteps(self._rows, processor.policy.expired_per_step)
+        self._steps: DeadlineSteps | None = None
 
     @property
-    def refused(self) -> Sequence[tuple[str, str]]:
-        """Of each dead letter the input topic (its full name) and a code that says why."""
-        return self._refused
-
-    @property
-    def forwarded(self) -> Sequence[str]:
-        """Of each record that another partition is to decide, the input topic (without prefix)."""
-        return self._forwarded
-
-    @property
-    def time_advanced_for(self) -> Collection[str]:
-        """Merchants for which time was let pass, because something fell due."""
-        return self._looked_at
+    def steps(self) -> DeadlineSteps:
+        """How much of what is overdue this transaction processes."""
+        if self._steps is None:
+            self._steps = DeadlineSteps(self._rows, self._policy.expired_per_step)
+        return self._steps
 
     def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
@@ -172,15 +161,18 @@ class BillingStage:
             return self._add_shop(command, record)
         if isinstance(command, OperatorCommand):
             return command
-        if not self._is_ours(command.merchant_id, record):
-            self._forward(base, record, command.merchant_id)
+        merchant = self._rows.merchant(command.merchant_id)
+        if not self._is_ours(command.merchant_id, merchant, record):
+            self.forwarded.append(base)
+            forwarded = self._processor.records.forwarded(base, record, command.merchant_id)
+            self._out.append(forwarded)
             return True
         redriven = decoded.redriven_from
         if redriven is not None and self._was_redriven(record, redriven):
             return True
         now = instant(record.timestamp)
-        self._require_turn(command.merchant_id, now)
-        reply = self._decide(command, now, decoded.correlation_id, command.command_id)
+        self._require_turn(merchant, now)
+        reply = self._decide(merchant, command, now, decoded.correlation_id, command.command_id)
         if isinstance(reply, Rejected):
             self.divert(record, reply.code, f"{reply.code}: {reply.message}")
         elif redriven is not None:
@@ -192,73 +184,64 @@ class BillingStage:
     ) -> TimedReply | RequestFailed:
         """Decide a command that came from no topic, and write it to the journal."""
         command = request.command
+        merchant = self._rows.merchant(command.merchant_id)
         if request.origin != TIMER:
-            self._require_turn(command.merchant_id, now)
+            self._require_turn(merchant, now)
         try:
             named = request.correlation_id, request.origin
-            reply = self._decide(command, now, *named, request, positions)
+            reply = self._decide(merchant, command, now, *named, request, positions)
         except Exception as error:
             if is_fatal(error):
                 raise
             timer = request.origin == TIMER
             self.internal_errors.append(TIMER if timer else "request")
             # A timer is tried again, and logged once.
-            if not (timer and self._processor.retries.is_failing(command.merchant_id)):
+            if not (timer and self._processor.deadlines.is_failing(command.merchant_id)):
                 tag = command.__struct_config__.tag
                 logger.exception("a rule failed on %s of merchant %s", tag, command.merchant_id)
             return RequestFailed()
         return TimedReply(reply, self._answered_at(command) or now)
 
     def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
-        """Let time pass for merchants in which something fell due; whether more has by now.
-
-        For those with commands that wait, to the time at which the first of them is decided.
-        """
-        processor, retries, steps = self._processor, self._processor.retries, self.steps
+        """Process deadlines that are overdue; whether more are by now."""
+        processor = self._processor
         behind, processor.behind = processor.behind, {}
-        failed: dict[str, datetime] = {}
-        more = False
-        for merchant_id in chain(processor.deadlines.take(now, DUE_PER_COMMIT_MAX), behind):
-            if merchant_id in self._looked_at or merchant_id in failed:
-                continue
-            moment = behind.get(merchant_id, now)
-            reply = self.add_request(steps.next(merchant_id, moment), moment, positions)
-            if isinstance(reply, RequestFailed):
-                failed[merchant_id] = retries.failed(merchant_id, now)
-            else:
-                self._looked_at.add(merchant_id)
-                retries.succeeded(merchant_id)
-            more = steps.full
-            if more:
-                break
-        # The other merchants need not wait for these.
-        for merchant_id, at in failed.items():
-            processor.deadlines.set(merchant_id, at)
-        return more
+
+        def decide_at(request: Request, moment: datetime) -> TimedReply | RequestFailed:
+            return self.add_request(request, moment, positions)
+
+        expire = self.steps.expire
+        return expire(decide_at, processor.deadlines, behind, self.time_advanced_for, now)
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Changed rows first, each once however often it changed, then all the rest."""
-        yield from changed_rows(self._rows, self._processor.names)
+        yield from self._processor.records.changed(self._rows)
         yield from self._out
 
     def apply(self) -> None:
         """Lay the changes into the rows and set deadlines anew."""
         self._rows.apply()
         schedule = self._processor.schedule
-        for merchant_id in self._looked_at.union(self._rows.merchants):
+        for merchant_id in self.time_advanced_for.union(self._rows.merchants):
             schedule(merchant_id)
 
-    def _require_turn(self, merchant_id: str, now: datetime) -> None:
+    def _require_turn(self, merchant: Merchant | None, now: datetime) -> None:
         """Raises MustWait where overdue deadlines of the merchant must be processed before."""
+        if merchant is None:
+            return
+        merchant_id, processor = merchant.merchant_id, self._processor
+        if not self._rows.pending_until(merchant_id, merchant.time(now)):
+            return
         # One whose timers fail would wait for ever.
-        failing = self._processor.retries.is_failing(merchant_id)
+        failing = processor.deadlines.is_failing(merchant_id)
         if not failing and not self.steps.fits(merchant_id, now):
-            self._processor.behind.setdefault(merchant_id, now)
+            processor.behind.setdefault(merchant_id, now)
             self.held += 1
             raise MustWait(merchant_id)
 
     def _decide(
         self,
+        merchant: Merchant | None,
         command: Command,
         now: datetime,
         correlation_id: str | None,
@@ -266,20 +249,19 @@ class BillingStage:
         request: Request | None = None,
         positions: dict[str, int] | None = None,
     ) -> Reply:
-        state = State.of(self._policy, self._rows, command.merchant_id)
-        decision = decide(state, command, now)
+        known = merchant or Merchant(merchant_id=command.merchant_id)
+        decision = decide(State(self._policy, self._rows, known), command, now)
         if decision.merchant is None and not decision.unclaimed:
-            self._rows.add(decision)
             return decision.reply
         correlation_id = correlation_id or schemas.correlation_of(command.command_id)
-        written, refused = len(self._out), len(self._refused)
+        written, refused = len(self._out), len(self.refused)
         try:
             if request is not None:
-                self._out.append(journal_record(request, now, positions, self._processor.names))
+                self._out.append(self._processor.records.journal(request, now, positions or {}))
             self._collect(decision, command.merchant_id, correlation_id, cause)
         except BaseException:
             # Nothing stays of a decision that cannot be written.
-            del self._out[written:], self._refused[refused:]
+            del self._out[written:], self.refused[refused:]
             raise
         self._rows.add(decision)
         return decision.reply
@@ -287,13 +269,12 @@ class BillingStage:
     def _collect(
         self, decision: Decision, merchant_id: str, correlation_id: str, cause: str
     ) -> None:
-        processor = self._processor
-        named = correlation_id, cause, processor.event_topics
-        self._out += event_records(decision, merchant_id, *named)
-        self._out += shop_records(decision, processor.names, processor.partitions)
+        records = self._processor.records
+        self._out += records.events(decision.events, merchant_id, correlation_id, cause)
+        self._out += records.shops(decision.shops)
         for unclaimed in decision.unclaimed:
             letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
-            self._add_dead_letter(letter, schemas.NO_ROOM if unclaimed.others else UNCLAIMED)
+            self._add_dead_letter(letter, NO_ROOM if unclaimed.others else UNCLAIMED)
 
     def _answered_at(self, command: Command) -> datetime | None:
         if isinstance(command, AdjustCredits):
@@ -303,25 +284,22 @@ class BillingStage:
         answer = self._rows.answer(command.merchant_id, key) if key is not None else None
         return answer.at if answer is not None else None
 
-    def _is_ours(self, merchant_id: str, record: InputRecord) -> bool:
+    def _is_ours(self, merchant_id: str, known: Merchant | None, record: InputRecord) -> bool:
         if record.partition != self._processor.partition:
             # Of a partition that was added later all are forwarded, which keeps their order.
             return False
         # The hash is slow in Python, and only our own merchants have a row here.
-        processor, known = self._processor, self._rows.merchant(merchant_id) is not None
-        return known or partition_of(merchant_id, processor.partitions) == processor.partition
-
-    def _forward(self, base: str, record: InputRecord, merchant_id: str) -> None:
-        self._forwarded.append(base)
-        to = self._processor.names, self._processor.partitions
-        self._out.append(forwarded_record(base, record, merchant_id, *to))
+        processor = self._processor
+        return known is not None or (
+            partition_of(merchant_id, processor.partitions) == processor.partition
+        )
 
     def _was_redriven(self, record: InputRecord, letter: str) -> bool:
         """Whether a copy of this dead letter was carried out: then this one must not be."""
         done = self._rows.redriven_as(letter)
         if done is not None:
-            why = f"{schemas.ALREADY_REDRIVEN}: {letter} was carried out as {done}"
-            self.divert(record, schemas.ALREADY_REDRIVEN, why)
+            why = f"{ALREADY_REDRIVEN}: {letter} was carried out as {done}"
+            self.divert(record, ALREADY_REDRIVEN, why)
         return done is not None
 
     def divert(self, record: InputRecord, code: str, reason: str) -> None:
@@ -331,17 +309,16 @@ class BillingStage:
     def take_back(self) -> None:
         """Undo the last record, of which nothing but a dead letter was added."""
         self._out.pop()
-        self._refused.pop()
+        self.refused.pop()
 
-    def _add_dead_letter(self, letter: schemas.DeadLetter, code: str) -> None:
-        self._refused.append((letter.topic, code))
-        topic = self._processor.names.name(topics.DEAD_LETTERS)
-        self._out.append(Outgoing(topic, letter.key, encode(letter)))
+    def _add_dead_letter(self, letter: DeadLetter, code: str) -> None:
+        self.refused.append((letter.topic, code))
+        self._out.append(self._processor.records.dead_letter(letter))
 
     def _add_shop(self, shop: ShopRegistered, record: InputRecord) -> bool:
         if record.partition != self._processor.partition:
             # Only lanes write them, and none writes there.
-            self.divert(record, NOT_UNDERSTOOD, schemas.ADDED_SHOP)
+            self.divert(record, NOT_UNDERSTOOD, ADDED_SHOP)
             return False
         self._rows.add_shop(shop)
         return True
@@ -350,21 +327,5 @@ class BillingStage:
 NewStage = Callable[[BillingProcessor], BillingStage]
 """Makes an empty stage over what a processor has."""
 
-
-def new_processors(
-    *,
-    partitions: int,
-    policy: Policy,
-    names: Topics,
-    max_record_bytes: int,
-    new_stage: "NewStage | None" = None,
-) -> Callable[[int], Any]:
-    """Makes the processor of a partition, for the lanes."""
-    return partial(
-        BillingProcessor,
-        partitions=partitions,
-        policy=policy,
-        names=names,
-        max_record_bytes=max_record_bytes,
-        new_stage=new_stage,
-    )
+BillingLane = Lane[BillingProcessor]
+BillingLanes = Lanes[BillingProcessor]

@@ -5,15 +5,23 @@ each, soonest first, so that no transaction is larger than two steps; its comman
 rest fits into their own decision.
 """
 
+from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
+from typing import Any
 
 from billing_stream.domain.commands import AdvanceTime
-from billing_stream.engine.partition_processor import Request
+from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.records import schemas
+from billing_stream.tables.deadlines import Deadlines
 from billing_stream.tables.rows import StagedRows
 
 TIMER = "timer"
+# Due merchants in one transaction; the rest follows in the next.
+DUE_PER_COMMIT_MAX = 1_000
+
+Decide = Callable[[Request, datetime], Any]
+"""Decides a command at a time; RequestFailed where a rule failed."""
 
 
 class DeadlineSteps:
@@ -25,11 +33,6 @@ class DeadlineSteps:
         self.expired = 0
         self.partial = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether the timers of this transaction have had their share."""
-        return self.expired >= self._per_step
-
     def fits(self, merchant_id: str, now: datetime) -> bool:
         """Whether a command of the merchant may be decided at `now` in this transaction."""
         overdue = self._overdue(merchant_id, now)
@@ -40,7 +43,40 @@ class DeadlineSteps:
         self.expired += overdue
         return True
 
-    def next(self, merchant_id: str, now: datetime) -> Request:
+    def expire(
+        self,
+        decide: Decide,
+        deadlines: Deadlines,
+        behind: dict[str, datetime],
+        processed: set[str],
+        now: datetime,
+    ) -> bool:
+        """Let time pass for merchants in which something fell due; whether more has by now.
+
+        `behind` are merchants with commands that wait, with the time at which the first of them is
+        decided; time passes to that. Merchants are added to `processed`, and left out where they
+        are in it.
+        """
+        failed: dict[str, datetime] = {}
+        more = False
+        for merchant_id in chain(deadlines.take(now, DUE_PER_COMMIT_MAX), behind):
+            if merchant_id in processed or merchant_id in failed:
+                continue
+            moment = behind.get(merchant_id, now)
+            if isinstance(decide(self._next(merchant_id, moment), moment), RequestFailed):
+                failed[merchant_id] = deadlines.failed(merchant_id, now)
+            else:
+                processed.add(merchant_id)
+                deadlines.succeeded(merchant_id)
+            more = self.expired >= self._per_step
+            if more:
+                break
+        # The other merchants need not wait for these.
+        for merchant_id, at in failed.items():
+            deadlines.set(merchant_id, at)
+        return more
+
+    def _next(self, merchant_id: str, now: datetime) -> Request:
         """The merchant's next command of a timer: for all that is overdue, or for a step."""
         overdue = self._overdue(merchant_id, now)
         self.expired += min(overdue, self._per_step)

@@ -1,22 +1,40 @@
 """When something falls due, by merchant: a heap, so that a look costs nothing."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import heappop, heappush
+
+from msgspec import Struct
+
+# When a merchant is looked at again for which a rule failed: twice as long each time.
+FIRST_RETRY = timedelta(seconds=1)
+LAST_RETRY = timedelta(minutes=5)
+
+
+class _Failing(Struct, frozen=True):
+    at: datetime
+    delay: timedelta
 
 
 class Deadlines:
-    """At most one live deadline per key; the earliest given wins until it is taken."""
+    """At most one live deadline per key; the earliest given wins until it is taken.
+
+    After a failure a key is not taken before its next try.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[datetime, str]] = []
         self._live: dict[str, datetime] = {}
+        self._failing: dict[str, _Failing] = {}
 
     def __len__(self) -> int:
         return len(self._live)
 
     def set(self, key: str, due: datetime) -> None:
         """Have `key` taken at `due`, or earlier if it was to be earlier anyway."""
+        failing = self._failing.get(key)
+        if failing is not None:
+            due = max(due, failing.at)
         live = self._live.get(key)
         if live is None or due < live:
             self._live[key] = due
@@ -51,3 +69,18 @@ class Deadlines:
             key = heappop(self._heap)[1]
             del self._live[key]
             yield key
+
+    def failed(self, key: str, now: datetime) -> datetime:
+        """When to try again: after a second, and twice as long each time, up to five minutes."""
+        before = self._failing.get(key)
+        delay = FIRST_RETRY if before is None else min(before.delay * 2, LAST_RETRY)
+        self._failing[key] = _Failing(now + delay, delay)
+        return now + delay
+
+    def is_failing(self, key: str) -> bool:
+        """Whether the last deadline of this key failed."""
+        return key in self._failing
+
+    def succeeded(self, key: str) -> None:
+        """Begin with the first delay at the next failure."""
+        self._failing.pop(key, None)

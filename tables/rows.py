@@ -4,6 +4,7 @@
 made, so that memory never leads the log.
 """
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -13,8 +14,8 @@ from operator import attrgetter
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
 from billing_stream.tables.codecs import shop_key
-from billing_stream.tables.pending import Deadline, Pending
 
+Deadline = tuple[datetime, str]
 PENDING = PurchaseStatus.PENDING
 _deadline_of = attrgetter("expires_at", "id")
 
@@ -33,6 +34,52 @@ def _waits(purchase: Purchase | None) -> Deadline | None:
 
 def _is_open(purchase: Purchase | None) -> bool:
     return purchase is not None and purchase.status is PENDING
+
+
+class Pending:
+    """Deadlines (expires_at, purchase) in order.
+
+    A list that forgets its first entries from time to time only: of 250,000 that expire one after
+    the other, each would move all the others.
+    """
+
+    __slots__ = ("_entries", "_start")
+
+    def __init__(self) -> None:
+        self._entries: list[Deadline] = []
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._start
+
+    def __iter__(self) -> Iterator[Deadline]:
+        entries = self._entries
+        return (entries[index] for index in range(self._start, len(entries)))
+
+    def first(self) -> Deadline:
+        """The soonest. Raises IndexError where it is empty."""
+        return self._entries[self._start]
+
+    def add(self, deadline: Deadline) -> None:
+        """Add one."""
+        insort(self._entries, deadline, lo=self._start)
+
+    def drop(self, deadline: Deadline) -> None:
+        """Take out one that is in it."""
+        index = bisect_left(self._entries, deadline, lo=self._start)
+        if index != self._start:
+            del self._entries[index]
+            return
+        self._start += 1
+        if self._start * 2 > len(self._entries):
+            del self._entries[: self._start]
+            self._start = 0
+
+    def copy(self) -> "Pending":
+        """Another with the same entries."""
+        other = Pending()
+        other._entries = self._entries[self._start :]
+        return other
 
 
 class PartitionRows:

@@ -14,8 +14,9 @@ from billing_stream.engine.kafka_log import ClientOptions
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.observability.tracing.spans import TRACEPARENT, Tracing
+from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.http_dead_letters import HttpDelivery
-from billing_stream.records.schemas import DeadLetter, encode
+from billing_stream.records.schemas import encode
 from billing_stream.records.topics import DEAD_LETTERS, Topics
 from billing_stream.web.envelope import not_ready
 

@@ -15,12 +15,11 @@ from msgspec import Struct
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Merchant, Purchase
 from billing_stream.domain.outcomes import ErrorCode, TimedReply
-from billing_stream.engine.lane import Lane, NotReady, OutcomeUnknown
-from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.lane import NotReady, OutcomeUnknown
 from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.observability.tracing.spans import Tracing
-from billing_stream.processor import BillingProcessor
+from billing_stream.processor import BillingLane, BillingLanes
 from billing_stream.tables.rows import PartitionRows
 from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.peers import Peers
@@ -179,7 +178,7 @@ class PartitionRouter:
     """Answers queries from the rows of this worker, or from those of the key's owner."""
 
     def __init__(
-        self, lanes: Lanes, peers: Peers, *, partitions: int, tracing: Tracing | None = None
+        self, lanes: BillingLanes, peers: Peers, *, partitions: int, tracing: Tracing | None = None
     ) -> None:
         self._lanes = lanes
         self._peers = peers
@@ -251,7 +250,7 @@ class PartitionRouter:
         except RequestFailed as error:
             raise ApiError(WebCode.INTERNAL_ERROR, str(error)) from None
 
-    async def _asked(self, lane: Lane, request: Request) -> TimedReply:
+    async def _asked(self, lane: BillingLane, request: Request) -> TimedReply:
         if self._tracing is None:
             return cast(TimedReply, await lane.ask(request))
         tag = request.command.__struct_config__.tag
@@ -263,13 +262,13 @@ class PartitionRouter:
         """The partition of a key: a merchant id or a shop."""
         return partition_of(key, self._partitions)
 
-    def lane_here(self, partition: int) -> Lane | None:
+    def lane_here(self, partition: int) -> BillingLane | None:
         """The lane of the partition, when this worker owns it and has recovered it."""
         return self._lanes.get(partition) if self._lanes.ready else None
 
     def _rows_here(self, partition: int) -> PartitionRows | None:
         lane = self.lane_here(partition)
-        return None if lane is None else cast(BillingProcessor, lane.processor).rows
+        return None if lane is None else lane.processor.rows
 
     async def _forward(self, query: Query[Row], ids: Ids) -> Row:
         partition = self.partition_of(query.key)

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers import work
 from bench.peers.work import PeerSetting, PlainRows
-from billing_stream.engine.log import POSITION_PREFIX, position_key
+from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.records import topics as names
 from billing_stream.records.timestamps import instant
 from billing_stream.tables import codecs
@@ -188,7 +188,12 @@ class Loop:
             partition = tp.partition
             batches: dict[str, Any] = {}
             position = b"%d" % (records[-1].offset + 1)
-            last: Record = (self._positions_topic, position_key(tp.topic), position, [])
+            last: Record = (
+                self._positions_topic,
+                POSITION_PREFIX + tp.topic.encode(),
+                position,
+                [],
+            )
             for topic, key, value, headers in (*self._transform.outgoing(records), last):
                 batch = batches.get(topic)
                 if batch is None:

@@ -1,6 +1,4 @@
-"""Rules of a purchase: reserved, attached to a charge, paid, failed, expired, refunded."""
-
-from decimal import ROUND_FLOOR, Decimal
+"""Rules of a purchase: reserved, attached to a charge, expired. Payments are in `webhooks`."""
 
 from msgspec.structs import replace
 
@@ -9,16 +7,14 @@ from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
-    CreditsPurchased,
     Done,
     ErrorCode,
     PurchaseExpired,
-    PurchaseFailed,
     PurchaseOpened,
-    PurchaseRefunded,
     Rejected,
     Reply,
 )
+from billing_stream.domain.webhooks import fail
 
 
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
@@ -111,36 +107,6 @@ def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
     return Done()
 
 
-def complete(draft: Draft, purchase: Purchase) -> None:
-    """Grant the credits of a paid purchase, once.
-
-    A payment for a purchase that has failed or expired is honoured: the money was taken.
-    """
-    if purchase.status in (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED):
-        return
-    draft.complete(purchase)
-    total = draft.merchant.total_credits_purchased + purchase.credits
-    draft.change(total_credits_purchased=total, last_purchase_at=draft.now)
-    draft.publish(
-        purchase.id,
-        CreditsPurchased(
-            purchase.merchant_id,
-            purchase.id,
-            purchase.credits,
-            purchase.amount,
-            purchase.platform,
-        ),
-    )
-
-
-def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
-    """Fail a pending purchase; a paid, failed or expired one stays what it is."""
-    if purchase.status is not PurchaseStatus.PENDING:
-        return
-    draft.settle(purchase, PurchaseStatus.FAILED)
-    draft.publish(purchase.id, PurchaseFailed(purchase.merchant_id, purchase.id, reason))
-
-
 def expire(draft: Draft, purchase: Purchase) -> None:
     """Expire a pending purchase that was not paid in time."""
     if purchase.checkout_url is None:
@@ -148,35 +114,3 @@ def expire(draft: Draft, purchase: Purchase) -> None:
     draft.settle(purchase, PurchaseStatus.EXPIRED)
     told = PurchaseExpired(purchase.merchant_id, purchase.id, "not paid in time")
     draft.publish(purchase.id, told)
-
-
-def refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
-    """Take the credits of what was paid back off the total, once.
-
-    `amount` is all that was paid back so far, None for the whole. A refund proves the payment:
-    one that is told before its payment grants the credits first, so that whoever adds up the
-    events never sees a refund of nothing.
-    """
-    if purchase.status is PurchaseStatus.REFUNDED or (amount and not Decimal(amount)):
-        return
-    complete(draft, purchase)
-    paid = draft.purchase(purchase.id) or purchase
-    price, before = Decimal(paid.amount), Decimal(paid.refunded_amount)
-    back = price if amount is None else min(Decimal(amount), price)
-    if back < before or (back == before and back < price):
-        return
-    whole = back == price
-    credits = paid.credits if whole else _share(paid.credits, back, price)
-    taken = credits - paid.refunded_credits
-    refunded = replace(paid, refunded_amount=str(back), refunded_credits=credits)
-    draft.settle(refunded, PurchaseStatus.REFUNDED if whole else paid.status)
-    draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - taken)
-    # Each step is an event of its own; the whole at once has the purchase's own id.
-    subject = paid.id if before == 0 and whole else f"{paid.id}/{back.normalize():f}"
-    event_data = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before))
-    draft.publish(subject, event_data)
-
-
-def _share(credits: int, part: Decimal, whole: Decimal) -> int:
-    """The credits of a part of the price, rounded down: never more than was paid back."""
-    return int((credits * part / whole).to_integral_value(ROUND_FLOOR))

@@ -1,10 +1,19 @@
-"""Rules of what the platforms tell: a charge was paid, declined, refunded."""
+"""Rules of what the platforms report of a charge: it was paid, declined, refunded."""
 
-from billing_stream.domain import purchases
+from decimal import ROUND_FLOOR, Decimal
+
+from msgspec.structs import replace
+
 from billing_stream.domain.commands import RefundCharge, UpdateCharge
 from billing_stream.domain.draft import Draft
-from billing_stream.domain.model import ParkedKind, ParkedWebhook, Purchase
-from billing_stream.domain.outcomes import Done, Reply
+from billing_stream.domain.model import ParkedKind, ParkedWebhook, Purchase, PurchaseStatus
+from billing_stream.domain.outcomes import (
+    CreditsPurchased,
+    Done,
+    PurchaseFailed,
+    PurchaseRefunded,
+    Reply,
+)
 
 PAID = frozenset({"accepted", "active"})
 OPEN = frozenset({"pending"})
@@ -25,7 +34,7 @@ def update(draft: Draft, command: UpdateCharge) -> Reply:
 
 
 def refund(draft: Draft, command: RefundCharge) -> Reply:
-    """The charge was paid back, whole or in part."""
+    """The charge was refunded, whole or in part."""
     webhook = ParkedWebhook(
         command.charge_id,
         ParkedKind.REFUND,
@@ -85,8 +94,70 @@ def _apply_or_park(draft: Draft, webhook: ParkedWebhook, known: Purchase | None 
 def _apply(draft: Draft, purchase: Purchase, webhook: ParkedWebhook) -> None:
     match webhook.kind:
         case ParkedKind.COMPLETE:
-            purchases.complete(draft, purchase)
+            complete(draft, purchase)
         case ParkedKind.FAIL:
-            purchases.fail(draft, purchase, webhook.status)
+            fail(draft, purchase, webhook.status)
         case ParkedKind.REFUND:
-            purchases.refund(draft, purchase, webhook.amount)
+            _refund(draft, purchase, webhook.amount)
+
+
+def complete(draft: Draft, purchase: Purchase) -> None:
+    """Grant the credits of a paid purchase, once.
+
+    A payment for a purchase that has failed or expired is honoured: the money was taken.
+    """
+    if purchase.status in (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED):
+        return
+    draft.complete(purchase)
+    total = draft.merchant.total_credits_purchased + purchase.credits
+    draft.change(total_credits_purchased=total, last_purchase_at=draft.now)
+    draft.publish(
+        purchase.id,
+        CreditsPurchased(
+            purchase.merchant_id,
+            purchase.id,
+            purchase.credits,
+            purchase.amount,
+            purchase.platform,
+        ),
+    )
+
+
+def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
+    """Fail a pending purchase; a paid, failed or expired one stays what it is."""
+    if purchase.status is not PurchaseStatus.PENDING:
+        return
+    draft.settle(purchase, PurchaseStatus.FAILED)
+    draft.publish(purchase.id, PurchaseFailed(purchase.merchant_id, purchase.id, reason))
+
+
+def _refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
+    """Take the credits of a refund off the total, once.
+
+    `amount` is all that was refunded so far, None for the whole. A refund proves the payment: one
+    that is reported before its payment grants the credits first, so that a consumer that adds up
+    the events never sees a refund of nothing.
+    """
+    if purchase.status is PurchaseStatus.REFUNDED or (amount and not Decimal(amount)):
+        return
+    complete(draft, purchase)
+    paid = draft.purchase(purchase.id) or purchase
+    price, before = Decimal(paid.amount), Decimal(paid.refunded_amount)
+    back = price if amount is None else min(Decimal(amount), price)
+    if back < before or (back == before and back < price):
+        return
+    whole = back == price
+    credits = paid.credits if whole else _share(paid.credits, back, price)
+    taken = credits - paid.refunded_credits
+    refunded = replace(paid, refunded_amount=str(back), refunded_credits=credits)
+    draft.settle(refunded, PurchaseStatus.REFUNDED if whole else paid.status)
+    draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - taken)
+    # Each step is an event of its own; the whole at once has the purchase's own id.
+    subject = paid.id if before == 0 and whole else f"{paid.id}/{back.normalize():f}"
+    event_data = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before))
+    draft.publish(subject, event_data)
+
+
+def _share(credits: int, part: Decimal, whole: Decimal) -> int:
+    """The credits of a part of the price, rounded down: never more than was refunded."""
+    return int((credits * part / whole).to_integral_value(ROUND_FLOOR))

@@ -4,17 +4,19 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Generic
 
 from msgspec import Struct
 
 from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.changelog_ids import StoredIds, created_again
+from billing_stream.engine.committer import COMMIT_INTERVAL_SECONDS, Clock, Die, P
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.input_names import input_name, lane_of
 from billing_stream.engine.input_rows import InputRows
-from billing_stream.engine.lane import COMMIT_INTERVAL_SECONDS, Clock, Die, Lane
+from billing_stream.engine.lane import Lane
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
     CHANGELOGS_KEY,
@@ -25,16 +27,15 @@ from billing_stream.engine.log import (
     Writer,
 )
 from billing_stream.engine.losses import Losses
-from billing_stream.engine.observer import NO_OBSERVER, Observer
+from billing_stream.engine.observer import Observer
 from billing_stream.engine.partition_inputs import Inputs
-from billing_stream.engine.partition_processor import ChangelogRows, Processor
+from billing_stream.engine.partition_processor import ChangelogRows
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.errors import LostChangelog, UnreadableRow
 from billing_stream.kafka.topic_logs import ChangelogIds
 
 logger = logging.getLogger(__name__)
 
-NewProcessor = Callable[[int], Processor]
 LOST = (
     "lost its transactions: another worker took it over, or one stayed open for longer than "
     "Kafka allows, because a broker was away"
@@ -62,7 +63,7 @@ class RebalancedAgain(Exception):
     """The assignment changed while we restored."""
 
 
-class Lanes(Mapping[int, Lane]):
+class Lanes(dict[int, Lane[P]], Generic[P]):
     """Partition -> lane, for the partitions that are restored and owned here.
 
     `partitions` is how many lanes there are, on all workers; None where no topic has more.
@@ -71,7 +72,7 @@ class Lanes(Mapping[int, Lane]):
     def __init__(
         self,
         log: Log,
-        new_processor: NewProcessor,
+        new_processor: Callable[[int], P],
         *,
         positions_topic: str,
         partitions: int | None = None,
@@ -84,8 +85,9 @@ class Lanes(Mapping[int, Lane]):
         stoppable: Collection[str] | None = None,
         commands: str | None = None,
         lease: Lease | None = None,
-        observer: Observer = NO_OBSERVER,
+        observer: Observer | None = None,
     ) -> None:
+        super().__init__()
         self._log = log
         self._new_processor = new_processor
         self._positions_topic = positions_topic
@@ -103,11 +105,10 @@ class Lanes(Mapping[int, Lane]):
         # Since when these partitions are restored, and what `activity` was then.
         self._restores: tuple[tuple[int, ...], float, int] | None = None
         self._at_most: int | None = None
-        self._restore_task: asyncio.Task[dict[int, Lane]] | None = None
-        self._lanes: dict[int, Lane] = {}
+        self._restore_task: asyncio.Task[dict[int, Lane[P]]] | None = None
         self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
-        self._lost: list[Lane] = []
+        self._lost: list[Lane[P]] = []
         self._losses = Losses()
         self.on_loss: Callable[[], bool] = lambda: False
         # Partitions that are owned and cannot start, and why: a changelog record is unreadable.
@@ -116,19 +117,10 @@ class Lanes(Mapping[int, Lane]):
         self.unassigned: Sequence[tuple[str, int]] = ()
         self.epoch = 0
 
-    def __getitem__(self, partition: int) -> Lane:
-        return self._lanes[partition]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._lanes)
-
-    def __len__(self) -> int:
-        return len(self._lanes)
-
-    def input(self, topic: str, partition: int) -> tuple[Lane | None, str]:
+    def input(self, topic: str, partition: int) -> tuple[Lane[P] | None, str]:
         """The lane that reads a partition of an input, if it is here, and its name there."""
         number = lane_of(partition, self.partitions)
-        return self._lanes.get(number), input_name(topic, partition, number)
+        return self.get(number), input_name(topic, partition, number)
 
     @property
     def recovered(self) -> bool:
@@ -172,7 +164,7 @@ class Lanes(Mapping[int, Lane]):
         """
         self.activity += 1
         self._open.clear()
-        pauses = [lane.pause(DRAIN_SECONDS) for lane in self._lanes.values()]
+        pauses = [lane.pause(DRAIN_SECONDS) for lane in self.values()]
         await asyncio.gather(self._break_off_restore(), *pauses)
 
     async def _break_off_restore(self) -> None:
@@ -182,7 +174,7 @@ class Lanes(Mapping[int, Lane]):
 
     async def drop(self, partitions: Iterable[int]) -> None:
         """Forget the lanes of partitions that another worker owns now, and those that were lost."""
-        dropped = [self._lanes.pop(p) for p in list(partitions) if p in self._lanes]
+        dropped = [self.pop(p) for p in list(partitions) if p in self]
         dropped += self._lost
         self._lost = []
         await asyncio.gather(*(lane.stop() for lane in dropped))
@@ -210,7 +202,8 @@ class Lanes(Mapping[int, Lane]):
         No request is answered from its rows any more. The process ends with EXIT_FENCED when this
         happens again and again.
         """
-        lane = self._lanes.pop(partition)
+        lane = self.pop(partition)
+        lane.give_up()
         again = self._losses.too_many(partition)
         if again or not self.on_loss():
             self._on_failure(f"partition {partition} {LOST}", error)
@@ -218,7 +211,7 @@ class Lanes(Mapping[int, Lane]):
         self._lost.append(lane)
         logger.warning("partition %s %s", partition, LOST, extra={"partition": partition})
 
-    async def restore(self, partitions: Iterable[int]) -> dict[int, Lane]:
+    async def restore(self, partitions: Iterable[int]) -> dict[int, Lane[P]]:
         """Fence, then read: new lanes for these partitions, not started.
 
         Fencing after the read would miss what the old owner committed in between. Raises
@@ -236,7 +229,7 @@ class Lanes(Mapping[int, Lane]):
         finally:
             self._restore_task = None
 
-    async def _restore_readable(self, wanted: list[int]) -> dict[int, Lane]:
+    async def _restore_readable(self, wanted: list[int]) -> dict[int, Lane[P]]:
         self.unreadable = {}
         while True:
             try:
@@ -247,13 +240,13 @@ class Lanes(Mapping[int, Lane]):
                 # The others can: one that ended the worker would end every other in turn.
                 wanted = [partition for partition in wanted if partition != error.partition]
 
-    async def _fence_and_read(self, wanted: list[int]) -> dict[int, Lane]:
+    async def _fence_and_read(self, wanted: list[int]) -> dict[int, Lane[P]]:
         self.activity += 1
         began = time.monotonic()
         self._at_most = None
         self._restores = (tuple(wanted), began, self.activity) if wanted else None
         writers: dict[int, Writer] = {}
-        processors: dict[int, Processor] = {}
+        processors: dict[int, P] = {}
         try:
             async with asyncio.TaskGroup() as group:
                 for partition in wanted:
@@ -300,7 +293,8 @@ class Lanes(Mapping[int, Lane]):
                 count,
                 time.monotonic() - began,
             )
-            self._observer.restored(wanted, count, time.monotonic() - began)
+            if self._observer is not None:
+                self._observer.restored(wanted, count, time.monotonic() - began)
         lanes = {p: self._lane(p, processors[p], writers[p], inputs[p]) for p in wanted}
         for partition, lane in lanes.items():
             lane.inputs.pending += ids[partition].missing()
@@ -315,21 +309,21 @@ class Lanes(Mapping[int, Lane]):
         if table is not None:
             self._on_failure(f"the changelog of {table} was deleted and created again", None)
 
-    def adopt(self, lanes: Mapping[int, Lane]) -> None:
+    def adopt(self, lanes: Mapping[int, Lane[P]]) -> None:
         """Own restored lanes."""
-        self._lanes.update(lanes)
+        self.update(lanes)
 
     def next_epoch(self) -> int:
         """Begin a new epoch of deliveries; what the consumer gave before it is void."""
         self.epoch += 1
-        for lane in self._lanes.values():
+        for lane in self.values():
             lane.resume(self.epoch)
         return self.epoch
 
     def start(self) -> None:
         """Let every lane commit, also one whose start an earlier rebalance came before."""
         self._crash_hook(CrashPoint.SOUGHT)
-        for lane in self._lanes.values():
+        for lane in self.values():
             lane.start()
         self._open.set()
 
@@ -351,10 +345,10 @@ class Lanes(Mapping[int, Lane]):
     def _lane(
         self,
         partition: int,
-        processor: Processor,
+        processor: P,
         writer: Writer,
         rows: InputRows,
-    ) -> Lane:
+    ) -> Lane[P]:
         return Lane(
             partition,
             processor,

@@ -8,12 +8,14 @@ from billing_stream.kafka.topic_logs import ChangelogIds
 
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
+# How far a lane has read an input, by its name: the topic, `topic[partition]` where the partition
+# was added later. So are the keys of the next three.
 POSITION_PREFIX = RESERVED_PREFIX + b"position/"
 # Which log the position is of, and the last record read, in JSON.
 LOG_PREFIX = RESERVED_PREFIX + b"log/"
 # Why an input is stopped, in JSON; null: it is not any more.
 STOPPED_PREFIX = RESERVED_PREFIX + b"stopped/"
-# That an operator has accepted a partition that was added to a topic.
+# That an operator has accepted a partition that was added to a topic; the reference of the command.
 ACCEPTED_PREFIX = RESERVED_PREFIX + b"accepted/"
 # Of the application's processor, beside its rows: the key goes on as it likes.
 MARK_PREFIX = RESERVED_PREFIX + b"mark/"
@@ -27,32 +29,6 @@ OnRows = Callable[[int, str, ChangelogRows], None]
 
 OnTotal = Callable[[int], None]
 """Takes how many changelog records there are to read, at most."""
-
-
-def position_key(topic: str) -> bytes:
-    """The changelog key under which a lane keeps how far it has read `topic`.
-
-    Of a partition that was added later it is `topic[partition]`, as for the keys below.
-    """
-    return POSITION_PREFIX + topic.encode()
-
-
-def log_key(topic: str) -> bytes:
-    """The changelog key under which a lane keeps which log its position in `topic` is of."""
-    return LOG_PREFIX + topic.encode()
-
-
-def stopped_key(topic: str) -> bytes:
-    """The changelog key under which a lane keeps that its input `topic` is stopped."""
-    return STOPPED_PREFIX + topic.encode()
-
-
-def accepted_key(name: str) -> bytes:
-    """The changelog key that says that the added partition `name` (`topic[partition]`) is accepted.
-
-    Its value is the reference of the operator's command.
-    """
-    return ACCEPTED_PREFIX + name.encode()
 
 
 class Fenced(Exception):

@@ -4,11 +4,13 @@ An observer must not raise and must not wait: it is called by the lane, after th
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 from billing_stream.engine.partition_processor import Outgoing, Request, Stage
+
+S = TypeVar("S", bound=Stage)
 
 
 class InputCount(Struct, frozen=True, gc=False):
@@ -18,7 +20,7 @@ class InputCount(Struct, frozen=True, gc=False):
     records: int
 
 
-class Transaction(Struct, frozen=True, gc=False):
+class Transaction(Struct, Generic[S], frozen=True, gc=False):
     """What one transaction of a lane was. `seconds` is from its first decision to its last row.
 
     `replies` are those to `requests`, in their order; `written` are the records in it, which
@@ -30,28 +32,15 @@ class Transaction(Struct, frozen=True, gc=False):
     requests: Sequence[Request]
     replies: Sequence[Any]
     written: Sequence[Outgoing]
-    stage: Stage
+    stage: S
     seconds: float
 
 
 class Observer(Protocol):
     """Told what happened; it changes nothing."""
 
-    def committed(self, transaction: Transaction) -> None:
+    def committed(self, transaction: Transaction[Any]) -> None:
         """A lane has committed and applied a transaction."""
 
     def restored(self, partitions: Sequence[int], records: int, seconds: float) -> None:
         """These partitions were fenced and restored from so many changelog records."""
-
-
-class NoObserver:
-    """Does nothing."""
-
-    def committed(self, transaction: Transaction) -> None:
-        """See `Observer`."""
-
-    def restored(self, partitions: Sequence[int], records: int, seconds: float) -> None:
-        """See `Observer`."""
-
-
-NO_OBSERVER = NoObserver()

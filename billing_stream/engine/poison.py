@@ -28,14 +28,14 @@ class Poison:
         self._records = 0
         self._invalid = 0
 
-    def note(self, *, invalid: bool) -> None:
-        """Count a record. Raises TooManyInvalidRecords above a limit."""
-        self._records += 1
-        if not invalid:
-            self._in_a_row = 0
-            return
+    def note_invalid(self, valid: int) -> None:
+        """Count an invalid record, and the valid ones since the last that was invalid.
+
+        Raises TooManyInvalidRecords above a limit.
+        """
+        self._records += valid + 1
         self._invalid += 1
-        self._in_a_row += 1
+        self._in_a_row = 1 if valid else self._in_a_row + 1
         limits = self._limits
         if self._in_a_row > limits.in_a_row:
             raise TooManyInvalidRecords(f"{self._in_a_row} invalid records in a row")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -27,7 +28,7 @@ class Stop(Struct, frozen=True):
         return f"input {self.topic}[{self.partition}] is stopped: {self.reason}"
 
 
-def stops_of(partition: int, lane: Lane) -> list[Stop]:
+def stops_of(partition: int, lane: Lane[Any]) -> list[Stop]:
     """The stopped inputs of a partition, by topic."""
     found = []
     for name, stopped in sorted(lane.stopped.items()):
@@ -45,12 +46,12 @@ def stops_of(partition: int, lane: Lane) -> list[Stop]:
     return found
 
 
-def stops(lanes: Mapping[int, Lane]) -> list[Stop]:
+def stops(lanes: Mapping[int, Lane[Any]]) -> list[Stop]:
     """The stopped inputs of all partitions, partition by partition."""
     return [stop for number, lane in sorted(lanes.items()) for stop in stops_of(number, lane)]
 
 
-def none_processed(lanes: Mapping[int, Lane]) -> bool:
+def none_processed(lanes: Mapping[int, Lane[Any]]) -> bool:
     """Whether every input that can be stopped is, in every partition of this worker."""
     return bool(lanes) and all(
         lane.inputs.stoppable is not None and lane.stopped.keys() >= set(lane.inputs.stoppable)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 from billing_stream.engine.lanes import Lanes
 
@@ -10,7 +11,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 
 
-async def run_timers(lanes: Lanes) -> None:
+async def run_timers(lanes: Lanes[Any]) -> None:
     """Look at the first deadline of each owned partition, four times a second, for ever."""
     while True:
         await asyncio.sleep(TICK_SECONDS)

@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from time import monotonic
+from typing import Any
 
 from msgspec import Struct
 
-from billing_stream.engine.lane import Die
+from billing_stream.engine.committer import Die
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.stopped_inputs import none_processed, stops
 
@@ -54,7 +55,7 @@ class Watchdog:
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: Lanes[Any],
         *,
         ask_lagging: AskBehind | None = None,
         ask_unwritable: AskUnwritable | None = None,

@@ -31,7 +31,7 @@ def static_member(settings: Settings) -> str | None:
 
 
 def new_app(
-    settings: Settings, group: str, lanes: Lanes, web_options: Mapping[str, Any]
+    settings: Settings, group: str, lanes: Lanes[Any], web_options: Mapping[str, Any]
 ) -> faust.App:
     """A Faust app of these settings, not started. Its tables live in the lanes."""
     session_seconds = settings.session_timeout.total_seconds()

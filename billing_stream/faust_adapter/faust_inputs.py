@@ -4,11 +4,11 @@ from typing import Any
 
 import faust
 
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_inputs import Batch
 
 
-def read_input(app: faust.App, lanes: Lanes, topic: str, name: str) -> Any:
+def read_input(app: faust.App, lanes: Lanes[Any], topic: str, name: str) -> Any:
     """Give every batch of `topic` to the lane that reads its partition. `name` is the agent's."""
     channel = app.topic(
         topic,
@@ -22,7 +22,7 @@ def read_input(app: faust.App, lanes: Lanes, topic: str, name: str) -> Any:
         async for event in stream.noack().events():
             batch: Batch = event.message.value
             batch.done = event.ack
-            lane, _ = lanes.input(topic, event.message.partition)
+            lane = lanes.get(batch.lane)
             if lane is None:
                 # Revoked since it was fetched: its new owner reads it again.
                 event.ack()

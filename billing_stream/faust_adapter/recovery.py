@@ -25,7 +25,7 @@ logger = logging.getLogger("billing_stream.recovery")
 class LaneRecovery(Recovery):
     """Brings the lanes in line with the assignment."""
 
-    lanes: Lanes
+    lanes: Lanes[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -163,7 +163,7 @@ class LaneRecovery(Recovery):
             await asyncio.gather(*(lane.stop() for lane in result.values()))
 
 
-def new_table_manager(lanes: Lanes) -> type[TableManager]:
+def new_table_manager(lanes: Lanes[Any]) -> type[TableManager]:
     """The `TableManager` setting of an app whose tables live in these lanes."""
 
     class BoundRecovery(LaneRecovery):

@@ -26,11 +26,10 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
-from billing_stream.engine.batch import Batch
-from billing_stream.engine.input_names import input_of
+from billing_stream.engine.input_names import input_name, input_of, lane_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
-from billing_stream.engine.partition_inputs import Inputs
+from billing_stream.engine.partition_inputs import Batch, Inputs
 from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
 from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.topic_logs import LogName
@@ -48,7 +47,7 @@ LOOK_AGAIN_SECONDS = 1.0
 class EngineConsumer(driver.Consumer):
     """Delivers batches and keeps no positions of its own. Set `lanes` before the start."""
 
-    lanes: ClassVar[Lanes]
+    lanes: ClassVar[Lanes[Any]]
     lease: ClassVar[Lease]
     client_options: ClassVar[Mapping[str, Any]]
     input_topics: ClassVar[frozenset[str]]
@@ -99,8 +98,9 @@ class EngineConsumer(driver.Consumer):
             self._next[tp] = batch[-1].offset + 1
             message: Any = self._to_message(tp, batch[-1])
             message.key = None
-            name = self.lanes.input(*tp)[1]
-            message.value = Batch(tp.topic, batch, start, epoch, name=name)
+            lane = lane_of(tp.partition, self.lanes.partitions)
+            name = input_name(tp.topic, tp.partition, lane)
+            message.value = Batch(tp.topic, batch, start, epoch, name=name, lane=lane)
             yield tp, message
 
     def _doubt(self, tps: Iterable[TP]) -> None:
@@ -310,7 +310,7 @@ class EngineConsumer(driver.Consumer):
 
 def new_transport(
     app: Any,
-    lanes: Lanes,
+    lanes: Lanes[Any],
     lease: Lease,
     options: Mapping[str, Any],
     input_topics: frozenset[str],

@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from msgspec import Struct, field
 
 from billing_stream.audit.verify.log_source import KafkaSource, Progress
-from billing_stream.engine.log import RESERVED_PREFIX, position_key
+from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.migration.sending import Ends
 from billing_stream.records import topics as names
@@ -58,7 +58,7 @@ async def wait_until_read(
     `advance` is told of commands that are done. Workers write how far they are into the
     changelog of `billing_records`, in the same transaction as what they did.
     """
-    wanted = position_key(topics.name(names.COMMANDS))
+    wanted = POSITION_PREFIX + topics.name(names.COMMANDS).encode()
     changelog = topics.changelog(names.BILLING_RECORDS)
     tps = [TopicPartition(changelog, partition) for partition in ends]
     left, done = dict(ends), dict.fromkeys(ends, 0)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from billing_stream.engine.log import position_key
+from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.record_ref import RecordRef
@@ -54,7 +54,7 @@ def rejection(letters: Iterable[Any], ref: RecordRef) -> str | None:
 
 def has_passed(rows: Iterable[Any], ref: RecordRef) -> bool:
     """Whether, by these records of a changelog, the lane has processed this record."""
-    key = position_key(ref.topic)
+    key = POSITION_PREFIX + ref.topic.encode()
     return any(row.key == key and int(row.value or b"0") > ref.offset for row in rows)
 
 

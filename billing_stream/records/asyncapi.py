@@ -9,7 +9,7 @@ from typing import Any
 from billing_stream import __version__
 from billing_stream.config.settings import Settings
 from billing_stream.domain.commands import UUID_TEXT
-from billing_stream.records import schemas, topics
+from billing_stream.records import forwarding, topics
 from billing_stream.records.examples import examples
 from billing_stream.records.json_schemas import (
     Record,
@@ -205,25 +205,25 @@ def _forwarded() -> dict[str, Any]:
         "headers": {
             "type": "object",
             "properties": {
-                schemas.FORWARDED_TOPIC: {
+                forwarding.FORWARDED_TOPIC: {
                     "type": "string",
                     "enum": list(topics.OF_MERCHANTS),
                     "description": "the topic whose record it is",
                 },
-                schemas.FORWARDED_FROM: {
+                forwarding.FORWARDED_FROM: {
                     "type": "string",
                     "description": "where it stood, `topic[partition]@offset`",
                 },
-                schemas.REDRIVEN_FROM: {
+                forwarding.REDRIVEN_FROM: {
                     "type": "string",
-                    "maxLength": schemas.LETTER_CHARS_MAX,
+                    "maxLength": forwarding.LETTER_CHARS_MAX,
                     "description": "the dead letter it is a copy of, `topic[partition]@offset`; "
                     "however many copies there are, one is carried out",
                 },
             },
             "anyOf": [
-                {"required": [schemas.FORWARDED_TOPIC, schemas.FORWARDED_FROM]},
-                {"required": [schemas.REDRIVEN_FROM]},
+                {"required": [forwarding.FORWARDED_TOPIC, forwarding.FORWARDED_FROM]},
+                {"required": [forwarding.REDRIVEN_FROM]},
             ],
         },
         "payload": {
@@ -238,16 +238,16 @@ def _forwarded() -> dict[str, Any]:
                 "name": source,
                 "payload": example.value,
                 "headers": {
-                    schemas.FORWARDED_TOPIC: source,
-                    schemas.FORWARDED_FROM: f"{source}[3]@71",
+                    forwarding.FORWARDED_TOPIC: source,
+                    forwarding.FORWARDED_FROM: f"{source}[3]@71",
                 },
             },
             {
                 "name": "sent again",
                 "payload": example.value,
                 "headers": {
-                    schemas.FORWARDED_TOPIC: source,
-                    schemas.REDRIVEN_FROM: f"{topics.DEAD_LETTERS}[3]@17",
+                    forwarding.FORWARDED_TOPIC: source,
+                    forwarding.REDRIVEN_FROM: f"{topics.DEAD_LETTERS}[3]@17",
                 },
             },
         ],

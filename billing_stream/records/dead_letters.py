@@ -6,27 +6,79 @@ unpack to more than any topic takes): then what identifies it, and how it begins
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from billing_stream.domain.model import ParkedKind
+from billing_stream.domain.commands import Text
+from billing_stream.domain.model import Instant, ParkedKind
 from billing_stream.domain.outcomes import UnmatchedWebhook
 from billing_stream.records import topics
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import (
-    NO_ROOM,
-    DeadLetter,
-    InputRecord,
-    Truncated,
-    encode,
-)
+from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.timestamps import instant
 from billing_stream.records.unreadable import headers_bytes, without_mark
 
 # Of key, value and headers: in base64 a third more, of the 4 MiB that the topic takes.
 WHOLE_BYTES_MAX = 1 << 20
 KEPT_BYTES = 64 << 10
+# The code of a webhook whose charge is not known, and for which no room was left to wait.
+NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
+
+
+class Truncated(Struct, frozen=True, gc=False):
+    """What a dead letter does not hold of a large record: its sizes and digests (SHA-256, hex).
+
+    `value_bytes` is the size of the value, null where the value is; `record_bytes` that of key,
+    value and headers. `record_sha256` is of these, each after its length; names of headers, too.
+    """
+
+    value_bytes: int | None
+    value_sha256: str | None
+    record_bytes: int
+    record_sha256: str
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
+    """`dlq.billing.v1`: a record that could not be understood, and why.
+
+    `key`, `value` and the values of `headers` are base64 text in the JSON. They are whole, but
+    for those of a large record, which has `truncated`: then they are the first 64 KiB of key and
+    value, and as many headers as 64 KiB hold.
+
+    Of an invalid webhook over HTTP `topic` is `http:{platform}`, `partition` and `offset` are -1,
+    `value` is its body, and headers name its `delivery`, its `kind` and its `shop`, as far as they
+    are known.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Instant
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    reason: str
+    truncated: Truncated | UnsetType = UNSET
+
+
+class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
+    """`billing.dead-letter-actions.v1`: who did what with a dead letter, and why.
+
+    `letter` is its reference, `topic[partition]@offset`; `target` that of the copy that was sent,
+    in the same transaction. `edited`: with another value than the letter has. `again`: though
+    it was redriven or discarded before.
+    """
+
+    letter: str
+    action: Literal["redriven", "discarded"]
+    by: Text
+    at: Instant
+    reason: Text
+    target: str | None = None
+    edited: bool = False
+    again: bool = False
 
 
 def dead_letter(record: InputRecord, reason: str) -> DeadLetter:

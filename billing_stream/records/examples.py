@@ -9,7 +9,7 @@ from msgspec import Struct
 from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
-from billing_stream.records import schemas, topics
+from billing_stream.records import dead_letters, schemas, topics
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
@@ -172,7 +172,7 @@ def _others() -> dict[str, list[Example]]:
         now=NOW,
         positions={topics.MERCHANT_CREATED: 17, topics.COMMANDS: 4},
     )
-    letter = schemas.DeadLetter(
+    letter = dead_letters.DeadLetter(
         topic=topics.PURCHASE_UPDATED,
         partition=3,
         offset=71,
@@ -195,10 +195,10 @@ def _others() -> dict[str, list[Example]]:
         letter,
         value=b'{"merchant_id":"...", and so on, 65,536 bytes',
         reason="the value has 3200000 bytes, more than 262144",
-        truncated=schemas.Truncated(3_200_000, "9f" * 32, 3_200_083, "4c" * 32),
+        truncated=dead_letters.Truncated(3_200_000, "9f" * 32, 3_200_083, "4c" * 32),
     )
     ref = str(RecordRef(topics.DEAD_LETTERS, 3, 17))
-    redriven = schemas.DeadLetterAction(
+    redriven = dead_letters.DeadLetterAction(
         letter=ref,
         action="redriven",
         by="anna@ops-1",
@@ -207,7 +207,7 @@ def _others() -> dict[str, list[Example]]:
         target=str(RecordRef(topics.COMMANDS, 3, 204)),
         edited=True,
     )
-    discarded = schemas.DeadLetterAction(
+    discarded = dead_letters.DeadLetterAction(
         letter=ref, action="discarded", by="anna@ops-1", at=NOW, reason="a test of the gateway"
     )
     return {

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from billing_stream.records.schemas import DeadLetter
+from billing_stream.records.dead_letters import DeadLetter
 
 PLACE = "http:"
 NOWHERE = -1

@@ -13,11 +13,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from billing_stream.domain import outcomes
 from billing_stream.domain.commands import Key, Uuid
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
+from billing_stream.records import dead_letters, topics
 from billing_stream.records import schemas as records
-from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
 
 Schema = dict[str, Any]
 
@@ -90,9 +91,9 @@ def input_envelope(name: str, payload: Any) -> type[Struct]:
 def inputs() -> list[Record]:
     """The records that are read, by topic."""
     payloads: list[tuple[str, str, Any]] = [
-        (topics.MERCHANT_CREATED, "MerchantCreated", records.MerchantCreated),
-        (topics.PURCHASE_UPDATED, "PurchaseUpdated", records.PurchaseUpdated),
-        (topics.PURCHASE_REFUNDED, "PurchaseRefundedIn", records.PurchaseRefundedIn),
+        (topics.MERCHANT_CREATED, "MerchantCreated", MerchantCreated),
+        (topics.PURCHASE_UPDATED, "PurchaseUpdated", PurchaseUpdated),
+        (topics.PURCHASE_REFUNDED, "PurchaseRefundedIn", PurchaseRefundedIn),
         (topics.COMMANDS, "Command", CommandIn),
     ]
     about = {topics.COMMANDS: "What other systems ask of us."}
@@ -125,8 +126,8 @@ def outputs() -> list[Record]:
     ]  # fmt: skip
     for topic, record in (
         (topics.JOURNAL, records.JournalEntry),
-        (topics.DEAD_LETTERS, records.DeadLetter),
-        (topics.DEAD_LETTER_ACTIONS, records.DeadLetterAction),
+        (topics.DEAD_LETTERS, dead_letters.DeadLetter),
+        (topics.DEAD_LETTER_ACTIONS, dead_letters.DeadLetterAction),
         (topics.ENDED_SESSIONS, EndedSession),
     ):
         found.append(Record(topic, record.__name__, doc(record), (record,)))

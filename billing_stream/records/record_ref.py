@@ -19,6 +19,10 @@ class Located(Protocol):
         """Its offset."""
 
 
+record_ref = "{}[{}]@{}".format
+"""The text of a reference to topic, partition and offset, for where nothing else is needed."""
+
+
 class RecordRef(NamedTuple):
     """A record's topic, partition and offset; as text `topic[partition]@offset`."""
 
@@ -53,4 +57,4 @@ class RecordRef(NamedTuple):
             return None
 
     def __str__(self) -> str:
-        return f"{self.topic}[{self.partition}]@{self.offset}"
+        return record_ref(*self)

@@ -5,19 +5,16 @@ producer adds are ignored, and so is a byte order mark.
 """
 
 from datetime import datetime
-from decimal import Decimal
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from billing_stream.domain.commands import (
     Command,
     CreateMerchant,
     RefundCharge,
-    Text,
     UpdateCharge,
-    Uuid,
 )
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
@@ -26,30 +23,18 @@ from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
 from billing_stream.records.foreign_formats import foreign_format, not_utf_8
+from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
 from billing_stream.records.half_surrogates import REPLACEMENT, without_halves
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.record_ref import RecordRef
+from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.record_ref import record_ref
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import Headers as Headers
 from billing_stream.records.unreadable import headers_bytes, why_unreadable
 
 SOURCE_SERVICE = "billing-service"
-# Names the topic whose record this is, on a record that was forwarded to the commands.
-FORWARDED_TOPIC = "billing-forwarded-topic"
-FORWARDED_FROM = "billing-forwarded-from"
-# Names the dead letter of which this record is a copy. However many there are, one is carried
-# out; the copy of a copy that was refused names the first letter, too.
-REDRIVEN_FROM = "billing-redriven-from"
-# More than any place has.
-LETTER_CHARS_MAX = 300
 # With the largest value, a forwarded record must still fit into the topic of commands.
 KEY_AND_HEADERS_MAX = 32_768
-# A webhook whose charge is not known, and for which no room was left to wait.
-NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
-# The reason of the dead letter of a copy beyond that one.
-ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
-# Why a shop is a dead letter on a partition that was added to its topic.
-ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -64,34 +49,6 @@ class InputRecord(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Headers
-
-
-class MerchantCreated(Struct, frozen=True, gc=False):
-    """`evt.merchant.created.v1`. Name and email are not read, so they cannot leak."""
-
-    merchant_id: Uuid
-    platform_name: Text
-    domain: Text
-
-
-class PurchaseUpdated(Struct, frozen=True, gc=False):
-    """`evt.webhook.app.purchase_updated.v1`."""
-
-    merchant_id: Uuid
-    charge_id: Text
-    status: Annotated[str, Meta(min_length=1, max_length=64)]
-
-
-class PurchaseRefundedIn(Struct, frozen=True, gc=False):
-    """`evt.webhook.app.purchase_refunded.v1`.
-
-    `amount`, a number or text, is all that was paid back so far; without it, the whole.
-    """
-
-    merchant_id: Uuid
-    charge_id: Text
-    purchase_id: Uuid | None = None
-    amount: Decimal | None = None
 
 
 class DecodedRecord(Struct, frozen=True, gc=False):
@@ -134,60 +91,6 @@ class JournalEntry(Struct, frozen=True, kw_only=True, gc=False):
     positions: dict[str, int]
 
 
-class Truncated(Struct, frozen=True, gc=False):
-    """What a dead letter does not hold of a large record: its sizes and digests (SHA-256, hex).
-
-    `value_bytes` is the size of the value, null where the value is; `record_bytes` that of key,
-    value and headers. `record_sha256` is of these, each after its length; names of headers, too.
-    """
-
-    value_bytes: int | None
-    value_sha256: str | None
-    record_bytes: int
-    record_sha256: str
-
-
-class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
-    """`dlq.billing.v1`: a record that could not be understood, and why.
-
-    `key`, `value` and the values of `headers` are base64 text in the JSON. They are whole, but
-    for those of a large record, which has `truncated`: then they are the first 64 KiB of key and
-    value, and as many headers as 64 KiB hold.
-
-    Of an invalid webhook over HTTP `topic` is `http:{platform}`, `partition` and `offset` are -1,
-    `value` is its body, and headers name its `delivery`, its `kind` and its `shop`, as far as they
-    are known.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: Instant
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-    reason: str
-    truncated: Truncated | UnsetType = UNSET
-
-
-class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
-    """`billing.dead-letter-actions.v1`: who did what with a dead letter, and why.
-
-    `letter` is its reference, `topic[partition]@offset`; `target` that of the copy that was sent,
-    in the same transaction. `edited`: with another value than the letter has. `again`: though
-    it was redriven or discarded before.
-    """
-
-    letter: str
-    action: Literal["redriven", "discarded"]
-    by: Text
-    at: Instant
-    reason: Text
-    target: str | None = None
-    edited: bool = False
-    again: bool = False
-
-
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 
@@ -207,8 +110,14 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     Raises InvalidRecord, with the reason, for whatever it cannot make sense of.
     """
     value = record.value
-    if record.headers or record.key:
-        _require_readable(record)
+    size = len(record.key or b"")
+    if record.headers:
+        why = why_unreadable(record.headers)
+        if why is not None:
+            raise InvalidRecord(why)
+        size += headers_bytes(record.headers)
+    if size > KEY_AND_HEADERS_MAX:
+        raise InvalidRecord(f"key and headers have {size} bytes, more than {KEY_AND_HEADERS_MAX}")
     if value is None:
         raise InvalidRecord("the value is null")
     if len(value) > max_bytes:
@@ -218,7 +127,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     came_from = letter = None
     if topic == topics.COMMANDS and record.headers:
         letter = redriven_from(record.headers)
-        came_from = letter or _header(record.headers, FORWARDED_FROM)
+        came_from = letter or forwarded_from(record.headers)
         topic = forwarded_topic(record.headers) or topic
         if topic == topics.OPERATOR_COMMANDS:
             # Not everyone who may write commands may write those of operators.
@@ -244,19 +153,10 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     return DecodedRecord(command, correlation_id, letter)
 
 
-def _require_readable(record: InputRecord) -> None:
-    why = why_unreadable(record.headers)
-    if why is not None:
-        raise InvalidRecord(why)
-    size = len(record.key or b"") + headers_bytes(record.headers)
-    if size > KEY_AND_HEADERS_MAX:
-        raise InvalidRecord(f"key and headers have {size} bytes, more than {KEY_AND_HEADERS_MAX}")
-
-
 def _decode_payload(
     topic: str, payload: bytes | Raw, record: InputRecord
 ) -> Command | ShopRegistered | OperatorCommand:
-    came_from = str(RecordRef.of(record))
+    came_from = record_ref(record.topic, record.partition, record.offset)
     if topic == topics.PURCHASE_UPDATED:
         updated = _purchase_updated.decode(payload)
         return UpdateCharge(
@@ -345,25 +245,6 @@ def _require_without(
         value = getattr(command, name)
         if character in (value if isinstance(value, str) else repr(value)):
             raise InvalidRecord(f"{name} contains {what}")
-
-
-def forwarded_topic(headers: Headers) -> str | None:
-    """The topic whose record a forwarded one is, or None."""
-    return _header(headers, FORWARDED_TOPIC)
-
-
-def redriven_from(headers: Headers) -> str | None:
-    """The dead letter of which a record is a copy, or None."""
-    letter = _header(headers, REDRIVEN_FROM)
-    # Others write there too, and it is kept for ever.
-    return letter if letter and len(letter) <= LETTER_CHARS_MAX else None
-
-
-def _header(headers: Headers, wanted: str) -> str | None:
-    for name, value in headers:
-        if name == wanted and value is not None:
-            return value.decode("utf-8", "replace")
-    return None
 
 
 def encode_event(event: Event, event_type: str, correlation_id: str) -> bytes:

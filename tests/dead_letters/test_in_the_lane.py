@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import ParkedWebhook, Policy
-from billing_stream.records import schemas
+from billing_stream.records import forwarding
 from billing_stream.records import topics as names
 from tests.support.partition import Partition, record
 from tests.support.world import CHECKOUT, M1
@@ -43,9 +43,9 @@ class Scene:
         """A record of the topic of commands; its reference."""
         headers: list[tuple[str, bytes]] = []
         if letter is not None:
-            headers.append((schemas.REDRIVEN_FROM, letter.encode()))
+            headers.append((forwarding.REDRIVEN_FROM, letter.encode()))
         if topic is not None:
-            headers.append((schemas.FORWARDED_TOPIC, topic.encode()))
+            headers.append((forwarding.FORWARDED_TOPIC, topic.encode()))
         sent = record(names.COMMANDS, self.offset, value, headers=headers)
         sent.timestamp = int(self.partition.now.timestamp() * 1000)
         await self.partition.feed(sent)
@@ -157,7 +157,7 @@ async def test_of_two_copies_one_is_carried_out(scene: Scene, kind: str, restart
 
 
 async def test_of_two_copies_in_one_transaction_one_is_carried_out(scene: Scene) -> None:
-    headers = [(schemas.REDRIVEN_FROM, LETTER.encode())]
+    headers = [(forwarding.REDRIVEN_FROM, LETTER.encode())]
     value = command("reserve_purchase", pack="small", platform="shopify")
     copies = [record(names.COMMANDS, offset, value, headers=headers) for offset in (0, 1)]
 
@@ -188,7 +188,7 @@ async def test_a_copy_that_is_refused_leaves_the_letter_to_be_carried_out_later(
 
     assert refused["reason"].startswith("MERCHANT_NOT_FOUND")
     assert (
-        dict(refused["headers"])[schemas.REDRIVEN_FROM]
+        dict(refused["headers"])[forwarding.REDRIVEN_FROM]
         == base64.b64encode(LETTER.encode()).decode()
     )
     assert len(scene.events("trial.started")) == 1
@@ -202,8 +202,8 @@ async def test_a_copy_that_makes_no_sense_is_a_dead_letter_that_names_the_first(
 
     (letter,) = scene.partition.dead_letters()
     headers = {name: base64.b64decode(held).decode() for name, held in letter["headers"]}
-    assert headers[schemas.REDRIVEN_FROM] == LETTER
-    assert headers[schemas.FORWARDED_TOPIC] == names.PURCHASE_UPDATED
+    assert headers[forwarding.REDRIVEN_FROM] == LETTER
+    assert headers[forwarding.FORWARDED_TOPIC] == names.PURCHASE_UPDATED
 
 
 async def test_a_crash_before_the_commit_forgets_that_a_copy_was_carried_out(
@@ -214,7 +214,7 @@ async def test_a_crash_before_the_commit_forgets_that_a_copy_was_carried_out(
         names.COMMANDS,
         0,
         command("start_trial"),
-        headers=[(schemas.REDRIVEN_FROM, LETTER.encode())],
+        headers=[(forwarding.REDRIVEN_FROM, LETTER.encode())],
     )
     await scene.partition.feed(copy)
     scene.partition.deaths.causes.clear()

@@ -8,7 +8,7 @@ import pytest
 
 from billing_stream.ops.dead_letters import DeadLetterHistory, State
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import REDRIVEN_FROM
+from billing_stream.records.forwarding import REDRIVEN_FROM
 from tests.dead_letters.stage import Stage, stage
 from tests.support.audit import read_committed
 from tests.support.world import M1, M2

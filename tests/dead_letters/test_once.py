@@ -23,7 +23,7 @@ from billing_stream.ops.dead_letters import (
 from billing_stream.ops.dead_letters.operator import Operator
 from billing_stream.ops.dead_letters.showing import value_lines
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import REDRIVEN_FROM
+from billing_stream.records.forwarding import REDRIVEN_FROM
 from billing_stream.records.topics import Topics
 from tests.dead_letters.stage import Stage, stage
 from tests.support.worker import BIN

@@ -15,7 +15,7 @@ from billing_stream.domain import outcomes
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.errors import InvalidRecord
-from billing_stream.records import asyncapi, json_schemas, schemas, topics
+from billing_stream.records import asyncapi, dead_letters, json_schemas, schemas, topics
 from billing_stream.records.examples import (
     DOMAIN,
     ENDS_AT,
@@ -180,7 +180,7 @@ def test_events_are_described_to_the_last_field(topic: str) -> None:
 
 @pytest.mark.parametrize(
     ("topic", "kind"),
-    [(topics.JOURNAL, schemas.JournalEntry), (topics.DEAD_LETTERS, schemas.DeadLetter)],
+    [(topics.JOURNAL, schemas.JournalEntry), (topics.DEAD_LETTERS, dead_letters.DeadLetter)],
 )
 def test_journal_and_dead_letters_are_read_back(topic: str, kind: type) -> None:
     for example in examples()[topic]:

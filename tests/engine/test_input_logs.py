@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from billing_stream.domain.commands import StartTrial
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.input_rows import StopCause
-from billing_stream.engine.log import log_key
+from billing_stream.engine.log import LOG_PREFIX
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request
 from billing_stream.kafka.topic_logs import FoundLog, LogMark
 from billing_stream.records import topics as names
@@ -81,7 +81,7 @@ async def test_position_without_a_topic_id_adopts_that_of_its_topic() -> None:
     partition = await Partition().restart()
     await partition.feed(*(paid(n) for n in range(6)))
     changelog = partition.log.read(TOPICS.changelog(names.BILLING_RECORDS))
-    assert not [row for row in changelog if row.key == log_key(UPDATED)]
+    assert not [row for row in changelog if row.key == LOG_PREFIX + UPDATED.encode()]
 
     await look(partition, log(0, 8, timestamp=None))
     await partition.restart()

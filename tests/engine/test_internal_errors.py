@@ -10,7 +10,6 @@ import pytest
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.decide import decide
 from billing_stream.domain.outcomes import TimedReply, TrialGranted
-from billing_stream.engine.observer import NoObserver, Transaction
 from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.observability.metrics.transaction_metrics import TransactionMetrics
@@ -37,17 +36,13 @@ class Failing:
         return decide(state, command, now)
 
 
-class Counted(NoObserver):
+class Counted(TransactionMetrics):
     """Counts as a worker does."""
 
     def __init__(self) -> None:
         metrics = WorkerMetrics()
+        super().__init__(metrics, TOPICS)
         self.registry = metrics.registry
-        self._metrics = TransactionMetrics(metrics, TOPICS)
-
-    def committed(self, transaction: Transaction) -> None:
-        """As it is."""
-        self._metrics.committed(transaction)
 
     def of(self, source: str) -> float:
         """Failures on records, requests or timers."""

@@ -9,10 +9,9 @@ import pytest
 
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.outcomes import TrialGranted
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.lane import NotReady
 from billing_stream.engine.log import Fenced
-from billing_stream.engine.partition_inputs import GapInInput
+from billing_stream.engine.partition_inputs import Batch, GapInInput
 from billing_stream.engine.partition_processor import Request
 from billing_stream.records import topics as names
 from tests.support.memory_log import Crash, MemoryWriter

@@ -14,10 +14,7 @@ from billing_stream.ops.dead_letters.entries import letter_of
 from billing_stream.records import topics as names
 from billing_stream.records.dead_letters import record_sha256
 from billing_stream.records.examples import CHARGE_ID, examples
-from billing_stream.records.schemas import (
-    FORWARDED_TOPIC,
-    REDRIVEN_FROM,
-)
+from billing_stream.records.forwarding import FORWARDED_TOPIC, REDRIVEN_FROM
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import UNREADABLE, unreadable
 from tests.support.partition import Partition, record

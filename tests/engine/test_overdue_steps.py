@@ -18,8 +18,8 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.model import Platform, Policy
 from billing_stream.domain.outcomes import Done, PurchaseOpened
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.observer import Transaction
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.records import topics as names
@@ -75,12 +75,12 @@ async def until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it does not come to that")
 
 
-def observed(partition: Partition) -> list[Transaction]:
+def observed(partition: Partition) -> list[Transaction[Any]]:
     """What transactions the lane makes from now on."""
-    found: list[Transaction] = []
+    found: list[Transaction[Any]] = []
 
     class Observer:
-        def committed(self, transaction: Transaction) -> None:
+        def committed(self, transaction: Transaction[Any]) -> None:
             found.append(transaction)
 
     partition.lane._observer = Observer()  # type: ignore[assignment]
@@ -167,7 +167,7 @@ async def test_records_of_other_topics_are_processed_between_the_steps(
     reached = []
 
     class Observer:
-        def committed(self, transaction: Transaction) -> None:
+        def committed(self, transaction: Transaction[Any]) -> None:
             reached.append(dict(partition.lane.positions))
 
     partition.lane._observer = Observer()  # type: ignore[assignment]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing_stream.domain.commands import StartTrial
-from billing_stream.engine.batch import Batch
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRecords
 from billing_stream.records import topics as names
@@ -255,22 +255,19 @@ def test_good_records_between_end_a_row() -> None:
     poison = Poison(PoisonLimits(in_a_row=2))
 
     for _ in range(100):
-        poison.note(invalid=True)
-        poison.note(invalid=True)
-        poison.note(invalid=False)
+        poison.note_invalid(1)
+        poison.note_invalid(0)
 
 
 def test_too_large_a_share_of_the_latest_records_is_too_much() -> None:
     poison = Poison(PoisonLimits(in_a_row=10, percent=50, window=100))
     for _ in range(1000):
-        poison.note(invalid=False)
-        poison.note(invalid=True)
+        poison.note_invalid(1)
 
     def one_good_in_three() -> None:
         for _ in range(1000):
-            poison.note(invalid=True)
-            poison.note(invalid=True)
-            poison.note(invalid=False)
+            poison.note_invalid(1)
+            poison.note_invalid(0)
 
     with pytest.raises(TooManyInvalidRecords, match="of the last"):
         one_good_in_three()

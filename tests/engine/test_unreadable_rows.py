@@ -1,5 +1,6 @@
 """A changelog record that makes no sense: its partition does not start, and it is named."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import NewerState
 from billing_stream.observability.metrics.worker_state import Lags, WorkerState
-from billing_stream.processor import new_processors
+from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.unreadable import unreadable
 from billing_stream.records.upcasting.versions import WRITTEN
@@ -28,15 +29,15 @@ MERCHANTS, PURCHASES, SHOPS = (
 ODD_NAME = unreadable("the name of a header is not UTF-8: 'x'", WRITTEN)
 
 
-async def restored(*records: Outgoing, partition: int = 1) -> Lanes:
+async def restored(*records: Outgoing, partition: int = 1) -> BillingLanes:
     """Lanes of partitions 0 to 2, with these records in one of them."""
     log = MemoryLog({table: TOPICS.changelog(table) for table in names.TABLES})
     for number in range(3):
         log.append(MERCHANTS, number, Outgoing(MERCHANTS, b"\0position/in", b"5", WRITTEN))
     for one in records:
         log.append(one.topic, partition, one)
-    processors = new_processors(
-        partitions=3, policy=Policy(), names=TOPICS, max_record_bytes=100_000
+    processors = partial(
+        BillingProcessor, partitions=3, policy=Policy(), names=TOPICS, max_record_bytes=100_000
     )
     lanes = Lanes(log, processors, positions_topic=MERCHANTS)
     lanes.adopt(await lanes.restore([0, 1, 2]))

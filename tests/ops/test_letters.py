@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 from billing_stream.ops.dead_letters import Cluster, State, discard, find_one
 from billing_stream.records import schemas
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import DeadLetter
+from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ops import letter_pages

@@ -9,7 +9,7 @@ from billing_stream.audit.replay.code import WorkingTree, own_numbers
 from billing_stream.audit.replay.core.records import Job
 from billing_stream.audit.replay.recorded_history import read_partition
 from billing_stream.audit.replay.replay import Scope
-from billing_stream.domain import purchases, webhooks
+from billing_stream.domain import webhooks
 from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import derived_id
@@ -87,13 +87,13 @@ async def test_a_payment_that_is_honoured_no_longer_is_missing(
     await world.tick()
     world.send(names.PURCHASE_UPDATED, paid(M1, "late"))
     await world.feed_all()
-    complete = purchases.complete
+    complete = webhooks.complete
 
     def strict(draft: Draft, bought: Purchase) -> None:
         if bought.status is PurchaseStatus.PENDING:
             complete(draft, bought)
 
-    monkeypatch.setattr(purchases, "complete", strict)
+    monkeypatch.setattr(webhooks, "complete", strict)
     report = await replayed(world.copy())
 
     (missing,) = of(report, "event missing")

@@ -15,7 +15,7 @@ from typing import Any
 from billing_stream import processor
 from billing_stream.domain import trials
 from billing_stream.domain.draft import Draft
-from billing_stream.engine.lane import Lane
+from billing_stream.engine.committer import Committer
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_inputs import StagedInputs
 from billing_stream.processor import BillingProcessor, BillingStage
@@ -66,10 +66,12 @@ MUST_WAIT = "self._waiting[name] = [batch]\n            "
 ANSWER = "entry.answer.set_result(reply)"
 
 MUTANTS = (
-    Mutant("applied before the commit", Lane, "_commit", [(WRITE, f"stage.apply()\n    {WRITE}")]),
+    Mutant(
+        "applied before the commit", Committer, "_commit", [(WRITE, f"stage.apply()\n    {WRITE}")]
+    ),
     Mutant(
         "answered before the commit",
-        Lane,
+        Committer,
         "_commit",
         [
             (
@@ -81,13 +83,13 @@ MUTANTS = (
     ),
     Mutant(
         "positions not written",
-        Lane,
+        Committer,
         "_commit",
         [("records += inputs.records(self._positions_topic)", "pass")],
     ),
     Mutant(
         "positions written in a transaction of their own",
-        Lane,
+        Committer,
         "_commit",
         [
             ("records += inputs.records(self._positions_topic)", "pass"),
@@ -100,7 +102,7 @@ MUTANTS = (
     ),
     Mutant(
         "goes on after a commit whose outcome is unknown",
-        Lane,
+        Committer,
         "_commit",
         [
             (
@@ -150,13 +152,13 @@ MUTANTS = (
         "a dropped lane is kept and not restored",
         Lanes,
         "drop",
-        [("self._lanes.pop(p)", "self._lanes[p]")],
+        [("self.pop(p)", "self[p]")],
     ),
     Mutant(
         "a lost partition goes on being read",
         Lanes,
         "_lose",
-        [("self._lanes.pop(partition)", "self._lanes[partition]")],
+        [("self.pop(partition)", "self[partition]")],
         seed=73,
     ),
     Mutant(
@@ -222,7 +224,12 @@ MUTANTS = (
         [("min(firsts, default=self.ends.get(tp, 0))", "self.ends.get(tp, 0)")],
         seed=189,
     ),
-    Mutant("a forwarded record is lost", BillingStage, "_forward", [("self._out.append", "print")]),
+    Mutant(
+        "a forwarded record is lost",
+        BillingStage,
+        "_add_record",
+        [("self._out.append(forwarded)", "str(forwarded)")],
+    ),
     Mutant("a bad record is lost", BillingStage, "_add_dead_letter", [("self._out.append", "str")]),
     Mutant(
         "the timer fires twice",
@@ -246,7 +253,7 @@ MUTANTS = (
         "requests are not journalled",
         BillingStage,
         "_decide",
-        [("self._out.append(journal_record(", "str(journal_record(")],
+        [("self._out.append(self._processor.records.", "str(self._processor.records.")],
     ),
     Mutant(
         "a merchant's clock goes back",

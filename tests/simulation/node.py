@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import TimedReply
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import Fenced
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.records import topics as names
@@ -253,7 +253,7 @@ class Node(Process):
         if lane is not None:
             await lane.put(batch)
 
-    def lane_of(self, partition: int) -> Lane | None:
+    def lane_of(self, partition: int) -> Lane[Any] | None:
         """The lane, also when it only believes that the partition is its own."""
         return None if self.dead else self.lanes.get(partition)
 

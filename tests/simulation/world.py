@@ -542,7 +542,7 @@ class World:
             await self._settle()
         raise Unsettled("owners are fenced again and again, though nothing happened to them")
 
-    def _lanes(self) -> list[tuple[str, int, Lane]]:
+    def _lanes(self) -> list[tuple[str, int, Lane[Any]]]:
         """The lanes that live; one that was restored again is another."""
         alive = [node for node in self.members if not node.dead]
         return [(node.name, p, lane) for node in alive for p, lane in sorted(node.lanes.items())]

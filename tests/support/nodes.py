@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -25,14 +26,14 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
-from billing_stream.processor import new_processors
+from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
@@ -116,8 +117,12 @@ class Node:
         found = Settings.model_validate(env)
         self.lanes = Lanes(
             log,
-            new_processors(
-                partitions=PARTITIONS, policy=found.policy, names=TOPICS, max_record_bytes=100_000
+            partial(
+                BillingProcessor,
+                partitions=PARTITIONS,
+                policy=found.policy,
+                names=TOPICS,
+                max_record_bytes=100_000,
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             stoppable=TOPICS.stoppable(),

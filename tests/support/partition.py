@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from billing_stream.domain.model import Policy
-from billing_stream.engine.batch import Batch
-from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.poison import PoisonLimits
-from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.processor import BillingLane, BillingLanes, BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.memory_log import MemoryLog
@@ -61,14 +61,15 @@ class Partition:
         self.clock: Callable[[], datetime] | None = None
         self.deaths = Deaths()
         self.poison = PoisonLimits()
-        self.lanes: Lanes
-        self.lane: Lane
+        self.lanes: BillingLanes
+        self.lane: BillingLane
 
     async def restart(self) -> "Partition":
         """A new worker: fence, restore, start."""
         self.lanes = Lanes(
             self.log,
-            new_processors(
+            partial(
+                BillingProcessor,
                 partitions=1,
                 policy=self.policy,
                 names=TOPICS,

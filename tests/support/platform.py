@@ -15,9 +15,9 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     WebhookContent,
 )
+from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery
-from billing_stream.records.schemas import DeadLetter
 from billing_stream.records.topics import ENDED_SESSIONS
 from billing_stream.web.envelope import not_ready
 from billing_stream.web.ingress import WebhookRecord

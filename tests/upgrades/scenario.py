@@ -109,7 +109,7 @@ class Scenario:
     def _write(self, partition: int, stage: Any, positions: dict[str, int]) -> None:
         # The lane's own: what it writes beside the rows is a part of the state, too.
         inputs = StagedInputs(Inputs(partition), stage, self.now)
-        inputs._reached.update(positions)
+        inputs.reached.update(positions)
         for out in [*stage.outgoing(), *inputs.records(POSITIONS)]:
             to = partition if out.partition is None else out.partition
             self._append(out.topic, to, out.key, out.value, list(out.headers))

@@ -4,7 +4,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import NewerState
-from billing_stream.processor import BillingProcessor, new_processors
+from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.projector.projected_records import MerchantRow, PurchaseRow, Records
 from billing_stream.records import topics as names
 from billing_stream.records.upcasting.versions import STEPS, VERSION, WRITTEN, upcast
@@ -65,12 +66,16 @@ def memory_log(log: list[Record]) -> MemoryLog:
 
 
 @asynccontextmanager
-async def taken_over(log: list[Record]) -> AsyncIterator[Lanes]:
+async def taken_over(log: list[Record]) -> AsyncIterator[BillingLanes]:
     """Lanes of this program that took over what the log says."""
     lanes = Lanes(
         memory_log(log),
-        new_processors(
-            partitions=PARTITIONS, policy=Policy(), names=TOPICS, max_record_bytes=100_000
+        partial(
+            BillingProcessor,
+            partitions=PARTITIONS,
+            policy=Policy(),
+            names=TOPICS,
+            max_record_bytes=100_000,
         ),
         positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
         on_failure=Deaths(),
@@ -82,9 +87,9 @@ async def taken_over(log: list[Record]) -> AsyncIterator[Lanes]:
         await lanes.drop(list(lanes))
 
 
-def rows_of(lanes: Lanes, merchant: str) -> PartitionRows:
+def rows_of(lanes: BillingLanes, merchant: str) -> PartitionRows:
     """The rows of the merchant's partition."""
-    return cast(BillingProcessor, lanes[partition_of(merchant, PARTITIONS)].processor).rows
+    return lanes[partition_of(merchant, PARTITIONS)].processor.rows
 
 
 def copied(log: list[Record]) -> Copy:

@@ -9,7 +9,7 @@ import pytest
 from billing_stream.audit.verify.content import UNREADABLE
 from billing_stream.domain.decide import decide
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import REDRIVEN_FROM
+from billing_stream.records.forwarding import REDRIVEN_FROM
 from tests.replaying.log import replayed, text
 from tests.verify.imports import old
 from tests.verify.world import TOPICS, World, merchant_id

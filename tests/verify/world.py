@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from billing_stream.audit.verify.log_records import duration_us
@@ -14,13 +15,13 @@ from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.domain.commands import Command
 from billing_stream.domain.model import Policy
-from billing_stream.engine.batch import Batch
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.poison import PoisonLimits
-from billing_stream.processor import new_processors
+from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.memory_log import MemoryLog
@@ -120,7 +121,7 @@ class World:
         self.now = START
         self.deaths = Deaths()
         self.times: dict[tuple[str, int, int], int] = {}
-        self.lanes: Lanes
+        self.lanes: Lanes[Any]
         self.count = 0
         self.poison = PoisonLimits()
 
@@ -128,8 +129,12 @@ class World:
         """New owners of all partitions."""
         self.lanes = Lanes(
             self.log,
-            new_processors(
-                partitions=PARTITIONS, policy=self.policy, names=TOPICS, max_record_bytes=100_000
+            partial(
+                BillingProcessor,
+                partitions=PARTITIONS,
+                policy=self.policy,
+                names=TOPICS,
+                max_record_bytes=100_000,
             ),
             positions_topic=TOPICS.changelog(names.BILLING_RECORDS),
             clock=lambda: self.now,
@@ -211,7 +216,7 @@ class World:
         raise AssertionError("the lanes do not come to rest")
 
     @staticmethod
-    def _quiet(lane: Lane) -> bool:
+    def _quiet(lane: Lane[Any]) -> bool:
         return lane.is_idle and not lane._due and not lane._wake.is_set()
 
     async def feed_all(self) -> None:

@@ -76,7 +76,7 @@ async def test_a_fault_of_ours_tells_nothing_and_is_logged(
     await two.create(M1, SHOP)
     owner = two.owner(M1)
     for lane in owner.lanes.values():
-        lane.processor.rows.merchants = None  # type: ignore[attr-defined]
+        lane.processor.rows.merchants = None  # type: ignore[assignment]
     headers = client_headers(SHOP)
 
     reply = await get(owner.url, "/api/billing?secret=1", headers)

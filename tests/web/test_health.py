@@ -1,6 +1,7 @@
 """Whether a worker lives, and whether it should get requests."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.engine.lane import Lane
@@ -40,7 +41,7 @@ async def test_a_worker_that_recovers_lives_and_is_not_ready(two: Cluster) -> No
     assert ready.body["error"]["details"]["ready"] is False
 
 
-def stop(lane: Lane, *topics: str) -> None:
+def stop(lane: Lane[Any], *topics: str) -> None:
     for topic in topics:
         lane.inputs.stopped[topic] = StoppedInput(
             "1001 invalid records in a row", datetime.now(UTC)

@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
+from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.http_dead_letters import http_delivery
-from billing_stream.records.schemas import DeadLetter
 from billing_stream.web.ingress import WebhookRecord
 from tests.support import signed_webhooks as sent
 from tests.support.nodes import PARTITIONS, Cluster, Reply, get, signed_cluster

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
@@ -69,7 +70,7 @@ class Figures:
             minutes=self._recorder.minutes(),
         )
 
-    def _partition(self, partition: int, lane: Lane, lags: Lags) -> PartitionFigures:
+    def _partition(self, partition: int, lane: Lane[Any], lags: Lags) -> PartitionFigures:
         stops = stops_of(partition, lane)
         known = [count for (_, number), count in lags.records.items() if number == partition]
         return PartitionFigures(

@@ -14,8 +14,8 @@ from billing_stream.domain.model import Instant
 from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, State
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.entries import kind_of, letter_of
+from billing_stream.records.dead_letters import DeadLetterAction
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import DeadLetterAction
 
 # Of each partition, in offsets: those of markers count.
 NEWEST = 1_000

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from msgspec import Struct
 
 from billing_stream.domain.model import Merchant, PurchaseStatus
-from billing_stream.engine.lanes import Lanes
-from billing_stream.processor import BillingProcessor
+from billing_stream.processor import BillingLanes
 from billing_stream.web.ops.business import Business, PurchasesOf, Today, Trials
 
 # About a millisecond.
@@ -38,12 +37,12 @@ class _Counted(Struct):
 class OwnRows:
     """Counts what the lanes of a worker have in memory."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: BillingLanes) -> None:
         self._lanes = lanes
 
     async def count(self) -> Business:
         """All of it."""
-        committed = [cast(BillingProcessor, lane.processor).rows for lane in self._lanes.values()]
+        committed = [lane.processor.rows for lane in self._lanes.values()]
         now = self._lanes.clock()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         trials, purchases = _Counted(), Counter[tuple[str, str, str]]()

@@ -79,7 +79,7 @@ class Recorder:
     """Looks at the counters of one worker. `clock` gives seconds since the epoch."""
 
     def __init__(
-        self, metrics: WorkerMetrics, lanes: Lanes, clock: Callable[[], float] = time.time
+        self, metrics: WorkerMetrics, lanes: Lanes[Any], clock: Callable[[], float] = time.time
     ) -> None:
         self._metrics = metrics
         self._lanes = lanes

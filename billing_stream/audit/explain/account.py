@@ -17,7 +17,7 @@ from billing_stream.audit.replay.core.records import (
     Step,
 )
 from billing_stream.audit.replay.credits import balance_of, credits_of
-from billing_stream.records import schemas
+from billing_stream.records import forwarding
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import BILLING_RECORDS, COMMANDS
 
@@ -163,8 +163,8 @@ class Causes:
             partition=partition,
             offset=offset,
             origin=event.cause if found is None else None,
-            sent_as=_header(copy, schemas.FORWARDED_FROM),
-            copy_of=_header(copy, schemas.REDRIVEN_FROM),
+            sent_as=_header(copy, forwarding.FORWARDED_FROM),
+            copy_of=_header(copy, forwarding.REDRIVEN_FROM),
             waited=tuple(step.claimed) if step is not None else (),
         )
 

@@ -21,8 +21,8 @@ from billing_stream.audit.replay.core.records import (
 )
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.engine.input_commands import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
-from billing_stream.engine.partition_inputs import SKIPPED
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import UnreadableRow
 from billing_stream.records import schemas, topics

@@ -1,6 +1,7 @@
 """What an operator has to see to in the cluster: warnings of /ready, and their metrics."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from aiokafka import TopicPartition
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -23,7 +24,7 @@ class ClusterNotices(Collector):
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: Lanes[Any],
         watch: ClusterWatch,
         *,
         open_transactions: Callable[[], OpenTransactions],

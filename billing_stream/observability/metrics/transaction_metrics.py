@@ -15,7 +15,7 @@ from billing_stream.engine.partition_processor import RequestFailed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.processor import INTERNAL_ERROR, UNCLAIMED, BillingStage
 from billing_stream.records import topics as names
-from billing_stream.records.schemas import NO_ROOM
+from billing_stream.records.dead_letters import NO_ROOM
 from billing_stream.records.topics import Topics
 
 DONE = "DONE"
@@ -50,7 +50,7 @@ class TransactionMetrics:
         for base in names.INPUTS:
             metrics.records.labels(base)
 
-    def committed(self, transaction: Transaction) -> None:
+    def committed(self, transaction: Transaction[BillingStage]) -> None:
         """See `engine.observer.Observer`."""
         metrics = self._metrics
         metrics.transaction_seconds.observe(transaction.seconds)
@@ -59,7 +59,7 @@ class TransactionMetrics:
             counter = self._written.get(topic)
             if counter is not None:
                 counter.inc(count)
-        stage = cast(BillingStage, transaction.stage)
+        stage = transaction.stage
         self._count_inputs(transaction, stage)
         self._count_requests(transaction)
         for source, count in Counter(stage.internal_errors).items():
@@ -74,7 +74,7 @@ class TransactionMetrics:
         self._metrics.recovery_seconds.observe(seconds)
         self._metrics.recovery_records.inc(records)
 
-    def _count_inputs(self, transaction: Transaction, stage: BillingStage) -> None:
+    def _count_inputs(self, transaction: Transaction[BillingStage], stage: BillingStage) -> None:
         metrics = self._metrics
         done: Counter[str] = Counter()
         for inputs in transaction.inputs:
@@ -95,7 +95,7 @@ class TransactionMetrics:
             # Not below 0: records that are read again after a seek are counted and not decided.
             metrics.decisions.labels(KINDS[base], DONE).inc(max(0, count))
 
-    def _count_requests(self, transaction: Transaction) -> None:
+    def _count_requests(self, transaction: Transaction[BillingStage]) -> None:
         for request, answered in zip(transaction.requests, transaction.replies, strict=True):
             outcome = _outcome(answered)
             kind = request.command.__struct_config__.tag

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import cast
 
 from msgspec import Struct
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from billing_stream.engine.input_names import input_of
-from billing_stream.engine.lane import Lane
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.processor import BillingProcessor
+from billing_stream.processor import BillingLane
 
 # Counting goes on to this many: after a long pause a million may be due.
 DUE_COUNTED_MAX = 10_000
@@ -157,12 +155,12 @@ class WorkerState(Collector):
         )
 
 
-def _due(lane: Lane, now: datetime) -> tuple[int, float]:
+def _due(lane: BillingLane, now: datetime) -> tuple[int, float]:
     """How many merchants are overdue, and the first of them for how many seconds."""
     first = lane.processor.next_due()
     if first is None or first > now:
         return 0, 0.0
-    deadlines = cast(BillingProcessor, lane.processor).deadlines
+    deadlines = lane.processor.deadlines
     return deadlines.count(now, DUE_COUNTED_MAX), (now - first).total_seconds()
 
 

@@ -20,7 +20,6 @@ from billing_stream.observability.tracing.spans import (
     traceparent_of,
 )
 from billing_stream.processor import BillingProcessor, BillingStage
-from billing_stream.records import topics
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import InputRecord
 
@@ -32,8 +31,8 @@ class TracedStage(BillingStage):
         super().__init__(processor)
         self._tracing = tracing
         self._span: TransactionSpan | None = None
-        self._carriers = {topic for topic, _ in processor.event_topics.values()}
-        self._carriers.add(processor.names.name(topics.JOURNAL))
+        self._carriers = {topic for topic, _ in processor.records.event_topics.values()}
+        self._carriers.add(processor.records.journal_topic)
 
     def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
         """See `Stage`."""

@@ -14,7 +14,7 @@ from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry
 from billing_stream.ops.dead_letters.operator import Deed, Operator
 from billing_stream.ops.dead_letters.redrive_records import NotRedrivable, RedriveRecord, copy_of
-from billing_stream.records.schemas import DeadLetterAction
+from billing_stream.records.dead_letters import DeadLetterAction
 
 # In one transaction: the lanes do not see the copies before it is committed.
 LETTERS_AT_ONCE = 100

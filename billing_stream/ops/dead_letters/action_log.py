@@ -9,7 +9,7 @@ import msgspec
 from billing_stream.kafka.committed_log import Progress
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
-from billing_stream.records.schemas import DeadLetterAction
+from billing_stream.records.dead_letters import DeadLetterAction
 
 logger = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(DeadLetterAction)

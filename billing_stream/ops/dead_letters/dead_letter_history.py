@@ -9,8 +9,8 @@ from billing_stream.ops.dead_letters.dead_letter_reader import read, read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, letter_of, parse_name
 from billing_stream.ops.dead_letters.filters import Filters
+from billing_stream.records.dead_letters import DeadLetterAction
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import DeadLetterAction
 
 
 class DeadLetterHistory(Struct, frozen=True):

@@ -9,11 +9,10 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.ops.dead_letters.desk_connection import Cluster
-from billing_stream.records import schemas, topics
-from billing_stream.records.dead_letters import dead_letter
+from billing_stream.records import forwarding, schemas, topics
+from billing_stream.records.dead_letters import DeadLetter, dead_letter
 from billing_stream.records.http_dead_letters import http_delivery
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import DeadLetter
 from billing_stream.records.timestamps import instant
 
 _decoder = msgspec.json.Decoder(DeadLetter)
@@ -64,7 +63,7 @@ def letter_of(record: Any) -> DeadLetterEntry:
 def _first_of(letter: DeadLetter) -> str | None:
     # In other topics the header is any producer's, and says nothing.
     copied = letter.topic.endswith(topics.COMMANDS)
-    return schemas.redriven_from(letter.headers) if copied else None
+    return forwarding.redriven_from(letter.headers) if copied else None
 
 
 def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:

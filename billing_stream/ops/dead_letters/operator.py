@@ -21,8 +21,8 @@ from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry
 from billing_stream.ops.dead_letters.redrive_records import RedriveRecord
 from billing_stream.records import schemas
+from billing_stream.records.dead_letters import DeadLetterAction
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import DeadLetterAction
 
 SECONDS_MAX = 20.0
 EXPECTED = (KafkaError, IllegalOperation, TimeoutError)

@@ -17,12 +17,12 @@ from billing_stream.ops.dead_letters.dead_letter_reader import read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
 from billing_stream.ops.dead_letters.redrive_webhooks import record_of, webhook_topic
-from billing_stream.records import schemas, topics
-from billing_stream.records.dead_letters import record_sha256
+from billing_stream.records import forwarding, schemas, topics
+from billing_stream.records.dead_letters import DeadLetter, record_sha256
 from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import DeadLetter, Headers
+from billing_stream.records.schemas import Headers
 from billing_stream.records.unreadable import without_mark
 
 _OWN_HEADERS = "billing-redriven-"
@@ -127,12 +127,12 @@ def _checked(
 def _headers(record: DeadLetter, base: str, line: str) -> list[tuple[str, bytes | None]]:
     topic = base
     if base == topics.COMMANDS:
-        topic = schemas.forwarded_topic(record.headers) or topics.COMMANDS
+        topic = forwarding.forwarded_topic(record.headers) or topics.COMMANDS
     ours = ("billing-forwarded-", _OWN_HEADERS)
     headers = [(name, held) for name, held in record.headers if not name.startswith(ours)]
     if topic != topics.COMMANDS:
-        headers.append((schemas.FORWARDED_TOPIC, topic.encode()))
-    return [*headers, (schemas.REDRIVEN_FROM, line.encode())]
+        headers.append((forwarding.FORWARDED_TOPIC, topic.encode()))
+    return [*headers, (forwarding.REDRIVEN_FROM, line.encode())]
 
 
 def _by_its_key(

@@ -13,8 +13,8 @@ from billing_stream.ops.dead_letters.acting import ActionResult
 from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistory
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
 from billing_stream.plain_text import clean_line
+from billing_stream.records.dead_letters import DeadLetter, DeadLetterAction
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import DeadLetter, DeadLetterAction
 
 KINDS_MAX = 20
 BYTES_PER_LINE = 16

@@ -19,8 +19,8 @@ from billing_stream.console.options import STANDARD_OUTPUT, Duration, json_optio
 from billing_stream.console.output import say, say_json_lines
 from billing_stream.console.progress import waiting
 from billing_stream.console.record_argument import Reference
+from billing_stream.engine.input_commands import NEXT_UNKNOWN
 from billing_stream.engine.input_rows import StoppedInput
-from billing_stream.engine.partition_inputs import NEXT_UNKNOWN
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start

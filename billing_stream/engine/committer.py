@@ -1,0 +1,257 @@
+"""Commits whatever waits for a partition, one transaction at a time, and only then shows it.
+
+What waits are batches from the agents, commands from the web, and what fell due.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from structlog.contextvars import bind_contextvars
+
+from billing_stream.engine.broker_time import utc_now
+from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
+from billing_stream.engine.input_commands import judge_logs
+from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
+from billing_stream.engine.observer import Observer, Transaction
+from billing_stream.engine.partition_inputs import Batch, Inputs, StagedInputs
+from billing_stream.engine.partition_processor import (
+    MustWait,
+    Outgoing,
+    Processor,
+    Request,
+    Stage,
+)
+from billing_stream.records.upcasting.versions import WRITTEN
+
+# One transaction: enough to make its cost per record small, few enough to keep it short.
+RECORDS_PER_COMMIT_MAX = 2_000
+# Records waiting in a lane before its agents have to wait.
+RECORDS_WAITING_MAX = 8_000
+# A quiet lane commits at once. A busy one begins a transaction so often at most, unless
+# this many records wait: a transaction costs broker and worker about a millisecond of
+# processor time, however small it is.
+COMMIT_INTERVAL_SECONDS = 0.02
+RECORDS_AT_ONCE = 200
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A command, and who waits for its reply."""
+
+    request: Request
+    answer: "asyncio.Future[Any]"
+
+
+@dataclass(slots=True)
+class LaneStats:
+    """What a lane has done since it started."""
+
+    records: int = 0
+    transactions: int = 0
+    last_commit: float = field(default=0.0)
+
+
+Clock = Callable[[], datetime]
+Die = Callable[[str, BaseException | None], object]
+Lose = Callable[[int, Fenced], object]
+P = TypeVar("P", bound=Processor)
+
+
+class Committer(Generic[P]):
+    """The one writer of a partition. `die` must not return to one that failed.
+
+    `lose` is called when the partition's transactional ids were taken: nothing is committed any
+    more, and the rows may be old. `slots` bounds the transactions that a worker has open at once.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        processor: P,
+        writer: Writer,
+        *,
+        inputs: Inputs,
+        positions_topic: str,
+        die: Die,
+        lose: Lose,
+        clock: Clock = utc_now,
+        commit_interval: float = COMMIT_INTERVAL_SECONDS,
+        slots: asyncio.Semaphore | None = None,
+        crash_hook: CrashHook = no_crash,
+        observer: Observer | None = None,
+    ) -> None:
+        self.partition = partition
+        self.processor = processor
+        self.inputs = inputs
+        self.epoch = 0
+        self.stats = LaneStats()
+        self._writer = writer
+        self._positions_topic = positions_topic
+        self._die = die
+        self._lose = lose
+        self._clock = clock
+        self._batches: deque[Batch] = deque()
+        self._under_way: tuple[Sequence[Batch], Sequence[Waiting]] = (), ()
+        self._records_waiting = 0
+        self._requests: deque[Waiting] = deque()
+        self._due = False
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._task: asyncio.Task[None] | None = None
+        self._time = asyncio.get_running_loop().time
+        self._began = 0.0
+        self._commit_interval = commit_interval
+        self._slots = slots or asyncio.Semaphore(1)
+        self._crash_hook = crash_hook
+        self._observer = observer
+
+    async def put(self, batch: Batch) -> None:
+        """Queue a batch; waits while the lane is full."""
+        await self._room.wait()
+        if batch.epoch != self.epoch:
+            batch.acknowledge()
+            return
+        self._batches.append(batch)
+        self._records_waiting += batch.weight
+        if self._records_waiting >= RECORDS_WAITING_MAX:
+            self._room.clear()
+        self._wake.set()
+
+    async def _run(self) -> None:
+        # Of every line that is logged in this task, once, and not for each record.
+        bind_contextvars(partition=self.partition)
+        try:
+            while True:
+                await self._wake.wait()
+                await self._open.wait()
+                self._wake.clear()
+                while self._has_work() and self._open.is_set():
+                    await self._gather_some()
+                    async with self._slots:
+                        await self._commit_one()
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            raise
+        except Fenced as error:
+            self._lose(self.partition, error)
+        except BaseException as error:
+            self._die(f"partition {self.partition} cannot commit", error)
+
+    async def _commit_one(self) -> None:
+        # It may have been paused while it waited.
+        if not self._open.is_set():
+            return
+        self._idle.clear()
+        self._began = self._time()
+        await self._commit()
+        self._idle.set()
+
+    def _has_work(self) -> bool:
+        return bool(self._batches or self._requests or self._due or self.inputs.has_work)
+
+    async def _gather_some(self) -> None:
+        """Let more records come, when the last transaction began only just now."""
+        wait = self._began + self._commit_interval - self._time()
+        if wait > 0 and self._records_waiting < RECORDS_AT_ONCE:
+            await asyncio.sleep(wait)
+
+    async def _commit(self) -> None:
+        """One transaction. The order of the steps is what makes it exactly once."""
+        # 1. Decide, on a stage laid over what was committed. Nothing is visible yet, so a
+        #    failure from here to 3 loses nothing and grants nothing.
+        stage = self.processor.begin()
+        taken = self._take_batches()
+        inputs = StagedInputs(self.inputs, stage, self._clock())
+        if self.inputs.found:
+            judge_logs(inputs)
+        inputs.add(taken)
+        batches = self._hold_back(taken, inputs.waiting) if inputs.must_wait else taken
+        waiting: list[Waiting] = []
+        replies: list[Any] = []
+        if self._requests or self._due:
+            waiting, replies = self._stage_requests(stage, inputs)
+        # 2. Collect, with the positions among the records: written elsewhere, a crash
+        #    between the two would repeat or lose the inputs.
+        records = list(stage.outgoing())
+        records += inputs.records(self._positions_topic)
+        if waiting and not records:
+            # What changes nothing is written too, or a worker that has lost the partition and
+            # does not know it yet would answer from old rows.
+            records = [Outgoing(self._positions_topic, OWNER_KEY, b"", WRITTEN)]
+        self._crash_hook(CrashPoint.STAGED)
+        # 3. Write and commit. An error here leaves it open whether it is committed, so
+        #    the process must end and read the truth from the log.
+        self._under_way = batches, waiting
+        if records:
+            await self._writer.commit(records)
+        self._crash_hook(CrashPoint.COMMITTED)
+        # 4. Apply. Earlier, a reader could see what then was never committed.
+        stage.apply()
+        inputs.apply()
+        self.stats.records += sum(count.records for count in inputs.counts)
+        self.stats.transactions += bool(records)
+        self.stats.last_commit = asyncio.get_running_loop().time()
+        self._crash_hook(CrashPoint.APPLIED)
+        # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
+        for entry, reply in zip(waiting, replies, strict=True):
+            if not entry.answer.done():
+                answer = entry.answer
+                failed = isinstance(reply, Exception)
+                answer.set_exception(reply) if failed else answer.set_result(reply)
+        # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
+        for batch in batches:
+            batch.acknowledge()
+        self._under_way = (), ()
+        if self._observer is not None:
+            requests = [entry.request for entry in waiting]
+            seconds = self._time() - self._began
+            done = (self.partition, inputs.counts, requests, replies, records, stage, seconds)
+            self._observer.committed(Transaction(*done))
+
+    def _take_batches(self) -> list[Batch]:
+        taken: list[Batch] = []
+        count = 0
+        while self._batches and count < RECORDS_PER_COMMIT_MAX:
+            batch = self._batches.popleft()
+            taken.append(batch)
+            count += batch.weight
+        self._records_waiting -= count
+        if self._records_waiting < RECORDS_WAITING_MAX:
+            self._room.set()
+        return taken
+
+    def _hold_back(self, batches: Sequence[Batch], held: Sequence[Batch]) -> Sequence[Batch]:
+        """The batches that are in this transaction; of the others a record must wait."""
+        # Back into the queue, behind other topics, and what is due goes first.
+        names = {batch.name for batch in held}
+        waiting = sorted((*held, *self._batches), key=lambda batch: batch.name in names)
+        self._batches = deque(waiting)
+        self._records_waiting += sum(batch.weight for batch in held)
+        self._due = True
+        return [batch for batch in batches if all(batch is not one for one in held)]
+
+    def _stage_requests(
+        self, stage: Stage, inputs: StagedInputs
+    ) -> tuple[list[Waiting], list[Any]]:
+        now, positions = self._clock(), inputs.positions
+        if self._due:
+            self._due = stage.expire_overdue(now, positions)
+        waiting, replies, held = [], [], []
+        for entry in self._requests:
+            try:
+                replies.append(stage.add_request(entry.request, now, positions))
+                waiting.append(entry)
+            except MustWait:
+                held.append(entry)
+                self._due = True
+        self._requests = deque(held)
+        return waiting, replies
