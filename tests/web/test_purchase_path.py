@@ -13,7 +13,7 @@ SHOP = "one.example"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}
 # What observes a request decides nothing in it.
 OBSERVERS = ("billing_stream/observability/", "web/measured.py")
-# It may not rise: docs/architecture.md, "How much there is to read".
+# It may not rise.
 FILES_MAX = 32
 
 

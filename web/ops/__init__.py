@@ -2,13 +2,13 @@
 
 dashboard.py   what the pages work with, one per app
 session.py     who looks: the cookie of a login, and the tokens in forms
-views.py       what the pages have in common; paths.py: all of them, which are in
+ops_views.py   what the pages have in common; paths.py: all of them, which are in
                login.py, board.py, letter_pages.py, merchant_pages.py, adjusting.py, files.py
 rendering.py   from templates to pages
 recorder.py    the last hour of this worker, by minutes
-figures.py     what a worker tells of itself; cluster.py asks all of them
-rows.py        trials, purchases and revenue from a worker's own rows; projected.py: from PostgreSQL
+figures.py     what a worker tells of itself; cluster_snapshot.py asks all of them
+page_rows.py   trials, purchases and revenue from a worker's own rows; projected.py: from PostgreSQL
 letters.py     the newest dead letters
 shared.py      one answer for all who look at the same time
-text.py        numbers, times and lines as people read them
+page_text.py   numbers, times and lines as people read them
 """
