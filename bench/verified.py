@@ -6,7 +6,9 @@ import msgspec
 
 from bench.peers.reading import records_of
 from bench.setting import Setting, say
+from billing_stream.audit.verify.model_state import Catalogue
 from billing_stream.audit.verify.verifier import verify
+from billing_stream.domain.model import Policy
 from billing_stream.records import topics as names
 
 PROGRESS_SECONDS = 5.0
@@ -32,7 +34,12 @@ async def verified(setting: Setting) -> bool:
 
     say("verifying")
     report = await verify(
-        setting.options, setting.topics, setting.partitions, progress=progress, max_examples=3
+        setting.options,
+        setting.topics,
+        setting.partitions,
+        Catalogue.of(Policy()),
+        progress=progress,
+        max_examples=3,
     )
     if not report.ok:
         say("\n  ".join(report.lines()))

@@ -10,7 +10,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from billing_stream.audit.verify.model_state import Catalogue
 from billing_stream.audit.verify.verifier import verify as verify_log
+from billing_stream.domain.model import Policy
 from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
@@ -172,6 +174,7 @@ async def verify(stage: Stage) -> str:
         {"bootstrap_servers": stage.kafka},
         stage.topics,
         stage.partitions,
+        Catalogue.of(Policy()),
         trial_duration=timedelta(days=14),
         purchase_expiry=timedelta(hours=24),
     )

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from billing_stream.audit.verify.model_state import PurchaseState, Rules, State
+from billing_stream.audit.verify.model_state import Catalogue, PurchaseState, Rules, State
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_model import Step
+from billing_stream.domain.model import PACKS as SOLD
+from billing_stream.domain.model import Policy
 from billing_stream.records.record_ref import RecordRef
 
-PACKS = Rules().packs
+RULES = Rules(catalogue=Catalogue.of(Policy()))
+PACKS = {name: (pack.credits, pack.prices["USD"]) for name, pack in SOLD.items()}
 CHARGE, PURCHASE = "a charge", "a purchase"
 
 
@@ -40,7 +43,7 @@ class Bought:
         state.purchases, state.charges = {PURCHASE: opened}, {CHARGE: PURCHASE}
         events: Counter[str] = Counter()
         for said in self._told():
-            step = Step(Rules(), state, said, 0)
+            step = Step(RULES, state, said, 0)
             state = step.state
             events.update(event[0] for event in step.events)
         return state.purchases[PURCHASE], state.total, events

@@ -7,10 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 
 import click
+import msgspec
 from dotenv import dotenv_values
 from msgspec import Struct
 from pydantic import SecretStr
 
+from billing_stream.config.catalogue_settings import OLD_NAMES
 from billing_stream.config.env_file import ENV_FILE, env_file
 from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.settings import Settings
@@ -18,6 +20,7 @@ from billing_stream.config.settings_reference import as_text, fields
 from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
 from billing_stream.console.output import say, say_json
+from billing_stream.domain.model import PACKS
 from billing_stream.plain_text import MASK, mask_passwords
 
 # Ours, but read before there are settings, or by development only.
@@ -48,10 +51,11 @@ def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Eff
     for attribute, field in fields().items():
         variable = str(field.validation_alias)
         value = getattr(settings, attribute)
+        names = {variable, *OLD_NAMES.get(variable, ())[:1]}
         source = Source.DEFAULT
-        if variable in outside:
+        if names & outside:
             source = Source.ENVIRONMENT
-        elif variable in inside:
+        elif names & inside:
             source = Source.FILE
         text = MASK if isinstance(value, SecretStr) else mask_passwords(as_text(value))
         found.append(Effective(variable, None if value is None else text, source))
@@ -85,7 +89,8 @@ def unknown(names: Iterable[str]) -> dict[str, str | None]:
 def config(changed: bool, json_to: Path | None) -> None:
     """Show the settings in force, and where each comes from. Nothing is connected.
 
-    From the environment, then from the file, then the default. Secrets are masked. When
+    From the environment, then from the file, then the default; at the end, the packs that they
+    make. Secrets are masked. When
     something is missing or malformed, each such variable is named, and nothing else is shown.
     Variables that look like settings of ours and are none are told on standard error.
     """
@@ -98,10 +103,14 @@ def config(changed: bool, json_to: Path | None) -> None:
         if not changed or row.source is not Source.DEFAULT
     ]
     if json_to is not None:
-        shown = {row.variable: {"value": row.value, "source": row.source.value} for row in rows}
-        say_json(shown, json_to)
+        shown: dict[str, object] = {
+            row.variable: {"value": row.value, "source": row.source.value} for row in rows
+        }
+        say_json({**shown, "packs": msgspec.to_builtins(settings.packs)}, json_to)
     if json_to != STANDARD_OUTPUT:
         _show(rows, file)
+        if not changed or settings.packs != dict(PACKS):
+            _show_packs(settings)
     for warning in warnings_of(settings):
         say(warning, err=True)
     for name, meant in unknown([*os.environ, *in_file]).items():
@@ -121,3 +130,9 @@ def _show(rows: list[Effective], file: Path | None) -> None:
         source = labels.get(row.source, row.source)
         value = "(not set)" if row.value is None else row.value
         say(f"{row.variable:{names}}  {source:{sources}}  {value}".rstrip())
+
+
+def _show_packs(settings: Settings) -> None:
+    for name, pack in settings.packs.items():
+        prices = ", ".join(f"{amount} {currency}" for currency, amount in pack.prices.items())
+        say(f"pack {name}: {pack.credits} credits for {prices} ({pack.shown_title})")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from billing_stream.config.catalogue_settings import CatalogueSettings
 from billing_stream.config.durations import Duration
 from billing_stream.config.env_file import env_file
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
@@ -46,6 +47,7 @@ def _env(name: str, description: str, **kwargs: Any) -> Any:
 
 
 class Settings(
+    CatalogueSettings,
     KafkaSecuritySettings,
     ListenerSettings,
     LogSettings,
@@ -171,9 +173,6 @@ class Settings(
         "the secret before, accepted too while it is being replaced",
         default=None,
     )
-    currency: str = _env(
-        "BILLING_CURRENCY", "of all amounts, ISO 4217", default="USD", pattern="^[A-Z]{3}$"
-    )
     public_url: str | None = _env(
         "BILLING_PUBLIC_URL",
         "where browsers reach this service, for the local checkout page and forms of the "
@@ -263,14 +262,6 @@ class Settings(
         default="",
         pattern=r"^[A-Za-z0-9._-]{0,100}$",
     )
-    trial_duration: Duration = _env(
-        "TRIAL_DURATION", "length of the free trial", default=timedelta(days=14)
-    )
-    pending_purchase_expiry: Duration = _env(
-        "PENDING_PURCHASE_EXPIRY",
-        "how long a purchase waits for payment",
-        default=timedelta(hours=24),
-    )
     session_timeout: Duration = _env(
         "BILLING_SESSION_TIMEOUT",
         "a worker silent for so long loses its partitions",
@@ -319,6 +310,7 @@ class Settings(
             problems.append(f"BILLING_STORE {STORE_REMOVED}")
         if self.crash_at is not None and self.app_env is not AppEnv.TEST:
             problems.append("BILLING_CRASH_AT is for APP_ENV=test only")
+        problems += self.catalogue_problems()
         problems += self.listener_problems()
         if self.serves_clients:
             problems += platform_problems(self)
@@ -382,6 +374,9 @@ class Settings(
         """The numbers in the rules."""
         return Policy(
             trial_duration=self.trial_duration,
+            trial_credits=self.trial_credits,
+            currency=self.currency,
+            packs=self.packs,
             purchase_expiry=self.pending_purchase_expiry,
             **self.merchant_limits,
             test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),

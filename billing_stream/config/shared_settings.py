@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from hashlib import sha256
 
+import msgspec
+
+from billing_stream.config.catalogue_settings import CATALOGUE
 from billing_stream.config.settings import Settings
 
 # By these, workers decide what happens to a merchant, and where. No secret is among them.
@@ -24,7 +27,22 @@ SHARED = frozenset(
         "shopify_api_version",
         "stored_responses_max",
         "topic_prefix",
+        "trial_credits",
         "trial_duration",
+    }
+)
+# Compared by the packs that they make, whatever file they are in; durations, as they are read.
+OF_CATALOGUE = frozenset(
+    {
+        "catalogue",
+        "large_pack_credits",
+        "large_pack_price",
+        "medium_pack_credits",
+        "medium_pack_price",
+        "pending_purchase_expiry_hours",
+        "small_pack_credits",
+        "small_pack_price",
+        "trial_duration_days",
     }
 )
 _DIGITS = 12
@@ -32,11 +50,12 @@ _DIGITS = 12
 
 def shared_settings(settings: Settings) -> dict[str, str]:
     """By the variable of each: the first digits of the hash of its value."""
-    return {
+    found = {
         str(field.validation_alias): _hash(getattr(settings, name))
         for name, field in sorted(type(settings).model_fields.items())
         if name in SHARED
     }
+    return {**found, CATALOGUE: _hash(msgspec.json.encode(settings.packs, order="sorted"))}
 
 
 def differing(own: Mapping[str, str], others: Mapping[str, str]) -> list[str]:

@@ -140,28 +140,42 @@ class Adjustment(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Pack(Struct, frozen=True, gc=False):
-    """What one purchase buys: whole credits for an amount (decimal text)."""
+    """What one purchase buys: whole credits for an amount (decimal text), by currency.
+
+    `title` is shown to merchants; empty: the number of its credits.
+    """
 
     credits: int
-    amount: str
+    prices: dict[str, str]
+    title: str = ""
+
+    @property
+    def shown_title(self) -> str:
+        """What merchants read."""
+        return self.title or f"{self.credits} credits"
 
 
 PACKS = MappingProxyType(
     {
-        "small": Pack(100, "9.99"),
-        "medium": Pack(500, "39.99"),
-        "large": Pack(1000, "69.99"),
+        "small": Pack(100, {"USD": "9.99"}),
+        "medium": Pack(500, {"USD": "39.99"}),
+        "large": Pack(1000, {"USD": "69.99"}),
     }
 )
+"""The packs where the settings name none."""
 
 
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
-    """The numbers in the rules; they come from the settings."""
+    """The numbers in the rules; they come from the settings.
+
+    `currency` (ISO 4217) is that of a purchase that names none.
+    """
 
     trial_duration: timedelta = timedelta(days=14)
     trial_credits: int = 500
     purchase_expiry: timedelta = timedelta(hours=24)
     answer_retention: timedelta = timedelta(hours=24)
+    currency: str = "USD"
     packs: dict[str, Pack] = field(default_factory=lambda: dict(PACKS))
     # None: as long as a purchase waits for payment.
     parked_expiry: timedelta | None = None

@@ -1,5 +1,7 @@
 """Rules of a purchase: reserved, attached to a charge, expired. Payments are in `webhooks`."""
 
+from itertools import islice
+
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
@@ -16,16 +18,23 @@ from billing_stream.domain.outcomes import (
 )
 from billing_stream.domain.webhooks import fail
 
+# In the refusal of an unknown one.
+PACKS_NAMED = 20
+
 
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     """Open a pending purchase of a pack; it expires when it is not paid in time.
 
     Refused where the merchant has as many open ones as the policy allows.
     """
-    pack = draft.policy.packs.get(command.pack)
+    pack, currency = draft.policy.packs.get(command.pack), draft.policy.currency
     if pack is None:
-        known = ", ".join(draft.policy.packs)
+        known = ", ".join(islice(draft.policy.packs, PACKS_NAMED))
         return Rejected(ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}")
+    amount = pack.prices.get(currency)
+    if amount is None:
+        message = f"pack {command.pack!r} has no price in {currency}"
+        return Rejected(ErrorCode.INVALID_PACK, message)
     merchant_id = draft.merchant.merchant_id
     purchase_id = derived_id("purchase", merchant_id, command.command_id)
     found = draft.purchase(purchase_id)
@@ -38,7 +47,7 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
         id=purchase_id,
         merchant_id=merchant_id,
         credits=pack.credits,
-        amount=pack.amount,
+        amount=amount,
         status=PurchaseStatus.PENDING,
         platform=command.platform,
         created_at=draft.now,

@@ -22,7 +22,11 @@ class PurchaseReader:
         self, policy: Policy, findings: Findings, duplicate_purchase_ids: frozenset[str]
     ) -> None:
         self._expiry = policy.purchase_expiry
-        self._prices = {pack.credits: pack.amount for pack in policy.packs.values()}
+        self._prices = {
+            pack.credits: price
+            for pack in policy.packs.values()
+            if (price := pack.prices.get(policy.currency)) is not None
+        }
         self._findings = findings
         self._ids_of_many = duplicate_purchase_ids
         self._seen: dict[str, tuple[Any, ...]] = {}

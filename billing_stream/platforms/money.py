@@ -2,17 +2,14 @@
 
 import re
 from decimal import Decimal
+from types import MappingProxyType
 
 from billing_stream.domain.commands import AMOUNT_TEXT
+from billing_stream.domain.currencies import DECIMALS
 from billing_stream.errors import PlatformError
 
-# https://docs.stripe.com/currencies
-_WHOLE = frozenset(
-    {"BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA"}
-    | {"PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"}
-)
-_THOUSANDTHS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
-# They have no decimals any more, but Stripe still takes and tells them in hundredths.
+# Where Stripe counts otherwise than ISO 4217: https://docs.stripe.com/currencies
+_OWN_DECIMALS = MappingProxyType({"ISK": 2, "UGX": 2, "MGA": 0})
 _WHOLE_IN_HUNDREDTHS = frozenset({"ISK", "UGX"})
 
 
@@ -37,13 +34,11 @@ def from_minor(minor: int, currency: str) -> str:
 
 
 def _decimals(code: str) -> int:
-    if code in _WHOLE:
-        return 0
-    return 3 if code in _THOUSANDTHS else 2
+    return _OWN_DECIMALS.get(code, DECIMALS.get(code, 2))
 
 
 def _step(code: str) -> int:
     """Stripe charges only multiples of this, in minor units."""
     if code in _WHOLE_IN_HUNDREDTHS:
         return 100
-    return 10 if code in _THOUSANDTHS else 1
+    return 10 if _decimals(code) == 3 else 1

@@ -18,6 +18,7 @@ from billing_stream.ops.dead_letters import Cluster, DeadLetterHistory, Filters,
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit, read_committed
+from tests.support.catalogue import CATALOGUE
 from tests.support.worker import Worker, create_topics, environment, run, worker
 
 PARTITIONS = 4
@@ -142,7 +143,7 @@ class Stage:
         if self.worker.running:
             assert await self.worker.stop() == 0
         options = {"bootstrap_servers": self.kafka}
-        return await verify(options, self.topics, PARTITIONS, purchase_expiry=EXPIRY)
+        return await verify(options, self.topics, PARTITIONS, CATALOGUE, purchase_expiry=EXPIRY)
 
 
 @asynccontextmanager

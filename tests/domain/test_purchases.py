@@ -76,7 +76,7 @@ def test_an_unknown_pack_is_refused_and_opens_nothing() -> None:
 
 
 def test_packs_and_expiry_are_policy() -> None:
-    packs = {"tiny": Pack(1, "0.10")}
+    packs = {"tiny": Pack(1, {"USD": "0.10"})}
     world = World(Policy(packs=packs, purchase_expiry=timedelta(seconds=90))).created()
 
     reply = world.reserve(pack="tiny").reply
@@ -90,7 +90,7 @@ def test_packs_and_expiry_are_policy() -> None:
 def test_a_purchase_keeps_what_its_pack_was_when_it_was_opened() -> None:
     world = World().created()
     purchase = world.charged()
-    world.policy = Policy(packs={"small": Pack(1, "99.99")})
+    world.policy = Policy(packs={"small": Pack(1, {"USD": "99.99"})})
 
     decision = world.webhook("ACTIVE")
 

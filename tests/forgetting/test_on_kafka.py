@@ -14,6 +14,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import read_committed
+from tests.support.catalogue import CATALOGUE
 from tests.support.nodes import get
 from tests.support.shop import shop
 from tests.support.worker import Worker, create_topics, environment, run, worker
@@ -135,7 +136,9 @@ async def test_a_merchant_is_seen_through_adjusted_and_forgotten(
     assert (late[0], "waits for a worker" in late[1]) == (1, True), late
     assert (done[0], "was forgotten before" in done[1]) == (0, True), done
     await nothing_personal_is_kept(kafka, topics, log)
-    report = await verify({"bootstrap_servers": kafka}, topics, PARTITIONS, test_clock=True)
+    report = await verify(
+        {"bootstrap_servers": kafka}, topics, PARTITIONS, CATALOGUE, test_clock=True
+    )
     assert report.ok, "\n".join(report.lines())
 
 

@@ -20,6 +20,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.importing.old_service import EVERY, REJECTS, REPAIRS, TOTALS_DIFFER, fill
 from tests.support.audit import Audit, read_committed
+from tests.support.catalogue import CATALOGUE
 from tests.support.process import Process, start
 from tests.support.worker import create_topics, environment, run, worker
 
@@ -104,7 +105,7 @@ async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_tw
         await _check_credits(kafka, topics, filled.credits, dry)
         await _check_shadow(env, folder, postgres_url)
 
-    report = await verify({"bootstrap_servers": kafka}, topics, 4, test_clock=True)
+    report = await verify({"bootstrap_servers": kafka}, topics, 4, CATALOGUE, test_clock=True)
     assert report.ok, "\n".join(report.lines())
     assert not [note for note in report.notes if "orders" in note]
 

@@ -10,11 +10,12 @@ import aiohttp
 import pytest
 
 from billing_stream.config.settings import Settings
-from billing_stream.config.shared_settings import SHARED, differing, shared_settings
+from billing_stream.config.shared_settings import OF_CATALOGUE, SHARED, differing, shared_settings
 from billing_stream.kafka.group_members import Member, mismatches
 from tests.support.worker import CLIENT_SECRET, Worker, create_topics, environment, run, worker
 
 SECONDS = 90.0
+PACKS = [("small", 100, "9.99"), ("medium", 500, "39.99"), ("large", 1000, "69.99")]
 # Of one process; where it is connected to; how much it takes; how it looks to operators.
 OWN = frozenset(
     [
@@ -83,15 +84,16 @@ def test_each_setting_is_a_secret_shared_or_of_one_process() -> None:
     secret = {name for name, field in fields.items() if "SecretStr" in str(field.annotation)}
 
     assert not secret & SHARED
-    assert fields.keys() == secret | SHARED | OWN
+    assert fields.keys() == secret | SHARED | OWN | OF_CATALOGUE
     assert not SHARED & OWN
+    assert not OF_CATALOGUE & (SHARED | OWN)
 
 
 def test_settings_are_exchanged_without_their_values() -> None:
     secret = "s" * 40
     given = shared_settings(settings(TRIAL_DURATION="13d", INTERNAL_JWT_SECRET=secret))
 
-    assert len(given) == len(SHARED)
+    assert len(given) == len(SHARED) + 1
     assert not [one for one in given.values() if len(one) != 12 or not one.isalnum()]
     assert not [name for name in given if "SECRET" in name or "KEY" in name or "PASSWORD" in name]
     assert CLIENT_SECRET not in str(given)
@@ -106,7 +108,7 @@ def test_settings_are_exchanged_without_their_values() -> None:
         ("BILLING_PARTITIONS", "5"),
         ("BILLING_TOPIC_PREFIX", "y."),
         ("BILLING_APP_ID", "other"),
-        ("BILLING_CURRENCY", "EUR"),
+        ("TRIAL_CREDITS", "50"),
         ("BILLING_EARLY_WEBHOOK_EXPIRY", "1h"),
         ("BILLING_POISON_PERCENT", "51"),
     ],
@@ -117,6 +119,24 @@ def test_worker_with_another_value_of_a_shared_setting_is_named(name: str, value
     (line,) = mismatches(own, [Member("http://a", own), Member("http://b", other)])
 
     assert line == f"http://b has another value of {name}"
+
+
+def test_worker_with_another_catalogue_is_named_however_it_is_set(tmp_path: Path) -> None:
+    file = tmp_path / "packs.toml"
+    file.write_text(
+        "".join(f'[packs.{n}]\ncredits={c}\nprice={{USD="{p}"}}\n' for n, c, p in PACKS)
+    )
+    own = shared_settings(settings())
+
+    same = shared_settings(settings(BILLING_CATALOGUE=str(file)))
+    dearer = shared_settings(settings(SMALL_PACK_PRICE="10"))
+    euros = shared_settings(settings(BILLING_CURRENCY="EUR"))
+
+    assert differing(own, same) == []
+    assert differing(own, dearer) == ["BILLING_CATALOGUE"]
+    assert differing(own, euros) == ["BILLING_CURRENCY", "BILLING_CATALOGUE"]
+    assert differing(own, shared_settings(settings(TRIAL_DURATION_DAYS="14"))) == []
+    assert differing(own, shared_settings(settings(TRIAL_DURATION_DAYS="13"))) == ["TRIAL_DURATION"]
 
 
 def test_settings_of_one_process_and_unknown_ones_do_not_differ() -> None:

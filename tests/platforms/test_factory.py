@@ -251,3 +251,9 @@ def test_an_empty_variable_is_as_good_as_none(new: New) -> None:
     found = new("test", SHOPIFY_ACCESS_TOKENS="", STRIPE_API_KEY=" ", STRIPE_WEBHOOK_SECRET="")
 
     assert all(isinstance(platform, Local) for platform in found.values())
+
+
+def test_prices_that_stripe_cannot_charge_are_refused_at_the_start(new: New) -> None:
+    packs = {"BILLING_CURRENCY": "KWD", "SMALL_PACK_PRICE": "1.005"}
+    with pytest.raises(SettingsError, match=r"pack small in KWD, 1\.005: .* by Stripe"):
+        new("test", STRIPE_API_KEY="sk_test_1", STRIPE_WEBHOOK_SECRET="whsec_1", **packs)

@@ -44,7 +44,7 @@ async def test_a_shorter_trial_ends_sooner_for_all_who_had_one() -> None:
 
 async def test_other_credits_in_a_pack_are_seen_wherever_they_count() -> None:
     copy = (await rich_world()).copy()
-    packs = {**POLICY.packs, "small": Pack(120, "9.99")}
+    packs = {**POLICY.packs, "small": Pack(120, {"USD": "9.99"})}
 
     report = await replayed(copy, replace(POLICY, packs=packs))
 
@@ -136,7 +136,7 @@ async def test_a_refusal_that_is_new_and_one_that_is_gone_are_dead_letters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy = (await rich_world()).copy()
-    packs = {"huge": Pack(5000, "1.00"), **POLICY.packs}
+    packs = {"huge": Pack(5000, {"USD": "1.00"}), **POLICY.packs}
     del packs["large"]
 
     report = await replayed(copy, replace(POLICY, packs=packs))
@@ -232,7 +232,7 @@ async def test_the_code_that_recorded_it_knows_the_order() -> None:
         for key, start in reversed(unread):
             await world.feed(key, start, 3)
     copy = world.copy()
-    packs = replace(POLICY, packs={**POLICY.packs, "small": Pack(120, "9.99")})
+    packs = replace(POLICY, packs={**POLICY.packs, "small": Pack(120, {"USD": "9.99"})})
     (number,) = [p for p in range(PARTITIONS) if world.log.topics.get((COMMANDS, p))]
     history = await read_partition(CopySource(copy), TOPICS, number, PARTITIONS)
     recorded = history.merchants[M1]

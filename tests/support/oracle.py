@@ -16,6 +16,7 @@ from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import Facts
 from billing_stream.audit.verify.log_records import duration_us, micros_of
 from billing_stream.audit.verify.model_state import (
+    Catalogue,
     EarlyWebhook,
     EventContent,
     Rules,
@@ -43,7 +44,7 @@ def rules_of(policy: Policy) -> Rules:
     return Rules(
         trial_us=duration_us(policy.trial_duration),
         expiry_us=duration_us(policy.purchase_expiry),
-        trial_credits=policy.trial_credits,
+        catalogue=Catalogue.of(policy),
         keys_us=duration_us(policy.answer_retention),
         keys_max=policy.answers_max,
         parked_max=policy.parked_max,
@@ -177,7 +178,7 @@ def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
         return {
             "type": "trial_granted",
             "ends_at": moment(me.ends or 0),
-            "credits_granted": rules.trial_credits,
+            "credits_granted": rules.catalogue.trial_credits,
         }
     if parsed.command == "reserve":
         # Of a key the first answer stays, and says which purchase it was.

@@ -23,6 +23,7 @@ from billing_stream.projector.projected_records import MerchantRow, PurchaseRow,
 from billing_stream.records import topics as names
 from billing_stream.records.upcasting.versions import STEPS, VERSION, WRITTEN, upcast
 from billing_stream.tables.rows import PartitionRows
+from tests.support.catalogue import CATALOGUE
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
 from tests.upgrades.samples import (
@@ -52,7 +53,7 @@ from tests.verify.world import Copy, Stored
 
 SAMPLES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 DAY_US = 86_400_000_000
-RULES = Rules(14 * DAY_US, DAY_US, 262_144)
+RULES = Rules(14 * DAY_US, DAY_US, 262_144, catalogue=CATALOGUE)
 LOST = "`make samples` before a release; git has those of the others, and they stay"
 
 

@@ -12,6 +12,7 @@ from billing_stream.audit.verify.verifier import verify
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit, read_committed
+from tests.support.catalogue import CATALOGUE
 from tests.support.traffic import Traffic
 from tests.support.worker import create_topics, environment, run, worker
 
@@ -26,11 +27,11 @@ async def test_what_a_real_worker_did_has_no_fault_and_a_doubled_event_has(
     await create_topics(env)
     async with Traffic(kafka, prefix, 4, seed=7) as traffic, worker(env, folder):
         await traffic.merchants(60)
-        running = await verify(options, topics, 4, allow_lag=True)
+        running = await verify(options, topics, 4, CATALOGUE, allow_lag=True)
         await Audit(kafka, topics).wait_for(traffic.expected, 30)
         await Audit(kafka, topics).check(traffic.expected)
 
-    quiet = await verify(options, topics, 4)
+    quiet = await verify(options, topics, 4, CATALOGUE)
     good = await run_verify(env, "--json", str(folder / "report.json"), "--max-examples", "3")
     await double_an_event(kafka, topics)
     bad = await run_verify(env, "--merchant", next(iter(traffic.expected.trials)))
@@ -73,16 +74,16 @@ async def test_what_cannot_be_read_says_so(kafka: str, prefix: str) -> None:
     options = {"bootstrap_servers": kafka}
     env = environment(kafka, prefix)
     with pytest.raises(VerifyError, match="is not there"):
-        await verify(options, Topics("billing-stream", prefix), 4)
+        await verify(options, Topics("billing-stream", prefix), 4, CATALOGUE)
     await create_topics(env)
     with pytest.raises(VerifyError, match="4 partitions"):
-        await verify(options, Topics("billing-stream", prefix), 8)
+        await verify(options, Topics("billing-stream", prefix), 8, CATALOGUE)
     with pytest.raises(VerifyError, match="knows nothing of merchant"):
-        await verify(options, Topics("billing-stream", prefix), 4, merchant="nobody")
+        await verify(options, Topics("billing-stream", prefix), 4, CATALOGUE, merchant="nobody")
 
     nothing = await run_verify({**env, "BILLING_TOPIC_PREFIX": "none."})
     nobody = await run_verify({**env, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    report = await verify(options, Topics("billing-stream", prefix), 4)
+    report = await verify(options, Topics("billing-stream", prefix), 4, CATALOGUE)
 
     assert report.ok
     assert report.records == 0

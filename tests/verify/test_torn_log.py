@@ -15,12 +15,15 @@ from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
+from tests.support.catalogue import CATALOGUE
 from tests.upgrades.scenario import read
 from tests.verify.world import Copy, Stored
 
 SAMPLE = Path(__file__).parent / "samples" / "torn-0.5.1.jsonl.gz"
 TOPICS = Topics("billing-stream", "late1.")
-RULES = Rules(duration_us(timedelta(days=14)), duration_us(timedelta(hours=24)), 262_144)
+RULES = Rules(
+    duration_us(timedelta(days=14)), duration_us(timedelta(hours=24)), 262_144, catalogue=CATALOGUE
+)
 TORN = 8
 
 

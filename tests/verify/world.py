@@ -24,6 +24,7 @@ from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
+from tests.support.catalogue import CATALOGUE
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Deaths
 
@@ -32,7 +33,14 @@ TOPICS = Topics("app", "x.")
 PARTITIONS = 2
 TRIAL, EXPIRY = timedelta(hours=5), timedelta(hours=2)
 POLICY = Policy(trial_duration=TRIAL, purchase_expiry=EXPIRY, former_shops_max=1, test_clock=True)
-RULES = Rules(duration_us(TRIAL), duration_us(EXPIRY), 100_000, former_max=1, test_clock=True)
+RULES = Rules(
+    duration_us(TRIAL),
+    duration_us(EXPIRY),
+    100_000,
+    former_max=1,
+    test_clock=True,
+    catalogue=CATALOGUE,
+)
 Key = tuple[str, int]
 
 

@@ -2,7 +2,9 @@
 
 import uuid
 from collections import defaultdict
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from billing_stream.audit.verify import internal_errors
 from billing_stream.audit.verify.facts import (
@@ -14,11 +16,12 @@ from billing_stream.audit.verify.facts import (
     Input,
     input_of,
 )
-from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial, offers
+from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
 from billing_stream.audit.verify.skipped_records import check_operator_commands
+from billing_stream.audit.verify.sold_terms import note_other_terms
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.audit.verify.verify_shops import check_shops
 from billing_stream.records.record_ref import RecordRef
@@ -43,6 +46,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_operator_commands(history, report)
     check_shops(history, report)
     internal_errors.note(history, report)
+    note_other_terms(history, rules.catalogue, report)
     for facts in history.merchants.values():
         report.count("versions", 1 + len(facts.purchases))
         check_once(facts, report)
@@ -51,7 +55,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
             check_causes(history, facts, report)
             check_journal(facts, report)
             check_trial(history, facts, report)
-            check_credits(facts, rules, report)
+            check_credits(facts, report)
             check_imports(history, facts, report)
             check_adjustments(facts, report)
             check_payments(history, facts, report)
@@ -293,23 +297,19 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
             report.fault("trials", what, facts.row_ref, merchant=facts.merchant)
 
 
-def check_credits(facts: Facts, rules: Rules, report: Report) -> None:
-    """The total is what was granted less what was paid back; each purchase is of a pack."""
+def check_credits(facts: Facts, report: Report) -> None:
+    """The total is what was granted less what was paid back, each as the purchase's row says."""
     granted: dict[str, Event] = {}
     back: dict[str, int] = defaultdict(int)
     sums: dict[str, Decimal] = defaultdict(Decimal)
     total = 0
-    packs = {(credits, Decimal(amount)) for credits, amount in rules.packs.values()}
-    offered = offers(facts)
     for event in facts.events:
         kind, purchase, credits, amount, platform = event.content
         if kind in GRANTS:
             granted[purchase] = event
             total += credits
             row = facts.purchases.get(purchase)
-            if (credits, amount) not in packs | offered.get(purchase, set()):
-                _fault_of(report, "credits", f"{credits} credits for {amount} are no pack", event)
-            elif row is not None and (row["credits"], row["platform"]) != (credits, platform):
+            if row is not None and _sold(row) != (credits, amount, platform):
                 _fault_of(report, "credits", "the purchase's row says otherwise", event)
         elif kind == "purchase.refunded":
             total -= credits
@@ -381,6 +381,10 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
             report.fault("credits", what, ref, merchant=facts.merchant)
             if ref is not None:
                 unprocessed(history, report, ref, what, facts.merchant)
+
+
+def _sold(row: Mapping[str, Any]) -> tuple[int, Decimal, str]:
+    return row["credits"], Decimal(row["amount"]), row["platform"]
 
 
 def _price(grant: Event) -> Decimal:

@@ -1,6 +1,5 @@
 """What must hold of merchants that came from the service before this one."""
 
-from collections import defaultdict
 from decimal import Decimal
 
 from billing_stream.audit.verify.facts import Event, Facts, History
@@ -67,15 +66,6 @@ def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
             past = ends is not None and ends <= event.at
             return started is not None, None if past else ends, ends if past else None
     return False, None, None
-
-
-def offers(facts: Facts) -> dict[str, set[tuple[int, Decimal | None]]]:
-    """By purchase, the credits and amounts that imports give it: they need not be of a pack."""
-    found: dict[str, set[tuple[int, Decimal | None]]] = defaultdict(set)
-    for parsed, _ in facts.parsed():
-        for purchase in parsed.old.purchases if parsed.old is not None else ():
-            found[purchase.id].add((purchase.credits, Decimal(purchase.amount)))
-    return found
 
 
 def _fault_of(report: Report, check: str, what: str, event: Event) -> None:

@@ -3,7 +3,8 @@
 Limits are settings, and the log does not say what they were when it was written: a log from
 before a limit, or under another one, is as right as one of today. So a command that came from a
 topic is not judged by the limit that is set now: whether one refused it, its dead letter says, and
-only what must be so under any limit is required: that there was one already.
+only what must be so under any limit is required: that there was one already. The same holds for
+the pack catalogue: which packs there were, the dead letters say.
 """
 
 from uuid import uuid5
@@ -12,6 +13,7 @@ from billing_stream.audit.verify.facts import DeadLetterFact, Facts, History
 from billing_stream.audit.verify.model_state import NAMESPACE
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 
+INVALID_PACK = "INVALID_PACK"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 TOO_MANY_KEYS = "TOO_MANY_REQUESTS"
 TOO_MANY_EARLY = "TOO_MANY_EARLY_WEBHOOKS"
@@ -43,7 +45,7 @@ def refused(parsed: ParsedCommand, code: str, count: int, most: int) -> bool:
 def _code_of(letters: "list[DeadLetterFact] | tuple[()]") -> str | None:
     for letter in letters:
         code = letter.reason.partition(":")[0]
-        if code in (TOO_MANY_OPEN, TOO_MANY_KEYS):
+        if code in (INVALID_PACK, TOO_MANY_OPEN, TOO_MANY_KEYS):
             return code
         if letter.given_up and letter.reason.endswith(f"({TOO_MANY_EARLY})"):
             return TOO_MANY_EARLY
@@ -59,10 +61,11 @@ def _mark_entries(facts: Facts) -> None:
     known.update(parsed.purchase for parsed, _ in facts.parsed())
     for index, entry in enumerate(facts.journal):
         parsed = entry.parsed
-        if parsed.command == "reserve" and _purchase_of(parsed) not in known:
-            refused = parsed._replace(refused_by=TOO_MANY_OPEN)
+        if parsed.command == "reserve" and purchase_of(parsed) not in known:
+            refused = parsed._replace(refused_by=INVALID_PACK)
             facts.journal[index] = entry._replace(parsed=refused)
 
 
-def _purchase_of(parsed: ParsedCommand) -> str:
+def purchase_of(parsed: ParsedCommand) -> str:
+    """The purchase that a command opens."""
     return str(uuid5(NAMESPACE, f"purchase/{parsed.merchant}/{parsed.command_id}"))

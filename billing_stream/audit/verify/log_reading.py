@@ -17,6 +17,7 @@ from billing_stream.audit.verify import (
     older_letters,
     redriven,
     skipped_records,
+    sold_terms,
     verify_inputs,
 )
 from billing_stream.audit.verify.content import (
@@ -114,6 +115,7 @@ class Reader:
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
         limits.mark_refused_by_limits(self.history)
+        sold_terms.mark_terms(self.history, self._rules.catalogue)
         for facts in self.history.merchants.values():
             facts.events.sort(key=lambda event: event.sequence)
             if self.history.allow_lag:

@@ -2,10 +2,11 @@
 
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Purchase ids are derived, so that a purchase has the same id in every replay.
 NAMESPACE = uuid.UUID("6f1d3c0a-3d0f-5a58-9a3e-0f5c2f4b7c11")
@@ -17,14 +18,35 @@ EventContent = tuple[str, str, int, Decimal | None, object]
 """An event: kind, purchase or adjustment, credits, amount, and the time, platform or reason."""
 
 
+class Catalogue(NamedTuple):
+    """The packs of today: credits of each, and its prices (decimal text) by currency."""
+
+    packs: Mapping[str, tuple[int, Mapping[str, str]]]
+    trial_credits: int
+    currency: str
+
+    @classmethod
+    def of(cls, settings: Any) -> "Catalogue":
+        """That of the settings: the one that workers and everything else have."""
+        packs = {name: (pack.credits, pack.prices) for name, pack in settings.packs.items()}
+        return cls(packs, settings.trial_credits, settings.currency)
+
+    def terms(self, pack: str) -> tuple[int, str] | None:
+        """Credits and amount of a pack, or None where there is no such pack or price."""
+        credits, prices = self.packs.get(pack, (0, {}))
+        amount = prices.get(self.currency)
+        return None if amount is None else (credits, amount)
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The numbers in the contract; those of the settings are given."""
 
+    catalogue: Catalogue = field(kw_only=True)
+
     trial_us: int = 14 * DAY_US
     expiry_us: int = DAY_US
     record_bytes_max: int = 262_144
-    trial_credits: int = 500
     keys_us: int = DAY_US
     keys_max: int = 1000
     parked_max: int = 100
@@ -33,13 +55,6 @@ class Rules:
     open_max: int = sys.maxsize
     test_clock: bool = False
     ahead_us: int = 3653 * DAY_US
-    packs: dict[str, tuple[int, str]] = field(
-        default_factory=lambda: {
-            "small": (100, "9.99"),
-            "medium": (500, "39.99"),
-            "large": (1000, "69.99"),
-        }
-    )
     # None: as long as a purchase waits for payment.
     early_us: int | None = None
 

@@ -14,7 +14,7 @@ from billing_stream.audit.verify.imported import imported_trial
 from billing_stream.audit.verify.log_reading import Reader
 from billing_stream.audit.verify.log_records import duration_us, moment_text
 from billing_stream.audit.verify.log_source import KafkaSource, Progress, Source, VerifyError
-from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.model_state import Catalogue, Rules
 from billing_stream.audit.verify.order_search import Verdict, replay
 from billing_stream.audit.verify.projected_rows import check_projection
 from billing_stream.audit.verify.verify_report import Report
@@ -28,6 +28,7 @@ async def verify(
     options: Mapping[str, Any],
     topics: Topics,
     partitions: int,
+    catalogue: Catalogue,
     *,
     allow_lag: bool = False,
     trial_duration: timedelta = timedelta(days=14),
@@ -50,6 +51,7 @@ async def verify(
     KafkaConnectionError, when it cannot read.
     """
     rules = Rules(
+        catalogue=catalogue,
         trial_us=duration_us(trial_duration),
         expiry_us=duration_us(purchase_expiry),
         early_us=duration_us(early_webhook_expiry) if early_webhook_expiry else None,

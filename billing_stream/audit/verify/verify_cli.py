@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from billing_stream.audit.verify.model_state import Catalogue
 from billing_stream.audit.verify.verifier import verify as verify_log
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.config.background_settings import BackgroundSettings
@@ -55,6 +56,7 @@ def verify(json_to: Path | None, max_examples: int, allow_lag: bool, merchant: s
                 settings,
                 Topics(settings.app_id, settings.topic_prefix),
                 settings.partitions,
+                Catalogue.of(settings),
                 allow_lag=allow_lag,
                 trial_duration=settings.trial_duration,
                 purchase_expiry=settings.pending_purchase_expiry,

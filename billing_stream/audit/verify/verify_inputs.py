@@ -58,6 +58,8 @@ class ParsedCommand(NamedTuple):
     note: str | None = None
     # The code of the limit that refused it, empty where none did; None: the log does not say.
     refused_by: str | None = None
+    # The credits that were sold or announced by it, and the amount, where the log says so.
+    terms: tuple[int, str] | None = None
 
 
 class Shop(NamedTuple):

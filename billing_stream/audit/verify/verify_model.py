@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 
-from billing_stream.audit.verify.limits import TOO_MANY_EARLY, TOO_MANY_KEYS, TOO_MANY_OPEN, refused
+from billing_stream.audit.verify import limits
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
@@ -234,11 +234,11 @@ class Step:
         first = me.keys.get(parsed.key)
         if first is not None:
             self._answer_again(parsed, asked, first[0])
-        elif refused(parsed, TOO_MANY_KEYS, len(me.keys), rules.keys_max):
-            self.refusal = TOO_MANY_KEYS
+        elif limits.refused(parsed, limits.TOO_MANY_KEYS, len(me.keys), rules.keys_max):
+            self.refusal = limits.TOO_MANY_KEYS
         else:
             rule(parsed)
-            if self.refusal not in ("INVALID_PACK", TOO_MANY_OPEN):
+            if self.refusal not in (limits.INVALID_PACK, limits.TOO_MANY_OPEN):
                 # What is kept beside the question: which purchase or refusal answered it.
                 answer = (self.refusal or "", self._purchase_id(parsed))
                 me.keys = {**me.keys, parsed.key: ((*asked, *answer), self.now)}
@@ -261,27 +261,27 @@ class Step:
             self.refusal = "TRIAL_ALREADY_USED"
             return
         me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
-        self._publish("trial.started", "", self._rules.trial_credits, None, me.ends)
+        credits = parsed.terms[0] if parsed.terms else self._rules.catalogue.trial_credits
+        self._publish("trial.started", "", credits, None, me.ends)
 
     def _purchase_id(self, parsed: ParsedCommand) -> str:
         name = f"purchase/{self.state.merchant}/{parsed.command_id}"
         return str(uuid.uuid5(NAMESPACE, name)) if parsed.command == "reserve" else ""
 
     def _reserve(self, parsed: ParsedCommand) -> None:
-        me = self.state
-        pack = self._rules.packs.get(parsed.text)
-        if pack is None:
-            self.refusal = "INVALID_PACK"
-            return
-        purchase = self._purchase_id(parsed)
-        if purchase not in me.purchases:
-            # What the limit was then, the log does not say: it says who was refused by it.
-            if refused(parsed, TOO_MANY_OPEN, len(me.pending), self._rules.open_max):
-                self.refusal = TOO_MANY_OPEN
-                return
-            expires = self.now + self._rules.expiry_us
-            self._put(purchase, PurchaseState(*pack, parsed.platform, self.now, expires))
-        self._open(me.purchases[purchase])
+        me, rules, purchase = self.state, self._rules, self._purchase_id(parsed)
+        terms = parsed.terms or rules.catalogue.terms(parsed.text)
+        if parsed.refused_by == limits.INVALID_PACK or (terms is None and not parsed.refused_by):
+            self.refusal = limits.INVALID_PACK
+        elif purchase not in me.purchases and limits.refused(
+            parsed, limits.TOO_MANY_OPEN, len(me.pending), rules.open_max
+        ):
+            self.refusal = limits.TOO_MANY_OPEN
+        elif terms is not None:
+            if purchase not in me.purchases:
+                expires = self.now + rules.expiry_us
+                self._put(purchase, PurchaseState(*terms, parsed.platform, self.now, expires))
+            self._open(me.purchases[purchase])
 
     def _open(self, bought: PurchaseState) -> None:
         if bought.no_checkout:
@@ -335,7 +335,7 @@ class Step:
             self._settle(purchase, webhook)
         elif any(waiting[:3] == webhook[:3] for waiting in me.parked):
             return
-        elif refused(parsed, TOO_MANY_EARLY, len(me.parked), self._rules.parked_max):
+        elif limits.refused(parsed, limits.TOO_MANY_EARLY, len(me.parked), self._rules.parked_max):
             self.given_up.append(webhook)
         else:
             me.parked = (*me.parked, webhook)

@@ -1,10 +1,11 @@
 """One merchant, decided again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
-from billing_stream.domain.model import Merchant, Policy
+from billing_stream.domain.model import Merchant, Pack, Policy
 
 from .merchant_run import Command, Run, commands_of, plain
 from .order import Path, find
@@ -13,7 +14,7 @@ from .records import Job, Outcome, Recorded, Step
 
 def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
     """Replays merchants under the code that is here; with `steps`, says what each command did."""
-    policy = msgspec.convert(job.policy, Policy)
+    policy = msgspec.convert(_known(job.policy), Policy)
 
     def replay(recorded: Recorded) -> Outcome:
         queues, (entries,) = commands_of(recorded, job.max_record_bytes)
@@ -28,6 +29,20 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
         )
 
     return replay
+
+
+def _known(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers in the form of the code that is here."""
+    packs, currency = policy.get("packs"), policy.get("currency", "USD")
+    if packs is None or "prices" in Pack.__struct_fields__:
+        return dict(policy)
+    # Releases up to 0.5.1 know one currency.
+    old = {
+        name: {"credits": pack["credits"], "amount": pack["prices"][currency]}
+        for name, pack in packs.items()
+        if currency in pack["prices"]
+    }
+    return {**policy, "packs": old}
 
 
 def _steps(path: Path, merchant_id: str) -> list[Step]:

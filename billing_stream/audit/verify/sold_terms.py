@@ -1,0 +1,65 @@
+"""For how much things were sold, according to the log.
+
+Packs, prices and the credits of a trial are settings, and the log does not say what they were when
+it was written: a purchase of last year is as right as one of today. So each is judged by what was
+recorded of it, which must agree everywhere; what the catalogue does not have now is a note.
+"""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+from billing_stream.audit.verify.facts import Facts, History
+from billing_stream.audit.verify.limits import purchase_of
+from billing_stream.audit.verify.model_state import Catalogue
+from billing_stream.audit.verify.verify_inputs import ParsedCommand
+from billing_stream.audit.verify.verify_report import Report
+
+SHOWN_MAX = 5
+_SELLING = ("reserve", "trial")
+
+
+def mark_terms(history: History, catalogue: Catalogue) -> None:
+    """Say of each command that sold or announced credits how many, and for how much."""
+    for facts in history.merchants.values():
+        for queue in facts.inputs.values():
+            for index, found in enumerate(queue):
+                if found.parsed.command in _SELLING:
+                    parsed = _marked(found.parsed, facts, catalogue)
+                    queue[index] = found._replace(parsed=parsed)
+        for index, entry in enumerate(facts.journal):
+            if entry.parsed.command in _SELLING:
+                parsed = _marked(entry.parsed, facts, catalogue)
+                facts.journal[index] = entry._replace(parsed=parsed)
+
+
+def note_other_terms(history: History, catalogue: Catalogue, report: Report) -> None:
+    """Note what was sold otherwise than it would be sold now."""
+    other: Counter[str] = Counter()
+    for facts in history.merchants.values():
+        for parsed, _ in facts.parsed():
+            if parsed.command == "reserve" and parsed.terms is not None:
+                now = catalogue.terms(parsed.text)
+                if now is None or _value(now) != _value(parsed.terms):
+                    credits, amount = parsed.terms
+                    other[f"{parsed.text} ({credits} credits for {amount})"] += 1
+    if other:
+        listed = ", ".join(f"{count} of {terms}" for terms, count in other.most_common(SHOWN_MAX))
+        more = f" and {len(other) - SHOWN_MAX} more" if len(other) > SHOWN_MAX else ""
+        report.notes.append(f"purchases that the catalogue of today does not have: {listed}{more}")
+
+
+def _marked(parsed: ParsedCommand, facts: Facts, catalogue: Catalogue) -> ParsedCommand:
+    if parsed.command == "trial":
+        announced = {event.content[2] for event in facts.events if event.kind == "trial.started"}
+        return parsed._replace(terms=(min(announced), "")) if announced else parsed
+    row: dict[str, Any] | None = facts.purchases.get(purchase_of(parsed))
+    if row is None:
+        return parsed
+    terms = (row["credits"], row["amount"])
+    others = [catalogue.terms(pack) for pack in catalogue.packs if pack != parsed.text]
+    return parsed if terms in others else parsed._replace(terms=terms)
+
+
+def _value(terms: tuple[int, str]) -> tuple[int, Decimal]:
+    return terms[0], Decimal(terms[1])
