@@ -76,7 +76,7 @@ class BillingProcessor:
         self.behind: dict[str, datetime] = {}
         self.records = OutgoingRecords(names, partitions)
         self.bases = {names.name(topic): topic for topic in topics.INPUTS}
-        self._restorers = restorers(self.rows)
+        self._restorers = restorers(self.rows, policy.currency_of_old_rows)
 
     def restore(self, table: str, rows: ChangelogRows) -> None:
         """Take rows from a changelog. Raises SettingsError where they are of other partitions."""

@@ -19,6 +19,7 @@ from billing_stream.faust_adapter.process import EXTENSIONS as EXTENSIONS_OF_FAU
 from billing_stream.faust_adapter.process import run_app
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
+from billing_stream.kafka.old_rows_currency import with_old_currency
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
 from billing_stream.observability.logs import set_up_logging
@@ -123,8 +124,8 @@ async def drain(billing: BillingApp) -> None:
     await context.checkouts.settle(max(0.0, end - loop.time()))
 
 
-async def _check_kafka(settings: Settings) -> None:
-    """Return when all is as a worker needs it."""
+async def _check_kafka(settings: Settings) -> Settings:
+    """Return when all is as a worker needs it; the settings, with what the log stores of them."""
     deadline = StartDeadline.of(settings)
     await check_before_start(settings, deadline)
     topics = Topics(settings.app_id, settings.topic_prefix)
@@ -133,6 +134,7 @@ async def _check_kafka(settings: Settings) -> None:
         partial(require_no_lost_changelog, client_options(settings), topics),
     )
     await check_rights(settings, deadline)
+    return await with_old_currency(settings, deadline, store=True)
 
 
 def run_worker(settings: Settings) -> None:
@@ -143,7 +145,7 @@ def run_worker(settings: Settings) -> None:
     set_up_logging(settings)
     check_extensions()
     uvloop.install()
-    asyncio.run(_check_kafka(settings))
+    settings = asyncio.run(_check_kafka(settings))
     check_machine(settings)
     raise_descriptors(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())

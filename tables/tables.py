@@ -15,6 +15,7 @@ from billing_stream.engine.partition_processor import ChangelogRows
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import SettingsError
 from billing_stream.records import topics
+from billing_stream.records.upcasting.old_currency import in_old_currency
 from billing_stream.tables import codecs
 from billing_stream.tables.rows import PartitionRows
 
@@ -27,13 +28,14 @@ OWN_CHECKED = 8
 class Table(Struct, frozen=True):
     """One table. `key` names the parts of a changelog record's key; `row` is what its value holds.
 
-    `restorer` makes, of committed rows, what puts records of the changelog into them.
+    `restorer` makes, of committed rows and the currency of old rows, what puts records of the
+    changelog into them.
     """
 
     name: str
     key: str
     row: type[Any]
-    restorer: Callable[[PartitionRows], Restorer]
+    restorer: Callable[[PartitionRows, str | None], Restorer]
 
 
 def _never_deleted(put: Callable[[Row], None], decode: Callable[[bytes], Row]) -> Restorer:
@@ -45,7 +47,14 @@ def _never_deleted(put: Callable[[Row], None], decode: Callable[[bytes], Row]) -
     return restore
 
 
-def _answers(into: PartitionRows) -> Restorer:
+def _purchases(into: PartitionRows, currency: str | None) -> Restorer:
+    def put(purchase: Purchase) -> None:
+        into.put_purchase(purchase if purchase.currency else in_old_currency(purchase, currency))
+
+    return _never_deleted(put, codecs.purchase.decode)
+
+
+def _answers(into: PartitionRows, _: str | None) -> Restorer:
     def restore(read: ChangelogRows) -> None:
         for key, value in read:
             if value is None:
@@ -56,7 +65,7 @@ def _answers(into: PartitionRows) -> Restorer:
     return restore
 
 
-def _shops(into: PartitionRows) -> Restorer:
+def _shops(into: PartitionRows, _: str | None) -> Restorer:
     def restore(read: ChangelogRows) -> None:
         for key, value in read:
             into.put_shop(key.decode(), None if value is None else value.decode())
@@ -69,19 +78,19 @@ TABLES = (
         topics.BILLING_RECORDS,
         "merchant_id",
         Merchant,
-        lambda into: _never_deleted(into.put_merchant, codecs.merchant.decode),
+        lambda into, _: _never_deleted(into.put_merchant, codecs.merchant.decode),
     ),
     Table(
         topics.CREDIT_PURCHASES,
         "purchase_id",
         Purchase,
-        lambda into: _never_deleted(into.put_purchase, codecs.purchase.decode),
+        _purchases,
     ),
     Table(
         topics.CREDIT_ADJUSTMENTS,
         "adjustment_id",
         Adjustment,
-        lambda into: _never_deleted(into.put_adjustment, codecs.adjustment.decode),
+        lambda into, _: _never_deleted(into.put_adjustment, codecs.adjustment.decode),
     ),
     Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", StoredResponse, _answers),
     Table(topics.SHOPS_TABLE, "platform:domain", str, _shops),
@@ -103,6 +112,6 @@ def require_own(table: str, rows: ChangelogRows, partition: int, partitions: int
             )
 
 
-def restorers(into: PartitionRows) -> dict[str, Restorer]:
+def restorers(into: PartitionRows, currency_of_old_rows: str | None) -> dict[str, Restorer]:
     """Of each table by its name: puts what was read of its changelog into these rows."""
-    return {table.name: table.restorer(into) for table in TABLES}
+    return {table.name: table.restorer(into, currency_of_old_rows) for table in TABLES}

@@ -55,7 +55,8 @@ async def get_billing(call: Call[Client]) -> Answer[BillingBody]:
     """Trial, credits and the newest purchases."""
     query = ReadMerchant(await merchant_of(call), take=RECENT_PURCHASES)
     found = await call.context.owners.read(query, call.ids)
-    return Answer(billing_body(known(found.merchant), found.purchases, call.context.now()))
+    recent = call.context.bodies_of(found.purchases)
+    return Answer(billing_body(known(found.merchant), recent, call.context.now()))
 
 
 @operation(

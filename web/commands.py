@@ -25,13 +25,13 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     StartTrial,
 )
-from billing_stream.domain.model import Platform
+from billing_stream.domain.model import Pack, Platform
 from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, TimedReply
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
-from billing_stream.web.envelope import ApiError, Ids, WebCode, outcome_unknown
+from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.limits import ShopConcurrencyLimit
-from billing_stream.web.owners import PartitionRouter
+from billing_stream.web.owners import PartitionRouter, ReadPurchase
 from billing_stream.web.peers import Peers
 
 logger = logging.getLogger(__name__)
@@ -79,11 +79,14 @@ class Checkouts:
     """Opens checkouts of purchases whose merchants are owned here."""
 
     def __init__(
-        self, owners: PartitionRouter, platforms: Mapping[Platform, base.Platform], currency: str
+        self,
+        owners: PartitionRouter,
+        platforms: Mapping[Platform, base.Platform],
+        packs: Mapping[str, Pack],
     ) -> None:
         self._owners = owners
         self._platforms = platforms
-        self._currency = currency
+        self._packs = packs
         self._opening: dict[str, asyncio.Task[Reply]] = {}
 
     async def open(
@@ -155,10 +158,10 @@ class Checkouts:
             merchant_id=merchant_id,
             purchase_id=purchase_id,
             shop_domain=shop_domain,
-            title=f"{opened.credits} credits",
+            title=self._title_of(command.pack, opened),
             credits=opened.credits,
             amount=opened.amount,
-            currency=self._currency,
+            currency=self._currency_of(merchant_id, purchase_id),
             return_url=command.return_url,
         )
         try:
@@ -167,7 +170,12 @@ class Checkouts:
                 raise PlatformError(f"{command.platform} is not set up at this worker")
             checkout = await platform.create_checkout(wanted)
             attach = AttachCharge(
-                merchant_id, purchase_id, checkout.charge_id, checkout.url, f"attach/{purchase_id}"
+                merchant_id,
+                purchase_id,
+                checkout.charge_id,
+                checkout.url,
+                f"attach/{purchase_id}",
+                checkout.test,
             )
             require_valid(attach)
         except PlatformError as error:
@@ -182,6 +190,19 @@ class Checkouts:
         logger.warning("purchase %s got no checkout: %s", purchase_id, reason)
         failed = FailPurchase(merchant_id, purchase_id, reason[:REASON_MAX], f"fail/{purchase_id}")
         return (await commit(failed)).reply
+
+    def _currency_of(self, merchant_id: str, purchase_id: str) -> str:
+        found = self._owners.read_locally(ReadPurchase(merchant_id, purchase_id)).purchase
+        if found is None:
+            raise not_ready(f"purchase {purchase_id} is not on this worker")
+        return found.currency
+
+    def _title_of(self, name: str, opened: PurchaseOpened) -> str:
+        pack = self._packs.get(name)
+        # The purchase keeps its credits, and the pack may have others by now.
+        if pack is None or pack.credits != opened.credits:
+            return f"{opened.credits} credits"
+        return pack.shown_title
 
     def _opened(self, purchase_id: str, task: asyncio.Task[Reply]) -> None:
         del self._opening[purchase_id]

@@ -1,17 +1,18 @@
 """What the handlers of a worker's HTTP operations work with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from billing_stream.config.listener_settings import Address
-from billing_stream.domain.model import Platform
+from billing_stream.domain.model import Platform, Policy, Purchase
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.web.commands import Checkouts, Commands
 from billing_stream.web.ingress import Ingress
 from billing_stream.web.limits import BodyLimit, ConcurrencyLimit, Connections, RateLimit
+from billing_stream.web.models import PurchaseBody, purchase_body
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.dashboard import Dashboard
 from billing_stream.web.ops.ended_sessions import EndedSessions
@@ -54,6 +55,12 @@ class Context:
     client_token_lifetime: timedelta | None
     internal_secrets: tuple[str, ...]
     max_record_bytes: int
+    policy: Policy
+
+    def bodies_of(self, purchases: Iterable[Purchase]) -> list[PurchaseBody]:
+        """Purchases as clients read them."""
+        old = self.policy.currency_of_old_rows or self.policy.currency
+        return [purchase_body(purchase, old) for purchase in purchases]
 
     def now(self) -> datetime:
         """The time by which the lanes decide."""

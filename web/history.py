@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Instant
+from billing_stream.domain.model import Instant, Platform
+from billing_stream.domain.outcomes import CreditsPurchased
 from billing_stream.records import topics
 from billing_stream.records.examples import CORRELATION_ID, MERCHANT_ID, NOW, PURCHASE_ID
 from billing_stream.web.auth import CLIENT, Client, merchant_of
@@ -57,7 +58,9 @@ _PAID = HistoryBody(
     100,
     100,
     PURCHASE_ID,
-    {"merchant_id": MERCHANT_ID, "purchase_id": PURCHASE_ID, "credits": 100, "amount": "9.99"},
+    msgspec.to_builtins(
+        CreditsPurchased(MERCHANT_ID, PURCHASE_ID, 100, "9.99", Platform.SHOPIFY, "USD", "small")
+    ),
 )
 
 

@@ -1,6 +1,5 @@
 """The bodies of answers. Credits are whole numbers, amounts decimal text, times UTC."""
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec import UNSET, Struct, UnsetType
@@ -26,7 +25,11 @@ class TrialBody(Struct, frozen=True):
 
 
 class PurchaseBody(Struct, frozen=True):
-    """One purchase of credits."""
+    """One purchase of credits.
+
+    `currency` is that of the amount. `test`: the platform takes no money for it. `pack` is null
+    where it was imported, or opened by a release up to 0.5.1.
+    """
 
     id: str
     merchant_id: str
@@ -38,6 +41,9 @@ class PurchaseBody(Struct, frozen=True):
     created_at: Instant
     completed_at: Instant | None
     expires_at: Instant
+    currency: str
+    test: bool
+    pack: str | None
 
 
 class BillingBody(Struct, frozen=True):
@@ -82,6 +88,9 @@ PURCHASE_EXAMPLE = PurchaseBody(
     NOW,
     NOW,
     EXPIRES_AT,
+    "USD",
+    False,
+    "small",
 )
 
 
@@ -95,8 +104,8 @@ def trial_body(merchant: Merchant, now: datetime) -> TrialBody:
     )
 
 
-def purchase_body(purchase: Purchase) -> PurchaseBody:
-    """The purchase as it is stored."""
+def purchase_body(purchase: Purchase, old_currency: str) -> PurchaseBody:
+    """The purchase as it is stored; a worker of 0.5.1 says no currency: then `old_currency`."""
     return PurchaseBody(
         id=purchase.id,
         merchant_id=purchase.merchant_id,
@@ -108,15 +117,18 @@ def purchase_body(purchase: Purchase) -> PurchaseBody:
         created_at=purchase.created_at,
         completed_at=purchase.completed_at,
         expires_at=purchase.expires_at,
+        currency=purchase.currency or old_currency,
+        test=purchase.test,
+        pack=purchase.pack,
     )
 
 
-def billing_body(merchant: Merchant, recent: Iterable[Purchase], now: datetime) -> BillingBody:
+def billing_body(merchant: Merchant, recent: list[PurchaseBody], now: datetime) -> BillingBody:
     """The merchant's billing as it stands at `now`; `recent` newest first."""
     return BillingBody(
         trial=trial_body(merchant, now),
         credits_purchased=merchant.total_credits_purchased,
         last_purchase_at=merchant.last_purchase_at,
-        recent_purchases=[purchase_body(purchase) for purchase in recent],
+        recent_purchases=recent,
         credits_adjusted=merchant.credits_adjusted or UNSET,
     )

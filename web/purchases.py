@@ -13,7 +13,7 @@ from billing_stream.web.auth import CLIENT, Client, merchant_of, shop_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
 from billing_stream.web.envelope import ApiError, invalid
-from billing_stream.web.models import PURCHASE_EXAMPLE, CheckoutBody, PurchaseBody, purchase_body
+from billing_stream.web.models import PURCHASE_EXAMPLE, CheckoutBody, PurchaseBody
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant, ReadPurchase
 from billing_stream.web.pagination import Page
@@ -61,7 +61,7 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
     query = ReadMerchant(await merchant_of(call), skip=page.skip, take=page.limit)
     found = await call.context.owners.read(query, call.ids)
     known(found.merchant)
-    purchases = [purchase_body(purchase) for purchase in found.purchases]
+    purchases = call.context.bodies_of(found.purchases)
     return Answer(purchases, pagination=page.of(found.total))
 
 
@@ -121,7 +121,8 @@ async def get_purchase(call: Call[Client], purchase_id: str) -> Answer[PurchaseB
     known(found.merchant)
     if found.purchase is None:
         raise ApiError(ErrorCode.PURCHASE_NOT_FOUND, "the merchant has no purchase with this id")
-    return Answer(purchase_body(found.purchase))
+    (purchase,) = call.context.bodies_of([found.purchase])
+    return Answer(purchase)
 
 
 OPERATIONS = (list_purchases, open_purchase, get_purchase)

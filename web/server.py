@@ -101,7 +101,7 @@ def register(
     peers = Peers(app, PeerClient(settings, tracing), refusals, topics)
     owners = PartitionRouter(watchdog.lanes, peers, partitions=settings.partitions, tracing=tracing)
     in_flight = ShopConcurrencyLimit(settings.shop_requests_waiting_max)
-    checkouts = Checkouts(owners, platforms, settings.currency)
+    checkouts = Checkouts(owners, platforms, settings.packs)
     options, own_ingress = client_options(settings), None
     listeners = _listeners(settings, metrics)
     if ingress is None:
@@ -136,6 +136,7 @@ def register(
         client_token_lifetime=settings.client_token_max_lifetime,
         internal_secrets=settings.internal_jwt_secrets,
         max_record_bytes=settings.max_record_bytes,
+        policy=settings.policy,
     )
     operations = [*OPERATIONS, *(operators.TEST_OPERATIONS if settings.policy.test_clock else ())]
     operations += checkout_page.OPERATIONS if has_local else ()

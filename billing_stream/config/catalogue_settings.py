@@ -100,6 +100,13 @@ class CatalogueSettings(BaseSettings):
         ge=1,
         le=876_000,
     )
+    currency_of_old_rows: str | None = Field(
+        validation_alias="BILLING_CURRENCY_OF_OLD_ROWS",
+        description="of all purchases of releases up to 0.5.1, which did not store it; needed "
+        "once, by the first workers and projectors after them",
+        default=None,
+        pattern="^[A-Z]{3}$",
+    )
 
     _packs: dict[str, Pack] = PrivateAttr(default_factory=lambda: dict(PACKS))
 
@@ -124,8 +131,12 @@ class CatalogueSettings(BaseSettings):
     def catalogue_problems(self) -> list[str]:
         """Take the packs from the settings or the file; the problems found."""
         problems = []
-        if self.currency not in DECIMALS:
-            problems.append("BILLING_CURRENCY: is not a currency of ISO 4217")
+        for name, code in (
+            ("BILLING_CURRENCY", self.currency),
+            ("BILLING_CURRENCY_OF_OLD_ROWS", self.currency_of_old_rows),
+        ):
+            if code is not None and code not in DECIMALS:
+                problems.append(f"{name}: is not a currency of ISO 4217")
         given = self._pack_settings_given()
         if self.catalogue is not None and given:
             problems.append(

@@ -376,6 +376,7 @@ class Settings(
             trial_duration=self.trial_duration,
             trial_credits=self.trial_credits,
             currency=self.currency,
+            currency_of_old_rows=self.currency_of_old_rows,
             packs=self.packs,
             purchase_expiry=self.pending_purchase_expiry,
             **self.merchant_limits,

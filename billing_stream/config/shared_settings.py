@@ -14,6 +14,7 @@ SHARED = frozenset(
         "app_env",
         "app_id",
         "currency",
+        "currency_of_old_rows",
         "custom_gateway_url",
         "early_webhook_expiry",
         "early_webhooks_max",

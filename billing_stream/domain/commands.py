@@ -28,6 +28,10 @@ Note = Annotated[
 AMOUNT_TEXT = r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z"
 Amount = Annotated[str, Meta(pattern=AMOUNT_TEXT)]
 PositiveAmount = Annotated[str, Meta(pattern="^(?=.*[1-9])" + AMOUNT_TEXT[1:])]
+# ISO 4217, in capitals.
+Currency = Annotated[
+    str, Meta(pattern=r"^[A-Z]{3}\Z", description="of the amount, a code of ISO 4217")
+]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 # In one command: far below what a record may have in bytes.
 OLD_PURCHASES_MAX = 100
@@ -62,7 +66,10 @@ class StartTrial(Struct, frozen=True, gc=False, tag="start_trial", tag_field="co
 
 
 class ReservePurchase(Struct, frozen=True, gc=False, tag="reserve_purchase", tag_field="command"):
-    """Open a pending purchase of a pack, before the platform is asked for a checkout."""
+    """Open a pending purchase of a pack, before the platform is asked for a checkout.
+
+    Without a `currency` its price is that in BILLING_CURRENCY.
+    """
 
     merchant_id: Uuid
     pack: Text
@@ -70,16 +77,21 @@ class ReservePurchase(Struct, frozen=True, gc=False, tag="reserve_purchase", tag
     return_url: Url = "/"
     idempotency_key: Key | None = None
     command_id: str = ""
+    currency: Currency | None = None
 
 
 class AttachCharge(Struct, frozen=True, gc=False, tag="attach_charge", tag_field="command"):
-    """Tie the platform's charge to a purchase; what was parked for it applies now."""
+    """Tie the platform's charge to a purchase; what was parked for it applies now.
+
+    `test`: the platform takes no money for this charge.
+    """
 
     merchant_id: Uuid
     purchase_id: Uuid
     charge_id: Text
     checkout_url: Url
     command_id: str = ""
+    test: bool = False
 
 
 class FailPurchase(Struct, frozen=True, gc=False, tag="fail_purchase", tag_field="command"):
@@ -166,7 +178,10 @@ class AdvanceClock(Struct, frozen=True, gc=False, tag="move_clock", tag_field="c
 
 
 class OldPurchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A purchase as the service before this one had it, with the id it had there."""
+    """A purchase as the service before this one had it, with the id it had there.
+
+    Without a `currency` its amount is in BILLING_CURRENCY.
+    """
 
     id: Uuid
     credits: Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -177,6 +192,7 @@ class OldPurchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     expires_at: Instant
     platform_charge_id: Key | None = None
     completed_at: Instant | None = None
+    currency: Currency | None = None
 
 
 class ImportMerchant(

@@ -57,7 +57,10 @@ def _current(draft: Draft, reply: Reply) -> Reply:
 def _fingerprint(command: StartTrial | ReservePurchase) -> str:
     if isinstance(command, StartTrial):
         return fingerprint("start_trial")
-    return fingerprint("reserve_purchase", command.pack, command.platform, command.return_url)
+    asked = (command.pack, command.platform, command.return_url)
+    # As before there were currencies, so that a key is the same for both sides of an upgrade.
+    more = () if command.currency is None else (command.currency,)
+    return fingerprint("reserve_purchase", *asked, *more)
 
 
 def _too_old(draft: Draft, answer: StoredResponse) -> bool:

@@ -113,6 +113,7 @@ def _new(draft: Draft, old: OldPurchase, status: PurchaseStatus) -> Purchase:
         platform=old.platform,
         created_at=old.created_at,
         expires_at=old.expires_at,
+        currency=old.currency or draft.policy.currency,
     )
 
 
@@ -143,6 +144,7 @@ def _count(draft: Draft, purchase: Purchase, paid_at: datetime) -> None:
             purchase.credits,
             purchase.amount,
             purchase.platform,
+            purchase.currency,
         ),
     )
 

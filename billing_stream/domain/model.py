@@ -106,6 +106,8 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A row of `credit_purchases`: one per purchase. `amount` is decimal text, e.g. "9.99".
 
+    `currency` (ISO 4217) is empty in rows of releases up to 0.5.1 only. They, and imported ones,
+    have no `pack`. `test`: the platform took no money for it.
     `no_checkout` is why the platform gave none. `refunded_amount` (decimal text) and
     `refunded_credits` are what was given back of a purchase so far.
     """
@@ -125,6 +127,9 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     refunded_amount: str = "0"
     refunded_credits: int = 0
     version: int = 0
+    currency: str = ""
+    pack: str | None = None
+    test: bool = False
 
 
 class Adjustment(Struct, frozen=True, kw_only=True, gc=False):
@@ -168,7 +173,8 @@ PACKS = MappingProxyType(
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """The numbers in the rules; they come from the settings.
 
-    `currency` (ISO 4217) is that of a purchase that names none.
+    `currency` (ISO 4217) is that of a purchase that names none, `currency_of_old_rows` that of
+    rows that do not say it; None: there must be none.
     """
 
     trial_duration: timedelta = timedelta(days=14)
@@ -176,6 +182,7 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
     purchase_expiry: timedelta = timedelta(hours=24)
     answer_retention: timedelta = timedelta(hours=24)
     currency: str = "USD"
+    currency_of_old_rows: str | None = None
     packs: dict[str, Pack] = field(default_factory=lambda: dict(PACKS))
     # None: as long as a purchase waits for payment.
     parked_expiry: timedelta | None = None

@@ -34,7 +34,11 @@ class TrialExpired(Struct, frozen=True, gc=False):
 
 
 class CreditsPurchased(Struct, frozen=True, gc=False):
-    """A purchase was paid and its credits granted."""
+    """A purchase was paid and its credits granted.
+
+    `currency` is that of the amount. `test`: the platform took no money. Events of releases up to
+    0.5.1 have neither, nor `pack`.
+    """
 
     kind: ClassVar[str] = "credits.purchased"
     merchant_id: str
@@ -42,6 +46,9 @@ class CreditsPurchased(Struct, frozen=True, gc=False):
     credits: int
     amount: str
     platform: Platform
+    currency: str | None = None
+    pack: str | None = None
+    test: bool = False
 
 
 class PurchaseFailed(Struct, frozen=True, gc=False):
@@ -65,7 +72,7 @@ class PurchaseExpired(Struct, frozen=True, gc=False):
 class PurchaseRefunded(Struct, frozen=True, gc=False):
     """A paid purchase was paid back, whole or in part, and these credits taken off the total.
 
-    `credits` and `amount` are those of this refund alone.
+    `credits` and `amount` are those of this refund alone; the rest is as in `credits.purchased`.
     """
 
     kind: ClassVar[str] = "purchase.refunded"
@@ -73,6 +80,9 @@ class PurchaseRefunded(Struct, frozen=True, gc=False):
     purchase_id: str
     credits: int
     amount: str
+    currency: str | None = None
+    pack: str | None = None
+    test: bool = False
 
 
 class CreditsAdjusted(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -121,6 +131,7 @@ class CreditsImported(Struct, frozen=True, gc=False):
     credits: int
     amount: str
     platform: Platform
+    currency: str | None = None
 
 
 EventData = (

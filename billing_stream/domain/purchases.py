@@ -27,7 +27,8 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
 
     Refused where the merchant has as many open ones as the policy allows.
     """
-    pack, currency = draft.policy.packs.get(command.pack), draft.policy.currency
+    pack = draft.policy.packs.get(command.pack)
+    currency = command.currency or draft.policy.currency
     if pack is None:
         known = ", ".join(islice(draft.policy.packs, PACKS_NAMED))
         return Rejected(ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}")
@@ -52,6 +53,8 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
         platform=command.platform,
         created_at=draft.now,
         expires_at=draft.now + draft.policy.purchase_expiry,
+        currency=currency,
+        pack=command.pack,
     )
     return opening(draft.put(purchase))
 
@@ -93,6 +96,7 @@ def attach(draft: Draft, command: AttachCharge) -> Reply:
         purchase,
         platform_charge_id=command.charge_id,
         checkout_url=None if draft.merchant.forgotten_at else command.checkout_url,
+        test=command.test,
     )
     return opened(draft.put(attached))
 

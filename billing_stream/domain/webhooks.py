@@ -119,6 +119,9 @@ def complete(draft: Draft, purchase: Purchase) -> None:
             purchase.credits,
             purchase.amount,
             purchase.platform,
+            purchase.currency,
+            purchase.pack,
+            purchase.test,
         ),
     )
 
@@ -154,7 +157,8 @@ def _refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
     draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - taken)
     # Each step is an event of its own; the whole at once has the purchase's own id.
     subject = paid.id if before == 0 and whole else f"{paid.id}/{back.normalize():f}"
-    event_data = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before))
+    sold = paid.currency, paid.pack, paid.test
+    event_data = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before), *sold)
     draft.publish(subject, event_data)
 
 

@@ -74,6 +74,8 @@ def _worker(topics: Topics) -> list[Acl]:
     # What one worker ends, all know.
     read |= {topics.name(names.ENDED_SESSIONS)}
     written |= {topics.name(names.ENDED_SESSIONS)}
+    read |= {topics.name(names.CATALOGUE)}
+    written |= {topics.name(names.CATALOGUE)}
     every = [topic.name for topic in topics.all()]
     return [
         *_on_topics(every, read, written),
@@ -86,6 +88,7 @@ def _worker(topics: Topics) -> list[Acl]:
 def _projector(topics: Topics, group: str | None) -> list[Acl]:
     read = [topic.name for topic in topics.all() if topic.role is Role.EVENT]
     read += [topics.changelog(names.BILLING_RECORDS), topics.changelog(names.CREDIT_PURCHASES)]
+    read.append(topics.name(names.CATALOGUE))
     name = group or f"{topics.prefix}{topics.app_id}-projector"
     return [*_on_topics(read, set(read), set()), Acl(Resource.GROUP, name, ("Read",))]
 

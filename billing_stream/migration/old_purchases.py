@@ -21,7 +21,7 @@ class PurchaseReader:
     def __init__(
         self, policy: Policy, findings: Findings, duplicate_purchase_ids: frozenset[str]
     ) -> None:
-        self._expiry = policy.purchase_expiry
+        self._expiry, self._currency = policy.purchase_expiry, policy.currency
         self._prices = {
             pack.credits: price
             for pack in policy.packs.values()
@@ -82,6 +82,7 @@ class PurchaseReader:
             expires_at=expires_at,
             platform_charge_id=self._charge(purchase_id, row["platform_charge_id"]),
             completed_at=self._paid_at(purchase_id, status, paid_at, created_at),
+            currency=self._currency,
         )
 
     def _is_known(self, purchase_id: str, row: Row) -> bool:
@@ -131,7 +132,7 @@ class PurchaseReader:
             if price is not None:
                 self._findings.repaired("amount-missing", purchase_id)
             return price
-        amount = values.amount_of(text)
+        amount = values.amount_of(text, self._currency)
         if amount is not None and amount != text:
             self._findings.repaired("amount-rounded", f"{purchase_id}: {text}")
         return amount

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.domain.currencies import DECIMALS
 
 # Whatever lies outside is no time of this business, but infinity or a slip.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 _UUID = re.compile(UUID_TEXT)
-_CENT = Decimal("0.01")
 _AMOUNT_LIMIT = Decimal(10) ** 12
 CREDITS_MAX = 1_000_000_000
 CHARGE_CHARS_MAX = 255
@@ -50,17 +50,17 @@ def whole_of(text: str | None) -> int | None:
     return int(number) if number is not None and number == number.to_integral_value() else None
 
 
-def amount_of(text: str | None) -> str | None:
-    """A positive amount of money in cents, rounded to the nearest.
+def amount_of(text: str | None, currency: str) -> str | None:
+    """A positive amount of money, rounded to the nearest that its currency has.
 
-    >>> amount_of(" 9.9899999999999998 ")
-    '9.99'
+    >>> amount_of(" 9.9899999999999998 ", "USD"), amount_of("1500.0", "JPY")
+    ('9.99', '1500')
     """
     number = _number(text)
     if number is None or not 0 < number < _AMOUNT_LIMIT:
         return None
-    cents = number.quantize(_CENT)
-    return f"{cents:f}" if cents > 0 else None
+    rounded = number.quantize(Decimal(1).scaleb(-DECIMALS.get(currency, 2)))
+    return f"{rounded:f}" if 0 < rounded < _AMOUNT_LIMIT else None
 
 
 def charge_of(text: str | None) -> str | None:

@@ -26,10 +26,14 @@ class CheckoutRequest(Struct, frozen=True, kw_only=True):
 
 
 class Checkout(Struct, frozen=True):
-    """What a platform opened: its id of the charge, and the page on which it is paid."""
+    """What a platform opened: its id of the charge, and the page on which it is paid.
+
+    `test`: no money is taken for it.
+    """
 
     charge_id: str
     url: str
+    test: bool = False
 
 
 class PlatformEventKind(StrEnum):

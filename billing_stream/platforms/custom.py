@@ -35,6 +35,7 @@ def _now() -> datetime:
 class _Opened(Struct):
     charge_id: Text
     checkout_url: str
+    test: bool = False
 
 
 class GatewayWebhook(Struct):
@@ -96,7 +97,8 @@ class Custom:
         if not 200 <= answer.status < 300:
             raise self._http.refusal(answer)
         opened = self._http.decode(answer.body, _Opened)
-        return Checkout(opened.charge_id, self._http.page(opened.checkout_url))
+        page = self._http.page(opened.checkout_url)
+        return Checkout(opened.charge_id, page, opened.test)
 
 
 def read_webhook(

@@ -58,7 +58,7 @@ class Local:
         self._now = now
 
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
-        """A fresh charge, and the page that pays it for 24 hours.
+        """A fresh charge, and the page that pays it for 24 hours. It counts as if it were real.
 
         Raises PlatformError when the page would have an address of over 2048 characters.
         """

@@ -42,7 +42,7 @@ _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,100}\.myshopify\.com")
 _CREATE = """\
 mutation Checkout($name: String!, $price: MoneyInput!, $returnUrl: URL!, $test: Boolean) {
   appPurchaseOneTimeCreate(name: $name, price: $price, returnUrl: $returnUrl, test: $test) {
-    appPurchaseOneTime { id }
+    appPurchaseOneTime { id test }
     confirmationUrl
     userErrors { field message }
   }
@@ -52,6 +52,7 @@ mutation Checkout($name: String!, $price: MoneyInput!, $returnUrl: URL!, $test: 
 
 class _Purchase(Struct):
     id: Text
+    test: bool | None = None
 
 
 class _UserError(Struct):
@@ -184,9 +185,11 @@ class Shopify:
             raise self._http.not_understood()
         if created.user_errors:
             raise self._http.refused("; ".join(error.message for error in created.user_errors))
-        if created.app_purchase_one_time is None:
+        opened = created.app_purchase_one_time
+        if opened is None:
             raise self._http.not_understood()
-        return Checkout(created.app_purchase_one_time.id, self._http.page(created.confirmation_url))
+        test = self._test if opened.test is None else opened.test
+        return Checkout(opened.id, self._http.page(created.confirmation_url), test)
 
     def _graphql_error(self, errors: list[_GraphqlError]) -> PlatformError:
         if any((error.extensions or {}).get("code") == "THROTTLED" for error in errors):

@@ -34,12 +34,14 @@ _STATUS_OF = {
     "checkout.session.expired": "expired",
 }
 _REFUNDED = "charge.refunded"
+_TEST_KEYS = ("sk_test_", "rk_test_")
 _UUID = re.compile(UUID_TEXT)
 
 
 class _Created(Struct):
     id: Text
     url: str | None = None
+    livemode: bool | None = None
 
 
 class _Session(Struct):
@@ -128,7 +130,9 @@ class Stripe:
         if answer.status != 200:
             raise self._http.refusal(answer)
         created = self._http.decode(answer.body, _Created)
-        return Checkout(created.id, self._http.page(created.url))
+        live = created.livemode
+        test = self._api_key.startswith(_TEST_KEYS) if live is None else not live
+        return Checkout(created.id, self._http.page(created.url), test)
 
 
 def read_webhook(

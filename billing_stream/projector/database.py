@@ -30,12 +30,14 @@ SETTINGS = {
 class Database(Struct, frozen=True):
     """One schema of one database. `url` is a secret: it has the password in it.
 
-    `reader` is the role that the owner lets read it.
+    `reader` is the role that the owner lets read it. `currency_of_old_rows` is that of purchases
+    that were projected without one.
     """
 
     url: str
     schema: str
     reader: str | None = None
+    currency_of_old_rows: str | None = None
 
     async def connect(
         self, statement_seconds: float | None = STATEMENT_SECONDS_MAX, *, writable: bool = False
@@ -65,7 +67,7 @@ class Database(Struct, frozen=True):
 
     def beside(self, suffix: str) -> "Database":
         """The schema `<name>_<suffix>` of the same database."""
-        return Database(self.url, f"{self.schema}_{suffix}", self.reader)
+        return Database(self.url, f"{self.schema}_{suffix}", self.reader, self.currency_of_old_rows)
 
 
 async def close(connection: Any) -> None:

@@ -31,10 +31,16 @@ SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1
 """
 
 
-async def migrate(url: str, schema: str = "public", reader: str | None = None) -> list[str]:
+async def migrate(
+    url: str,
+    schema: str = "public",
+    reader: str | None = None,
+    currency_of_old_rows: str | None = None,
+) -> list[str]:
     """Make or upgrade the schema, one process at a time; the versions that were carried out.
 
-    The role `reader` may read it from then on. Raises ProjectionError when what stands there is
+    The role `reader` may read it from then on. Purchases that were projected without a currency
+    get `currency_of_old_rows`. Raises ProjectionError when what stands there is
     not ours or newer than this program, or there is no such role, and asyncpg's own errors when
     PostgreSQL does not answer.
     """
@@ -51,7 +57,7 @@ async def migrate(url: str, schema: str = "public", reader: str | None = None) -
         async with engine.begin() as connection:
             await connection.execute(text(_LOCK))
             await connection.run_sync(_make_schema, schema)
-            await connection.run_sync(_upgrade, done)
+            await connection.run_sync(_upgrade, done, currency_of_old_rows)
             if reader is not None:
                 await connection.run_sync(grant, schema, reader)
     except DBAPIError as error:
@@ -67,6 +73,13 @@ async def migrate(url: str, schema: str = "public", reader: str | None = None) -
     if done:
         logger.info("schema %s migrated: %s", schema, ", ".join(done))
     return done
+
+
+async def migrate_database(database: Database) -> list[str]:
+    """As `migrate`, of the projector's own database."""
+    return await migrate(
+        database.url, database.schema, database.reader, database.currency_of_old_rows
+    )
 
 
 async def require_ours(database: Database) -> None:
@@ -93,12 +106,13 @@ def _make_schema(connection: Connection, schema: str) -> None:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
 
 
-def _upgrade(connection: Connection, done: list[str]) -> None:
+def _upgrade(connection: Connection, done: list[str], currency: str | None) -> None:
     config = Config()
     config.set_main_option("script_location", "billing_stream.projector:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     config.attributes["done"] = done
+    config.attributes["currency_of_old_rows"] = currency
     try:
         command.upgrade(config, "head")
     except CommandError as error:

@@ -15,6 +15,7 @@ from billing_stream.domain.model import Instant
 from billing_stream.errors import UnreadableRow, is_fatal
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
+from billing_stream.records.upcasting.old_currency import in_old_currency
 from billing_stream.records.upcasting.versions import upcast
 
 # Keys of the engine's own records in a changelog, which are no rows.
@@ -74,6 +75,9 @@ class PurchaseRow(Struct, frozen=True, kw_only=True, gc=False):
     completed_at: Instant | None = None
     expires_at: Instant
     version: int = 0
+    currency: str = ""
+    pack: str | None = None
+    test: bool = False
 
 
 class EventRow(Struct, frozen=True, gc=False):
@@ -130,9 +134,13 @@ class UnprojectableRecord(Exception):
 
 
 class Records:
-    """Decodes the records of one app's topics."""
+    """Decodes the records of one app's topics.
 
-    def __init__(self, topics: Topics) -> None:
+    `currency_of_old_rows` is that of purchases that do not say it; None: there must be none.
+    """
+
+    def __init__(self, topics: Topics, currency_of_old_rows: str | None = None) -> None:
+        self.currency_of_old_rows = currency_of_old_rows
         self._merchants = topics.changelog(names.BILLING_RECORDS)
         self._purchases = topics.changelog(names.CREDIT_PURCHASES)
         self._signs = {
@@ -154,7 +162,8 @@ class Records:
     def decode(self, record: Record) -> Row | Gone | None:
         """What the record says; None when it is no row.
 
-        Raises UnprojectableRecord, and NewerState, for which nothing may be put aside or left out.
+        Raises UnprojectableRecord; NewerState and SettingsError, for which nothing may be put aside
+        or left out.
         """
         try:
             sign = self._signs.get(record.topic)
@@ -178,7 +187,8 @@ class Records:
         if value is None:
             return Gone(key.decode())
         if record.topic == self._purchases:
-            return _purchase.decode(value)
+            row = _purchase.decode(value)
+            return row if row.currency else in_old_currency(row, self.currency_of_old_rows)
         merchant = _merchant.decode(value)
         # Known by a webhook that came before its merchant: the old service had no such rows.
         return merchant if merchant.created_at is not None else None

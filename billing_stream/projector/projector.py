@@ -15,7 +15,7 @@ from billing_stream.projector import gaps, rejects
 from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database, close
 from billing_stream.projector.gaps import Gap
-from billing_stream.projector.migrate import migrate
+from billing_stream.projector.migrate import migrate_database
 from billing_stream.projector.placing import Placing
 from billing_stream.projector.projected_records import Record, Records
 from billing_stream.projector.projector_errors import (
@@ -133,7 +133,7 @@ class Projector:
 
     async def _connect(self) -> Any:
         try:
-            await migrate(self._database.url, self._database.schema, self._database.reader)
+            await migrate_database(self._database)
             connection = await self._database.connect(writable=True)
         except REFUSED as error:
             if self._connected_before:

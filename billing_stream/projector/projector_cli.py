@@ -19,7 +19,7 @@ from billing_stream.observability.logs import set_up_logging
 from billing_stream.projector import gaps as gap_table
 from billing_stream.projector import rejects, service
 from billing_stream.projector.database import Database, close
-from billing_stream.projector.migrate import migrate as migrate_schema
+from billing_stream.projector.migrate import migrate_database
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
 from billing_stream.projector.rebuild import rebuild as rebuild_schema
 from billing_stream.records.record_ref import RecordRef
@@ -85,7 +85,7 @@ def migrate() -> None:
     """Make or upgrade the tables, without starting anything. The projector does so itself."""
     settings = BackgroundSettings.from_env()
     database = service.database_of(settings)
-    done = _run(migrate_schema(database.url, database.schema))
+    done = _run(migrate_database(database))
     say(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
 

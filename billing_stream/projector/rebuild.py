@@ -16,11 +16,12 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.output import say
 from billing_stream.console.progress import progress
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.old_rows_currency import with_old_currency
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.projector import gaps
 from billing_stream.projector.changelog_reader import Reader
 from billing_stream.projector.database import Database, close
-from billing_stream.projector.migrate import VERSIONS_TABLE, migrate, require_ours
+from billing_stream.projector.migrate import VERSIONS_TABLE, migrate_database, require_ours
 from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
@@ -41,11 +42,12 @@ async def rebuild(settings: Settings, *, by: str, because: str | None) -> None:
 
     Where Kafka has lost records, only with a reason (`because`): the new tables lack them.
     """
-    live = database_of(settings)
+    database_of(settings)
+    topics, deadline = Topics(settings.app_id, settings.topic_prefix), StartDeadline.of(settings)
+    await require_readable(settings, Records(topics), topics, deadline)
+    settings = await with_old_currency(settings, deadline)
+    records, live = Records(topics, settings.currency_of_old_rows), database_of(settings)
     fresh = live.beside("next")
-    topics = Topics(settings.app_id, settings.topic_prefix)
-    records = Records(topics)
-    await require_readable(settings, records, topics, StartDeadline.of(settings))
     partitions = range(settings.partitions)
     tps = [TopicPartition(topic, number) for topic in records.topics for number in partitions]
     began = time.monotonic()
@@ -108,7 +110,7 @@ async def _upgrade(connection: Any, live: Database) -> None:
     if await connection.fetchval("SELECT to_regclass($1)", VERSIONS_TABLE) is not None:
         # Damaged ones, and those of a newer version, are replaced as they are.
         with contextlib.suppress(ProjectionError, asyncpg.PostgresError):
-            await migrate(live.url, live.schema, live.reader)
+            await migrate_database(live)
 
 
 async def _accept_gaps(fresh: Database, by: str, because: str | None) -> None:

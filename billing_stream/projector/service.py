@@ -13,6 +13,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.unfinished import end_hard_after
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.old_rows_currency import with_old_currency
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
@@ -23,6 +24,7 @@ from billing_stream.projector.health_server import serving
 from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
 from billing_stream.projector.projector_metrics import Metrics
+from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.web.limits import Connections
 
@@ -41,14 +43,16 @@ def database_of(settings: Settings) -> Database:
     url = settings.database_url.get_secret_value() if settings.database_url is not None else ""
     if not url:
         raise SettingsError("DATABASE_URL: is needed by the projector")
-    return Database(url, settings.projection_schema, settings.reader_role)
+    schema, reader = settings.projection_schema, settings.reader_role
+    return Database(url, schema, reader, settings.currency_of_old_rows)
 
 
 async def require_readable(
     settings: Settings, records: Records, topics: Topics, deadline: StartDeadline
 ) -> None:
     """Raise TopicsError unless all topics that we read are there as they must be."""
-    wanted = [topic for topic in topics.all() if topic.name in set(records.topics)]
+    read = {*records.topics, topics.name(names.CATALOGUE)}
+    wanted = [topic for topic in topics.all() if topic.name in read]
     await require_topics(
         client_options(settings),
         wanted,
@@ -63,11 +67,12 @@ async def run(settings: Settings) -> None:
 
     Raises SettingsError, TopicsError or ProjectionError for what no waiting mends, and KafkaError.
     """
-    database = database_of(settings)
     topics = Topics(settings.app_id, settings.topic_prefix)
-    records, metrics = Records(topics), Metrics()
-    deadline = StartDeadline.of(settings)
-    await require_readable(settings, records, topics, deadline)
+    metrics, deadline = Metrics(), StartDeadline.of(settings)
+    database_of(settings)
+    await require_readable(settings, Records(topics), topics, deadline)
+    settings = await with_old_currency(settings, deadline)
+    database, records = database_of(settings), Records(topics, settings.currency_of_old_rows)
     group = settings.projector_group or f"{settings.topic_prefix}{settings.app_id}-projector"
     await require_rights(client_options(settings), group, deadline=deadline)
     reader = Reader.of_group(

@@ -10,6 +10,7 @@ from billing_stream import __version__
 from billing_stream.config.settings import Settings
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.records import forwarding, topics
+from billing_stream.records.catalogue_records import OLD_ROWS_KEY
 from billing_stream.records.examples import examples
 from billing_stream.records.json_schemas import (
     Record,
@@ -49,6 +50,7 @@ _KEYS: dict[str, Schema] = {
         "type": "string",
         "description": "the input, `topic[partition]`; its partition is that of the record too",
     },
+    "what it is": {"type": "string", "const": OLD_ROWS_KEY},
     "session": {"type": "string", "description": "the id of the session"},
     "dead letter": {
         "type": "string",

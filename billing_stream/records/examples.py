@@ -10,6 +10,7 @@ from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import dead_letters, schemas, topics
+from billing_stream.records.catalogue_records import CurrencyOfOldRows
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
@@ -92,6 +93,7 @@ def _commands() -> list[Example]:
         commands.CreateMerchant(m, "shopify", DOMAIN),
         commands.StartTrial(m, "start-1"),
         commands.ReservePurchase(m, "small", Platform.SHOPIFY, "https://shop.example/", "buy-1"),
+        commands.ReservePurchase(m, "small", Platform.SHOPIFY, currency="JPY"),
         commands.AttachCharge(m, p, CHARGE_ID, CHECKOUT_URL),
         commands.FailPurchase(m, p, "the platform does not answer"),
         commands.UpdateCharge(m, CHARGE_ID, "active"),
@@ -124,6 +126,7 @@ def _import() -> commands.ImportMerchant:
         expires_at=EXPIRES_AT,
         platform_charge_id=CHARGE_ID,
         completed_at=NOW + timedelta(minutes=2),
+        currency="USD",
     )
     return commands.ImportMerchant(
         merchant_id=MERCHANT_ID,
@@ -143,14 +146,14 @@ def _events() -> dict[str, list[Example]]:
     every: list[outcomes.EventData] = [
         outcomes.TrialStarted(m, ENDS_AT, 500),
         outcomes.TrialExpired(m, ENDS_AT),
-        outcomes.CreditsPurchased(m, p, 100, "9.99", Platform.SHOPIFY),
+        outcomes.CreditsPurchased(m, p, 100, "9.99", Platform.SHOPIFY, "USD", "small"),
         outcomes.PurchaseFailed(m, p, "declined"),
         outcomes.PurchaseExpired(m, p, "not paid in time"),
-        outcomes.PurchaseRefunded(m, p, 100, "9.99"),
+        outcomes.PurchaseRefunded(m, p, 100, "9.99", "USD", "small"),
         outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "ticket 4711", "Bought by mistake"),
         outcomes.MerchantForgotten(m),
         outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),
-        outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY),
+        outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY, "USD"),
     ]
     found = {}
     for sequence, data in enumerate(every, 1):
@@ -223,6 +226,9 @@ def _others() -> dict[str, list[Example]]:
         ],
         topics.ENDED_SESSIONS: [
             Example("ended", _json(EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
+        ],
+        topics.CATALOGUE: [
+            Example("currency of old rows", _json(CurrencyOfOldRows("USD", NOW))),
         ],
     }
 

@@ -15,6 +15,7 @@ from billing_stream.domain.commands import Key, Uuid
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 from billing_stream.records import dead_letters, topics
 from billing_stream.records import schemas as records
+from billing_stream.records.catalogue_records import CurrencyOfOldRows
 from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
@@ -129,6 +130,7 @@ def outputs() -> list[Record]:
         (topics.DEAD_LETTERS, dead_letters.DeadLetter),
         (topics.DEAD_LETTER_ACTIONS, dead_letters.DeadLetterAction),
         (topics.ENDED_SESSIONS, EndedSession),
+        (topics.CATALOGUE, CurrencyOfOldRows),
     ):
         found.append(Record(topic, record.__name__, doc(record), (record,)))
     return found

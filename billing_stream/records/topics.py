@@ -14,6 +14,7 @@ JOURNAL = "billing.journal.v1"
 DEAD_LETTERS = "dlq.billing.v1"
 DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
 ENDED_SESSIONS = "billing.ended-sessions.v1"
+CATALOGUE = "billing.catalogue.v1"
 
 INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS, OPERATOR_COMMANDS)
 # Those whose records are about a merchant.
@@ -79,6 +80,7 @@ class Role(StrEnum):
     LEDGER = "ledger"
     CHANGELOG = "changelog"
     SESSIONS = "ended sessions"
+    CATALOGUE = "catalogue"
 
 
 class Topic(Struct, frozen=True):
@@ -174,6 +176,10 @@ class Topics(Struct, frozen=True):
         found.append(Topic(name, Role.LEDGER, "dead letter", "DeadLetterAction", operators, events))
         name, config = self.name(ENDED_SESSIONS), {**_A_DAY, **_BROKER_TIME}
         found.append(Topic(name, Role.SESSIONS, "session", "EndedSession", "workers", config))
+        name = self.name(CATALOGUE)
+        found.append(
+            Topic(name, Role.CATALOGUE, "what it is", "CurrencyOfOldRows", "workers", events)
+        )
         for table in TABLES:
             name = self.changelog(table)
             config = {**_COMPACTED, **_OUR_TIME}

@@ -33,6 +33,7 @@ def test_every_topic_is_listed() -> None:
         topics.DEAD_LETTERS,
         topics.DEAD_LETTER_ACTIONS,
         topics.ENDED_SESSIONS,
+        topics.CATALOGUE,
     }
 
     assert others <= set(ROWS)

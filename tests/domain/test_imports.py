@@ -87,7 +87,7 @@ def test_an_imported_merchant_has_its_times_its_credits_and_tells_where_they_cam
     assert purchase.platform_charge_id == "c-1"
     assert told(decision) == [
         TrialImported(M1, NOW - 13 * DAY, NOW + DAY),
-        CreditsImported(M1, P1, 500, "38.00", Platform.SHOPIFY),
+        CreditsImported(M1, P1, 500, "38.00", Platform.SHOPIFY, "USD"),
     ]
     assert told_once(world)
 

@@ -10,6 +10,7 @@ from billing_stream.domain.commands import AttachCharge, FailPurchase, RefundCha
 from billing_stream.domain.model import Pack, Platform, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     CreditsPurchased,
+    Decision,
     Done,
     ErrorCode,
     PurchaseExpired,
@@ -59,6 +60,8 @@ def test_a_reserved_purchase_is_pending_and_grants_nothing(
         created_at=NOW,
         expires_at=NOW + DAY,
         version=2,
+        currency="USD",
+        pack=pack,
     )
     assert world.merchant() == replace(before, version=2)
 
@@ -94,7 +97,9 @@ def test_a_purchase_keeps_what_its_pack_was_when_it_was_opened() -> None:
 
     decision = world.webhook("ACTIVE")
 
-    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+    assert told(decision) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small")
+    ]
 
 
 def test_the_same_record_twice_opens_one_purchase() -> None:
@@ -231,7 +236,9 @@ def test_a_paid_purchase_grants_its_credits_once(pack: str, credits: int, amount
     again = world.later(minutes=1).webhook("ACTIVE")
 
     assert first.reply == again.reply == Done()
-    assert told(first) == [CreditsPurchased(M1, purchase, credits, amount, Platform.SHOPIFY)]
+    assert told(first) == [
+        CreditsPurchased(M1, purchase, credits, amount, Platform.SHOPIFY, "USD", pack)
+    ]
     assert writes_nothing(again)
     assert world.everything() == after
     assert world.merchant() == replace(
@@ -465,7 +472,7 @@ def test_a_refund_takes_the_credits_off_once() -> None:
     again = world.later(hours=1).refund()
 
     assert first.reply == again.reply == Done()
-    assert told(first) == [PurchaseRefunded(M1, purchase, 100, "9.99")]
+    assert told(first) == [PurchaseRefunded(M1, purchase, 100, "9.99", "USD", "small")]
     assert writes_nothing(again)
     assert world.everything() == after
     assert world.merchant() == replace(
@@ -500,8 +507,8 @@ def test_a_refund_that_is_told_before_its_payment_comes_to_nothing_in_the_end(
     late = world.webhook("ACTIVE")
 
     assert told(refund) == [
-        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY),
-        PurchaseRefunded(M1, purchase, 100, "9.99"),
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small"),
+        PurchaseRefunded(M1, purchase, 100, "9.99", "USD", "small"),
     ]
     assert writes_nothing(late)
     assert world.everything() == after
@@ -534,3 +541,47 @@ def test_a_refund_of_one_purchase_leaves_the_others_paid() -> None:
 
     assert world.merchant().total_credits_purchased == 100
     assert world.purchase(other).status == "completed"
+
+
+def test_a_purchase_has_the_price_in_its_currency_and_keeps_it() -> None:
+    packs = {"small": Pack(100, {"EUR": "8.99", "JPY": "1500", "KWD": "3.050"})}
+    world = World(Policy(packs=packs, currency="EUR")).created()
+
+    yen = world.do(ReservePurchase(M1, "small", Platform.STRIPE, command_id="y", currency="JPY"))
+    usual = world.do(ReservePurchase(M1, "small", Platform.STRIPE, command_id="e"))
+    none = world.do(ReservePurchase(M1, "small", Platform.STRIPE, command_id="u", currency="USD"))
+
+    opened = [decision.purchases[0] for decision in (yen, usual)]
+    assert [(p.currency, p.amount, p.pack) for p in opened] == [
+        *(("JPY", "1500", "small"), ("EUR", "8.99", "small"))
+    ]
+    assert code_of(none) is ErrorCode.INVALID_PACK
+    assert writes_nothing(none)
+
+
+def test_a_key_with_another_currency_is_another_request() -> None:
+    world = World(Policy(packs={"small": Pack(100, {"USD": "9.99", "JPY": "1500"})})).created()
+
+    def reserve(currency: str | None) -> Decision:
+        return world.do(
+            ReservePurchase(M1, "small", Platform.STRIPE, "/", "key", "c", currency=currency)
+        )
+
+    first, again, other = reserve("JPY"), reserve("JPY"), reserve(None)
+
+    assert again.reply == first.reply
+    assert code_of(other) is ErrorCode.IDEMPOTENCY_KEY_REUSED
+
+
+def test_a_test_charge_is_marked_on_purchase_and_events() -> None:
+    world = World().created()
+    purchase = world.opened()
+    world.do(AttachCharge(M1, purchase, "charge", "https://pay.example", test=True))
+    paid = world.webhook("active")
+    back = world.do(RefundCharge(M1, "charge"))
+
+    assert world.purchase(purchase).test
+    assert told(paid) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small", test=True)
+    ]
+    assert told(back) == [PurchaseRefunded(M1, purchase, 100, "9.99", "USD", "small", test=True)]

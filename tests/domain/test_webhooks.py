@@ -18,7 +18,9 @@ def test_accepted_and_active_complete_in_any_letter_case(status: str) -> None:
     decision = world.webhook(status)
 
     assert decision.reply == Done()
-    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+    assert told(decision) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small")
+    ]
     assert world.purchase(purchase).status == "completed"
     assert world.merchant().total_credits_purchased == 100
 
@@ -97,7 +99,9 @@ def test_a_late_payment_is_honoured(end: str) -> None:
     decision = world.later(days=30).webhook("ACTIVE")
     again = world.webhook("ACTIVE")
 
-    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+    assert told(decision) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small")
+    ]
     assert writes_nothing(again)
     assert world.purchase(purchase).status == "completed"
     assert world.purchase(purchase).completed_at == world.now
@@ -120,7 +124,9 @@ def test_an_early_webhook_is_parked_and_applied_when_its_charge_is_attached() ->
 
     attached = world.attach(purchase)
 
-    assert told(attached) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+    assert told(attached) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small")
+    ]
     assert world.merchant().parked == ()
     assert world.purchase(purchase).status == "completed"
     assert world.purchase(purchase).platform_charge_id == "charge"

@@ -71,7 +71,9 @@ def test_4_status_total_and_event_of_a_payment_are_one_decision() -> None:
     assert decision.merchant.total_credits_purchased == 100
     assert decision.merchant.last_purchase_at == NOW
     assert [(p.id, p.status) for p in decision.purchases] == [(purchase, "completed")]
-    assert told(decision) == [CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY)]
+    assert told(decision) == [
+        CreditsPurchased(M1, purchase, 100, "9.99", Platform.SHOPIFY, "USD", "small")
+    ]
 
 
 def test_4_a_decision_thrown_away_half_way_is_made_again_and_counts_once() -> None:

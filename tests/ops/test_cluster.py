@@ -127,12 +127,12 @@ async def test_without_a_projection_the_rows_of_all_workers_are_counted(two: Clu
         assert told.projected is False
         assert told.business is not None
         assert told.business.merchants == 2
-        counts = {(p.status, p.platform): (p.count, p.amount) for p in told.business.purchases}
+        counts = {(p.status, p.platform): (p.count, p.amounts) for p in told.business.purchases}
         assert counts == {
-            ("completed", "shopify"): (3, "29.97"),
-            ("pending", "shopify"): (1, "9.99"),
+            ("completed", "shopify"): (3, {"USD": "29.97"}),
+            ("pending", "shopify"): (1, {"USD": "9.99"}),
         }
-        assert (told.business.today.purchases, told.business.today.revenue) == (3, "29.97")
+        assert (told.business.today.purchases, told.business.today.revenue) == (3, {"USD": "29.97"})
         assert told.business.today.refunded is None
         trials = told.business.trials
         assert (trials.started, trials.running, trials.converted) == (1, 1, 1)

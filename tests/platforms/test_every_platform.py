@@ -71,6 +71,11 @@ class Case(Struct):
         return self.new(url or self.fake.url, quick(self.name, limits))
 
     @property
+    def test(self) -> bool:
+        """Whether its charges cost nothing: it is set up so."""
+        return self.name == "shopify"
+
+    @property
     def good(self) -> Reply:
         """The documented answer."""
         return Reply(body=self.says(PAGE))
@@ -102,7 +107,7 @@ async def test_a_checkout_has_the_charge_and_the_page(
 ) -> None:
     case.fake.replies(case.good)
 
-    assert await case.platform.create_checkout(purchase) == Checkout("c1", PAGE)
+    assert await case.platform.create_checkout(purchase) == Checkout("c1", PAGE, test=case.test)
     assert len(case.fake.asked) == 1
 
 
@@ -112,7 +117,7 @@ async def test_a_fault_that_passes_is_not_noticed(
 ) -> None:
     case.fake.replies(Reply(status=status), Reply(status=status), case.good)
 
-    assert await case.platform.create_checkout(purchase) == Checkout("c1", PAGE)
+    assert await case.platform.create_checkout(purchase) == Checkout("c1", PAGE, test=case.test)
     assert len(case.fake.asked) == 3
     first, *more = [(one.method, one.path, one.body) for one in case.fake.asked]
     assert all(one == first for one in more), "an attempt is the same request again"
@@ -142,7 +147,7 @@ async def test_a_busy_platform_is_asked_again_when_it_says(
     platform = case.new(case.fake.url, Http(case.name, sleep=sleep))
     case.fake.replies(Reply(status=429, headers={"Retry-After": "3"}), case.good)
 
-    assert await platform.create_checkout(purchase) == Checkout("c1", PAGE)
+    assert await platform.create_checkout(purchase) == Checkout("c1", PAGE, test=case.test)
     assert slept == [3.0]
     await platform.close()
 
@@ -165,7 +170,7 @@ async def test_a_retry_after_that_means_nothing_delays_nothing(
 ) -> None:
     case.fake.replies(Reply(status=503, headers={"Retry-After": after}), case.good)
 
-    assert await case.platform.create_checkout(purchase) == Checkout("c1", PAGE)
+    assert await case.platform.create_checkout(purchase) == Checkout("c1", PAGE, test=case.test)
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 408, 410, 418, 422])
@@ -291,7 +296,7 @@ async def test_a_slow_answer_is_asked_for_again(case: Case, purchase: CheckoutRe
     platform = case.under(Limits(attempt_seconds=0.1, first_wait_seconds=0.01))
     case.fake.replies(Reply(after_seconds=0.3), case.good)
 
-    assert await platform.create_checkout(purchase) == Checkout("c1", PAGE)
+    assert await platform.create_checkout(purchase) == Checkout("c1", PAGE, test=case.test)
     await platform.close()
 
 
@@ -341,3 +346,33 @@ async def test_no_secret_is_told_or_logged(
     assert "has a fault of its own (HTTP 500)" in caplog.text
     for secret in (KEY, TOKEN, SECRET, "v1="):
         assert secret not in told + caplog.text
+
+
+TEST_FLAGS = [
+    ("shopify", ("data", "appPurchaseOneTimeCreate", "appPurchaseOneTime"), {"test": False}, False),
+    ("stripe", (), {"livemode": False}, True),
+    ("stripe", (), {"livemode": True}, False),
+    ("gateway", (), {"test": True}, True),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "said", "test"), TEST_FLAGS)
+async def test_a_checkout_is_a_test_when_the_platform_says_so(
+    name: str,
+    path: tuple[str, ...],
+    said: dict[str, bool],
+    test: bool,
+    fake: FakePlatform,
+    purchase: CheckoutRequest,
+) -> None:
+    new, says = CASES[name]
+    body = says(PAGE)
+    part = body
+    for key in path:
+        part = part[key]
+    part.update(said)
+    platform = new(fake.url, quick(name))
+    fake.replies(Reply(body=body))
+
+    assert await platform.create_checkout(purchase) == Checkout("c1", PAGE, test=test)
+    await platform.close()

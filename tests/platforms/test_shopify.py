@@ -98,7 +98,7 @@ async def test_a_one_time_purchase_is_asked_for_in_the_shop(
 ) -> None:
     fake.replies(said())
 
-    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE)
+    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE, test=True)
 
     (asked,) = fake.asked
     assert asked.method == "POST"
@@ -188,7 +188,7 @@ async def test_a_throttled_query_is_asked_again(
         body={"errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED"}}]}
     )
     fake.replies(throttled, said())
-    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE)
+    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE, test=True)
 
     fake.replies(throttled)
     assert await error_text(shopify, purchase) == "shopify is busy"
@@ -201,7 +201,7 @@ async def test_a_refused_token_is_looked_up_again(
 ) -> None:
     fake.replies(Reply(status=status, body={"errors": "[API] Invalid API key"}), said())
 
-    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE)
+    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE, test=True)
     used = [one.headers["X-Shopify-Access-Token"] for one in fake.asked]
     assert used == ["first", "second"]
 

@@ -43,7 +43,7 @@ async def test_a_session_is_asked_for_as_the_api_says(
 ) -> None:
     fake.replies(SESSION)
 
-    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE)
+    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE, test=True)
 
     (asked,) = fake.asked
     assert (asked.method, asked.path) == ("POST", "/v1/checkout/sessions")
@@ -106,7 +106,7 @@ async def test_while_stripe_works_on_the_attempt_before_it_is_asked_again(
     error = {"error": {"message": "in use", "code": "idempotency_key_in_use"}}
     fake.replies(Reply(status=409, body=error), SESSION)
 
-    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE)
+    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE, test=True)
 
 
 async def test_a_session_without_a_page_is_no_checkout(

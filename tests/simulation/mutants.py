@@ -247,7 +247,12 @@ MUTANTS = (
         "answers are lost in a restart",
         processor,
         "restorers",
-        [("table.restorer(into)", "str if table.row is Answer else table.restorer(into)")],
+        [
+            (
+                "table.restorer(into, currency_of_old_rows)",
+                "str if table.row is Answer else table.restorer(into, currency_of_old_rows)",
+            )
+        ],
     ),
     Mutant(
         "requests are not journalled",

@@ -60,9 +60,14 @@ async def credits(client: Shop) -> int:
 async def test_a_worker_goes_on_where_a_release_stopped(
     kafka: str, prefix: str, folder: Path, version: str
 ) -> None:
-    env = environment(kafka, prefix)
+    unset = environment(kafka, prefix)
+    env = {**unset, "BILLING_CURRENCY_OF_OLD_ROWS": "EUR"}
     topics = await seed(kafka, prefix, stored(version))
     before = await state_of(env)
+    refused = Worker(unset, folder)
+    await refused.start()
+    assert await refused.process.wait() == 2, refused.tail()
+    assert "BILLING_CURRENCY_OF_OLD_ROWS is not set" in refused.tail()
 
     async with worker(env, folder) as running:
         # Paid after it expired, and the whole refund of back then told once more.
@@ -73,7 +78,8 @@ async def test_a_worker_goes_on_where_a_release_stopped(
         await send(kafka, topics.name(back), **again)
         async with shop("faye.example", running) as faye:
             (purchase,) = (await faye.insist("GET", "/api/billing/purchases")).data
-            await faye.until_status(purchase["id"], "completed")
+            paid_now = await faye.until_status(purchase["id"], "completed")
+            assert (paid_now["currency"], paid_now["pack"]) == ("EUR", None)
             assert await credits(faye) == 100
             reply = await faye.insist("POST", "/api/billing/trials")
             assert reply.status == 409, "the trial of back then was used"
@@ -87,18 +93,24 @@ async def test_a_worker_goes_on_where_a_release_stopped(
 
         await until(taken, 60, "the refund that was told again")
 
-    code, report = await run(env, "verify")
+    # The log has stored it by now, and another one that is set does not count.
+    async with worker({**unset, "BILLING_CURRENCY_OF_OLD_ROWS": "USD"}, folder) as later:
+        async with shop("faye.example", later) as faye:
+            (purchase,) = (await faye.insist("GET", "/api/billing/purchases")).data
+            assert purchase["currency"] == "EUR"
+        assert "the log has stored EUR, which counts" in later.tail()
+    code, report = await run(unset, "verify")
     assert (code, "no fault" in report) == (0, True), report
     rows = await read_committed(kafka, [topics.changelog(names.CREDIT_PURCHASES)])
     refunded = topics.name(names.event_type("purchase.refunded"))
     told = [
         record for record in await read_committed(kafka, [refunded]) if b"39.99" in record.value
     ]
-    after = await state_of(env)
+    after = await state_of(unset)
     assert {version_of(row) for row in rows} == {1, VERSION}
     assert len(told) == 1
     assert "of version 1: this program reads them" in before["said"]
-    assert "of version 1 and 2: this program reads them" in after["said"]
+    assert "of version 1 and 3: this program reads them" in after["said"]
     assert (before["verdict"], after["verdict"]) == ("OK", "OK")
 
 

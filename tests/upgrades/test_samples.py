@@ -17,7 +17,7 @@ from billing_stream.domain.model import Policy, PurchaseStatus
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.errors import NewerState
+from billing_stream.errors import NewerState, SettingsError
 from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.projector.projected_records import MerchantRow, PurchaseRow, Records
 from billing_stream.records import topics as names
@@ -67,14 +67,16 @@ def memory_log(log: list[Record]) -> MemoryLog:
 
 
 @asynccontextmanager
-async def taken_over(log: list[Record]) -> AsyncIterator[BillingLanes]:
+async def taken_over(
+    log: list[Record], currency: str | None = "EUR"
+) -> AsyncIterator[BillingLanes]:
     """Lanes of this program that took over what the log says."""
     lanes = Lanes(
         memory_log(log),
         partial(
             BillingProcessor,
             partitions=PARTITIONS,
-            policy=Policy(),
+            policy=Policy(currency_of_old_rows=currency),
             names=TOPICS,
             max_record_bytes=100_000,
         ),
@@ -127,6 +129,9 @@ async def test_rows_of_every_release_mean_what_they_meant(version: str) -> None:
         ]
         assert (back.refunded_amount, back.refunded_credits) == ("39.99", 500)
         assert back.platform_charge_id == "charge-back"
+        sold = {(p.currency, p.pack, p.test) for p in rows.purchases_of(ANNA)}
+        new = {("USD", "small", False), ("USD", "medium", False)}
+        assert sold == (new if state_of(version) == {3} else {("EUR", None, False)})
         assert rows.purchase_of_charge(ANNA, "charge-paid") == bought["completed", 100]
         assert {answer.key for answer in rows.answers(ANNA)} >= {"expires-without-checkout"}
 
@@ -166,6 +171,33 @@ async def test_what_later_releases_added_is_read_too(version: str) -> None:
         assert rows_of(lanes, EMIL).merchants[EMIL].total_credits_purchased == 100
 
 
+async def test_old_purchases_need_the_currency_that_they_had_and_new_ones_do_not() -> None:
+    async with taken_over(stored(present_name()), currency=None):
+        pass
+    with pytest.raises(SettingsError, match="BILLING_CURRENCY_OF_OLD_ROWS is not set"):
+        async with taken_over(stored("0.5.1"), currency=None):
+            pass
+    topic = TOPICS.changelog(names.CREDIT_PURCHASES)
+    old = next(record for record in stored("0.5.1") if record.topic == topic)
+    with pytest.raises(SettingsError, match="BILLING_CURRENCY_OF_OLD_ROWS=USD"):
+        Records(TOPICS).decode(old)
+
+
+async def test_a_purchase_from_before_is_paid_in_the_currency_it_had() -> None:
+    async with taken_over(stored("0.5.1")) as lanes:
+        partition = partition_of(FAYE, PARTITIONS)
+        stage = lanes[partition].processor.begin()
+        paid = {"merchant_id": FAYE, "charge_id": "charge-faye", "status": "active"}
+        topic = TOPICS.name(names.PURCHASE_UPDATED)
+        record = Record(topic, partition, 90, 1_767_300_000_000, b"", json.dumps(paid).encode(), [])
+        stage.add_record(topic, record)
+        out = {o.topic: o for o in stage.outgoing()}
+        event = json.loads(out[TOPICS.name(names.event_type("credits.purchased"))].value or b"")
+        row = json.loads(out[TOPICS.changelog(names.CREDIT_PURCHASES)].value or b"")
+        assert (event["data"]["currency"], event["data"]["pack"]) == ("EUR", None)
+        assert row["currency"] == "EUR"
+
+
 async def test_a_refund_of_0_1_0_is_not_paid_back_again() -> None:
     async with taken_over(stored("0.1.0")) as lanes:
         processor = lanes[partition_of(ANNA, PARTITIONS)].processor
@@ -187,7 +219,7 @@ async def test_the_verifier_finds_no_fault_in_the_log_of_any_release(version: st
 
 @pytest.mark.parametrize("version", SAMPLES)
 def test_the_projector_reads_the_rows_of_every_release(version: str) -> None:
-    records = Records(TOPICS)
+    records = Records(TOPICS, "EUR")
     log = [record for record in stored(version) if record.topic in records.topics]
     found = [records.decode(record) for record in log]
     merchants = {row.merchant_id: row for row in found if isinstance(row, MerchantRow)}
@@ -195,6 +227,8 @@ def test_the_projector_reads_the_rows_of_every_release(version: str) -> None:
     assert merchants[ANNA].total_credits_purchased == 100
     assert BERT not in merchants
     assert {p.status for p in purchases.values()} >= {"pending", "refunded", "expired", "failed"}
+    currencies = {"USD"} if state_of(version) == {3} else {"EUR"}
+    assert {p.currency for p in purchases.values()} == currencies
 
 
 def test_what_this_program_writes_is_as_it_was_kept() -> None:
@@ -254,7 +288,7 @@ async def test_nobody_reads_the_rows_of_a_newer_release() -> None:
     ref = f"{log[last].topic}[{log[last].partition}]@{log[last].offset}"
     log[last] = newer(log[last])
 
-    with pytest.raises(NewerState, match="is of state version 3") as raised:
+    with pytest.raises(NewerState, match="is of state version 4") as raised:
         async with taken_over(log):
             pass
     assert str(raised.value).startswith(ref)

@@ -11,6 +11,7 @@ from billing_stream.domain.model import Platform, PurchaseStatus
 from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TRANSACTION_SECONDS
 from billing_stream.web.internal import WORKER, peer_response
 from billing_stream.web.operation import INTERNAL, OPS, Call, operation
+from billing_stream.web.ops.business import Amounts
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
 from billing_stream.web.ops.dashboard import ROWS_PATH, TotalsWithSource
 from billing_stream.web.ops.ops_views import OPS_PATH, SESSION, page
@@ -44,7 +45,7 @@ class PurchaseTotal(Struct, frozen=True):
     """Purchases of a status and platform."""
 
     count: int = 0
-    amount: str = "0"
+    amounts: Amounts = {}
 
 
 @operation("GET", OPS_PATH, SESSION, listeners=OPS)
@@ -137,5 +138,5 @@ def _table(found: TotalsWithSource) -> dict[tuple[str, str], PurchaseTotal]:
     if found.business is None:
         return {}
     return {
-        (p.status, p.platform): PurchaseTotal(p.count, p.amount) for p in found.business.purchases
+        (p.status, p.platform): PurchaseTotal(p.count, p.amounts) for p in found.business.purchases
     }

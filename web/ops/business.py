@@ -5,14 +5,17 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+Amounts = dict[str, str]
+"""Decimal text by currency."""
+
 
 class PurchasesOf(Struct, frozen=True):
-    """Purchases of one status and platform; `amount` (decimal text) is theirs together."""
+    """Purchases of one status and platform; `amounts` are theirs together, by currency."""
 
     status: str
     platform: str
     count: int
-    amount: str
+    amounts: Amounts
 
 
 class Trials(Struct, frozen=True):
@@ -29,19 +32,19 @@ class Trials(Struct, frozen=True):
 
 
 class Today(Struct, frozen=True):
-    """Since midnight UTC; amounts are decimal text.
+    """Since midnight UTC; amounts by currency.
 
     `refunds` and `refunded` are None where it is not known when something was paid back.
     """
 
     purchases: int = 0
-    revenue: str = "0"
+    revenue: Amounts = {}
     refunds: int | None = None
-    refunded: str | None = None
+    refunded: Amounts | None = None
 
 
 class Business(Struct, frozen=True):
-    """All of it. `merchants` are those with a billing record."""
+    """All of it, without test purchases. `merchants` are those with a billing record."""
 
     merchants: int
     trials: Trials
@@ -52,19 +55,31 @@ class Business(Struct, frozen=True):
         """How many purchases there are of a status."""
         return sum(p.count for p in self.purchases if p.status == status)
 
-    def amount(self, status: str) -> Decimal:
-        """The amount of all purchases of a status."""
-        return sum((Decimal(p.amount) for p in self.purchases if p.status == status), Decimal(0))
+    def amounts(self, status: str) -> Amounts:
+        """The amounts of all purchases of a status."""
+        return added(p.amounts for p in self.purchases if p.status == status)
+
+
+def added(parts: Iterable[Amounts]) -> Amounts:
+    """Amounts together, each currency for itself.
+
+    >>> added([{"USD": "9.99"}, {"JPY": "500", "USD": "0.01"}])
+    {'JPY': '500', 'USD': '10.00'}
+    """
+    found: dict[str, Decimal] = {}
+    for part in parts:
+        for currency, amount in part.items():
+            found[currency] = found.get(currency, Decimal(0)) + Decimal(amount)
+    return {currency: str(amount) for currency, amount in sorted(found.items())}
 
 
 def put_together(parts: Iterable[Business]) -> Business:
     """Those of all workers, whose rows are of different merchants."""
     found = list(parts)
-    counts: dict[tuple[str, str], tuple[int, Decimal]] = {}
+    counts: dict[tuple[str, str], list[PurchasesOf]] = {}
     for part in found:
         for of in part.purchases:
-            count, amount = counts.get((of.status, of.platform), (0, Decimal(0)))
-            counts[of.status, of.platform] = (count + of.count, amount + Decimal(of.amount))
+            counts.setdefault((of.status, of.platform), []).append(of)
     trials = [part.trials for part in found]
     return Business(
         merchants=sum(part.merchants for part in found),
@@ -72,11 +87,11 @@ def put_together(parts: Iterable[Business]) -> Business:
             *(sum(getattr(one, name) for one in trials) for name in Trials.__struct_fields__)
         ),
         purchases=[
-            PurchasesOf(status, platform, count, str(amount))
-            for (status, platform), (count, amount) in sorted(counts.items())
+            PurchasesOf(*named, sum(of.count for of in each), added(of.amounts for of in each))
+            for named, each in sorted(counts.items())
         ],
         today=Today(
             sum(part.today.purchases for part in found),
-            str(sum((Decimal(part.today.revenue) for part in found), Decimal(0))),
+            added(part.today.revenue for part in found),
         ),
     )

@@ -16,13 +16,15 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Merchant, PurchaseStatus
 from billing_stream.processor import BillingLanes
-from billing_stream.web.ops.business import Business, PurchasesOf, Today, Trials
+from billing_stream.web.ops.business import Amounts, Business, PurchasesOf, Today, Trials, added
 
 # About a millisecond.
 SLICE = 2_000
 PAID = (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED)
 
 Row = TypeVar("Row")
+# Currency and amount.
+Price = tuple[str, str]
 
 
 class _Counted(Struct):
@@ -45,18 +47,19 @@ class OwnRows:
         committed = [lane.processor.rows for lane in self._lanes.values()]
         now = self._lanes.clock()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        trials, purchases = _Counted(), Counter[tuple[str, str, str]]()
-        today = Counter[str]()
+        trials, purchases = _Counted(), Counter[tuple[str, str, Price]]()
+        today = Counter[Price]()
         for rows in committed:
             # What changes while we walk is seen or not: a list does not mind.
             for merchants in _slices(list(rows.merchants.values())):
                 _count_merchants(trials, merchants, now)
                 await asyncio.sleep(0)
             for bought in _slices(list(rows.purchases.values())):
-                purchases.update((p.status, p.platform, p.amount) for p in bought)
+                real = [p for p in bought if not p.test]
+                purchases.update((p.status, p.platform, (p.currency, p.amount)) for p in real)
                 today.update(
-                    p.amount
-                    for p in bought
+                    (p.currency, p.amount)
+                    for p in real
                     if p.completed_at is not None and p.completed_at >= midnight
                     if p.status in PAID
                 )
@@ -65,7 +68,7 @@ class OwnRows:
             merchants=trials.merchants,
             trials=Trials(*(getattr(trials, name) for name in Trials.__struct_fields__)),
             purchases=list(_by_status(purchases)),
-            today=Today(today.total(), str(_sum(today.items()))),
+            today=Today(today.total(), _sum(today)),
         )
 
 
@@ -91,13 +94,15 @@ def _count_merchants(trials: _Counted, merchants: Iterable[Merchant], now: datet
             trials.ending_week += ends <= week
 
 
-def _by_status(counted: Counter[tuple[str, str, str]]) -> Iterator[PurchasesOf]:
-    found: dict[tuple[str, str], Counter[str]] = {}
-    for (status, platform, amount), count in counted.items():
-        found.setdefault((status, platform), Counter())[amount] = count
-    for (status, platform), amounts in sorted(found.items()):
-        yield PurchasesOf(str(status), str(platform), amounts.total(), str(_sum(amounts.items())))
+def _by_status(counted: Counter[tuple[str, str, Price]]) -> Iterator[PurchasesOf]:
+    found: dict[tuple[str, str], Counter[Price]] = {}
+    for (status, platform, price), count in counted.items():
+        found.setdefault((status, platform), Counter())[price] = count
+    for (status, platform), prices in sorted(found.items()):
+        yield PurchasesOf(str(status), str(platform), prices.total(), _sum(prices))
 
 
-def _sum(amounts: Iterable[tuple[str, int]]) -> Decimal:
-    return sum((Decimal(amount) * count for amount, count in amounts), Decimal(0))
+def _sum(prices: Counter[Price]) -> Amounts:
+    return added(
+        {currency: str(Decimal(amount) * count)} for (currency, amount), count in prices.items()
+    )

@@ -1,10 +1,12 @@
 """Numbers, times and lines as people read them. Times are UTC."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct
+
+from billing_stream.domain.currencies import DECIMALS
 
 DASH = "\u2013"
 MINUS = "\u2212"
@@ -67,12 +69,23 @@ def moment(at: datetime | None) -> str:
     return DASH if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
-def money(amount: str | Decimal) -> str:
+def money(amount: str | Decimal, currency: str = "") -> str:
     """
-    >>> money("1234.5"), money(Decimal("-3"))
-    ('1,234.50', '\u22123.00')
+    >>> money("1234.5"), money(Decimal("-3")), money("1500", "JPY")
+    ('1,234.50', '\u22123.00', '1,500')
     """
-    return f"{Decimal(amount):,.2f}".replace("-", MINUS)
+    decimals = DECIMALS.get(currency, 2)
+    return f"{Decimal(amount):,.{decimals}f}".replace("-", MINUS)
+
+
+def sums(amounts: Mapping[str, str], currency: str) -> str:
+    """Amounts of several currencies; of none, nothing in `currency`.
+
+    >>> sums({"JPY": "1500", "USD": "9.9"}, "USD"), sums({}, "KWD")
+    ('1,500 JPY, 9.90 USD', '0.000 KWD')
+    """
+    found = amounts or {currency: "0"}
+    return ", ".join(f"{money(amount, code)} {code}".strip() for code, amount in found.items())
 
 
 def signed(credits: int) -> str:

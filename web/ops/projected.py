@@ -23,25 +23,31 @@ SELECT count(*) AS merchants,
 FROM billing_records
 """
 _PURCHASES = """
-SELECT status, platform, count(*) AS count, sum(amount)::text AS amount
-FROM credit_purchases GROUP BY 1, 2 ORDER BY 1, 2
+SELECT status, platform, sum(count)::bigint AS count,
+    json_object_agg(currency, amount::text)::text AS amounts
+FROM (
+    SELECT status, platform, COALESCE(currency, '') AS currency, count(*) AS count,
+        sum(amount) AS amount
+    FROM credit_purchases WHERE NOT test GROUP BY 1, 2, 3
+) summed
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 # By the index on (event_type, at).
 _TODAY = """
-SELECT count(*) FILTER (WHERE bought) AS purchases,
-    COALESCE(sum(amount) FILTER (WHERE bought), 0)::text AS revenue,
-    count(*) FILTER (WHERE NOT bought) AS refunds,
-    COALESCE(sum(amount) FILTER (WHERE NOT bought), 0)::text AS refunded
+SELECT bought, COALESCE(currency, '') AS currency, count(*) AS count, sum(amount)::text AS amount
 FROM (
-    SELECT event_type = 'evt.billing.credits.purchased.v1' AS bought,
-        (data->>'amount')::numeric AS amount
-    FROM billing_events
-    WHERE event_type IN ('evt.billing.credits.purchased.v1', 'evt.billing.purchase.refunded.v1')
-        AND at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+    SELECT e.event_type = 'evt.billing.credits.purchased.v1' AS bought,
+        (e.data->>'amount')::numeric AS amount, p.currency
+    FROM billing_events e JOIN credit_purchases p ON p.id = (e.data->>'purchase_id')::uuid
+    WHERE e.event_type IN ('evt.billing.credits.purchased.v1', 'evt.billing.purchase.refunded.v1')
+        AND e.at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        AND NOT p.test
 ) told
+GROUP BY 1, 2
 """
 
 _object = msgspec.json.Decoder(dict[str, Any])
+_sums = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class TimelineEntry(Struct, frozen=True):
@@ -78,12 +84,21 @@ class Projected:
     async def business(self) -> Business:
         """Trials, purchases and revenue of all merchants."""
         ask = self._projection.rows
-        (trials,), (today,) = await ask(_TRIALS), await ask(_TODAY)
+        (trials,), today = await ask(_TRIALS), await ask(_TODAY)
+        paid, back = ([row for row in today if row["bought"] is which] for which in (True, False))
         return Business(
             merchants=trials["merchants"],
             trials=Trials(*(trials[name] for name in Trials.__struct_fields__)),
-            purchases=[PurchasesOf(*row.values()) for row in await ask(_PURCHASES)],
-            today=Today(*(today[name] for name in Today.__struct_fields__)),
+            purchases=[
+                PurchasesOf(row["status"], row["platform"], row["count"], _sums(row["amounts"]))
+                for row in await ask(_PURCHASES)
+            ],
+            today=Today(
+                sum(row["count"] for row in paid),
+                {row["currency"]: row["amount"] for row in paid},
+                sum(row["count"] for row in back),
+                {row["currency"]: row["amount"] for row in back},
+            ),
         )
 
     async def timeline(

@@ -42,6 +42,7 @@ def new_environment() -> Environment:
         "ago": page_text.ago,
         "moment": page_text.moment,
         "money": page_text.money,
+        "sums": page_text.sums,
         "signed": page_text.signed,
         "event": page_text.event,
         "record_ref": RecordRef.parse_or_none,

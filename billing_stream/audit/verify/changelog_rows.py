@@ -58,7 +58,8 @@ def _compare(prefix: str, row: Row, fields: Any, model: Any) -> Iterator[str]:
         if name in untold:
             continue
         recorded, wanted = read(row.get(name, default)), expected(model)
-        if recorded != wanted:
+        # Of a purchase that named none, the currency was that of the settings of then.
+        if recorded != wanted and (name, wanted) != ("currency", None):
             yield f"{prefix}{name}: {_text(name, recorded)}, not {_text(name, wanted)}"
 
 
@@ -120,6 +121,9 @@ _PURCHASE: tuple[Field, ...] = (
     ("refunded_amount", "0", Decimal, _back),
     ("refunded_credits", 0, _same, lambda bought: bought.credits_back),
     ("version", 0, _same, lambda bought: bought.version),
+    ("currency", None, _same, lambda bought: bought.currency),
+    ("pack", None, _same, lambda bought: bought.pack),
+    ("test", False, _same, lambda bought: bought.test),
 )
 
 _ADJUSTMENT: tuple[Field, ...] = (

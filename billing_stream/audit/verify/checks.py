@@ -304,12 +304,12 @@ def check_credits(facts: Facts, report: Report) -> None:
     sums: dict[str, Decimal] = defaultdict(Decimal)
     total = 0
     for event in facts.events:
-        kind, purchase, credits, amount, platform = event.content
+        kind, purchase, credits, amount, _ = event.content
         if kind in GRANTS:
             granted[purchase] = event
             total += credits
             row = facts.purchases.get(purchase)
-            if row is not None and _sold(row) != (credits, amount, platform):
+            if row is not None and not _is_sold_so(row, event):
                 _fault_of(report, "credits", "the purchase's row says otherwise", event)
         elif kind == "purchase.refunded":
             total -= credits
@@ -383,8 +383,11 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
                 unprocessed(history, report, ref, what, facts.merchant)
 
 
-def _sold(row: Mapping[str, Any]) -> tuple[int, Decimal, str]:
-    return row["credits"], Decimal(row["amount"]), row["platform"]
+def _is_sold_so(row: Mapping[str, Any], event: Event) -> bool:
+    said = [row.get(name) for name in ("currency", "pack")]
+    sold = (row["credits"], Decimal(row["amount"]), row["platform"])
+    known = all(None in pair or len(set(pair)) == 1 for pair in zip(said, event.sold, strict=True))
+    return known and sold == event.content[2:]
 
 
 def _price(grant: Event) -> Decimal:

@@ -65,6 +65,8 @@ class Event(NamedTuple):
     at: int
     content: EventContent
     digest: int
+    # Currency and pack of a purchase, where it says them.
+    sold: tuple[str | None, str | None] = (None, None)
 
     @property
     def kind(self) -> str:

@@ -89,7 +89,8 @@ class Reader:
     def stages(topics: Topics) -> tuple[list[str], list[str]]:
         """The topics to be read first, and those to be read when their ends are known."""
         first = [topics.changelog(names.BILLING_RECORDS)]
-        return first, [topic.name for topic in topics.all() if topic.name not in first]
+        apart = {*first, topics.name(names.ENDED_SESSIONS), topics.name(names.CATALOGUE)}
+        return first, [topic.name for topic in topics.all() if topic.name not in apart]
 
     def take(self, record: Record) -> None:
         """Sort one record in; one of ours that cannot be read is a fault."""
@@ -115,7 +116,7 @@ class Reader:
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
         limits.mark_refused_by_limits(self.history)
-        sold_terms.mark_terms(self.history, self._rules.catalogue)
+        sold_terms.mark_terms(self.history)
         for facts in self.history.merchants.values():
             facts.events.sort(key=lambda event: event.sequence)
             if self.history.allow_lag:
@@ -216,6 +217,7 @@ class Reader:
             micros(envelope["timestamp"]),
             content_of(kind, data),
             hash(record.value),
+            (data.get("currency"), data.get("pack")),
         )
         if envelope["event_type"] != names.event_type(kind):
             self._trouble("formats", f"its type is {envelope['event_type']!r}", record, merchant)

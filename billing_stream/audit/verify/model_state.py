@@ -18,6 +18,14 @@ EventContent = tuple[str, str, int, Decimal | None, object]
 """An event: kind, purchase or adjustment, credits, amount, and the time, platform or reason."""
 
 
+class Terms(NamedTuple):
+    """How many credits were sold, for how much; without a currency where no record has it."""
+
+    credits: int
+    amount: str
+    currency: str | None
+
+
 class Catalogue(NamedTuple):
     """The packs of today: credits of each, and its prices (decimal text) by currency."""
 
@@ -31,11 +39,11 @@ class Catalogue(NamedTuple):
         packs = {name: (pack.credits, pack.prices) for name, pack in settings.packs.items()}
         return cls(packs, settings.trial_credits, settings.currency)
 
-    def terms(self, pack: str) -> tuple[int, str] | None:
-        """Credits and amount of a pack, or None where there is no such pack or price."""
+    def terms(self, pack: str, currency: str | None) -> Terms | None:
+        """Those of a pack, by default in the default currency; None where there are none."""
         credits, prices = self.packs.get(pack, (0, {}))
-        amount = prices.get(self.currency)
-        return None if amount is None else (credits, amount)
+        amount = prices.get(currency or self.currency)
+        return None if amount is None else Terms(credits, amount, currency or self.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,17 @@ class PurchaseState(NamedTuple):
     back: Decimal = Decimal(0)
     credits_back: int = 0
     version: int = 0
+    currency: str | None = None
+    pack: str | None = None
+    test: bool = False
+
+    @classmethod
+    def opened(
+        cls, terms: Terms, pack: str, platform: str, created: int, expires: int
+    ) -> "PurchaseState":
+        """A pending one."""
+        credits, amount, currency = terms
+        return cls(credits, amount, platform, created, expires, currency=currency, pack=pack)
 
 
 class AdjustmentState(NamedTuple):

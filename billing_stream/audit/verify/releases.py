@@ -24,6 +24,7 @@ _STATUSES = ("pending", "completed", "failed", "expired")
 _PLATFORMS = ("shopify", "stripe", "custom")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _CHARGE = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 _Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -40,6 +41,7 @@ class OldPurchase(NamedTuple):
     expires: int
     charge: str | None
     paid: int | None
+    currency: str | None
 
 
 class Old(NamedTuple):
@@ -90,6 +92,7 @@ def _purchase(data: Any) -> OldPurchase:
         _moment(data, "expires_at"),
         None if charge is None else _matching(data, "platform_charge_id", _CHARGE),
         _moment_or_none(data, "completed_at"),
+        None if data.get("currency") is None else _matching(data, "currency", _CURRENCY),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from billing_stream.audit.verify.facts import Facts, History
 from billing_stream.audit.verify.limits import purchase_of
-from billing_stream.audit.verify.model_state import Catalogue
+from billing_stream.audit.verify.model_state import Catalogue, Terms
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_report import Report
 
@@ -19,17 +19,17 @@ SHOWN_MAX = 5
 _SELLING = ("reserve", "trial")
 
 
-def mark_terms(history: History, catalogue: Catalogue) -> None:
+def mark_terms(history: History) -> None:
     """Say of each command that sold or announced credits how many, and for how much."""
     for facts in history.merchants.values():
         for queue in facts.inputs.values():
             for index, found in enumerate(queue):
                 if found.parsed.command in _SELLING:
-                    parsed = _marked(found.parsed, facts, catalogue)
+                    parsed = _marked(found.parsed, facts)
                     queue[index] = found._replace(parsed=parsed)
         for index, entry in enumerate(facts.journal):
             if entry.parsed.command in _SELLING:
-                parsed = _marked(entry.parsed, facts, catalogue)
+                parsed = _marked(entry.parsed, facts)
                 facts.journal[index] = entry._replace(parsed=parsed)
 
 
@@ -39,27 +39,24 @@ def note_other_terms(history: History, catalogue: Catalogue, report: Report) -> 
     for facts in history.merchants.values():
         for parsed, _ in facts.parsed():
             if parsed.command == "reserve" and parsed.terms is not None:
-                now = catalogue.terms(parsed.text)
-                if now is None or _value(now) != _value(parsed.terms):
-                    credits, amount = parsed.terms
-                    other[f"{parsed.text} ({credits} credits for {amount})"] += 1
+                credits, amount, currency = parsed.terms
+                now = catalogue.terms(parsed.text, currency)
+                if now is None or now.credits != credits or Decimal(now.amount) != Decimal(amount):
+                    price = f"{amount} {currency}" if currency else amount
+                    other[f"{parsed.text} ({credits} credits for {price})"] += 1
     if other:
         listed = ", ".join(f"{count} of {terms}" for terms, count in other.most_common(SHOWN_MAX))
         more = f" and {len(other) - SHOWN_MAX} more" if len(other) > SHOWN_MAX else ""
         report.notes.append(f"purchases that the catalogue of today does not have: {listed}{more}")
 
 
-def _marked(parsed: ParsedCommand, facts: Facts, catalogue: Catalogue) -> ParsedCommand:
+def _marked(parsed: ParsedCommand, facts: Facts) -> ParsedCommand:
     if parsed.command == "trial":
         announced = {event.content[2] for event in facts.events if event.kind == "trial.started"}
-        return parsed._replace(terms=(min(announced), "")) if announced else parsed
+        return parsed._replace(terms=Terms(min(announced), "", None)) if announced else parsed
     row: dict[str, Any] | None = facts.purchases.get(purchase_of(parsed))
-    if row is None:
+    # What the command says, the row must say, too.
+    if row is None or row.get("pack", parsed.text) != parsed.text:
         return parsed
-    terms = (row["credits"], row["amount"])
-    others = [catalogue.terms(pack) for pack in catalogue.packs if pack != parsed.text]
-    return parsed if terms in others else parsed._replace(terms=terms)
-
-
-def _value(terms: tuple[int, str]) -> tuple[int, Decimal]:
-    return terms[0], Decimal(terms[1])
+    currency = parsed.currency or row.get("currency")
+    return parsed._replace(terms=Terms(row["credits"], row["amount"], currency))

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from billing_stream.audit.verify.content import headers_size, why_unreadable
 from billing_stream.audit.verify.log_records import Record, micros_of
+from billing_stream.audit.verify.model_state import Terms
 from billing_stream.audit.verify.odd_json import InvalidInput, payloads
 from billing_stream.audit.verify.releases import Old, read_old
 from billing_stream.records import topics as names
@@ -58,8 +59,11 @@ class ParsedCommand(NamedTuple):
     note: str | None = None
     # The code of the limit that refused it, empty where none did; None: the log does not say.
     refused_by: str | None = None
-    # The credits that were sold or announced by it, and the amount, where the log says so.
-    terms: tuple[int, str] | None = None
+    # What was sold by it, where the log says so; of a trial, the credits that were announced.
+    terms: Terms | None = None
+    # Of a purchase that is opened, where it names one; of a charge, whether it costs nothing.
+    currency: str | None = None
+    test: bool = False
 
 
 class Shop(NamedTuple):
@@ -152,12 +156,12 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         platform = _text(data, "platform")
         if platform not in PLATFORMS:
             raise InvalidInput("the platform is none that is known")
-        return ParsedCommand(
-            "reserve", merchant, source, text=pack, platform=platform, url=url, key=_key(data)
-        )
+        reserve = ParsedCommand("reserve", merchant, source, text=pack, platform=platform, url=url)
+        return reserve._replace(key=_key(data), currency=_currency(data))
     if name == "attach_charge":
         charge, url = _text(data, "charge_id"), _text(data, "checkout_url", 2048)
-        return ParsedCommand("attach", merchant, source, charge, _purchase(data), url=url)
+        attach = ParsedCommand("attach", merchant, source, charge, _purchase(data), url=url)
+        return attach._replace(test=_flag(data, "test"))
     if name == "fail_purchase":
         reason = _text(data, "reason")
         return ParsedCommand("fail", merchant, source, purchase=_purchase(data), text=reason)
@@ -229,6 +233,20 @@ def _key(data: Mapping[str, Any], name: str = "idempotency_key") -> str | None:
     return value
 
 
+def _currency(data: Mapping[str, Any]) -> str | None:
+    value = data.get("currency")
+    if value is not None and not (isinstance(value, str) and re.fullmatch("[A-Z]{3}", value)):
+        raise InvalidInput("the currency is not three capitals")
+    return value
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} is neither true nor false")
+    return value
+
+
 def _credits(data: Mapping[str, Any]) -> int:
     value = data.get("credits")
     if type(value) is not int or not 0 < abs(value) <= ADJUSTMENT_MAX:
@@ -291,7 +309,4 @@ def _shop(data: Mapping[str, Any]) -> Shop:
     if not all(isinstance(field, str) for field in fields):
         raise InvalidInput("a shop is platform, domain and merchant_id")
     platform, domain, merchant = map(str, fields)
-    gone = data.get("gone", False)
-    if not isinstance(gone, bool):
-        raise InvalidInput("a shop is gone or not")
-    return Shop(f"{platform}:{domain}".lower(), merchant, gone)
+    return Shop(f"{platform}:{domain}".lower(), merchant, _flag(data, "gone"))

@@ -109,7 +109,8 @@ class Step:
         elif command == "trial":
             self._once(parsed, ("trial",), self._start_trial)
         elif command == "reserve":
-            self._once(parsed, (parsed.text, parsed.platform, parsed.url), self._reserve)
+            asked = (parsed.text, parsed.platform, parsed.url, parsed.currency or "")
+            self._once(parsed, asked, self._reserve)
         elif parsed.purchase not in self.state.purchases:
             self.refusal = "PURCHASE_NOT_FOUND"
         elif command == "attach":
@@ -158,9 +159,8 @@ class Step:
         overdue = old.status == "pending" and old.expires <= self.now
         status = "expired" if overdue else old.status
         known = me.purchases.get(old.id)
-        bought = known or PurchaseState(
-            old.credits, old.amount, old.platform, old.created, old.expires, status
-        )
+        sold = (old.credits, old.amount, old.platform, old.created, old.expires)
+        bought = known or PurchaseState(*sold, status, currency=old.currency)
         if bought.status == "pending" or (
             status == "completed" and bought.status in ("failed", "expired")
         ):
@@ -270,7 +270,7 @@ class Step:
 
     def _reserve(self, parsed: ParsedCommand) -> None:
         me, rules, purchase = self.state, self._rules, self._purchase_id(parsed)
-        terms = parsed.terms or rules.catalogue.terms(parsed.text)
+        terms = parsed.terms or rules.catalogue.terms(parsed.text, parsed.currency)
         if parsed.refused_by == limits.INVALID_PACK or (terms is None and not parsed.refused_by):
             self.refusal = limits.INVALID_PACK
         elif purchase not in me.purchases and limits.refused(
@@ -279,8 +279,8 @@ class Step:
             self.refusal = limits.TOO_MANY_OPEN
         elif terms is not None:
             if purchase not in me.purchases:
-                expires = self.now + rules.expiry_us
-                self._put(purchase, PurchaseState(*terms, parsed.platform, self.now, expires))
+                sold = (terms, parsed.text, parsed.platform, self.now, self.now + rules.expiry_us)
+                self._put(purchase, PurchaseState.opened(*sold))
             self._open(me.purchases[purchase])
 
     def _open(self, bought: PurchaseState) -> None:
@@ -296,7 +296,7 @@ class Step:
         if parsed.charge in me.charges:
             self.refusal = "CHARGE_MISMATCH"
             return
-        self._put(parsed.purchase, bought._replace(charge=parsed.charge, url=url))
+        self._put(parsed.purchase, bought._replace(charge=parsed.charge, url=url, test=parsed.test))
         self._claim(parsed.purchase, parsed.charge)
 
     def _claim(self, purchase: str, charge: str) -> None:

@@ -10,12 +10,16 @@ from aiokafka import TopicPartition
 from billing_stream.config.settings import Settings
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.committed_log import CommittedLog
+from billing_stream.kafka.old_rows_currency import with_old_currency
+from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import VERSION, version_of
 
 CHECK = "state"
+# The first version in which purchases say their currency.
+SAID = 3
 NEWEST_ROWS = 100
 """How many offsets are looked at, at the end of each partition of each changelog."""
 
@@ -38,6 +42,16 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
         async for records in log.read(starts, ends, seconds_max=inf):
             for record in records:
                 found[record.partition].append(record)
+    sold = topics.changelog(names.CREDIT_PURCHASES)
+    old = [r for rows in found.values() for r in rows if r.topic == sold and version_of(r) < SAID]
+    if any(record.value for record in old):
+        known = await with_old_currency(settings, StartDeadline.of(settings))
+        if known.currency_of_old_rows is None:
+            yield fail(
+                CHECK,
+                "purchases of 0.5.1 or older did not store their currency, and it is not known",
+                "set BILLING_CURRENCY_OF_OLD_ROWS to what BILLING_CURRENCY was until now",
+            )
     for finding in of_versions(
         {partition: [version_of(r) for r in _in_time(rows)] for partition, rows in found.items()}
     ):

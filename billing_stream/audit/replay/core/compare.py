@@ -9,6 +9,8 @@ from .records import Difference, Recorded, RecordedEvent
 Key = tuple[str, str]
 # They count what the other differences are about.
 COUNTERS = ("sequence", "version")
+# Of purchases and their events; releases up to 0.5.1 did not write them.
+SAID_SINCE_3 = ("currency", "pack", "test")
 
 
 class Result:
@@ -145,5 +147,5 @@ def _row(merchant_id: str, kind: str, key: Key, **more: Any) -> Difference:
 
 def _fields(was: dict[str, Any], now: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
     for name in {**was, **now}:
-        if was.get(name) != now.get(name):
+        if was.get(name) != now.get(name) and (name in was or name not in SAID_SINCE_3):
             yield name, was.get(name), now.get(name)
