@@ -1,10 +1,11 @@
 """The bodies of answers. Credits are whole numbers, amounts decimal text, times UTC."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import UNSET, Struct, UnsetType
 
-from billing_stream.domain.model import Instant, Merchant, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.model import Instant, Merchant, Pack, Platform, Purchase, PurchaseStatus
 from billing_stream.records.examples import (
     CHARGE_ID,
     ENDS_AT,
@@ -44,6 +45,16 @@ class PurchaseBody(Struct, frozen=True):
     currency: str
     test: bool
     pack: str | None
+
+
+class PackBody(Struct, frozen=True):
+    """What a purchase of this pack costs now, in one currency."""
+
+    pack: str
+    title: str
+    credits: int
+    amount: str
+    currency: str
 
 
 class BillingBody(Struct, frozen=True):
@@ -92,6 +103,15 @@ PURCHASE_EXAMPLE = PurchaseBody(
     False,
     "small",
 )
+
+
+def pack_bodies(packs: Mapping[str, Pack], currency: str) -> list[PackBody]:
+    """Every pack with each of its prices; of each pack that in `currency` first."""
+    return [
+        PackBody(name, pack.shown_title, pack.credits, pack.prices[code], code)
+        for name, pack in packs.items()
+        for code in sorted(pack.prices, key=lambda code: code != currency)
+    ]
 
 
 def trial_body(merchant: Merchant, now: datetime) -> TrialBody:

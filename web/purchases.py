@@ -5,19 +5,26 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from billing_stream.domain.commands import Key, ReservePurchase, Text
-from billing_stream.domain.model import Platform
+from billing_stream.domain.commands import Currency, Key, ReservePurchase, Text
+from billing_stream.domain.model import PACKS, Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
 from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
 from billing_stream.web.auth import CLIENT, Client, merchant_of, shop_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
 from billing_stream.web.envelope import ApiError, invalid
-from billing_stream.web.models import PURCHASE_EXAMPLE, CheckoutBody, PurchaseBody
+from billing_stream.web.models import (
+    PURCHASE_EXAMPLE,
+    CheckoutBody,
+    PackBody,
+    PurchaseBody,
+    pack_bodies,
+)
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant, ReadPurchase
 from billing_stream.web.pagination import Page
 
+PACKS_PATH = "/api/billing/packs"
 PURCHASES_PATH = "/api/billing/purchases"
 # Nothing else is an id; so a doubled prefix is no path here, whatever the method.
 PURCHASE_PATH = "/api/billing/purchases/{purchase_id:[0-9a-fA-F-]{1,64}}"
@@ -33,16 +40,44 @@ ReturnUrl = Annotated[
 ]
 
 
-class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /api/billing/purchases`."""
+PackName = Annotated[
+    Text, Meta(description="One that GET /api/billing/packs lists; the operator names them")
+]
 
-    pack: Text
+
+class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/billing/purchases`.
+
+    Without a `currency` the price is that in the service's own, which GET /api/billing/packs lists
+    first.
+    """
+
+    pack: PackName
     platform: Platform
     return_url: ReturnUrl
     idempotency_key: Key | None = None
+    currency: Currency | None = None
 
 
 _BUY = ("small", Platform.SHOPIFY, "https://shop.example/billing/done")
+
+
+@operation(
+    "GET",
+    PACKS_PATH,
+    CLIENT,
+    about=About(
+        id="listPacks",
+        tag="purchases",
+        summary="The packs on sale, and their prices",
+        example=pack_bodies(PACKS, "USD"),
+    ),
+)
+async def list_packs(call: Call[Client]) -> Answer[list[PackBody]]:
+    """Every pack, in each of its currencies."""
+    await merchant_of(call)
+    policy = call.context.policy
+    return Answer(pack_bodies(policy.packs, policy.currency))
 
 
 @operation(
@@ -81,7 +116,11 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
         tag="purchases",
         summary="Buy a pack of credits",
         example=CheckoutBody(PURCHASE_ID, CHECKOUT_URL, EXPIRES_AT),
-        body_examples={"plain": BuyBody(*_BUY), "repeatable": BuyBody(*_BUY, "buy-1")},
+        body_examples={
+            "plain": BuyBody(*_BUY),
+            "repeatable": BuyBody(*_BUY, "buy-1"),
+            "in yen": BuyBody(*_BUY, currency="JPY"),
+        },
         links={
             "purchase": {
                 "operationId": "getPurchase",
@@ -96,7 +135,7 @@ async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> A
         raise invalid("platform", f"payment through {body.platform} is not set up here")
     merchant_id, command_id = await merchant_of(call), new_command_id()
     command = ReservePurchase(
-        merchant_id, body.pack, body.platform, body.return_url, key, command_id
+        merchant_id, body.pack, body.platform, body.return_url, key, command_id, body.currency
     )
     asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
     opened, at = await call.context.commands.carry_out(asked, call.ids, PurchaseOpened)
@@ -125,4 +164,4 @@ async def get_purchase(call: Call[Client], purchase_id: str) -> Answer[PurchaseB
     return Answer(purchase)
 
 
-OPERATIONS = (list_purchases, open_purchase, get_purchase)
+OPERATIONS = (list_packs, list_purchases, open_purchase, get_purchase)
