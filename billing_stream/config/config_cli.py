@@ -63,12 +63,13 @@ def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Eff
 
 
 def unknown(names: Iterable[str]) -> dict[str, str | None]:
-    """Names with our prefix that are no settings, each with the setting that was perhaps meant."""
+    """Names like those of settings that are none, each with the setting that was perhaps meant."""
     known = {str(field.validation_alias) for field in Settings.model_fields.values()}
     strange = sorted(
         name
         for name in {name.upper() for name in names}
-        if name.startswith("BILLING_") and name not in known | NOT_SETTINGS
+        if name.startswith("BILLING_") or name.endswith(("_PACK_CREDITS", "_PACK_PRICE"))
+        if name not in known | NOT_SETTINGS
     )
     return {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in strange}
 

@@ -10,6 +10,8 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from billing_stream.config.settings import Settings
+from billing_stream.errors import AuthorizationError
+from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.kafka.connection_diagnostics import answering
@@ -48,14 +50,17 @@ async def with_old_currency(
 
 
 async def _stored(options: Mapping[str, Any], topic: str) -> str | None:
-    async with CommittedLog(options) as log:
-        # Made by `topics create`; who needs it has checked that it is there.
-        tps = [tp for tp in log.partitions(topic) if tp.partition == PARTITION]
-        begins, ends = await log.begins(tps), await log.ends(tps)
-        async for records in log.read(begins, ends):
-            for record in records:
-                if record.key == OLD_ROWS_KEY.encode():
-                    return _decode(record.value or b"").currency
+    try:
+        async with CommittedLog(options) as log:
+            # Made by `topics create`; who needs it has checked that it is there.
+            tps = [tp for tp in log.partitions(topic) if tp.partition == PARTITION]
+            begins, ends = await log.begins(tps), await log.ends(tps)
+            async for records in log.read(begins, ends):
+                for record in records:
+                    if record.key == OLD_ROWS_KEY.encode():
+                        return _decode(record.value or b"").currency
+    except REFUSALS:
+        raise AuthorizationError(f"Kafka does not allow it: topic {topic}: {ACLS}") from None
     return None
 
 

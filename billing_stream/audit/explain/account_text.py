@@ -46,6 +46,7 @@ def _state(found: Explanation) -> Iterator[str]:
     for purchase in state.purchases:
         description = (
             f"{purchase['status']}, {purchase['credits']} credits for {purchase['amount']}"
+            f" {purchase.get('currency', '')}".rstrip()
         )
         back = purchase.get("refunded_credits")
         if back:
