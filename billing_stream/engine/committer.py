@@ -179,9 +179,10 @@ class Committer(Generic[P]):
         replies: list[Any] = []
         if self._requests or self._due:
             waiting, replies = self._stage_requests(stage, inputs)
-        # 2. Collect, with the positions among the records: written elsewhere, a crash
+        # 2. Collect, with order and positions among the records: written elsewhere, a crash
         #    between the two would repeat or lose the inputs.
-        records = list(stage.outgoing())
+        records = inputs.order.records(self.processor.names)
+        records += stage.outgoing()
         records += inputs.records(self._positions_topic)
         if waiting and not records:
             # What changes nothing is written too, or a worker that has lost the partition and

@@ -69,6 +69,7 @@ def carry_out(staged: "StagedInputs", command: OperatorCommand, record: InputRec
     if isinstance(command, SkipRecord) and following is not None:
         reason = f"{SKIPPED}: skipped by {command.by} with {ref}: {command.reason}"
         staged.stage.divert(following, SKIPPED, reason)
+        staged.order.note(name, staged.position(name), following.offset + 1)
         staged.reached[name] = following.offset + 1
         staged.note_last(name, following)
     else:

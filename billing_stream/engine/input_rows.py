@@ -12,9 +12,11 @@ from billing_stream.engine.log import (
     ACCEPTED_PREFIX,
     CHANGELOGS_KEY,
     LOG_PREFIX,
+    ORDER_KEY,
     POSITION_PREFIX,
     STOPPED_PREFIX,
 )
+from billing_stream.engine.record_order import OrderMark
 from billing_stream.kafka.topic_logs import ChangelogIds, LogMark
 
 
@@ -48,7 +50,8 @@ class StoppedInput(Struct, frozen=True, gc=False, omit_defaults=True):
 class InputRows:
     """Positions, marks of the logs that they are of, and stops, by the name of the input.
 
-    `accepted` has the names of added partitions that an operator has accepted.
+    `accepted` has the names of added partitions that an operator has accepted, `order` how far the
+    order of records is written.
     """
 
     def __init__(self) -> None:
@@ -56,6 +59,7 @@ class InputRows:
         self.marks: dict[str, LogMark] = {}
         self.stopped: dict[str, StoppedInput] = {}
         self.accepted: set[str] = set()
+        self.order = OrderMark()
         # The ids of all changelogs, as this one has them.
         self.changelogs: ChangelogIds | None = None
 
@@ -66,6 +70,8 @@ class InputRows:
         """
         if key == CHANGELOGS_KEY and value is not None:
             self.changelogs = _decode_ids(value)
+        if key == ORDER_KEY and value is not None:
+            self.order = _decode_order(value)
         if key.startswith(ACCEPTED_PREFIX):
             self.accepted.add(key[len(ACCEPTED_PREFIX) :].decode())
         kinds: tuple[tuple[bytes, dict[str, Any], Callable[[bytes], Any]], ...] = (
@@ -83,5 +89,6 @@ class InputRows:
 
 
 _decode_ids = msgspec.json.Decoder(ChangelogIds).decode
+_decode_order = msgspec.json.Decoder(OrderMark).decode
 _decode_mark = msgspec.json.Decoder(LogMark).decode
 _decode_stopped = msgspec.json.Decoder(StoppedInput).decode

@@ -21,6 +21,8 @@ ACCEPTED_PREFIX = RESERVED_PREFIX + b"accepted/"
 MARK_PREFIX = RESERVED_PREFIX + b"mark/"
 # In each changelog: the ids of all changelogs, in JSON.
 CHANGELOGS_KEY = RESERVED_PREFIX + b"changelogs"
+# How many transactions have written in which order they took records, in JSON.
+ORDER_KEY = RESERVED_PREFIX + b"order"
 # Written where nothing else is, because only the owner can write.
 OWNER_KEY = RESERVED_PREFIX + b"owner"
 

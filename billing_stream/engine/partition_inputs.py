@@ -21,12 +21,14 @@ from billing_stream.engine.input_rows import InputRows, StoppedInput
 from billing_stream.engine.log import (
     ACCEPTED_PREFIX,
     LOG_PREFIX,
+    ORDER_KEY,
     POSITION_PREFIX,
     STOPPED_PREFIX,
 )
 from billing_stream.engine.observer import InputCount
 from billing_stream.engine.partition_processor import MustWait, Outgoing, Stage
 from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRecords
+from billing_stream.engine.record_order import StagedOrder
 from billing_stream.kafka.topic_logs import FoundLog, LogMark
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
@@ -113,6 +115,7 @@ class Inputs:
         self.positions = rows.positions
         self.marks = rows.marks
         self.stopped = rows.stopped
+        self.order = rows.order
         # Logs that were looked at, to be judged in the next transaction.
         self.found: dict[str, FoundLog] = {}
         self._commands = commands
@@ -183,6 +186,7 @@ class StagedInputs:
 
     def __init__(self, inputs: Inputs, stage: Stage, now: datetime) -> None:
         self.counts: list[InputCount] = []
+        self.order = StagedOrder(inputs.order, inputs.positions)
         self.inputs = inputs
         self.stage = stage
         self.now = now
@@ -225,6 +229,9 @@ class StagedInputs:
         """The records for the changelog `topic`: positions that moved, their logs, and stops."""
         inputs = self.inputs
         found = list(inputs.pending)
+        order = self.order.mark(self.reached)
+        if order is not None:
+            found.append(Outgoing(topic, ORDER_KEY, msgspec.json.encode(order), WRITTEN))
         found += [
             Outgoing(topic, POSITION_PREFIX + name.encode(), str(position).encode(), WRITTEN)
             for name, position in self.reached.items()
@@ -248,6 +255,7 @@ class StagedInputs:
     def apply(self) -> None:
         """Make it visible; called once, after the commit."""
         inputs = self.inputs
+        inputs.order = self.order.mark(self.reached) or inputs.order
         inputs.positions.update(self.reached)
         inputs.accepted.update(self.accepted)
         inputs.marks.update(self.marks)
@@ -271,7 +279,7 @@ class StagedInputs:
         if name in self._waiting:
             self._waiting[name].append(batch)
             return
-        position = self._position(name)
+        position = self.position(name)
         stop = self.stop_of(name)
         stopped = stop is not None and not inputs.is_read_on(name)
         if batch.start > position:
@@ -322,10 +330,12 @@ class StagedInputs:
         if last is not None:
             self.note_last(name, last)
         self.counts.append(InputCount(topic, count))
+        self.order.note(name, position, reached)
         return reached
 
     def move(self, name: str, position: int, mark: LogMark | None) -> None:
         """Have an input continue at a position, of this log if it is given."""
+        self.order.note(name, self.position(name), position, moved=True)
         self.reached[name] = position
         if mark is not None:
             self.marks[name] = mark
@@ -337,7 +347,8 @@ class StagedInputs:
             last = record.offset, record.timestamp
             self.marks[name] = LogMark(mark.cluster, mark.topic_id, *last)
 
-    def _position(self, name: str) -> int:
+    def position(self, name: str) -> int:
+        """The position of an input, with what is staged."""
         return self.reached.get(name, self.inputs.positions.get(name, 0))
 
     def stop_of(self, name: str) -> StoppedInput | None:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.schemas import Headers, InputRecord
+from billing_stream.records.topics import Topics
 
 ChangelogRows = Sequence[tuple[bytes, bytes | None]]
 """Keys and values of a changelog; None deletes."""
@@ -91,7 +92,9 @@ class Stage(Protocol):
 
 
 class Processor(Protocol):
-    """The application's state and rules of one partition."""
+    """The application's state and rules of one partition; `names` are those of the topics."""
+
+    names: Topics
 
     def restore(self, table: str, rows: ChangelogRows) -> None:
         """Take rows from a changelog; later ones replace earlier ones."""

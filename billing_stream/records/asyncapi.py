@@ -51,6 +51,7 @@ _KEYS: dict[str, Schema] = {
         "description": "the input, `topic[partition]`; its partition is that of the record too",
     },
     "what it is": {"type": "string", "const": OLD_ROWS_KEY},
+    "merchant_id, or none": {"description": "the merchant id of an entry; an order has no key"},
     "session": {"type": "string", "description": "the id of the session"},
     "dead letter": {
         "type": "string",
@@ -166,7 +167,7 @@ def _message(topic: Topic, record: Record, payload: list[Schema]) -> dict[str, A
     }
     if topic.role is Role.EVENT:
         found["headers"] = _EVENT_HEADERS
-    if topic.role is Role.EVENT or len(payload) > 1:
+    if topic.role is Role.EVENT or (topic.role is Role.INPUT and len(payload) > 1):
         found["correlationId"] = {"location": "$message.payload#/correlation_id"}
     return found
 

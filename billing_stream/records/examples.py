@@ -16,6 +16,7 @@ from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_o
 from billing_stream.records.json_schemas import EVENTS
 from billing_stream.records.operator_commands import AcceptTopic, ResumeInput, SkipRecord
 from billing_stream.records.record_ref import RecordRef
+from billing_stream.records.transaction_order import TakenRange, TransactionOrder
 
 MERCHANT_ID = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
 PURCHASE_ID = "5f0c8a52-0f0e-5d0e-8d0c-3a1d1f2b4c5d"
@@ -175,6 +176,8 @@ def _others() -> dict[str, list[Example]]:
         now=NOW,
         positions={topics.MERCHANT_CREATED: 17, topics.COMMANDS: 4},
     )
+    taken = [TakenRange(topics.PURCHASE_UPDATED, 204, 311), TakenRange(topics.COMMANDS, 3, 4)]
+    upgraded = {topics.PURCHASE_UPDATED: 204, topics.COMMANDS: 3}
     letter = dead_letters.DeadLetter(
         topic=topics.PURCHASE_UPDATED,
         partition=3,
@@ -214,7 +217,11 @@ def _others() -> dict[str, list[Example]]:
         letter=ref, action="discarded", by="anna@ops-1", at=NOW, reason="a test of the gateway"
     )
     return {
-        topics.JOURNAL: [Example("start_trial", _json(entry))],
+        topics.JOURNAL: [
+            Example("start_trial", _json(entry)),
+            Example("order", _json(TransactionOrder(18, taken))),
+            Example("first order after an upgrade", _json(TransactionOrder(1, taken, upgraded))),
+        ],
         topics.DEAD_LETTERS: [
             Example("not JSON", _json(letter)),
             Example("invalid webhook over HTTP", _json(webhook)),

@@ -20,6 +20,7 @@ from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.transaction_order import TransactionOrder
 
 Schema = dict[str, Any]
 
@@ -125,8 +126,10 @@ def outputs() -> list[Record]:
         )
         for kind, data in EVENTS.items()
     ]  # fmt: skip
+    journal = records.JournalEntry, TransactionOrder
+    about = "\n\n".join(map(doc, journal))
+    found.append(Record(topics.JOURNAL, records.JournalEntry.__name__, about, journal))
     for topic, record in (
-        (topics.JOURNAL, records.JournalEntry),
         (topics.DEAD_LETTERS, dead_letters.DeadLetter),
         (topics.DEAD_LETTER_ACTIONS, dead_letters.DeadLetterAction),
         (topics.ENDED_SESSIONS, EndedSession),

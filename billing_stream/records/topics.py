@@ -167,7 +167,8 @@ class Topics(Struct, frozen=True):
             name = self.name(event_type(kind))
             found.append(Topic(name, Role.EVENT, "merchant_id", kind, lane, events))
         journal = self.name(JOURNAL)
-        found.append(Topic(journal, Role.JOURNAL, "merchant_id", "JournalEntry", lane, events))
+        key = "merchant_id, or none"
+        found.append(Topic(journal, Role.JOURNAL, key, "JournalEntry, or an order", lane, events))
         letters = {**events, **_LARGE}
         name = self.name(DEAD_LETTERS)
         found.append(Topic(name, Role.DEAD_LETTER, "as it came", "DeadLetter", lane, letters))

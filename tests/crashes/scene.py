@@ -305,7 +305,9 @@ class Scene:
         found.answers = self.answers
         for kind in names.EVENT_TYPES:
             found.events += self._read(names.event_type(kind))
-        found.journal = [_without_positions(value) for _, value, _ in self._read(names.JOURNAL)]
+        journal = [msgspec.json.decode(value or b"{}") for _, value, _ in self._read(names.JOURNAL)]
+        # With other crashes, other transactions take the records.
+        found.journal = [_without_positions(entry) for entry in journal if "command" in entry]
         found.dead_letters = self._read(names.DEAD_LETTERS)
         forwarded = [e for p in OWNED for e in self.log.visible((names.COMMANDS, p)) if e.txn]
         found.forwarded = [(e.partition, e.value, list(e.headers)) for e in forwarded]
@@ -335,10 +337,8 @@ class Scene:
         ]
 
 
-def _without_positions(entry: bytes | None) -> Any:
-    found = msgspec.json.decode(entry or b"{}")
-    found.pop("positions")
-    return found
+def _without_positions(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "positions"}
 
 
 async def undisturbed(happening: Happening) -> Outcome:

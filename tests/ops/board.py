@@ -162,4 +162,5 @@ async def board(kafka: str, postgres: str, folder: Path) -> AsyncIterator[Board]
 def journalled(records: list[Any], kind: str) -> list[dict[str, Any]]:
     """The journal's entries of a kind of command."""
     entries = [json.loads(record.value) for record in records]
-    return [entry for entry in entries if entry["command"]["command"] == kind]
+    commands = [entry for entry in entries if "command" in entry]
+    return [entry for entry in commands if entry["command"]["command"] == kind]

@@ -45,14 +45,10 @@ async def replay_source(
     partitions: int,
     policy: Policy,
     scope: Scope | None = None,
-    recorded_under: Policy | None = None,
 ) -> Report:
     """The replay of any log, under the code that is here."""
-    recorders = [working_tree(recorded_under)] if recorded_under is not None else []
     wanted = scope or Scope(range(partitions))
-    return await replay(
-        source, names, partitions, working_tree(policy), wanted, {}, recorders=recorders
-    )
+    return await replay(source, names, partitions, working_tree(policy), wanted, {})
 
 
 def working_tree(policy: Policy) -> WorkingTree:

@@ -22,13 +22,13 @@ EVENT = "66c785f2-386d-5ca0-a633-019b715b766c"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def report(*differences: Difference, uncertain: tuple[str, ...] = ()) -> Report:
+def report(*differences: Difference, unproved: tuple[str, ...] = ()) -> Report:
     return Report(
         code="generous",
         policy={},
         began_at=NOW,
         differences=list(differences),
-        uncertain=list(uncertain),
+        unproved=list(unproved),
     )
 
 
@@ -85,7 +85,7 @@ def test_what_is_not_about_credits_is_listed_and_left() -> None:
 
 
 def test_merchants_whose_order_is_not_certain_are_left_to_be_looked_at() -> None:
-    found = plan(report(other(100, 120), uncertain=(M1,)), {})
+    found = plan(report(other(100, 120), unproved=(M1,)), {})
 
     assert found.corrections == []
     assert len(found.left) == 1

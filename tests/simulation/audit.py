@@ -30,6 +30,7 @@ from tests.simulation.requests import TopicPartition, Txn
 from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
 from tests.simulation.world import POLICY, Attempt, World
+from tests.simulation.written import not_proved
 from tests.support.oracle import Oracle, Row, moment, reply_row, row_faults, rules_of
 from tests.support.world import everything
 
@@ -66,6 +67,7 @@ class Audit:
         # What each request that was committed was answered, and by which transaction.
         self.effects: dict[str, tuple[TimedReply, int]] = {}
         self.journalled: set[str] = set()
+        self.orders: dict[int, int] = {}
         self.event_ids: set[str] = set()
         self.sequences: dict[str, int] = {}
         # Answers that no transaction explains: they may have changed nothing, at some time.
@@ -95,7 +97,7 @@ class Audit:
         self.generations[partition] = txn.generation
         rows, rest = self._split(txn)
         self._positions(txn, rows)
-        expected: list[Any] = []
+        expected = self._order(txn)
         for done in txn.done:
             if isinstance(done, InputCount):
                 expected += self._record(
@@ -149,6 +151,15 @@ class Audit:
             require(took.pop(topic, []) == offsets, f"of {tp} not {offsets} was taken")
             reached[topic] = position
         require(not took, f"{took} taken without a position")
+
+    def _order(self, txn: Txn) -> list[Any]:
+        """What must be written of the order in which the input records were taken."""
+        taken = [(done.topic, done.offset) for done in txn.done if isinstance(done, InputCount)]
+        if not any((r.key or b"").startswith(POSITION_PREFIX) for r in txn.wanted):
+            require(not taken, "records without a position")
+            return []
+        self.orders[txn.partition] = self.orders.get(txn.partition, 0) + 1
+        return [("order", self.orders[txn.partition], taken)]
 
     def _inputs(self, tp: TopicPartition) -> Iterator[Entry]:
         return (entry for entry in self.log.topics.get(tp, ()) if entry.visible)
@@ -288,6 +299,9 @@ class Audit:
         elif kind == "shop":
             value.setdefault("gone", False)
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
+        elif kind == "order":
+            require(topic == names.JOURNAL and written == partition, f"{tp} is no journal")
+            self._taken(partition, value, *wanted[1:])
         elif kind == "journal":
             require(topic == names.JOURNAL and written == partition, f"{tp} is no journal")
             said = msgspec.json.decode(encode(wanted[2]))
@@ -295,6 +309,18 @@ class Audit:
         else:
             require(written == partition, f"an event on partition {written}")
             self._event(topic, outgoing, value, wanted)
+
+    def _taken(self, partition: int, order: Any, number: int, taken: list[tuple[str, int]]) -> None:
+        """An order names the records that were taken, each once, and as they were taken."""
+        require(order["number"] == number, f"order {order['number']}, not {number}")
+        require("unordered_until" not in order, "a position that no order led to")
+        named = [
+            (entry.topic, entry.offset)
+            for one in order["ranges"]
+            for entry in self._inputs((one["topic"], partition))
+            if one["from"] <= entry.offset < one["to"]
+        ]
+        require(named == taken, f"the order names {named}, taken were {taken}")
 
     @staticmethod
     def _parked(letter: Any, parked: EarlyWebhook) -> None:
@@ -405,6 +431,8 @@ def check(world: World) -> None:
     _check_model(audit)
     refused = [text for node in world.nodes for text in node.refused]
     require(not refused, "a transaction was ended before its writer did:", *refused)
+    missing = not_proved(world)
+    require(missing is None, missing)
 
 
 def _check_attempts(world: World, audit: Audit) -> None:

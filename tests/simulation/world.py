@@ -43,7 +43,7 @@ POLICY = Policy(
     former_shops_max=1,
     test_clock=True,
     open_purchases_max=4,
-    expired_per_step=2,
+    expired_per_step=1,
 )
 NODES_MAX = 3
 STALLS_MAX = 2

@@ -126,7 +126,14 @@ class Partition:
         return [json.loads(r.value or b"") for r in self.log.read(names.DEAD_LETTERS)]
 
     def journal(self) -> list[dict[str, Any]]:
-        """The journal."""
+        """The entries of the journal."""
+        return [record for record in self._journal() if "command" in record]
+
+    def orders(self) -> list[dict[str, Any]]:
+        """The orders of transactions in the journal."""
+        return [record for record in self._journal() if "command" not in record]
+
+    def _journal(self) -> list[dict[str, Any]]:
         return [json.loads(r.value or b"") for r in self.log.read(names.JOURNAL)]
 
     def rows(self) -> dict[str, Any]:

@@ -214,7 +214,7 @@ async def test_a_refund_of_0_1_0_is_not_paid_back_again() -> None:
 async def test_the_verifier_finds_no_fault_in_the_log_of_any_release(version: str) -> None:
     report = await verify_source(copied(stored(version)), TOPICS, PARTITIONS, RULES)
     assert report.ok, "\n".join(report.lines())
-    assert report.checks["tables"].counted > 8
+    assert report.checks["tables"].counted >= 8
 
 
 @pytest.mark.parametrize("version", SAMPLES)

@@ -346,25 +346,25 @@ def not_processed(copy: Copy) -> None:
 
 
 def journal_entry_missing(copy: Copy) -> None:
-    for entry in copy.of(TOPICS.name(names.JOURNAL)):
+    for entry in copy.entries():
         if entry.data["command"]["command"] == "pass_time" and entry.key == ONE.encode():
             copy.drop(entry)
             return
 
 
 def silent_journal_entry_missing(copy: Copy) -> None:
-    for entry in copy.of(TOPICS.name(names.JOURNAL)):
+    for entry in copy.entries():
         if entry.data["command"]["command"] == "reserve_purchase" and entry.key == ONE.encode():
             copy.drop(entry)
             return
 
 
 def journal_entry_doubled(copy: Copy) -> None:
-    copy.add(copy.of(TOPICS.name(names.JOURNAL))[0])
+    copy.add(copy.entries()[0])
 
 
 def journal_entry_changed(copy: Copy) -> None:
-    for entry in copy.of(TOPICS.name(names.JOURNAL)):
+    for entry in copy.entries():
         if entry.data["command"]["command"] == "reserve_purchase":
             value = entry.data
             value["command"]["pack"] = "large" if value["command"]["pack"] == "small" else "small"
@@ -458,7 +458,7 @@ def clock_moved_back(copy: Copy) -> None:
 
 
 def clock_moved_by_nobody(copy: Copy) -> None:
-    entries = copy.of(TOPICS.name(names.JOURNAL))
+    entries = copy.entries()
     copy.drop(next(r for r in entries if r.data["command"]["command"] == "move_clock"))
 
 

@@ -111,7 +111,7 @@ async def test_overdue_purchases_that_expire_in_steps_are_verified_and_replayed(
     again = await replayed(copy)
     await world.stop()
 
-    journal = [entry.data["command"] for entry in copy.of("x." + names.JOURNAL)]
+    journal = [entry.data["command"] for entry in copy.entries()]
     assert [entry.get("most") for entry in journal if entry["command"] == "pass_time"] == [
         *[3] * 6,
         None,

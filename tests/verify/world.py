@@ -91,6 +91,14 @@ class Copy:
         """All events of a kind."""
         return self.of(TOPICS.name(names.event_type(kind)))
 
+    def entries(self) -> list[Stored]:
+        """All entries of the journal, the orders of transactions left out."""
+        return [r for r in self.of(TOPICS.name(names.JOURNAL)) if "command" in r.data]
+
+    def orders(self) -> list[Stored]:
+        """The orders of transactions in the journal."""
+        return [r for r in self.of(TOPICS.name(names.JOURNAL)) if "command" not in r.data]
+
     def rows(self, table: str) -> list[Stored]:
         """All rows of a changelog, positions left out."""
         found = self.of(TOPICS.changelog(table))

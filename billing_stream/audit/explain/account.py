@@ -108,7 +108,7 @@ def explain(recorded: Recorded, outcome: Outcome, partition: int, at: datetime) 
     now = balance_of(_last_row(recorded))
     total_now = sum(map(credits_of, recorded.events))
     faults = list(_faults(recorded, total_now, now))
-    notes = list(_notes(recorded.merchant_id, outcome))
+    notes = list(_notes(recorded, outcome))
     state = _state(steps, total, at)
     if not outcome.differences and balance_of(state.merchant) != total:
         faults.append(
@@ -136,7 +136,7 @@ class Causes:
 
     def __init__(self, recorded: Recorded, steps: Iterable[Step]) -> None:
         self._recorded = recorded
-        self._inputs = {one.ref: one for queue in recorded.inputs for one in queue}
+        self._inputs = {one.ref: one for one in recorded.inputs}
         self._steps = {step.name: step for step in steps}
         self._told_by = {event.event_id: step for step in steps for event in step.events}
 
@@ -221,20 +221,25 @@ def _faults(recorded: Recorded, total: int, now: int) -> Iterable[str]:
     sequences = [event.sequence for event in recorded.events]
     if sequences != list(range(1, len(sequences) + 1)):
         yield f"events are missing or doubled: their sequence is {sequences}"
-    refs = {one.ref for queue in recorded.inputs for one in queue}
+    refs = {one.ref for one in recorded.inputs}
     origins = {read_entry(entry.value).origin for entry in recorded.entries}
     for event in recorded.events:
         if event.cause not in refs and event.cause not in origins:
             yield f"event {event.event_id} names a cause that is not recorded: {event.cause}"
 
 
-def _notes(merchant_id: str, outcome: Outcome) -> Iterable[str]:
+def _notes(recorded: Recorded, outcome: Outcome) -> Iterable[str]:
+    if recorded.unproved:
+        yield (
+            f"{recorded.unproved} records have no written order: a release up to 0.5.1 took them. "
+            "They are in the order of their times, which is not proved"
+        )
     differences: list[Difference] = outcome.differences
     if differences:
         yield (
             f"the present rules and settings would not lead to this history: {len(differences)} "
             "differences. The credits are as recorded; what else is told of the state is by the "
-            f"present rules. See `billing-stream replay --merchant {merchant_id}`"
+            f"present rules. See `billing-stream replay --merchant {recorded.merchant_id}`"
         )
 
 

@@ -118,7 +118,7 @@ async def _report(
 async def _plan(settings: Settings, report: Report, merchant: str | None) -> Plan:
     if merchant is not None:
         report.differences = [d for d in report.differences if d.merchant_id == merchant]
-        report.uncertain = [one for one in report.uncertain if one == merchant]
+        report.unproved = [one for one in report.unproved if one == merchant]
     count = settings.partitions
     concerned = {partition_of(merchant_id, count) for merchant_id in report.differing}
     names = Topics(settings.app_id, settings.topic_prefix)

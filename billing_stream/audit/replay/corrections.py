@@ -59,13 +59,13 @@ class Plan(Struct):
 def plan(report: Report, made: Mapping[str, SentCorrections]) -> Plan:
     """The corrections that are still to be made; `made` is by the id of the event corrected."""
     found = Plan([], 0, [])
-    uncertain = set(report.uncertain)
-    for merchant_id in sorted(uncertain):
+    unproved = set(report.unproved)
+    for merchant_id in sorted(unproved & set(report.differing)):
         found.left.append(
-            f"{merchant_id}: the order of its records is not certain; look, and adjust by hand"
+            f"{merchant_id}: the order of its records is not proved; check it, and adjust manually"
         )
     for (merchant_id, event_id), wrong in sorted(_by_event(report.differences).items()):
-        if merchant_id in uncertain:
+        if merchant_id in unproved:
             continue
         correction = _correction(
             report, merchant_id, event_id, wrong, made.get(event_id, SentCorrections())

@@ -1,7 +1,6 @@
 """What is recorded in one partition, merchant by merchant."""
 
 import re
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from billing_stream.audit.replay.core.records import (
     Row,
 )
 from billing_stream.audit.replay.history_source import ReplayError, Source
+from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder, unproved
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.engine.input_commands import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
@@ -106,8 +106,8 @@ class _Reader:
         self._history = History(partition)
         self._frozen: dict[str, int] = {}
         self._inputs: dict[str, dict[str, list[Input]]] = defaultdict(lambda: defaultdict(list))
-        self._fences: dict[str, list[int]] = {topic: [] for topic in self._bases}
-        self._entries: list[tuple[str, Entry]] = []
+        self._order = WrittenOrder(OrderMark())
+        self._entries: list[tuple[str, Place, Entry]] = []
 
     def take_rows(self, records: Sequence[InputRecord]) -> None:
         """Rows and positions as they were at the beginning."""
@@ -169,15 +169,13 @@ class _Reader:
         """Everything is read: each merchant has its own."""
         history = self._history
         positions = history.positions
-        for merchant_id, entry in self._entries:
-            if self._wanted(merchant_id):
-                self._of(merchant_id).entries.append(entry)
+        places: dict[str, list[tuple[Place, str]]] = defaultdict(list)
+        for merchant_id, place, entry in self._entries:
+            self._of(merchant_id).entries.append(entry)
+            places[merchant_id].append((place, entry.ref))
         for merchant_id, by_topic in self._inputs.items():
             recorded = self._of(merchant_id)
             for topic, found in by_topic.items():
-                fences = self._fences[topic]
-                for one in found:
-                    one.fence = bisect_right(fences, one.offset)
                 frozen = self._frozen.get(topic, 0)
                 done = [
                     one for one in found if one.offset < frozen and not self._was_skipped(one.ref)
@@ -185,14 +183,17 @@ class _Reader:
                 history.waiting += [one for one in found if one.offset >= positions.get(topic, 0)]
                 if any(frozen <= one.offset < positions.get(topic, 0) for one in found):
                     history.moving.add(merchant_id)
-                if done:
-                    recorded.inputs.append(done)
-        for recorded in history.merchants.values():
+                recorded.inputs += done
+                at = self._order.places(topic, ((one.offset, one.timestamp) for one in done))
+                refs = (one.ref for one in done)
+                places[merchant_id] += zip(at, refs, strict=True)
+        for merchant_id, recorded in history.merchants.items():
             recorded.events.sort(key=lambda event: event.sequence)
-            for queue in recorded.inputs:
-                for one in queue:
-                    if one.ref in history.letters:
-                        recorded.letters[one.ref] = history.letters[one.ref]
+            recorded.order = [ref for _, ref in sorted(places[merchant_id])]
+            recorded.unproved = unproved(place for place, _ in places[merchant_id])
+            for one in recorded.inputs:
+                if one.ref in history.letters:
+                    recorded.letters[one.ref] = history.letters[one.ref]
         history.moving &= history.merchants.keys()
         return history
 
@@ -227,13 +228,12 @@ class _Reader:
 
     def _take_entry(self, record: InputRecord) -> None:
         value = record.value or b""
-        positions = msgspec.json.decode(value)["positions"]
-        for topic, fences in self._fences.items():
-            # Entries and positions only rise.
-            fences.append(max(positions.get(topic, 0), fences[-1] if fences else 0))
+        place = self._order.take(msgspec.json.decode(value), record.offset)
+        # An order is of no merchant.
         merchant_id = (record.key or b"").decode()
-        ref = str(RecordRef.of(record))
-        self._entries.append((merchant_id, Entry(ref, len(self._entries), value)))
+        if merchant_id and self._wanted(merchant_id):
+            entry = Entry(str(RecordRef.of(record)), value)
+            self._entries.append((merchant_id, place, entry))
 
     def _take_event(self, record: InputRecord) -> None:
         merchant_id = (record.key or b"").decode()

@@ -1,13 +1,12 @@
 """The whole replay: read each partition, decide its merchants again, compare."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 from billing_stream.audit.replay.code import Code
-from billing_stream.audit.replay.core.records import Difference, Outcome, Recorded
+from billing_stream.audit.replay.core.records import Difference, Recorded
 from billing_stream.audit.replay.history_source import Progress, Source
 from billing_stream.audit.replay.recorded_history import History, read_partition
 from billing_stream.audit.replay.replay_report import Report
@@ -40,13 +39,8 @@ async def replay(
     scope: Scope,
     policy: dict[str, object],
     progress: Progress | None = None,
-    recorders: Sequence[Code] = (),
 ) -> Report:
-    """Decide everything again and report every difference. Raises ReplayError.
-
-    `recorders` may be the code and the numbers that decided it first: where something differs,
-    one of them may know the order of records in which it did not.
-    """
+    """Decide everything again and report every difference. Raises ReplayError."""
     began = time.monotonic()
     report = Report(code=code.name, policy=policy, began_at=datetime.now(UTC))
     wanted = scope.partitions
@@ -54,8 +48,7 @@ async def replay(
         wanted = [partition_of(scope.merchant, partitions)]
     for partition in wanted:
         history = await read_partition(source, names, partition, partitions, scope.merchant)
-        decide = partial(_outcome, code, recorders)
-        await _replay_partition(history, names, decide, scope, report, progress)
+        await _replay_partition(history, names, code, scope, report, progress)
     report.seconds = time.monotonic() - began
     return report
 
@@ -63,7 +56,7 @@ async def replay(
 async def _replay_partition(
     history: History,
     names: Topics,
-    decide: Callable[[Recorded], Awaitable[Outcome]],
+    code: Code,
     scope: Scope,
     report: Report,
     progress: Progress | None,
@@ -80,25 +73,14 @@ async def _replay_partition(
         if recorded.merchant_id in history.moving or not _concerns(recorded, scope):
             continue
         report.merchants += 1
-        outcome = await decide(recorded)
-        found = [d for d in outcome.differences if _in_scope(d, names, scope)]
-        report.differences += found
-        if found and not outcome.certain:
-            report.uncertain.append(recorded.merchant_id)
+        outcome = await code.replay(recorded)
+        report.differences += [d for d in outcome.differences if _in_scope(d, names, scope)]
+        if recorded.unproved:
+            report.unproved.append(recorded.merchant_id)
+            report.unproved_records += recorded.unproved
     if progress is not None:
         count = len(history.merchants)
         progress(f"partition {history.partition}", count, count)
-
-
-async def _outcome(code: Code, recorders: Sequence[Code], recorded: Recorded) -> Outcome:
-    outcome = await code.replay(recorded)
-    if outcome.differences:
-        for recorder in recorders:
-            first = await recorder.replay(recorded)
-            if not first.differences:
-                recorded.order = first.order
-                return await code.replay(recorded)
-    return outcome
 
 
 def _nameless(history: History) -> list[Difference]:
@@ -120,15 +102,14 @@ def _nameless(history: History) -> list[Difference]:
 def _concerns(recorded: Recorded, scope: Scope) -> bool:
     """Whether anything of a merchant is in the scope."""
     if scope.topics:
-        read = {queue[0].topic for queue in recorded.inputs}
+        read = {one.topic for one in recorded.inputs}
         read |= {entry.ref.rpartition("[")[0] for entry in recorded.entries}
         if not read & set(scope.topics):
             return False
     if scope.since is None:
         return True
     since_ms = scope.since.timestamp() * 1000
-    times = [one.timestamp for queue in recorded.inputs for one in queue]
-    if any(moment >= since_ms for moment in times):
+    if any(one.timestamp >= since_ms for one in recorded.inputs):
         return True
     return any(datetime.fromisoformat(event.at) >= scope.since for event in recorded.events)
 

@@ -1,7 +1,7 @@
 """`billing-stream replay`."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import progress
-from billing_stream.domain.model import Policy
 from billing_stream.kafka.added_partitions import require_lanes
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records import topics as known
@@ -72,12 +71,6 @@ class Partitions(click.ParamType):
     help="The code that decides: a git revision, or the code that is here.",
 )
 @click.option(
-    "--recorded-by",
-    metavar="REV",
-    help="The code that decided it first, under the settings of here or the usual ones: it knows "
-    "the order of records where that is not written down. By default the code that is here.",
-)
-@click.option(
     "--topics",
     multiple=True,
     metavar="TOPIC",
@@ -96,7 +89,6 @@ class Partitions(click.ParamType):
 )
 def replay_command(
     revision: str,
-    recorded_by: str | None,
     topics: Sequence[str],
     partitions: list[int] | None,
     merchant: str | None,
@@ -118,7 +110,7 @@ def replay_command(
         merchant.lower() if merchant else None,
         since,
     )
-    report = run(replay_cluster(settings, revision, scope, recorded_by))
+    report = run(replay_cluster(settings, revision, scope))
     if json_to is not None:
         say_json(report, json_to)
     if json_to != STANDARD_OUTPUT:
@@ -128,19 +120,13 @@ def replay_command(
         sys.exit(EXIT_DIFFERENCES)
 
 
-async def replay_cluster(
-    settings: Settings, revision: str, scope: Scope, recorded_by: str | None = None
-) -> Report:
+async def replay_cluster(settings: Settings, revision: str, scope: Scope) -> Report:
     """Replay what is recorded on the cluster of these settings. Raises ReplayError."""
     names = Topics(settings.app_id, settings.topic_prefix)
     policy, most = settings.policy, settings.max_record_bytes
     async with AsyncExitStack() as stack:
         show = stack.enter_context(progress())
         code = await stack.enter_async_context(code_of(revision, policy, most))
-        recorders = [
-            await stack.enter_async_context(code_of(by, numbers, most))
-            for by, numbers in _recorders(revision, recorded_by or WORKING_TREE, policy)
-        ]
         source = KafkaSource(client_options(settings), show)
         await stack.enter_async_context(source)
         await check_partitions(source, names, settings.partitions)
@@ -152,19 +138,10 @@ async def replay_cluster(
             scope,
             own_numbers(policy),
             show,
-            recorders,
         )
     if scope.merchant is not None and not report.merchants and not report.moving:
         raise ReplayError(f"nothing is recorded of merchant {scope.merchant}: is it an id?")
     return report
-
-
-def _recorders(revision: str, by: str, policy: Policy) -> Iterator[tuple[str, Policy]]:
-    """What may have decided it first: under the settings of here, or the usual ones."""
-    if by != revision:
-        yield by, policy
-    if own_numbers(policy):
-        yield by, Policy()
 
 
 async def check_partitions(source: KafkaSource, names: Topics, partitions: int) -> None:

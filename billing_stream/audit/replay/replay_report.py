@@ -15,9 +15,9 @@ from billing_stream.audit.replay.history_source import ReplayError
 class Report(Struct, kw_only=True):
     """All differences between what was recorded and what `code` decides.
 
-    `records` were read. `uncertain` are merchants of whom other orders would give other
-    differences; `moving` changed while they were read, and were not judged; `waiting` is the
-    number of records that no worker has processed yet.
+    `records` were read. Of the `unproved` merchants, the order of some records is not written,
+    `unproved_records` in all; `moving` changed while they were read, and were not judged; `waiting`
+    is the number of records that no worker has processed yet.
     """
 
     code: str
@@ -27,7 +27,8 @@ class Report(Struct, kw_only=True):
     records: int = 0
     seconds: float = 0.0
     differences: list[Difference] = []
-    uncertain: list[str] = []
+    unproved: list[str] = []
+    unproved_records: int = 0
     moving: list[str] = []
     waiting: int = 0
 
@@ -54,9 +55,10 @@ class Report(Struct, kw_only=True):
                 yield _line(difference)
         for count, what in (
             (
-                len(self.uncertain),
-                "merchants: the order of their records is not certain, and "
-                "another one would give other differences",
+                self.unproved_records,
+                f"records of {len(self.unproved):,} merchants have no written order: a release up "
+                "to 0.5.1 took them. They are decided in the order of their times, which is not "
+                "proved",
             ),
             (
                 len(self.moving),

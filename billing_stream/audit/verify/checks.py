@@ -19,6 +19,7 @@ from billing_stream.audit.verify.facts import (
 from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
+from billing_stream.audit.verify.purchase_rows import check_purchase_rows
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
 from billing_stream.audit.verify.skipped_records import check_operator_commands
 from billing_stream.audit.verify.sold_terms import note_other_terms
@@ -56,6 +57,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
             check_journal(facts, report)
             check_trial(history, facts, report)
             check_credits(facts, report)
+            check_purchase_rows(facts, report)
             check_imports(history, facts, report)
             check_adjustments(facts, report)
             check_payments(history, facts, report)
@@ -247,9 +249,8 @@ def check_causes(history: History, facts: Facts, report: Report) -> None:
 
 
 def check_journal(facts: Facts, report: Report) -> None:
-    """No entry twice, and positions that only rise."""
+    """No entry twice."""
     seen: set[object] = set()
-    reached: dict[str, int] = {}
     for entry in facts.journal:
         report.count("journal")
         identity = (entry.parsed, entry.at)
@@ -257,11 +258,6 @@ def check_journal(facts: Facts, report: Report) -> None:
             what = f"{entry.parsed.command} is in the journal twice"
             report.fault("journal", what, entry.ref, merchant=facts.merchant)
         seen.add(identity)
-        for topic, position in entry.positions.items():
-            if position < reached.get(topic, 0):
-                what = f"its position in {topic} is before that of an earlier entry"
-                report.fault("journal", what, entry.ref, merchant=facts.merchant)
-            reached[topic] = position
 
 
 def check_trial(history: History, facts: Facts, report: Report) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
+from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
@@ -43,14 +44,14 @@ class Input(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of the journal; `positions` are those of the inputs when it was decided."""
+    """An entry of the journal; `place` is where it stands among all decisions."""
 
     ref: RecordRef
     origin: str
     correlation: str
     at: int
-    positions: dict[str, int]
     parsed: ParsedCommand
+    place: Place
 
 
 class Event(NamedTuple):
@@ -179,6 +180,9 @@ class History:
     merchants: dict[str, Facts] = field(default_factory=dict)
     # Per lane: up to where it has read each input, by topic or, where it was added, topic[number].
     positions: dict[int, dict[str, int]] = field(default_factory=dict)
+    # Per partition: how far the order of records is written, and that order.
+    order_marks: dict[int, OrderMark] = field(default_factory=dict)
+    orders: dict[int, WrittenOrder] = field(default_factory=dict)
     # Per input partition: the place after its last record.
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
     bad: dict[RecordRef, int] = field(default_factory=dict)
@@ -224,6 +228,14 @@ class History:
         if found is None:
             found = Facts(merchant, partition_of(merchant, self.partitions))
             self.merchants[merchant] = found
+        return found
+
+    def order(self, partition: int) -> WrittenOrder:
+        """The order of a partition's records. To be asked for when its changelog was read."""
+        found = self.orders.get(partition)
+        if found is None:
+            mark = self.order_marks.get(partition, OrderMark())
+            found = self.orders[partition] = WrittenOrder(mark)
         return found
 
     def is_read(self, topic: str, partition: int, offset: int) -> bool:

@@ -1,12 +1,13 @@
-"""Records of the changelog about inputs: positions, the logs that they are of, and stops."""
+"""Records of the changelog about inputs: positions, their logs and order, and stops."""
 
 from collections.abc import Callable
 from typing import Any
 
 from billing_stream.audit.verify.facts import TOPIC_CHANGED, History, input_of
 from billing_stream.audit.verify.log_records import Record
+from billing_stream.audit.written_order import OrderMark
 
-POSITION, STOPPED, LOG = "\0position/", "\0stopped/", "\0log/"
+POSITION, STOPPED, LOG, ORDER = "\0position/", "\0stopped/", "\0log/", "\0order"
 
 
 def take(history: History, key: str, record: Record, decode: Callable[[bytes], Any]) -> str | None:
@@ -20,6 +21,9 @@ def take(history: History, key: str, record: Record, decode: Callable[[bytes], A
             history.stopped[at] = stop["reason"], stop.get("cause")
     elif key.startswith(LOG):
         history.marks[input_of(key.removeprefix(LOG), partition)] = decode(value or b"")
+    elif key == ORDER:
+        mark = decode(value or b"")
+        history.order_marks[partition] = OrderMark(mark["number"], mark["read"])
     if not key.startswith(POSITION):
         return None
     name, position = key.removeprefix(POSITION), int(value or b"")

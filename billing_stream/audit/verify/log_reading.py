@@ -234,8 +234,11 @@ class Reader:
 
     def _entry(self, record: Record) -> None:
         value = _decode(record.value or b"")
-        parsed = verify_inputs.command(value["command"])
+        place = self.history.order(record.partition).take(value, record.offset)
         self.history.counted["entries"] += 1
+        if "command" not in value:
+            return
+        parsed = verify_inputs.command(value["command"])
         if self._skips(parsed.merchant):
             return
         entry = Entry(
@@ -243,8 +246,8 @@ class Reader:
             value["origin"],
             value["correlation_id"],
             micros(value["now"]),
-            value["positions"],
             parsed,
+            place,
         )
         facts = self.history.facts(parsed.merchant)
         if record.partition != facts.partition:

@@ -153,25 +153,5 @@ class State:
         """A state that can change without this one."""
         return State(*_fields(self))
 
-    def identity(self) -> tuple[object, ...]:
-        """Equal for states that can have the same future."""
-        return (
-            self.created,
-            self.platform,
-            self.domain,
-            self.used,
-            self.ends,
-            self.ended,
-            self.clock,
-            self.last_paid,
-            self.version,
-            frozenset(self.purchases.items()),
-            self.parked,
-            tuple(self.keys.items()),
-            frozenset(self.adjustments.items()),
-            self.former,
-            self.forgotten,
-        )
-
 
 _fields = attrgetter(*State.__slots__)

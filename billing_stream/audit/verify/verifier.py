@@ -15,7 +15,7 @@ from billing_stream.audit.verify.log_reading import Reader
 from billing_stream.audit.verify.log_records import duration_us, moment_text
 from billing_stream.audit.verify.log_source import KafkaSource, Progress, Source, VerifyError
 from billing_stream.audit.verify.model_state import Catalogue, Rules
-from billing_stream.audit.verify.order_search import Verdict, replay
+from billing_stream.audit.verify.order_replay import Verdict, check_order, replay
 from billing_stream.audit.verify.projected_rows import check_projection
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
@@ -106,6 +106,7 @@ async def verify_source(
     if only is not None and only not in history.merchants:
         raise VerifyError(f"the log knows nothing of merchant {only}: is that its id, a uuid?")
     check_all(history, rules, report)
+    check_order(history, report)
     await _replay_all(history, rules, report, progress)
     _note_overdue(history, report)
     await check_projection(history, report, database_url, only, schema)
@@ -130,7 +131,7 @@ def _note_what_is_gone(source: Source, history: History, report: Report) -> None
 async def _replay_all(
     history: History, rules: Rules, report: Report, progress: Progress | None
 ) -> None:
-    undecided = 0
+    merchants = unproved = 0
     for number, facts in enumerate(history.merchants.values(), 1):
         if number % MERCHANTS_AT_ONCE == 0:
             await asyncio.sleep(0)
@@ -139,8 +140,13 @@ async def _replay_all(
         if facts.partition in history.incomplete:
             continue
         verdict = replay(history, rules, facts)
+        if history.only:
+            report.history = list(_history_lines(facts, verdict))
+        if verdict.unproved:
+            merchants, unproved = merchants + 1, unproved + verdict.unproved
+            continue
         report.count("order")
-        report.count("tables", 1 + len(facts.purchases))
+        report.count("tables")
         if verdict.fault is not None:
             report.fault(
                 "order",
@@ -151,13 +157,11 @@ async def _replay_all(
             )
         if verdict.table is not None:
             report.fault("tables", verdict.table, facts.row_ref, merchant=facts.merchant)
-        undecided += verdict.undecided
-        if history.only:
-            report.history = list(_history_lines(facts, verdict))
-    if undecided:
+    if unproved:
         report.notes.append(
-            f"{undecided} merchants have too many possible orders to try them all: "
-            "`order` and `tables` are not judged for them"
+            f"the order of {unproved} records is not proved, because the release that took them "
+            "wrote none: `order` is not judged, and `tables` only by the events, for their "
+            f"{merchants} merchants"
         )
 
 

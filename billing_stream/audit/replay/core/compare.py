@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .merchant_run import GIVEN_UP, code_of
+from .merchant_run import GIVEN_UP, Command, Effect, code_of
 from .records import Difference, Recorded, RecordedEvent
 
 Key = tuple[str, str]
@@ -21,6 +21,13 @@ class Result:
         self.refused: dict[str, str] = {}
         self.given_up: set[str] = set()
         self.tables: Mapping[Key, dict[str, Any]] = {}
+
+    def take(self, command: Command, effect: Effect) -> None:
+        """What the next command does."""
+        self.events += effect.events
+        if effect.refused is not None:
+            self.refused[command.name] = effect.refused
+        self.given_up.update(effect.given_up)
 
 
 def differences(recorded: Recorded, result: Result) -> list[Difference]:
@@ -84,7 +91,7 @@ def _event(merchant_id: str, kind: str, event: RecordedEvent, **more: Any) -> Di
 
 
 def _letters(recorded: Recorded, result: Result) -> Iterator[Difference]:
-    refs = [found.ref for queue in recorded.inputs for found in queue]
+    refs = [found.ref for found in recorded.inputs]
     for ref in refs:
         reasons = [letter.reason for letter in recorded.letters.get(ref, ())]
         refused = [reason for reason in reasons if not reason.startswith(GIVEN_UP)]

@@ -31,13 +31,11 @@ class Command(Struct, kw_only=True):
     """A command to be decided, whatever way it came.
 
     `payload` is None when the record is bad, and `bad` says why. `cause` is what its events name.
-    `fence` is the number of an entry, or of the first entry that comes after a record.
     """
 
     name: str
     cause: str
     now: datetime
-    fence: int
     payload: Any = None
     bad: str | None = None
     correlation_id: str | None = None
@@ -46,44 +44,39 @@ class Command(Struct, kw_only=True):
     is_entry: bool = False
     # Whether opening the purchase was refused because too many were open.
     over_limit: bool = False
-    # Where it stands among those that told something, and among those that were refused.
-    marks: tuple[int | None, int | None] = (None, None)
-    # The lowest marks of it and of those of its topic that come after it before the next fence.
-    ahead: tuple[int | None, int | None] = (None, None)
 
 
 class Effect(Struct):
     """What a decision does; `refused` is the reason of the dead letter that it makes.
 
-    `parked`, `claimed` and `given_up` are references of webhooks that begin to wait, take effect
-    after they waited, or are given up. `redriven_from` is the dead letter that is carried out.
+    `claimed` and `given_up` are references of webhooks that take effect after they waited, or are
+    given up. `redriven_from` is the dead letter that is carried out.
     """
 
     decision: Decision | None
     events: list[RecordedEvent] = []
     refused: str | None = None
     given_up: list[str] = []
-    parked: list[str] = []
     claimed: list[str] = []
     redriven_from: str | None = None
 
 
-def commands_of(recorded: Recorded, max_record_bytes: int) -> tuple[list[list[Command]], ...]:
-    """The queues of the topics, and the one of the journal as the only queue of its list."""
-    queues = [[_of_input(found, max_record_bytes) for found in queue] for queue in recorded.inputs]
-    own = {command.name for queue in queues for command in queue}
-    for queue in queues:
-        for command in queue:
-            _leave_out_repeated(command, recorded, own)
-            letters = recorded.letters.get(command.name, ())
-            command.over_limit = any(code_of(one.reason) == TOO_MANY_OPEN for one in letters)
+def commands_of(recorded: Recorded, max_record_bytes: int) -> list[Command]:
+    """The commands, in the order in which they were decided."""
+    inputs = [_of_input(found, max_record_bytes) for found in recorded.inputs]
+    own = {command.name for command in inputs}
+    for command in inputs:
+        _leave_out_repeated(command, recorded, own)
+        letters = recorded.letters.get(command.name, ())
+        command.over_limit = any(code_of(one.reason) == TOO_MANY_OPEN for one in letters)
     entries = [_of_entry(entry) for entry in recorded.entries]
     opened = {row.key for row in recorded.rows if row.table == topics.CREDIT_PURCHASES}
     for command in entries:
         if isinstance(command.payload, ReservePurchase):
             named = (recorded.merchant_id, command.payload.command_id)
             command.over_limit = derived_id("purchase", *named) not in opened
-    return queues, [entries]
+    by_name = {command.name: command for command in (*inputs, *entries)}
+    return [by_name[name] for name in recorded.order]
 
 
 def _leave_out_repeated(command: Command, recorded: Recorded, own: set[str]) -> None:
@@ -99,7 +92,6 @@ def _of_input(found: Input, max_record_bytes: int) -> Command:
         name=found.ref,
         cause=found.ref,
         now=instant(found.timestamp),
-        fence=found.fence,
     )
     try:
         incoming = schemas.decode(found.base, found, max_record_bytes)
@@ -121,7 +113,6 @@ def _of_entry(entry: Entry) -> Command:
             name=entry.ref,
             cause="",
             now=instant(0),
-            fence=entry.number,
             bad=f"this code cannot read the entry: {error}",
             is_entry=True,
         )
@@ -129,7 +120,6 @@ def _of_entry(entry: Entry) -> Command:
         name=entry.ref,
         cause=written.origin,
         now=written.now,
-        fence=entry.number,
         payload=written.command,
         correlation_id=written.correlation_id,
         is_entry=True,
@@ -167,7 +157,6 @@ class Run:
             list(self._events(command, decision)),
             refused,
             given_up,
-            [source for source in after if source not in before],
             [source for source in before if source not in after and source not in given_up],
             command.redriven_from if refused is None else None,
         )
@@ -180,15 +169,6 @@ class Run:
             staged = StagedRows(self.rows)
             staged.add(effect.decision)
             staged.apply()
-
-    def copy(self) -> "Run":
-        """Another one, in the same state."""
-        other = Run(self.policy, self.merchant_id)
-        other._carried_out = set(self._carried_out)
-        # Rows never change: dicts and lists of them are all that must be new.
-        for name, value in vars(self.rows).items():
-            setattr(other.rows, name, {key: _copied(one) for key, one in value.items()})
-        return other
 
     def tables(self) -> dict[tuple[str, str], dict[str, Any]]:
         """All rows as the changelogs would have them, by table and key."""
@@ -246,7 +226,3 @@ def _with_limit(policy: Policy, most: int) -> Policy:
     # Releases up to 0.5.1 have no limit.
     has_limit = hasattr(policy, "open_purchases_max")
     return msgspec.structs.replace(policy, open_purchases_max=most) if has_limit else policy
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if hasattr(value, "copy") else value

@@ -9,8 +9,7 @@ from msgspec import Struct, field
 class Input(Struct, kw_only=True):
     """An input record as the Kafka client gave it; `timestamp` is in ms since the epoch.
 
-    `base` is its topic without prefix. `fence` is how many entries of the partition's journal
-    had been decided before the lane read this record.
+    `base` is its topic without prefix.
     """
 
     base: str
@@ -21,7 +20,6 @@ class Input(Struct, kw_only=True):
     value: bytes | None
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes | None]] = ()
-    fence: int = 0
 
     @property
     def ref(self) -> str:
@@ -30,10 +28,9 @@ class Input(Struct, kw_only=True):
 
 
 class Entry(Struct):
-    """A record of the journal; `number` counts the entries of its partition from 0."""
+    """A record of the journal."""
 
     ref: str
-    number: int
     value: bytes
 
 
@@ -73,19 +70,20 @@ class Row(Struct):
 class Recorded(Struct, kw_only=True):
     """One merchant's whole history.
 
-    `inputs` are in the order of their topics' partitions, `entries` in that of the journal,
-    `events` by sequence. `letters` are the dead letters by the reference of the record.
-    `rows` are as old as the changelogs still have them, the last of a key is the present one.
-    `order` are the references of inputs and entries as they were decided, where that is known.
+    `order` are the references of `inputs` and `entries` as they were decided; of `unproved`
+    records it is that of their times, as no other is written. `events` are by sequence. `letters`
+    are the dead letters by the reference of the record. `rows` are as old as the changelogs still
+    have them, the last of a key is the present one.
     """
 
     merchant_id: str
-    inputs: list[list[Input]] = []
+    inputs: list[Input] = []
     entries: list[Entry] = []
     events: list[RecordedEvent] = []
     letters: dict[str, list[RecordedDeadLetter]] = {}
     rows: list[Row] = []
     order: list[str] = []
+    unproved: int = 0
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -131,16 +129,10 @@ class Step(Struct, kw_only=True):
 
 
 class Outcome(Struct, kw_only=True):
-    """What came of it. `certain` is False when other orders give other differences.
-
-    `order` are the places in the order in which they were decided again. `steps` are filled on
-    demand.
-    """
+    """What came of it. `steps` are filled on demand."""
 
     merchant_id: str
     differences: list[Difference] = []
-    certain: bool = True
-    order: list[str] = []
     steps: list[Step] = []
 
 

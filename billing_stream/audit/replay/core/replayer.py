@@ -1,14 +1,14 @@
 """One merchant, decided again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from billing_stream.domain.model import Merchant, Pack, Policy
 
-from .merchant_run import Command, Run, commands_of, plain
-from .order import Path, find
+from .compare import Result, differences
+from .merchant_run import Command, Effect, Run, commands_of, plain
 from .records import Job, Outcome, Recorded, Step
 
 
@@ -17,15 +17,18 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
     policy = msgspec.convert(_known(job.policy), Policy)
 
     def replay(recorded: Recorded) -> Outcome:
-        queues, (entries,) = commands_of(recorded, job.max_record_bytes)
-        found = find(recorded, Run(policy, recorded.merchant_id), queues, entries)
-        done = _steps(found.path, recorded.merchant_id) if steps else []
+        run, result = Run(policy, recorded.merchant_id), Result()
+        done: list[tuple[Command, Effect]] = []
+        for command in commands_of(recorded, job.max_record_bytes):
+            effect = run.effect(command)
+            run.apply(effect)
+            result.take(command, effect)
+            done.append((command, effect))
+        result.tables = run.tables()
         return Outcome(
             merchant_id=recorded.merchant_id,
-            differences=found.differences,
-            certain=found.certain,
-            order=[command.name for command, _ in found.path.done],
-            steps=done,
+            differences=differences(recorded, result),
+            steps=_steps(done, recorded.merchant_id) if steps else [],
         )
 
     return replay
@@ -45,10 +48,10 @@ def _known(policy: Mapping[str, Any]) -> dict[str, Any]:
     return {**policy, "packs": old}
 
 
-def _steps(path: Path, merchant_id: str) -> list[Step]:
+def _steps(done: Iterable[tuple[Command, Effect]], merchant_id: str) -> list[Step]:
     steps = []
     merchant = Merchant(merchant_id=merchant_id)
-    for command, effect in path.done:
+    for command, effect in done:
         decision = effect.decision
         changed = decision.merchant if decision is not None else None
         merchant = changed or merchant
