@@ -18,6 +18,7 @@ from billing_stream.domain.draft import Draft
 from billing_stream.engine.committer import Committer
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_inputs import StagedInputs
+from billing_stream.engine.record_order import StagedOrder
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.tables.rows import StagedRows
 from tests.simulation.node import Node
@@ -123,6 +124,7 @@ MUTANTS = (
         StagedInputs,
         "_process",
         [(f"{MUST_WAIT}reached = record.offset", f"{MUST_WAIT}reached = record.offset + 1")],
+        seed=40,
     ),
     Mutant(
         "restores before it fences",
@@ -277,5 +279,46 @@ MUTANTS = (
         BillingStage,
         "_is_ours",
         [("== processor.partition", ">= 0")],
+    ),
+)
+
+RANGES = "1, self._ranges"
+ORDER_FIRST = """records = inputs.order.records(self.processor.names)
+    records += stage.outgoing()"""
+ORDER_LAST = """records = list(stage.outgoing())
+    records += inputs.order.records(self.processor.names)"""
+
+# Each writes another order than the one in which a lane took its records.
+ORDER_MUTANTS = (
+    Mutant("a range is skipped", StagedOrder, "records", [(RANGES, f"{RANGES}[1:]")]),
+    Mutant("a range begins too late", StagedOrder, "note", [("name, start,", "name, start + 1,")]),
+    Mutant("a range is too long", StagedOrder, "note", [("end, moved))", "end + 1, moved))")]),
+    Mutant(
+        "a record that waits is in the range",
+        StagedInputs,
+        "_process",
+        [("note(name, position, reached)", "note(name, position, max(reached, batch.end))")],
+        seed=40,
+    ),
+    Mutant("ranges are swapped", StagedOrder, "records", [(RANGES, f"{RANGES}[::-1]")]),
+    Mutant("a count is left out", StagedOrder, "records", [("number + 1", "number + 2")]),
+    Mutant("a count stays", StagedOrder, "mark", [("number + 1", "number")]),
+    Mutant(
+        "an order of several ranges is not written",
+        StagedOrder,
+        "records",
+        [("if not self._ranges", "if len(self._ranges) != 1")],
+    ),
+    Mutant(
+        "a request is not written",
+        BillingStage,
+        "_decide",
+        [("self._out.append(journal_record(", "str(journal_record(")],
+    ),
+    Mutant(
+        "an order follows the requests of its transaction",
+        Lane,
+        "_commit",
+        [(ORDER_FIRST, ORDER_LAST)],
     ),
 )

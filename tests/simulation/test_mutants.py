@@ -4,9 +4,12 @@ from itertools import chain
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.loop import simulate
+from tests.simulation.mutants import MUTANTS, ORDER_MUTANTS, Mutant
 from tests.simulation.run import run
 from tests.simulation.test_simulation import SEEDS
+from tests.simulation.world import World
+from tests.simulation.written import verified
 
 pytestmark = pytest.mark.logs_errors
 
@@ -19,3 +22,18 @@ def test_a_broken_engine_is_found_within_500_seeds(mutant: Mutant) -> None:
 
     assert found is not None, f"nobody noticed: {mutant.name}"
     assert run(found.seed).problem is None, "it was not the mutant"
+
+
+@pytest.mark.parametrize("mutant", ORDER_MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_wrong_order_is_found_by_verify(mutant: Mutant) -> None:
+    with mutant.alive():
+        seeds = chain([mutant.seed], range(SEEDS))
+        faults = next(found for seed in seeds if (found := faults_of(World(seed))))
+
+    assert faults & {"order", "tables"}
+
+
+def faults_of(world: World) -> set[str]:
+    """What verify finds in its log, however it ends."""
+    simulate(world.run())
+    return verified(world).faults()
