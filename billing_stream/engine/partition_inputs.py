@@ -348,7 +348,7 @@ class StagedInputs:
             self.marks[name] = LogMark(mark.cluster, mark.topic_id, *last)
 
     def position(self, name: str) -> int:
-        """The position of an input, with what is staged."""
+        """The position of an input, staged or committed."""
         return self.reached.get(name, self.inputs.positions.get(name, 0))
 
     def stop_of(self, name: str) -> StoppedInput | None:

@@ -313,11 +313,11 @@ ORDER_MUTANTS = (
         "a request is not written",
         BillingStage,
         "_decide",
-        [("self._out.append(journal_record(", "str(journal_record(")],
+        [("self._out.append(self._processor.records.", "str(self._processor.records.")],
     ),
     Mutant(
         "an order follows the requests of its transaction",
-        Lane,
+        Committer,
         "_commit",
         [(ORDER_FIRST, ORDER_LAST)],
     ),

@@ -166,7 +166,7 @@ async def _replay_all(
 
 
 def _history_lines(facts: Facts, verdict: Verdict) -> list[str]:
-    """A merchant's history, as it can have happened."""
+    """A merchant's history, in the order in which it is judged."""
     lines = [f"merchant {facts.merchant}, partition {facts.partition}"]
     for command, events in verdict.order:
         parsed = command.parsed
