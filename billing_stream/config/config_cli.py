@@ -20,6 +20,7 @@ from billing_stream.config.settings_reference import as_text, fields
 from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
 from billing_stream.console.output import say, say_json
+from billing_stream.console.tables import table_lines
 from billing_stream.domain.model import PACKS
 from billing_stream.plain_text import MASK, mask_passwords
 
@@ -125,12 +126,16 @@ def _names_in(file: Path | None) -> Mapping[str, str | None]:
 
 def _show(rows: list[Effective], file: Path | None) -> None:
     labels = {Source.FILE: str(file)}
-    names = max((len(row.variable) for row in rows), default=0)
-    sources = max((len(labels.get(row.source, row.source)) for row in rows), default=0)
-    for row in rows:
-        source = labels.get(row.source, row.source)
-        value = "(not set)" if row.value is None else row.value
-        say(f"{row.variable:{names}}  {source:{sources}}  {value}".rstrip())
+    shown = (
+        (
+            row.variable,
+            labels.get(row.source, row.source),
+            "(not set)" if row.value is None else row.value,
+        )
+        for row in rows
+    )
+    for line in table_lines(("", "", ""), shown):
+        say(line)
 
 
 def _show_packs(settings: Settings) -> None:

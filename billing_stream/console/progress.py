@@ -44,13 +44,17 @@ def waiting(what: str) -> Iterator[None]:
     def tell() -> None:
         if over.wait(QUIET_SECONDS if terminal else LINE_SECONDS):
             return
+        bar = _bar(counted=False) if terminal else None
         while True:
             text = f"{what}, {time.monotonic() - began:.0f} s"
-            click.echo(f"\r\033[K{text}" if terminal else text, nl=not terminal, err=True)
+            if bar is None:
+                click.echo(text, err=True)
+            else:
+                _draw(bar, text, 0, 0)
             if over.wait(1.0 if terminal else LINE_SECONDS):
                 break
-        if terminal:
-            click.echo("\r\033[K", nl=False, err=True)
+        if bar is not None:
+            bar.stop()
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -61,12 +65,33 @@ def waiting(what: str) -> Iterator[None]:
         thread.join()
 
 
+def _bar(*, counted: bool) -> Any:
+    """A started bar without a task. Loaded only for who looks at one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    counts = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) if counted else ()
+    what = TextColumn("{task.description}", markup=False)
+    console = Console(stderr=True, no_color=True, highlight=False)
+    bar = Bar(what, *counts, console=console, auto_refresh=False, transient=True)
+    bar.start()
+    return bar
+
+
+def _draw(bar: Any, what: str, done: int, total: int) -> None:
+    for task in bar.task_ids:
+        bar.update(task, description=what, completed=done, total=total)
+    if not bar.task_ids:
+        bar.add_task(what, completed=done, total=total)
+    bar.refresh()
+
+
 class _Bars:
     """A bar for each thing that is being done, one after the other; wiped when it is over."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._since = self._began
         self._drawn = 0.0
         self._what = ""
         self._bar: Any = None
@@ -76,32 +101,19 @@ class _Bars:
         now = time.monotonic()
         if what != self._what:
             self.end()
-            self._what, self._since = what, now
+            self._what = what
         if now - self._began < QUIET_SECONDS:
             return
         if self._bar is not None and done < total and now - self._drawn < REDRAW_SECONDS:
             return
-        if self._bar is None:
-            self._bar = click.progressbar(
-                length=max(total, 1), label=what, file=sys.stderr, show_pos=True
-            )
-            # It would reckon the time that is left from its first drawing.
-            self._bar.start += self._since - now
-        self._drawn, bar = now, self._bar
-        bar.length = max(total, 1)
-        step = min(done, bar.length) - bar.pos
-        if step > 0:
-            bar.update(step)
-        else:
-            # What is done may become less: a topic is read anew, or there is more of it now.
-            bar.pos += step
-            bar.render_progress()
+        self._bar, self._drawn = self._bar or _bar(counted=True), now
+        _draw(self._bar, what, done, max(total, 1))
 
     def end(self) -> None:
         """Wipe it: what stays on the terminal is the result."""
         if self._bar is not None:
+            self._bar.stop()
             self._bar = None
-            click.echo("\r\033[K\033[?25h", nl=False, err=True)
 
 
 class _Lines:

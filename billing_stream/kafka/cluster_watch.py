@@ -9,8 +9,8 @@ from aiokafka.errors import KafkaError
 from billing_stream.config.settings import Settings
 from billing_stream.config.shared_settings import shared_settings
 from billing_stream.kafka.added_partitions import added, partition_counts
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.group_members import STABLE, describe_group, mismatches
 from billing_stream.records.topics import Topics
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
-from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.open_transactions import Stalls
 

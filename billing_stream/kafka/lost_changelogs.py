@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import TopicsError
-from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Role, Topics

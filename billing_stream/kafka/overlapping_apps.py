@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream.errors import SettingsError
-from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 

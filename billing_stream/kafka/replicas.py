@@ -8,8 +8,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from msgspec import Struct, field
 
 from billing_stream.config.settings import Settings
+from billing_stream.kafka.answering_broker import answering, connect
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering, connect, troubles
+from billing_stream.kafka.connection_diagnostics import troubles
 from billing_stream.kafka.topic_admin import in_sync_needed
 from billing_stream.records.topics import Topics
 

@@ -7,8 +7,8 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient, CoordinationType
 
 from billing_stream.errors import AuthorizationError
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.start_deadline import StartDeadline
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError, RequestTimedOutError
 
-from billing_stream.kafka.connection_diagnostics import answering, connect
+from billing_stream.kafka.answering_broker import answering, connect
 
 PROBE_SECONDS = 1.0
 # One that has let a request wait for so long is not asked for metadata or coordinators.

@@ -66,7 +66,7 @@ def test_a_terminal_gets_a_bar_for_each_thing_and_none_of_it_stays() -> None:
     assert out == "the result\n"
     assert re.search(r"reading.*5/10", shown)
     assert re.search(r"replaying.*1/2000", shown)
-    assert shown.endswith("\r\x1b[K\x1b[?25h"), "the line is wiped, the cursor is there again"
+    assert shown.endswith("\x1b[?25h\r\x1b[1A\x1b[2K"), "the cursor is back, the line is wiped"
     assert not COLOUR.search(shown)
 
 
@@ -117,17 +117,17 @@ def test_waiting_says_for_how_long_and_is_wiped() -> None:
     )
     code = code.replace(
         "with progress",
-        "import threading, click\n"
-        "progress.drawn, echo = threading.Event(), click.echo\n"
-        "def told(*a, **k):\n    echo(*a, **k)\n    progress.drawn.set()\n"
-        "progress.click.echo = told\n"
+        "import threading\n"
+        "progress.drawn, draw = threading.Event(), progress._draw\n"
+        "def drawn(*given):\n    draw(*given)\n    progress.drawn.set()\n"
+        "progress._draw = drawn\n"
         "with progress",
     )
 
     _, shown = at_a_terminal([sys.executable, "-c", code], TERM="xterm")
 
     assert "waiting for a worker, 0 s" in shown
-    assert shown.endswith("\r\x1b[K")
+    assert shown.endswith("\x1b[1A\x1b[2K")
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])

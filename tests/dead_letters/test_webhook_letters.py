@@ -124,7 +124,7 @@ def test_it_is_shown_with_platform_delivery_and_merchant() -> None:
     found = DeadLetterHistory(entry, State.OPEN, (), None)
 
     shown = as_json(found)
-    text = "\n".join((*table([found], None), *whole(found, [])))
+    text = "\n".join((*table([found]), *whole(found, [])))
 
     assert shown["record"]["place"] == "http:custom/d-1"
     assert (shown["record"]["topic"], shown["merchant_id"]) == ("http:custom", M1)

@@ -16,7 +16,8 @@ ALLOWED = {
     "billing_stream.records.topics",
     "billing_stream.records.record_ref",
     "billing_stream.errors",
-    # The client of all our readers: it says which records it could not read.
+    # The reader of all topics: it says which records it could not read.
+    "billing_stream.kafka.committed_log",
     "billing_stream.kafka.consumers",
     # What it says while it waits for a transaction of somebody else.
     "billing_stream.kafka.open_transactions",
@@ -26,12 +27,14 @@ ALLOWED = {
     "billing_stream.config.settings",
     "billing_stream.config.background_settings",
     "billing_stream.kafka.client_options",
-    "billing_stream.kafka.connection_diagnostics",
+    "billing_stream.kafka.answering_broker",
     # The text of its --help, the types of its options, and its bar.
     "billing_stream.console.help",
     "billing_stream.console.options",
     "billing_stream.console.output",
     "billing_stream.console.progress",
+    # The table of its report.
+    "billing_stream.console.tables",
 }
 PACKAGES = ("billing_stream", "billing_stream.records")
 
@@ -61,9 +64,11 @@ def test_only_names_and_settings_are_imported() -> None:
                 "records.topics",
                 "records.record_ref",
                 "errors",
+                "kafka.committed_log",
                 "kafka.consumers",
                 "kafka.open_transactions",
                 "kafka.topic_logs",
+                "console.tables",
             )
             assert others <= {f"billing_stream.{name}" for name in names}, path
 

@@ -16,8 +16,8 @@ from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import progress
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.records.topics import Topics
 
 EXIT_FAULTS = 1

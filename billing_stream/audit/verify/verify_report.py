@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from billing_stream.console.tables import table_lines
 from billing_stream.records.record_ref import RecordRef
 
 TITLES = {
@@ -113,12 +114,16 @@ class Report:
         yield from self.history
         if self.history:
             yield ""
-        width = max(map(len, self.checks))
-        for check in self.checks.values():
-            verdict = "ok" if check.ok else f"FAULT x {check.faults}"
-            note = f" ({check.note})" if check.note else ""
-            counted = f"{check.counted:>10,}"
-            yield f"{check.name:<{width}} {counted}  {verdict:<12} {check.title}{note}"
+        rows = [
+            (
+                check.name,
+                f"{check.counted:,}",
+                "ok" if check.ok else f"FAULT x {check.faults}",
+                check.title + (f" ({check.note})" if check.note else ""),
+            )
+            for check in self.checks.values()
+        ]
+        yield from table_lines(("CHECK", "COUNT", "VERDICT", "PROMISE"), rows, right=("COUNT",))
         for check in self.checks.values():
             if not check.ok:
                 yield ""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import signal
 import sys
 from collections.abc import Iterable
@@ -100,8 +99,7 @@ def list_letters(state: str, limit: int, json_to: Path | None, **given: Any) -> 
         say_json_lines(map(showing.as_json, shown), json_to)
     if json_to == STANDARD_OUTPUT:
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    _echo(showing.table(shown, width))
+    _echo(showing.table(shown))
     if len(shown) < len(found):
         say(f"... and {len(found) - len(shown):,} older ones (--limit 0 shows all)")
     if found:

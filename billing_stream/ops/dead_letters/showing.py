@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from billing_stream.console.tables import table_lines
 from billing_stream.ops.dead_letters.acting import ActionResult
 from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistory
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
@@ -27,8 +28,8 @@ def short(letter: DeadLetterEntry) -> str:
     return f"{letter.partition}@{letter.offset}"
 
 
-def table(found: Sequence[DeadLetterHistory], width: int | None) -> Iterator[str]:
-    """A line for each; what is left of `width` columns is the reason's."""
+def table(found: Sequence[DeadLetterHistory]) -> Iterator[str]:
+    """A line for each, when there is any."""
     rows = [
         (
             short(one.letter),
@@ -36,17 +37,11 @@ def table(found: Sequence[DeadLetterHistory], width: int | None) -> Iterator[str
             str(one.state),
             one.letter.merchant or "-",
             one.letter.source,
-            clean_line(one.letter.record.reason),
+            one.letter.record.reason,
         )
         for one in found
     ]
-    if not rows:
-        return
-    widths = [max(len(row[i]) for row in (_HEADS, *rows)) for i in range(len(_HEADS) - 1)]
-    for row in (_HEADS, *rows):
-        line = "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False))
-        line = f"{line}  {row[-1]}"
-        yield line if width is None or len(line) <= width else line[: width - 3] + "..."
+    return table_lines(_HEADS, rows) if rows else iter(())
 
 
 def summary(found: Iterable[DeadLetterHistory]) -> Iterator[str]:

@@ -6,8 +6,8 @@ import aiohttp
 
 from billing_stream.config.settings import Settings
 from billing_stream.engine.broker_time import AHEAD_MAX
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.group_members import describe_group
 from billing_stream.observability.metrics.cluster_notices import AHEAD
 from billing_stream.ops.doctor.finding import Finding, ok, warn

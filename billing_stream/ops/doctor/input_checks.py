@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from billing_stream.config.settings import Settings
 from billing_stream.engine.input_names import input_of
-from billing_stream.kafka.connection_diagnostics import answering
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.ops.inputs.input_states import changed_changelogs, changed_inputs, input_rows

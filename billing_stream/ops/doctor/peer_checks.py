@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterable
 from http import HTTPStatus
 
 from billing_stream.config.settings import Settings
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.group_members import describe_group
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.plain_text import shown

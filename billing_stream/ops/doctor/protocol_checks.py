@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.config.settings import Settings
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.transaction_protocol import PROTOCOL_2_LEVEL, transaction_version
 from billing_stream.kafka.transaction_requests import FEATURE
 from billing_stream.ops.doctor.finding import Finding, ok

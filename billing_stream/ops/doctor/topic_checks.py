@@ -7,8 +7,8 @@ from billing_stream.config.shared_settings import shared_settings
 from billing_stream.engine.kafka_log import transactional_ids
 from billing_stream.errors import AuthorizationError, KafkaNotReady, TopicsError
 from billing_stream.kafka.added_partitions import added, listed, partition_counts, require_lanes
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.group_members import STABLE, Group, describe_group, mismatches
 from billing_stream.kafka.lost_changelogs import require_no_lost_changelog
 from billing_stream.kafka.overlapping_apps import ACTION, overlapping, problem

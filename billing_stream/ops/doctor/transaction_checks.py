@@ -9,8 +9,8 @@ from aiokafka import TopicPartition
 
 from billing_stream.config.settings import Settings
 from billing_stream.kafka.added_partitions import partition_counts
+from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.connection_diagnostics import answering
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.open_transactions import OpenTransaction, OpenTransactions
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn

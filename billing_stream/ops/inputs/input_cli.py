@@ -19,6 +19,7 @@ from billing_stream.console.options import STANDARD_OUTPUT, Duration, json_optio
 from billing_stream.console.output import say, say_json_lines
 from billing_stream.console.progress import waiting
 from billing_stream.console.record_argument import Reference
+from billing_stream.console.tables import table_lines
 from billing_stream.engine.input_commands import NEXT_UNKNOWN
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.kafka.added_partitions import partition_counts
@@ -113,12 +114,18 @@ def list_inputs(json_to: Path | None) -> None:
         say_json_lines(map(_as_json, found), json_to)
     if json_to == STANDARD_OUTPUT:
         return
-    width = max(len(one.name) for one in found)
-    say(f"{'INPUT':{width}}  {'STATE':9}  {'POSITION':>12}  {'LAG':>12}")
-    for one in found:
-        state = "stopped" if one.stopped is not None else "processed"
-        lag = max(0, one.end - one.position)
-        say(f"{one.name:{width}}  {state:9}  {one.position:>12,}  {lag:>12,}")
+    rows = [
+        (
+            one.name,
+            "stopped" if one.stopped is not None else "processed",
+            f"{one.position:,}",
+            f"{max(0, one.end - one.position):,}",
+        )
+        for one in found
+    ]
+    heads = ("INPUT", "STATE", "POSITION", "LAG")
+    for line in table_lines(heads, rows, right=heads[2:]):
+        say(line)
     for one in found:
         if one.stopped is not None:
             say()
