@@ -25,6 +25,7 @@ from billing_stream.engine.partition_processor import (
     Request,
     Stage,
 )
+from billing_stream.records.topics import JOURNAL
 from billing_stream.records.upcasting.versions import WRITTEN
 
 # One transaction: enough to make its cost per record small, few enough to keep it short.
@@ -91,6 +92,7 @@ class Committer(Generic[P]):
         self.stats = LaneStats()
         self._writer = writer
         self._positions_topic = positions_topic
+        self._journal_topic = processor.names.name(JOURNAL)
         self._die = die
         self._lose = lose
         self._clock = clock
@@ -181,7 +183,7 @@ class Committer(Generic[P]):
             waiting, replies = self._stage_requests(stage, inputs)
         # 2. Collect, with order and positions among the records: written elsewhere, a crash
         #    between the two would repeat or lose the inputs.
-        records = inputs.order.records(self.processor.names)
+        records = inputs.order.records(self._journal_topic)
         records += stage.outgoing()
         records += inputs.records(self._positions_topic)
         if waiting and not records:

@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.records.schemas import encode
-from billing_stream.records.topics import JOURNAL, Topics
 from billing_stream.records.transaction_order import TakenRange, TransactionOrder
 
 
@@ -49,11 +48,11 @@ class StagedOrder:
         read = sum({**self._positions, **reached}.values())
         return OrderMark(self._before.number + 1, read)
 
-    def records(self, names: Topics) -> list[Outgoing]:
-        """The record for the journal, to be written before the entries of the transaction."""
+    def records(self, journal: str) -> list[Outgoing]:
+        """The record for the topic `journal`, before the entries of the transaction."""
         if not self._ranges:
             return []
         complete = sum(self._positions.values()) == self._before.read
         unordered = None if complete else dict(self._positions)
         order = TransactionOrder(self._before.number + 1, self._ranges, unordered)
-        return [Outgoing(names.name(JOURNAL), None, encode(order))]
+        return [Outgoing(journal, None, encode(order))]

@@ -283,10 +283,10 @@ MUTANTS = (
 )
 
 RANGES = "1, self._ranges"
-ORDER_FIRST = """records = inputs.order.records(self.processor.names)
+ORDER_FIRST = """records = inputs.order.records(self._journal_topic)
     records += stage.outgoing()"""
 ORDER_LAST = """records = list(stage.outgoing())
-    records += inputs.order.records(self.processor.names)"""
+    records += inputs.order.records(self._journal_topic)"""
 
 # Each writes another order than the one in which a lane took its records.
 ORDER_MUTANTS = (
