@@ -1,4 +1,4 @@
-"""Tables in the terminal: columns as wide as what is in them, plain where they are piped."""
+"""Tables in the terminal: columns as wide as their cells, plain where they are piped."""
 
 import io
 import shutil
@@ -16,7 +16,7 @@ def table_lines(
 ) -> Iterator[str]:
     """A line for the heads, where there are any, and one for each row.
 
-    `right`: heads of columns of numbers. On a terminal the last column takes what is left of its
+    `right`: heads of columns of numbers. On a terminal the last column takes the rest of its
     width. Text of others is cleaned.
     """
     from rich.console import Console
