@@ -11,13 +11,11 @@ import msgspec
 from billing_stream.engine.log import CHANGELOGS_KEY, Log
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.errors import LostChangelog
-from billing_stream.kafka.topic_logs import ChangelogIds
+from billing_stream.kafka.topic_logs import ChangelogIds, decode_ids
 from billing_stream.records.upcasting.versions import WRITTEN
 
 Stored = Mapping[str, ChangelogIds]
 """The record of the changelog of each table, where it has one."""
-
-_decode = msgspec.json.Decoder(ChangelogIds).decode
 
 
 class StoredIds:
@@ -30,7 +28,7 @@ class StoredIds:
 
     def take(self, table: str, value: bytes | None) -> None:
         """Take the record of the changelog of `table`."""
-        self._stored[table] = _decode(value or b"")
+        self._stored[table] = decode_ids(value or b"")
 
     def require_all(self) -> None:
         """Raise LostChangelog when one of them lacks the rows that it had."""

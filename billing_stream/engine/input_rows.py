@@ -17,7 +17,7 @@ from billing_stream.engine.log import (
     STOPPED_PREFIX,
 )
 from billing_stream.engine.record_order import OrderMark
-from billing_stream.kafka.topic_logs import ChangelogIds, LogMark
+from billing_stream.kafka.topic_logs import ChangelogIds, LogMark, decode_ids
 
 
 class StopCause(StrEnum):
@@ -69,7 +69,7 @@ class InputRows:
         Raises ValueError and msgspec.DecodeError when it is not as a worker writes it.
         """
         if key == CHANGELOGS_KEY and value is not None:
-            self.changelogs = _decode_ids(value)
+            self.changelogs = decode_ids(value)
         if key == ORDER_KEY and value is not None:
             self.order = _decode_order(value)
         if key.startswith(ACCEPTED_PREFIX):
@@ -88,7 +88,6 @@ class InputRows:
                 rows[name] = decode(value)
 
 
-_decode_ids = msgspec.json.Decoder(ChangelogIds).decode
 _decode_order = msgspec.json.Decoder(OrderMark).decode
 _decode_mark = msgspec.json.Decoder(LogMark).decode
 _decode_stopped = msgspec.json.Decoder(StoppedInput).decode

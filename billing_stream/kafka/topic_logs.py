@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
@@ -86,6 +87,9 @@ async def log_names(client: Any, topics: Iterable[str]) -> LogNames:
             if not wrong and leader >= 0:
                 found[TopicPartition(topic, partition)] = LogName(topic_id, epoch, leader)
     return LogNames(answer.cluster_id or "", found)
+
+
+decode_ids = msgspec.json.Decoder(ChangelogIds).decode
 
 
 async def changelog_ids(client: Any, changelogs: Mapping[str, str]) -> ChangelogIds:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.records.dead_letters import decode_letter
 from billing_stream.records.record_ref import RecordRef
 
 POLL_MS = 200
@@ -46,9 +47,9 @@ async def send_command(
 def rejection(letters: Iterable[Any], ref: RecordRef) -> str | None:
     """The reason of the dead letter of this record, if it is among `letters`."""
     for record in letters:
-        letter = msgspec.json.decode(record.value)
-        if (letter["topic"], letter["partition"], letter["offset"]) == ref:
-            return str(letter["reason"])
+        letter = decode_letter(record.value)
+        if RecordRef.of(letter) == ref:
+            return letter.reason
     return None
 
 

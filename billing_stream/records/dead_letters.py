@@ -81,6 +81,11 @@ class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):
     again: bool = False
 
 
+# Of records of `dlq.billing.v1` and of the actions; both raise msgspec.DecodeError.
+decode_letter = msgspec.json.Decoder(DeadLetter).decode
+decode_action = msgspec.json.Decoder(DeadLetterAction).decode
+
+
 def dead_letter(record: InputRecord, reason: str) -> DeadLetter:
     """The dead letter of a record."""
     headers = without_mark(record.headers)

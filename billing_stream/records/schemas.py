@@ -101,7 +101,7 @@ _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
 _command: msgspec.json.Decoder[CommandRead] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
-_shop = msgspec.json.Decoder(ShopRegistered)
+decode_shop = msgspec.json.Decoder(ShopRegistered).decode
 
 
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
@@ -180,7 +180,7 @@ def _decode_payload(
             amount_of(refunded.amount),
         )
     if topic == topics.SHOPS:
-        return _shop.decode(payload)
+        return decode_shop(payload)
     if topic == topics.OPERATOR_COMMANDS:
         return _operator_command.decode(payload)
     if topic == topics.COMMANDS:

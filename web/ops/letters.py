@@ -14,14 +14,12 @@ from billing_stream.domain.model import Instant
 from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, State
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.entries import kind_of, letter_of
-from billing_stream.records.dead_letters import DeadLetterAction
+from billing_stream.records.dead_letters import decode_action
 from billing_stream.records.record_ref import RecordRef
 
 # Of each partition, in offsets: those of markers count.
 NEWEST = 1_000
 PREVIEW = 160
-
-_action = msgspec.json.Decoder(DeadLetterAction)
 
 
 class DeadLetterSummary(Struct, frozen=True):
@@ -98,7 +96,7 @@ class Letters:
 
     def _note(self, value: bytes | None) -> None:
         try:
-            action = _action.decode(value or b"")
+            action = decode_action(value or b"")
             _, partition, offset = RecordRef.parse(action.letter)
         except (msgspec.DecodeError, ValueError):
             # `billing-stream dlq` says so in its log.

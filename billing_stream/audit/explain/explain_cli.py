@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import msgspec
 
 from billing_stream.audit.explain.account import Explanation
 from billing_stream.audit.explain.account import explain as explained
@@ -25,10 +24,10 @@ from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import Progress, progress
 from billing_stream.domain.commands import UUID_TEXT
-from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records import topics as known
+from billing_stream.records.schemas import decode_shop
 from billing_stream.records.topics import Topics
 
 EXIT_DOES_NOT_ADD_UP = 1
@@ -121,7 +120,7 @@ async def _merchant_id(source: KafkaSource, names: Topics, partitions: int, merc
     async for records in source.read([topic], partition_of(shop, partitions)):
         for record in records:
             if (record.key or b"").decode("utf-8", "replace") == shop and record.value:
-                said = msgspec.json.decode(record.value, type=ShopRegistered)
+                said = decode_shop(record.value)
                 owner = said.merchant_id if not getattr(said, "gone", False) else None
     if owner is None:
         raise ReplayError(

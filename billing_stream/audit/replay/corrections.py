@@ -13,6 +13,7 @@ from billing_stream.audit.replay.history_source import Source
 from billing_stream.audit.replay.replay_report import Report
 from billing_stream.domain.commands import ADJUSTMENT_MAX
 from billing_stream.records import schemas, topics
+from billing_stream.records.dead_letters import decode_letter
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
 
@@ -153,9 +154,7 @@ async def corrections_made(
                 if KEY.encode() not in (record.value or b"") and record.topic == read[0]:
                     continue
                 if record.topic == read[1]:
-                    letter = msgspec.json.decode(record.value or b"")
-                    ref = (letter["topic"], letter["partition"], letter["offset"])
-                    refused.add(str(RecordRef(*ref)))
+                    refused.add(str(RecordRef.of(decode_letter(record.value or b""))))
                     continue
                 data = _adjustment(record.value)
                 if data is not None:

@@ -9,10 +9,9 @@ import msgspec
 from billing_stream.kafka.committed_log import Progress
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
-from billing_stream.records.dead_letters import DeadLetterAction
+from billing_stream.records.dead_letters import DeadLetterAction, decode_action
 
 logger = logging.getLogger(__name__)
-_decoder = msgspec.json.Decoder(DeadLetterAction)
 
 
 class State(StrEnum):
@@ -58,7 +57,7 @@ async def read_ledger(
     async for records in read(cluster, cluster.ledger, whole=whole, progress=progress):
         for record in records:
             try:
-                ledger.add(_decoder.decode(record.value or b""))
+                ledger.add(decode_action(record.value or b""))
             except msgspec.DecodeError as error:
                 at = (record.topic, record.partition, record.offset)
                 logger.warning("the ledger has what cannot be read, %s[%s]@%s: %s", *at, error)

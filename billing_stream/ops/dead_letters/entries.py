@@ -10,12 +10,11 @@ from msgspec import Struct
 from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import forwarding, schemas, topics
-from billing_stream.records.dead_letters import DeadLetter, dead_letter
+from billing_stream.records.dead_letters import DeadLetter, dead_letter, decode_letter
 from billing_stream.records.http_dead_letters import http_delivery
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.timestamps import instant
 
-_decoder = msgspec.json.Decoder(DeadLetter)
 _json = msgspec.json.Decoder().decode
 _uuid = re.compile(UUID_TEXT)
 
@@ -45,7 +44,7 @@ def letter_of(record: Any) -> DeadLetterEntry:
     """The letter in a record of the topic of dead letters."""
     ref = str(RecordRef.of(record))
     try:
-        letter = _decoder.decode(record.value or b"")
+        letter = decode_letter(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Not ours: shown all the same, so that it can be discarded.
         letter = dead_letter(record, f"this dead letter cannot be read: {error}")
