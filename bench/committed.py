@@ -21,6 +21,7 @@ from billing_stream.records.topics import Topics
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CREDITS = 100
 AMOUNT = "9.99"
+CURRENCY, PACK = "USD", "small"
 PURCHASES_PER_TRANSACTION = 2_000
 ROWS_PER_PURCHASE = 3
 
@@ -72,6 +73,8 @@ class CommittedLog:
             checkout_url="https://pay.example/1",
             completed_at=moment,
             version=version,
+            currency=CURRENCY,
+            pack=PACK,
         )
         merchant = Merchant(
             merchant_id=merchant_id,
@@ -84,7 +87,8 @@ class CommittedLog:
             version=version,
             sequence=version,
         )
-        data = CreditsPurchased(merchant_id, purchase_id, CREDITS, AMOUNT, Platform.SHOPIFY)
+        sold = CREDITS, AMOUNT, Platform.SHOPIFY, CURRENCY, PACK
+        data = CreditsPurchased(merchant_id, purchase_id, *sold)
         event = Event(derived_id(data.kind, purchase_id), version, moment, data)
         kind = names.event_type(data.kind)
         key = merchant_id.encode()

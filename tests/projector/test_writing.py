@@ -42,7 +42,13 @@ def merchant(offset: int, credits: int, version: int, **fields: Any) -> Record:
 
 
 def purchase(offset: int, status: str, version: int, **fields: Any) -> Record:
-    row = {"id": PURCHASE, "merchant_id": MERCHANT, "credits": 100, "amount": "9.990"}
+    row = {
+        "id": PURCHASE,
+        "merchant_id": MERCHANT,
+        "credits": 100,
+        "amount": "9.990",
+        "currency": "USD",
+    }
     row |= {"status": status, "platform": "shopify", "created_at": MOMENT, "expires_at": MOMENT}
     return record(PURCHASES, offset, {**row, "version": version, **fields}, key=PURCHASE.encode())
 

@@ -21,13 +21,14 @@ COLUMNS = {
     names.BILLING_RECORDS: "merchant_id trial_available trial_started_at trial_ends_at "
     "total_credits_purchased last_purchase_at created_at updated_at credits_adjusted version",
     names.CREDIT_PURCHASES: "id merchant_id credits amount status platform platform_charge_id "
-    "created_at completed_at expires_at version",
+    "created_at completed_at expires_at version currency pack test",
 }
 DEFAULTS = {
     "trial_available": True,
     "total_credits_purchased": 0,
     "credits_adjusted": 0,
     "version": 0,
+    "test": False,
 }
 SIGNS = {"credits.purchased": 1, "credits.adjusted": 1, "purchase.refunded": -1}
 
