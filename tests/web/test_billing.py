@@ -93,6 +93,9 @@ async def test_a_purchase_shows_all_its_fields(two: Cluster, asked: int) -> None
         "created_at",
         "completed_at",
         "expires_at",
+        "currency",
+        "pack",
+        "test",
     ]
     assert first["id"] == paid
     assert first["merchant_id"] == M1
