@@ -8,7 +8,14 @@ from billing_stream.domain import adjustments
 from billing_stream.domain.commands import AdjustCredits, Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Merchant, Policy
-from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
+from billing_stream.domain.outcomes import (
+    Decision,
+    ErrorCode,
+    Rejected,
+    Reply,
+    ShopRegistered,
+    TimedReply,
+)
 from billing_stream.domain.state import State
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
@@ -48,6 +55,8 @@ INTERNAL_ERROR = "INTERNAL_ERROR"
 UNCLAIMED = "UNCLAIMED"
 # Of a copy of a dead letter, where another one was carried out.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+# What is said of a key or a merchant, and never the stored answer to the key.
+NO_ANSWERS_TO_KEYS = (ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND)
 ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
 
 
@@ -187,6 +196,7 @@ class BillingStage:
         merchant = self._rows.merchant(command.merchant_id)
         if request.origin != TIMER:
             self._require_turn(merchant, now)
+        before = self._answered_at(command)
         try:
             named = request.correlation_id, request.origin
             reply = self._decide(merchant, command, now, *named, request, positions)
@@ -200,7 +210,10 @@ class BillingStage:
                 tag = command.__struct_config__.tag
                 logger.exception("a rule failed on %s of merchant %s", tag, command.merchant_id)
             return RequestFailed()
-        return TimedReply(reply, self._answered_at(command) or now)
+        at = self._answered_at(command)
+        if at is None or (isinstance(reply, Rejected) and reply.code in NO_ANSWERS_TO_KEYS):
+            return TimedReply(reply, now)
+        return TimedReply(reply, at, replayed=at == before)
 
     def expire_overdue(self, now: datetime, positions: dict[str, int]) -> bool:
         """Process deadlines that are overdue; whether more are by now."""

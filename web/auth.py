@@ -228,11 +228,6 @@ OPERATOR = Access(
 )
 
 
-def shop_of(client: Client, _: object) -> str:
-    """Within what the idempotency key of a client is unique."""
-    return client.shop
-
-
 async def merchant_of(call: Call[Client]) -> str:
     """The merchant whose client asks. Raises ApiError when it is none of ours."""
     return await call.context.owners.merchant_of(call.who.shop, call.ids)

@@ -13,7 +13,7 @@ from billing_stream.domain.commands import Key, StartTrial
 from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import ErrorCode, TrialGranted
 from billing_stream.records.examples import ENDS_AT, NOW
-from billing_stream.web.auth import CLIENT, Client, merchant_of, shop_of
+from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.commands import CommandRequest, new_command_id
 from billing_stream.web.envelope import ApiError
 from billing_stream.web.models import (
@@ -77,7 +77,6 @@ async def get_trial(call: Call[Client]) -> Answer[TrialBody]:
     CLIENT,
     codes=(ErrorCode.TRIAL_ALREADY_USED,),
     status=HTTPStatus.CREATED,
-    key_within=shop_of,
     about=About(
         id="startTrial",
         tag="trials",
@@ -92,8 +91,8 @@ async def start_trial(
     """Start the trial: once."""
     command = StartTrial(await merchant_of(call), key, new_command_id())
     asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
-    granted, at = await call.context.commands.carry_out(asked, call.ids, TrialGranted)
-    return Answer(TrialStartedBody(True, granted.ends_at, granted.credits_granted), at)
+    granted, given = await call.context.commands.carry_out(asked, call.ids, TrialGranted)
+    return Answer(TrialStartedBody(True, granted.ends_at, granted.credits_granted), given)
 
 
 OPERATIONS = (get_billing, get_trial, start_trial)

@@ -10,12 +10,13 @@ import logging
 import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from billing_stream.domain.commands import (
     AdjustCredits,
@@ -29,7 +30,7 @@ from billing_stream.domain.model import Pack, Platform
 from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, TimedReply
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
-from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
+from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.limits import ShopConcurrencyLimit
 from billing_stream.web.owners import PartitionRouter, ReadPurchase
 from billing_stream.web.peers import Peers
@@ -103,11 +104,14 @@ class Checkouts:
         try:
             opened = waiting(answered)
             if opened is not None:
+                # Stored it may be, but nobody was told of it before.
+                replayed = opened.purchase_id in self._opening
                 reply = await self._opened_by_someone(command, opened, shop_domain, correlation_id)
                 answered = TimedReply(reply, answered.at)
                 if waiting(answered) is not None or not isinstance(reply, PurchaseOpened):
                     # The rows say what became of it.
                     answered = await commit(command)
+                answered = replace(answered, replayed=replayed)
         except ApiError as error:
             if error.error_code is not WebCode.NOT_READY:
                 raise
@@ -230,8 +234,8 @@ class Commands:
 
     async def carry_out(
         self, asked: CommandRequest, ids: Ids, kind: type[Granted]
-    ) -> tuple[Granted, datetime]:
-        """The reply, when what it says is committed, and when it was given first.
+    ) -> tuple[Granted, Given]:
+        """The reply, when what it says is committed, and what it is the first of.
 
         Raises ApiError: for a refusal; NOT_READY when nothing was done; OUTCOME_UNKNOWN when
         something may have been, or may be still. A reply not of this `kind` is a TypeError.
@@ -240,12 +244,13 @@ class Commands:
         limit = self._in_flight.enter(asked.shop_domain) if asked.shop_domain else nullcontext()
         with limit:
             answered = await self._carried_out(asked, ids)
+        given = Given(answered.at, answered.replayed)
         if isinstance(answered.reply, Rejected):
-            raise ApiError(answered.reply.code, answered.reply.message, at=answered.at)
+            raise ApiError(answered.reply.code, answered.reply.message, given=given)
         if not isinstance(answered.reply, kind):
             found = type(answered.reply).__name__
             raise TypeError(f"the reply is a {found}, not a {kind.__name__}")
-        return answered.reply, answered.at
+        return answered.reply, given
 
     async def _carried_out(self, asked: CommandRequest, ids: Ids) -> TimedReply:
         partition = self._owners.partition_of(asked.command.merchant_id)

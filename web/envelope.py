@@ -17,7 +17,6 @@ from msgspec import UNSET, Struct, UnsetType
 from multidict import CIMultiDict
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.plain_text import shown
@@ -27,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 CORRELATION_ID = "X-Correlation-ID"
+REPLAYED = "Idempotent-Replayed"
 RETRY_AFTER_SECONDS = 1
 
 # What a caller may choose is written to headers, logs and events: short, and nothing odd.
@@ -103,7 +103,7 @@ CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
 class ApiError(Exception):
     """A refusal on its way out; `details` is JSON for machines, the message for people.
 
-    `at` is when it was given first (now by default), `retry_after` is in seconds. `credential` is
+    `given` says when it was given first, `retry_after` is in seconds. `credential` is
     what was wrong, where it is not what every request to the operation has to show.
     """
 
@@ -113,7 +113,7 @@ class ApiError(Exception):
         message: str,
         details: Any = None,
         *,
-        at: datetime | None = None,
+        given: "Given | None" = None,
         retry_after: int | None = None,
         credential: Credential | None = None,
     ) -> None:
@@ -121,7 +121,7 @@ class ApiError(Exception):
         self.error_code = code
         self.message = message
         self.details = details
-        self.at = at
+        self.given = given
         self.retry_after = retry_after
         self.credential = credential
 
@@ -150,6 +150,13 @@ def outcome_unknown(why: str) -> ApiError:
     )
 
 
+class Given(Struct, frozen=True):
+    """When an answer was given first, and whether this one repeats it: a stored answer."""
+
+    at: datetime
+    replayed: bool = False
+
+
 class Ids(Struct, frozen=True):
     """What ties an answer to its request, and requests to each other."""
 
@@ -166,7 +173,7 @@ class Error(Struct, frozen=True):
 
 
 class Meta(Struct, frozen=True):
-    """About the answer itself; `timestamp` is when it was given."""
+    """About the answer itself; `timestamp` is when it was given first."""
 
     request_id: str
     correlation_id: str
@@ -200,26 +207,10 @@ def ids_of(request: web.BaseRequest) -> Ids:
     ids = request.get(_IDS)
     if ids is None:
         request_id = _safe(request, REQUEST_ID) or str(uuid.uuid4())
-        ids = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
-        _keep(request, ids)
+        ids = request[_IDS] = Ids(request_id, _safe(request, CORRELATION_ID) or request_id)
+        # For every line that is logged on behalf of the request.
+        bind_contextvars(correlation_id=ids.correlation_id, request_id=ids.request_id)
     return ids
-
-
-def _keep(request: web.BaseRequest, ids: Ids) -> None:
-    request[_IDS] = ids
-    # For every line that is logged on behalf of the request.
-    bind_contextvars(correlation_id=ids.correlation_id, request_id=ids.request_id)
-
-
-def name_after_key(request: web.BaseRequest, shop: str, key: str) -> None:
-    """Derive the ids that the caller did not choose from its idempotency key.
-
-    So the same request, sent again, gets the same answer to the last byte.
-    """
-    request_id = _safe(request, REQUEST_ID) or derived_id(
-        "request", shop, request.path.rstrip("/"), key
-    )
-    _keep(request, Ids(request_id, _safe(request, CORRELATION_ID) or request_id))
 
 
 def _safe(request: web.BaseRequest, header: str) -> str | None:
@@ -233,10 +224,10 @@ def respond(
     *,
     status: int = HTTPStatus.OK,
     pagination: Pagination | UnsetType = UNSET,
-    at: datetime | None = None,
+    given: Given | None = None,
 ) -> web.Response:
-    """An answer with data; `at` is when it was given first, now by default."""
-    return _response(request, status, data, None, at=at, pagination=pagination)
+    """An answer with data; `given` says when it was given first, now by default."""
+    return _response(request, status, data, None, given=given, pagination=pagination)
 
 
 def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
@@ -246,7 +237,7 @@ def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     said = Error(code, shown(error.message), error.details)
-    return _response(request, STATUS[code], None, said, at=error.at, headers=headers)
+    return _response(request, STATUS[code], None, said, given=error.given, headers=headers)
 
 
 def _response(
@@ -255,14 +246,16 @@ def _response(
     data: Any,
     error: Error | None,
     *,
-    at: datetime | None,
+    given: Given | None,
     pagination: Pagination | UnsetType = UNSET,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> web.Response:
     ids = ids_of(request)
-    meta = Meta(ids.request_id, ids.correlation_id, at or datetime.now(UTC))
+    meta = Meta(ids.request_id, ids.correlation_id, given.at if given else datetime.now(UTC))
     sent = CIMultiDict(HEADERS)
     sent.extend(headers)
+    if given is not None and given.replayed:
+        sent[REPLAYED] = "true"
     sent[REQUEST_ID] = ids.request_id
     sent[CORRELATION_ID] = ids.correlation_id
     return web.Response(

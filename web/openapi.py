@@ -9,6 +9,7 @@ import msgspec
 
 from billing_stream import __version__
 from billing_stream.domain.commands import Key
+from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.records.examples import CORRELATION_ID as CORRELATION
 from billing_stream.records.examples import NOW
 from billing_stream.records.json_schemas import Schema, components, doc
@@ -24,6 +25,7 @@ from billing_stream.web import (
 )
 from billing_stream.web.envelope import (
     CORRELATION_ID,
+    REPLAYED,
     REQUEST_ID,
     STATUS,
     ApiResponse,
@@ -34,6 +36,8 @@ from billing_stream.web.envelope import (
 )
 from billing_stream.web.operation import IDEMPOTENCY_KEY, PATH_PARAMETER, About, Operation
 
+# Refusals that are kept as the answer to an idempotency key.
+STORED_REFUSALS = frozenset({ErrorCode.TRIAL_ALREADY_USED, ErrorCode.PLATFORM_ERROR})
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
 # In the order in which they are described.
@@ -52,7 +56,9 @@ Billing for the merchants of an app store: a free trial once, and packs of credi
 
 Every answer is `{data, error, meta}`, and lists add `pagination`. Credits are whole numbers,
 amounts are decimal text, times are UTC. Bodies with fields that are not known are refused.
-A POST with an idempotency key can be repeated: the first answer comes again, to the last byte.
+A POST with an idempotency key can be repeated: the first answer comes again, with the header
+`Idempotent-Replayed: true`. Only `meta.request_id` and `meta.correlation_id` are those of the
+repetition.
 
 What goes wrong is told by `error.code`; `error.message` is for people.
 
@@ -174,7 +180,7 @@ def _parameters() -> dict[str, Schema]:
     for name, text in _IDS.items():
         text += "; sent back, and made up when it is missing or not of this form"
         found[name] = _header(name, text, _safe_id(), CORRELATION)
-    text = "As `idempotency_key` in the body, the same where both are given. No controls"
+    text = "As `idempotency_key` in the body; the same wherever it is given. No controls"
     found[IDEMPOTENCY_KEY] = _header(IDEMPOTENCY_KEY, text, key, "buy-1")
     for name, default, largest in (
         ("page", 1, pagination.PAGE_MAX),
@@ -198,7 +204,10 @@ def _response_headers() -> dict[str, Schema]:
         name: {"description": text, "required": True, "schema": _safe_id()}
         for name, text in _IDS.items()
     }
-    return ids | {name: {"required": True, "schema": schema} for name, schema in _HEADERS.items()}
+    text = "That this is the stored answer to the idempotency key; not there otherwise"
+    replayed = {REPLAYED: {"description": text, "schema": {"const": "true"}}}
+    more = {name: {"required": True, "schema": schema} for name, schema in _HEADERS.items()}
+    return ids | replayed | more
 
 
 def _header_refs(*names: str) -> dict[str, Schema]:
@@ -231,7 +240,7 @@ def _good(operation: Operation) -> Schema:
         example = msgspec.structs.replace(example, pagination=Pagination(1, 10, 1, 1))
     found = {
         "description": operation.status.phrase,
-        "headers": _header_refs(),
+        "headers": _header_refs(*((REPLAYED,) if operation.idempotent else ())),
         "content": {
             JSON: {
                 "schema": _envelope(said),
@@ -295,6 +304,7 @@ def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
     if "details" not in narrowed:
         content["examples"] = _examples(shown)
     more = {name for code in codes for name in envelope.CODE_HEADERS.get(code, {})}
+    more |= {REPLAYED} if STORED_REFUSALS.intersection(codes) else set()
     return {
         "description": f"{status.phrase}: {', '.join(codes)}",
         "headers": _header_refs(*sorted(more)),

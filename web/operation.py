@@ -10,7 +10,6 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
 
@@ -23,12 +22,12 @@ from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.web.envelope import (
     ApiError,
     Code,
+    Given,
     Ids,
     Pagination,
     WebCode,
     ids_of,
     invalid,
-    name_after_key,
     not_ready,
     outcome_unknown,
     respond,
@@ -59,10 +58,10 @@ _FOR_CREDENTIALS = (WebCode.UNAUTHORIZED, WebCode.FORBIDDEN)
 
 
 class Answer(Struct, Generic[Data], frozen=True):
-    """What a handler answers; `at` is when it was given first, now by default."""
+    """What a handler answers; `given` says when it was given first, now by default."""
 
     data: Data
-    at: datetime | None = None
+    given: Given | None = None
     pagination: Pagination | UnsetType = UNSET
 
 
@@ -149,9 +148,9 @@ class Operation:
     """What an operation takes, and everything that it can answer.
 
     Its handler takes the call, the parameters of the path, and those it names of these: `body`
-    (JSON of that type), `page`, and `key`, the idempotency key, which is unique within what
-    `key_within` gives. `codes` are refusals of the handler's own. An operation that is not
-    `limited` is answered whatever else there is to do.
+    (JSON of that type), `page`, and `key`, the idempotency key from the header or the body.
+    `codes` are refusals of the handler's own. An operation that is not `limited` is answered
+    whatever else there is to do.
     """
 
     method: str
@@ -162,7 +161,6 @@ class Operation:
     about: About | None
     codes: tuple[Code, ...]
     status: HTTPStatus
-    key_within: Callable[[Any, Any], str] | None
     limited: bool
     takes: Mapping[str, inspect.Parameter]
 
@@ -242,17 +240,15 @@ class Operation:
         given: dict[str, Any] = dict(request.match_info)
         if "body" in self.takes:
             given["body"] = await parse_body(request, self.takes["body"].annotation)
-        if self.key_within is not None:
-            key = given["key"] = key_of(request, given["body"].idempotency_key)
-            if key is not None:
-                name_after_key(request, self.key_within(call.who, given["body"]), key)
+        if self.idempotent:
+            given["key"] = key_of(request, given["body"].idempotency_key)
         if "page" in self.takes:
             given["page"] = parse_page(request.query)
         found = await self.handler(call, **given)
         if isinstance(found, web.StreamResponse):
             return found
         return respond(
-            request, found.data, status=self.status, pagination=found.pagination, at=found.at
+            request, found.data, status=self.status, pagination=found.pagination, given=found.given
         )
 
 
@@ -271,7 +267,6 @@ def operation(
     about: About | None = None,
     codes: tuple[Code, ...] = (),
     status: HTTPStatus = HTTPStatus.OK,
-    key_within: Callable[[Who, Any], str] | None = None,
     limited: bool = True,
 ) -> Callable[
     [Callable[Concatenate[Call[Who], Arguments], Awaitable[Answer[Any] | web.StreamResponse]]],
@@ -286,7 +281,8 @@ def operation(
     def declare(handler: Handler) -> Operation:
         _, *parameters = inspect.signature(handler).parameters.values()
         known = {name for name, _ in PATH_PARAMETER.findall(path)} | {"body", "page"}
-        known |= {"key"} if key_within is not None else set()
+        if any(one.name == "body" for one in parameters):
+            known.add("key")
         if not known.issuperset(one.name for one in parameters):
             raise TypeError(f"{method} {path} has no such arguments: {parameters}")
         return Operation(
@@ -298,7 +294,6 @@ def operation(
             about=about,
             codes=codes,
             status=status,
-            key_within=key_within,
             limited=limited,
             takes={one.name: one for one in parameters},
         )
@@ -327,12 +322,15 @@ async def parse_body(request: web.Request, kind: type[Body]) -> Body:
 def key_of(request: web.Request, in_body: str | None) -> str | None:
     """The idempotency key, from the header or the body, or None.
 
-    Raises ApiError (VALIDATION_ERROR) when it is malformed, or the two are not the same.
+    Raises ApiError (VALIDATION_ERROR) when it is malformed, or is given more than once, and not
+    the same every time.
     """
-    in_header = request.headers.get(IDEMPOTENCY_KEY)
-    if in_header is not None and in_body is not None and in_header != in_body:
+    keys = set(request.headers.getall(IDEMPOTENCY_KEY, ()))
+    if len(keys) > 1:
+        raise invalid("idempotency_key", "the headers have different idempotency keys")
+    if in_body is not None and keys - {in_body}:
         raise invalid("idempotency_key", "the header and the body have different idempotency keys")
-    key = in_header if in_header is not None else in_body
+    key = next(iter(keys), in_body)
     if key is not None and _KEY.fullmatch(key) is None:
         raise invalid(
             "idempotency_key",

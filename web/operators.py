@@ -26,7 +26,7 @@ from billing_stream.records.examples import ADJUSTMENT_ID, ENDS_AT, MERCHANT_ID
 from billing_stream.web.auth import OPERATOR
 from billing_stream.web.billing import known
 from billing_stream.web.commands import OPERATORS, CommandRequest, new_command_id
-from billing_stream.web.envelope import ApiError, WebCode, invalid
+from billing_stream.web.envelope import ApiError, Given, WebCode, invalid
 from billing_stream.web.operation import INTERNAL, About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant
 
@@ -89,10 +89,6 @@ class ClockMovedBody(Struct, frozen=True):
     now: Instant
 
 
-def _merchant_of(_: str, body: AdjustBody) -> str:
-    return body.merchant_id.lower()
-
-
 @operation(
     "POST",
     ADJUSTMENTS_PATH,
@@ -100,7 +96,6 @@ def _merchant_of(_: str, body: AdjustBody) -> str:
     listeners=INTERNAL,
     codes=(ErrorCode.MERCHANT_NOT_FOUND, ErrorCode.INSUFFICIENT_CREDITS),
     status=HTTPStatus.CREATED,
-    key_within=_merchant_of,
     about=About(
         id="adjustCredits",
         tag="operators",
@@ -124,8 +119,8 @@ async def adjust_credits(
     command = AdjustCredits(
         merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note
     )
-    made, at = await carry_out_for(call, call.who, command, AdjustmentMade)
-    return Answer(AdjustedBody(made.adjustment_id, merchant_id, made.credits, made.balance), at)
+    made, given = await carry_out_for(call, call.who, command, AdjustmentMade)
+    return Answer(AdjustedBody(made.adjustment_id, merchant_id, made.credits, made.balance), given)
 
 
 @operation(
@@ -153,8 +148,8 @@ async def move_clock(call: Call[str], body: ClockBody) -> Answer[ClockMovedBody]
     """
     merchant_id = body.merchant_id.lower()
     command = AdvanceClock(merchant_id, await _moment(call, body, merchant_id), new_command_id())
-    moved, at = await carry_out_for(call, call.who, command, ClockMoved)
-    return Answer(ClockMovedBody(merchant_id, moved.now), at)
+    moved, given = await carry_out_for(call, call.who, command, ClockMoved)
+    return Answer(ClockMovedBody(merchant_id, moved.now), given)
 
 
 OPERATIONS = (adjust_credits,)
@@ -171,14 +166,14 @@ async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetim
     now = known(found.merchant).time(datetime.now(UTC))
     try:
         to: datetime = now + parse_duration(body.forward)
-    except OverflowError:
+    except (OverflowError, ValueError):
         raise ApiError(WebCode.VALIDATION_ERROR, "`forward` is beyond all time") from None
     return to
 
 
 async def carry_out_for(
     call: Call[Any], operator: str, command: AdjustCredits | AdvanceClock, kind: type[Granted]
-) -> tuple[Granted, datetime]:
+) -> tuple[Granted, Given]:
     """As `Commands.carry_out`, with a line of the log that says who asked."""
     ids = call.ids
     asked = CommandRequest(command, "", ids.correlation_id, OPERATORS + operator)

@@ -9,7 +9,7 @@ from billing_stream.domain.commands import Currency, Key, ReservePurchase, Text
 from billing_stream.domain.model import PACKS, Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
 from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
-from billing_stream.web.auth import CLIENT, Client, merchant_of, shop_of
+from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
 from billing_stream.web.envelope import ApiError, invalid
@@ -110,7 +110,6 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
         ErrorCode.PLATFORM_ERROR,
     ),
     status=HTTPStatus.CREATED,
-    key_within=shop_of,
     about=About(
         id="openPurchase",
         tag="purchases",
@@ -138,10 +137,10 @@ async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> A
         merchant_id, body.pack, body.platform, body.return_url, key, command_id, body.currency
     )
     asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
-    opened, at = await call.context.commands.carry_out(asked, call.ids, PurchaseOpened)
+    opened, given = await call.context.commands.carry_out(asked, call.ids, PurchaseOpened)
     if opened.checkout_url is None:
         raise ValueError(f"purchase {opened.purchase_id} has no checkout")
-    return Answer(CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at), at)
+    return Answer(CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at), given)
 
 
 @operation(

@@ -242,10 +242,14 @@ Reply = Done | Rejected | TrialGranted | PurchaseOpened | AdjustmentMade | Clock
 
 
 class TimedReply(Struct, frozen=True, gc=False):
-    """A reply and when it was given; to a repeated idempotency key, when it was first."""
+    """A reply and when it was given; to a repeated idempotency key, when it was first.
+
+    `replayed`: it is the stored answer to a key, given once more.
+    """
 
     reply: Reply
     at: Instant
+    replayed: bool = False
 
 
 class StoredResponse(Struct, frozen=True, gc=False):

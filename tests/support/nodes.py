@@ -67,9 +67,25 @@ class Reply:
         return self.body["data"]
 
     @property
+    def replayed(self) -> bool:
+        """Whether it says that it is a stored answer."""
+        return self.headers.get("Idempotent-Replayed") == "true"
+
+    @property
+    def without_ids(self) -> str:
+        """The body without the ids of the request: the same in every repetition."""
+        return without_ids(self.body)
+
+    @property
     def code(self) -> str:
         """The code of a refusal."""
         return str(self.body["error"]["code"])
+
+
+def without_ids(body: Any) -> str:
+    """The body of an answer, as JSON, without the ids of its request."""
+    meta = {"timestamp": body["meta"]["timestamp"]}
+    return json.dumps({**body, "meta": meta})
 
 
 async def get(

@@ -26,7 +26,7 @@ async def test_nothing_but_declared_operations_is_routed(tmp_path: Path) -> None
 
 
 def test_a_handler_that_takes_what_there_is_not_is_refused() -> None:
-    async def handler(call: Call[None], body: dict[str, str], key: str) -> Answer[None]:
+    async def handler(call: Call[None], key: str) -> Answer[None]:
         return Answer(None)
 
     async def unnamed(call: Call[None], merchant_id: str) -> Answer[None]:
