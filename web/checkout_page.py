@@ -72,8 +72,9 @@ async def finish_checkout(call: Call[None], token: str) -> web.Response:
             platform="local",
         )
     )
-    said = "Paid" if status == "ACTIVE" else "Declined"
-    back = escape(checkout.return_url)
+    paid = status == STATUSES["pay"]
+    said = "Paid" if paid else "Declined"
+    back = escape(checkout.back(paid=paid))
     return _page(f'<h1>{said}.</h1><p>Go on to <a href="{back}">{back}</a></p>')
 
 

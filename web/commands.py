@@ -26,7 +26,7 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     StartTrial,
 )
-from billing_stream.domain.model import Pack, Platform
+from billing_stream.domain.model import Pack, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, TimedReply
 from billing_stream.errors import PlatformError
 from billing_stream.platforms import base
@@ -158,17 +158,23 @@ class Checkouts:
     ) -> Reply:
         commit = partial(self._owners.commit_locally, correlation_id=correlation_id)
         merchant_id, purchase_id = command.merchant_id, opened.purchase_id
+        purchase = self._purchase(merchant_id, purchase_id)
         wanted = base.CheckoutRequest(
             merchant_id=merchant_id,
             purchase_id=purchase_id,
             shop_domain=shop_domain,
-            title=self._title_of(command.pack, opened),
-            credits=opened.credits,
-            amount=opened.amount,
-            currency=self._currency_of(merchant_id, purchase_id),
+            title=self._title_of(command.pack, purchase),
+            credits=purchase.credits,
+            amount=purchase.amount,
+            currency=purchase.currency,
             return_url=command.return_url,
+            cancel_url=command.cancel_url or command.return_url,
+            created_at=purchase.created_at,
+            expires_at=purchase.expires_at,
         )
         try:
+            if purchase.status is not PurchaseStatus.PENDING:
+                raise PlatformError(f"the purchase is {purchase.status} already")
             platform = self._platforms.get(command.platform)
             if platform is None:
                 raise PlatformError(f"{command.platform} is not set up at this worker")
@@ -195,13 +201,13 @@ class Checkouts:
         failed = FailPurchase(merchant_id, purchase_id, reason[:REASON_MAX], f"fail/{purchase_id}")
         return (await commit(failed)).reply
 
-    def _currency_of(self, merchant_id: str, purchase_id: str) -> str:
+    def _purchase(self, merchant_id: str, purchase_id: str) -> Purchase:
         found = self._owners.read_locally(ReadPurchase(merchant_id, purchase_id)).purchase
         if found is None:
             raise not_ready(f"purchase {purchase_id} is not on this worker")
-        return found.currency
+        return found
 
-    def _title_of(self, name: str, opened: PurchaseOpened) -> str:
+    def _title_of(self, name: str, opened: Purchase) -> str:
         pack = self._packs.get(name)
         # The purchase keeps its credits, and the pack may have others by now.
         if pack is None or pack.credits != opened.credits:

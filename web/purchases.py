@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
 from billing_stream.domain.commands import Currency, Key, ReservePurchase, Text
 from billing_stream.domain.model import PACKS, Platform
@@ -23,22 +23,12 @@ from billing_stream.web.models import (
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant, ReadPurchase
 from billing_stream.web.pagination import Page
+from billing_stream.web.return_urls import CancelUrl, ReturnUrl, require_url
 
 PACKS_PATH = "/api/billing/packs"
 PURCHASES_PATH = "/api/billing/purchases"
 # Nothing else is an id; so a doubled prefix is no path here, whatever the method.
 PURCHASE_PATH = "/api/billing/purchases/{purchase_id:[0-9a-fA-F-]{1,64}}"
-
-ReturnUrl = Annotated[
-    str,
-    Meta(
-        # No spaces, quotes or control characters: it is shown in pages and sent in headers.
-        pattern=r"^https?://[^\s\x00-\x20\x7f\x22'<>\\^`{|}]+\Z",
-        max_length=2048,
-        description="Where the merchant goes after the payment",
-    ),
-]
-
 
 PackName = Annotated[
     Text, Meta(description="One that GET /api/billing/packs lists; the operator names them")
@@ -57,6 +47,7 @@ class BuyBody(Struct, frozen=True, forbid_unknown_fields=True):
     return_url: ReturnUrl
     idempotency_key: Key | None = None
     currency: Currency | None = None
+    cancel_url: CancelUrl | None = None
 
 
 _BUY = ("small", Platform.SHOPIFY, "https://shop.example/billing/done")
@@ -132,9 +123,18 @@ async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> A
     """Open a purchase of a pack, and a checkout for it at the platform."""
     if body.platform not in call.context.platforms:
         raise invalid("platform", f"payment through {body.platform} is not set up here")
+    require_url("return_url", body.return_url, body.platform)
+    require_url("cancel_url", body.cancel_url, body.platform)
     merchant_id, command_id = await merchant_of(call), new_command_id()
     command = ReservePurchase(
-        merchant_id, body.pack, body.platform, body.return_url, key, command_id, body.currency
+        merchant_id,
+        body.pack,
+        body.platform,
+        body.return_url,
+        key,
+        command_id,
+        body.currency,
+        body.cancel_url or UNSET,
     )
     asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
     opened, given = await call.context.commands.carry_out(asked, call.ids, PurchaseOpened)

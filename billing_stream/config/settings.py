@@ -156,6 +156,11 @@ class Settings(
         default="https://api.stripe.com",
         pattern=r"^https?://[^\s]+$",
     )
+    stripe_adaptive_pricing: bool = _env(
+        "STRIPE_ADAPTIVE_PRICING",
+        "whether Stripe may charge in the merchant's own currency, at its rate",
+        default=False,
+    )
     custom_gateway_url: str | None = _env(
         "CUSTOM_GATEWAY_URL",
         "where a gateway of your own opens checkouts; sets it up",

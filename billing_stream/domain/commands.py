@@ -5,7 +5,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from billing_stream.domain.model import Instant, Platform
 
@@ -68,7 +68,8 @@ class StartTrial(Struct, frozen=True, gc=False, tag="start_trial", tag_field="co
 class ReservePurchase(Struct, frozen=True, gc=False, tag="reserve_purchase", tag_field="command"):
     """Open a pending purchase of a pack, before the platform is asked for a checkout.
 
-    Without a `currency` its price is that in BILLING_CURRENCY.
+    Without a `currency` its price is that in BILLING_CURRENCY, without a `cancel_url` the merchant
+    goes to `return_url` whether it pays or not.
     """
 
     merchant_id: Uuid
@@ -78,6 +79,7 @@ class ReservePurchase(Struct, frozen=True, gc=False, tag="reserve_purchase", tag
     idempotency_key: Key | None = None
     command_id: str = ""
     currency: Currency | None = None
+    cancel_url: Url | UnsetType | None = UNSET
 
 
 class AttachCharge(Struct, frozen=True, gc=False, tag="attach_charge", tag_field="command"):

@@ -58,8 +58,10 @@ def _fingerprint(command: StartTrial | ReservePurchase) -> str:
     if isinstance(command, StartTrial):
         return fingerprint("start_trial")
     asked = (command.pack, command.platform, command.return_url)
-    # As before there were currencies, so that a key is the same for both sides of an upgrade.
-    more = () if command.currency is None else (command.currency,)
+    # As before there were these, so that a key is the same for both sides of an upgrade.
+    more: tuple[str, ...] = () if command.currency is None else (command.currency,)
+    if command.cancel_url:
+        more += ("cancel_url", command.cancel_url)
     return fingerprint("reserve_purchase", *asked, *more)
 
 

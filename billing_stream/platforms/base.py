@@ -12,7 +12,8 @@ class CheckoutRequest(Struct, frozen=True, kw_only=True):
     """A purchase that waits for payment.
 
     `amount` is decimal text in `currency` (ISO 4217, upper case), `title` is shown to the
-    merchant, `return_url` is where the merchant goes afterwards.
+    merchant, `return_url` is where the merchant goes afterwards, `cancel_url` where one goes who
+    does not pay. It was opened at `created_at` and expires at `expires_at` (UTC).
     """
 
     merchant_id: str
@@ -23,6 +24,9 @@ class CheckoutRequest(Struct, frozen=True, kw_only=True):
     amount: str
     currency: str
     return_url: str
+    cancel_url: str
+    created_at: datetime
+    expires_at: datetime
 
 
 class Checkout(Struct, frozen=True):

@@ -25,7 +25,10 @@ def _now() -> datetime:
 
 
 class LocalCheckout(Struct, frozen=True, kw_only=True):
-    """What a local checkout page shows and pays: `amount` is decimal text in `currency`."""
+    """What a local checkout page shows and pays: `amount` is decimal text in `currency`.
+
+    Without a `cancel_url` it is the `return_url`.
+    """
 
     merchant_id: str
     purchase_id: str
@@ -35,6 +38,12 @@ class LocalCheckout(Struct, frozen=True, kw_only=True):
     currency: str
     credits: int
     return_url: str
+    cancel_url: str | None = None
+
+    def back(self, *, paid: bool) -> str:
+        """Where the merchant goes afterwards."""
+        url = self.return_url if paid else self.cancel_url or self.return_url
+        return url.replace("{CHECKOUT_SESSION_ID}", self.charge_id)
 
 
 class Local:
@@ -72,9 +81,12 @@ class Local:
             currency=purchase.currency,
             credits=purchase.credits,
             return_url=purchase.return_url,
+            # The address of the page is not to be longer than it has to.
+            cancel_url=purchase.cancel_url if purchase.cancel_url != purchase.return_url else None,
         )
+        fields = msgspec.structs.asdict(checkout).items()
         claims = {
-            **msgspec.structs.asdict(checkout),
+            **{name: value for name, value in fields if value is not None},
             "aud": AUDIENCE,
             "exp": self._now() + TOKEN_LIFE,
         }

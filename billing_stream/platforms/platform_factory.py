@@ -73,7 +73,12 @@ def _stripe(settings: Settings) -> Platform | None:
     key = "".join(_texts(settings.stripe_api_key))
     if key:
         _require_chargeable(settings)
-        return stripe.Stripe(key, api_url=settings.stripe_api_url, secrets=secrets)
+        return stripe.Stripe(
+            key,
+            api_url=settings.stripe_api_url,
+            secrets=secrets,
+            adaptive_pricing=settings.stripe_adaptive_pricing,
+        )
     if settings.is_real:
         return None
 

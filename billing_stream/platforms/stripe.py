@@ -4,8 +4,8 @@ https://docs.stripe.com/api/checkout/sessions/create and https://docs.stripe.com
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -26,6 +26,11 @@ from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 
 API_VERSION = "2026-10-28.endive"
+
+# Stripe takes 30 minutes to 24 hours from when it makes the session, by its own clock.
+_ALLOWANCE = timedelta(minutes=1)
+SESSION_MIN = timedelta(minutes=30) + _ALLOWANCE
+SESSION_MAX = timedelta(hours=24) - _ALLOWANCE
 
 _COMPLETED = "checkout.session.completed"
 _STATUS_OF = {
@@ -78,8 +83,15 @@ class _ChargeEvent(Struct):
     data: _ChargeData
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Stripe:
-    """Stripe's API with one secret key; any of `secrets` may have signed a webhook."""
+    """Stripe's API with one secret key; any of `secrets` may have signed a webhook.
+
+    With `adaptive_pricing` merchants may pay in their own currency, at Stripe's rate.
+    """
 
     def __init__(
         self,
@@ -87,9 +99,13 @@ class Stripe:
         *,
         api_url: str,
         secrets: Sequence[str],
+        adaptive_pricing: bool = False,
         http: Http | None = None,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self._api_key = api_key
+        self._adaptive_pricing = adaptive_pricing
+        self._now = now
         self._url = f"{api_url.rstrip('/')}/v1/checkout/sessions"
         self._secrets = list(secrets)
         self._http = http or Http("stripe")
@@ -99,7 +115,11 @@ class Stripe:
 
         The key of an attempt is the purchase's: one more attempt gives the same session.
         """
-        form = _form(purchase)
+        form = [
+            *_form(purchase),
+            ("expires_at", str(int(session_end(purchase, self._now()).timestamp()))),
+            ("adaptive_pricing[enabled]", str(self._adaptive_pricing).lower()),
+        ]
         return await self._http.send(
             "POST",
             self._url,
@@ -232,6 +252,15 @@ def _uuid(text: str | None) -> str | None:
     return text if text is not None and _UUID.match(text) else None
 
 
+def session_end(purchase: CheckoutRequest, now: datetime) -> datetime:
+    """When the session ends: with the purchase, within the bounds of Stripe.
+
+    The same at every attempt where they allow it, as Stripe's idempotency demands.
+    """
+    longest = min(purchase.created_at, now) + SESSION_MAX
+    return max(min(purchase.expires_at, longest), now + SESSION_MIN)
+
+
 def _form(purchase: CheckoutRequest) -> list[tuple[str, str]]:
     price = "line_items[0][price_data]"
     return [
@@ -241,7 +270,7 @@ def _form(purchase: CheckoutRequest) -> list[tuple[str, str]]:
         (f"{price}[unit_amount]", str(to_minor(purchase.amount, purchase.currency))),
         (f"{price}[product_data][name]", purchase.title),
         ("success_url", purchase.return_url),
-        ("cancel_url", purchase.return_url),
+        ("cancel_url", purchase.cancel_url),
         ("client_reference_id", purchase.purchase_id),
         ("metadata[merchant_id]", purchase.merchant_id),
         ("metadata[purchase_id]", purchase.purchase_id),

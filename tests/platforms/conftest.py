@@ -1,7 +1,7 @@
 """A fake platform per test, and limits that do not make tests wait."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -35,6 +35,9 @@ def request_for(**changes: object) -> CheckoutRequest:
         "amount": "39.99",
         "currency": "USD",
         "return_url": "https://app.example/billing?done=1",
+        "cancel_url": "https://app.example/billing?done=0",
+        "created_at": NOW,
+        "expires_at": NOW + timedelta(hours=24),
         **changes,
     }
     return CheckoutRequest(**fields)  # type: ignore[arg-type]

@@ -52,6 +52,9 @@ async def test_a_checkout_is_asked_for_with_a_signature(
         "currency": "USD",
         "title": "500 credits",
         "return_url": "https://app.example/billing?done=1",
+        "cancel_url": "https://app.example/billing?done=0",
+        "created_at": "2026-11-24T12:00:00Z",
+        "expires_at": "2026-11-25T12:00:00Z",
         "shop_domain": SHOP,
     }
     assert asked.headers["Content-Type"] == "application/json"

@@ -37,6 +37,7 @@ async def test_a_link_holds_the_whole_checkout(purchase: CheckoutRequest) -> Non
         currency="USD",
         credits=500,
         return_url="https://app.example/billing?done=1",
+        cancel_url="https://app.example/billing?done=0",
     )
     await local.close()
 

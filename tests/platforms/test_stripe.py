@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -27,15 +28,22 @@ KEY = "sk_test_51abc"
 SECRET = "whsec_current"
 OLD = "whsec_before"
 PAGE = "https://checkout.stripe.com/c/pay/cs_test_1#fid"
+HOUR = 3600
 SESSION = Reply(body={"id": "cs_test_1", "object": "checkout.session", "url": PAGE})
 OURS = {"merchant_id": MERCHANT, "purchase_id": PURCHASE}
 
 
 @pytest_asyncio.fixture
 async def stripe(fake: FakePlatform) -> AsyncIterator[Stripe]:
-    made = Stripe(KEY, api_url=f"{fake.url}/", secrets=[SECRET, OLD], http=quick("stripe"))
+    made = new(fake)
     yield made
     await made.close()
+
+
+def new(fake: FakePlatform, **options: Any) -> Stripe:
+    """The adapter at `NOW`, the moment at which purchases of these tests were opened."""
+    made = {"secrets": [SECRET, OLD], "http": quick("stripe"), "now": lambda: NOW, **options}
+    return Stripe(KEY, api_url=f"{fake.url}/", **made)
 
 
 async def test_a_session_is_asked_for_as_the_api_says(
@@ -58,7 +66,9 @@ async def test_a_session_is_asked_for_as_the_api_says(
         "line_items[0][price_data][unit_amount]": "3999",
         "line_items[0][price_data][product_data][name]": "500 credits",
         "success_url": "https://app.example/billing?done=1",
-        "cancel_url": "https://app.example/billing?done=1",
+        "cancel_url": "https://app.example/billing?done=0",
+        "expires_at": str(int(NOW.timestamp()) + 24 * 3600 - 60),
+        "adaptive_pricing[enabled]": "false",
         "client_reference_id": PURCHASE,
         "metadata[merchant_id]": MERCHANT,
         "metadata[purchase_id]": PURCHASE,
@@ -79,6 +89,43 @@ async def test_the_amount_is_in_the_minor_units_of_its_currency(
     form = dict(parse_qsl(fake.asked[0].body.decode()))
     assert form["line_items[0][price_data][unit_amount]"] == minor
     assert form["line_items[0][price_data][currency]"] == currency.lower()
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "asked_after", "ends_in"),
+    [
+        (2 * HOUR, 0, 2 * HOUR),
+        (2 * HOUR, HOUR, 2 * HOUR),
+        (90, 0, 31 * 60),
+        (2 * HOUR, 2 * HOUR, 2 * HOUR + 31 * 60),
+        (24 * HOUR, 0, 24 * HOUR - 60),
+        (24 * HOUR, HOUR, 24 * HOUR - 60),
+        (14 * 24 * HOUR, 0, 24 * HOUR - 60),
+        # A merchant whose test clock was moved forward by far.
+        (24 * HOUR, -300 * 24 * HOUR, -299 * 24 * HOUR - 60),
+    ],
+)
+async def test_a_session_ends_with_its_purchase_within_what_stripe_takes(
+    fake: FakePlatform, expires_in: int, asked_after: int, ends_in: int
+) -> None:
+    now = NOW + timedelta(seconds=asked_after)
+    stripe = new(fake, now=lambda: now)
+    fake.replies(SESSION)
+    await stripe.create_checkout(request_for(expires_at=NOW + timedelta(seconds=expires_in)))
+    await stripe.close()
+
+    form = dict(parse_qsl(fake.asked[0].body.decode()))
+    assert int(form["expires_at"]) == int(NOW.timestamp()) + ends_in
+
+
+async def test_prices_are_only_adapted_where_that_is_set(fake: FakePlatform) -> None:
+    stripe = new(fake, adaptive_pricing=True)
+    fake.replies(SESSION)
+    await stripe.create_checkout(request_for())
+    await stripe.close()
+
+    form = dict(parse_qsl(fake.asked[0].body.decode()))
+    assert form["adaptive_pricing[enabled]"] == "true"
 
 
 async def test_an_amount_that_cannot_be_charged_is_not_asked_for(

@@ -27,6 +27,7 @@ _KNOWN = frozenset(
         "amount",
         "pack",
         "return_url",
+        "cancel_url",
         "idempotency_key",
         "checkout_url",
         "reason",

@@ -153,6 +153,8 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         return ParsedCommand("trial", merchant, source, key=_key(data))
     if name == "reserve_purchase":
         pack, url = _text(data, "pack"), _text(data, "return_url", 2048, default="/")
+        if data.get("cancel_url") is not None:
+            url += "\x1f" + _text(data, "cancel_url", 2048)
         platform = _text(data, "platform")
         if platform not in PLATFORMS:
             raise InvalidInput("the platform is none that is known")

@@ -13,7 +13,7 @@ from billing_stream.records.topics import Topics
 
 PERSONAL = (
     *("name", "email", "domain", "platform_shop_id", "return_url", "checkout_url"),
-    "merchant_note",
+    *("cancel_url", "merchant_note"),
 )
 # What clients and operators choose: nothing keeps them from choosing a name.
 CHOSEN = ("idempotency_key", "correlation_id")
