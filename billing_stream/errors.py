@@ -11,6 +11,8 @@ BillingError
 ├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
 ├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
 ├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
+│   ├── CheckoutRefused    the platform refuses what the client asked for
+│   └── TemporaryFailure   it may work later: with an idempotency key, the purchase waits
 ├── WebhookForged     a webhook that its platform did not sign, or not as a webhook
 └── WebhookMalformed  a signed webhook of a known type that is invalid: a dead letter
 
@@ -113,6 +115,14 @@ class DeadLettersError(BillingError):
 
 class PlatformError(BillingError):
     """The platform gave no checkout. The text is for the client: short, and no secrets."""
+
+
+class CheckoutRefused(PlatformError):
+    """The platform refuses what the client asked for; the same again would be refused, too."""
+
+
+class TemporaryFailure(PlatformError):
+    """The platform does not answer, is busy, or has a fault of its own: it may work later."""
 
 
 class WebhookForged(BillingError):

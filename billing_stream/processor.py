@@ -7,15 +7,9 @@ from datetime import datetime
 from billing_stream.domain import adjustments
 from billing_stream.domain.commands import AdjustCredits, Command
 from billing_stream.domain.decide import decide
+from billing_stream.domain.idempotency import is_kept
 from billing_stream.domain.model import Merchant, Policy
-from billing_stream.domain.outcomes import (
-    Decision,
-    ErrorCode,
-    Rejected,
-    Reply,
-    ShopRegistered,
-    TimedReply,
-)
+from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
 from billing_stream.domain.state import State
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
@@ -55,8 +49,6 @@ INTERNAL_ERROR = "INTERNAL_ERROR"
 UNCLAIMED = "UNCLAIMED"
 # Of a copy of a dead letter, where another one was carried out.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
-# What is said of a key or a merchant, and never the stored answer to the key.
-NO_ANSWERS_TO_KEYS = (ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND)
 ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
 
 
@@ -211,7 +203,7 @@ class BillingStage:
                 logger.exception("a rule failed on %s of merchant %s", tag, command.merchant_id)
             return RequestFailed()
         at = self._answered_at(command)
-        if at is None or (isinstance(reply, Rejected) and reply.code in NO_ANSWERS_TO_KEYS):
+        if at is None or not is_kept(reply):
             return TimedReply(reply, now)
         return TimedReply(reply, at, replayed=at == before)
 

@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -27,8 +27,8 @@ from billing_stream.domain.commands import (
     StartTrial,
 )
 from billing_stream.domain.model import Pack, Platform, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply, TimedReply
-from billing_stream.errors import PlatformError
+from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened, Rejected, Reply, TimedReply
+from billing_stream.errors import PlatformError, TemporaryFailure
 from billing_stream.platforms import base
 from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.limits import ShopConcurrencyLimit
@@ -96,7 +96,8 @@ class Checkouts:
         """The answer to the one who opens the purchase: with a checkout, or a refusal.
 
         What it says is of the committed rows, so every copy of the request and every repetition
-        is told the same. Raises ApiError: NOT_READY when nothing was done,
+        is told the same. A temporary failure of the platform is never the answer to a key: then a
+        repetition asks the platform again. Raises ApiError: NOT_READY when nothing was done,
         OUTCOME_UNKNOWN when the purchase was opened and what became of it is not known.
         """
         commit = partial(self._owners.commit_locally, correlation_id=correlation_id)
@@ -112,6 +113,10 @@ class Checkouts:
                     # The rows say what became of it.
                     answered = await commit(command)
                 answered = replace(answered, replayed=replayed)
+        except TemporaryFailure as error:
+            # Not of the rows, and so not the answer to the key.
+            why = f"no checkout was opened: {error}. A repetition with the same key tries again"
+            return TimedReply(Rejected(ErrorCode.PLATFORM_ERROR, why), datetime.now(UTC))
         except ApiError as error:
             if error.error_code is not WebCode.NOT_READY:
                 raise
@@ -188,6 +193,11 @@ class Checkouts:
                 checkout.test,
             )
             require_valid(attach)
+        except TemporaryFailure as error:
+            if command.idempotency_key is not None:
+                # The purchase waits for a repetition, until it expires.
+                raise
+            reason = str(error)
         except PlatformError as error:
             reason = str(error)
         else:

@@ -37,7 +37,9 @@ from billing_stream.web.envelope import (
 from billing_stream.web.operation import IDEMPOTENCY_KEY, PATH_PARAMETER, About, Operation
 
 # Refusals that are kept as the answer to an idempotency key.
-STORED_REFUSALS = frozenset({ErrorCode.TRIAL_ALREADY_USED, ErrorCode.PLATFORM_ERROR})
+STORED_REFUSALS = frozenset(
+    {ErrorCode.TRIAL_ALREADY_USED, ErrorCode.PLATFORM_ERROR, ErrorCode.CHECKOUT_REFUSED}
+)
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
 # In the order in which they are described.

@@ -21,6 +21,15 @@ Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 NOT_KEPT = frozenset({ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES})
 
 
+# What is told of a key or of a merchant, and never the stored answer to the key.
+_NOT_STORED = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND})
+
+
+def is_kept(reply: Reply) -> bool:
+    """Whether the reply to a key that has a stored answer is that answer."""
+    return not (isinstance(reply, Rejected) and reply.code in _NOT_STORED)
+
+
 def idempotent(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Reply]) -> Reply:
     """The stored answer to the command's key, or else the rule's answer, now stored.
 

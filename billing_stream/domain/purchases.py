@@ -22,6 +22,10 @@ from billing_stream.domain.webhooks import fail
 PACKS_NAMED = 20
 
 
+REFUSES = "refuses the checkout: "
+"""Why there is no checkout has this where the platform refused what the client asked for."""
+
+
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     """Open a pending purchase of a pack; it expires when it is not paid in time.
 
@@ -65,8 +69,9 @@ def opening(purchase: Purchase) -> PurchaseOpened | Rejected:
     It changes once at most: when the platform gave a checkout, or did not.
     """
     if purchase.no_checkout is not None:
-        message = f"no checkout was opened: {purchase.no_checkout}"
-        return Rejected(ErrorCode.PLATFORM_ERROR, message)
+        refused = REFUSES in purchase.no_checkout
+        code = ErrorCode.CHECKOUT_REFUSED if refused else ErrorCode.PLATFORM_ERROR
+        return Rejected(code, f"no checkout was opened: {purchase.no_checkout}")
     return opened(purchase)
 
 

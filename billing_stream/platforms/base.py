@@ -94,7 +94,11 @@ class Platform(Protocol):
     """One payment platform."""
 
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
-        """Open a checkout. Raises PlatformError when there is none after bounded retries."""
+        """Open a checkout. Raises PlatformError when there is none after bounded retries.
+
+        CheckoutRefused: the platform refuses what was asked for; TemporaryFailure: it may be
+        opened later.
+        """
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime

@@ -8,7 +8,8 @@ import jwt
 import msgspec
 from msgspec import Struct
 
-from billing_stream.errors import PlatformError, WebhookForged
+from billing_stream.domain.purchases import REFUSES
+from billing_stream.errors import CheckoutRefused, PlatformError, WebhookForged
 from billing_stream.platforms.base import Checkout, CheckoutRequest, WebhookContent
 from billing_stream.platforms.webhook_text import is_page
 
@@ -69,7 +70,7 @@ class Local:
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
         """A fresh charge, and the page that pays it for 24 hours. It counts as if it were real.
 
-        Raises PlatformError when the page would have an address of over 2048 characters.
+        Raises CheckoutRefused when the page would have an address of over 2048 characters.
         """
         charge_id = f"gid://shopify/AppPurchaseOneTime/{secrets.randbelow(9 * 10**15) + 10**15}"
         checkout = LocalCheckout(
@@ -93,7 +94,8 @@ class Local:
         token = jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
         url = f"{self._base_url}/dev/checkout/{token}"
         if not is_page(url):
-            raise PlatformError("the return address is too long for the local checkout page")
+            why = "the return address is too long for the local checkout page"
+            raise CheckoutRefused(f"the local page {REFUSES}{why}")
         return Checkout(charge_id, url)
 
     def read_webhook(

@@ -6,6 +6,7 @@ deadline of the request they are made in.
 
 import asyncio
 import logging
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -25,9 +26,12 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from billing_stream.errors import PlatformError
+from billing_stream.domain.purchases import REFUSES
+from billing_stream.errors import CheckoutRefused, PlatformError, TemporaryFailure
+from billing_stream.platforms.refusal_text import refusal_text
 from billing_stream.platforms.webhook_text import clean, decode, is_page
 
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?", re.ASCII)
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -56,7 +60,7 @@ class CredentialsRefused(PlatformError):
     """The platform does not take our key or token."""
 
 
-class TryLater(PlatformError):
+class TryLater(TemporaryFailure):
     """It may work in a moment: in `after_seconds`, where the platform said when."""
 
     def __init__(self, text: str, after_seconds: float | None = None) -> None:
@@ -64,12 +68,8 @@ class TryLater(PlatformError):
         self.after_seconds = after_seconds
 
 
-class _ErrorDetail(Struct):
-    message: str | None = None
-
-
-class _ErrorBody(Struct):
-    error: _ErrorDetail
+class AnswerKept(TryLater):
+    """The platform may keep this answer under the request's key: a new one is for a new key."""
 
 
 class Http:
@@ -115,17 +115,25 @@ class Http:
         headers: Mapping[str, str],
         content: bytes | None = None,
         read: Callable[[PlatformResponse], T],
+        new_key: Callable[[], str] | None = None,
     ) -> T:
         """What `read` makes of the answer.
 
-        Tried again, with growing waits: no connection, no answer in time, 429, 5xx, and when
-        `read` raises TryLater. Every other status is left to `read`. Raises PlatformError.
+        Tried again, with growing waits: no connection, no answer in time, 408, 425, 429, 5xx, and
+        when `read` raises TryLater. Every other status is left to `read`. Raises PlatformError.
+        `new_key` makes the Idempotency-Key of an attempt after AnswerKept.
         """
         deadline = self._clock() + self._limits.total_seconds
+        sent = dict(headers)
 
         async def attempt() -> T:
             seconds = min(self._limits.attempt_seconds, deadline - self._clock())
-            return read(await self._exchange(method, url, headers, content, seconds))
+            try:
+                return read(await self._exchange(method, url, sent, content, seconds))
+            except AnswerKept:
+                if new_key is not None:
+                    sent["Idempotency-Key"] = new_key()
+                raise
 
         def stop(state: RetryCallState) -> bool:
             over = self._clock() + state.upcoming_sleep >= deadline
@@ -143,12 +151,12 @@ class Http:
 
     @asynccontextmanager
     async def budget(self) -> AsyncIterator[None]:
-        """Several requests within the time of one. Raises PlatformError when it is over."""
+        """Several requests within the time of one. Raises TemporaryFailure when it is over."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 yield
         except TimeoutError:
-            raise PlatformError(f"{self.name} does not answer") from None
+            raise TemporaryFailure(f"{self.name} does not answer") from None
 
     def decode(self, body: bytes, form: type[T]) -> T:
         """The body of an answer as a struct. Raises PlatformError when it is none."""
@@ -172,20 +180,16 @@ class Http:
         return TryLater(f"{self.name} is busy")
 
     def refusal(self, answer: PlatformResponse) -> PlatformError:
-        """The error for a status that is not 2xx, with {"error": {"message"}} if it is there."""
+        """The error for a status that is not 2xx, with what the body says of it."""
         if answer.status in (401, 403):
             return CredentialsRefused(f"{self.name} refuses our credentials")
         if answer.status < 400:
             return self.not_understood()
-        try:
-            message = clean(decode(answer.body, _ErrorBody).error.message or "")
-        except ValueError:
-            message = ""
-        return self.refused(message or f"HTTP {answer.status}")
+        return self.refused(refusal_text(answer.body), f"HTTP {answer.status}")
 
-    def refused(self, message: str) -> PlatformError:
-        """The error for a refusal that the platform explains."""
-        return PlatformError(f"{self.name} refuses: {clean(message)}")
+    def refused(self, text: str, otherwise: str = "no reason is given") -> CheckoutRefused:
+        """The error for a refusal that the platform explains; `otherwise` where it does not."""
+        return CheckoutRefused(f"{self.name} {REFUSES}{clean(text) or otherwise}")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -217,8 +221,10 @@ class Http:
         if status in (429, 503):
             after = _seconds(response.headers.get("Retry-After", ""))
             raise TryLater(f"{self.name} is busy", after)
+        if status in (408, 425):
+            raise TryLater(f"{self.name} does not answer")
         if status >= 500:
-            raise TryLater(f"{self.name} has a fault of its own (HTTP {status})")
+            raise AnswerKept(f"{self.name} has a fault of its own (HTTP {status})")
 
     async def _body(self, response: httpx.Response) -> bytes:
         body = bytearray()
@@ -253,8 +259,8 @@ def _certificates() -> ssl.SSLContext:
 def _seconds(retry_after: str) -> float | None:
     """`Retry-After` in seconds, be it a number or a date; None when it is neither."""
     text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
+    if _NUMBER.fullmatch(text):
+        return float(text)
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -28,16 +28,27 @@ from billing_stream.platforms.base import (
     PlatformEventKind,
     WebhookContent,
 )
-from billing_stream.platforms.platform_http import CredentialsRefused, Http, PlatformResponse
+from billing_stream.platforms.platform_http import (
+    CredentialsRefused,
+    Http,
+    PlatformResponse,
+    TryLater,
+)
+from billing_stream.platforms.refusal_text import text_of
 from billing_stream.platforms.signatures import find_header, same, usable
 from billing_stream.platforms.tokens import TokenProvider
 from billing_stream.platforms.webhook_bodies import read_fields, read_object
+from billing_stream.platforms.webhook_text import clean, decode
 
 TOPIC = "app_purchases_one_time/update"
 ERASURE_TOPIC = "shop/redact"
 DOMAIN_MAX = 253
 
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,100}\.myshopify\.com")
+
+# Codes of errors of GraphQL, which come with HTTP 200.
+_FAULTS = {"INTERNAL_SERVER_ERROR", "TIMEOUT"}
+_WITHOUT_RIGHTS = {"ACCESS_DENIED", "FORBIDDEN", "UNAUTHORIZED"}
 
 _CREATE = """\
 mutation Checkout($name: String!, $price: MoneyInput!, $returnUrl: URL!, $test: Boolean) {
@@ -55,28 +66,19 @@ class _Purchase(Struct):
     test: bool | None = None
 
 
-class _UserError(Struct):
-    message: str
-
-
 class _Created(Struct, rename="camel"):
     app_purchase_one_time: _Purchase | None = None
     confirmation_url: str | None = None
-    user_errors: list[_UserError] = []
+    user_errors: Any = None
 
 
 class _Data(Struct, rename="camel"):
     app_purchase_one_time_create: _Created | None = None
 
 
-class _GraphqlError(Struct):
-    message: str
-    extensions: dict[str, Any] | None = None
-
-
 class _GraphqlAnswer(Struct):
     data: _Data | None = None
-    errors: list[_GraphqlError] | None = None
+    errors: Any = None
 
 
 class _Updated(Struct):
@@ -175,6 +177,8 @@ class Shopify:
         )
 
     def _read(self, answer: PlatformResponse) -> Checkout:
+        if answer.status == 403:
+            raise CredentialsRefused(self._without_rights(answer.body))
         if answer.status != 200:
             raise self._http.refusal(answer)
         said = self._http.decode(answer.body, _GraphqlAnswer)
@@ -184,17 +188,38 @@ class Shopify:
         if created is None:
             raise self._http.not_understood()
         if created.user_errors:
-            raise self._http.refused("; ".join(error.message for error in created.user_errors))
+            raise self._http.refused(text_of(created.user_errors))
         opened = created.app_purchase_one_time
         if opened is None:
             raise self._http.not_understood()
         test = self._test if opened.test is None else opened.test
         return Checkout(opened.id, self._http.page(created.confirmation_url), test)
 
-    def _graphql_error(self, errors: list[_GraphqlError]) -> PlatformError:
-        if any((error.extensions or {}).get("code") == "THROTTLED" for error in errors):
+    def _graphql_error(self, errors: Any) -> PlatformError:
+        codes = set(_codes(errors))
+        if "THROTTLED" in codes:
             return self._http.busy()
-        return self._http.refused("; ".join(error.message for error in errors))
+        if codes & _FAULTS:
+            return TryLater(f"{self._http.name} has a fault of its own")
+        if codes & _WITHOUT_RIGHTS:
+            return PlatformError(self._without_rights(msgspec.json.encode({"errors": errors})))
+        return self._http.refused(text_of(errors))
+
+    def _without_rights(self, body: bytes) -> str:
+        """The message where the app lacks rights, with the text of Shopify, which has no token."""
+        try:
+            text = clean(text_of(decode(body, _GraphqlAnswer).errors))
+        except ValueError:
+            text = ""
+        return f"{self._http.name} refuses our credentials" + (f": {text}" if text else "")
+
+
+def _codes(errors: Any) -> Iterator[str]:
+    for one in errors if isinstance(errors, list) else ():
+        extensions = one.get("extensions") if isinstance(one, dict) else None
+        code = extensions.get("code") if isinstance(extensions, dict) else None
+        if isinstance(code, str):
+            yield code
 
 
 def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> WebhookContent:

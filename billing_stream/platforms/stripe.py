@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from msgspec import Meta, Struct
 
@@ -21,7 +22,7 @@ from billing_stream.platforms.base import (
     PlatformEventKind,
 )
 from billing_stream.platforms.money import from_minor, to_minor
-from billing_stream.platforms.platform_http import Http, PlatformResponse
+from billing_stream.platforms.platform_http import AnswerKept, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 
@@ -113,8 +114,10 @@ class Stripe:
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
         """Open a session. Raises PlatformError.
 
-        The key of an attempt is the purchase's: one more attempt gives the same session.
+        The key of an attempt is the purchase's: one more attempt gives the same session. After a
+        fault, which Stripe would repeat for that key, it is a new one.
         """
+        key = f"billing-stream/{purchase.purchase_id}"
         form = [
             *_form(purchase),
             ("expires_at", str(int(session_end(purchase, self._now()).timestamp()))),
@@ -126,11 +129,12 @@ class Stripe:
             headers={
                 "Authorization": f"Bearer {self._api_key}",
                 "Content-Type": "application/x-www-form-urlencoded",
-                "Idempotency-Key": f"billing-stream/{purchase.purchase_id}",
+                "Idempotency-Key": key,
                 "Stripe-Version": API_VERSION,
             },
             content=urlencode(form).encode(),
             read=self._read,
+            new_key=lambda: f"{key}/{uuid4()}",
         )
 
     def read_webhook(
@@ -147,6 +151,9 @@ class Stripe:
         # The attempt before was given up while Stripe still works on it.
         if answer.status == 409:
             raise self._http.busy()
+        if answer.status == 400 and b'"idempotency_error"' in answer.body:
+            # An attempt long ago had another end of the session.
+            raise AnswerKept("stripe knows this purchase with other parameters")
         if answer.status != 200:
             raise self._http.refusal(answer)
         created = self._http.decode(answer.body, _Created)

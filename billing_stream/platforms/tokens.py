@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from msgspec import Meta, Struct
 
-from billing_stream.errors import PlatformError, SettingsError
+from billing_stream.errors import CheckoutRefused, PlatformError, SettingsError
 from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.webhook_text import decode
 
@@ -153,7 +153,11 @@ class HttpTokens:
         if answer.status == 404:
             raise _unknown()
         if answer.status != 200:
-            raise self._http.refusal(answer)
+            refusal = self._http.refusal(answer)
+            if isinstance(refusal, CheckoutRefused):
+                # Not by a platform, and nothing that the client could mend.
+                refusal = PlatformError(f"{self._http.name} refuses: HTTP {answer.status}")
+            raise refusal
         return self._http.decode(answer.body, _TokenAnswer).access_token
 
 

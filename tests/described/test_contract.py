@@ -15,6 +15,7 @@ import pytest
 from billing_stream.domain.commands import CreateMerchant
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.errors import CheckoutRefused
 from billing_stream.platforms.base import PlatformEvent, PlatformEventKind
 from billing_stream.records.examples import DOMAIN, MERCHANT_ID
 from billing_stream.web import openapi
@@ -178,6 +179,12 @@ async def refused_by_the_platform(stage: Stage) -> Reply:
     return await stage.ask()
 
 
+async def refused_by_the_checkout(stage: Stage) -> Reply:
+    refusal = CheckoutRefused("shopify refuses the checkout: the price is too low")
+    stage.cluster.platform.errors.append(refusal)
+    return await stage.ask()
+
+
 WAYS: Mapping[Code, Way] = {
     WebCode.UNAUTHORIZED: lambda stage: stage.ask(headers={}),
     WebCode.FORBIDDEN: forbidden,
@@ -197,6 +204,7 @@ WAYS: Mapping[Code, Way] = {
     ErrorCode.TRIAL_ALREADY_USED: three_times,
     ErrorCode.INVALID_PACK: lambda stage: stage.ask(**stage.body(pack="tiny")),
     ErrorCode.PLATFORM_ERROR: refused_by_the_platform,
+    ErrorCode.CHECKOUT_REFUSED: refused_by_the_checkout,
     ErrorCode.INSUFFICIENT_CREDITS: lambda stage: stage.ask(**stage.body(credits=-20)),
     ErrorCode.CLOCK_REFUSED: lambda stage: stage.ask(**stage.body(forward="4000d")),
 }

@@ -66,11 +66,12 @@ async def test_the_waits_grow_and_are_not_alike(http: Http, time: Time, fake: Fa
     assert len(set(time.slept)) == 8, "many merchants at once must not come back at once"
 
 
+@pytest.mark.parametrize("after", ["7", "7.0", "07", "7."])
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_is_obeyed_to_the_second(
-    http: Http, time: Time, fake: FakePlatform, status: int
+    http: Http, time: Time, fake: FakePlatform, status: int, after: str
 ) -> None:
-    fake.replies(Reply(status=status, headers={"Retry-After": "7"}), Reply(body=b"ok"))
+    fake.replies(Reply(status=status, headers={"Retry-After": after}), Reply(body=b"ok"))
 
     assert await get(http, fake) == PlatformResponse(200, b"ok")
     assert time.slept == [7.0]

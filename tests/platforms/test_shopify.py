@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
+from billing_stream.errors import (
+    CheckoutRefused,
+    PlatformError,
+    TemporaryFailure,
+    WebhookForged,
+    WebhookMalformed,
+)
 from billing_stream.platforms.base import (
     Checkout,
     CheckoutRequest,
@@ -148,7 +154,7 @@ async def test_user_errors_are_passed_on(
 
     text = await error_text(shopify, purchase)
 
-    assert text == "shopify refuses: Price must be at least 0.50; Shop is frozen"
+    assert text == "shopify refuses the checkout: Price must be at least 0.50; Shop is frozen"
     assert len(fake.asked) == 1
 
 
@@ -159,7 +165,7 @@ async def test_user_errors_count_even_beside_a_purchase(
 
     text = await error_text(shopify, purchase)
 
-    assert text == "shopify refuses: " + "x" * 199 + "…"
+    assert text == "shopify refuses the checkout: " + "x" * 199 + "…"
 
 
 @pytest.mark.parametrize("missing", ["appPurchaseOneTime", "confirmationUrl"])
@@ -177,8 +183,70 @@ async def test_errors_of_the_query_are_passed_on(
     error = {"message": "Access denied", "extensions": {"code": "ACCESS_DENIED"}, "path": ["x"]}
     fake.replies(Reply(body={"errors": [error, {"message": "y", "extensions": None}]}))
 
-    assert await error_text(shopify, purchase) == "shopify refuses: Access denied; y"
+    text = await error_text(shopify, purchase)
+    assert text == "shopify refuses our credentials: Access denied; y"
     assert len(fake.asked) == 1
+
+
+FORMS: list[tuple[Any, str]] = [
+    ("Payment required", "Payment required"),
+    (["a", "b\n c"], "a; b c"),
+    ([{"message": "a"}, {"message": "b", "extensions": 5}], "a; b"),
+    ({"name": ["is blank", "is odd"], "base": "no"}, "name: is blank; name: is odd; base: no"),
+    ({"message": "a", "code": "x"}, "a"),
+    ({"a": {"b": {"c": {"d": "too deep"}}}}, "HTTP 422"),
+    (["x"] * 1000, "x; x; x; x; x"),
+    ([], "HTTP 422"),
+    (5, "HTTP 422"),
+    (None, "HTTP 422"),
+]
+
+
+@pytest.mark.parametrize(("errors", "text"), FORMS)
+async def test_errors_are_read_in_every_form(
+    shopify: Shopify, fake: FakePlatform, purchase: CheckoutRequest, errors: Any, text: str
+) -> None:
+    for status in (402, 404, 422, 423, 430):
+        fake.replies(Reply(status=status, body={"errors": errors}))
+        with pytest.raises(CheckoutRefused) as raised:
+            await shopify.create_checkout(purchase)
+        said = text.replace("422", str(status))
+        assert str(raised.value) == f"shopify refuses the checkout: {said}"
+
+
+async def test_errors_with_status_200_are_read_in_every_form(
+    shopify: Shopify, fake: FakePlatform, purchase: CheckoutRequest
+) -> None:
+    for errors, text in FORMS[:5]:
+        for reply in (Reply(body={"errors": errors}), said(userErrors=errors)):
+            fake.replies(reply)
+            told = await error_text(shopify, purchase)
+            assert told == f"shopify refuses the checkout: {text}"
+    fake.replies(said(userErrors=[{}]))
+    told = await error_text(shopify, purchase)
+    assert told == "shopify refuses the checkout: no reason is given"
+
+
+async def test_a_shop_that_gave_no_rights_is_said_to_be_so(
+    shopify: Shopify, fake: FakePlatform, purchase: CheckoutRequest
+) -> None:
+    fake.replies(Reply(status=403, body={"errors": "[API] The app needs write_purchases"}))
+
+    told = await error_text(shopify, purchase)
+    assert told == "shopify refuses our credentials: [API] The app needs write_purchases"
+
+
+@pytest.mark.parametrize("code", ["INTERNAL_SERVER_ERROR", "TIMEOUT"])
+async def test_a_fault_told_with_status_200_is_a_temporary_one(
+    shopify: Shopify, fake: FakePlatform, purchase: CheckoutRequest, code: str
+) -> None:
+    fault = Reply(body={"errors": [{"message": "Internal", "extensions": {"code": code}}]})
+    fake.replies(fault, said())
+    assert await shopify.create_checkout(purchase) == Checkout(CHARGE, PAGE, test=True)
+
+    fake.replies(fault)
+    with pytest.raises(TemporaryFailure):
+        await shopify.create_checkout(purchase)
 
 
 async def test_a_throttled_query_is_asked_again(

@@ -156,6 +156,18 @@ async def test_while_stripe_works_on_the_attempt_before_it_is_asked_again(
     assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE, test=True)
 
 
+async def test_a_key_that_stripe_knows_with_other_parameters_is_replaced(
+    stripe: Stripe, fake: FakePlatform, purchase: CheckoutRequest
+) -> None:
+    error = {"error": {"message": "same parameters", "type": "idempotency_error"}}
+    fake.replies(Reply(status=400, body=error), SESSION)
+
+    assert await stripe.create_checkout(purchase) == Checkout("cs_test_1", PAGE, test=True)
+    first, second = [one.headers["Idempotency-Key"] for one in fake.asked]
+    assert first == f"billing-stream/{PURCHASE}"
+    assert second.startswith(f"{first}/")
+
+
 async def test_a_session_without_a_page_is_no_checkout(
     stripe: Stripe, fake: FakePlatform, purchase: CheckoutRequest
 ) -> None:

@@ -30,6 +30,7 @@ def test_the_statuses_are_those_that_clients_know() -> None:
         "UNAUTHORIZED": 401,
         "FORBIDDEN": 403,
         "PLATFORM_ERROR": 502,
+        "CHECKOUT_REFUSED": 422,
         "NOT_READY": 503,
     }
 
