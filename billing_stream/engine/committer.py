@@ -190,20 +190,20 @@ class Committer(Generic[P]):
             # What changes nothing is written too, or a worker that has lost the partition and
             # does not know it yet would answer from old rows.
             records = [Outgoing(self._positions_topic, OWNER_KEY, b"", WRITTEN)]
-        self._crash_hook(CrashPoint.STAGED)
+        self._pass(CrashPoint.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
         self._under_way = batches, waiting
         if records:
             await self._writer.commit(records)
-        self._crash_hook(CrashPoint.COMMITTED)
+        self._pass(CrashPoint.COMMITTED)
         # 4. Apply. Earlier, a reader could see what then was never committed.
         stage.apply()
         inputs.apply()
         self.stats.records += sum(count.records for count in inputs.counts)
         self.stats.transactions += bool(records)
         self.stats.last_commit = asyncio.get_running_loop().time()
-        self._crash_hook(CrashPoint.APPLIED)
+        self._pass(CrashPoint.APPLIED)
         # 5. Answer. Earlier, a caller could hold an answer that a crash takes back.
         for entry, reply in zip(waiting, replies, strict=True):
             if not entry.answer.done():
@@ -219,6 +219,11 @@ class Committer(Generic[P]):
             seconds = self._time() - self._began
             done = (self.partition, inputs.counts, requests, replies, records, stage, seconds)
             self._observer.committed(Transaction(*done))
+
+    def _pass(self, point: CrashPoint) -> None:
+        """End the process here, where a test wants it."""
+        if self._crash_hook is not no_crash:
+            self._crash_hook(point)
 
     def _take_batches(self) -> list[Batch]:
         taken: list[Batch] = []

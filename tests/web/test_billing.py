@@ -94,8 +94,8 @@ async def test_a_purchase_shows_all_its_fields(two: Cluster, asked: int) -> None
         "completed_at",
         "expires_at",
         "currency",
-        "pack",
         "test",
+        "pack",
     ]
     assert first["id"] == paid
     assert first["merchant_id"] == M1
