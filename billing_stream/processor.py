@@ -29,11 +29,12 @@ from billing_stream.records.dead_letters import (
     dead_letter,
     dead_letter_of_unmatched,
 )
-from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.operator_commands import CatalogueCommand, InputCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
+from billing_stream.tables import catalogue_versions as versions
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
 from billing_stream.tables.outgoing_records import OutgoingRecords
@@ -85,12 +86,13 @@ class BillingProcessor:
         require_own(table, rows, self.partition, self.partitions)
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
-        """Take the mark of a dead letter that was sent again and carried out."""
-        if value is not None:
+        """Take the mark of a version, or of a dead letter that was sent again and carried out."""
+        if not versions.restore(self.rows, key, value) and value is not None:
             self.rows.redriven[key.decode()] = value.decode()
 
     def restored(self) -> None:
         """Set the deadlines of what was restored."""
+        versions.warn_of_other_packs(self.rows, self)
         for merchant_id in self.rows.merchants:
             self.schedule(merchant_id)
 
@@ -134,7 +136,7 @@ class BillingStage:
             self._steps = DeadlineSteps(self._rows, self._policy.expired_per_step)
         return self._steps
 
-    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
+    def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
         """Decode and decide; forward what is on a wrong partition; divert what is bad."""
         # A record on which a rule fails would fail on every worker in turn.
         try:
@@ -150,7 +152,7 @@ class BillingStage:
             self.divert(record, INTERNAL_ERROR, f"{INTERNAL_ERROR}: {type(error).__name__}")
             return False
 
-    def _add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
+    def _add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
         base = self._processor.bases[topic]
         try:
             decoded = schemas.decode(base, record, self._processor.max_record_bytes)
@@ -160,8 +162,12 @@ class BillingStage:
         command = decoded.payload
         if isinstance(command, ShopRegistered):
             return self._add_shop(command, record)
-        if isinstance(command, OperatorCommand):
+        if isinstance(command, InputCommand):
             return command
+        if isinstance(command, CatalogueCommand):
+            return versions.take(
+                command, record, self._rows, self._processor, self._out, self.divert
+            )
         merchant = self._rows.merchant(command.merchant_id)
         if not self._is_ours(command.merchant_id, merchant, record):
             self.forwarded.append(base)

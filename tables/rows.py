@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from heapq import merge
 from operator import attrgetter
 
+from billing_stream.domain.catalogue import Versions
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
 from billing_stream.tables.codecs import shop_key
@@ -93,6 +94,7 @@ class PartitionRows:
         self.adjustments: dict[str, Adjustment] = {}
         # Dead letters that were sent again and carried out, with the record that was.
         self.redriven: dict[str, str] = {}
+        self.versions: Versions = ()
         self._charges: dict[str, str] = {}
         self._purchases_of: dict[str, list[str]] = {}
         self._pending: dict[str, Pending] = {}
@@ -250,6 +252,7 @@ class StagedRows:
         self.shops: dict[str, str | None] = {}
         self.adjustments: dict[str, Adjustment] = {}
         self.redriven: dict[str, str] = {}
+        self.versions = base.versions
         self._charges: dict[str, str] = {}
         self._opened: dict[str, list[str]] = {}
         # By how many the merchant has more pending purchases than are committed.
@@ -390,3 +393,4 @@ class StagedRows:
         for shop, owner in self.shops.items():
             base.put_shop(shop, owner)
         base.redriven.update(self.redriven)
+        base.versions = self.versions

@@ -32,7 +32,7 @@ from billing_stream.errors import PlatformError, TemporaryFailure
 from billing_stream.platforms import base
 from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.limits import ShopConcurrencyLimit
-from billing_stream.web.owners import PartitionRouter, ReadPurchase
+from billing_stream.web.owners import PartitionRouter, ReadPacks, ReadPurchase
 from billing_stream.web.peers import Peers
 
 logger = logging.getLogger(__name__)
@@ -218,7 +218,9 @@ class Checkouts:
         return found
 
     def _title_of(self, name: str, opened: Purchase) -> str:
-        pack = self._packs.get(name)
+        query = ReadPacks(opened.merchant_id, opened.created_at)
+        packs = self._owners.read_locally(query).packs
+        pack = (self._packs if packs is None else packs).get(name)
         # The purchase keeps its credits, and the pack may have others by now.
         if pack is None or pack.credits != opened.credits:
             return f"{opened.credits} credits"

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.commands import Command
-from billing_stream.domain.model import Merchant, Purchase
+from billing_stream.domain.model import Instant, Merchant, Pack, Purchase
 from billing_stream.domain.outcomes import ErrorCode, TimedReply
+from billing_stream.domain.purchases import in_force
 from billing_stream.engine.lane import NotReady, OutcomeUnknown
 from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.engine.partitioner import partition_of
@@ -70,6 +71,12 @@ class PurchaseFound(Struct, frozen=True):
 
     merchant: Merchant | None
     purchase: Purchase | None = None
+
+
+class PacksFound(Struct, frozen=True):
+    """The packs on sale by the version in force; None: those of the settings."""
+
+    packs: dict[str, Pack] | None
 
 
 class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
@@ -130,6 +137,26 @@ class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):
         return PurchaseFound(_with_billing(rows, self.merchant_id), purchase)
 
 
+class ReadPacks(Struct, frozen=True, tag="read_packs", tag_field="query"):
+    """What packs this merchant can buy, at this moment or its own time, if that is later."""
+
+    merchant_id: str
+    at: Instant
+    found: ClassVar = PacksFound
+
+    @property
+    def key(self) -> str:
+        """Each partition decides by the versions that it knows."""
+        return self.merchant_id
+
+    def read(self, rows: PartitionRows) -> PacksFound:
+        """From committed rows."""
+        merchant = rows.merchant(self.merchant_id)
+        clock = merchant.updated_at if merchant is not None else None
+        version = in_force(rows.versions, max(self.at, clock or self.at))
+        return PacksFound(None if version is None else version.packs)
+
+
 def _with_billing(rows: PartitionRows, merchant_id: str) -> Merchant | None:
     """The merchant; None when only a webhook that came first has named it so far."""
     merchant = rows.merchant(merchant_id)
@@ -139,7 +166,7 @@ def _with_billing(rows: PartitionRows, merchant_id: str) -> Merchant | None:
     return msgspec.structs.replace(merchant, parked=()) if merchant.parked else merchant
 
 
-AnyQuery = FindShop | ReadMerchant | ReadPurchase
+AnyQuery = FindShop | ReadMerchant | ReadPurchase | ReadPacks
 
 _query: msgspec.json.Decoder[AnyQuery] = msgspec.json.Decoder(AnyQuery)
 

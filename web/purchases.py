@@ -24,7 +24,7 @@ from billing_stream.web.models import (
     pack_bodies,
 )
 from billing_stream.web.operation import About, Answer, Call, operation
-from billing_stream.web.owners import ReadMerchant, ReadPurchase
+from billing_stream.web.owners import ReadMerchant, ReadPacks, ReadPurchase
 from billing_stream.web.pagination import Page
 
 PACKS_PATH = "/api/billing/packs"
@@ -96,9 +96,9 @@ _BUY = ("small", Platform.SHOPIFY, "https://shop.example/billing/done")
 )
 async def list_packs(call: Call[Client]) -> Answer[list[PackBody]]:
     """Every pack, in each of its currencies."""
-    await merchant_of(call)
-    policy = call.context.policy
-    return Answer(pack_bodies(policy.packs, policy.currency))
+    policy, query = call.context.policy, ReadPacks(await merchant_of(call), call.context.now())
+    packs = (await call.context.owners.read(query, call.ids)).packs
+    return Answer(pack_bodies(policy.packs if packs is None else packs, policy.currency))
 
 
 @operation(

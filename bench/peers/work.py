@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.decide import decide
 from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, StoredResponse
@@ -103,6 +104,11 @@ class NoAnswers:
     """Rows without what neither webhooks nor the commands that prepare them need."""
 
     __slots__ = ()
+
+    @property
+    def versions(self) -> tuple[CatalogueVersion, ...]:
+        """The packs of the settings are in force."""
+        return ()
 
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """No answer."""

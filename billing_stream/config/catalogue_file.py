@@ -33,11 +33,29 @@ class CatalogueError(ValueError):
     """The catalogue is not right; each line is one problem."""
 
 
-def read_catalogue(path: Path) -> dict[str, Pack]:
-    """The packs of a file, in its order. Raises CatalogueError, which names all that is wrong."""
-    packs, problems = _packs_of(_tables_of(path))
+def read_catalogue(path: Path, currency: str) -> dict[str, Pack]:
+    """The packs of a file, in its order. Raises CatalogueError as `packs_of` does."""
+    try:
+        return packs_of(tables_of(path), currency)
+    except CatalogueError as error:
+        lines = [f"{path}: {line}" for line in str(error).splitlines()]
+        raise CatalogueError("\n".join(lines)) from None
+
+
+def packs_of(tables: Mapping[str, Any], currency: str) -> dict[str, Pack]:
+    """The packs of a catalogue, which is `{"packs": {name: {credits, title, price}}}`.
+
+    One of them at least has a price in `currency`, which a purchase has that names none. Raises
+    CatalogueError, which names all that is wrong.
+    """
+    packs, problems = _packs_of(tables)
+    if not problems and not any(currency in pack.prices for pack in packs.values()):
+        problems = [
+            f"no pack has a price in {currency}, the BILLING_CURRENCY: add one, or set "
+            "BILLING_CURRENCY"
+        ]
     if problems:
-        raise CatalogueError("\n".join(f"{path}: {problem}" for problem in problems))
+        raise CatalogueError("\n".join(problems))
     return packs
 
 
@@ -67,23 +85,24 @@ def price_of(amount: object, currency: str) -> str:
     return f"{Decimal(amount):.{decimals}f}"
 
 
-def _tables_of(path: Path) -> dict[str, Any]:
+def tables_of(path: Path) -> dict[str, Any]:
+    """What a TOML file says. Raises CatalogueError."""
     try:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
         if len(data) > BYTES_MAX:
-            raise CatalogueError(f"{path}: has more than {BYTES_MAX} bytes")
+            raise CatalogueError(f"has more than {BYTES_MAX} bytes")
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
-        raise CatalogueError(f"{path}: is not UTF-8, at byte {error.start}") from None
+        raise CatalogueError(f"is not UTF-8, at byte {error.start}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise CatalogueError(f"{path}: is not TOML: {error}") from None
+        raise CatalogueError(f"is not TOML: {error}") from None
     except CatalogueError:
         raise
     except (OSError, ValueError) as error:
         # A number of very many digits is a ValueError of int.
         why = getattr(error, "strerror", None) or error
-        raise CatalogueError(f"{path}: cannot be read: {why}") from None
+        raise CatalogueError(f"cannot be read: {why}") from None
 
 
 def _packs_of(tables: Mapping[str, Any]) -> tuple[dict[str, Pack], list[str]]:

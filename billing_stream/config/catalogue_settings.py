@@ -149,14 +149,9 @@ class CatalogueSettings(BaseSettings):
             self._packs, problems = self._of_settings()
             return problems
         try:
-            self._packs = read_catalogue(self.catalogue)
+            self._packs = read_catalogue(self.catalogue, self.currency)
         except CatalogueError as error:
             return [f"{CATALOGUE}: {line}" for line in str(error).splitlines()]
-        if not any(self.currency in pack.prices for pack in self._packs.values()):
-            problems.append(
-                f"{CATALOGUE}: {self.catalogue}: no pack has a price in {self.currency}, the "
-                "BILLING_CURRENCY: add one, or set BILLING_CURRENCY"
-            )
         return problems
 
     def _pack_settings_given(self) -> list[str]:

@@ -107,7 +107,7 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A row of `credit_purchases`: one per purchase. `amount` is decimal text, e.g. "9.99".
 
     `currency` (ISO 4217) is empty in rows of releases up to 0.5.1 only. They, and imported ones,
-    have no `pack`. `test`: the platform took no money for it.
+    have no `pack`. `test`: the platform took no money for it. `catalogue_version`: of the pack.
     `no_checkout` is why the platform gave none. `refunded_amount` (decimal text) and
     `refunded_credits` are what was given back of a purchase so far.
     """
@@ -130,6 +130,7 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     currency: str = ""
     pack: str | None = None
     test: bool = False
+    catalogue_version: int | None = None
 
 
 class Adjustment(Struct, frozen=True, kw_only=True, gc=False):

@@ -36,8 +36,9 @@ class TrialExpired(Struct, frozen=True, gc=False):
 class CreditsPurchased(Struct, frozen=True, gc=False):
     """A purchase was paid and its credits granted.
 
-    `currency` is that of the amount. `test`: the platform took no money. Events of releases up to
-    0.5.1 have neither, nor `pack`.
+    `currency` is that of the amount. `test`: the platform took no money. `catalogue_version` is
+    the one under which the purchase was opened; null: the packs of the settings. Events of releases
+    up to 0.5.1 have none of them, nor `pack`.
     """
 
     kind: ClassVar[str] = "credits.purchased"
@@ -49,6 +50,7 @@ class CreditsPurchased(Struct, frozen=True, gc=False):
     currency: str | None = None
     pack: str | None = None
     test: bool = False
+    catalogue_version: int | None = None
 
 
 class PurchaseFailed(Struct, frozen=True, gc=False):
@@ -83,6 +85,7 @@ class PurchaseRefunded(Struct, frozen=True, gc=False):
     currency: str | None = None
     pack: str | None = None
     test: bool = False
+    catalogue_version: int | None = None
 
 
 class CreditsAdjusted(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -1,9 +1,12 @@
 """Rules of a purchase: reserved, attached to a charge, expired. Payments are in `webhooks`."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from itertools import islice
 
 from msgspec.structs import replace
 
+from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import derived_id
@@ -26,15 +29,26 @@ REFUSES = "refuses the checkout: "
 """Why there is no checkout has this where the platform refused what the client asked for."""
 
 
+def in_force(versions: Iterable[CatalogueVersion], moment: datetime) -> CatalogueVersion | None:
+    """The version that is in force at `moment`; None before the first: the settings are.
+
+    It is the one that became effective last; of several with the same time, the last one set.
+    """
+    begun = [one for one in versions if one.effective_at <= moment]
+    return max(begun, key=lambda one: (one.effective_at, one.version), default=None)
+
+
 def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     """Open a pending purchase of a pack; it expires when it is not paid in time.
 
     Refused where the merchant has as many open ones as the policy allows.
     """
-    pack = draft.policy.packs.get(command.pack)
+    version = in_force(draft.rows.versions, draft.now)
+    packs = draft.policy.packs if version is None else version.packs
+    pack = packs.get(command.pack)
     currency = command.currency or draft.policy.currency
     if pack is None:
-        known = ", ".join(islice(draft.policy.packs, PACKS_NAMED))
+        known = ", ".join(islice(packs, PACKS_NAMED))
         return Rejected(ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}")
     amount = pack.prices.get(currency)
     if amount is None:
@@ -59,6 +73,7 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
         expires_at=draft.now + draft.policy.purchase_expiry,
         currency=currency,
         pack=command.pack,
+        catalogue_version=None if version is None else version.version,
     )
     return opening(draft.put(purchase))
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase
 from billing_stream.domain.outcomes import StoredResponse
 
@@ -13,8 +14,13 @@ from billing_stream.domain.outcomes import StoredResponse
 class Rows(Protocol):
     """The rows of a partition, by key.
 
-    Every call but `purchases_of` costs the same however many there are.
+    Every call but `purchases_of` costs the same however many there are. `versions` are those of
+    the catalogue that the partition knows.
     """
+
+    @property
+    def versions(self) -> tuple[CatalogueVersion, ...]:
+        """Versions of the catalogue, in the order in which they were set."""
 
     def merchant(self, merchant_id: str) -> Merchant | None:
         """The merchant's row, or None when nothing was ever heard of it."""

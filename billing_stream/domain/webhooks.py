@@ -111,19 +111,8 @@ def complete(draft: Draft, purchase: Purchase) -> None:
     draft.complete(purchase)
     total = draft.merchant.total_credits_purchased + purchase.credits
     draft.change(total_credits_purchased=total, last_purchase_at=draft.now)
-    draft.publish(
-        purchase.id,
-        CreditsPurchased(
-            purchase.merchant_id,
-            purchase.id,
-            purchase.credits,
-            purchase.amount,
-            purchase.platform,
-            purchase.currency,
-            purchase.pack,
-            purchase.test,
-        ),
-    )
+    paid = purchase.merchant_id, purchase.id, purchase.credits, purchase.amount, purchase.platform
+    draft.publish(purchase.id, CreditsPurchased(*paid, *_sold(purchase)))
 
 
 def fail(draft: Draft, purchase: Purchase, reason: str) -> None:
@@ -157,11 +146,16 @@ def _refund(draft: Draft, purchase: Purchase, amount: str | None) -> None:
     draft.change(total_credits_purchased=draft.merchant.total_credits_purchased - taken)
     # Each step is an event of its own; the whole at once has the purchase's own id.
     subject = paid.id if before == 0 and whole else f"{paid.id}/{back.normalize():f}"
-    sold = paid.currency, paid.pack, paid.test
-    event_data = PurchaseRefunded(paid.merchant_id, paid.id, taken, str(back - before), *sold)
+    event_data = PurchaseRefunded(
+        paid.merchant_id, paid.id, taken, str(back - before), *_sold(paid)
+    )
     draft.publish(subject, event_data)
 
 
 def _share(credits: int, part: Decimal, whole: Decimal) -> int:
     """The credits of a part of the price, rounded down: never more than was refunded."""
     return int((credits * part / whole).to_integral_value(ROUND_FLOOR))
+
+
+def _sold(purchase: Purchase) -> tuple[str, str | None, bool, int | None]:
+    return purchase.currency, purchase.pack, purchase.test, purchase.catalogue_version

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from billing_stream.engine.input_logs import Changed, judge
 from billing_stream.engine.input_names import is_added
 from billing_stream.engine.input_rows import StopCause, StoppedInput
-from billing_stream.records.operator_commands import AcceptTopic, OperatorCommand, SkipRecord
+from billing_stream.records.operator_commands import AcceptTopic, InputCommand, SkipRecord
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 
@@ -48,7 +48,7 @@ def judge_logs(staged: "StagedInputs") -> None:
                 logger.warning("input %s is read on in another log: %s", where, verdict.moved)
 
 
-def carry_out(staged: "StagedInputs", command: OperatorCommand, record: InputRecord) -> None:
+def carry_out(staged: "StagedInputs", command: InputCommand, record: InputRecord) -> None:
     """Do what an operator's command says, or make a dead letter of it."""
     inputs = staged.inputs
     name = inputs.name_of(command.topic, command.partition)
@@ -86,9 +86,7 @@ def _reject(staged: "StagedInputs", record: InputRecord, code: str, text: str) -
     staged.stage.divert(record, code, f"{code}: {text}")
 
 
-def _rejection(
-    staged: "StagedInputs", command: OperatorCommand, name: str
-) -> tuple[str, str] | None:
+def _rejection(staged: "StagedInputs", command: InputCommand, name: str) -> tuple[str, str] | None:
     """The code and the text of why a command is not carried out, or None."""
     where = f"{command.topic}[{command.partition}]"
     stopped = staged.stop_of(name)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.operator_commands import InputCommand
 from billing_stream.records.schemas import Headers, InputRecord
 from billing_stream.records.topics import Topics
 
@@ -56,7 +56,7 @@ class Stage(Protocol):
     Nothing here may do I/O, wait, or change what was committed, except `apply`.
     """
 
-    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
+    def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
         """Take an input record of `topic`; False when it is invalid: a dead letter.
 
         A command about an input is returned, for the lane to carry out. Raises MustWait, and then

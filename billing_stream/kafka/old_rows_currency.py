@@ -16,13 +16,11 @@ from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.kafka.start_deadline import StartDeadline
-from billing_stream.records.catalogue_records import OLD_ROWS_KEY, CurrencyOfOldRows
+from billing_stream.records.catalogue_records import OLD_ROWS_KEY, PARTITION, CurrencyOfOldRows
 from billing_stream.records.topics import CATALOGUE, Topics
 
 logger = logging.getLogger(__name__)
 
-# One partition, so that there is a first record.
-PARTITION = 0
 _decode = msgspec.json.Decoder(CurrencyOfOldRows).decode
 
 

@@ -2,10 +2,14 @@
 
 from msgspec import Struct
 
+from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.commands import Currency
-from billing_stream.domain.model import Instant
+from billing_stream.domain.model import Instant, Pack
 
 OLD_ROWS_KEY = "currency-of-old-rows"
+VERSION_KEY = "version"
+# One partition, so that there is one order.
+PARTITION = 0
 
 
 class CurrencyOfOldRows(
@@ -18,3 +22,27 @@ class CurrencyOfOldRows(
 
     currency: Currency
     at: Instant
+
+
+class SetVersion(Struct, frozen=True, gc=False, tag="catalogue_version", tag_field="record"):
+    """`billing.catalogue.v1`: a version of the catalogue that was decided.
+
+    Versions count from 1. From `effective_at` on purchases are opened under it, until another
+    becomes effective. `command` is the record that asked for it, `set_at` its time.
+    """
+
+    version: int
+    effective_at: Instant
+    packs: dict[str, Pack]
+    set_at: Instant
+    by: str
+    reason: str
+    command: str
+
+    @property
+    def known(self) -> CatalogueVersion:
+        """What the rules have to know of it."""
+        return CatalogueVersion(self.version, self.effective_at, self.packs)
+
+
+CatalogueRecord = CurrencyOfOldRows | SetVersion

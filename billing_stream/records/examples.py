@@ -8,13 +8,20 @@ from msgspec import Struct
 
 from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Platform
+from billing_stream.domain.model import Pack, Platform
 from billing_stream.records import dead_letters, schemas, topics
-from billing_stream.records.catalogue_records import CurrencyOfOldRows
+from billing_stream.records.catalogue_records import CurrencyOfOldRows, SetVersion
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
-from billing_stream.records.operator_commands import AcceptTopic, ResumeInput, SkipRecord
+from billing_stream.records.operator_commands import (
+    AcceptTopic,
+    AdoptCatalogue,
+    PackAsked,
+    ResumeInput,
+    SetCatalogue,
+    SkipRecord,
+)
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.transaction_order import TakenRange, TransactionOrder
 
@@ -84,8 +91,34 @@ def _operator_commands() -> list[Example]:
         ResumeInput(*where, who, why),
         SkipRecord(*where, who, why, offset=1204),
         AcceptTopic(*where, who, why),
+        SetCatalogue(
+            {"small": PackAsked(120, {"USD": "9.99", "JPY": "1500"}, "A start")},
+            who,
+            "summer prices",
+            ENDS_AT,
+        ),
+        AdoptCatalogue(_version()),
     )
     return [Example(said["command"], said) for said in map(_json, every)]
+
+
+def _version() -> SetVersion:
+    return SetVersion(
+        version=3,
+        effective_at=ENDS_AT,
+        packs={"small": Pack(120, {"USD": "9.99", "JPY": "1500"}, "A start")},
+        set_at=NOW,
+        by="ann@host",
+        reason="summer prices",
+        command=str(RecordRef(topics.OPERATOR_COMMANDS, 0, 7)),
+    )
+
+
+def _catalogue() -> list[Example]:
+    return [
+        Example("currency of old rows", _json(CurrencyOfOldRows("USD", NOW))),
+        Example("version", _json(_version())),
+    ]
 
 
 def _commands() -> list[Example]:
@@ -234,9 +267,7 @@ def _others() -> dict[str, list[Example]]:
         topics.ENDED_SESSIONS: [
             Example("ended", _json(EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
         ],
-        topics.CATALOGUE: [
-            Example("currency of old rows", _json(CurrencyOfOldRows("USD", NOW))),
-        ],
+        topics.CATALOGUE: _catalogue(),
     }
 
 

@@ -15,7 +15,7 @@ from billing_stream.domain.commands import Key, Uuid
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 from billing_stream.records import dead_letters, topics
 from billing_stream.records import schemas as records
-from billing_stream.records.catalogue_records import CurrencyOfOldRows
+from billing_stream.records.catalogue_records import CatalogueRecord
 from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
@@ -110,10 +110,11 @@ def inputs() -> list[Record]:
     ]
     shop = outcomes.ShopRegistered
     found.append(Record(topics.SHOPS, shop.__name__, doc(shop), (shop,)))
-    about_inputs = "What an operator decides about an input (`billing-stream inputs`)."
-    found.append(
-        Record(topics.OPERATOR_COMMANDS, "OperatorCommand", about_inputs, (OperatorCommand,))
+    commands = (
+        "What an operator decides about an input (`billing-stream inputs`), or the catalogue "
+        "(`billing-stream catalogue`)."
     )
+    found.append(Record(topics.OPERATOR_COMMANDS, "OperatorCommand", commands, (OperatorCommand,)))
     return found
 
 
@@ -133,9 +134,10 @@ def outputs() -> list[Record]:
         (topics.DEAD_LETTERS, dead_letters.DeadLetter),
         (topics.DEAD_LETTER_ACTIONS, dead_letters.DeadLetterAction),
         (topics.ENDED_SESSIONS, EndedSession),
-        (topics.CATALOGUE, CurrencyOfOldRows),
     ):
         found.append(Record(topic, record.__name__, doc(record), (record,)))
+    about = "What was set of the catalogue, and the currency of old purchases."
+    found.append(Record(topics.CATALOGUE, "CatalogueRecord", about, (CatalogueRecord,)))
     return found
 
 

@@ -1,14 +1,16 @@
-"""Commands of operators about the inputs, on `billing.operator-commands.v1`.
+"""Commands of operators, on `billing.operator-commands.v1`.
 
-Each is written to the partition of its input, so that the lane which owns the input decides it.
-`topic` is the input's full name.
+One about an input is written to the partition of the input, so that the lane which owns it decides
+it; `topic` is the input's full name. One that sets the catalogue is written to partition 0.
 """
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from billing_stream.domain.commands import Text
+from billing_stream.domain.model import Instant
+from billing_stream.records.catalogue_records import SetVersion
 
 TopicName = Annotated[str, Meta(min_length=1, max_length=249)]
 Number = Annotated[int, Meta(ge=0)]
@@ -38,4 +40,32 @@ class AcceptTopic(_InputCommand, frozen=True, tag="accept_topic"):
     """Accept that the topic of an input has changed: reading continues with what it holds now."""
 
 
-OperatorCommand = ResumeInput | SkipRecord | AcceptTopic
+class PackAsked(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A pack as the file of a catalogue has it: `price` is decimal text by currency."""
+
+    credits: int
+    price: dict[str, str]
+    title: str | UnsetType = UNSET
+
+
+class SetCatalogue(Struct, frozen=True, tag_field="command", tag="set_catalogue"):
+    """Replace all packs, from `effective_at` on; without it, from the time of this record on.
+
+    `by` says who asks. The lane of partition 0 decides it.
+    """
+
+    packs: dict[str, PackAsked]
+    by: Text
+    reason: Text
+    effective_at: Instant | None = None
+
+
+class AdoptCatalogue(Struct, frozen=True, tag_field="command", tag="adopt_catalogue"):
+    """Know a version of the catalogue: only the lane of partition 0 writes it, for each other."""
+
+    set: SetVersion
+
+
+InputCommand = ResumeInput | SkipRecord | AcceptTopic
+CatalogueCommand = SetCatalogue | AdoptCatalogue
+OperatorCommand = InputCommand | CatalogueCommand

@@ -134,6 +134,10 @@ class Topics(Struct, frozen=True):
         own += [self.name(JOURNAL), self.name(DEAD_LETTERS)]
         anywhere = [self.name(SHOPS), self.name(COMMANDS)]
         found = [(topic, partition) for topic in own]
+        if partition == 0:
+            # It decides the catalogue, for all.
+            found.append((self.name(CATALOGUE), 0))
+            anywhere.append(self.name(OPERATOR_COMMANDS))
         return found + [(topic, number) for topic in anywhere for number in range(partitions)]
 
     def all(self) -> list[Topic]:
@@ -155,7 +159,7 @@ class Topics(Struct, frozen=True):
                 OPERATOR_COMMANDS,
                 "topic[partition]",
                 "OperatorCommand",
-                "operators (billing-stream inputs)",
+                "operators (billing-stream inputs, catalogue)",
             ),
         ]
         found = [
@@ -179,7 +183,7 @@ class Topics(Struct, frozen=True):
         found.append(Topic(name, Role.SESSIONS, "session", "EndedSession", "workers", config))
         name = self.name(CATALOGUE)
         found.append(
-            Topic(name, Role.CATALOGUE, "what it is", "CurrencyOfOldRows", "workers", events)
+            Topic(name, Role.CATALOGUE, "what it is", "CatalogueRecord", "workers", events)
         )
         for table in TABLES:
             name = self.changelog(table)

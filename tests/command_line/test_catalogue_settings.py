@@ -215,13 +215,13 @@ def test_a_wrong_file_names_file_pack_and_key(
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="No such file"):
-        read_catalogue(tmp_path / "missing.toml")
+        read_catalogue(tmp_path / "missing.toml", "USD")
     with pytest.raises(CatalogueError, match="Is a directory"):
-        read_catalogue(tmp_path)
+        read_catalogue(tmp_path, "USD")
     with pytest.raises(CatalogueError, match="more than 1048576 bytes"):
-        read_catalogue(in_file(tmp_path, "#" * (1 << 21)))
+        read_catalogue(in_file(tmp_path, "#" * (1 << 21)), "USD")
     with pytest.raises(CatalogueError, match="is not TOML"):
-        read_catalogue(in_file(tmp_path, "a = " + "[" * 10_000))
+        read_catalogue(in_file(tmp_path, "a = " + "[" * 10_000), "USD")
 
 
 @pytest.mark.parametrize("currency", DECIMALS)

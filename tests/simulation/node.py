@@ -18,7 +18,7 @@ from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.records import topics as names
-from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.operator_commands import InputCommand
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
 from tests.simulation.process import ConnectionLost, Crashed, Decide, Process
@@ -53,7 +53,7 @@ class RecordingStage(BillingStage):
         self._node = processor.node
         self.done: list[InputCount | Decided] = []
 
-    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
+    def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
         """As it is, and noted."""
         taken = super().add_record(topic, record)
         self.done.append(InputCount(topic, record.offset))

@@ -253,7 +253,7 @@ class Cluster:
     async def do(self, command: Command) -> Any:
         """As `ask`, and whose shops are whose is known."""
         reply = await self.ask(command)
-        await self._tell_shops()
+        await self.tell_shops()
         return reply
 
     async def ask(self, command: Command) -> Any:
@@ -294,15 +294,17 @@ class Cluster:
                 int(now.timestamp() * 1000),
                 partition,
             )
-            await self._put(partition, webhook.topic, [record], offset)
+            await self.put(partition, webhook.topic, [record], offset)
 
-    async def _put(self, partition: int, topic: str, records: list[Any], start: int) -> None:
+    async def put(self, partition: int, topic: str, records: list[Any], start: int) -> None:
+        """Deliver records to the lane that owns the partition, and wait for its transaction."""
         node = next(node for node in self.nodes if partition in node.lanes)
         done = asyncio.Event()
         await node.lanes[partition].put(Batch(topic, records, start, node.lanes.epoch, done.set))
         await done.wait()
 
-    async def _tell_shops(self) -> None:
+    async def tell_shops(self) -> None:
+        """Let the lanes take the shops that were registered."""
         for partition in range(PARTITIONS):
             records = self.log.topics.get((names.SHOPS, partition), [])
             begin = self._shops_read.get(partition, 0)
@@ -313,7 +315,7 @@ class Cluster:
             if not told:
                 continue
             self._shops_read[partition] = len(records)
-            await self._put(partition, names.SHOPS, told, begin)
+            await self.put(partition, names.SHOPS, told, begin)
 
 
 @asynccontextmanager

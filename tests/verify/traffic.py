@@ -12,11 +12,12 @@ from billing_stream.domain.commands import (
     StartTrial,
     UpdateCharge,
 )
-from billing_stream.domain.model import Platform
+from billing_stream.domain.model import PACKS, Platform
 from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from tests.verify.redriven import redriven_traffic
-from tests.verify.world import World, merchant_id
+from tests.verify.world import PARTITIONS, World, merchant_id
 
 PAGE = "https://pay.example/1"
 
@@ -63,8 +64,20 @@ async def rich_world() -> World:
     await world.tick()
     await world.feed_all()
     await _operators(world)
+    set_catalogue(world)
+    await world.feed_all()
     await redriven_traffic(world)
     return world
+
+
+def set_catalogue(world: World) -> None:
+    """An operator sets the packs that are in force: all that is sold from here on names them."""
+    packs = {
+        name: {"credits": pack.credits, "price": dict(pack.prices)} for name, pack in PACKS.items()
+    }
+    asked = {"command": "set_catalogue", "packs": packs, "by": "ann@host", "reason": "kept"}
+    first = next(m for m in map(merchant_id, range(9)) if partition_of(m, PARTITIONS) == 0)
+    world.send(names.OPERATOR_COMMANDS, asked, merchant=first)
 
 
 async def _operators(world: World) -> None:

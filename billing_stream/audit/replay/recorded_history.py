@@ -1,8 +1,9 @@
 """What is recorded in one partition, merchant by merchant."""
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from billing_stream.audit.replay.core.merchant_run import parse_event
 from billing_stream.audit.replay.core.records import (
     Entry,
     Input,
+    KnownVersion,
     Recorded,
     RecordedDeadLetter,
     RecordedEvent,
@@ -24,8 +26,10 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.engine.input_commands import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.errors import UnreadableRow
+from billing_stream.errors import InvalidRecord, UnreadableRow
 from billing_stream.records import schemas, topics
+from billing_stream.records.catalogue_records import PARTITION, CatalogueRecord, SetVersion
+from billing_stream.records.operator_commands import AdoptCatalogue
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
@@ -34,6 +38,9 @@ from billing_stream.records.upcasting.versions import upcast
 # Rows of a merchant lie in its partition, but for the shops, which have keys of their own.
 TABLES = tuple(table for table in topics.TABLES if table != topics.SHOPS_TABLE)
 INPUTS = topics.OF_MERCHANTS
+BYTES_MAX = 1 << 30
+_catalogue_record: Callable[[bytes], CatalogueRecord]
+_catalogue_record = msgspec.json.Decoder(CatalogueRecord).decode
 
 
 class _Named(Struct):
@@ -87,6 +94,9 @@ async def read_partition(
     reader.freeze()
     rest = [names.name(topic) for topic in (*INPUTS, topics.JOURNAL, topics.DEAD_LETTERS)]
     rest += [names.name(topics.event_type(kind)) for kind in topics.EVENT_TYPES]
+    rest += [names.name(topics.OPERATOR_COMMANDS)]
+    # Partition 0 decides versions, the others are told them.
+    rest += [names.name(topics.CATALOGUE)] if partition == PARTITION else []
     async for records in source.read(rest, partition):
         reader.take(records)
     async for records in source.read(changelogs, partition):
@@ -108,6 +118,10 @@ class _Reader:
         self._inputs: dict[str, dict[str, list[Input]]] = defaultdict(lambda: defaultdict(list))
         self._order = WrittenOrder(OrderMark())
         self._entries: list[tuple[str, Place, Entry]] = []
+        self._operator_commands = names.name(topics.OPERATOR_COMMANDS)
+        self._catalogue = names.name(topics.CATALOGUE)
+        # Versions of the catalogue, with offset and time of the commands that made them known.
+        self._versions: list[tuple[int, int, SetVersion]] = []
 
     def take_rows(self, records: Sequence[InputRecord]) -> None:
         """Rows and positions as they were at the beginning."""
@@ -146,6 +160,9 @@ class _Reader:
             if base is not None:
                 self._take_input(base, record)
                 continue
+            if record.topic == self._operator_commands:
+                self._take_told(record)
+                continue
             try:
                 self._take_ours(record)
             except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
@@ -157,6 +174,8 @@ class _Reader:
     def _take_ours(self, record: InputRecord) -> None:
         if record.topic == self._journal:
             self._take_entry(record)
+        elif record.topic == self._catalogue:
+            self._take_version(record)
         elif record.topic == self._dead_letters:
             letter = _letter.decode(record.value or b"")
             ref = str(RecordRef.of(letter))
@@ -187,15 +206,53 @@ class _Reader:
                 at = self._order.places(topic, ((one.offset, one.timestamp) for one in done))
                 refs = (one.ref for one in done)
                 places[merchant_id] += zip(at, refs, strict=True)
+        versions = self._known_versions()
         for merchant_id, recorded in history.merchants.items():
             recorded.events.sort(key=lambda event: event.sequence)
-            recorded.order = [ref for _, ref in sorted(places[merchant_id])]
+            placed = sorted(places[merchant_id])
+            recorded.order = [ref for _, ref in placed]
+            recorded.versions = [
+                KnownVersion(bisect_left(placed, (place, "")), version)
+                for place, version in versions
+            ]
             recorded.unproved = unproved(place for place, _ in places[merchant_id])
             for one in recorded.inputs:
                 if one.ref in history.letters:
                     recorded.letters[one.ref] = history.letters[one.ref]
         history.moving &= history.merchants.keys()
         return history
+
+    def _take_told(self, record: InputRecord) -> None:
+        """Take a command of an operator; of one that cannot be read, no lane took a version."""
+        try:
+            command = schemas.decode(topics.OPERATOR_COMMANDS, record, BYTES_MAX).payload
+        except InvalidRecord:
+            return
+        if isinstance(command, AdoptCatalogue):
+            self._versions.append((record.offset, record.timestamp, command.set))
+
+    def _take_version(self, record: InputRecord) -> None:
+        found = _catalogue_record(record.value or b"")
+        ref = RecordRef.parse_or_none(found.command) if isinstance(found, SetVersion) else None
+        if ref is not None and isinstance(found, SetVersion):
+            self._versions.append((ref.offset, int(found.set_at.timestamp() * 1000), found))
+
+    def _known_versions(self) -> list[tuple[Place, dict[str, Any]]]:
+        """The versions that the partition knew, each with the place from which on."""
+        topic, partition = self._operator_commands, self._history.partition
+        taken = sorted(
+            (
+                one
+                for one in self._versions
+                if str(RecordRef(topic, partition, one[0])) not in self._history.letters
+            ),
+            key=lambda one: one[0],
+        )
+        places = self._order.places(topic, ((offset, at) for offset, at, _ in taken))
+        return [
+            (place, msgspec.to_builtins(version.known))
+            for place, (_, _, version) in zip(places, taken, strict=True)
+        ]
 
     def _take_position(self, key: bytes, value: bytes | None) -> None:
         if key.startswith(POSITION_PREFIX) and value is not None:

@@ -124,6 +124,7 @@ _PURCHASE: tuple[Field, ...] = (
     ("currency", None, _same, lambda bought: bought.currency),
     ("pack", None, _same, lambda bought: bought.pack),
     ("test", False, _same, lambda bought: bought.test),
+    ("catalogue_version", None, _same, lambda bought: bought.catalogue_version),
 )
 
 _ADJUSTMENT: tuple[Field, ...] = (

@@ -380,7 +380,7 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
 
 
 def _is_sold_so(row: Mapping[str, Any], event: Event) -> bool:
-    said = [row.get(name) for name in ("currency", "pack")]
+    said = [row.get(name) for name in ("currency", "pack", "catalogue_version")]
     sold = (row["credits"], Decimal(row["amount"]), row["platform"])
     known = all(None in pair or len(set(pair)) == 1 for pair in zip(said, event.sold, strict=True))
     return known and sold == event.content[2:]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from billing_stream.audit.verify.catalogue_versions import CatalogueFacts, Version, known_from
 from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
@@ -66,8 +67,8 @@ class Event(NamedTuple):
     at: int
     content: EventContent
     digest: int
-    # Currency and pack of a purchase, where it says them.
-    sold: tuple[str | None, str | None] = (None, None)
+    # Currency, pack and version of a purchase, where it says them.
+    sold: tuple[str | int | None, ...] = (None, None, None)
 
     @property
     def kind(self) -> str:
@@ -199,6 +200,8 @@ class History:
     actions: list[Action] = field(default_factory=list)
     # Commands of operators by reference, each with the record that it skips, if it is to skip one.
     operator_commands: dict[RecordRef, RecordRef | None] = field(default_factory=dict)
+    catalogue: CatalogueFacts = field(default_factory=CatalogueFacts)
+    _known: dict[int, list[tuple[Place, Version]]] = field(default_factory=dict)
     # Why inputs are stopped, per input partition: the reason and its kind.
     stopped: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
     # Which logs the positions are of, as the lanes wrote it; and of logs that are others now: why.
@@ -237,6 +240,14 @@ class History:
             mark = self.order_marks.get(partition, OrderMark())
             found = self.orders[partition] = WrittenOrder(mark)
         return found
+
+    def versions(self, partition: int) -> list[tuple[Place, Version]]:
+        """The versions that a partition knows, with the places from which on; all was read."""
+        if partition not in self._known:
+            topic, order = self.topics.name(names.OPERATOR_COMMANDS), self.order(partition)
+            found = known_from(self.catalogue, partition, topic, order, self.letters)
+            self._known[partition] = found
+        return self._known[partition]
 
     def is_read(self, topic: str, partition: int, offset: int) -> bool:
         """Whether the lane's committed position is beyond the record."""

@@ -14,6 +14,8 @@ from billing_stream.audit.verify.model_state import NAMESPACE
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 
 INVALID_PACK = "INVALID_PACK"
+# What refused it, the log does not say.
+NOT_OPENED = "NOT_OPENED"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 TOO_MANY_KEYS = "TOO_MANY_REQUESTS"
 TOO_MANY_EARLY = "TOO_MANY_EARLY_WEBHOOKS"
@@ -62,7 +64,7 @@ def _mark_entries(facts: Facts) -> None:
     for index, entry in enumerate(facts.journal):
         parsed = entry.parsed
         if parsed.command == "reserve" and purchase_of(parsed) not in known:
-            refused = parsed._replace(refused_by=INVALID_PACK)
+            refused = parsed._replace(refused_by=NOT_OPENED)
             facts.journal[index] = entry._replace(parsed=refused)
 
 

@@ -79,6 +79,7 @@ class Reader:
         self._handlers[topics.name(names.JOURNAL)] = self._entry
         self._handlers[topics.name(names.DEAD_LETTERS)] = self._letter
         self._handlers[topics.name(names.DEAD_LETTER_ACTIONS)] = self._action
+        self._handlers[topics.name(names.CATALOGUE)] = history.catalogue.take
         self._handlers[topics.changelog(names.BILLING_RECORDS)] = self._merchant_row
         self._handlers[topics.changelog(names.CREDIT_PURCHASES)] = self._purchase_row
         self._handlers[topics.changelog(names.CREDIT_ADJUSTMENTS)] = self._adjustment_row
@@ -89,7 +90,7 @@ class Reader:
     def stages(topics: Topics) -> tuple[list[str], list[str]]:
         """The topics to be read first, and those to be read when their ends are known."""
         first = [topics.changelog(names.BILLING_RECORDS)]
-        apart = {*first, topics.name(names.ENDED_SESSIONS), topics.name(names.CATALOGUE)}
+        apart = {*first, topics.name(names.ENDED_SESSIONS)}
         return first, [topic.name for topic in topics.all() if topic.name not in apart]
 
     def take(self, record: Record) -> None:
@@ -164,6 +165,7 @@ class Reader:
             return
         if isinstance(parsed, AboutInput):
             history.operator_commands[ref] = parsed.skips
+            history.catalogue.take_command(parsed.about_catalogue, record)
             return
         if isinstance(parsed, Shop):
             if record.partition >= history.partitions:
@@ -217,7 +219,7 @@ class Reader:
             micros(envelope["timestamp"]),
             content_of(kind, data),
             hash(record.value),
-            (data.get("currency"), data.get("pack")),
+            tuple(map(data.get, ("currency", "pack", "catalogue_version"))),
         )
         if envelope["event_type"] != names.event_type(kind):
             self._trouble("formats", f"its type is {envelope['event_type']!r}", record, merchant)

@@ -24,6 +24,8 @@ class Terms(NamedTuple):
     credits: int
     amount: str
     currency: str | None
+    # Of the catalogue; None: the packs of the settings.
+    catalogue_version: int | None = None
 
 
 class Catalogue(NamedTuple):
@@ -91,14 +93,17 @@ class PurchaseState(NamedTuple):
     currency: str | None = None
     pack: str | None = None
     test: bool = False
+    catalogue_version: int | None = None
 
     @classmethod
     def opened(
         cls, terms: Terms, pack: str, platform: str, created: int, expires: int
     ) -> "PurchaseState":
         """A pending one."""
-        credits, amount, currency = terms
-        return cls(credits, amount, platform, created, expires, currency=currency, pack=pack)
+        state = cls(terms.credits, terms.amount, platform, created, expires)
+        return state._replace(
+            currency=terms.currency, pack=pack, catalogue_version=terms.catalogue_version
+        )
 
 
 class AdjustmentState(NamedTuple):

@@ -41,6 +41,9 @@ _KNOWN = frozenset(
         "partition",
         "offset",
         "by",
+        "packs",
+        "effective_at",
+        "set",
         *FIELDS,
     )
 )

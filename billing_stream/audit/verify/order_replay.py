@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from billing_stream.audit.verify.catalogue_versions import Version
 from billing_stream.audit.verify.changelog_rows import differences
 from billing_stream.audit.verify.facts import Entry, Event, Facts, History, Input
 from billing_stream.audit.verify.model_state import Rules, State
 from billing_stream.audit.verify.verify_model import Step
 from billing_stream.audit.verify.verify_report import Report
-from billing_stream.audit.written_order import Place, WrittenOrder, unproved
+from billing_stream.audit.written_order import Place, unproved
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import JOURNAL
 
@@ -49,7 +50,7 @@ def check_order(history: History, report: Report) -> None:
 
 def replay(history: History, rules: Rules, facts: Facts) -> Verdict:
     """Carry out a merchant's commands in their order."""
-    found = _placed(history.order(facts.partition), facts)
+    found = _placed(history, facts)
     verdict = Verdict(unproved=unproved(place for place, _ in found))
     commands = [command for _, command in found]
     state = _carry_out(history, rules, facts, commands, verdict)
@@ -61,12 +62,25 @@ def replay(history: History, rules: Rules, facts: Facts) -> Verdict:
     return verdict
 
 
-def _placed(order: WrittenOrder, facts: Facts) -> list[tuple[Place, Command]]:
+def _placed(history: History, facts: Facts) -> list[tuple[Place, Command]]:
+    order = history.order(facts.partition)
     found: list[tuple[Place, Command]] = [(entry.place, entry) for entry in facts.journal]
     for topic, queue in facts.inputs.items():
         places = order.places(topic, ((one.offset, one.at) for one in queue))
         found += zip(places, queue, strict=True)
+    versions = history.versions(facts.partition)
+    if versions:
+        found = [(place, _with_versions(command, place, versions)) for place, command in found]
     return sorted(found, key=lambda one: one[0])
+
+
+def _with_versions(
+    command: Command, place: Place, versions: Sequence[tuple[Place, Version]]
+) -> Command:
+    if command.parsed.command != "reserve":
+        return command
+    known = tuple(version for known_from, version in versions if known_from < place)
+    return command._replace(parsed=command.parsed._replace(versions=known))
 
 
 def _carry_out(

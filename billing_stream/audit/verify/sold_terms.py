@@ -9,8 +9,9 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
+from billing_stream.audit.verify import catalogue_versions
 from billing_stream.audit.verify.facts import Facts, History
-from billing_stream.audit.verify.limits import purchase_of
+from billing_stream.audit.verify.limits import INVALID_PACK, NOT_OPENED, purchase_of
 from billing_stream.audit.verify.model_state import Catalogue, Terms
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_report import Report
@@ -33,13 +34,33 @@ def mark_terms(history: History) -> None:
                 facts.journal[index] = entry._replace(parsed=parsed)
 
 
+def sold(parsed: ParsedCommand, catalogue: Catalogue, now: int) -> Terms | None:
+    """For how much a purchase is opened at `now`; None: no such pack is sold then.
+
+    Under the version that is in force. Before the first one, as it was recorded.
+    """
+    version, terms = catalogue_versions.sold(
+        parsed.text, parsed.currency, parsed.versions, catalogue, now
+    )
+    if parsed.refused_by == NOT_OPENED:
+        return None
+    if version is not None:
+        return terms
+    if parsed.refused_by == INVALID_PACK:
+        return None
+    if parsed.terms is not None:
+        return parsed.terms._replace(catalogue_version=None)
+    return catalogue.terms(parsed.text, parsed.currency)
+
+
 def note_other_terms(history: History, catalogue: Catalogue, report: Report) -> None:
     """Note what was sold otherwise than it would be sold now."""
     other: Counter[str] = Counter()
     for facts in history.merchants.values():
         for parsed, _ in facts.parsed():
-            if parsed.command == "reserve" and parsed.terms is not None:
-                credits, amount, currency = parsed.terms
+            terms = parsed.terms
+            if parsed.command == "reserve" and terms and terms.catalogue_version is None:
+                credits, amount, currency, _ = terms
                 now = catalogue.terms(parsed.text, currency)
                 if now is None or now.credits != credits or Decimal(now.amount) != Decimal(amount):
                     price = f"{amount} {currency}" if currency else amount
@@ -59,4 +80,6 @@ def _marked(parsed: ParsedCommand, facts: Facts) -> ParsedCommand:
     if row is None or row.get("pack", parsed.text) != parsed.text:
         return parsed
     currency = parsed.currency or row.get("currency")
-    return parsed._replace(terms=Terms(row["credits"], row["amount"], currency))
+    return parsed._replace(
+        terms=Terms(row["credits"], row["amount"], currency, row.get("catalogue_version"))
+    )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from billing_stream.audit.verify.catalogue_versions import check_catalogue
 from billing_stream.audit.verify.changed_logs import find_changed
 from billing_stream.audit.verify.checks import check_all
 from billing_stream.audit.verify.facts import Facts, History
@@ -107,6 +108,9 @@ async def verify_source(
         raise VerifyError(f"the log knows nothing of merchant {only}: is that its id, a uuid?")
     check_all(history, rules, report)
     check_order(history, report)
+    check_catalogue(
+        history.catalogue, report, history.letters, whole=not (history.incomplete or allow_lag)
+    )
     await _replay_all(history, rules, report, progress)
     _note_overdue(history, report)
     await check_projection(history, report, database_url, only, schema)

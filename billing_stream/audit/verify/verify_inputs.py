@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from billing_stream.audit.verify import catalogue_versions
 from billing_stream.audit.verify.content import headers_size, why_unreadable
 from billing_stream.audit.verify.log_records import Record, micros_of
 from billing_stream.audit.verify.model_state import Terms
@@ -61,6 +62,8 @@ class ParsedCommand(NamedTuple):
     refused_by: str | None = None
     # What was sold by it, where the log says so; of a trial, the credits that were announced.
     terms: Terms | None = None
+    # The versions of the catalogue that its partition knew.
+    versions: catalogue_versions.Known = ()
     # Of a purchase that is opened, where it names one; of a charge, whether it costs nothing.
     currency: str | None = None
     test: bool = False
@@ -75,13 +78,17 @@ class Shop(NamedTuple):
 
 
 class AboutInput(NamedTuple):
-    """A command of an operator about an input; `skips` is the record to be passed over."""
+    """A command of an operator about an input, or the catalogue.
+
+    `skips` is the record to be passed over.
+    """
 
     command: str
     topic: str
     by: str
     reason: str
     skips: RecordRef | None
+    about_catalogue: Any = None
 
 
 def require_readable(record: Record) -> None:
@@ -288,7 +295,11 @@ def _money(value: Any) -> str | None:
 
 
 def _about_input(data: Mapping[str, Any]) -> AboutInput:
-    name, topic = data.get("command"), _text(data, "topic", 249)
+    name = data.get("command")
+    if name in catalogue_versions.COMMANDS:
+        about = catalogue_versions.require_command(name, data)
+        return AboutInput(name, "", "", "", None, about)
+    topic = _text(data, "topic", 249)
     partition, offset = _number(data, "partition"), None
     by, reason = _text(data, "by"), _text(data, "reason")
     if name == "skip_record":

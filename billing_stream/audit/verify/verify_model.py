@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 
-from billing_stream.audit.verify import limits
+from billing_stream.audit.verify import limits, sold_terms
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
@@ -270,8 +270,8 @@ class Step:
 
     def _reserve(self, parsed: ParsedCommand) -> None:
         me, rules, purchase = self.state, self._rules, self._purchase_id(parsed)
-        terms = parsed.terms or rules.catalogue.terms(parsed.text, parsed.currency)
-        if parsed.refused_by == limits.INVALID_PACK or (terms is None and not parsed.refused_by):
+        terms = sold_terms.sold(parsed, rules.catalogue, self.now)
+        if terms is None and parsed.refused_by != limits.TOO_MANY_OPEN:
             self.refusal = limits.INVALID_PACK
         elif purchase not in me.purchases and limits.refused(
             parsed, limits.TOO_MANY_OPEN, len(me.pending), rules.open_max

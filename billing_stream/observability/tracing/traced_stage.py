@@ -20,7 +20,7 @@ from billing_stream.observability.tracing.spans import (
     traceparent_of,
 )
 from billing_stream.processor import BillingProcessor, BillingStage
-from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.operator_commands import InputCommand
 from billing_stream.records.schemas import InputRecord
 
 
@@ -34,7 +34,7 @@ class TracedStage(BillingStage):
         self._carriers = {topic for topic, _ in processor.records.event_topics.values()}
         self._carriers.add(processor.records.journal_topic)
 
-    def add_record(self, topic: str, record: InputRecord) -> bool | OperatorCommand:
+    def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
         """See `Stage`."""
         parent = traceparent_of(record.headers)
         if parent is None:

@@ -40,7 +40,7 @@ from billing_stream.ops.inputs.input_states import (
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import (
     AcceptTopic,
-    OperatorCommand,
+    InputCommand,
     ResumeInput,
     SkipRecord,
 )
@@ -298,7 +298,7 @@ def _input(cluster: Cluster, topic: str, partition: int) -> str:
 
 
 def _request(
-    settings: Settings, cluster: Cluster, command: OperatorCommand, wait: timedelta
+    settings: Settings, cluster: Cluster, command: InputCommand, wait: timedelta
 ) -> Outcome:
     if not (0 < len(command.by) <= 255 and 0 < len(command.reason) <= 255):
         raise click.UsageError("--by and --reason are texts of 1 to 255 characters")

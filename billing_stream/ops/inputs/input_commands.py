@@ -1,4 +1,4 @@
-"""An operator's command goes to the lane that owns the input; the log shows what it decided."""
+"""An operator's command goes to the lane that decides it; the log shows what it decided."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import topics as names
-from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.operator_commands import InputCommand, OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 
 
@@ -28,10 +28,27 @@ class Outcome(Struct, frozen=True):
 
 
 async def request(
-    cluster: Cluster, command: OperatorCommand, *, seconds_max: float, deadline: StartDeadline
+    cluster: Cluster, command: InputCommand, *, seconds_max: float, deadline: StartDeadline
+) -> Outcome:
+    """Write a command about an input, and wait as `decided` does."""
+    partition = lane_of(command.partition, cluster.partitions)
+    key = f"{command.topic}[{partition}]"
+    return await decided(
+        cluster, command, partition, key, seconds_max=seconds_max, deadline=deadline
+    )
+
+
+async def decided(
+    cluster: Cluster,
+    command: OperatorCommand,
+    partition: int,
+    key: str,
+    *,
+    seconds_max: float,
+    deadline: StartDeadline,
 ) -> Outcome:
     """Write a command, and wait until a lane has decided it. Raises aiokafka's errors."""
-    topics, partition = cluster.topics, lane_of(command.partition, cluster.partitions)
+    topics = cluster.topics
     letters = TopicPartition(cluster.letters, partition)
     rows = TopicPartition(topics.changelog(names.BILLING_RECORDS), partition)
     to = TopicPartition(topics.name(names.OPERATOR_COMMANDS), partition)
@@ -41,7 +58,6 @@ async def request(
         consumer.assign([letters, rows])
         for tp, end in (await consumer.end_offsets([letters, rows])).items():
             consumer.seek(tp, end)
-        key = f"{command.topic}[{partition}]"
         ref = await command_log.send_command(cluster.options, to, key, command, deadline)
         try:
             async with asyncio.timeout(seconds_max):

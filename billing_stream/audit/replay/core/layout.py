@@ -11,4 +11,9 @@ else:
     from billing_stream import schemas, topics
     from tables.rows import PartitionRows, StagedRows
 
-__all__ = ["PartitionRows", "StagedRows", "schemas", "topics"]
+if TYPE_CHECKING or find_spec("billing_stream.domain.catalogue"):
+    from billing_stream.domain.catalogue import CatalogueVersion
+else:
+    CatalogueVersion = None
+
+__all__ = ["CatalogueVersion", "PartitionRows", "StagedRows", "schemas", "topics"]

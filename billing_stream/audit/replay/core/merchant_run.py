@@ -1,7 +1,7 @@
 """One merchant's state under the code that is here, and what a command does to it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from billing_stream.domain.state import State
 from billing_stream.errors import InvalidRecord
 from billing_stream.records.timestamps import instant
 
-from .layout import PartitionRows, StagedRows, schemas, topics
+from .layout import CatalogueVersion, PartitionRows, StagedRows, schemas, topics
 from .records import Entry, Input, Recorded, RecordedEvent
 
 read_entry = msgspec.json.Decoder(schemas.JournalEntry).decode
@@ -135,6 +135,12 @@ class Run:
         self.merchant_id = merchant_id
         self.rows = PartitionRows()
         self._carried_out: set[str] = set()
+
+    def know(self, versions: Sequence[Mapping[str, Any]]) -> None:
+        """Of the catalogue, the partition knows these versions."""
+        # Releases up to 0.5.1 know none.
+        if len(getattr(self.rows, "versions", versions)) != len(versions):
+            self.rows.versions = tuple(msgspec.convert(one, CatalogueVersion) for one in versions)
 
     def effect(self, command: Command) -> Effect:
         """What the command would do now; nothing is changed."""

@@ -67,6 +67,13 @@ class Row(Struct):
     value: dict[str, Any] | None
 
 
+class KnownVersion(Struct):
+    """A version of the catalogue that the partition knew when `after` commands were decided."""
+
+    after: int
+    version: dict[str, Any]
+
+
 class Recorded(Struct, kw_only=True):
     """One merchant's whole history.
 
@@ -84,6 +91,7 @@ class Recorded(Struct, kw_only=True):
     rows: list[Row] = []
     order: list[str] = []
     unproved: int = 0
+    versions: list[KnownVersion] = []
 
 
 class Difference(Struct, frozen=True, kw_only=True):

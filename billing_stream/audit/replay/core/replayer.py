@@ -19,7 +19,8 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
     def replay(recorded: Recorded) -> Outcome:
         run, result = Run(policy, recorded.merchant_id), Result()
         done: list[tuple[Command, Effect]] = []
-        for command in commands_of(recorded, job.max_record_bytes):
+        for number, command in enumerate(commands_of(recorded, job.max_record_bytes)):
+            run.know([one.version for one in recorded.versions if one.after <= number])
             effect = run.effect(command)
             run.apply(effect)
             result.take(command, effect)
