@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import msgspec
+
 from billing_stream.audit.verify.model_state import Catalogue, PurchaseState, Rules, State
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_model import Step
@@ -57,6 +59,14 @@ class Bought:
             yield ParsedCommand("refund", self.merchant, charge=CHARGE, amount=str(amount))
 
 
+def without_ids(raw: bytes) -> bytes:
+    """An answer without the ids of its request, which repetitions do not share."""
+    body = msgspec.json.decode(raw)
+    if isinstance(body, dict) and isinstance(body.get("meta"), dict):
+        body["meta"] = {"timestamp": body["meta"].get("timestamp")}
+    return msgspec.json.encode(body)
+
+
 @dataclass
 class Promises:
     """Everything that was promised."""
@@ -65,13 +75,14 @@ class Promises:
     trials: set[str] = field(default_factory=set)
     purchases: dict[str, Bought] = field(default_factory=dict)
     bad: set[RecordRef] = field(default_factory=set)
-    # (merchant, kind of request, key) -> the answer, to the last byte.
+    # (merchant, kind of request, key) -> the answer, without the ids of its request.
     answers: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     # Whose records may or may not be in Kafka: a producer gave up on one.
     uncertain: set[str] = field(default_factory=set)
 
     def answered(self, merchant: str, request: str, key: str, raw: bytes) -> str | None:
         """Note an answer; what is wrong when the same request had another one."""
+        raw = without_ids(raw)
         before = self.answers.setdefault((merchant, request, key), raw)
         if before == raw:
             return None
