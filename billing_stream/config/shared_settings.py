@@ -27,6 +27,7 @@ SHARED = frozenset(
         "poison_percent",
         "shopify_api_version",
         "stored_responses_max",
+        "stripe_adaptive_pricing",
         "topic_prefix",
         "trial_credits",
         "trial_duration",

@@ -25,7 +25,19 @@ from billing_stream.records.amounts import amount_text
 SIGNATURE = "X-Billing-Signature"
 
 _UUID = re.compile(UUID_TEXT)
-_REQUEST = frozenset(CheckoutRequest.__struct_fields__)
+# What requests of every release to the gateway have.
+_REQUEST = frozenset(
+    [
+        "merchant_id",
+        "purchase_id",
+        "shop_domain",
+        "title",
+        "credits",
+        "amount",
+        "currency",
+        "return_url",
+    ]
+)
 
 
 def _now() -> datetime:

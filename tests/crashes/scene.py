@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from billing_stream.domain.commands import (
     AdjustCredits,
@@ -277,7 +278,9 @@ class Scene:
 
         def hear(done: Any) -> None:
             if not done.cancelled() and done.exception() is None and not node.dead:
-                self.answers.setdefault(command.command_id, set()).add(encode(done.result()))
+                # Whether it is the first one or a stored one depends on what crashed.
+                told = replace(done.result(), replayed=False)
+                self.answers.setdefault(command.command_id, set()).add(encode(told))
 
         answer.add_done_callback(hear)
 

@@ -64,7 +64,6 @@ OWN = frozenset(
         "shopify_api_url",
         "start_deadline",
         "store",
-        "store_cache_mb",
         "stripe_api_url",
         "stuck_exit_after",
         "stuck_not_ready_after",
@@ -141,7 +140,7 @@ def test_worker_with_another_catalogue_is_named_however_it_is_set(tmp_path: Path
 
 def test_settings_of_one_process_and_unknown_ones_do_not_differ() -> None:
     own = shared_settings(settings())
-    other = shared_settings(settings(BILLING_API_BIND="127.0.0.1", BILLING_LOG_LEVEL="debug"))
+    other = shared_settings(settings(BILLING_API_BIND="127.0.0.1", BILLING_LOG_LEVEL="DEBUG"))
 
     assert differing(own, other) == []
     assert differing(own, {}) == []

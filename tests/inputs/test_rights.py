@@ -12,13 +12,16 @@ TOPICS = Topics("app", "x.")
 @pytest.mark.parametrize(
     ("process", "operations"),
     [
-        (Process.WORKER, {"Describe", "DescribeConfigs", "Read"}),
+        # The lane that decides a version of the catalogue passes it on to the others.
+        (Process.WORKER, {"Describe", "DescribeConfigs", "Read", "Write"}),
         (Process.OPERATOR, {"Describe", "DescribeConfigs", "Read", "Write"}),
         (Process.PROJECTOR, set()),
         (Process.TOPICS, {"Create", "Describe", "DescribeConfigs"}),
     ],
 )
-def test_only_operators_write_commands_of_operators(process: Process, operations: set[str]) -> None:
+def test_operators_and_lanes_write_commands_of_operators(
+    process: Process, operations: set[str]
+) -> None:
     topic = TOPICS.name(names.OPERATOR_COMMANDS)
 
     found = [acl for acl in acls(process, TOPICS) if acl.name == topic]

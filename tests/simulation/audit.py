@@ -230,14 +230,17 @@ class Audit:
         reply = found.pop()
         told = reply_row(done.answered.reply)
         require(told == reply, f"{command} was answered {told} instead of {reply}")
-        at = self._answered_at(self.model, command) or done.now
+        at = self._answered_at(self.model, command, reply) or done.now
         require(done.answered.at == at, f"{command} was answered at {done.answered.at}, not {at}")
         if changed:
             self.journalled.add(command.command_id)
         return found
 
     @staticmethod
-    def _answered_at(model: Oracle, command: Command) -> datetime | None:
+    def _answered_at(model: Oracle, command: Command, reply: Row) -> datetime | None:
+        # The refusal of a key that was used for something else is no stored answer.
+        if reply.get("code") == "IDEMPOTENCY_KEY_REUSED":
+            return None
         me, key = model.of(command.merchant_id), getattr(command, "idempotency_key", None)
         if isinstance(command, AdjustCredits):
             made = me.adjustments.get(derived_id("adjustment", command.merchant_id, str(key)))
@@ -368,7 +371,7 @@ class Audit:
         model = self.model.copy()
         command, answered = attempt.command, cast(TimedReply, attempt.answered)
         expected = model.do(command, at)
-        told_at = self._answered_at(model, command) or at
+        told_at = self._answered_at(model, command, expected.reply) or at
         return (
             not expected.changed
             and expected.reply == reply_row(answered.reply)
@@ -450,7 +453,7 @@ def _check_attempts(world: World, audit: Audit) -> None:
             require(number < attempt.by, f"{command} was answered before it was committed")
         key = getattr(command, "idempotency_key", None)
         if key is not None and isinstance(attempt.answered.reply, TrialGranted):
-            said = encode(attempt.answered)
+            said = encode(attempt.answered.reply)
             about = (command.merchant_id, key, attempt.answered.at)
             require(first.setdefault(about, said) == said, f"{about} has two answers")
 
