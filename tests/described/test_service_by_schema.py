@@ -124,4 +124,4 @@ async def test_without_a_good_token_nothing_of_a_merchant_is_answered(service: W
             assert (reply.status, reply.code) == (401, "UNAUTHORIZED"), (method, path)
             assert wrong_with(path, method, reply) == []
             asked += 1
-    assert asked == 7 * 10
+    assert asked == 8 * 10

@@ -151,8 +151,9 @@ def test_settings_of_one_process_and_unknown_ones_do_not_differ() -> None:
 
 async def warnings(running: Worker) -> Any:
     async with aiohttp.ClientSession() as session, session.get(running.url + "/ready") as response:
-        assert response.status == 200
-        return (await response.json())["data"]["warnings"]
+        # While partitions move it is not ready.
+        found = await response.json()
+        return found["data"]["warnings"] if response.status == 200 else ["not ready"]
 
 
 async def metrics(running: Worker) -> str:
