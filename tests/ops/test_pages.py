@@ -71,13 +71,13 @@ async def test_the_overview_says_what_is_so(at: Board) -> None:
         assert await figure(page, "Started, ever") == "0"
         assert await row(page, "Purchases by state and platform", "completed") == [
             "completed",
-            "1 9.99",
-            "1 9.99",
+            "1 9.99 USD",
+            "1 9.99 USD",
         ]
         assert await row(page, "Purchases by state and platform", "pending") == [
             "pending",
-            "1 9.99",
-            "1 9.99",
+            "1 9.99 USD",
+            "1 9.99 USD",
         ]
         assert await row(page, "Open dead letters by reason", "MERCHANT_NOT_FOUND") == [
             "MERCHANT_NOT_FOUND billing.commands.v1",
