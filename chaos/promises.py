@@ -25,7 +25,7 @@ CHARGE, PURCHASE = "a charge", "a purchase"
 
 @dataclass
 class Bought:
-    """A purchase, and what was told of it. `refunds` are all that was paid back, each time."""
+    """A purchase and its webhooks. `refunds` are the cumulative amounts, in their order."""
 
     merchant: str
     pack: str

@@ -152,8 +152,8 @@ class ReadPacks(Struct, frozen=True, tag="read_packs", tag_field="query"):
     def read(self, rows: PartitionRows) -> PacksFound:
         """From committed rows."""
         merchant = rows.merchant(self.merchant_id)
-        clock = merchant.updated_at if merchant is not None else None
-        version = in_force(rows.versions, max(self.at, clock or self.at))
+        now = self.at if merchant is None else merchant.time(self.at)
+        version = in_force(rows.versions, now)
         return PacksFound(None if version is None else version.packs)
 
 

@@ -21,7 +21,7 @@ Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 NOT_KEPT = frozenset({ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES})
 
 
-# What is told of a key or of a merchant, and never the stored answer to the key.
+# Refusals about a key or a merchant: never the stored answer to the key.
 _NOT_STORED = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND})
 
 

@@ -26,7 +26,7 @@ PACKS_NAMED = 20
 
 
 REFUSES = "refuses the checkout: "
-"""Why there is no checkout has this where the platform refused what the client asked for."""
+"""Part of `no_checkout` where the platform refused what the client asked for."""
 
 
 def in_force(versions: Iterable[CatalogueVersion], moment: datetime) -> CatalogueVersion | None:

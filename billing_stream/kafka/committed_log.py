@@ -21,7 +21,7 @@ STALLED_SECONDS = 120.0
 
 Offsets = Mapping[TopicPartition, int]
 Progress = Callable[[int, int], None]
-"""Told how many offsets are read, and of how many."""
+"""Called with how many offsets are read, and of how many."""
 
 
 class CommittedLog:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 
 from billing_stream.config.settings import Settings
 from billing_stream.errors import AuthorizationError
@@ -15,6 +14,7 @@ from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.committed_log import CommittedLog
+from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.catalogue_records import OLD_ROWS_KEY, PARTITION, CurrencyOfOldRows
 from billing_stream.records.topics import CATALOGUE, Topics
@@ -66,9 +66,5 @@ async def _write(
     options: Mapping[str, Any], topic: str, currency: str, deadline: StartDeadline
 ) -> None:
     record = msgspec.json.encode(CurrencyOfOldRows(currency, datetime.now(UTC)))
-    producer = AIOKafkaProducer(**await answering(options), acks="all", enable_idempotence=True)
-    try:
-        await deadline.retry("a producer id", producer.start)
+    async with short_producer(await answering(options), deadline) as producer:
         await producer.send_and_wait(topic, record, key=OLD_ROWS_KEY.encode(), partition=PARTITION)
-    finally:
-        await producer.stop()

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 
 from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.dead_letters import decode_letter
 from billing_stream.records.record_ref import RecordRef
@@ -33,15 +34,11 @@ async def send_command(
     deadline: StartDeadline,
 ) -> RecordRef:
     """Write a command as JSON; where it is. Raises aiokafka's errors and KafkaNotReady."""
-    producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
-    try:
-        await deadline.retry("a producer id", producer.start)
+    async with short_producer(options, deadline) as producer:
         sent = await producer.send_and_wait(
             to.topic, msgspec.json.encode(command), key=key.encode(), partition=to.partition
         )
         return RecordRef.of(sent)
-    finally:
-        await producer.stop()
 
 
 def rejection(letters: Iterable[Any], ref: RecordRef) -> str | None:

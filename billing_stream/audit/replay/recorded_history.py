@@ -95,7 +95,7 @@ async def read_partition(
     rest = [names.name(topic) for topic in (*INPUTS, topics.JOURNAL, topics.DEAD_LETTERS)]
     rest += [names.name(topics.event_type(kind)) for kind in topics.EVENT_TYPES]
     rest += [names.name(topics.OPERATOR_COMMANDS)]
-    # Partition 0 decides versions, the others are told them.
+    # Partition 0 decides versions and notifies the others.
     rest += [names.name(topics.CATALOGUE)] if partition == PARTITION else []
     async for records in source.read(rest, partition):
         reader.take(records)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 
 from billing_stream.engine.log import CHANGELOGS_KEY
+from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_logs import changelog_ids
 from billing_stream.ops.dead_letters.desk_connection import Cluster
@@ -35,13 +35,9 @@ async def accept_changelogs(
     finally:
         await client.close()
     headers = [*WRITTEN, (BY, by.encode()), (REASON, reason.encode())]
-    producer = AIOKafkaProducer(**cluster.options, acks="all", enable_idempotence=True)
-    try:
-        await deadline.retry("a producer id", producer.start)
+    async with short_producer(cluster.options, deadline) as producer:
         for topic in changelogs.values():
             for partition in range(cluster.partitions):
                 await producer.send_and_wait(
                     topic, value, key=CHANGELOGS_KEY, partition=partition, headers=headers
                 )
-    finally:
-        await producer.stop()
