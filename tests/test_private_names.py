@@ -60,7 +60,7 @@ NAMES: dict[Any, str] = {
     "_group_instance_id _maybe_leave_group _push_error_to_user _send_req _session_timeout_ms "
     "coordinator_dead",
     # What takes the place of Faust's transport, recovery and tables.
-    AIOKafkaConsumerThread: "_consumer _create_worker_consumer _ensure_consumer _method_queue",
+    AIOKafkaConsumerThread: "_consumer _create_worker_consumer _ensure_consumer",
     Consumer: "_add_gap _new_consumer_thread _read_offset _thread _to_message _unacked_messages "
     "_wait_next_records _waiting_for_ack",
     Recovery: "_generation_id _is_changelog_tp _restart_recovery _set_recovery_ended "

@@ -18,6 +18,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.futures import maybe_async
 
 from billing_stream.engine.fatal import die
 from billing_stream.engine.lease import Lease
@@ -151,15 +152,22 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
     async def call_thread(
         self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> Any:
-        """Run `fun` in the thread. Raises ConsumerStoppedError when the thread stops first."""
-        if not self._takes_calls:
+        """Run `fun` in the thread. Raises ConsumerStoppedError when the thread stops first.
+
+        Not in Faust's queue, which runs two at a time and to their ends: two calls that wait for
+        a broker, or for a position after a rebalance, would keep out the seek that ends the wait.
+        """
+        if not self._takes_calls or self.thread_loop.is_closed():
             raise ConsumerStoppedError
-        promise = self.parent_loop.create_future()
-        self._calls.add(promise)
-        promise.add_done_callback(self._calls.discard)
-        await self.method_queue.call(promise, fun, *args, **kwargs)
+
+        async def run() -> Any:
+            return await maybe_async(fun(*args, **kwargs))
+
+        call = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self.thread_loop))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
         try:
-            return await promise
+            return await call
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if caller is None or caller.cancelling():
@@ -169,9 +177,8 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _fail_calls(self) -> None:
         self._takes_calls = False
-        for promise in list(self._calls):
-            if not promise.done():
-                promise.set_exception(ConsumerStoppedError())
+        for call in list(self._calls):
+            call.cancel()
 
     async def stop(self) -> None:
         """Stop, also when the thread was started and does not run yet."""
@@ -189,8 +196,6 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
 
         If it raised, mode would not notice the end of the thread, and wait for a minute.
         """
-        if self._method_queue is not None:
-            await finish(self._method_queue.stop(), STOP_SECONDS_MAX, "ending the calls")
         self.parent_loop.call_soon_threadsafe(self._fail_calls)
         if self._consumer is not None:
             await finish(self._consumer.stop(), STOP_SECONDS_MAX, "leaving the group")

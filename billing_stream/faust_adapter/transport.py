@@ -42,6 +42,8 @@ GETMANY_SECONDS_MAX = 0.25
 # To look at logs; when brokers do not answer, again after a pause.
 LOOK_SECONDS_MAX = 10.0
 LOOK_AGAIN_SECONDS = 1.0
+# Only a display: without an answer, the next one shows it.
+SHOW_SECONDS_MAX = 2.0
 
 
 class EngineConsumer(driver.Consumer):
@@ -265,7 +267,8 @@ class EngineConsumer(driver.Consumer):
             return
         self._shown.update(changed)
         try:
-            await self._engine_thread.commit_display_offsets(changed)
+            async with asyncio.timeout(SHOW_SECONDS_MAX):
+                await self._engine_thread.commit_display_offsets(changed)
         except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
             logger.debug("offsets for display not committed: %r", error)
 

@@ -109,6 +109,43 @@ async def test_a_cancelled_caller_is_cancelled_and_not_told_of_a_stop() -> None:
     assert await ends(thread)
 
 
+async def test_calls_that_wait_do_not_keep_out_the_one_that_ends_their_wait() -> None:
+    thread = new_thread()
+    await thread.start()
+    sought = asyncio.Event()
+
+    async def position() -> str:
+        await sought.wait()
+        return "known"
+
+    async def seek() -> None:
+        sought.set()
+
+    waiting = [asyncio.create_task(thread.call_thread(position)) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(thread.call_thread(seek), SOON)
+
+    assert await asyncio.gather(*waiting) == ["known"] * 5
+    assert await ends(thread)
+
+
+async def test_a_call_ends_in_the_thread_when_its_caller_gives_up() -> None:
+    thread, ended = new_thread(), threading.Event()
+    await thread.start()
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(thread.call_thread(never), 0.1)
+
+    assert await asyncio.to_thread(ended.wait, SOON)
+    assert await ends(thread)
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["under way", "after the last call"])
 async def test_a_stop_that_meets_a_revocation_ends_the_thread(late: bool) -> None:
     here = asyncio.get_running_loop()
