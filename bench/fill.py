@@ -24,8 +24,9 @@ from billing_stream.domain.commands import (
     StartTrial,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase
+from billing_stream.domain.model import Merchant, Platform, Purchase
 from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.engine.kafka_log import NO_HEADERS, OF_ROWS
 from billing_stream.engine.partitioner import partition_of

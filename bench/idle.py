@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from bench.fill import Filled
 from bench.setting import Setting, say
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing

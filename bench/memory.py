@@ -14,7 +14,8 @@ import psutil
 from bench.load import charge
 from bench.setting import machine, say
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
+from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.policy import Policy
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import schemas, topics
 from billing_stream.records.schemas import encode

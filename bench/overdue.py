@@ -16,8 +16,9 @@ from typing import Any
 from bench.setting import machine, say
 from billing_stream.domain.commands import CreateMerchant, ReservePurchase
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
+from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_inputs import Inputs

@@ -9,7 +9,8 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from bench.load import charge
 from billing_stream.domain.commands import AttachCharge, CreateMerchant, ReservePurchase
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import schemas

@@ -12,7 +12,7 @@ import faust
 import msgspec
 
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.records import schemas
 from billing_stream.records import topics as names

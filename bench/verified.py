@@ -8,7 +8,7 @@ from bench.peers.reading import records_of
 from bench.setting import Setting, say
 from billing_stream.audit.verify.model_state import Catalogue
 from billing_stream.audit.verify.verifier import verify
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.records import topics as names
 
 PROGRESS_SECONDS = 5.0

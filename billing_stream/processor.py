@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from billing_stream.domain import adjustments
-from billing_stream.domain.commands import AdjustCredits, Command
+from billing_stream.domain.commands import Command
 from billing_stream.domain.decide import decide
-from billing_stream.domain.idempotency import is_kept
-from billing_stream.domain.model import Merchant, Policy
+from billing_stream.domain.idempotency import answered_at, is_kept
+from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
@@ -72,6 +72,7 @@ class BillingProcessor:
         self.names = names
         self.max_record_bytes = max_record_bytes
         self._new_stage = new_stage or BillingStage
+        self._parked_for = policy.early_webhook_expiry
         self.rows = PartitionRows()
         self.deadlines = Deadlines()
         # Merchants whose commands wait for overdue deadlines, with the time of the first command.
@@ -106,7 +107,7 @@ class BillingProcessor:
 
     def schedule(self, merchant_id: str) -> None:
         """Have the merchant looked at when something of it falls due."""
-        due = self.rows.next_due(merchant_id, self.policy.early_webhook_expiry)
+        due = self.rows.next_due(merchant_id, self._parked_for)
         if due is not None:
             self.deadlines.set(merchant_id, due)
 
@@ -194,7 +195,7 @@ class BillingStage:
         merchant = self._rows.merchant(command.merchant_id)
         if request.origin != TIMER:
             self._require_turn(merchant, now)
-        before = self._answered_at(command)
+        before = answered_at(self._rows, command)
         try:
             named = request.correlation_id, request.origin
             reply = self._decide(merchant, command, now, *named, request, positions)
@@ -208,7 +209,7 @@ class BillingStage:
                 tag = command.__struct_config__.tag
                 logger.exception("a rule failed on %s of merchant %s", tag, command.merchant_id)
             return RequestFailed()
-        at = self._answered_at(command)
+        at = answered_at(self._rows, command)
         if at is None or not is_kept(reply):
             return TimedReply(reply, now)
         return TimedReply(reply, at, replayed=at == before)
@@ -286,14 +287,6 @@ class BillingStage:
         for unclaimed in decision.unclaimed:
             letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
             self._add_dead_letter(letter, NO_ROOM if unclaimed.others else UNCLAIMED)
-
-    def _answered_at(self, command: Command) -> datetime | None:
-        if isinstance(command, AdjustCredits):
-            made = self._rows.adjustment(adjustments.id_of(command))
-            return made.created_at if made is not None else None
-        key = getattr(command, "idempotency_key", None)
-        answer = self._rows.answer(command.merchant_id, key) if key is not None else None
-        return answer.at if answer is not None else None
 
     def _is_ours(self, merchant_id: str, known: Merchant | None, record: InputRecord) -> bool:
         if record.partition != self._processor.partition:

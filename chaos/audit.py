@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from billing_stream.audit.verify.model_state import Catalogue
 from billing_stream.audit.verify.verifier import verify as verify_log
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef

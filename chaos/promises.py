@@ -14,8 +14,8 @@ import msgspec
 from billing_stream.audit.verify.model_state import Catalogue, PurchaseState, Rules, State
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_model import Step
-from billing_stream.domain.model import PACKS as SOLD
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import PACKS as SOLD
+from billing_stream.domain.policy import Policy
 from billing_stream.records.record_ref import RecordRef
 
 RULES = Rules(catalogue=Catalogue.of(Policy()))

@@ -12,7 +12,7 @@ import msgspec
 
 from billing_stream.config.catalogue_file import CatalogueError, packs_of
 from billing_stream.domain.catalogue import CatalogueVersion, Versions
-from billing_stream.domain.model import PACKS, Policy
+from billing_stream.domain.policy import PACKS, Policy
 from billing_stream.domain.purchases import in_force
 from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.input_commands import WRONG_PARTITION

@@ -33,10 +33,6 @@ def _waits(purchase: Purchase | None) -> Deadline | None:
     return purchase.expires_at, purchase.id
 
 
-def _is_open(purchase: Purchase | None) -> bool:
-    return purchase is not None and purchase.status is PENDING
-
-
 class Pending:
     """Deadlines (expires_at, purchase) in order.
 
@@ -76,12 +72,6 @@ class Pending:
             del self._entries[: self._start]
             self._start = 0
 
-    def copy(self) -> "Pending":
-        """Another with the same entries."""
-        other = Pending()
-        other._entries = self._entries[self._start :]
-        return other
-
 
 class PartitionRows:
     """The committed rows of one partition. Only the lane of the partition writes them."""
@@ -115,10 +105,6 @@ class PartitionRows:
         """The purchase at a key of the charge index."""
         found = self._charges.get(charge_key)
         return self.purchases[found] if found is not None else None
-
-    def pending(self, merchant_id: str) -> list[Deadline]:
-        """The merchant's pending purchases as (expires_at, id), soonest first."""
-        return list(self._pending.get(merchant_id, ()))
 
     def pending_count(self, merchant_id: str) -> int:
         """How many pending purchases the merchant has."""
@@ -347,7 +333,7 @@ class StagedRows:
             if committed is None and purchase.id not in self.purchases:
                 self._opened.setdefault(merchant_id, []).append(purchase.id)
             before = self.purchases.get(purchase.id) or committed
-            self._more_open[merchant_id] += _is_open(purchase) - _is_open(before)
+            self._more_open[merchant_id] += bool(_waits(purchase)) - bool(_waits(before))
             self.purchases[purchase.id] = purchase
             charge = purchase.platform_charge_id
             if charge is not None and (committed is None or committed.platform_charge_id is None):

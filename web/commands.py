@@ -26,8 +26,9 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     StartTrial,
 )
-from billing_stream.domain.model import Pack, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.model import Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened, Rejected, Reply, TimedReply
+from billing_stream.domain.policy import Pack
 from billing_stream.errors import PlatformError, TemporaryFailure
 from billing_stream.platforms import base
 from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready, outcome_unknown

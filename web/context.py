@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from billing_stream.config.listener_settings import Address
-from billing_stream.domain.model import Platform, Policy, Purchase
+from billing_stream.domain.model import Platform, Purchase
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base

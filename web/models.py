@@ -5,7 +5,8 @@ from datetime import datetime
 
 from msgspec import UNSET, Struct, UnsetType
 
-from billing_stream.domain.model import Instant, Merchant, Pack, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.model import Instant, Merchant, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.policy import Pack
 from billing_stream.records.examples import (
     CHARGE_ID,
     ENDS_AT,

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.commands import Command
-from billing_stream.domain.model import Instant, Merchant, Pack, Purchase
+from billing_stream.domain.model import Instant, Merchant, Purchase
 from billing_stream.domain.outcomes import ErrorCode, TimedReply
+from billing_stream.domain.policy import Pack
 from billing_stream.domain.purchases import in_force
 from billing_stream.engine.lane import NotReady, OutcomeUnknown
 from billing_stream.engine.partition_processor import Request, RequestFailed

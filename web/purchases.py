@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from msgspec import UNSET, Meta, Struct
 
 from billing_stream.domain.commands import Currency, Key, ReservePurchase, Text
-from billing_stream.domain.model import PACKS, Platform
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
+from billing_stream.domain.policy import PACKS
 from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
 from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.billing import known

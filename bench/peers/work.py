@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase, PurchaseStatus
+from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, StoredResponse
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import Rows, State
 from billing_stream.records import schemas
 from billing_stream.records import topics as names

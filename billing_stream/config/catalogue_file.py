@@ -17,7 +17,7 @@ from typing import Any
 
 from billing_stream.domain.commands import AMOUNT_TEXT
 from billing_stream.domain.currencies import DECIMALS
-from billing_stream.domain.model import Pack
+from billing_stream.domain.policy import Pack
 
 BYTES_MAX = 1 << 20
 PACKS_MAX = 1_000

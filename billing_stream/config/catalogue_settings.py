@@ -17,7 +17,7 @@ from billing_stream.config.catalogue_file import (
 )
 from billing_stream.config.durations import Duration
 from billing_stream.domain.currencies import DECIMALS
-from billing_stream.domain.model import PACKS, Pack, Policy
+from billing_stream.domain.policy import PACKS, Pack, Policy
 
 CATALOGUE = "BILLING_CATALOGUE"
 OLD_NAMES: Mapping[str, tuple[str, str]] = MappingProxyType(

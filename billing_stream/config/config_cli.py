@@ -21,7 +21,7 @@ from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.tables import table_lines
-from billing_stream.domain.model import PACKS
+from billing_stream.domain.policy import PACKS
 from billing_stream.plain_text import MASK, mask_passwords
 
 # Ours, but read before there are settings, or by development only.

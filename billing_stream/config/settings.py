@@ -21,7 +21,7 @@ from billing_stream.config.projection_settings import ProjectionSettings
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
 from billing_stream.config.webhook_settings import WebhookSettings
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.errors import SettingsError
 from billing_stream.plain_text import passwords_in
 

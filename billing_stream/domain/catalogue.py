@@ -2,7 +2,8 @@
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Instant, Pack
+from billing_stream.domain.model import Instant
+from billing_stream.domain.policy import Pack
 
 
 class CatalogueVersion(Struct, frozen=True, gc=False):

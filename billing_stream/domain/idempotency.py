@@ -1,9 +1,11 @@
 """Rules of idempotency keys: the first answer is the answer."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
-from billing_stream.domain.commands import ReservePurchase, StartTrial
+from billing_stream.domain import adjustments
+from billing_stream.domain.commands import AdjustCredits, Command, ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import fingerprint
 from billing_stream.domain.outcomes import (
@@ -14,15 +16,24 @@ from billing_stream.domain.outcomes import (
     StoredResponse,
 )
 from billing_stream.domain.purchases import opening
+from billing_stream.domain.state import Rows
 
 Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 
 # Nothing is kept for a request that may be sent again: corrected, or when there is room.
 NOT_KEPT = frozenset({ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES})
-
-
 # Refusals about a key or a merchant: never the stored answer to the key.
 _NOT_STORED = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND})
+
+
+def answered_at(rows: Rows, command: Command) -> datetime | None:
+    """When the answer to the command's key was given, or None when there is none."""
+    if isinstance(command, AdjustCredits):
+        made = rows.adjustment(adjustments.id_of(command))
+        return made.created_at if made is not None else None
+    key = getattr(command, "idempotency_key", None)
+    answer = rows.answer(command.merchant_id, key) if key is not None else None
+    return answer.at if answer is not None else None
 
 
 def is_kept(reply: Reply) -> bool:

@@ -7,8 +7,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from billing_stream.domain.catalogue import CatalogueVersion
-from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
+from billing_stream.domain.policy import Policy
 
 
 class Rows(Protocol):

@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 from billing_stream.engine.input_commands import carry_out
 from billing_stream.engine.input_names import input_name, input_of, is_added, lane_of
@@ -31,7 +29,7 @@ from billing_stream.engine.poison import Poison, PoisonLimits, TooManyInvalidRec
 from billing_stream.engine.record_order import StagedOrder
 from billing_stream.kafka.topic_logs import FoundLog, LogMark
 from billing_stream.records.record_ref import RecordRef
-from billing_stream.records.schemas import InputRecord
+from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.upcasting.versions import WRITTEN
 
 logger = logging.getLogger(__name__)
@@ -229,24 +227,24 @@ class StagedInputs:
         """The records for the changelog `topic`: positions that moved, their logs, and stops."""
         inputs = self.inputs
         found = list(inputs.pending)
+
+        def add(key: bytes, row: Any) -> None:
+            value = None if row is None else encode(row)
+            found.append(Outgoing(topic, key, value, WRITTEN))
+
         order = self.order.mark(self.reached)
         if order is not None:
-            found.append(Outgoing(topic, ORDER_KEY, msgspec.json.encode(order), WRITTEN))
-        found += [
-            Outgoing(topic, POSITION_PREFIX + name.encode(), str(position).encode(), WRITTEN)
-            for name, position in self.reached.items()
-            if position != inputs.positions.get(name, 0)
-            or (name in self.marks and name not in inputs.positions)
-        ]
-        found += [
-            Outgoing(topic, LOG_PREFIX + name.encode(), msgspec.json.encode(mark), WRITTEN)
-            for name, mark in self.marks.items()
-            if mark != inputs.marks.get(name)
-        ]
+            add(ORDER_KEY, order)
+        for name, position in self.reached.items():
+            is_new = name in self.marks and name not in inputs.positions
+            if is_new or position != inputs.positions.get(name, 0):
+                add(POSITION_PREFIX + name.encode(), position)
+        for name, mark in self.marks.items():
+            if mark != inputs.marks.get(name):
+                add(LOG_PREFIX + name.encode(), mark)
         for name, stopped in self.stopped.items():
             if stopped != inputs.stopped.get(name):
-                value = None if stopped is None else msgspec.json.encode(stopped)
-                found.append(Outgoing(topic, STOPPED_PREFIX + name.encode(), value, WRITTEN))
+                add(STOPPED_PREFIX + name.encode(), stopped)
         for name, ref in self.accepted.items():
             key = ACCEPTED_PREFIX + name.encode()
             found.append(Outgoing(topic, key, str(ref).encode(), WRITTEN))

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from billing_stream.domain.commands import ImportMerchant, OldPurchase
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.migration.findings import Findings
 from billing_stream.migration.old_database import PURCHASES, RECORDS, Group, Row
 from billing_stream.migration.old_purchases import PurchaseReader

@@ -7,7 +7,8 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import OldPurchase
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
+from billing_stream.domain.policy import Policy
 from billing_stream.migration import values
 from billing_stream.migration.findings import Findings
 from billing_stream.migration.old_database import PURCHASES, Row

@@ -4,7 +4,8 @@ from msgspec import Struct
 
 from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.commands import Currency
-from billing_stream.domain.model import Instant, Pack
+from billing_stream.domain.model import Instant
+from billing_stream.domain.policy import Pack
 
 OLD_ROWS_KEY = "currency-of-old-rows"
 VERSION_KEY = "version"

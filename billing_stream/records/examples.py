@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Pack, Platform
+from billing_stream.domain.model import Platform
+from billing_stream.domain.policy import Pack
 from billing_stream.records import dead_letters, schemas, topics
 from billing_stream.records.catalogue_records import CurrencyOfOldRows, SetVersion
 from billing_stream.records.ended_sessions import EndedSession

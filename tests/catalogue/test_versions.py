@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from billing_stream.domain.model import PACKS, Pack, Purchase
+from billing_stream.domain.model import Purchase
 from billing_stream.domain.outcomes import ErrorCode, Rejected
+from billing_stream.domain.policy import PACKS, Pack
 from billing_stream.records import topics as names
 from billing_stream.tables.catalogue_versions import SCHEDULED_MAX, VERSIONS_MAX
 from billing_stream.web.purchases import PACKS_PATH, PURCHASES_PATH

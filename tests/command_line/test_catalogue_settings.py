@@ -12,7 +12,7 @@ from billing_stream.cli import cli
 from billing_stream.config.catalogue_file import CatalogueError, price_of, read_catalogue
 from billing_stream.config.settings import Settings
 from billing_stream.domain.currencies import DECIMALS
-from billing_stream.domain.model import PACKS, Pack
+from billing_stream.domain.policy import PACKS, Pack
 from billing_stream.errors import SettingsError
 from tests.support.worker import environment
 

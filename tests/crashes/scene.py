@@ -30,7 +30,8 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import NotReady
 from billing_stream.engine.partition_processor import Request

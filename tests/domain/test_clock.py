@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from billing_stream.domain.model import Policy, PurchaseStatus
+from billing_stream.domain.model import PurchaseStatus
 from billing_stream.domain.outcomes import ClockMoved, ErrorCode, TrialExpired
+from billing_stream.domain.policy import Policy
 from billing_stream.records.schemas import encode
 from tests.support.world import (
     M1,

@@ -17,7 +17,8 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import StagedRows
 from tests.support.world import CHECKOUT, M1, NOBODY, World, everything, kinds, writes_nothing

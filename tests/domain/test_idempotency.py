@@ -3,8 +3,9 @@
 import pytest
 
 from billing_stream.domain.commands import ReservePurchase, StartTrial
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened, TrialGranted
+from billing_stream.domain.policy import Policy
 from tests.support.world import (
     CHECKOUT,
     M1,

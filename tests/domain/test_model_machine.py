@@ -44,14 +44,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import (
-    Adjustment,
-    Merchant,
-    ParkedWebhook,
-    Platform,
-    Policy,
-    Purchase,
-)
+from billing_stream.domain.model import Adjustment, Merchant, ParkedWebhook, Platform, Purchase
 from billing_stream.domain.outcomes import (
     Decision,
     Event,
@@ -59,6 +52,7 @@ from billing_stream.domain.outcomes import (
     PurchaseRefunded,
     StoredResponse,
 )
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
 from tests.support.oracle import (
@@ -71,7 +65,7 @@ from tests.support.oracle import (
     row_faults,
     rules_of,
 )
-from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything
+from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything, pending_of
 
 HOUR = timedelta(hours=1)
 REFUNDS = [
@@ -209,7 +203,7 @@ class Machine(RuleBasedStateMachine):
             newest = sorted(me.purchases, key=lambda p: (me.purchases[p].created, p), reverse=True)
             assert [p.id for p in rows.purchases_of(merchant)] == newest
             pending = [(moment(expires), purchase) for expires, purchase in me.pending]
-            assert rows.pending(merchant) == pending
+            assert pending_of(rows, merchant) == pending
             assert rows.next_due(merchant, 2 * HOUR) == self.model.next_due(merchant)
             for charge in {*CHARGES, *me.charges}:
                 found = rows.purchase_of_charge(merchant, charge)

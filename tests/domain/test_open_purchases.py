@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened, Rejected
+from billing_stream.domain.policy import Policy
 from tests.support.world import M2, World, kinds
 
 LIMIT = 3

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import AttachCharge, FailPurchase, RefundCharge, ReservePurchase
-from billing_stream.domain.model import Pack, Platform, Policy, Purchase, PurchaseStatus
+from billing_stream.domain.model import Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     CreditsPurchased,
     Decision,
@@ -19,6 +19,7 @@ from billing_stream.domain.outcomes import (
     PurchaseRefunded,
     Rejected,
 )
+from billing_stream.domain.policy import Pack, Policy
 from tests.support.world import (
     CHECKOUT,
     M1,

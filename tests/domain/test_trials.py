@@ -6,7 +6,6 @@ import pytest
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import StartTrial
-from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import (
     Done,
     ErrorCode,
@@ -14,6 +13,7 @@ from billing_stream.domain.outcomes import (
     TrialGranted,
     TrialStarted,
 )
+from billing_stream.domain.policy import Policy
 from tests.support.world import M1, NOW, World, code_of, kinds, told, writes_nothing
 
 END = NOW + timedelta(days=14)

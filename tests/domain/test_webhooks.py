@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from billing_stream.domain.model import ParkedKind, ParkedWebhook, Platform, Policy, PurchaseStatus
+from billing_stream.domain.model import ParkedKind, ParkedWebhook, Platform, PurchaseStatus
 from billing_stream.domain.outcomes import CreditsPurchased, Done, PurchaseFailed
+from billing_stream.domain.policy import Policy
 from tests.support.world import M1, M2, NOW, World, kinds, told, writes_nothing
 
 

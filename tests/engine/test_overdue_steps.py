@@ -16,8 +16,9 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     StartTrial,
 )
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import Done, PurchaseOpened
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing_stream.domain.commands import StartTrial
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.log import ORDER_KEY
 from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.watchdog import Watchdog

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing_stream.domain.commands import ImportMerchant
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.migration.findings import REJECTS, REPAIRS, Findings
 from billing_stream.migration.mapping import Mapper
 from billing_stream.migration.old_database import Group, Row

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from billing_stream.domain.model import PACKS
+from billing_stream.domain.policy import PACKS
 from billing_stream.projector.migrate import migrate
 from tests.support.projection import fetch
 

@@ -8,7 +8,7 @@ from billing_stream.audit.replay.core.records import Difference, Job
 from billing_stream.audit.replay.history_source import Source
 from billing_stream.audit.replay.replay import Scope, replay
 from billing_stream.audit.replay.replay_report import Report
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.records.topics import Topics
 from tests.verify.world import PARTITIONS, POLICY, TOPICS, Copy
 

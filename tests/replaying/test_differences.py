@@ -10,8 +10,9 @@ from billing_stream.domain import webhooks
 from billing_stream.domain.commands import ReservePurchase, StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Pack, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.model import Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Done
+from billing_stream.domain.policy import Pack
 from billing_stream.records import topics as names
 from tests.replaying.log import kinds, of, replayed, text
 from tests.verify.traffic import open_purchase, paid, rich_world

@@ -8,7 +8,7 @@ import pytest
 
 from billing_stream.audit.replay.code import code_of
 from billing_stream.audit.replay.history_source import ReplayError
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 
 # What a revision can do before it is asked anything.
 PACKAGE = """

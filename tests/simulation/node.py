@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import TimedReply
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from billing_stream.domain.commands import AdvanceTime, Command, ReservePurchase, StartTrial
-from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import TimedReply
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import Lane, NotReady
 from billing_stream.engine.log import Fenced

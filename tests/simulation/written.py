@@ -8,7 +8,7 @@ from typing import Any
 from billing_stream.audit.replay.replay_report import Report as ReplayReport
 from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.audit.verify.verify_report import Report
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from tests.replaying.log import replay_source
 from tests.simulation.node import RECORD_BYTES_MAX, TOPICS
 from tests.simulation.sim_log import SimLog

@@ -26,8 +26,9 @@ from billing_stream.audit.verify.verify_inputs import ParsedCommand, command
 from billing_stream.audit.verify.verify_model import Step
 from billing_stream.domain.commands import Command
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Adjustment, Merchant, Policy, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import Event, Reply
+from billing_stream.domain.policy import Policy
 
 Row = dict[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

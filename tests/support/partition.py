@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.poison import PoisonLimits

@@ -18,14 +18,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import (
-    Adjustment,
-    Merchant,
-    ParkedWebhook,
-    Platform,
-    Policy,
-    Purchase,
-)
+from billing_stream.domain.model import Adjustment, Merchant, ParkedWebhook, Platform, Purchase
 from billing_stream.domain.outcomes import (
     Decision,
     ErrorCode,
@@ -35,6 +28,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
     StoredResponse,
 )
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
 
@@ -190,6 +184,12 @@ class World:
     def tick(self, merchant: str = M1) -> Decision:
         """The timer looks at the merchant."""
         return self.do(AdvanceTime(merchant))
+
+
+def pending_of(rows: PartitionRows, merchant_id: str) -> list[tuple[datetime, str]]:
+    """The merchant's pending purchases as (expires_at, id), soonest first."""
+    for_ever = datetime.max.replace(tzinfo=UTC)
+    return [(p.expires_at, p.id) for p in rows.pending_until(merchant_id, for_ever)]
 
 
 def told(decision: Decision) -> list[EventData]:

@@ -21,11 +21,12 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Merchant, Platform, Policy, Purchase, PurchaseStatus
+from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, PurchaseOpened
+from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
-from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything
+from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything, pending_of
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -88,14 +89,14 @@ def test_nothing_staged_is_in_the_rows_before_it_is_applied(world: World) -> Non
     assert world.everything() == before
     assert world.rows.answer_count(M1) == 0
     assert world.rows.purchases_of(M1) == []
-    assert world.rows.pending(M1) == []
+    assert pending_of(world.rows, M1) == []
     assert world.rows.next_due(M1, DAY) is world.rows.next_due(M2, DAY) is None
     assert not rows.merchant(M1).trial_available  # type: ignore[union-attr]
     assert rows.answer_count(M1) == 1
     rows.apply()
     assert not world.merchant().trial_available
     assert world.rows.answer_count(M1) == 1
-    assert len(world.rows.purchases_of(M1)) == len(world.rows.pending(M1)) == 1
+    assert len(world.rows.purchases_of(M1)) == len(pending_of(world.rows, M1)) == 1
     assert world.rows.next_due(M1, DAY) == world.rows.next_due(M2, DAY) == NOW + DAY
 
 
@@ -375,7 +376,7 @@ def test_rows_staged_over_others_read_as_if_they_were_applied(steps: list[Drawn]
     assert everything(base) == everything(applied)
     for merchant in MERCHANTS:
         assert base.purchases_of(merchant) == applied.purchases_of(merchant)
-        assert base.pending(merchant) == applied.pending(merchant)
+        assert pending_of(base, merchant) == pending_of(applied, merchant)
         assert base.next_due(merchant, 2 * HOUR) == applied.next_due(merchant, 2 * HOUR)
 
 
@@ -410,5 +411,5 @@ def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: 
     assert views(read, world.now, purchases) == views(held, world.now, purchases)
     for merchant in MERCHANTS:
         assert read.purchases_of(merchant) == held.purchases_of(merchant)
-        assert read.pending(merchant) == held.pending(merchant)
+        assert pending_of(read, merchant) == pending_of(held, merchant)
         assert read.next_due(merchant, DAY) == held.next_due(merchant, DAY)

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from billing_stream.app import build
 from billing_stream.config.settings import Settings
 from billing_stream.domain.commands import StartTrial
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.errors import SettingsError
 from billing_stream.observability.tracing.otel import OtelTracing

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from billing_stream.domain import commands
-from billing_stream.domain.model import Merchant, Platform, Policy
+from billing_stream.domain.model import Merchant, Platform
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.partition_inputs import Inputs, StagedInputs
 from billing_stream.engine.partition_processor import Request
 from billing_stream.engine.partitioner import partition_of

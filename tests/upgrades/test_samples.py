@@ -13,7 +13,8 @@ from billing_stream.audit.replay.recorded_history import read_partition
 from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.domain.idempotency import NOT_KEPT
-from billing_stream.domain.model import Policy, PurchaseStatus
+from billing_stream.domain.model import PurchaseStatus
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import CreateMerchant, ReservePurchase
-from billing_stream.domain.model import Pack, Platform
+from billing_stream.domain.model import Platform
+from billing_stream.domain.policy import Pack
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from tests.replaying.log import of, replayed, text

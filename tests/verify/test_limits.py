@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.domain.commands import CreateMerchant, ReservePurchase
-from billing_stream.domain.model import Platform, Policy
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, Rejected
+from billing_stream.domain.policy import Policy
 from billing_stream.records import topics as names
 from tests.replaying.log import replayed, text
 from tests.verify.world import EXPIRY, POLICY, World, merchant_id

@@ -12,8 +12,9 @@ from billing_stream.domain.commands import (
     StartTrial,
     UpdateCharge,
 )
-from billing_stream.domain.model import PACKS, Platform
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
+from billing_stream.domain.policy import PACKS
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from tests.verify.redriven import redriven_traffic

@@ -14,7 +14,7 @@ from billing_stream.audit.verify.model_state import Rules
 from billing_stream.audit.verify.verifier import verify_source
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.domain.commands import Command
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_inputs import Batch

@@ -18,7 +18,7 @@ from billing_stream.audit.replay import core
 from billing_stream.audit.replay.core.records import Job, Outcome, Recorded
 from billing_stream.audit.replay.core.replayer import replayer
 from billing_stream.audit.replay.history_source import ReplayError
-from billing_stream.domain.model import Policy
+from billing_stream.domain.policy import Policy
 
 WORKING_TREE = "working-tree"
 CORE = Path(core.__file__).parent

@@ -16,4 +16,9 @@ if TYPE_CHECKING or find_spec("billing_stream.domain.catalogue"):
 else:
     CatalogueVersion = None
 
-__all__ = ["CatalogueVersion", "PartitionRows", "StagedRows", "schemas", "topics"]
+if TYPE_CHECKING or find_spec("billing_stream.domain.policy"):
+    from billing_stream.domain.policy import Pack, Policy
+else:
+    from billing_stream.domain.model import Pack, Policy
+
+__all__ = ["CatalogueVersion", "Pack", "PartitionRows", "Policy", "StagedRows", "schemas", "topics"]

@@ -11,13 +11,12 @@ from msgspec import Struct
 from billing_stream.domain.commands import ReservePurchase
 from billing_stream.domain.decide import decide
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import Policy
 from billing_stream.domain.outcomes import Decision, Rejected
 from billing_stream.domain.state import State
 from billing_stream.errors import InvalidRecord
 from billing_stream.records.timestamps import instant
 
-from .layout import CatalogueVersion, PartitionRows, StagedRows, schemas, topics
+from .layout import CatalogueVersion, PartitionRows, Policy, StagedRows, schemas, topics
 from .records import Entry, Input, Recorded, RecordedEvent
 
 read_entry = msgspec.json.Decoder(schemas.JournalEntry).decode

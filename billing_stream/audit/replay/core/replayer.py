@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from billing_stream.domain.model import Merchant, Pack, Policy
+from billing_stream.domain.model import Merchant
 
 from .compare import Result, differences
+from .layout import Pack, Policy
 from .merchant_run import Command, Effect, Run, commands_of, plain
 from .records import Job, Outcome, Recorded, Step
 
