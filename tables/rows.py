@@ -147,11 +147,6 @@ class PartitionRows:
         own.sort(key=lambda purchase: (purchase.created_at, purchase.id), reverse=True)
         return own
 
-    def purchases_page(self, merchant_id: str, skip: int, take: int) -> tuple[list[Purchase], int]:
-        """`take` purchases of the merchant after the newest `skip`, and how many it has."""
-        purchases = self.purchases_of(merchant_id)
-        return purchases[skip : skip + take], len(purchases)
-
     def next_due(self, merchant_id: str, parked_for: timedelta) -> datetime | None:
         """When something of this merchant falls due next, or None when nothing will."""
         merchant = self.merchants.get(merchant_id)

@@ -182,12 +182,17 @@ class Meta(Struct, frozen=True):
 
 
 class Pagination(Struct, frozen=True):
-    """Which part of a list this is; pages count from 1."""
+    """Which part of a list this is; pages count from 1.
+
+    `next_cursor` asks for what follows, also while items are added; null at the end of the list.
+    After a cursor, `page` is the page that the first item is on by now.
+    """
 
     page: int
     limit: int
     total: int
     total_pages: int
+    next_cursor: str | None = None
 
 
 class ApiResponse(Struct, frozen=True):

@@ -13,9 +13,10 @@ from billing_stream.records.examples import CORRELATION_ID, MERCHANT_ID, NOW, PU
 from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.merchant_view import Origin, origin_of, shown
 from billing_stream.web.operation import About, Answer, Call, operation
-from billing_stream.web.pagination import Page
+from billing_stream.web.pagination import Page, cursor_after
 
 HISTORY_PATH = "/api/billing/history"
+_LIST = "history"
 
 _object = msgspec.json.Decoder(dict[str, Any])
 
@@ -77,8 +78,13 @@ async def get_history(call: Call[Client], page: Page) -> Answer[list[HistoryBody
 
     It comes from the projection, and so a moment after it happened; 503 while there is none.
     """
-    rows, total = await call.context.projection.page(await merchant_of(call), page)
-    return Answer([_body(row) for row in rows], pagination=page.of(total))
+    after = page.after(_LIST, "[1-9][0-9]{0,17}")
+    found = await call.context.projection.page(
+        await merchant_of(call), page, before=None if after is None else int(after)
+    )
+    entries = [_body(row) for row in found.rows]
+    following = cursor_after(_LIST, entries[-1].sequence) if entries else ""
+    return Answer(entries, pagination=page.of(found.total, found.skipped, following))
 
 
 OPERATIONS = (get_history,)

@@ -167,7 +167,7 @@ def _parameters_of(operation: Operation) -> list[Schema]:
     if operation.idempotent:
         names.append(IDEMPOTENCY_KEY)
     if operation.paginated:
-        names += ["page", "limit"]
+        names += ["page", "limit", "cursor"]
     return found + [{"$ref": f"#/components/parameters/{name}"} for name in names]
 
 
@@ -190,6 +190,9 @@ def _parameters() -> dict[str, Schema]:
     ):
         number = {"type": "integer", "minimum": 1, "maximum": largest, "default": default}
         found[name] = {"name": name, "in": "query", "schema": number}
+    text = "`next_cursor` of an answer: what follows that page. Not with `page`"
+    cursor = {"type": "string", "minLength": 1, "maxLength": pagination.CURSOR_MAX}
+    found["cursor"] = {"name": "cursor", "in": "query", "description": text, "schema": cursor}
     return found
 
 

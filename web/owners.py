@@ -59,12 +59,14 @@ class ShopFound(Struct, frozen=True):
 class MerchantFound(Struct, frozen=True):
     """A merchant and some of its purchases, newest first; `total` counts all of them.
 
-    `merchant` is None without a billing record, and then there is nothing else.
+    `merchant` is None without a billing record, and then there is nothing else. `skipped` is how
+    many newer purchases there are, None where `after` is not one of the merchant's.
     """
 
     merchant: Merchant | None
     purchases: tuple[Purchase, ...] = ()
     total: int = 0
+    skipped: int | None = None
 
 
 class PurchaseFound(Struct, frozen=True):
@@ -97,11 +99,12 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
 
 
 class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
-    """A merchant, and `take` of its purchases after the newest `skip`."""
+    """A merchant, and `take` of its purchases: after the newest `skip`, or the one `after`."""
 
     merchant_id: str
     skip: int = 0
     take: int = 0
+    after: str | None = None
     found: ClassVar = MerchantFound
 
     @property
@@ -114,8 +117,15 @@ class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
         merchant = _with_billing(rows, self.merchant_id)
         if merchant is None or not self.take:
             return MerchantFound(merchant)
-        purchases, total = rows.purchases_page(self.merchant_id, self.skip, self.take)
-        return MerchantFound(merchant, tuple(purchases), total)
+        purchases = rows.purchases_of(self.merchant_id)
+        skip: int | None = self.skip
+        if self.after is not None:
+            ids = (number for number, one in enumerate(purchases, 1) if one.id == self.after)
+            skip = next(ids, None)
+        if skip is None:
+            return MerchantFound(merchant, (), len(purchases))
+        page = tuple(purchases[skip : skip + self.take])
+        return MerchantFound(merchant, page, len(purchases), skip)
 
 
 class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):

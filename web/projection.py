@@ -7,7 +7,7 @@ nobody waits long, and at most a few connections wait at all.
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -26,9 +26,9 @@ RETRY_AFTER_SECONDS = 5
 
 # One row at least, so that the total is known of a page beyond the end, too.
 _PAGE = """
-SELECT counted.total, page.*
-FROM (SELECT count(*) AS total FROM billing_events
-      WHERE merchant_id = $1 AND ($4 OR credits_delta <> 0)) counted
+SELECT counted.total, counted.newer, page.*
+FROM (SELECT count(*) AS total, count(*) FILTER (WHERE sequence >= $5::bigint) AS newer
+      FROM billing_events WHERE merchant_id = $1 AND ($4 OR credits_delta <> 0)) counted
 LEFT JOIN (
     SELECT * FROM (
         SELECT event_id, sequence, event_type, at, credits_delta, balance_after, cause,
@@ -36,13 +36,24 @@ LEFT JOIN (
             row_number() OVER (ORDER BY sequence) = sequence AS complete
         FROM billing_history WHERE merchant_id = $1
     ) numbered
-    WHERE $4 OR credits_delta <> 0
+    WHERE ($4 OR credits_delta <> 0) AND ($5::bigint IS NULL OR sequence < $5)
     ORDER BY sequence DESC LIMIT $2 OFFSET $3
 ) page ON true
 ORDER BY page.sequence DESC
 """
 
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class HistoryPage(NamedTuple):
+    """Rows of `billing_history`, how many there are in all, and how many are newer.
+
+    `complete` of a row is false where events before it are missing.
+    """
+
+    rows: list[Any]
+    total: int
+    skipped: int
 
 
 class Projection:
@@ -67,15 +78,22 @@ class Projection:
         return self._url is not None
 
     async def page(
-        self, merchant_id: str, page: Page, *, credits_only: bool = False
-    ) -> tuple[list[Any], int]:
-        """A page of what happened to a merchant, newest first, and how much there is in all.
+        self,
+        merchant_id: str,
+        page: Page,
+        *,
+        credits_only: bool = False,
+        before: int | None = None,
+    ) -> HistoryPage:
+        """A page of what happened to a merchant, newest first; `before` a sequence, where given.
 
-        Rows of `billing_history`; `complete` is false where events before the row are missing.
         Raises ApiError (NOT_READY) when there is no projection or it does not answer.
         """
-        rows = await self.rows(_PAGE, merchant_id, page.limit, page.skip, not credits_only)
-        return [row for row in rows if row["sequence"] is not None], rows[0]["total"]
+        asked = (page.limit, page.skip, not credits_only, before)
+        rows = await self.rows(_PAGE, merchant_id, *asked)
+        shown = [row for row in rows if row["sequence"] is not None]
+        skipped = page.skip if before is None else rows[0]["newer"]
+        return HistoryPage(shown, rows[0]["total"], skipped)
 
     async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
         """The rows of a query that reads. Raises ApiError (NOT_READY) as `page` does."""

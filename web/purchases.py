@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET, Meta, Struct
 
-from billing_stream.domain.commands import Currency, Key, ReservePurchase, Text
+from billing_stream.domain.commands import UUID_TEXT, Currency, Key, ReservePurchase, Text
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
 from billing_stream.domain.policy import PACKS
@@ -26,12 +26,14 @@ from billing_stream.web.models import (
 )
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant, ReadPacks, ReadPurchase
-from billing_stream.web.pagination import Page
+from billing_stream.web.pagination import Page, cursor_after, wrong_cursor
 
 PACKS_PATH = "/api/billing/packs"
 PURCHASES_PATH = "/api/billing/purchases"
 # Nothing else is an id; so a doubled prefix is no path here, whatever the method.
 PURCHASE_PATH = "/api/billing/purchases/{purchase_id:[0-9a-fA-F-]{1,64}}"
+
+_LIST = "purchases"
 
 SESSION_TEMPLATE = "{CHECKOUT_SESSION_ID}"
 """Stripe puts the id of its session there."""
@@ -115,11 +117,15 @@ async def list_packs(call: Call[Client]) -> Answer[list[PackBody]]:
 )
 async def list_purchases(call: Call[Client], page: Page) -> Answer[list[PurchaseBody]]:
     """A page of the purchases, newest first."""
-    query = ReadMerchant(await merchant_of(call), skip=page.skip, take=page.limit)
+    after = page.after(_LIST, UUID_TEXT)
+    query = ReadMerchant(await merchant_of(call), page.skip, page.limit, after)
     found = await call.context.owners.read(query, call.ids)
     known(found.merchant)
+    if after is not None and found.skipped is None:
+        raise wrong_cursor()
     purchases = call.context.bodies_of(found.purchases)
-    return Answer(purchases, pagination=page.of(found.total))
+    following = cursor_after(_LIST, purchases[-1].id) if purchases else ""
+    return Answer(purchases, pagination=page.of(found.total, found.skipped, following))
 
 
 @operation(

@@ -22,7 +22,7 @@ from billing_stream.web import openapi
 from billing_stream.web.auth import CLIENT, OPERATOR
 from billing_stream.web.envelope import STATUS, Code, WebCode
 from billing_stream.web.operation import Operation
-from billing_stream.web.projection import Projection
+from billing_stream.web.projection import HistoryPage, Projection
 from tests.described.validation import wrong_with
 from tests.support.nodes import Cluster, Node, Reply, cluster, get
 from tests.support.platform import no_checkout
@@ -225,8 +225,8 @@ async def good(stage: Stage) -> Reply:
             "data": msgspec.json.encode(paid.data),
         }
 
-        async def page(*_: object) -> Any:
-            return [row], 1
+        async def page(*_: object, **__: object) -> Any:
+            return HistoryPage([row], 1, 0)
 
         stage.monkeypatch.setattr(Projection, "page", page)
     return await stage.ask()

@@ -253,20 +253,13 @@ def test_a_shop_that_is_gone_is_nobodys(world: World) -> None:
     assert world.rows.shops.get("shopify:a.example") is None
 
 
-def test_pages_of_purchases_are_cut_from_the_newest_on(world: World) -> None:
+def test_purchases_of_a_merchant_come_newest_first(world: World) -> None:
     world.created(M1, M2)
     opened = [world.later(minutes=1).opened() for _ in range(5)]
     world.opened(M2)
 
-    def page(skip: int, take: int) -> list[str]:
-        found, total = world.rows.purchases_page(M1, skip, take)
-        assert total == len(opened)
-        return [purchase.id for purchase in found]
-
-    assert page(0, 2) == [opened[4], opened[3]]
-    assert page(3, 9) == [opened[1], opened[0]]
-    assert page(5, 1) == page(0, 0) == []
-    assert world.rows.purchases_page(NOBODY, 0, 9) == ([], 0)
+    assert [purchase.id for purchase in world.rows.purchases_of(M1)] == opened[::-1]
+    assert world.rows.purchases_of(NOBODY) == []
 
 
 def test_the_next_pending_purchase_is_the_first_when_the_first_was_paid(world: World) -> None:

@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from billing_stream.domain.commands import StartTrial, UpdateCharge
+from billing_stream.web.pagination import cursor_after
 from tests.support.nodes import Cluster
 from tests.support.tokens import client_headers
 from tests.web.conftest import M1, M2
@@ -133,8 +134,20 @@ async def test_purchases_come_in_pages_newest_first(two: Cluster, asked: int) ->
     assert [p["id"] for p in last.data] == newest_first[10:]
     assert [p["id"] for p in small.data] == newest_first[10:]
     assert beyond.data == []
-    assert first.body["pagination"] == {"page": 1, "limit": 10, "total": 12, "total_pages": 2}
-    assert small.body["pagination"] == {"page": 3, "limit": 5, "total": 12, "total_pages": 3}
+    assert first.body["pagination"] == {
+        "page": 1,
+        "limit": 10,
+        "total": 12,
+        "total_pages": 2,
+        "next_cursor": cursor_after("purchases", newest_first[9]),
+    }
+    assert small.body["pagination"] == {
+        "page": 3,
+        "limit": 5,
+        "total": 12,
+        "total_pages": 3,
+        "next_cursor": None,
+    }
     assert beyond.body["pagination"]["page"] == 4
 
 
@@ -144,7 +157,13 @@ async def test_no_purchases_is_an_empty_list(two: Cluster) -> None:
     reply = await two.nodes[0].get("/api/billing/purchases", SHOP)
 
     assert reply.data == []
-    assert reply.body["pagination"] == {"page": 1, "limit": 10, "total": 0, "total_pages": 0}
+    assert reply.body["pagination"] == {
+        "page": 1,
+        "limit": 10,
+        "total": 0,
+        "total_pages": 0,
+        "next_cursor": None,
+    }
 
 
 @both

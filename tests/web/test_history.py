@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from billing_stream.projector.migrate import migrate
 from billing_stream.records.topics import COMMANDS, PURCHASE_UPDATED
+from billing_stream.web.pagination import cursor_after
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.ports import free_port
 from tests.support.tokens import operator_headers
@@ -98,7 +99,13 @@ async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_aft
         "data": {"merchant_id": M1, "purchase_id": "p2", "credits": 500},
         "complete": True,
     }
-    assert reply.body["pagination"] == {"page": 1, "limit": 10, "total": 3, "total_pages": 1}
+    assert reply.body["pagination"] == {
+        "page": 1,
+        "limit": 10,
+        "total": 3,
+        "total_pages": 1,
+        "next_cursor": None,
+    }
 
 
 INTERNAL = "fraud suspicion, ticket 4711"
@@ -197,12 +204,42 @@ async def test_it_comes_in_pages_and_balances_count_what_came_before(
 
     assert [entry["sequence"] for entry in first.data] == list(range(25, 15, -1))
     assert [entry["balance_after"] for entry in last.data] == [400, 300, 200, 100]
-    assert last.body["pagination"] == {"page": 4, "limit": 7, "total": 25, "total_pages": 4}
+    assert last.body["pagination"] == {
+        "page": 4,
+        "limit": 7,
+        "total": 25,
+        "total_pages": 4,
+        "next_cursor": None,
+    }
     assert beyond.data == []
     assert beyond.body["pagination"]["total"] == 25
     assert nothing.data == []
     assert nothing.body["pagination"]["total"] == 0
     assert (wrong.status, wrong.code) == (422, "VALIDATION_ERROR")
+
+
+async def test_a_cursor_gives_each_entry_once_while_more_happens(
+    node: Cluster, database: Any, postgres_url: str
+) -> None:
+    await migrate(postgres_url)
+    for sequence in range(1, 13):
+        await happened(database, M1, sequence, "credits.purchased", 100, "timer")
+
+    read: list[tuple[int, int]] = []
+    added, cursor = 12, cast("str | None", "")
+    while cursor is not None:
+        reply = await node.nodes[0].get(f"{PATH}?limit=5{cursor}", SHOP)
+        read += [(entry["sequence"], entry["balance_after"]) for entry in reply.data]
+        added += 1
+        await happened(database, M1, added, "credits.purchased", 100, "timer")
+        following = reply.body["pagination"]["next_cursor"]
+        cursor = None if following is None else f"&cursor={following}"
+
+    assert read == [(sequence, 100 * sequence) for sequence in range(12, 0, -1)]
+    assert reply.body["pagination"]["page"] == 3
+    for wrong in ("1", "x", cursor_after("purchases", M1), cursor_after("history", "0")):
+        reply = await node.nodes[0].get(f"{PATH}?cursor={wrong}", SHOP)
+        assert (reply.status, reply.body["error"]["details"]) == (422, {"field": "cursor"})
 
 
 async def test_entries_after_a_missing_event_are_not_complete(

@@ -53,7 +53,7 @@ async def test_projector_migration_history_and_verifier_come_with_tls(
     async with projector(env, folder) as process:
         await process.ready()
         projection = Projection(good(server), "public")
-        assert await projection.page(MERCHANT, Page(1, 10)) == ([], 0)
+        assert await projection.page(MERCHANT, Page(1, 10)) == ([], 0, 0)
         projection.close()
         code, output = await run(env, "verify")
         assert (code, "cannot be read" in output) == (0, False), output

@@ -105,8 +105,8 @@ class Projected:
         self, merchant_id: str, page: Page, *, credits_only: bool
     ) -> tuple[list[TimelineEntry], int]:
         """A page of what happened to a merchant, newest first, and how much there is in all."""
-        rows, total = await self._projection.page(merchant_id, page, credits_only=credits_only)
-        return [_happened(row) for row in rows], total
+        found = await self._projection.page(merchant_id, page, credits_only=credits_only)
+        return [_happened(row) for row in found.rows], found.total
 
 
 def _happened(row: Any) -> TimelineEntry:
