@@ -4,7 +4,6 @@
 made, so that memory never leads the log.
 """
 
-from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -12,11 +11,17 @@ from heapq import merge
 from operator import attrgetter
 
 from billing_stream.domain.catalogue import Versions
-from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
+from billing_stream.domain.model import (
+    Adjustment,
+    Merchant,
+    ParkedWebhook,
+    Purchase,
+    PurchaseStatus,
+)
 from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
 from billing_stream.tables.codecs import shop_key
+from billing_stream.tables.pending import Deadline, Pending
 
-Deadline = tuple[datetime, str]
 PENDING = PurchaseStatus.PENDING
 _deadline_of = attrgetter("expires_at", "id")
 
@@ -33,46 +38,6 @@ def _waits(purchase: Purchase | None) -> Deadline | None:
     return purchase.expires_at, purchase.id
 
 
-class Pending:
-    """Deadlines (expires_at, purchase) in order.
-
-    A list that forgets its first entries from time to time only: of 250,000 that expire one after
-    the other, each would move all the others.
-    """
-
-    __slots__ = ("_entries", "_start")
-
-    def __init__(self) -> None:
-        self._entries: list[Deadline] = []
-        self._start = 0
-
-    def __len__(self) -> int:
-        return len(self._entries) - self._start
-
-    def __iter__(self) -> Iterator[Deadline]:
-        entries = self._entries
-        return (entries[index] for index in range(self._start, len(entries)))
-
-    def first(self) -> Deadline:
-        """The soonest. Raises IndexError where it is empty."""
-        return self._entries[self._start]
-
-    def add(self, deadline: Deadline) -> None:
-        """Add one."""
-        insort(self._entries, deadline, lo=self._start)
-
-    def drop(self, deadline: Deadline) -> None:
-        """Take out one that is in it."""
-        index = bisect_left(self._entries, deadline, lo=self._start)
-        if index != self._start:
-            del self._entries[index]
-            return
-        self._start += 1
-        if self._start * 2 > len(self._entries):
-            del self._entries[: self._start]
-            self._start = 0
-
-
 class PartitionRows:
     """The committed rows of one partition. Only the lane of the partition writes them."""
 
@@ -85,6 +50,8 @@ class PartitionRows:
         # Dead letters that were sent again and carried out, with the record that was.
         self.redriven: dict[str, str] = {}
         self.versions: Versions = ()
+        # Of each merchant that has some: the webhooks that wait for their charge, oldest first.
+        self.early: dict[str, tuple[ParkedWebhook, ...]] = {}
         self._charges: dict[str, str] = {}
         self._purchases_of: dict[str, list[str]] = {}
         self._pending: dict[str, Pending] = {}
@@ -164,6 +131,10 @@ class PartitionRows:
     def put_merchant(self, merchant: Merchant) -> None:
         """Add or replace a merchant."""
         self.merchants[merchant.merchant_id] = merchant
+        if merchant.parked:
+            self.early[merchant.merchant_id] = merchant.parked
+        elif self.early:
+            self.early.pop(merchant.merchant_id, None)
 
     def put_purchase(self, purchase: Purchase) -> None:
         """Add or replace a purchase, and its places in the indexes."""

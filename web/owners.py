@@ -22,6 +22,7 @@ from billing_stream.engine.partition_processor import Request, RequestFailed
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.processor import BillingLane, BillingLanes
+from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.tables.rows import PartitionRows
 from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.peers import Peers
@@ -60,13 +61,15 @@ class MerchantFound(Struct, frozen=True):
     """A merchant and some of its purchases, newest first; `total` counts all of them.
 
     `merchant` is None without a billing record, and then there is nothing else. `skipped` is how
-    many newer purchases there are, None where `after` is not one of the merchant's.
+    many newer purchases there are, None where `after` is not one of the merchant's. `early` are its
+    webhooks that wait for their charge.
     """
 
     merchant: Merchant | None
     purchases: tuple[Purchase, ...] = ()
     total: int = 0
     skipped: int | None = None
+    early: EarlyWebhooks = EarlyWebhooks()
 
 
 class PurchaseFound(Struct, frozen=True):
@@ -125,7 +128,9 @@ class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
         if skip is None:
             return MerchantFound(merchant, (), len(purchases))
         page = tuple(purchases[skip : skip + self.take])
-        return MerchantFound(merchant, page, len(purchases), skip)
+        waiting = rows.early.get(self.merchant_id)
+        early = EarlyWebhooks.of([waiting] if waiting else [])
+        return MerchantFound(merchant, page, len(purchases), skip, early)
 
 
 class ReadPurchase(Struct, frozen=True, tag="read_purchase", tag_field="query"):

@@ -218,3 +218,12 @@ def test_input_held_back_by_a_producer_is_reported(tmp_path: Path, at: str, fire
 def test_lag_that_shrinks_is_not_told(tmp_path: Path, values: str, labels: str | None) -> None:
     series = {'billing_lag_records{topic="t",partition="0"}': values}
     fires(tmp_path, "BillingLagGrows", series, "18m", labels)
+
+
+@pytest.mark.parametrize(("age", "fired"), [("0+15x59", False), ("0+15x100", True)])
+def test_webhook_that_waits_long_for_its_charge_is_reported(
+    tmp_path: Path, age: str, fired: bool
+) -> None:
+    series = {'billing_early_webhooks_oldest_seconds{partition="1"}': age}
+    labels = "{severity: warning, partition: 1}" if fired else None
+    fires(tmp_path, "BillingEarlyWebhooksOld", series, "21m", labels)

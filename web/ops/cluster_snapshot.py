@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.stopped_inputs import Stop
+from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.figures import Figures, PartitionFigures, WorkerFigures
 from billing_stream.web.ops.recorder import Counts, Minute, together
@@ -66,6 +67,11 @@ class ClusterSnapshot(Struct, frozen=True):
     def stops(self) -> list[Stop]:
         """The stopped inputs of all partitions."""
         return [stop for p in self.partitions if p.figures is not None for stop in p.figures.stops]
+
+    @property
+    def early(self) -> EarlyWebhooks:
+        """Webhooks that wait for their charge, of all partitions that have a worker."""
+        return EarlyWebhooks.together(p.figures.early for p in self.partitions if p.figures)
 
     @property
     def figures(self) -> list[WorkerFigures]:

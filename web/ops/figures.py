@@ -12,6 +12,7 @@ from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.stopped_inputs import Stop, stops_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_state import Lags
+from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.ops.recorder import CurrentRates, Minute, Rate, Recorder
 
 
@@ -20,7 +21,8 @@ class PartitionFigures(Struct, frozen=True):
 
     `lag` are records that no transaction has taken yet, None when Kafka was not asked yet;
     `last_commit` is so many seconds ago, None when there was none since the partition came here.
-    `stopped` says why inputs of it are stopped, `stops` has each of them.
+    `stopped` says why inputs of it are stopped, `stops` has each of them. `early` are webhooks that
+    wait for their charge.
     """
 
     partition: int
@@ -31,6 +33,7 @@ class PartitionFigures(Struct, frozen=True):
     rate: Rate
     # Missing where another worker is of an older release.
     stops: list[Stop] = []
+    early: EarlyWebhooks = EarlyWebhooks()
 
 
 class WorkerFigures(Struct, frozen=True):
@@ -81,6 +84,7 @@ class Figures:
             last_commit=lane.seconds_since_commit,
             rate=self._recorder.rate(partition),
             stops=stops,
+            early=EarlyWebhooks.of(lane.processor.rows.early.values()),
         )
 
 

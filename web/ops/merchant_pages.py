@@ -81,6 +81,7 @@ async def merchant(call: Call[Session], merchant_id: str) -> web.Response:
         trial=trial_words(one, now),
         clock=one.time(now) if one.time(now) > now else None,
         purchases=found.purchases,
+        early=found.early,
         bought=bought.of(found.total),
         timeline=timeline,
         credits_only=credits_only,

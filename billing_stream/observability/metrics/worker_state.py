@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from billing_stream.engine.input_names import input_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.processor import BillingLane
+from billing_stream.tables.early_webhooks import EarlyWebhooks
 
 # Counting goes on to this many: after a long pause a million may be due.
 DUE_COUNTED_MAX = 10_000
@@ -99,6 +100,11 @@ class WorkerState(Collector):
             "billing_due_overdue_seconds",
             "For how long the oldest of what is due has been; 0 when nothing is",
         )
+        early = _family("billing_early_webhooks", "Webhooks that wait for their charge")
+        oldest = _family(
+            "billing_early_webhooks_oldest_seconds",
+            "For how long the oldest early webhook has waited for its charge; 0 when none waits",
+        )
         not_started = _family(
             "billing_partition_not_started",
             "1 for each partition owned here that does not start: a changelog is unreadable or "
@@ -115,7 +121,10 @@ class WorkerState(Collector):
             count, seconds = _due(lane, now)
             overdue.add_metric(labels, count)
             late.add_metric(labels, seconds)
-        yield from (owned, stopped, waiting, overdue, late, not_started)
+            webhooks = EarlyWebhooks.of(lane.processor.rows.early.values())
+            early.add_metric(labels, webhooks.count)
+            oldest.add_metric(labels, webhooks.age(now))
+        yield from (owned, stopped, waiting, overdue, late, early, oldest, not_started)
 
     def _of_inputs(self) -> Iterable[Metric]:
         lags = self._ask_lags()
