@@ -1,25 +1,14 @@
 """Requests that name the log of a partition: its topic's id (KIP-516) and its leader's epoch.
 
-aiokafka has none of these versions. Its client sends them, as those of `transaction_requests`.
+aiokafka has none of these versions.
 """
 
 from base64 import urlsafe_b64encode
 from typing import Any, NamedTuple
 
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactArray,
-    CompactBytes,
-    CompactString,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-)
+from aiokafka.protocol.types import Boolean, CompactArray, CompactBytes, Int8, Int16, Int32, Int64
 
-from billing_stream.kafka.transaction_requests import TAGS, TEXT
+from billing_stream.kafka.requests import TEXT, array, request
 
 UUID_BYTES = 16
 NO_ID = bytes(UUID_BYTES)
@@ -52,125 +41,76 @@ def id_text(topic_id: bytes) -> str:
 
 
 _NUMBERS = CompactArray(Int32)
+_PARTITIONS = array(
+    ("error_code", Int16),
+    ("partition", Int32),
+    ("leader", Int32),
+    ("leader_epoch", Int32),
+    ("replicas", _NUMBERS),
+    ("in_sync", _NUMBERS),
+    ("offline", _NUMBERS),
+)
+_TOPICS = array(
+    ("error_code", Int16),
+    ("name", TEXT),
+    ("topic_id", Uuid),
+    ("is_internal", Boolean),
+    ("partitions", _PARTITIONS),
+    ("authorized_operations", Int32),
+)
 
-
-class MetadataResponse_v10(Response):
-    """Topics with their ids, partitions with the epochs of their leaders."""
-
-    API_KEY = 3
-    API_VERSION = 10
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(("node_id", Int32), ("host", TEXT), ("port", Int32), ("rack", TEXT), TAGS),
-        ),
-        ("cluster_id", TEXT),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("name", TEXT),
-                ("topic_id", Uuid),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", _NUMBERS),
-                        ("in_sync", _NUMBERS),
-                        ("offline", _NUMBERS),
-                        TAGS,
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                TAGS,
-            ),
-        ),
-        ("cluster_authorized_operations", Int32),
-        TAGS,
-    )
-
-
-class MetadataRequest_v10(RequestStruct):
-    """Asks for topics by name."""
-
-    API_KEY = 3
-    API_VERSION = 10
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = MetadataResponse_v10
-    SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", Uuid), ("name", TEXT), TAGS)),
+# Topics with their ids, partitions with the epochs of their leaders.
+MetadataRequest = request(
+    "Metadata",
+    3,
+    10,
+    [
+        ("topics", array(("topic_id", Uuid), ("name", TEXT))),
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),
-        TAGS,
-    )
-
-
-class MetadataRequest(Request[MetadataRequest_v10]):
-    """Asks for these topics; one that is missing is not created."""
-
-    API_KEY = 3
-
-    def __init__(self, topics: list[str]) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: Any) -> Any:
-        """The request on the wire."""
-        wanted: list[Any] = [(NO_ID, topic, {}) for topic in self._topics]
-        return request_struct_class(wanted, False, False, False, {})
-
-
-class FetchResponse_v13(Response):
-    """Batches, by topic id and partition."""
-
-    API_KEY = 1
-    API_VERSION = 13
-    SCHEMA = Schema(
+    ],
+    [
         ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        ("session_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic_id", Uuid),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("high_watermark", Int64),
-                        ("last_stable_offset", Int64),
-                        ("log_start_offset", Int64),
-                        (
-                            "aborted",
-                            CompactArray(("producer_id", Int64), ("first_offset", Int64), TAGS),
-                        ),
-                        ("preferred_read_replica", Int32),
-                        ("records", CompactBytes),
-                        TAGS,
-                    ),
-                ),
-                TAGS,
-            ),
-        ),
-        TAGS,
-    )
+        ("brokers", array(("node_id", Int32), ("host", TEXT), ("port", Int32), ("rack", TEXT))),
+        ("cluster_id", TEXT),
+        ("controller_id", Int32),
+        ("topics", _TOPICS),
+        ("cluster_authorized_operations", Int32),
+    ],
+)
 
 
-class FetchRequest_v13(RequestStruct):
-    """Asks for batches of logs; rejected where a log is another one."""
+def metadata_of(topics: list[str]) -> Any:
+    """Asks for these topics; one that is missing is not created."""
+    return MetadataRequest([(NO_ID, topic, {}) for topic in topics], False, False, False)
 
-    API_KEY = 1
-    API_VERSION = 13
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = FetchResponse_v13
-    SCHEMA = Schema(
+
+_PLACES = array(
+    ("partition", Int32),
+    ("current_leader_epoch", Int32),
+    ("fetch_offset", Int64),
+    ("last_fetched_epoch", Int32),
+    ("log_start_offset", Int64),
+    ("max_bytes", Int32),
+)
+_FETCHED = array(
+    ("partition", Int32),
+    ("error_code", Int16),
+    ("high_watermark", Int64),
+    ("last_stable_offset", Int64),
+    ("log_start_offset", Int64),
+    ("aborted", array(("producer_id", Int64), ("first_offset", Int64))),
+    ("preferred_read_replica", Int32),
+    ("records", CompactBytes),
+)
+
+# Batches, by topic id and partition; rejected where a log is another one.
+FetchRequest = request(
+    "Fetch",
+    1,
+    13,
+    [
         ("replica_id", Int32),
         ("max_wait_ms", Int32),
         ("min_bytes", Int32),
@@ -178,32 +118,17 @@ class FetchRequest_v13(RequestStruct):
         ("isolation_level", Int8),
         ("session_id", Int32),
         ("session_epoch", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic_id", Uuid),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("current_leader_epoch", Int32),
-                        ("fetch_offset", Int64),
-                        ("last_fetched_epoch", Int32),
-                        ("log_start_offset", Int64),
-                        ("max_bytes", Int32),
-                        TAGS,
-                    ),
-                ),
-                TAGS,
-            ),
-        ),
-        (
-            "forgotten",
-            CompactArray(("topic_id", Uuid), ("partitions", CompactArray(Int32)), TAGS),
-        ),
-        ("rack_id", CompactString("utf-8")),
-        TAGS,
-    )
+        ("topics", array(("topic_id", Uuid), ("partitions", _PLACES))),
+        ("forgotten", array(("topic_id", Uuid), ("partitions", _NUMBERS))),
+        ("rack_id", TEXT),
+    ],
+    [
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("session_id", Int32),
+        ("topics", array(("topic_id", Uuid), ("partitions", _FETCHED))),
+    ],
+)
 
 
 class Place(NamedTuple):
@@ -216,28 +141,13 @@ class Place(NamedTuple):
     max_bytes: int
 
 
-class FetchRequest(Request[FetchRequest_v13]):
+def fetch_from(
+    places: list[Place], *, max_wait_ms: int, min_bytes: int, max_bytes: int, isolation_level: int
+) -> Any:
     """Asks for batches of these logs, in no session."""
-
-    API_KEY = 1
-
-    def __init__(
-        self,
-        places: list[Place],
-        *,
-        max_wait_ms: int,
-        min_bytes: int,
-        max_bytes: int,
-        isolation_level: int,
-    ) -> None:
-        self._places = places
-        self._limits = -1, max_wait_ms, min_bytes, max_bytes, isolation_level
-
-    def build(self, request_struct_class: Any) -> Any:
-        """The request on the wire."""
-        topics: dict[bytes, list[Any]] = {}
-        for topic_id, partition, epoch, offset, size in self._places:
-            asked: Any = partition, epoch, offset, -1, -1, size, {}
-            topics.setdefault(topic_id, []).append(asked)
-        wanted: list[Any] = [(topic_id, partitions, {}) for topic_id, partitions in topics.items()]
-        return request_struct_class(*self._limits, 0, -1, wanted, [], "", {})
+    topics: dict[bytes, list[Any]] = {}
+    for topic_id, partition, epoch, offset, size in places:
+        topics.setdefault(topic_id, []).append((partition, epoch, offset, -1, -1, size, {}))
+    wanted: list[Any] = [(topic_id, partitions, {}) for topic_id, partitions in topics.items()]
+    limits = -1, max_wait_ms, min_bytes, max_bytes, isolation_level
+    return FetchRequest(*limits, 0, -1, wanted, [], "")

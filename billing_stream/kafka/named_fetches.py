@@ -15,7 +15,7 @@ from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest as FetchByName
 from aiokafka.protocol.fetch import FetchRequest_v4
 
-from billing_stream.kafka.log_requests import FetchRequest, Place
+from billing_stream.kafka.log_requests import Place, fetch_from
 from billing_stream.kafka.topic_logs import LogName
 
 FENCED_LEADER_EPOCH = 74
@@ -56,7 +56,7 @@ class NamedFetches:
                 topics[name.topic_id] = topic
                 place = Place(name.topic_id, partition, name.leader_epoch, offset, size)
                 places.append(place)
-        named = FetchRequest(
+        named = fetch_from(
             places,
             max_wait_ms=asked.max_wait_time,
             min_bytes=asked.min_bytes,

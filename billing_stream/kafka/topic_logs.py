@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
-from billing_stream.kafka.log_requests import FetchRequest, MetadataRequest, Place, id_text
+from billing_stream.kafka.log_requests import Place, fetch_from, id_text, metadata_of
 from billing_stream.kafka.record_batches import BoundedRecords
 
 # Requests for a single record each, at a time.
@@ -80,7 +80,7 @@ async def log_names(client: Any, topics: Iterable[str]) -> LogNames:
     node = client.get_random_node()
     if node is None:
         raise KafkaError("no broker is known")
-    answer = await client.send(node, MetadataRequest(sorted(topics)))
+    answer = await client.send(node, metadata_of(sorted(topics)))
     found = {}
     for error, topic, topic_id, _, partitions, *_ in answer.topics:
         for wrong, partition, leader, epoch, *_ in partitions if not error else ():
@@ -167,7 +167,7 @@ async def _records(
         name = logs[tp]
         # A broker gives one batch, however small the limit is.
         place = Place(name.topic_id, tp.partition, name.leader_epoch, offset, 1)
-        request = FetchRequest([place], max_wait_ms=0, min_bytes=0, max_bytes=1, isolation_level=0)
+        request = fetch_from([place], max_wait_ms=0, min_bytes=0, max_bytes=1, isolation_level=0)
         async with slots:
             answer = await client.send(name.leader, request)
         for _, partitions, *_ in answer.topics:

@@ -141,10 +141,10 @@ class TransactionalProducer(AIOKafkaProducer):
         manager = self._txn_manager
         for partition in partitions:
             manager.announce_partition(partition)
+        # The sender tells nobody that it has added them.
         while manager.partitions_to_add() and not manager.is_fatal_error():  # noqa: ASYNC110
             await asyncio.sleep(ADDED_POLL_SECONDS)
-        if manager.is_fatal_error():
-            manager._transaction_waiter.result()
+        manager.raise_fatal_error()
 
 
 class _Manager(TransactionManager):
@@ -173,10 +173,13 @@ class _Manager(TransactionManager):
 
     def begin_transaction(self) -> None:
         """Begin a transaction. Raises what the sender ended with, also since the last one."""
-        if self.is_fatal_error():
-            # Fenced between two transactions: raises what the sender ended with.
-            self._transaction_waiter.result()
+        self.raise_fatal_error()
         super().begin_transaction()
+
+    def raise_fatal_error(self) -> None:
+        """Raise what the sender ended with, if it has, for instance fenced."""
+        if self.is_fatal_error():
+            self._transaction_waiter.result()
 
     def complete_transaction(self) -> None:
         """End it; after a request without an answer, the next one waits for a new epoch."""

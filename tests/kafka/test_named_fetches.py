@@ -8,13 +8,14 @@ from aiokafka import TopicPartition
 from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
 
-from billing_stream.kafka import named_fetches
-from billing_stream.kafka.log_requests import FetchRequest_v13, FetchResponse_v13
+from billing_stream.kafka import log_requests, named_fetches
 from billing_stream.kafka.named_fetches import NamedFetches
 from billing_stream.kafka.topic_logs import LogName
 
 ID = bytes(range(16))
 NAME = LogName(ID, 7, 1)
+FETCH = log_requests.FetchRequest._CLASSES[0]
+FETCHED = FETCH.RESPONSE_TYPE
 AS_ASKED = FetchRequest(50, 1, 100, 1, [("t", [(0, 12, 99)]), ("u", [(3, 4, 99)])])
 
 
@@ -33,9 +34,9 @@ class Client:
                 raise NotImplementedError
             return SimpleNamespace(API_VERSION=11, topics=[])
         encoded = request.prepare({1: (4, 17)})
-        self.sent.append(FetchRequest_v13.decode(encoded.encode()))
+        self.sent.append(FETCH.decode(encoded.encode()))
         one: Any = (0, self.error, 20, 19, 2, [(5, 12, {})], -1, b"raw", {})
-        return FetchResponse_v13.decode(FetchResponse_v13(0, 0, 0, [(ID, [one], {})], {}).encode())
+        return FETCHED.decode(FETCHED(0, 0, 0, [(ID, [one], {})], {}).encode())
 
 
 async def fetched(client: Client) -> dict[str, Any]:
