@@ -147,8 +147,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=help_epilog(
-        environment={**SETTINGS, "NO_COLOR": "no colours, also on a terminal"},
-        exits={
+        {
             0: "good",
             1: "a difference or fault was found",
             2: EXIT_WRONG,
@@ -158,12 +157,11 @@ class LazyGroup(click.Group):
             78: "the consumer group does not accept it",
             130: "stopped by Ctrl-C",
         },
-        examples=[
-            'eval "$(billing-stream dev up)"     # Kafka and PostgreSQL of this machine',
-            "billing-stream config               # are the settings right?",
-            "billing-stream topics create && billing-stream worker",
-            'eval "$(billing-stream completion bash)"',
-        ],
+        'eval "$(billing-stream dev up)"     # Kafka and PostgreSQL of this machine',
+        "billing-stream config               # are the settings right?",
+        "billing-stream topics create && billing-stream worker",
+        'eval "$(billing-stream completion bash)"',
+        environment={**SETTINGS, "NO_COLOR": "no colours, also on a terminal"},
     ),
 )
 @click.version_option(__version__, prog_name="billing-stream")
@@ -184,6 +182,17 @@ def cli(context: click.Context) -> None:
 
 @cli.command(
     epilog=help_epilog(
+        {
+            0: "stopped by SIGTERM or SIGINT",
+            2: "wrong settings or topics, or no broker answers",
+            65: "the rows are of a newer release: run that one",
+            70: "a fatal error; the log says which. Nothing is lost: start it again",
+            75: "another process takes its transactions again and again: start it again",
+            78: "the consumer group does not accept it; the log says why",
+        },
+        "billing-stream worker",
+        "BILLING_API_EXTERNAL_PORT=8001 billing-stream worker  # one more beside it",
+        "curl -f localhost:8000/ready                          # may it get requests?",
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": "brokers, host:port,...",
             "BILLING_API_EXTERNAL_PORT": "where it listens (8000)",
@@ -192,19 +201,6 @@ def cli(context: click.Context) -> None:
             "BILLING_DATA_DIR": "the one folder that it writes to",
             **SETTINGS,
         },
-        exits={
-            0: "stopped by SIGTERM or SIGINT",
-            2: "wrong settings or topics, or no broker answers",
-            65: "the rows are of a newer release: run that one",
-            70: "a fatal error; the log says which. Nothing is lost: start it again",
-            75: "another process takes its transactions again and again: start it again",
-            78: "the consumer group does not accept it; the log says why",
-        },
-        examples=[
-            "billing-stream worker",
-            "BILLING_API_EXTERNAL_PORT=8001 billing-stream worker  # one more beside it",
-            "curl -f localhost:8000/ready                          # may it get requests?",
-        ],
     )
 )
 def worker() -> None:
@@ -224,8 +220,10 @@ def worker() -> None:
 
 @cli.group(
     epilog=help_epilog(
-        exits={0: "all topics are as they must be", 2: "they are not, or no broker answers"},
-        examples=["billing-stream topics create", "billing-stream topics check"],
+        {0: "all topics are as they must be", 2: "they are not, or no broker answers"},
+        "billing-stream topics create",
+        "billing-stream topics check",
+        environment=None,
     )
 )
 def topics() -> None:
@@ -234,20 +232,18 @@ def topics() -> None:
 
 @topics.command(
     epilog=help_epilog(
+        {
+            0: "all topics are there and as they must be",
+            2: "one is not as it must be, or was lost, or no broker answers",
+        },
+        "billing-stream topics create",
+        "BILLING_REPLICATION_FACTOR=3 billing-stream topics create",
         environment={
             "BILLING_PARTITIONS": "partitions of each (8); cannot be changed later",
             "BILLING_REPLICATION_FACTOR": "replicas of each (1; 3 in production)",
             "BILLING_TOPIC_PREFIX": "put before each name",
             **SETTINGS,
         },
-        exits={
-            0: "all topics are there and as they must be",
-            2: "one is not as it must be, or was lost, or no broker answers",
-        },
-        examples=[
-            "billing-stream topics create",
-            "BILLING_REPLICATION_FACTOR=3 billing-stream topics create",
-        ],
     )
 )
 def create() -> None:
@@ -282,9 +278,8 @@ def create() -> None:
 
 @topics.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "all topics are as they must be", 2: "they are not, or no broker answers"},
-        examples=["billing-stream topics check"],
+        {0: "all topics are as they must be", 2: "they are not, or no broker answers"},
+        "billing-stream topics check",
     )
 )
 def check() -> None:

@@ -16,6 +16,7 @@ from billing_stream.config.catalogue_file import (
     read_catalogue,
 )
 from billing_stream.config.durations import Duration
+from billing_stream.config.setting import CurrencyCode, setting
 from billing_stream.domain.currencies import DECIMALS
 from billing_stream.domain.policy import PACKS, Pack, Policy
 
@@ -51,17 +52,16 @@ def _price(name: str) -> Any:
 class CatalogueSettings(BaseSettings):
     """Packs and their prices, the trial, and how long a purchase waits. See docs/catalogue.md."""
 
-    currency: str = Field(
-        validation_alias="BILLING_CURRENCY",
-        description="of purchases that name none, and of the prices below; ISO 4217",
-        default=_DEFAULT_CURRENCY,
-        pattern="^[A-Z]{3}$",
+    currency: CurrencyCode = setting(
+        "BILLING_CURRENCY",
+        "of purchases that name none, and of the prices below; ISO 4217",
+        _DEFAULT_CURRENCY,
     )
-    catalogue: Path | None = Field(
-        validation_alias=CATALOGUE,
-        description="a TOML file with any number of packs and prices in several currencies, "
-        "instead of the six settings below",
-        default=None,
+    catalogue: Path | None = setting(
+        CATALOGUE,
+        "a TOML file with any number of packs and prices in several currencies, instead of "
+        "the six settings below",
+        None,
     )
     small_pack_credits: int = _credits("small")
     small_pack_price: str = _price("small")
@@ -69,43 +69,38 @@ class CatalogueSettings(BaseSettings):
     medium_pack_price: str = _price("medium")
     large_pack_credits: int = _credits("large")
     large_pack_price: str = _price("large")
-    trial_credits: int = Field(
-        validation_alias="TRIAL_CREDITS",
-        description="credits that a trial announces",
-        default=Policy().trial_credits,
+    trial_credits: int = setting(
+        "TRIAL_CREDITS",
+        "credits that a trial announces",
+        Policy().trial_credits,
         ge=0,
         le=CREDITS_MAX,
     )
-    trial_duration: Duration = Field(
-        validation_alias="TRIAL_DURATION",
-        description="length of the free trial",
-        default=timedelta(days=14),
+    trial_duration: Duration = setting(
+        "TRIAL_DURATION", "length of the free trial", timedelta(days=14)
     )
-    trial_duration_days: int | None = Field(
-        validation_alias="TRIAL_DURATION_DAYS",
-        description="the same in days; TRIAL_DURATION wins where both are set",
-        default=None,
+    trial_duration_days: int | None = setting(
+        "TRIAL_DURATION_DAYS",
+        "the same in days; TRIAL_DURATION wins where both are set",
+        None,
         ge=1,
         le=36_500,
     )
-    pending_purchase_expiry: Duration = Field(
-        validation_alias="PENDING_PURCHASE_EXPIRY",
-        description="how long a purchase waits for payment",
-        default=timedelta(hours=24),
+    pending_purchase_expiry: Duration = setting(
+        "PENDING_PURCHASE_EXPIRY", "how long a purchase waits for payment", timedelta(hours=24)
     )
-    pending_purchase_expiry_hours: int | None = Field(
-        validation_alias="PENDING_PURCHASE_EXPIRY_HOURS",
-        description="the same in hours; PENDING_PURCHASE_EXPIRY wins where both are set",
-        default=None,
+    pending_purchase_expiry_hours: int | None = setting(
+        "PENDING_PURCHASE_EXPIRY_HOURS",
+        "the same in hours; PENDING_PURCHASE_EXPIRY wins where both are set",
+        None,
         ge=1,
         le=876_000,
     )
-    currency_of_old_rows: str | None = Field(
-        validation_alias="BILLING_CURRENCY_OF_OLD_ROWS",
-        description="of all purchases of releases up to 0.5.1, which did not store it; needed "
-        "once, by the first workers and projectors after them",
-        default=None,
-        pattern="^[A-Z]{3}$",
+    currency_of_old_rows: CurrencyCode | None = setting(
+        "BILLING_CURRENCY_OF_OLD_ROWS",
+        "of all purchases of releases up to 0.5.1, which did not store it; needed once, by "
+        "the first workers and projectors after them",
+        None,
     )
 
     _packs: dict[str, Pack] = PrivateAttr(default_factory=lambda: dict(PACKS))

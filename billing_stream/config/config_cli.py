@@ -77,13 +77,11 @@ def unknown(names: Iterable[str]) -> dict[str, str | None]:
 
 @click.command(
     epilog=help_epilog(
+        {0: "the settings are right", 2: "they are not, or wrong usage"},
+        "billing-stream config",
+        "billing-stream config --changed   # only what is not a default",
+        "billing-stream config --json | jq '.BILLING_PARTITIONS.value'",
         environment={ENV_FILE: "the file to read instead of .env; empty: none"},
-        exits={0: "the settings are right", 2: "they are not, or wrong usage"},
-        examples=[
-            "billing-stream config",
-            "billing-stream config --changed   # only what is not a default",
-            "billing-stream config --json | jq '.BILLING_PARTITIONS.value'",
-        ],
     )
 )
 @click.option("--changed", is_flag=True, help="Leave out what has its default.")

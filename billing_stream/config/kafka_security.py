@@ -3,18 +3,13 @@
 import ssl
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from billing_stream.config.durations import Duration
-
-
-def _env(name: str, description: str, **kwargs: Any) -> Any:
-    return Field(validation_alias=name, description=description, **kwargs)
-
+from billing_stream.config.setting import setting
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -25,47 +20,47 @@ class KafkaSecuritySettings(BaseSettings):
     PostgreSQL has its own in DATABASE_URL, as libpq names them: sslmode, sslrootcert, ...
     """
 
-    kafka_security_protocol: str = _env(
+    kafka_security_protocol: str = setting(
         "KAFKA_SECURITY_PROTOCOL",
         "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; must be set in staging and production",
-        default="PLAINTEXT",
+        "PLAINTEXT",
         pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
     )
-    kafka_sasl_mechanism: str | None = _env(
+    kafka_sasl_mechanism: str | None = setting(
         "KAFKA_SASL_MECHANISM",
         "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-        default=None,
+        None,
         pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
     )
-    kafka_sasl_username: str | None = _env(
-        "KAFKA_SASL_USERNAME", "user name at the brokers", default=None
+    kafka_sasl_username: str | None = setting(
+        "KAFKA_SASL_USERNAME", "user name at the brokers", None
     )
-    kafka_sasl_password: SecretStr | None = _env(
-        "KAFKA_SASL_PASSWORD", "password at the brokers", default=None
+    kafka_sasl_password: SecretStr | None = setting(
+        "KAFKA_SASL_PASSWORD", "password at the brokers", None
     )
-    kafka_ssl_cafile: Path | None = _env(
+    kafka_ssl_cafile: Path | None = setting(
         "KAFKA_SSL_CAFILE",
         "certificates (PEM) that vouch for the brokers; by default those of the system",
-        default=None,
+        None,
     )
-    kafka_ssl_certfile: Path | None = _env(
+    kafka_ssl_certfile: Path | None = setting(
         "KAFKA_SSL_CERTFILE",
         "our own certificate (PEM, with its chain), where the brokers ask for one",
-        default=None,
+        None,
     )
-    kafka_ssl_keyfile: Path | None = _env(
+    kafka_ssl_keyfile: Path | None = setting(
         "KAFKA_SSL_KEYFILE",
         "the key of our certificate (PEM); by default in the file of the certificate",
-        default=None,
+        None,
     )
-    kafka_ssl_key_password: SecretStr | None = _env(
-        "KAFKA_SSL_KEY_PASSWORD", "opens the key, where it is encrypted", default=None
+    kafka_ssl_key_password: SecretStr | None = setting(
+        "KAFKA_SSL_KEY_PASSWORD", "opens the key, where it is encrypted", None
     )
-    start_deadline: Duration = _env(
+    start_deadline: Duration = setting(
         "BILLING_START_DEADLINE",
-        "at the start, wait so long for coordinators and leaders of a Kafka that answers; then "
-        "end with 2",
-        default=timedelta(seconds=60),
+        "at the start, wait so long for coordinators and leaders of a Kafka that answers; "
+        "then end with 2",
+        timedelta(seconds=60),
     )
 
     @property

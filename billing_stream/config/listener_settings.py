@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from billing_stream.config.setting import Port, setting
 
 ANY_HOST = ("", "0.0.0.0", "::")
 
@@ -28,48 +29,38 @@ class Address(NamedTuple):
 class ListenerSettings(BaseSettings):
     """Addresses and ports of the listeners; those that share both are one."""
 
-    api_external_port: int = Field(
-        validation_alias="BILLING_API_EXTERNAL_PORT",
-        description="HTTP port of this worker for clients and webhooks: /api, /webhooks, /docs",
-        default=8000,
-        ge=1,
-        le=65535,
+    api_external_port: Port = setting(
+        "BILLING_API_EXTERNAL_PORT",
+        "HTTP port of this worker for clients and webhooks: /api, /webhooks, /docs",
+        8000,
     )
-    api_host: str = Field(
-        validation_alias="BILLING_API_HOST",
-        description="host name at which other workers reach this one",
-        default="127.0.0.1",
+    api_host: str = setting(
+        "BILLING_API_HOST", "host name at which other workers reach this one", "127.0.0.1"
     )
-    api_bind: str = Field(
-        validation_alias="BILLING_API_BIND", description="address to listen on", default="0.0.0.0"
-    )
-    ops_port: int | None = Field(
-        validation_alias="BILLING_OPS_PORT",
-        description="HTTP port of this worker for operators' browsers: /ops; by default "
+    api_bind: str = setting("BILLING_API_BIND", "address to listen on", "0.0.0.0")
+    ops_port: Port | None = setting(
+        "BILLING_OPS_PORT",
+        "HTTP port of this worker for operators' browsers: /ops; by default "
         "BILLING_API_EXTERNAL_PORT, to be chosen in staging and production",
-        default=None,
-        ge=1,
-        le=65535,
+        None,
     )
-    ops_bind: str | None = Field(
-        validation_alias="BILLING_OPS_BIND",
-        description="address to listen on for operators' browsers; by default BILLING_API_BIND",
-        default=None,
+    ops_bind: str | None = setting(
+        "BILLING_OPS_BIND",
+        "address to listen on for operators' browsers; by default BILLING_API_BIND",
+        None,
     )
-    internal_port: int | None = Field(
-        validation_alias="BILLING_INTERNAL_PORT",
-        description="HTTP port of this worker for other workers, operators' programs and "
-        "Prometheus: /internal, /metrics; by default BILLING_API_EXTERNAL_PORT, to be chosen in "
-        "staging and production",
-        default=None,
-        ge=1,
-        le=65535,
+    internal_port: Port | None = setting(
+        "BILLING_INTERNAL_PORT",
+        "HTTP port of this worker for other workers, operators' programs and Prometheus: "
+        "/internal, /metrics; by default BILLING_API_EXTERNAL_PORT, to be chosen in staging "
+        "and production",
+        None,
     )
-    internal_bind: str | None = Field(
-        validation_alias="BILLING_INTERNAL_BIND",
-        description="address to listen on for other workers and Prometheus, also that of a "
-        "projector; by default BILLING_API_BIND",
-        default=None,
+    internal_bind: str | None = setting(
+        "BILLING_INTERNAL_BIND",
+        "address to listen on for other workers and Prometheus, also that of a projector; by "
+        "default BILLING_API_BIND",
+        None,
     )
 
     def address_of(self, listener: Listener) -> Address:

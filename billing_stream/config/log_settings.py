@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 
-from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from billing_stream.config.setting import setting
 
 
 class LogFormat(StrEnum):
@@ -16,14 +17,14 @@ class LogFormat(StrEnum):
 class LogSettings(BaseSettings):
     """The log of every process."""
 
-    log_level: str = Field(
-        validation_alias="BILLING_LOG_LEVEL",
-        description="DEBUG, INFO, WARNING or ERROR",
-        default="INFO",
+    log_level: str = setting(
+        "BILLING_LOG_LEVEL",
+        "DEBUG, INFO, WARNING or ERROR",
+        "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
     )
-    log_format: LogFormat = Field(
-        validation_alias="BILLING_LOG_FORMAT",
-        description="console (to read) or json (one object a line, for a log collector)",
-        default=LogFormat.CONSOLE,
+    log_format: LogFormat = setting(
+        "BILLING_LOG_FORMAT",
+        "console (to read) or json (one object a line, for a log collector)",
+        LogFormat.CONSOLE,
     )

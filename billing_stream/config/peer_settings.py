@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from pydantic_settings import BaseSettings
 
 from billing_stream.config.peer_addresses import FORM, PeerAddresses
+from billing_stream.config.setting import setting
 
 
 class PeerTokens(StrEnum):
@@ -18,16 +19,16 @@ class PeerTokens(StrEnum):
 class PeerSettings(BaseSettings):
     """Which workers are asked, and with which tokens."""
 
-    peers: str | None = Field(
-        validation_alias="BILLING_PEERS",
-        description=f"addresses of workers, to which requests are forwarded: {FORM}; needed in "
+    peers: str | None = setting(
+        "BILLING_PEERS",
+        f"addresses of workers, to which requests are forwarded: {FORM}; needed in "
         "staging and production, elsewhere any address by default",
-        default=None,
+        None,
     )
-    peer_tokens: PeerTokens = Field(
-        validation_alias="BILLING_PEER_TOKENS",
-        description="tokens between workers: both while workers of 0.5.x run, then new",
-        default=PeerTokens.BOTH,
+    peer_tokens: PeerTokens = setting(
+        "BILLING_PEER_TOKENS",
+        "tokens between workers: both while workers of 0.5.x run, then new",
+        PeerTokens.BOTH,
     )
 
     @field_validator("peers")

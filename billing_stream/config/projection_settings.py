@@ -1,36 +1,31 @@
 """The projection: where it is in PostgreSQL, and its projectors."""
 
-from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from billing_stream.config.setting import Name, Port, setting
 
 
 class ProjectionSettings(BaseSettings):
     """The settings of the projection; DATABASE_URL is needed as well."""
 
-    projection_schema: str = Field(
-        validation_alias="BILLING_PROJECTION_SCHEMA",
-        description="schema of the projection's tables",
-        default="public",
+    projection_schema: str = setting(
+        "BILLING_PROJECTION_SCHEMA",
+        "schema of the projection's tables",
+        "public",
         pattern=r"^[a-z_][a-z0-9_]{0,47}$",
     )
-    reader_role: str | None = Field(
-        validation_alias="BILLING_READER_ROLE",
-        description="role of PostgreSQL that the projector lets read the projection, for the "
-        "DATABASE_URL of workers",
-        default=None,
+    reader_role: str | None = setting(
+        "BILLING_READER_ROLE",
+        "role of PostgreSQL that the projector lets read the projection, for the DATABASE_URL"
+        " of workers",
+        None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$",
     )
-    projector_port: int = Field(
-        validation_alias="BILLING_PROJECTOR_PORT",
-        description="HTTP port of this projector: /metrics, /health, /ready",
-        default=9108,
-        ge=1,
-        le=65535,
+    projector_port: Port = setting(
+        "BILLING_PROJECTOR_PORT", "HTTP port of this projector: /metrics, /health, /ready", 9108
     )
-    projector_group: str | None = Field(
-        validation_alias="BILLING_PROJECTOR_GROUP",
-        description="consumer group of the projectors of one database; by default named after "
-        "the app",
-        default=None,
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    projector_group: Name | None = setting(
+        "BILLING_PROJECTOR_GROUP",
+        "consumer group of the projectors of one database; by default named after the app",
+        None,
     )

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from billing_stream.config.catalogue_settings import CatalogueSettings
@@ -18,6 +18,7 @@ from billing_stream.config.log_settings import LogSettings
 from billing_stream.config.peer_settings import PeerSettings
 from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
+from billing_stream.config.setting import Count, HttpUrl, LongSecret, Name, setting
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
 from billing_stream.config.webhook_settings import WebhookSettings
@@ -35,15 +36,13 @@ class AppEnv(StrEnum):
     PRODUCTION = "production"
 
 
+_BEFORE = "the secret before, accepted too while it is being replaced"
+_BEFORE_OR_AFTER = "the secret before, or the one to come, accepted too while it is being replaced"
 STORE = "memory"
 STORE_REMOVED = (
     "can only be memory: the store on disk was removed. Give each worker memory for all its rows "
     "(docs/scale.md), then remove BILLING_STORE and BILLING_STORE_CACHE_MB. Rows are in Kafka"
 )
-
-
-def _env(name: str, description: str, **kwargs: Any) -> Any:
-    return Field(validation_alias=name, description=description, **kwargs)
 
 
 class Settings(
@@ -66,246 +65,194 @@ class Settings(
     # Whether it needs what signs tokens, and what the platforms know it by.
     serves_clients: ClassVar[bool] = True
 
-    app_env: AppEnv = _env("APP_ENV", "development, test, staging or production")
-    kafka_bootstrap_servers: str = _env(
+    app_env: AppEnv = setting("APP_ENV", "development, test, staging or production")
+    kafka_bootstrap_servers: str = setting(
         "KAFKA_BOOTSTRAP_SERVERS",
         "Kafka brokers, host:port, comma separated",
         pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
     )
-    client_jwt_secret: SecretStr = _env(
-        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)", min_length=32
+    client_jwt_secret: LongSecret = setting(
+        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)"
     )
-    client_jwt_secret_old: SecretStr | None = _env(
-        "CLIENT_JWT_SECRET_OLD",
-        "the secret before, or the one to come, accepted too while it is being replaced",
-        default=None,
-        min_length=32,
+    client_jwt_secret_old: LongSecret | None = setting(
+        "CLIENT_JWT_SECRET_OLD", _BEFORE_OR_AFTER, None
     )
-    internal_jwt_secret: SecretStr = _env(
-        "INTERNAL_JWT_SECRET",
-        "signs the tokens between our own processes",
-        min_length=32,
+    internal_jwt_secret: LongSecret = setting(
+        "INTERNAL_JWT_SECRET", "signs the tokens between our own processes"
     )
-    internal_jwt_secret_old: SecretStr | None = _env(
-        "INTERNAL_JWT_SECRET_OLD",
-        "the secret before, or the one to come, accepted too while it is being replaced",
-        default=None,
-        min_length=32,
+    internal_jwt_secret_old: LongSecret | None = setting(
+        "INTERNAL_JWT_SECRET_OLD", _BEFORE_OR_AFTER, None
     )
-    database_url: SecretStr | None = _env(
-        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without", default=None
+    database_url: SecretStr | None = setting(
+        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without", None
     )
-    shopify_api_key: SecretStr | None = _env(
-        "SHOPIFY_API_KEY",
-        "Shopify app key; needed in staging and production",
-        default=None,
+    shopify_api_key: SecretStr | None = setting(
+        "SHOPIFY_API_KEY", "Shopify app key; needed in staging and production", None
     )
-    shopify_api_secret: SecretStr | None = _env(
+    shopify_api_secret: SecretStr | None = setting(
         "SHOPIFY_API_SECRET",
         "Shopify app secret, signs its webhooks; needed in staging and production",
-        default=None,
+        None,
     )
-    shopify_api_secret_old: SecretStr | None = _env(
-        "SHOPIFY_API_SECRET_OLD",
-        "the secret before, accepted too while it is being replaced",
-        default=None,
-    )
-    shopify_api_version: str | None = _env(
+    shopify_api_secret_old: SecretStr | None = setting("SHOPIFY_API_SECRET_OLD", _BEFORE, None)
+    shopify_api_version: str | None = setting(
         "SHOPIFY_API_VERSION",
         "e.g. 2026-10; needed in staging and production",
-        default=None,
+        None,
         pattern=r"^([0-9]{4}-[0-9]{2}|unstable)$",
     )
-    shopify_access_tokens: SecretStr | None = _env(
-        "SHOPIFY_ACCESS_TOKENS",
-        'access tokens of shops as JSON, {"shop domain": "token"}',
-        default=None,
+    shopify_access_tokens: SecretStr | None = setting(
+        "SHOPIFY_ACCESS_TOKENS", 'access tokens of shops as JSON, {"shop domain": "token"}', None
     )
-    shopify_access_tokens_file: Path | None = _env(
+    shopify_access_tokens_file: Path | None = setting(
         "SHOPIFY_ACCESS_TOKENS_FILE",
         "the same in a file, which is read again when it changes",
-        default=None,
+        None,
     )
-    shopify_access_tokens_url: str | None = _env(
+    shopify_access_tokens_url: str | None = setting(
         "SHOPIFY_ACCESS_TOKENS_URL",
         "a service that knows them: GET of this address, {shop} replaced, with a token for "
         'it; answers {"access_token": "..."}',
-        default=None,
+        None,
         pattern=r"^https?://[^\s]*\{shop\}[^\s]*$",
     )
-    shopify_api_url: str = _env(
-        "SHOPIFY_API_URL",
-        "where the Admin API of {shop} is",
-        default="https://{shop}",
-        pattern=r"^https?://[^\s]+$",
+    shopify_api_url: HttpUrl = setting(
+        "SHOPIFY_API_URL", "where the Admin API of {shop} is", "https://{shop}"
     )
-    stripe_api_key: SecretStr | None = _env(
-        "STRIPE_API_KEY", "secret key; sets Stripe up", default=None
+    stripe_api_key: SecretStr | None = setting("STRIPE_API_KEY", "secret key; sets Stripe up", None)
+    stripe_webhook_secret: SecretStr | None = setting(
+        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key", None
     )
-    stripe_webhook_secret: SecretStr | None = _env(
-        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key", default=None
+    stripe_webhook_secret_old: SecretStr | None = setting(
+        "STRIPE_WEBHOOK_SECRET_OLD", _BEFORE, None
     )
-    stripe_webhook_secret_old: SecretStr | None = _env(
-        "STRIPE_WEBHOOK_SECRET_OLD",
-        "the secret before, accepted too while it is being replaced",
-        default=None,
+    stripe_api_url: HttpUrl = setting(
+        "STRIPE_API_URL", "where Stripe's API is", "https://api.stripe.com"
     )
-    stripe_api_url: str = _env(
-        "STRIPE_API_URL",
-        "where Stripe's API is",
-        default="https://api.stripe.com",
-        pattern=r"^https?://[^\s]+$",
-    )
-    stripe_adaptive_pricing: bool = _env(
+    stripe_adaptive_pricing: bool = setting(
         "STRIPE_ADAPTIVE_PRICING",
         "whether Stripe may charge in the merchant's own currency, at its rate",
-        default=False,
+        False,
     )
-    custom_gateway_url: str | None = _env(
-        "CUSTOM_GATEWAY_URL",
-        "where a gateway of your own opens checkouts; sets it up",
-        default=None,
-        pattern=r"^https?://[^\s]+$",
+    custom_gateway_url: HttpUrl | None = setting(
+        "CUSTOM_GATEWAY_URL", "where a gateway of your own opens checkouts; sets it up", None
     )
-    custom_gateway_secret: SecretStr | None = _env(
+    custom_gateway_secret: LongSecret | None = setting(
         "CUSTOM_GATEWAY_SECRET",
         "signs requests to the gateway and its webhooks; needed with the address",
-        default=None,
-        min_length=32,
+        None,
     )
-    custom_gateway_secret_old: SecretStr | None = _env(
-        "CUSTOM_GATEWAY_SECRET_OLD",
-        "the secret before, accepted too while it is being replaced",
-        default=None,
+    custom_gateway_secret_old: SecretStr | None = setting(
+        "CUSTOM_GATEWAY_SECRET_OLD", _BEFORE, None
     )
-    public_url: str | None = _env(
+    public_url: HttpUrl | None = setting(
         "BILLING_PUBLIC_URL",
         "where browsers reach this service, for the local checkout page and forms of the "
         "dashboard; by default this worker",
-        default=None,
-        pattern=r"^https?://[^\s]+$",
+        None,
     )
-    ops_url: str | None = _env(
+    ops_url: HttpUrl | None = setting(
         "BILLING_OPS_URL",
         "where browsers reach the dashboard, if elsewhere than at BILLING_PUBLIC_URL",
-        default=None,
-        pattern=r"^https?://[^\s]+$",
+        None,
     )
-    partitions: int = _env(
-        "BILLING_PARTITIONS",
-        "partitions of every topic of ours",
-        default=8,
-        ge=1,
-        le=1024,
+    partitions: int = setting(
+        "BILLING_PARTITIONS", "partitions of every topic of ours", 8, ge=1, le=1024
     )
-    replication_factor: int = _env(
-        "BILLING_REPLICATION_FACTOR",
-        "replicas of every topic of ours",
-        default=1,
-        ge=1,
-        le=16,
+    replication_factor: int = setting(
+        "BILLING_REPLICATION_FACTOR", "replicas of every topic of ours", 1, ge=1, le=16
     )
-    request_deadline: Duration = _env(
+    request_deadline: Duration = setting(
         "BILLING_REQUEST_DEADLINE",
         "a request is answered within this, if only with 504",
-        default=timedelta(seconds=10),
+        timedelta(seconds=10),
     )
-    drain_delay: Duration = _env(
+    drain_delay: Duration = setting(
         "BILLING_DRAIN_DELAY",
         "after SIGTERM a worker says so long that it is not ready, and still serves",
-        default=timedelta(seconds=3),
+        timedelta(seconds=3),
     )
-    requests_per_minute: int = _env(
+    requests_per_minute: int = setting(
         "BILLING_REQUESTS_PER_MINUTE",
         "requests of one shop to this worker; more are told to wait (429)",
-        default=600,
+        600,
         ge=1,
         le=1_000_000,
     )
-    requests_waiting_max: int = _env(
+    requests_waiting_max: Count = setting(
         "BILLING_REQUESTS_WAITING_MAX",
         "requests in work on this worker; more are told to come again (503)",
-        default=512,
-        ge=1,
-        le=100_000,
+        512,
     )
-    shop_requests_waiting_max: int = _env(
+    shop_requests_waiting_max: Count = setting(
         "BILLING_SHOP_REQUESTS_WAITING_MAX",
         "commands of one shop in work on this worker; more are told to wait (429)",
-        default=64,
-        ge=1,
-        le=100_000,
+        64,
     )
-    max_body_bytes: int = _env(
+    max_body_bytes: int = setting(
         "BILLING_MAX_BODY_BYTES",
         "a longer request body is refused, bytes",
-        default=262_144,
+        262_144,
         ge=8192,
         le=1_000_000,
     )
-    data_dir: Path = _env("BILLING_DATA_DIR", "folder for local files", default=Path(".data"))
-    store: str = _env(
-        "BILLING_STORE",
-        "`memory` only: the store on disk was removed (docs/upgrade.md)",
-        default=STORE,
+    data_dir: Path = setting("BILLING_DATA_DIR", "folder for local files", Path(".data"))
+    store: str = setting(
+        "BILLING_STORE", "`memory` only: the store on disk was removed (docs/upgrade.md)", STORE
     )
-    worker_name: str | None = _env(
+    worker_name: Name | None = setting(
         "BILLING_WORKER_NAME",
         "makes the worker a static member of the group: a restart keeps its partitions",
-        default=None,
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        None,
     )
-    app_id: str = _env(
+    app_id: Name = setting(
         "BILLING_APP_ID",
         "consumer group, prefix of changelogs and transactional ids",
-        default="billing-stream",
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        "billing-stream",
     )
-    topic_prefix: str = _env(
+    topic_prefix: str = setting(
         "BILLING_TOPIC_PREFIX",
         "put before every topic name, where several systems share a cluster",
-        default="",
+        "",
         pattern=r"^[A-Za-z0-9._-]{0,100}$",
     )
-    session_timeout: Duration = _env(
+    session_timeout: Duration = setting(
         "BILLING_SESSION_TIMEOUT",
         "a worker silent for so long loses its partitions",
-        default=timedelta(seconds=8),
+        timedelta(seconds=8),
     )
-    max_record_bytes: int = _env(
+    max_record_bytes: int = setting(
         "BILLING_MAX_RECORD_BYTES",
         "a longer record is a dead letter, bytes",
-        default=262_144,
+        262_144,
         ge=1024,
         le=1_000_000,
     )
-    stuck_not_ready_after: Duration = _env(
+    stuck_not_ready_after: Duration = setting(
         "BILLING_STUCK_NOT_READY_AFTER",
         "a worker that has work and does not get on is not ready after this",
-        default=timedelta(seconds=30),
+        timedelta(seconds=30),
     )
-    stuck_exit_after: Duration = _env(
-        "BILLING_STUCK_EXIT_AFTER",
-        "and ends after this, to be started again",
-        default=timedelta(minutes=2),
+    stuck_exit_after: Duration = setting(
+        "BILLING_STUCK_EXIT_AFTER", "and ends after this, to be started again", timedelta(minutes=2)
     )
-    poison_in_a_row: int = _env(
+    poison_in_a_row: int = setting(
         "BILLING_POISON_IN_A_ROW",
         "an input stops when more of its records in a row are invalid",
-        default=1_000,
+        1_000,
         ge=1,
     )
-    poison_percent: int = _env(
+    poison_percent: int = setting(
         "BILLING_POISON_PERCENT",
         "an input stops when more of its latest 10,000 records are invalid, percent",
-        default=50,
+        50,
         ge=1,
         le=100,
     )
-    crash_at: str | None = _env(
+    crash_at: str | None = setting(
         "BILLING_CRASH_AT",
         "for tests of the engine: end the process at this point, e.g. sent or sent:3",
-        default=None,
+        None,
     )
 
     @model_validator(mode="after")

@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 
-from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from billing_stream.config.setting import setting
 
 
 class Traces(StrEnum):
@@ -16,9 +17,9 @@ class Traces(StrEnum):
 class TraceSettings(BaseSettings):
     """The traces of a worker."""
 
-    traces: Traces = Field(
-        validation_alias="BILLING_TRACES",
-        description="off or otlp: traces to a collector of OpenTelemetry, by the usual OTEL_ "
-        "variables; needs `billing-stream[otel]`",
-        default=Traces.OFF,
+    traces: Traces = setting(
+        "BILLING_TRACES",
+        "off or otlp: traces to a collector of OpenTelemetry, by the usual OTEL_ variables; "
+        "needs `billing-stream[otel]`",
+        Traces.OFF,
     )

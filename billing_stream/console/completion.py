@@ -11,12 +11,11 @@ SHELLS = ("bash", "zsh", "fish")
 
 @click.command(
     epilog=help_epilog(
-        exits={0: "printed", 2: "no such shell"},
-        examples=[
-            'eval "$(billing-stream completion bash)"   # in ~/.bashrc',
-            'eval "$(billing-stream completion zsh)"    # in ~/.zshrc, after compinit',
-            "billing-stream completion fish | source     # in ~/.config/fish/config.fish",
-        ],
+        {0: "printed", 2: "no such shell"},
+        'eval "$(billing-stream completion bash)"   # in ~/.bashrc',
+        'eval "$(billing-stream completion zsh)"    # in ~/.zshrc, after compinit',
+        "billing-stream completion fish | source     # in ~/.config/fish/config.fish",
+        environment=None,
     )
 )
 @click.argument("shell", type=click.Choice(SHELLS))

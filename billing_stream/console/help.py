@@ -12,10 +12,7 @@ EXIT_WRONG = "wrong usage or settings, or no broker answers"
 
 
 def help_epilog(
-    *,
-    exits: Mapping[int, str],
-    examples: Sequence[str],
-    environment: Mapping[str, str] | None = None,
+    exits: Mapping[int, str], *examples: str, environment: Mapping[str, str] | None = SETTINGS
 ) -> str:
     """The `epilog` of a click command.
 

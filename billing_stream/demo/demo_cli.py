@@ -17,15 +17,16 @@ from billing_stream.dev.cluster import Cluster
 
 @click.command(
     epilog=help_epilog(
+        {
+            0: "all of it came out right",
+            1: "something did not, or the servers could not be started",
+        },
+        "billing-stream demo",
+        "billing-stream demo --keep   # to look at the log",
         environment={
             "BILLING_CACHE_DIR": "keeps what was fetched (~/.cache/billing-stream)",
             "NO_COLOR": "no colours, also on a terminal",
         },
-        exits={
-            0: "all of it came out right",
-            1: "something did not, or the servers could not be started",
-        },
-        examples=["billing-stream demo", "billing-stream demo --keep   # to look at the log"],
     )
 )
 @click.option("--keep", is_flag=True, help="Keep the data folder, and say where it is.")

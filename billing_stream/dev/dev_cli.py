@@ -29,18 +29,16 @@ _only = click.option(
 
 @click.group(
     epilog=help_epilog(
-        environment=FOLDERS,
-        exits={
+        {
             0: "done",
             1: "a server could not be started or stopped; its log is named",
             2: "wrong usage or settings",
             3: "status: not all that was started is ready",
         },
-        examples=[
-            'eval "$(billing-stream dev up)"',
-            "billing-stream dev merchant anna.example",
-            "billing-stream dev down --delete",
-        ],
+        'eval "$(billing-stream dev up)"',
+        "billing-stream dev merchant anna.example",
+        "billing-stream dev down --delete",
+        environment=FOLDERS,
     )
 )
 def dev() -> None:
@@ -54,13 +52,11 @@ def dev() -> None:
 
 @dev.command(
     epilog=help_epilog(
+        {0: "they are ready", 1: "one could not be started; its log is named"},
+        'eval "$(billing-stream dev up)"',
+        "billing-stream dev up --only kafka",
+        'eval "$(billing-stream dev up --brokers 3)"',
         environment=FOLDERS,
-        exits={0: "they are ready", 1: "one could not be started; its log is named"},
-        examples=[
-            'eval "$(billing-stream dev up)"',
-            "billing-stream dev up --only kafka",
-            'eval "$(billing-stream dev up --brokers 3)"',
-        ],
     )
 )
 @_only
@@ -86,9 +82,10 @@ def up(only: str | None, brokers: str | None) -> None:
 
 @dev.command(
     epilog=help_epilog(
+        {0: "nothing of them runs any more", 1: "one could not be stopped"},
+        "billing-stream dev down",
+        "billing-stream dev down --delete",
         environment=FOLDERS,
-        exits={0: "nothing of them runs any more", 1: "one could not be stopped"},
-        examples=["billing-stream dev down", "billing-stream dev down --delete"],
     )
 )
 @click.option("--delete", is_flag=True, help="Delete their data, logs and workers' tables too.")
@@ -109,9 +106,9 @@ def down(delete: bool) -> None:
 
 @dev.command(
     epilog=help_epilog(
+        {0: "all that was started is ready", 3: "it is not, or nothing runs"},
+        "billing-stream dev status",
         environment=FOLDERS,
-        exits={0: "all that was started is ready", 3: "it is not, or nothing runs"},
-        examples=["billing-stream dev status"],
     )
 )
 def status() -> None:

@@ -7,7 +7,7 @@ import aiohttp
 import click
 
 from billing_stream.config.listener_settings import Listener
-from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.help import help_epilog
 from billing_stream.dev.client import operator_token
 from billing_stream.dev.try_out import development_settings
 
@@ -17,15 +17,8 @@ SECONDS_MAX = 20
 @click.command(
     "operator-token",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "printed",
-            1: "not in staging or production",
-            2: "wrong usage or settings",
-        },
-        examples=[
-            "OPERATOR=$(billing-stream dev operator-token ada)",
-        ],
+        {0: "printed", 1: "not in staging or production", 2: "wrong usage or settings"},
+        "OPERATOR=$(billing-stream dev operator-token ada)",
     ),
 )
 @click.argument("name", default="me")
@@ -39,15 +32,12 @@ def operator_token_command(name: str) -> None:
 
 @click.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "the time is moved",
             1: "no worker answers, it refuses, or staging or production",
             2: "wrong usage or settings",
         },
-        examples=[
-            "billing-stream dev clock 11111111-1111-4111-8111-111111111111 +14d",
-        ],
+        "billing-stream dev clock 11111111-1111-4111-8111-111111111111 +14d",
     )
 )
 @click.argument("merchant")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from billing_stream.config.settings import AppEnv, Settings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.dev.client import client_token
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
@@ -28,9 +28,8 @@ def development_settings() -> Settings:
 
 @click.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "told", 1: "not in staging or production", 2: EXIT_WRONG},
-        examples=["billing-stream dev merchant anna.example"],
+        {0: "told", 1: "not in staging or production", 2: EXIT_WRONG},
+        "billing-stream dev merchant anna.example",
     )
 )
 @click.argument("domain")
@@ -49,9 +48,8 @@ def merchant(domain: str, platform: str) -> None:
 
 @click.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "printed", 1: "not in staging or production", 2: "wrong settings"},
-        examples=["export TOKEN=$(billing-stream dev token anna.example)"],
+        {0: "printed", 1: "not in staging or production", 2: "wrong settings"},
+        "export TOKEN=$(billing-stream dev token anna.example)",
     )
 )
 @click.argument("domain")
@@ -73,13 +71,9 @@ async def _tell(settings: Settings, merchant_id: str, domain: str, platform: str
         "installed_at": datetime.now(UTC).isoformat(),
     }
     topics = Topics(settings.app_id, settings.topic_prefix).all()
-    await require_topics(
-        client_options(settings),
-        [topic for topic in topics if topic.name == settings.topic_prefix + names.MERCHANT_CREATED],
-        partitions=settings.partitions,
-        replication=settings.replication_factor,
-        deadline=StartDeadline.of(settings),
-    )
+    wanted = settings.topic_prefix + names.MERCHANT_CREATED
+    needed = [topic for topic in topics if topic.name == wanted]
+    await require_topics(settings, needed, StartDeadline.of(settings))
     producer = AIOKafkaProducer(**client_options(settings), acks="all")
     await producer.start()
     try:

@@ -15,21 +15,16 @@ from billing_stream.records.topics import Topics
 @click.command(
     name="acls",
     epilog=help_epilog(
+        {0: "printed", 2: "wrong usage or settings, names that overlap, or no broker answers"},
+        "billing-stream topics acls worker --user User:billing-worker",
+        "billing-stream topics acls projector --user User:CN=projector | sh",
+        "billing-stream topics acls worker --user User:billing-worker --offline",
         environment={
             "BILLING_TOPIC_PREFIX": "put before each name",
             "BILLING_APP_ID": "names groups, changelogs and transactional ids",
             "BILLING_PROJECTOR_GROUP": "the group of the projectors",
             **SETTINGS,
         },
-        exits={
-            0: "printed",
-            2: "wrong usage or settings, names that overlap, or no broker answers",
-        },
-        examples=[
-            "billing-stream topics acls worker --user User:billing-worker",
-            "billing-stream topics acls projector --user User:CN=projector | sh",
-            "billing-stream topics acls worker --user User:billing-worker --offline",
-        ],
     ),
 )
 @click.argument("process", type=click.Choice([str(one) for one in Process]))

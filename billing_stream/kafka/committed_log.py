@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Self
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 
 from billing_stream.kafka.answering_broker import answering
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import KafkaConsumer, asking
 from billing_stream.kafka.open_transactions import Stalls
 
 RECORDS_PER_READ = 10_000
@@ -37,13 +36,9 @@ class CommittedLog:
 
     async def __aenter__(self) -> Self:
         self.options = await answering(self.options)
-        client = AIOKafkaClient(**self.options)
-        try:
-            await client.bootstrap()
+        async with asking(self.options) as client:
             # Asked for all topics, a broker creates none that is missing.
             self._known = await client.fetch_all_metadata()
-        finally:
-            await client.close()
         return self
 
     async def __aexit__(self, *_: object) -> None:

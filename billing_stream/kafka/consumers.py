@@ -1,11 +1,16 @@
-"""The Kafka consumer of billing-stream."""
+"""The Kafka clients with which billing-stream reads and asks."""
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
 
 from billing_stream.kafka.record_batches import BoundedRecords
+from billing_stream.kafka.start_deadline import StartDeadline
 
 
 class KafkaConsumer(aiokafka.AIOKafkaConsumer):
@@ -19,3 +24,51 @@ class KafkaConsumer(aiokafka.AIOKafkaConsumer):
         # The fetcher looks this name up for each response; it takes no argument for it.
         fetcher.MemoryRecords = BoundedRecords
         super().__init__(*args, auto_offset_reset="none", **kwargs)
+
+
+@asynccontextmanager
+async def consuming(
+    options: Mapping[str, Any],
+    *,
+    committed: bool = True,
+    deadline: StartDeadline | None = None,
+    **more: Any,
+) -> AsyncIterator[Any]:
+    """A started consumer without a group, of records that are committed or of all.
+
+    `more` are options of aiokafka. Raises KafkaConnectionError when no broker answers, and with
+    a deadline KafkaNotReady.
+    """
+    level = "read_committed" if committed else "read_uncommitted"
+    consumer = KafkaConsumer(**options, **more, enable_auto_commit=False, isolation_level=level)
+    try:
+        await (deadline.retry("a broker", consumer.start) if deadline else consumer.start())
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def asking(
+    options: Mapping[str, Any], deadline: StartDeadline | None = None
+) -> AsyncIterator[Any]:
+    """A started AIOKafkaClient. Raises as `consuming`."""
+    client = AIOKafkaClient(**options)
+    try:
+        await (deadline.retry("a broker", client.bootstrap) if deadline else client.bootstrap())
+        yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def administering(
+    options: Mapping[str, Any], **more: Any
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client. Raises KafkaConnectionError when no broker answers."""
+    client = AIOKafkaAdminClient(**options, **more)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()

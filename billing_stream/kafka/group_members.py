@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import for_code
 from msgspec import Struct
 
 from billing_stream.config.shared_settings import differing
+from billing_stream.kafka.consumers import administering
 
 # Of `describe_groups`: error code, group, state, type of protocol, protocol, members.
 _ERROR, _STATE, _MEMBERS = 0, 2, 5
@@ -42,12 +42,8 @@ class Group(Struct, frozen=True):
 
 async def describe_group(options: Mapping[str, Any], group: str) -> Group:
     """The group as its coordinator knows it. Raises KafkaError."""
-    client = AIOKafkaAdminClient(**options)
-    try:
-        await client.start()
+    async with administering(options) as client:
         (answer,) = await client.describe_consumer_groups([group])
-    finally:
-        await client.close()
     (found,) = answer.groups
     if found[_ERROR]:
         raise for_code(found[_ERROR])(group)

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 
 from billing_stream.errors import TopicsError
 from billing_stream.kafka.answering_broker import answering
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import asking, consuming
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Role, Topics
 
@@ -28,12 +27,8 @@ async def require_no_lost_changelog(options: Mapping[str, Any], topics: Topics) 
     Workers would begin from nothing: no credits, and every input carried out again.
     """
     options = await answering(options)
-    client = AIOKafkaClient(**options)
-    try:
-        await client.bootstrap()
+    async with asking(options) as client:
         existing = await client.fetch_all_metadata()
-    finally:
-        await client.close()
     there = existing.topics()
     lost = [name for name in map(topics.changelog, _ALWAYS_THERE) if name not in there]
     written = [
@@ -45,15 +40,11 @@ async def require_no_lost_changelog(options: Mapping[str, Any], topics: Topics) 
     rows = topics.changelog(names.BILLING_RECORDS)
     if not written:
         return
-    consumer = KafkaConsumer(**options, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    async with consuming(options, committed=False) as consumer:
         ends = await consumer.end_offsets(written)
         # Each transaction of a lane writes there, if only its position.
         marks = [TopicPartition(rows, p) for p in existing.partitions_for_topic(rows) or ()]
         marked = await consumer.end_offsets(marks)
-    finally:
-        await consumer.stop()
     with_records = sorted({tp.topic for tp, end in ends.items() if end > 0})
     if lost and with_records:
         raise TopicsError(

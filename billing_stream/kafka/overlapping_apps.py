@@ -7,10 +7,9 @@ The rights of a worker hold for all transactional ids that begin with its group 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
-
 from billing_stream.errors import SettingsError
 from billing_stream.kafka.answering_broker import answering
+from billing_stream.kafka.consumers import administering
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 
@@ -46,12 +45,8 @@ ACTION = (
 
 async def overlapping(options: Mapping[str, Any], group: str) -> list[str]:
     """Those on the cluster, as far as this user may see their topics. Raises KafkaError."""
-    client = AIOKafkaAdminClient(**await answering(options))
-    try:
-        await client.start()
+    async with administering(await answering(options)) as client:
         return list(overlaps(group, await client.list_topics()))
-    finally:
-        await client.close()
 
 
 async def require_apart(options: Mapping[str, Any], group: str) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.client import CoordinationType
 
 from billing_stream.errors import AuthorizationError
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
+from billing_stream.kafka.consumers import asking
 from billing_stream.kafka.start_deadline import StartDeadline
 
 
@@ -26,11 +27,9 @@ async def require_rights(
     KafkaError when no broker answers.
     """
     options = await deadline.retry("a broker", partial(answering, options))
-    client: Any = AIOKafkaClient(**options)
-    await deadline.retry("a broker", client.bootstrap)
     wanted = [(CoordinationType.GROUP, "group", group)]
     wanted += [(CoordinationType.TRANSACTION, "transactional id", i) for i in transactional_ids]
-    try:
+    async with asking(options, deadline) as client:
         for kind, what, name in wanted:
             try:
                 await deadline.coordinator(client, kind, name)
@@ -38,5 +37,3 @@ async def require_rights(
                 raise AuthorizationError(
                     f"Kafka does not allow it: {what} {name}: {ACLS}"
                 ) from None
-    finally:
-        await client.close()

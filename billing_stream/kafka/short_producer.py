@@ -11,13 +11,13 @@ from billing_stream.kafka.start_deadline import StartDeadline
 
 @asynccontextmanager
 async def short_producer(
-    options: Mapping[str, Any], deadline: StartDeadline
+    options: Mapping[str, Any], deadline: StartDeadline, **more: Any
 ) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer, started within the deadline and stopped at the end.
 
-    Raises aiokafka's errors and KafkaNotReady.
+    `more` are options of aiokafka. Raises its errors and KafkaNotReady.
     """
-    producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(**options, **more, acks="all", enable_idempotence=True)
     try:
         await deadline.retry("a producer id", producer.start)
         yield producer

@@ -18,6 +18,7 @@ from billing_stream.kafka.added_partitions import added, listed, partition_count
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.authorization_errors import ACLS
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.consumers import administering
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.topics import MESSAGE_BYTES, Topic, Topics
 
@@ -55,12 +56,8 @@ def config_of(topic: Topic, replication: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(**await answering(options), request_timeout_ms=20_000)
-    await client.start()
-    try:
+    async with administering(await answering(options), request_timeout_ms=20_000) as client:
         yield client
-    finally:
-        await client.close()
 
 
 async def create_topics(
@@ -147,28 +144,20 @@ async def in_sync_needed(options: Mapping[str, Any], names: list[str]) -> dict[s
         return {name: int(configs[name].get(IN_SYNC, "1")) for name in names}
 
 
-async def require_topics(
-    options: Mapping[str, Any],
-    topics: list[Topic],
-    *,
-    partitions: int,
-    replication: int,
-    deadline: StartDeadline,
-) -> None:
+async def require_topics(settings: Settings, topics: list[Topic], deadline: StartDeadline) -> None:
     """Raise TopicsError, saying everything that is wrong, unless all is as it must be.
 
     Raises KafkaNotReady at the deadline, and KafkaError when no broker answers.
     """
-    wrong, doubtful = await deadline.retry(
-        "the list of topics",
-        partial(check_topics, options, topics, partitions=partitions, replication=replication),
-    )
+    wanted = {"partitions": settings.partitions, "replication": settings.replication_factor}
+    check = partial(check_topics, client_options(settings), topics, **wanted)
+    wrong, doubtful = await deadline.retry("the list of topics", check)
     for line in doubtful:
         logger.warning("%s (kafka-configs changes it)", line)
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
         hint = _what_to_do(wrong)
-        if options["security_protocol"] != "PLAINTEXT":
+        if settings.kafka_security_protocol != "PLAINTEXT":
             hint += f"\nwhat this user may not see is missing, too: {ACLS}"
         raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
 
@@ -181,13 +170,7 @@ async def check_before_start(settings: Settings, deadline: StartDeadline | None 
     options = client_options(settings)
     topics = Topics(settings.app_id, settings.topic_prefix)
     deadline = deadline or StartDeadline.of(settings)
-    await require_topics(
-        options,
-        topics.all(),
-        partitions=settings.partitions,
-        replication=settings.replication_factor,
-        deadline=deadline,
-    )
+    await require_topics(settings, topics.all(), deadline)
 
     async def look() -> list[TopicPartition]:
         counts = await partition_counts(options, topics)

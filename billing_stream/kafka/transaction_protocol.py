@@ -324,12 +324,8 @@ class _Reinitialise(InitPIDHandler):
     def create_request(self) -> Any:
         """The request."""
         manager = self._sender._txn_manager
-        return InitProducerIdRequest(
-            manager.transactional_id,
-            manager.transaction_timeout_ms,
-            manager.producer_id,
-            manager.producer_epoch,
-        )
+        wanted = manager.transactional_id, manager.transaction_timeout_ms
+        return InitProducerIdRequest(*wanted, *manager._pid_and_epoch)
 
     def handle_response(self, resp: Any) -> Any:
         """None when done, else seconds until the next attempt. Raises KafkaError."""
@@ -378,12 +374,8 @@ class _EndTxn(EndTxnHandler):
     def create_request(self) -> Any:
         """The request."""
         manager = self._sender._txn_manager
-        return EndTxnRequest(
-            manager.transactional_id,
-            manager.producer_id,
-            manager.producer_epoch,
-            self._commit_result,
-        )
+        producer = manager.transactional_id, *manager._pid_and_epoch
+        return EndTxnRequest(*producer, self._commit_result)
 
     def handle_response(self, resp: Any) -> Any:
         """None when done, else seconds until the next attempt. Raises KafkaError."""

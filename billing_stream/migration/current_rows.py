@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from billing_stream.audit.verify.log_source import KafkaSource, Progress
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import consuming
 from billing_stream.migration.sending import Ends
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -62,9 +62,7 @@ async def wait_until_read(
     changelog = topics.changelog(names.BILLING_RECORDS)
     tps = [TopicPartition(changelog, partition) for partition in ends]
     left, done = dict(ends), dict.fromkeys(ends, 0)
-    consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level="read_committed")
-    await consumer.start()
-    try:
+    async with consuming(options) as consumer:
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         give_up_at = time.monotonic() + seconds_max
@@ -81,5 +79,3 @@ async def wait_until_read(
                     if reached >= ends[tp.partition]:
                         left.pop(tp.partition, None)
         return not left
-    finally:
-        await consumer.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from billing_stream.config.background_settings import BackgroundSettings
-from billing_stream.console.help import EXIT_INTERRUPTED, SETTINGS, help_epilog
+from billing_stream.console.help import EXIT_INTERRUPTED, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Duration, NewFile, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.migration import rejects
@@ -39,17 +39,14 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
     "import",
     invoke_without_command=True,
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "everything is here",
             1: "rows were rejected, or differ",
             2: "it could not be done, or wrong usage or settings",
             130: "stopped by SIGINT or SIGTERM; run again, it goes on",
         },
-        examples=[
-            "billing-stream import --from postgresql://reader@old/billing --dry-run",
-            "OLD_DATABASE_URL=... billing-stream import --shops shops.csv",
-        ],
+        "billing-stream import --from postgresql://reader@old/billing --dry-run",
+        "OLD_DATABASE_URL=... billing-stream import --shops shops.csv",
     ),
 )
 @FROM
@@ -108,16 +105,13 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
 @import_command.command(
     "shadow",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "nothing differs",
             1: "something does, in every look",
             2: "one side could not be read",
             130: "stopped by SIGINT or SIGTERM",
         },
-        examples=[
-            "OLD_DATABASE_URL=... billing-stream import shadow --looks 3 --grace 1m",
-        ],
+        "OLD_DATABASE_URL=... billing-stream import shadow --looks 3 --grace 1m",
     ),
 )
 @FROM

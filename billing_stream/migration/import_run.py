@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
-
 from billing_stream.config.settings import Settings
 from billing_stream.console.progress import progress
 from billing_stream.domain.commands import ImportMerchant
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.consumers import administering
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
 from billing_stream.migration.bars import bar
@@ -165,19 +164,10 @@ class Import:
             self._topics.changelog(RECORDS),
             self._topics.changelog(PURCHASES),
         }
-        await require_topics(
-            self._kafka,
-            [topic for topic in self._topics.all() if topic.name in wanted],
-            partitions=self._settings.partitions,
-            replication=self._settings.replication_factor,
-            deadline=StartDeadline.of(self._settings),
-        )
+        topics = [topic for topic in self._topics.all() if topic.name in wanted]
+        await require_topics(self._settings, topics, StartDeadline.of(self._settings))
 
     async def _cluster(self) -> str:
-        admin = AIOKafkaAdminClient(**self._kafka)
-        await admin.start()
-        try:
+        async with administering(self._kafka) as admin:
             described: dict[str, Any] = await admin.describe_cluster()
             return str(described.get("cluster_id"))
-        finally:
-            await admin.close()

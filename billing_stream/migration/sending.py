@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import OLD_PURCHASES_MAX, ImportMerchant
 from billing_stream.engine.partitioner import partition_of
+from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.records.schemas import encode
@@ -95,19 +95,11 @@ async def sending(
     options: Mapping[str, Any], topic: str, partitions: int, deadline: StartDeadline
 ) -> AsyncIterator[Sender]:
     """A producer that repeats what was not acknowledged, and doubles nothing by it."""
-    producer = AIOKafkaProducer(
-        **options,
-        enable_idempotence=True,
-        acks="all",
-        linger_ms=_LINGER_MS,
-        max_batch_size=_BATCH_BYTES,
-    )
+    batches = {"linger_ms": _LINGER_MS, "max_batch_size": _BATCH_BYTES}
     try:
-        await deadline.retry("a producer id", producer.start)
-        yield Sender(producer, topic, partitions)
+        async with short_producer(options, deadline, **batches) as producer:
+            yield Sender(producer, topic, partitions)
     except KafkaError as error:
         raise ImportFailed(
             f"Kafka did not take the commands ({error}): run the same again, it goes on"
         ) from error
-    finally:
-        await producer.stop()

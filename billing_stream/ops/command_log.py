@@ -1,13 +1,14 @@
 """A command that is written to a topic, and how the log shows that it was decided."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
 
 from billing_stream.engine.log import POSITION_PREFIX
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import consuming
 from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.dead_letters import decode_letter
@@ -16,14 +17,16 @@ from billing_stream.records.record_ref import RecordRef
 POLL_MS = 200
 
 
-def reader(options: Mapping[str, Any]) -> Any:
-    """A consumer of committed records, without a group, not started."""
-    return KafkaConsumer(
-        **options,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=POLL_MS,
-    )
+@asynccontextmanager
+async def from_here(
+    options: Mapping[str, Any], tps: list[TopicPartition], deadline: StartDeadline
+) -> AsyncIterator[Any]:
+    """A started consumer of the committed records that come from now on."""
+    async with consuming(options, deadline=deadline, fetch_max_wait_ms=POLL_MS) as consumer:
+        consumer.assign(tps)
+        for tp, end in (await consumer.end_offsets(tps)).items():
+            consumer.seek(tp, end)
+        yield consumer
 
 
 async def send_command(
@@ -63,13 +66,9 @@ async def ends(
 
     A transaction that was seen in one partition has written all that it has to say before them.
     """
-    watcher = KafkaConsumer(**options, enable_auto_commit=False)
-    await watcher.start()
-    try:
+    async with consuming(options, committed=False) as watcher:
         found: Mapping[TopicPartition, int] = await watcher.end_offsets(tps)
         return found
-    finally:
-        await watcher.stop()
 
 
 async def has_reached(consumer: Any, wanted: Mapping[TopicPartition, int]) -> bool:

@@ -44,11 +44,10 @@ def write(folder: Path) -> list[Path]:
 
 @click.command(
     epilog=help_epilog(
-        exits={0: "written", 2: "wrong usage"},
-        examples=[
-            "billing-stream describe",
-            "billing-stream describe --to /tmp/api && diff -r docs/api /tmp/api",
-        ],
+        {0: "written", 2: "wrong usage"},
+        "billing-stream describe",
+        "billing-stream describe --to /tmp/api && diff -r docs/api /tmp/api",
+        environment=None,
     )
 )
 @click.option(

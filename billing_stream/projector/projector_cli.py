@@ -10,7 +10,7 @@ import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from billing_stream.config.background_settings import BackgroundSettings
-from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.help import help_epilog
 from billing_stream.console.options import whoami
 from billing_stream.console.output import say
 from billing_stream.console.record_argument import Reference
@@ -33,18 +33,15 @@ T = TypeVar("T")
 @click.group(
     invoke_without_command=True,
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "stopped by a signal",
             2: "wrong settings, topics or tables",
             65: "the rows are of a newer release: run that one",
             70: "a fatal error",
             78: "the consumer group does not accept it; the log says why",
         },
-        examples=[
-            "DATABASE_URL=postgresql://billing@db/billing billing-stream projector",
-            "billing-stream projector rebuild",
-        ],
+        "DATABASE_URL=postgresql://billing@db/billing billing-stream projector",
+        "billing-stream projector rebuild",
     ),
 )
 @click.pass_context
@@ -71,14 +68,8 @@ def projector(context: click.Context) -> None:
 
 @projector.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "done",
-            2: "wrong settings or tables, or PostgreSQL does not answer",
-        },
-        examples=[
-            "billing-stream projector migrate",
-        ],
+        {0: "done", 2: "wrong settings or tables, or PostgreSQL does not answer"},
+        "billing-stream projector migrate",
     )
 )
 def migrate() -> None:
@@ -91,15 +82,9 @@ def migrate() -> None:
 
 @projector.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "done",
-            2: "wrong settings or tables, or PostgreSQL does not answer",
-        },
-        examples=[
-            "billing-stream projector rebuild",
-            'billing-stream projector rebuild --because "INC-7: May is gone"',
-        ],
+        {0: "done", 2: "wrong settings or tables, or PostgreSQL does not answer"},
+        "billing-stream projector rebuild",
+        'billing-stream projector rebuild --because "INC-7: May is gone"',
     )
 )
 @click.option("--because", help="Replace the tables though Kafka has lost records: why.")
@@ -124,13 +109,12 @@ def rebuild(because: str | None, by: str) -> None:
 
 @projector.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "the projection is complete",
             1: "it is not: each gap is named",
             2: "wrong settings, or PostgreSQL does not answer",
         },
-        examples=["billing-stream projector gaps"],
+        "billing-stream projector gaps",
     )
 )
 def gaps() -> None:
@@ -148,14 +132,8 @@ def gaps() -> None:
 
 @projector.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "accepted",
-            2: "wrong settings, no such gap, or PostgreSQL does not answer",
-        },
-        examples=[
-            'billing-stream projector accept --all --because "INC-7: known since May"',
-        ],
+        {0: "accepted", 2: "wrong settings, no such gap, or PostgreSQL does not answer"},
+        'billing-stream projector accept --all --because "INC-7: known since May"',
     )
 )
 @click.argument("refs", nargs=-1, type=Reference(), metavar="[TOPIC[PARTITION]@OFFSET]...")

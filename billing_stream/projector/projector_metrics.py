@@ -3,6 +3,7 @@
 import time
 from collections import Counter as Counted
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -18,62 +19,46 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.lag = Gauge(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self.lag = gauge(
             "billing_projector_lag_records",
             "Committed offsets that are not in PostgreSQL yet",
             ["topic", "partition"],
-            registry=registry,
         )
-        self.up_to_date = Gauge(
+        self.up_to_date = gauge(
             "billing_projector_up_to_date_timestamp_seconds",
             "When all partitions of this projector were projected to their ends, last",
-            registry=registry,
         )
-        self.database_up = Gauge(
-            "billing_projector_database_up",
-            "Whether PostgreSQL takes what we write",
-            registry=registry,
+        self.database_up = gauge(
+            "billing_projector_database_up", "Whether PostgreSQL takes what we write"
         )
-        self.partitions = Gauge(
-            "billing_projector_partitions",
-            "Partitions that this projector reads",
-            registry=registry,
+        self.partitions = gauge(
+            "billing_projector_partitions", "Partitions that this projector reads"
         )
-        self.records = Counter(
-            "billing_projector_records_total",
-            "Records projected, those without a row too",
-            registry=registry,
+        self.records = counter(
+            "billing_projector_records_total", "Records projected, those without a row too"
         )
-        self.rows = Counter(
-            "billing_projector_rows_total", "Rows written", ["table"], registry=registry
-        )
-        self.rejects = Counter(
-            "billing_projector_rejects_total", "Records that fit into no table", registry=registry
-        )
-        self.rejects_open = Gauge(
+        self.rows = counter("billing_projector_rows_total", "Rows written", ["table"])
+        self.rejects = counter("billing_projector_rejects_total", "Records that fit into no table")
+        self.rejects_open = gauge(
             "billing_projector_rejects_open",
             "Records that fit into no table and are kept, in the whole projection",
-            registry=registry,
         )
-        self.rejects_fixed = Counter(
+        self.rejects_fixed = counter(
             "billing_projector_rejects_fixed_total",
             "Records that fitted when they were tried again, and were removed from the rejects",
-            registry=registry,
         )
-        self.open_gaps = Gauge(
+        self.open_gaps = gauge(
             "billing_projector_open_gaps",
             "Gaps of the whole projection that no operator has accepted",
             ["kind"],
-            registry=registry,
         )
-        self.batches = Counter(
-            "billing_projector_batches_total", "Transactions committed", registry=registry
-        )
-        self.failures = Counter(
+        self.batches = counter("billing_projector_batches_total", "Transactions committed")
+        self.failures = counter(
             "billing_projector_database_failures_total",
             "Times that PostgreSQL went away or refused, by its error",
             ["error"],
-            registry=registry,
         )
         self.commit_seconds = Histogram(
             "billing_projector_commit_seconds",

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import consuming
 from billing_stream.projector.projected_records import (
     Gone,
     Record,
@@ -124,13 +124,7 @@ def rereading(options: Mapping[str, Any]) -> Reread:
 
     async def reread(refs: Sequence[RecordRef]) -> dict[RecordRef, Record | None]:
         found: dict[RecordRef, Record | None] = {}
-        consumer = KafkaConsumer(
-            **options,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-        )
-        try:
-            await consumer.start()
+        async with consuming(options) as consumer:
             for ref in refs:
                 tp = TopicPartition(ref.topic, ref.partition)
                 consumer.assign([tp])
@@ -142,8 +136,6 @@ def rereading(options: Mapping[str, Any]) -> Reread:
                     continue
                 for record in answer.get(tp, []):
                     found[ref] = record if record.offset == ref.offset else None
-        finally:
-            await consumer.stop()
         return found
 
     return reread

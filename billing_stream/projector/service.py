@@ -53,13 +53,7 @@ async def require_readable(
     """Raise TopicsError unless all topics that we read are there as they must be."""
     read = {*records.topics, topics.name(names.CATALOGUE)}
     wanted = [topic for topic in topics.all() if topic.name in read]
-    await require_topics(
-        client_options(settings),
-        wanted,
-        partitions=settings.partitions,
-        replication=settings.replication_factor,
-        deadline=deadline,
-    )
+    await require_topics(settings, wanted, deadline)
 
 
 async def run(settings: Settings) -> None:

@@ -67,7 +67,7 @@ def test_examples_are_commands_and_options_that_there_are(path: tuple[str, ...])
 
 
 def test_the_parts_of_a_manual_stand_in_columns() -> None:
-    text = help_epilog(exits={0: "good", 70: "bad"}, examples=["x"], environment={"A": "b"})
+    text = help_epilog({0: "good", 70: "bad"}, "x", environment={"A": "b"})
     assert text == (
         "\b\nEnvironment:\n  A  b\n\n\b\nExit codes:\n  0   good\n  70  bad\n\n\b\nExamples:\n  x"
     )

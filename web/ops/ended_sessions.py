@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import consuming
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import ENDED_SESSIONS, Topics
@@ -112,9 +112,7 @@ class Follower:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _follow(self) -> None:
-        consumer = KafkaConsumer(**self._options, enable_auto_commit=False)
-        try:
-            await consumer.start()
+        async with consuming(self._options, committed=False) as consumer:
             consumer.assign(self._read)
             ends = await consumer.end_offsets(self._read)
             await consumer.seek_to_beginning(*self._read)
@@ -127,8 +125,6 @@ class Follower:
                     positions = [await consumer.position(tp) for tp in self._read]
                     at_end = zip(self._read, positions, strict=True)
                     self._ended.loaded = all(position >= ends[tp] for tp, position in at_end)
-        finally:
-            await consumer.stop()
 
     def _note(self, value: bytes | None) -> None:
         try:

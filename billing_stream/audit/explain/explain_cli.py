@@ -19,7 +19,7 @@ from billing_stream.audit.replay.recorded_history import History, read_partition
 from billing_stream.audit.replay.replay_cli import check_partitions
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import Progress, progress
@@ -38,16 +38,13 @@ ATTEMPTS = 5
 @click.command(
     "explain",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "the credits add up to the balance",
             1: "they do not",
             2: "it cannot tell, or wrong usage or settings",
         },
-        examples=[
-            "billing-stream explain 11111111-1111-4111-8111-111111111111",
-            "billing-stream explain shopify:one.myshopify.com --at 2026-01-31T12:00:00Z",
-        ],
+        "billing-stream explain 11111111-1111-4111-8111-111111111111",
+        "billing-stream explain shopify:one.myshopify.com --at 2026-01-31T12:00:00Z",
     ),
 )
 @click.argument("merchant")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiokafka import AIOKafkaProducer
 
 from billing_stream.audit.replay.code import WORKING_TREE
 from billing_stream.audit.replay.corrections import (
@@ -25,13 +24,14 @@ from billing_stream.audit.replay.replay_cli import check_partitions, replay_clus
 from billing_stream.audit.replay.replay_report import Report, read_report
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.help import help_epilog
 from billing_stream.console.options import whoami
 from billing_stream.console.output import say
 from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.observability.audit_log import audited_command
 from billing_stream.records import topics as known
@@ -46,17 +46,14 @@ SHOWN_MAX = 50
 
 @click.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "nothing is left to correct",
             1: "something is, as after --dry-run",
             2: "it cannot tell, or wrong usage or settings",
         },
-        examples=[
-            "billing-stream backfill --dry-run",
-            "billing-stream backfill --from report.json   # of replay --json",
-            "billing-stream backfill --code HEAD~3 --yes",
-        ],
+        "billing-stream backfill --dry-run",
+        "billing-stream backfill --from report.json   # of replay --json",
+        "billing-stream backfill --code HEAD~3 --yes",
     )
 )
 @click.option(
@@ -147,11 +144,8 @@ def _lines(todo: Plan, report: Report) -> Sequence[str]:
 
 async def _send(settings: Settings, corrections: Sequence[Correction]) -> None:
     topic = Topics(settings.app_id, settings.topic_prefix).name(known.COMMANDS)
-    producer = AIOKafkaProducer(
-        **client_options(settings), acks="all", enable_idempotence=True, linger_ms=5
-    )
-    try:
-        await StartDeadline.of(settings).retry("a producer id", producer.start)
+    deadline = StartDeadline.of(settings)
+    async with short_producer(client_options(settings), deadline, linger_ms=5) as producer:
         sent = [
             await producer.send(
                 topic,
@@ -163,8 +157,6 @@ async def _send(settings: Settings, corrections: Sequence[Correction]) -> None:
             for one in corrections
         ]
         await asyncio.gather(*sent)
-    finally:
-        await producer.stop()
 
 
 def command_of(one: Correction, now: datetime) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from billing_stream.audit.replay.replay import Scope, replay
 from billing_stream.audit.replay.replay_report import Report
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import progress
@@ -49,17 +49,14 @@ class Partitions(click.ParamType):
 @click.command(
     "replay",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "nothing would be otherwise",
             1: "something would",
             2: "it cannot tell, or wrong usage or settings",
         },
-        examples=[
-            "billing-stream replay                      # does this code decide the same?",
-            "billing-stream replay --code HEAD~3 --partitions 0-3",
-            "billing-stream replay --since 2026-01-31T00:00:00Z --json report.json",
-        ],
+        "billing-stream replay                      # does this code decide the same?",
+        "billing-stream replay --code HEAD~3 --partitions 0-3",
+        "billing-stream replay --since 2026-01-31T00:00:00Z --json report.json",
     ),
 )
 @click.option(

@@ -7,7 +7,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from billing_stream.audit.verify.facts import History
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import consuming
 from billing_stream.kafka.topic_logs import FoundLog, LogMark, look_at_logs
 
 
@@ -19,12 +19,8 @@ async def find_changed(options: Mapping[str, Any], history: History) -> None:
     }
     if not marks:
         return
-    consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level="read_committed")
-    await consumer.start()
-    try:
+    async with consuming(options) as consumer:
         logs, _ = await look_at_logs(consumer, marks)
-    finally:
-        await consumer.stop()
     for tp, log in logs.items():
         position = history.position(*tp)
         why = difference(position, marks[tp], log)

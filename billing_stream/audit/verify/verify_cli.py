@@ -25,17 +25,15 @@ EXIT_FAULTS = 1
 
 @click.command(
     epilog=help_epilog(
+        {0: "no fault was found", 1: "one was; each is named", 2: "it could not read"},
+        "billing-stream verify                          # all is quiet",
+        "billing-stream verify --allow-lag --json report.json",
+        "billing-stream verify --merchant 0b0e9a52-3c4d-5e6f-8a9b-0c1d2e3f4a5b",
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": "the log to read",
             "DATABASE_URL": "the projection to hold against it; or none",
             **SETTINGS,
         },
-        exits={0: "no fault was found", 1: "one was; each is named", 2: "it could not read"},
-        examples=[
-            "billing-stream verify                          # all is quiet",
-            "billing-stream verify --allow-lag --json report.json",
-            "billing-stream verify --merchant 0b0e9a52-3c4d-5e6f-8a9b-0c1d2e3f4a5b",
-        ],
     )
 )
 @json_option("The report as a JSON object")

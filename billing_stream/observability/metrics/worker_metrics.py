@@ -4,6 +4,8 @@ No label has a merchant, a shop or anything else that a caller chooses: each has
 as the code has topics, events, codes, routes or platforms, and as there are partitions.
 """
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -29,144 +31,118 @@ class WorkerMetrics:
         self.worker = Info("billing_worker", "The version of this worker", registry=registry)
         self.worker.info({"version": __version__})
         self._engine(registry)
-        self._steps(registry)
         self._http(registry)
 
     def _engine(self, registry: CollectorRegistry) -> None:
-        self.records = Counter(
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.records = counter(
             "billing_records_total",
             "Input records that transactions took, by input topic",
             ["topic"],
-            registry=registry,
         )
-        self.decisions = Counter(
+        self.decisions = counter(
             "billing_decisions_total",
             "Decisions, by what was asked and what came of it: DONE, FORWARDED to another "
             "partition, or why it was refused",
             ["kind", "outcome"],
-            registry=registry,
         )
-        self.events = Counter(
-            "billing_events_total", "Events published", ["event"], registry=registry
+        self.events = counter("billing_events_total", "Events published", ["event"])
+        self.rows = counter(
+            "billing_rows_written_total", "Changed rows written to changelogs", ["table"]
         )
-        self.rows = Counter(
-            "billing_rows_written_total",
-            "Changed rows written to changelogs",
-            ["table"],
-            registry=registry,
-        )
-        self.dead_letters = Counter(
+        self.dead_letters = counter(
             "billing_dead_letters_total",
             "Dead letters, by the input topic they came from (http:PLATFORM for webhooks over "
             "HTTP) and why",
             ["topic", "reason"],
-            registry=registry,
         )
-        self.internal_errors = Counter(
+        self.internal_errors = counter(
             "billing_internal_errors_total",
             "Records, requests and timers on which a rule failed: a bug",
             ["source"],
-            registry=registry,
         )
         for source in ("record", "request", "timer"):
             self.internal_errors.labels(source)
-        self.transaction_seconds = Histogram(
+        self.transaction_seconds = histogram(
             "billing_transaction_duration_seconds",
             "Time of one transaction, from its first decision until its rows can be read",
             buckets=TRANSACTION_SECONDS,
-            registry=registry,
         )
-        self.transaction_inputs = Histogram(
+        self.transaction_inputs = histogram(
             "billing_transaction_input_records",
             "Input records of one transaction; none, when only requests or timers were in it",
             buckets=TRANSACTION_RECORDS,
-            registry=registry,
         )
-        self.transaction_written = Histogram(
+        self.transaction_written = histogram(
             "billing_transaction_written_records",
             "Records written in one transaction: rows, events, journal, dead letters, positions",
             buckets=TRANSACTION_RECORDS,
-            registry=registry,
         )
-        self.recovery_seconds = Histogram(
+        self.recovery_seconds = histogram(
             "billing_recovery_duration_seconds",
             "Time to fence and restore the partitions that came to this worker at once",
             buckets=RECOVERY_SECONDS,
-            registry=registry,
         )
-        self.recovery_records = Counter(
+        self.recovery_records = counter(
             "billing_recovery_records_total",
             "Changelog records that were read to restore partitions",
-            registry=registry,
         )
-
-    def _steps(self, registry: CollectorRegistry) -> None:
-        self.expiry_steps = Counter(
+        self.expiry_steps = counter(
             "billing_expiry_steps_total",
             "Decisions that let a part of a merchant's overdue purchases expire",
-            registry=registry,
         )
-        self.commands_held = Counter(
+        self.commands_held = counter(
             "billing_commands_held_total",
             "Times that a command waited for a later transaction, behind overdue purchases",
-            registry=registry,
         )
 
     def _http(self, registry: CollectorRegistry) -> None:
-        self.http_requests = Counter(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.http_requests = counter(
             "billing_http_requests_total",
             "HTTP requests answered, by the route as it is registered",
             ["method", "route", "code"],
-            registry=registry,
         )
-        self.http_seconds = Histogram(
+        self.http_seconds = histogram(
             "billing_http_request_duration_seconds",
             "Time to answer an HTTP request",
             ["method", "route"],
             buckets=HTTP_SECONDS,
-            registry=registry,
         )
-        self.http_in_progress = Gauge(
-            "billing_http_requests_in_progress", "HTTP requests in work", registry=registry
-        )
-        self.http_connections = Gauge(
-            "billing_http_connections", "Open HTTP connections", registry=registry
-        )
-        self.http_connections_closed = Counter(
+        self.http_in_progress = gauge("billing_http_requests_in_progress", "HTTP requests in work")
+        self.http_connections = gauge("billing_http_connections", "Open HTTP connections")
+        self.http_connections_closed = counter(
             "billing_http_connections_closed_total",
             "HTTP connections closed by the server: headers that took too long, or the limit",
             ["reason"],
-            registry=registry,
         )
-        self.credentials_refused = Counter(
+        self.credentials_refused = counter(
             "billing_credentials_refused_total",
             "HTTP requests refused for their credentials: tokens, signatures, logins, forms",
             ["credential", "route"],
-            registry=registry,
         )
-        self.http_bodies_refused = Counter(
+        self.http_bodies_refused = counter(
             "billing_http_bodies_refused_total",
             "HTTP requests refused for their body: it was slow, or the limit",
             ["reason"],
-            registry=registry,
         )
-        self.platform_calls = Counter(
+        self.platform_calls = counter(
             "billing_platform_calls_total",
             "Calls of payment platforms (create_checkout), and webhooks that they sent "
             "(read_webhook)",
             ["platform", "operation", "outcome"],
-            registry=registry,
         )
-        self.webhooks_ignored = Counter(
+        self.webhooks_ignored = counter(
             "billing_webhooks_ignored_total",
             "Signed webhooks of other types, by type; `other` for types beyond the first 30",
             ["platform", "type"],
-            registry=registry,
         )
-        self.platform_seconds = Histogram(
+        self.platform_seconds = histogram(
             "billing_platform_call_duration_seconds",
             "Time of a call of a payment platform, with all its attempts",
             ["platform", "operation"],
             buckets=PLATFORM_SECONDS,
-            registry=registry,
         )

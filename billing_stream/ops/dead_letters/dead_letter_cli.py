@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from billing_stream.config.background_settings import BackgroundSettings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, NewFile, json_option
 from billing_stream.console.output import say, say_json_lines
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
@@ -41,17 +41,10 @@ SHOWN_MAX = 50
 
 @click.group(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "good",
-            1: "some letters were left alone",
-            2: EXIT_WRONG,
-        },
-        examples=[
-            "billing-stream dlq list --since 2h",
-            "billing-stream dlq show 3@17",
-            'billing-stream dlq redrive 3@17 --because "the shop is known now"',
-        ],
+        {0: "good", 1: "some letters were left alone", 2: EXIT_WRONG},
+        "billing-stream dlq list --since 2h",
+        "billing-stream dlq show 3@17",
+        'billing-stream dlq redrive 3@17 --because "the shop is known now"',
     )
 )
 def dlq() -> None:
@@ -68,15 +61,9 @@ def dlq() -> None:
 @dlq.command(
     "list",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "listed, also when there are none",
-            2: EXIT_WRONG,
-        },
-        examples=[
-            "billing-stream dlq list",
-            "billing-stream dlq list --state all --since 3d --json | jq .reason",
-        ],
+        {0: "listed, also when there are none", 2: EXIT_WRONG},
+        "billing-stream dlq list",
+        "billing-stream dlq list --state all --since 3d --json | jq .reason",
     ),
 )
 @filtering
@@ -109,15 +96,9 @@ def list_letters(state: str, limit: int, json_to: Path | None, **given: Any) -> 
 
 @dlq.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
-            0: "shown",
-            2: "there is none, or wrong usage or settings",
-        },
-        examples=[
-            "billing-stream dlq show 3@17",
-            "billing-stream dlq show 3@17 --value-to letter.json",
-        ],
+        {0: "shown", 2: "there is none, or wrong usage or settings"},
+        "billing-stream dlq show 3@17",
+        "billing-stream dlq show 3@17 --value-to letter.json",
     )
 )
 @click.argument("letter")
@@ -149,16 +130,13 @@ def show(letter: str, json_to: Path | None, value_to: Path | None) -> None:
 
 @dlq.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "all were sent, or nothing was to be done",
             1: "some were left alone",
             2: "wrong usage or settings, or Kafka could not be read or written",
         },
-        examples=[
-            'billing-stream dlq redrive --reason NOT_FOUND --because "installed late"',
-            'billing-stream dlq redrive 3@17 --edit it.json --because "amount corrected"',
-        ],
+        'billing-stream dlq redrive --reason NOT_FOUND --because "installed late"',
+        'billing-stream dlq redrive 3@17 --edit it.json --because "amount corrected"',
     )
 )
 @click.argument("letters", nargs=-1)
@@ -203,15 +181,12 @@ def redrive(
 
 @dlq.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "noted",
             1: "some were left alone",
             2: "wrong usage or settings, or Kafka could not be read or written",
         },
-        examples=[
-            'billing-stream dlq discard 3@17 --because "a test of the producer"',
-        ],
+        'billing-stream dlq discard 3@17 --because "a test of the producer"',
     )
 )
 @click.argument("letters", nargs=-1)

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 
 from billing_stream.config.env_file import env_file
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import SETTINGS, help_epilog
+from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.errors import BillingError
@@ -113,16 +113,13 @@ def _names() -> list[str]:
 
 @click.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "nothing fails; there may be warnings",
             1: "something fails",
             2: "the settings are not right, or wrong usage",
         },
-        examples=[
-            "billing-stream doctor",
-            "billing-stream doctor --json | jq '.[] | select(.verdict != \"OK\")'",
-        ],
+        "billing-stream doctor",
+        "billing-stream doctor --json | jq '.[] | select(.verdict != \"OK\")'",
     )
 )
 @click.option(

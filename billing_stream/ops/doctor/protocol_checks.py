@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 
-from aiokafka.client import AIOKafkaClient
-
 from billing_stream.config.settings import Settings
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.consumers import asking
 from billing_stream.kafka.transaction_protocol import PROTOCOL_2_LEVEL, transaction_version
 from billing_stream.kafka.transaction_requests import FEATURE
 from billing_stream.ops.doctor.finding import Finding, ok
@@ -14,12 +13,8 @@ from billing_stream.ops.doctor.finding import Finding, ok
 
 async def check_transactions(settings: Settings) -> AsyncIterator[Finding]:
     """The version of the protocol, and what it rests on."""
-    client = AIOKafkaClient(**await answering(client_options(settings)))
-    try:
-        await client.bootstrap()
+    async with asking(await answering(client_options(settings))) as client:
         level = await transaction_version(client)
-    finally:
-        await client.close()
     if level >= PROTOCOL_2_LEVEL:
         yield ok("transactions", f"protocol version 2: {FEATURE} is {level}")
     else:

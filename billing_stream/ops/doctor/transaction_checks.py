@@ -11,7 +11,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import consuming
 from billing_stream.kafka.open_transactions import OpenTransaction, OpenTransactions
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.records.topics import Topics
@@ -29,11 +29,7 @@ async def check_open_transactions(settings: Settings) -> AsyncIterator[Finding]:
     options = await answering(client_options(settings))
     counts = await partition_counts(options, Topics(settings.app_id, settings.topic_prefix))
     tps = [TopicPartition(topic, n) for topic, count in counts.items() for n in range(count)]
-    committed = KafkaConsumer(**options, isolation_level="read_committed", enable_auto_commit=False)
-    everything = KafkaConsumer(**options, enable_auto_commit=False)
-    await committed.start()
-    try:
-        await everything.start()
+    async with consuming(options) as committed, consuming(options, committed=False) as everything:
         seen = OpenTransactions()
         for _ in range(2):
             ends, stable = await everything.end_offsets(tps), await committed.end_offsets(tps)
@@ -48,9 +44,6 @@ async def check_open_transactions(settings: Settings) -> AsyncIterator[Finding]:
             yield ok(CHECK, f"none that lasts, in {len(tps)} partitions")
         for one in found[:NAMED_MAX]:
             yield await _finding(everything, one)
-    finally:
-        await committed.stop()
-        await everything.stop()
 
 
 async def _finding(everything: Any, one: OpenTransaction) -> Finding:

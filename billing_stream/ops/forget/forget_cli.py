@@ -11,7 +11,7 @@ import click
 
 from billing_stream.audit.verify.log_source import KafkaSource
 from billing_stream.config.background_settings import BackgroundSettings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.console.options import Duration, whoami
 from billing_stream.console.output import say
 from billing_stream.console.progress import progress, waiting
@@ -42,16 +42,13 @@ class Merchant(click.ParamType):
 
 @click.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "it is done, or was before",
             1: "it was refused, or not carried out in time",
             2: EXIT_WRONG,
         },
-        examples=[
-            "billing-stream forget 11111111-1111-4111-8111-111111111111",
-            "billing-stream forget 11111111-1111-4111-8111-111111111111 --yes --remains",
-        ],
+        "billing-stream forget 11111111-1111-4111-8111-111111111111",
+        "billing-stream forget 11111111-1111-4111-8111-111111111111 --yes --remains",
     )
 )
 @click.argument("merchant", type=Merchant())
@@ -83,15 +80,7 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
     options = client_options(settings)
     deadline = StartDeadline.of(settings)
     # On other partitions than the topics have, no worker would find it.
-    asyncio.run(
-        require_topics(
-            options,
-            topics.all(),
-            partitions=settings.partitions,
-            replication=settings.replication_factor,
-            deadline=deadline,
-        )
-    )
+    asyncio.run(require_topics(settings, topics.all(), deadline))
     asked = requesting.forget(
         options,
         topics,

@@ -51,12 +51,7 @@ async def forget(
     merchant_id = merchant_id.lower()
     partition = partition_of(merchant_id, partitions)
     watch = _Watch(topics, partition)
-    consumer = command_log.reader(options)
-    await consumer.start()
-    try:
-        consumer.assign(watch.read)
-        for tp, end in (await consumer.end_offsets(watch.read)).items():
-            consumer.seek(tp, end)
+    async with command_log.from_here(options, watch.read, deadline) as consumer:
         command = {"command": "forget_merchant", "merchant_id": merchant_id}
         watch.at = await command_log.send_command(
             options, watch.commands, merchant_id, command, deadline
@@ -66,8 +61,6 @@ async def forget(
                 return await watch.outcome(consumer, options)
         except TimeoutError:
             return ForgetResult(ForgetOutcome.WAITING, watch.ref)
-    finally:
-        await consumer.stop()
 
 
 class _Watch:

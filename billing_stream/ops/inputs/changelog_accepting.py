@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import msgspec
-from aiokafka.client import AIOKafkaClient
 
 from billing_stream.engine.log import CHANGELOGS_KEY
+from billing_stream.kafka.consumers import asking
 from billing_stream.kafka.short_producer import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_logs import changelog_ids
@@ -28,12 +28,8 @@ async def accept_changelogs(
     It is the record that a lane writes after a restore, with who accepted it in the headers.
     Partitions that have it already stay as they are. Raises KafkaError and KafkaNotReady.
     """
-    client = AIOKafkaClient(**cluster.options)
-    try:
-        await deadline.retry("a broker", client.bootstrap)
+    async with asking(cluster.options, deadline) as client:
         value = msgspec.json.encode(await changelog_ids(client, changelogs))
-    finally:
-        await client.close()
     headers = [*WRITTEN, (BY, by.encode()), (REASON, reason.encode())]
     async with short_producer(cluster.options, deadline) as producer:
         for topic in changelogs.values():

@@ -14,7 +14,7 @@ import click
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Duration, json_option, whoami
 from billing_stream.console.output import say, say_json_lines
 from billing_stream.console.progress import waiting
@@ -72,12 +72,9 @@ def acting(command: Command) -> Command:
 
 @click.group(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits=EXITS,
-        examples=[
-            "billing-stream inputs list",
-            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
-        ],
+        EXITS,
+        "billing-stream inputs list",
+        'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
     )
 )
 def inputs() -> None:
@@ -97,12 +94,9 @@ def inputs() -> None:
 @inputs.command(
     "list",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "listed", 2: EXIT_WRONG},
-        examples=[
-            "billing-stream inputs list",
-            "billing-stream inputs list --json | jq 'select(.state == \"stopped\")'",
-        ],
+        {0: "listed", 2: EXIT_WRONG},
+        "billing-stream inputs list",
+        "billing-stream inputs list --json | jq 'select(.state == \"stopped\")'",
     ),
 )
 @json_option("A JSON object on each line")
@@ -139,11 +133,7 @@ def list_inputs(json_to: Path | None) -> None:
 
 @inputs.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits=EXITS,
-        examples=[
-            'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"',
-        ],
+        EXITS, 'billing-stream inputs resume evt.merchant.created.v1 3 --reason "fixed"'
     )
 )
 @click.argument("topic")
@@ -162,11 +152,7 @@ def resume(topic: str, partition: int, reason: str, by: str, wait: timedelta) ->
 
 @inputs.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits=EXITS,
-        examples=[
-            "billing-stream inputs skip 'evt.merchant.created.v1[3]@1204' --reason fixed",
-        ],
+        EXITS, "billing-stream inputs skip 'evt.merchant.created.v1[3]@1204' --reason fixed"
     )
 )
 @click.argument("record", type=Reference())
@@ -186,12 +172,9 @@ def skip(record: RecordRef, reason: str, by: str, wait: timedelta) -> None:
 
 @inputs.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={**EXITS, 0: "done, or there was nothing to accept"},
-        examples=[
-            'billing-stream inputs accept --reason "restored"',
-            'billing-stream inputs accept evt.merchant.created.v1 3 --reason "restored"',
-        ],
+        {**EXITS, 0: "done, or there was nothing to accept"},
+        'billing-stream inputs accept --reason "restored"',
+        'billing-stream inputs accept evt.merchant.created.v1 3 --reason "restored"',
     )
 )
 @click.argument("topic", required=False)
@@ -235,9 +218,8 @@ def accept(topic: str | None, partition: int | None, reason: str, by: str, wait:
 @inputs.command(
     "accept-changelog",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "done, or there was nothing to accept", 2: EXIT_WRONG},
-        examples=['billing-stream inputs accept-changelog shops --reason "no backup"'],
+        {0: "done, or there was nothing to accept", 2: EXIT_WRONG},
+        'billing-stream inputs accept-changelog shops --reason "no backup"',
     ),
 )
 @click.argument("table", type=click.Choice(sorted({*names.TABLES} - {names.BILLING_RECORDS})))

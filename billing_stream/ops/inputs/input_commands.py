@@ -52,12 +52,8 @@ async def decided(
     letters = TopicPartition(cluster.letters, partition)
     rows = TopicPartition(topics.changelog(names.BILLING_RECORDS), partition)
     to = TopicPartition(topics.name(names.OPERATOR_COMMANDS), partition)
-    consumer = command_log.reader(cluster.options)
-    try:
-        await deadline.retry("a broker", consumer.start)
-        consumer.assign([letters, rows])
-        for tp, end in (await consumer.end_offsets([letters, rows])).items():
-            consumer.seek(tp, end)
+    tps = [letters, rows]
+    async with command_log.from_here(cluster.options, tps, deadline) as consumer:
         ref = await command_log.send_command(cluster.options, to, key, command, deadline)
         try:
             async with asyncio.timeout(seconds_max):
@@ -65,8 +61,6 @@ async def decided(
         except TimeoutError:
             return Outcome(str(ref), decided=False)
         return Outcome(str(ref), rejected=rejected)
-    finally:
-        await consumer.stop()
 
 
 async def _rejection(

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -14,7 +13,7 @@ from billing_stream.engine.input_names import input_name, input_of, lane_of
 from billing_stream.engine.input_rows import InputRows, StoppedInput
 from billing_stream.kafka.added_partitions import added, partition_counts
 from billing_stream.kafka.committed_log import Progress
-from billing_stream.kafka.consumers import KafkaConsumer
+from billing_stream.kafka.consumers import asking, consuming
 from billing_stream.kafka.topic_logs import changelog_ids, look_at_logs
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.dead_letter_reader import read
@@ -112,12 +111,8 @@ async def changed_inputs(
     marks = {tp: mark for tp, (_, mark) in read.items()}
     if not marks:
         return found
-    consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level="read_committed")
-    await consumer.start()
-    try:
+    async with consuming(options) as consumer:
         logs, _ = await look_at_logs(consumer, marks)
-    finally:
-        await consumer.stop()
     for tp, log in logs.items():
         verdict = judge(*read[tp], log)
         if isinstance(verdict, Changed):
@@ -133,12 +128,8 @@ async def changed_changelogs(
     None where all are: they were copied together. `changelogs` are the topics by table. Raises
     KafkaError.
     """
-    client = AIOKafkaClient(**options)
-    try:
-        await client.bootstrap()
+    async with asking(options) as client:
         now = await changelog_ids(client, changelogs)
-    finally:
-        await client.close()
     found: set[str] = set()
     for inputs in rows.values():
         before = inputs.changelogs.tables if inputs.changelogs is not None else {}
