@@ -4,12 +4,12 @@ Only what was promised is noted: a record when Kafka has acknowledged it, an ans
 has come. Everything sent leads to the same end in whatever order the topics are read.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-
-import msgspec
+from typing import Any
 
 from billing_stream.audit.verify.model_state import Catalogue, PurchaseState, Rules, State
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
@@ -59,12 +59,11 @@ class Bought:
             yield ParsedCommand("refund", self.merchant, charge=CHARGE, amount=str(amount))
 
 
-def without_ids(raw: bytes) -> bytes:
-    """An answer without the ids of its request, which repetitions do not share."""
-    body = msgspec.json.decode(raw)
+def without_ids(body: Any) -> str:
+    """An answer, as JSON, without the ids of its request, which repetitions do not share."""
     if isinstance(body, dict) and isinstance(body.get("meta"), dict):
-        body["meta"] = {"timestamp": body["meta"].get("timestamp")}
-    return msgspec.json.encode(body)
+        body = {**body, "meta": {"timestamp": body["meta"].get("timestamp")}}
+    return json.dumps(body)
 
 
 @dataclass
@@ -76,17 +75,17 @@ class Promises:
     purchases: dict[str, Bought] = field(default_factory=dict)
     bad: set[RecordRef] = field(default_factory=set)
     # (merchant, kind of request, key) -> the answer, without the ids of its request.
-    answers: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    answers: dict[tuple[str, str, str], str] = field(default_factory=dict)
     # Whose records may or may not be in Kafka: a producer gave up on one.
     uncertain: set[str] = field(default_factory=set)
 
     def answered(self, merchant: str, request: str, key: str, raw: bytes) -> str | None:
         """Note an answer; what is wrong when the same request had another one."""
-        raw = without_ids(raw)
-        before = self.answers.setdefault((merchant, request, key), raw)
-        if before == raw:
+        answer = without_ids(json.loads(raw))
+        before = self.answers.setdefault((merchant, request, key), answer)
+        if before == answer:
             return None
-        return f"{request} with key {key} of {merchant}: {raw!r} after {before!r}"
+        return f"{request} with key {key} of {merchant}: {answer} after {before}"
 
     def credits(self) -> Counter[str]:
         """The total of each merchant."""

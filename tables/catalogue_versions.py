@@ -14,7 +14,6 @@ from billing_stream.config.catalogue_file import CatalogueError, packs_of
 from billing_stream.domain.catalogue import CatalogueVersion, Versions
 from billing_stream.domain.policy import PACKS, Policy
 from billing_stream.domain.purchases import in_force
-from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.input_commands import WRONG_PARTITION
 from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import Outgoing
@@ -23,7 +22,7 @@ from billing_stream.records.catalogue_records import PARTITION, VERSION_KEY, Set
 from billing_stream.records.operator_commands import AdoptCatalogue, CatalogueCommand, SetCatalogue
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
-from billing_stream.records.timestamps import instant
+from billing_stream.records.timestamps import instant, utc_now
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import WRITTEN
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from billing_stream.records.timestamps import utc_now
+
 # How far ahead timers and requests may be, as far as it can be measured.
 AHEAD_MAX = timedelta(seconds=5)
 # A transaction that took longer says too little, unless it is the first.
@@ -17,11 +19,6 @@ TOOK_SECONDS_MAX = 5.0
 SAMPLE_SECONDS = 30.0
 # Of a monotonic clock that NTP slews as fast as it may.
 DRIFT = 0.0005
-
-
-def utc_now() -> datetime:
-    """The wall clock of this machine."""
-    return datetime.now(UTC)
 
 
 class BrokerTime:

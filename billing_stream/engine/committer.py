@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
-from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.input_commands import judge_logs
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
@@ -25,6 +24,7 @@ from billing_stream.engine.partition_processor import (
     Request,
     Stage,
 )
+from billing_stream.records.timestamps import utc_now
 from billing_stream.records.topics import JOURNAL
 from billing_stream.records.upcasting.versions import WRITTEN
 

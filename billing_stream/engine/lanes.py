@@ -9,7 +9,6 @@ from typing import Generic
 
 from msgspec import Struct
 
-from billing_stream.engine.broker_time import utc_now
 from billing_stream.engine.changelog_ids import StoredIds, created_again
 from billing_stream.engine.committer import COMMIT_INTERVAL_SECONDS, Clock, Die, P
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
@@ -33,6 +32,7 @@ from billing_stream.engine.partition_processor import ChangelogRows
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.errors import LostChangelog, UnreadableRow
 from billing_stream.kafka.topic_logs import ChangelogIds
+from billing_stream.records.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 from billing_stream.records.amounts import amount_text
+from billing_stream.records.timestamps import utc_now
 
 SIGNATURE = "X-Billing-Signature"
 
@@ -38,10 +39,6 @@ _REQUEST = frozenset(
         "return_url",
     ]
 )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class _Opened(Struct):
@@ -70,7 +67,7 @@ class Custom:
         *,
         secrets: Sequence[str],
         http: Http | None = None,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._url = url
         self._secrets = list(secrets)

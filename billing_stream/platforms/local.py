@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import jwt
 import msgspec
@@ -12,6 +12,7 @@ from billing_stream.domain.purchases import REFUSES
 from billing_stream.errors import CheckoutRefused, PlatformError, WebhookForged
 from billing_stream.platforms.base import Checkout, CheckoutRequest, WebhookContent
 from billing_stream.platforms.webhook_text import is_page
+from billing_stream.records.timestamps import utc_now
 
 AUDIENCE = "billing-stream/checkout"
 TOKEN_LIFE = timedelta(hours=24)
@@ -19,10 +20,6 @@ TOKEN_LIFE = timedelta(hours=24)
 _ALGORITHM = "HS256"
 
 WebhookReader = Callable[[Mapping[str, str], bytes, datetime], WebhookContent]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class LocalCheckout(Struct, frozen=True, kw_only=True):
@@ -60,7 +57,7 @@ class Local:
         secret: str,
         webhooks: WebhookReader | None = None,
         *,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._secret = secret

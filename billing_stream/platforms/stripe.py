@@ -5,7 +5,7 @@ https://docs.stripe.com/api/checkout/sessions/create and https://docs.stripe.com
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -25,6 +25,7 @@ from billing_stream.platforms.money import from_minor, to_minor
 from billing_stream.platforms.platform_http import AnswerKept, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
+from billing_stream.records.timestamps import utc_now
 
 API_VERSION = "2026-10-28.endive"
 
@@ -84,10 +85,6 @@ class _ChargeEvent(Struct):
     data: _ChargeData
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Stripe:
     """Stripe's API with one secret key; any of `secrets` may have signed a webhook.
 
@@ -102,7 +99,7 @@ class Stripe:
         secrets: Sequence[str],
         adaptive_pricing: bool = False,
         http: Http | None = None,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._api_key = api_key
         self._adaptive_pricing = adaptive_pricing

@@ -1,4 +1,4 @@
-"""Timestamps of records, in ms since the epoch, as aware UTC times."""
+"""Aware UTC times: of records, by their timestamps in ms since the epoch, and of this machine."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -6,6 +6,11 @@ from functools import lru_cache
 # The years 1000 to 8999, so that deadlines are dates.
 TIMESTAMP_MIN, TIMESTAMP_MAX = -30_610_224_000_000, 221_845_391_999_999
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc_now() -> datetime:
+    """The wall clock of this machine."""
+    return datetime.now(UTC)
 
 
 # With the broker's time, all records of a fetched batch have the same timestamp.

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 from billing_stream import app
 from billing_stream.config.settings import Settings
-from billing_stream.engine.broker_time import BrokerTime, utc_now
+from billing_stream.engine.broker_time import BrokerTime
+from billing_stream.records.timestamps import utc_now
 from billing_stream.worker import run_worker
 
 

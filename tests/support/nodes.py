@@ -39,6 +39,7 @@ from billing_stream.records.topics import Topics
 from billing_stream.web import server
 from billing_stream.web.context import Context
 from billing_stream.web.operation import OPERATION
+from chaos.promises import without_ids as without_ids
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress
@@ -80,12 +81,6 @@ class Reply:
     def code(self) -> str:
         """The code of a refusal."""
         return str(self.body["error"]["code"])
-
-
-def without_ids(body: Any) -> str:
-    """The body of an answer, as JSON, without the ids of its request."""
-    meta = {"timestamp": body["meta"]["timestamp"]}
-    return json.dumps({**body, "meta": meta})
 
 
 async def get(
