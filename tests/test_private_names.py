@@ -22,6 +22,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.api import Request
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -50,6 +51,8 @@ NAMES: dict[Any, str] = {
     SendProduceReqHandler: "_batches _sender _to_reenqueue create_request handle_response",
     # The membership of the group.
     aiokafka.AIOKafkaConsumer: "_client _coordinator",
+    # Requests that it does not have.
+    Request: "_CLASSES",
     # Records that its parser refuses, and batches that it unpacks whatever their size.
     fetcher: "MemoryRecords PartitionRecords",
     # Brokers that do not answer.
