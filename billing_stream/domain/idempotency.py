@@ -27,7 +27,7 @@ _NOT_STORED = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NO
 
 
 def answered_at(rows: Rows, command: Command) -> datetime | None:
-    """When the answer to the command's key was given, or None when there is none."""
+    """When the answer to the command's key was given, if one is stored."""
     if isinstance(command, AdjustCredits):
         made = rows.adjustment(adjustments.id_of(command))
         return made.created_at if made is not None else None
