@@ -7,9 +7,8 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.errors import BillingError, SettingsError
-from billing_stream.kafka.authorization_errors import authorization_error
 from billing_stream.kafka.connection_diagnostics import diagnose_connections, is_connection_failure
-from billing_stream.kafka.error_classes import ErrorClass, class_of
+from billing_stream.kafka.error_classes import ErrorClass, authorization_error, class_of
 
 _WHERE = (
     "KAFKA_BOOTSTRAP_SERVERS says where it is looked for; `billing-stream dev up` starts one here"

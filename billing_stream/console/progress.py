@@ -131,3 +131,21 @@ class _Lines:
 
     def end(self) -> None:
         """Nothing is open."""
+
+
+Advance = Callable[[int], None]
+"""Told how many more are done."""
+
+
+@contextmanager
+def bar(label: str, length: int) -> Iterator[Advance]:
+    """Shows how far something is that has `length` steps."""
+    done = 0
+    with progress() as show:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            show(label, done, length)
+
+        yield advance

@@ -6,8 +6,7 @@ import sys
 
 from billing_stream.engine.log import Fenced
 from billing_stream.errors import EXIT_FATAL, GroupRefused, KafkaNotReady, NewerState, SettingsError
-from billing_stream.kafka.authorization_errors import authorization_error
-from billing_stream.kafka.error_classes import ErrorClass, class_of
+from billing_stream.kafka.error_classes import ErrorClass, authorization_error, class_of
 
 EXIT_FENCED = 75
 

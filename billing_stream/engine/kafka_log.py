@@ -16,9 +16,8 @@ from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.log import Fenced, OnRows, OnTotal
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.restored_rows import restore_rows
-from billing_stream.kafka.authorization_errors import REFUSALS
 from billing_stream.kafka.consumers import KafkaConsumer
-from billing_stream.kafka.error_classes import ErrorClass, class_of
+from billing_stream.kafka.error_classes import REFUSALS, ErrorClass, class_of
 from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.stable_ends import stable_end_offsets

@@ -1,10 +1,11 @@
-"""The Kafka clients with which billing-stream reads and asks."""
+"""The Kafka clients with which billing-stream reads, asks, and writes a few records."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiokafka
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
@@ -72,3 +73,19 @@ async def administering(
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def short_producer(
+    options: Mapping[str, Any], deadline: StartDeadline, **more: Any
+) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer, started within the deadline and stopped at the end.
+
+    `more` are options of aiokafka. Raises its errors and KafkaNotReady.
+    """
+    producer = AIOKafkaProducer(**options, **more, acks="all", enable_idempotence=True)
+    try:
+        await deadline.retry("a producer id", producer.start)
+        yield producer
+    finally:
+        await producer.stop()

@@ -14,8 +14,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from billing_stream.errors import GroupRefused
-from billing_stream.kafka.authorization_errors import ACLS
-from billing_stream.kafka.error_classes import ErrorClass, class_of, class_of_code
+from billing_stream.kafka.error_classes import ACLS, ErrorClass, class_of, class_of_code
 
 OnLost = Callable[[BaseException], None]
 """Takes the error that ended the membership: GroupRefused, or an unexpected one."""

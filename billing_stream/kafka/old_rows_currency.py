@@ -11,10 +11,10 @@ import msgspec
 from billing_stream.config.settings import Settings
 from billing_stream.errors import AuthorizationError
 from billing_stream.kafka.answering_broker import answering
-from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.committed_log import CommittedLog
-from billing_stream.kafka.short_producer import short_producer
+from billing_stream.kafka.consumers import short_producer
+from billing_stream.kafka.error_classes import ACLS, REFUSALS
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.catalogue_records import OLD_ROWS_KEY, PARTITION, CurrencyOfOldRows
 from billing_stream.records.topics import CATALOGUE, Topics

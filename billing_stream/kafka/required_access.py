@@ -8,8 +8,8 @@ from aiokafka.client import CoordinationType
 
 from billing_stream.errors import AuthorizationError
 from billing_stream.kafka.answering_broker import answering
-from billing_stream.kafka.authorization_errors import ACLS, REFUSALS
 from billing_stream.kafka.consumers import asking
+from billing_stream.kafka.error_classes import ACLS, REFUSALS
 from billing_stream.kafka.start_deadline import StartDeadline
 
 

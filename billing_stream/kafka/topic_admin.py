@@ -16,9 +16,9 @@ from billing_stream.config.settings import Settings
 from billing_stream.errors import TopicsError
 from billing_stream.kafka.added_partitions import added, listed, partition_counts, require_lanes
 from billing_stream.kafka.answering_broker import answering
-from billing_stream.kafka.authorization_errors import ACLS
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.consumers import administering
+from billing_stream.kafka.error_classes import ACLS
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.topics import MESSAGE_BYTES, Topic, Topics
 

@@ -1,8 +1,11 @@
 """What was found in the old database: repaired by a named rule, rejected, or only noted."""
 
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 EXAMPLES_MAX = 5
@@ -94,3 +97,19 @@ class Findings:
         shown = self.examples.setdefault(what, [])
         if len(shown) < EXAMPLES_MAX:
             shown.append(example)
+
+
+@contextmanager
+def writing(path: Path | None) -> Iterator[Rejected | None]:
+    """Takes rejected rows to the file, if there is one; it is written anew."""
+    if path is None:
+        yield None
+        return
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(table: str, reason: str, row: Mapping[str, Any]) -> None:
+            columns = {name: value for name, value in row.items() if name != "key"}
+            line = {"table": table, "reason": reason, "why": REJECTS[reason], "row": columns}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+        yield write

@@ -14,7 +14,7 @@ from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_INTERRUPTED, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Duration, NewFile, json_option
 from billing_stream.console.output import say, say_json
-from billing_stream.migration import rejects
+from billing_stream.migration import findings
 from billing_stream.migration.import_run import Import, ImportOptions
 from billing_stream.migration.migration_report import Report
 from billing_stream.migration.old_shops import read_shops
@@ -86,7 +86,7 @@ def import_command(ctx: click.Context, /, **given: Any) -> None:
         return
     shops_file, rejects_file = given["shops_file"], given["rejects_file"]
     url, settings = _require(given["url"]), BackgroundSettings.from_env()
-    with rejects.writing(rejects_file) as on_reject:
+    with findings.writing(rejects_file) as on_reject:
         asked = ImportOptions(
             dry_run=given["dry_run"],
             fresh=given["fresh"],

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from billing_stream.config.settings import Settings
-from billing_stream.console.progress import progress
+from billing_stream.console.progress import bar, progress
 from billing_stream.domain.commands import ImportMerchant
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.consumers import administering
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
-from billing_stream.migration.bars import bar
 from billing_stream.migration.checkpoint import Checkpoint
 from billing_stream.migration.comparing import Comparison
 from billing_stream.migration.current_rows import read_locally, wait_until_read

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Mapping
 
+from billing_stream.console.progress import bar
 from billing_stream.domain.commands import ImportMerchant
 from billing_stream.domain.policy import Policy
-from billing_stream.migration.bars import bar
 from billing_stream.migration.findings import Findings
 from billing_stream.migration.mapping import Mapper, Shop
 from billing_stream.migration.old_database import PURCHASES, RECORDS, OldDatabase

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from billing_stream.domain.commands import OLD_PURCHASES_MAX, ImportMerchant
 from billing_stream.engine.partitioner import partition_of
-from billing_stream.kafka.short_producer import short_producer
+from billing_stream.kafka.consumers import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.records.schemas import encode

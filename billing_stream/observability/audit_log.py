@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from billing_stream.config.settings import Settings
-from billing_stream.observability.logs import formatter
-from billing_stream.observability.repeat_filter import AUDIT_LOGGER
+from billing_stream.observability.logs import AUDIT_LOGGER, formatter
 
 logger = logging.getLogger(AUDIT_LOGGER)
 

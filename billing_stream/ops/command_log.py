@@ -8,8 +8,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from billing_stream.engine.log import POSITION_PREFIX
-from billing_stream.kafka.consumers import consuming
-from billing_stream.kafka.short_producer import short_producer
+from billing_stream.kafka.consumers import consuming, short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.records.dead_letters import decode_letter
 from billing_stream.records.record_ref import RecordRef

@@ -1,5 +1,7 @@
 """What a value looks like that is not JSON in UTF-8, and what to send instead."""
 
+import re
+
 _JSON_BEGINS = ("{", "[", '"')
 # With a byte order mark; then without, by where the NULs of the first character are.
 _MARKS = (
@@ -56,3 +58,22 @@ def _is_ascii(beginning: bytes, encoding: str) -> bool:
         return all(0 < ord(char) < 128 for char in beginning.decode(encoding))
     except UnicodeDecodeError:
         return False
+
+
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|\\.",
+    re.DOTALL,
+)
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def without_halves(value: bytes) -> bytes | None:
+    """The JSON with a replacement character for each half, or None when it has none."""
+    replaced = _ESCAPE.sub(_whole, value)
+    return None if replaced == value else replaced
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return b"\\ufffd" if escape["half"] else escape[0]

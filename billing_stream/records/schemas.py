@@ -22,9 +22,13 @@ from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
-from billing_stream.records.foreign_formats import foreign_format, not_utf_8
+from billing_stream.records.foreign_formats import (
+    REPLACEMENT,
+    foreign_format,
+    not_utf_8,
+    without_halves,
+)
 from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
-from billing_stream.records.half_surrogates import REPLACEMENT, without_halves
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
 from billing_stream.records.record_ref import record_ref

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from billing_stream.engine.lease import Lease
-from billing_stream.observability.repeat_filter import RepeatFilter
+from billing_stream.observability.logs import RepeatFilter
 from tests.support.partition import Partition
 from tests.support.shop import create_merchants, shop
 from tests.support.tokens import client_headers

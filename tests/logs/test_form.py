@@ -10,8 +10,7 @@ import pytest
 from structlog.contextvars import bound_contextvars
 
 from billing_stream.config.log_settings import LogFormat
-from billing_stream.observability.logs import formatter
-from billing_stream.observability.repeat_filter import RepeatFilter
+from billing_stream.observability.logs import RepeatFilter, formatter
 
 SECRET = "internal-secret-0123456789"
 

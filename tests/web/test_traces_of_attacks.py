@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 
 from billing_stream.config.log_settings import LogFormat
-from billing_stream.observability.logs import formatter
-from billing_stream.observability.repeat_filter import AUDIT_LOGGER, RepeatFilter
+from billing_stream.observability.logs import AUDIT_LOGGER, RepeatFilter, formatter
 from billing_stream.web.limits import RateLimit
 from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.refusals import Credential, Refusals, source_of

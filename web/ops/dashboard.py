@@ -13,7 +13,7 @@ from msgspec import Struct
 from billing_stream.config.settings import Settings
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.errors import DeadLettersError
-from billing_stream.kafka.authorization_errors import REFUSALS
+from billing_stream.kafka.error_classes import REFUSALS
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.ops.dead_letters import ActionResult, Cluster, DeadLetterEntry, redrive

@@ -31,7 +31,7 @@ from billing_stream.console.progress import progress, waiting
 from billing_stream.domain.ids import derived_id
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.short_producer import short_producer
+from billing_stream.kafka.consumers import short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.observability.audit_log import audited_command
 from billing_stream.records import topics as known

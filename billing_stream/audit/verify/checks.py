@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing_stream.audit.verify import internal_errors
+from billing_stream.audit.verify import skipped_records
 from billing_stream.audit.verify.facts import (
     TOPIC_CHANGED,
     DeadLetterFact,
@@ -46,7 +46,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_redriven(history, report)
     check_operator_commands(history, report)
     check_shops(history, report)
-    internal_errors.note(history, report)
+    skipped_records.note(history, report)
     note_other_terms(history, rules.catalogue, report)
     for facts in history.merchants.values():
         report.count("versions", 1 + len(facts.purchases))

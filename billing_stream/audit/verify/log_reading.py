@@ -12,9 +12,7 @@ import msgspec
 from billing_stream.audit.verify import (
     imported,
     input_records,
-    internal_errors,
     limits,
-    older_letters,
     redriven,
     skipped_records,
     sold_terms,
@@ -112,8 +110,8 @@ class Reader:
     def finish(self) -> None:
         """Everything was read: leave out what is later than the cut, or was done before."""
         skipped_records.leave_out_skipped(self.history)
-        older_letters.leave_out_older(self.history)
-        internal_errors.leave_out(self.history)
+        skipped_records.leave_out_older(self.history)
+        skipped_records.leave_out(self.history)
         redriven.leave_out_repeated(self.history)
         imported.mark_refused(self.history)
         limits.mark_refused_by_limits(self.history)

@@ -1,9 +1,11 @@
-"""Commands of operators about inputs, and the records that they had a lane pass over.
+"""Valid input records that did nothing, and are dead letters.
 
-A skipped record is a dead letter that names the command, and does nothing else.
+An operator had the lane skip them, a rule failed on them, or their release took them as invalid.
 """
 
-from billing_stream.audit.verify.facts import History
+from collections.abc import Sequence
+
+from billing_stream.audit.verify.facts import DeadLetterFact, History
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records.record_ref import RecordRef
 
@@ -43,3 +45,50 @@ def check_operator_commands(history: History, report: Report) -> None:
 def _says_skipped(history: History, ref: RecordRef) -> bool:
     letters = history.letters.get(ref)
     return letters is not None and letters[0].reason.startswith(SKIPPED)
+
+
+REASON = "INTERNAL_ERROR: "
+
+
+def leave_out(history: History) -> None:
+    """Remove these records: no effect of them is expected until they are redriven."""
+    for facts in history.merchants.values():
+        for queue in facts.inputs.values():
+            for found in list(queue):
+                letters = history.letters.get(found.ref, ())
+                if any(letter.reason.startswith(REASON) for letter in letters):
+                    queue.remove(found)
+                    history.failed.append(found.ref)
+
+
+def note(history: History, report: Report) -> None:
+    """Say how many there are."""
+    if history.failed:
+        report.notes.append(
+            f"{len(history.failed)} records did nothing, because a rule failed on them, e.g. "
+            f"{min(history.failed)}; redrive them with `billing-stream dlq redrive`"
+        )
+
+
+# Up to 0.5.1: zeros beyond the sixth decimal; in commands, amounts that are numbers.
+_AMOUNT = "the amount is no sum of money"
+_AMOUNT_OF_A_COMMAND = ("Expected `str", "at `$.amount`")
+
+
+def leave_out_older(history: History) -> None:
+    """Take out records that were invalid by the rules of their release; they did nothing."""
+    for facts in history.merchants.values():
+        for queue in facts.inputs.values():
+            bad = [found for found in queue if _is_older(history.letters.get(found.ref, ()))]
+            for found in bad:
+                queue.remove(found)
+                history.bad[found.ref] = found.digest
+                history.bad_reasons[found.ref] = _AMOUNT
+
+
+def _is_older(letters: Sequence[DeadLetterFact]) -> bool:
+    if not letters:
+        return False
+    begins, ends = _AMOUNT_OF_A_COMMAND
+    reason = letters[0].reason
+    return reason == _AMOUNT or (reason.startswith(begins) and reason.endswith(ends))

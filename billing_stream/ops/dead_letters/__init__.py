@@ -8,10 +8,14 @@ copy of a letter, however many there are.
 
 from billing_stream.ops.dead_letters.acting import ActionResult, discard, redrive
 from billing_stream.ops.dead_letters.action_log import State
-from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistory, find, find_one
+from billing_stream.ops.dead_letters.dead_letter_history import (
+    DeadLetterHistory,
+    Filters,
+    find,
+    find_one,
+)
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry
-from billing_stream.ops.dead_letters.filters import Filters
 
 __all__ = [
     "ActionResult",

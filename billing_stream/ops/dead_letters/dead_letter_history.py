@@ -1,5 +1,8 @@
 """Dead letters that match, each with what was done with it."""
 
+import re
+from datetime import datetime
+
 from msgspec import Struct
 
 from billing_stream.errors import DeadLettersError
@@ -8,9 +11,40 @@ from billing_stream.ops.dead_letters.action_log import ActionLog, State, read_le
 from billing_stream.ops.dead_letters.dead_letter_reader import read, read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, letter_of, parse_name
-from billing_stream.ops.dead_letters.filters import Filters
 from billing_stream.records.dead_letters import DeadLetterAction
 from billing_stream.records.record_ref import RecordRef
+
+
+class Filters(Struct, frozen=True, kw_only=True):
+    """All that is given must hold. `state` None: whatever was done with it.
+
+    `topic` is that of the record, with or without the prefix; `reason` a regular expression, of
+    whatever letter case; `since` and `until` are about when it became a dead letter.
+    """
+
+    topic: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    merchant: str | None = None
+    partition: int | None = None
+    state: State | None = State.OPEN
+
+    def matches(self, letter: DeadLetterEntry, state: State, prefix: str) -> bool:
+        """Whether the letter is one of them. Raises re.error when `reason` is none."""
+        topic = letter.record.topic
+        return (
+            self.state in (None, state)
+            and self.topic in (None, topic, topic.removeprefix(prefix))
+            and self.partition in (None, letter.partition)
+            and (self.merchant is None or self.merchant.lower() == letter.merchant)
+            and (self.since is None or letter.at >= self.since)
+            and (self.until is None or letter.at < self.until)
+            and (
+                self.reason is None
+                or re.search(self.reason, letter.record.reason, re.IGNORECASE) is not None
+            )
+        )
 
 
 class DeadLetterHistory(Struct, frozen=True):

@@ -11,7 +11,7 @@ from billing_stream.console.options import Command, Moment, whoami
 from billing_stream.console.progress import progress
 from billing_stream.kafka.committed_log import Progress
 from billing_stream.ops.dead_letters.action_log import State
-from billing_stream.ops.dead_letters.filters import Filters
+from billing_stream.ops.dead_letters.dead_letter_history import Filters
 
 
 class Pattern(click.ParamType):

@@ -30,8 +30,7 @@ from billing_stream.ops.doctor import (
 from billing_stream.ops.doctor.clock_checks import check_clocks
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail
 from billing_stream.ops.doctor.peer_checks import check_peers
-from billing_stream.ops.doctor.protocol_checks import check_transactions
-from billing_stream.ops.doctor.transaction_checks import check_open_transactions
+from billing_stream.ops.doctor.transaction_checks import check_open_transactions, check_transactions
 
 AGAIN_SECONDS = 0.5
 OPEN_TRANSACTIONS = "billing_stream.kafka.open_transactions"

@@ -16,7 +16,7 @@ from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_topics
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
-from billing_stream.ops.inputs.accepted import accepted_partitions
+from billing_stream.ops.inputs.input_states import accepted_partitions
 from billing_stream.records.topics import Topics
 
 WAIT_SECONDS = 3.0

@@ -1,4 +1,4 @@
-"""Transactions that are open for longer than any of a worker."""
+"""Transactions: their protocol, and those that are open for longer than any of a worker."""
 
 import asyncio
 import time
@@ -11,8 +11,10 @@ from billing_stream.config.settings import Settings
 from billing_stream.kafka.added_partitions import partition_counts
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
-from billing_stream.kafka.consumers import consuming
+from billing_stream.kafka.consumers import asking, consuming
 from billing_stream.kafka.open_transactions import OpenTransaction, OpenTransactions
+from billing_stream.kafka.transaction_protocol import PROTOCOL_2_LEVEL, transaction_version
+from billing_stream.kafka.transaction_requests import FEATURE
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.records.topics import Topics
 
@@ -56,3 +58,18 @@ async def _finding(everything: Any, one: OpenTransaction) -> Finding:
     age = max(one.seconds, time.time() - began[0]) if began else one.seconds
     older = OpenTransaction(one.topic, one.partition, one.offset, one.held_back, age)
     return (fail if age > OWN_SECONDS_MAX else warn)(CHECK, str(older), one.action)
+
+
+async def check_transactions(settings: Settings) -> AsyncIterator[Finding]:
+    """The version of the protocol, and what it rests on."""
+    async with asking(await answering(client_options(settings))) as client:
+        level = await transaction_version(client)
+    if level >= PROTOCOL_2_LEVEL:
+        yield ok("transactions", f"protocol version 2: {FEATURE} is {level}")
+    else:
+        yield ok(
+            "transactions",
+            f"protocol version 1: {FEATURE} is {level}. With Kafka 4.0 or newer, "
+            f"`kafka-features.sh upgrade --feature {FEATURE}=2` and a restart of the workers "
+            "change that",
+        )

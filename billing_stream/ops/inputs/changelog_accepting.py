@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from billing_stream.engine.log import CHANGELOGS_KEY
-from billing_stream.kafka.consumers import asking
-from billing_stream.kafka.short_producer import short_producer
+from billing_stream.kafka.consumers import asking, short_producer
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_logs import changelog_ids
 from billing_stream.ops.dead_letters.desk_connection import Cluster

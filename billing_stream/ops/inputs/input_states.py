@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from contextlib import aclosing
+from math import inf
 from typing import Any
 
+import msgspec
 from aiokafka import TopicPartition
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,13 +14,15 @@ from billing_stream.engine.input_logs import Changed, judge
 from billing_stream.engine.input_names import input_name, input_of, lane_of
 from billing_stream.engine.input_rows import InputRows, StoppedInput
 from billing_stream.kafka.added_partitions import added, partition_counts
-from billing_stream.kafka.committed_log import Progress
+from billing_stream.kafka.committed_log import CommittedLog, Progress
 from billing_stream.kafka.consumers import asking, consuming
 from billing_stream.kafka.topic_logs import changelog_ids, look_at_logs
 from billing_stream.ops import command_log
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import topics as names
+from billing_stream.records.operator_commands import AcceptTopic, OperatorCommand
+from billing_stream.records.topics import Topics
 
 
 class InputState(Struct, frozen=True):
@@ -149,3 +153,26 @@ async def _next_offset(cluster: Cluster, tp: TopicPartition, position: int) -> i
             if records:
                 return int(records[0].offset)
     return None
+
+
+_command = msgspec.json.Decoder(OperatorCommand)
+
+
+async def accepted_partitions(options: Mapping[str, Any], topics: Topics) -> set[tuple[str, int]]:
+    """Topics and partitions of all `accept_topic` commands. Raises KafkaError.
+
+    That topic is short, while the changelog, in which lanes keep the same, has all merchants.
+    """
+    topic, found = topics.name(names.OPERATOR_COMMANDS), set()
+    async with CommittedLog(options) as log:
+        tps = log.partitions(topic)
+        begins, ends = await log.begins(tps), await log.ends(tps, with_open=False)
+        async for records in log.read(begins, ends, seconds_max=inf):
+            for record in records:
+                try:
+                    command = _command.decode(record.value or b"")
+                except msgspec.DecodeError:
+                    continue
+                if isinstance(command, AcceptTopic):
+                    found.add((command.topic, command.partition))
+    return found
