@@ -3,6 +3,7 @@
 Its client sends them, so that servers and security are those of every other connection.
 """
 
+from types import new_class
 from typing import Any
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -10,19 +11,6 @@ from aiokafka.protocol.types import CompactArray, CompactString, Schema, TaggedF
 
 TEXT, TAGS = CompactString("utf-8"), ("tags", TaggedFields)
 Field = tuple[str, Any]
-
-
-class FlexibleRequest(Request[RequestStruct]):
-    """One version of a request, with the values of its fields in order, without the last tags."""
-
-    API_KEY = -1
-
-    def __init__(self, *fields: Any) -> None:
-        self._fields = fields
-
-    def build(self, request_struct_class: Any) -> Any:
-        """The request on the wire."""
-        return request_struct_class(*self._fields, {})
 
 
 def array(*fields: Field) -> Any:
@@ -41,6 +29,15 @@ def request(
     answer = type(f"{name}Response", (Response,), {**api, "SCHEMA": Schema(*answered, TAGS)})
     own = {"FLEXIBLE_VERSION": True, "RESPONSE_TYPE": answer, "SCHEMA": Schema(*asked, TAGS)}
     struct = type(f"{name}Struct", (RequestStruct,), {**api, **own, **more})
-    made = type(f"{name}Request", (FlexibleRequest,), {"API_KEY": key})
-    made._CLASSES = (struct,)  # type: ignore[attr-defined]
-    return made
+    made = {"API_KEY": key, "__init__": _set_fields, "build": _build}
+    kind: Any = Request
+    return new_class(f"{name}Request", (kind[struct],), exec_body=lambda body: body.update(made))
+
+
+def _set_fields(self: Any, *fields: Any) -> None:
+    """All fields in order, without the last tags."""
+    self._fields = fields
+
+
+def _build(self: Any, request_struct_class: Any) -> Any:
+    return request_struct_class(*self._fields, {})
