@@ -25,10 +25,7 @@ _PASSWORDS = (
     ),
     # Of a query, of a connection string, of an assignment.
     (
-        re.compile(
-            rf"({_PASSWORD_NAME}\s?=\s?)(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]+)",
-            re.IGNORECASE,
-        ),
+        re.compile(rf"({_PASSWORD_NAME}\s?=\s?)(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]+)", re.IGNORECASE),
         rf"\g<1>{MASK}",
     ),
 )

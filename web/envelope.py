@@ -32,11 +32,7 @@ RETRY_AFTER_SECONDS = 1
 # What a caller may choose is written to headers, logs and events: short, and nothing odd.
 SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@|~-]{1,128}")
 HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Server": "billing-stream",
-    }
+    {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "billing-stream"}
 )
 
 

@@ -71,9 +71,7 @@ class RateLimit:
     def _require(self, wait: float) -> None:
         if wait > 1e-9:
             raise ApiError(
-                ErrorCode.TOO_MANY_REQUESTS,
-                self._refusal,
-                retry_after=max(1, ceil(wait)),
+                ErrorCode.TOO_MANY_REQUESTS, self._refusal, retry_after=max(1, ceil(wait))
             )
 
 

@@ -11,14 +11,7 @@ from typing import Annotated, Any, TypeVar
 from msgspec import Meta, Struct
 
 from billing_stream.config.durations import parse_duration
-from billing_stream.domain.commands import (
-    AdjustCredits,
-    Adjusted,
-    AdvanceClock,
-    Key,
-    Note,
-    Uuid,
-)
+from billing_stream.domain.commands import AdjustCredits, Adjusted, AdvanceClock, Key, Note, Uuid
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, ErrorCode
 from billing_stream.observability.audit_log import audited
@@ -44,8 +37,7 @@ Reason = Annotated[
     ),
 ]
 Forward = Annotated[
-    str,
-    Meta(pattern=r"^[1-9][0-9]{0,8}(ms|s|m|h|d)\Z", description='by how much, e.g. "14d"'),
+    str, Meta(pattern=r"^[1-9][0-9]{0,8}(ms|s|m|h|d)\Z", description='by how much, e.g. "14d"')
 ]
 Granted = TypeVar("Granted", AdjustmentMade, ClockMoved)
 

@@ -34,13 +34,7 @@ WARNINGS_MAX = 10
 class Peers:
     """Sends requests to the workers that own the partitions."""
 
-    def __init__(
-        self,
-        app: App,
-        client: PeerClient,
-        refusals: Refusals,
-        topics: Topics,
-    ) -> None:
+    def __init__(self, app: App, client: PeerClient, refusals: Refusals, topics: Topics) -> None:
         self._app = app
         self._changelog = topics.changelog(names.BILLING_RECORDS)
         self._client = client

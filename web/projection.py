@@ -78,12 +78,7 @@ class Projection:
         return self._url is not None
 
     async def page(
-        self,
-        merchant_id: str,
-        page: Page,
-        *,
-        credits_only: bool = False,
-        before: int | None = None,
+        self, merchant_id: str, page: Page, *, credits_only: bool = False, before: int | None = None
     ) -> HistoryPage:
         """A page of what happened to a merchant, newest first; `before` a sequence, where given.
 

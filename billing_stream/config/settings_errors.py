@@ -16,9 +16,7 @@ _STAND_INS: Mapping[str, Callable[[], str]] = {
 
 
 def settings_errors(
-    error: ValidationError,
-    settings: type[BaseModel],
-    read: Callable[[dict[str, Any]], object],
+    error: ValidationError, settings: type[BaseModel], read: Callable[[dict[str, Any]], object]
 ) -> Iterator[str]:
     """A line for each variable that is missing or malformed, by its name; then other problems.
 

@@ -107,10 +107,7 @@ class Stream:
     def __init__(self, kafka: str) -> None:
         self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
         self._consumer = KafkaConsumer(
-            *SHOWN,
-            bootstrap_servers=kafka,
-            isolation_level="read_committed",
-            fetch_max_wait_ms=50,
+            *SHOWN, bootstrap_servers=kafka, isolation_level="read_committed", fetch_max_wait_ms=50
         )
         self.seen: list[tuple[str, dict[str, Any]]] = []
 

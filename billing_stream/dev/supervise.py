@@ -47,10 +47,7 @@ def end_with_parent() -> Callable[[], None] | None:
 
 
 def end_group(
-    pid: int,
-    stop_signal: int,
-    alive: Callable[[], bool],
-    seconds_max: float = STOP_SECONDS_MAX,
+    pid: int, stop_signal: int, alive: Callable[[], bool], seconds_max: float = STOP_SECONDS_MAX
 ) -> None:
     """End a process group gracefully, and by SIGKILL when that takes too long."""
     for number, seconds in ((stop_signal, seconds_max), (signal.SIGKILL, 5.0)):

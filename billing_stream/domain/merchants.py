@@ -4,12 +4,7 @@ from msgspec.structs import replace
 
 from billing_stream.domain.commands import CreateMerchant, ForgetMerchant
 from billing_stream.domain.draft import Draft
-from billing_stream.domain.outcomes import (
-    Done,
-    MerchantForgotten,
-    Reply,
-    ShopRegistered,
-)
+from billing_stream.domain.outcomes import Done, MerchantForgotten, Reply, ShopRegistered
 
 
 def create(draft: Draft, command: CreateMerchant) -> Reply:

@@ -17,13 +17,7 @@ from billing_stream.engine.input_commands import judge_logs
 from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
 from billing_stream.engine.observer import Observer, Transaction
 from billing_stream.engine.partition_inputs import Batch, Inputs, StagedInputs
-from billing_stream.engine.partition_processor import (
-    MustWait,
-    Outgoing,
-    Processor,
-    Request,
-    Stage,
-)
+from billing_stream.engine.partition_processor import MustWait, Outgoing, Processor, Request, Stage
 from billing_stream.records.timestamps import utc_now
 from billing_stream.records.topics import JOURNAL
 from billing_stream.records.upcasting.versions import WRITTEN

@@ -342,13 +342,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
             else:
                 return
 
-    def _lane(
-        self,
-        partition: int,
-        processor: P,
-        writer: Writer,
-        rows: InputRows,
-    ) -> Lane[P]:
+    def _lane(self, partition: int, processor: P, writer: Writer, rows: InputRows) -> Lane[P]:
         return Lane(
             partition,
             processor,

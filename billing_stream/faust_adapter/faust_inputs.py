@@ -11,11 +11,7 @@ from billing_stream.engine.partition_inputs import Batch
 def read_input(app: faust.App, lanes: Lanes[Any], topic: str, name: str) -> Any:
     """Give every batch of `topic` to the lane that reads its partition. `name` is the agent's."""
     channel = app.topic(
-        topic,
-        key_serializer="raw",
-        value_serializer="raw",
-        internal=False,
-        allow_empty=True,
+        topic, key_serializer="raw", value_serializer="raw", internal=False, allow_empty=True
     )
 
     async def intake(stream: Any) -> None:

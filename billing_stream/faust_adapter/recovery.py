@@ -33,11 +33,7 @@ class LaneRecovery(Recovery):
         self.lanes.on_loss = self._on_loss
 
     async def on_rebalance(
-        self,
-        assigned: set[TP],
-        revoked: set[TP],
-        newly_assigned: set[TP],
-        generation_id: int = 0,
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         """Note the assignment, then let Faust signal the start of recovery."""
         actives = self.app.assignor.assigned_actives()

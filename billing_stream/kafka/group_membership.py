@@ -5,12 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiokafka.errors import (
-    BrokerResponseError,
-    KafkaError,
-    RequestTimedOutError,
-    kafka_errors,
-)
+from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError, kafka_errors
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from billing_stream.errors import GroupRefused

@@ -61,11 +61,7 @@ async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClien
 
 
 async def create_topics(
-    options: Mapping[str, Any],
-    topics: list[Topic],
-    *,
-    partitions: int,
-    replication: int,
+    options: Mapping[str, Any], topics: list[Topic], *, partitions: int, replication: int
 ) -> list[str]:
     """Create what is missing; the names of those created. What exists is not changed.
 
@@ -78,10 +74,7 @@ async def create_topics(
             return []
         new = [
             NewTopic(
-                topic.name,
-                partitions,
-                replication,
-                topic_configs=config_of(topic, replication),
+                topic.name, partitions, replication, topic_configs=config_of(topic, replication)
             )
             for topic in missing
         ]
@@ -110,11 +103,7 @@ async def _wait_until_listed(client: AIOKafkaAdminClient, names: set[str]) -> se
 
 
 async def check_topics(
-    options: Mapping[str, Any],
-    topics: list[Topic],
-    *,
-    partitions: int,
-    replication: int,
+    options: Mapping[str, Any], topics: list[Topic], *, partitions: int, replication: int
 ) -> TopicProblems:
     """What is wrong with these topics, and what is not as advised."""
     async with _admin(options) as client:

@@ -70,10 +70,7 @@ ProduceRequest = request(
         ("timeout", Int32),
         ("topics", array(("topic", TEXT), ("partitions", _BATCHES))),
     ],
-    [
-        ("topics", array(("topic", TEXT), ("partitions", _PRODUCED))),
-        ("throttle_time_ms", Int32),
-    ],
+    [("topics", array(("topic", TEXT), ("partitions", _PRODUCED))), ("throttle_time_ms", Int32)],
 )
 
 _STATE = array(

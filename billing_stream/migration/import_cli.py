@@ -58,10 +58,7 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
     help="CSV with merchant_id,platform,domain: the old tables do not have them.",
 )
 @click.option(
-    "--rejects",
-    "rejects_file",
-    type=NewFile(),
-    help="Write rejected rows here, JSON, one a line.",
+    "--rejects", "rejects_file", type=NewFile(), help="Write rejected rows here, JSON, one a line."
 )
 @JSON
 @SHOW

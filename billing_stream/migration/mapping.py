@@ -117,11 +117,7 @@ class Mapper:
         return Trial(False, started, ends)
 
     def _last_purchase(
-        self,
-        merchant: str,
-        records: list[Row],
-        times: Times,
-        purchases: list[OldPurchase],
+        self, merchant: str, records: list[Row], times: Times, purchases: list[OldPurchase]
     ) -> datetime | None:
         """The last payment. The old total is held against the payments on the way."""
         paid = [purchase for purchase in purchases if purchase.status == "completed"]

@@ -101,11 +101,7 @@ class PurchaseReader:
         return True
 
     def _created_at(
-        self,
-        row: Row,
-        paid_at: datetime | None,
-        expires_at: datetime | None,
-        came: datetime | None,
+        self, row: Row, paid_at: datetime | None, expires_at: datetime | None, came: datetime | None
     ) -> datetime | None:
         recorded = self._time(row, "created_at")
         if recorded is not None:

@@ -29,11 +29,7 @@ async def from_here(
 
 
 async def send_command(
-    options: Mapping[str, Any],
-    to: TopicPartition,
-    key: str,
-    command: Any,
-    deadline: StartDeadline,
+    options: Mapping[str, Any], to: TopicPartition, key: str, command: Any, deadline: StartDeadline
 ) -> RecordRef:
     """Write a command as JSON; where it is. Raises aiokafka's errors and KafkaNotReady."""
     async with short_producer(options, deadline) as producer:

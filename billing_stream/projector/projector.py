@@ -28,13 +28,7 @@ from billing_stream.projector.projector_errors import (
     cause_of,
 )
 from billing_stream.projector.projector_metrics import Metrics
-from billing_stream.projector.upsert_batch import (
-    Batch,
-    batch_of,
-    ends_of,
-    halves,
-    rejecting,
-)
+from billing_stream.projector.upsert_batch import Batch, batch_of, ends_of, halves, rejecting
 from billing_stream.projector.writing import write
 
 logger = logging.getLogger(__name__)

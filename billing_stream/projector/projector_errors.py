@@ -16,11 +16,7 @@ DATABASE_AWAY = (
 )
 """PostgreSQL is away, slow, restarting, or cut us off: to be tried again, for ever."""
 
-AT_ONCE = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-)
+AT_ONCE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 """A transaction that gave way to another one: the same one is tried again, on its connection."""
 
 REFUSED = (

@@ -10,12 +10,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
 from billing_stream.kafka.consumers import consuming
-from billing_stream.projector.projected_records import (
-    Gone,
-    Record,
-    Records,
-    UnprojectableRecord,
-)
+from billing_stream.projector.projected_records import Gone, Record, Records, UnprojectableRecord
 from billing_stream.projector.projector_errors import AT_ONCE, UNFIT
 from billing_stream.projector.upsert_batch import put
 from billing_stream.projector.writing import reason_text, write_rows

@@ -91,7 +91,6 @@ def put_together(parts: Iterable[Business]) -> Business:
             for named, each in sorted(counts.items())
         ],
         today=Today(
-            sum(part.today.purchases for part in found),
-            added(part.today.revenue for part in found),
+            sum(part.today.purchases for part in found), added(part.today.revenue for part in found)
         ),
     )

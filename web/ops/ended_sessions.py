@@ -40,10 +40,7 @@ class EndedSessions:
     """
 
     def __init__(
-        self,
-        ingress: Ingress,
-        partitions: int,
-        clock: Callable[[], float] = time.time,
+        self, ingress: Ingress, partitions: int, clock: Callable[[], float] = time.time
     ) -> None:
         self.loaded = False
         self._ingress = ingress
@@ -91,11 +88,7 @@ class Follower:
     """Reads the ended sessions of all workers, for as long as an application lives."""
 
     def __init__(
-        self,
-        ended: EndedSessions,
-        options: Mapping[str, Any],
-        topics: Topics,
-        partitions: int,
+        self, ended: EndedSessions, options: Mapping[str, Any], topics: Topics, partitions: int
     ) -> None:
         self._ended = ended
         self._options = options

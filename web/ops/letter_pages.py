@@ -23,14 +23,7 @@ from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import OPS, Call, operation
 from billing_stream.web.ops.dashboard import ActionPending, why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
-from billing_stream.web.ops.ops_views import (
-    SESSION,
-    form_of,
-    page,
-    page_of,
-    see,
-    wrong_reason,
-)
+from billing_stream.web.ops.ops_views import SESSION, form_of, page, page_of, see, wrong_reason
 from billing_stream.web.ops.session import Session
 
 LETTERS_PATH = "/ops/dead-letters"

@@ -34,11 +34,7 @@ async def show_login(call: Call[None]) -> web.Response:
 
 
 @operation(
-    "POST",
-    LOGIN_PATH,
-    VISITOR,
-    listeners=OPS,
-    codes=(WebCode.FORBIDDEN, WebCode.VALIDATION_ERROR),
+    "POST", LOGIN_PATH, VISITOR, listeners=OPS, codes=(WebCode.FORBIDDEN, WebCode.VALIDATION_ERROR)
 )
 async def login(call: Call[None]) -> web.Response:
     """Keep a cookie in place of the token, for as long as the token is good."""

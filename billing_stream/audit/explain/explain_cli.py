@@ -98,9 +98,7 @@ def _explained(settings: Settings, history: History, merchant_id: str, at: datet
             "its shop, too, as platform:domain"
         )
     job = Job(
-        root="",
-        policy=own_numbers(settings.policy),
-        max_record_bytes=settings.max_record_bytes,
+        root="", policy=own_numbers(settings.policy), max_record_bytes=settings.max_record_bytes
     )
     outcome = replayer(job, steps=True)(recorded)
     return explained(recorded, outcome, history.partition, at)

@@ -75,11 +75,7 @@ class Partitions(click.ParamType):
 )
 @click.option("--partitions", type=Partitions(), help="Only these partitions, e.g. 0,3,5-7.")
 @click.option("--merchant", metavar="ID", help="Only this merchant.")
-@click.option(
-    "--since",
-    type=Moment(),
-    help="Differences in what happened from then on.",
-)
+@click.option("--since", type=Moment(), help="Differences in what happened from then on.")
 @json_option("All of it as a JSON object")
 @click.option(
     "--max-examples", default=3, show_default=True, help="Shown of each kind of difference."
@@ -128,13 +124,7 @@ async def replay_cluster(settings: Settings, revision: str, scope: Scope) -> Rep
         await stack.enter_async_context(source)
         await check_partitions(source, names, settings.partitions)
         report = await replay(
-            source,
-            names,
-            settings.partitions,
-            code,
-            scope,
-            own_numbers(policy),
-            show,
+            source, names, settings.partitions, code, scope, own_numbers(policy), show
         )
     if scope.merchant is not None and not report.merchants and not report.moving:
         raise ReplayError(f"nothing is recorded of merchant {scope.merchant}: is it an id?")

@@ -111,8 +111,5 @@ async def find_next(cluster: Cluster, found: DeadLetterHistory) -> list[DeadLett
 
 def _found(letter: DeadLetterEntry, ledger: ActionLog) -> DeadLetterHistory:
     return DeadLetterHistory(
-        letter,
-        ledger.state(letter.ref),
-        ledger.history(letter.ref),
-        ledger.sent_as(letter.source),
+        letter, ledger.state(letter.ref), ledger.history(letter.ref), ledger.sent_as(letter.source)
     )

@@ -47,11 +47,7 @@ from billing_stream.records.operator_commands import (
 from billing_stream.records.record_ref import RecordRef
 
 EXIT_NOT_DONE = 1
-EXITS = {
-    0: "done",
-    1: "rejected, or not decided in time",
-    2: EXIT_WRONG,
-}
+EXITS = {0: "done", 1: "rejected, or not decided in time", 2: EXIT_WRONG}
 Command = Callable[..., Any]
 
 ASK_AGAIN_SECONDS = 1.0
