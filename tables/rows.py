@@ -211,15 +211,12 @@ class StagedRows:
         self._more_open: Counter[str] = Counter()
 
     def merchant(self, merchant_id: str) -> Merchant | None:
-        """As `PartitionRows.merchant`, with what is staged."""
         return self.merchants.get(merchant_id) or self._base.merchants.get(merchant_id)
 
     def purchase(self, purchase_id: str) -> Purchase | None:
-        """As `PartitionRows.purchase`, with what is staged."""
         return self.purchases.get(purchase_id) or self._base.purchases.get(purchase_id)
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
-        """As `PartitionRows.purchase_of_charge`, with what is staged."""
         key = charge_key(merchant_id, charge_id)
         found = self._charges.get(key)
         if found is not None:
@@ -228,7 +225,6 @@ class StagedRows:
         return self.purchases.get(committed.id, committed) if committed is not None else None
 
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
-        """As `PartitionRows.pending_until`, with what is staged."""
         base = self._base.pending_until(merchant_id, moment)
         opened = self._opened.get(merchant_id)
         if not base and not opened:
@@ -236,18 +232,15 @@ class StagedRows:
         return self._open_until(base, opened or (), moment)
 
     def pending_count(self, merchant_id: str) -> int:
-        """As `PartitionRows.pending_count`, with the staged changes."""
         return self._base.pending_count(merchant_id) + self._more_open[merchant_id]
 
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
-        """As `PartitionRows.answer`, with what is staged."""
         changed = self.answers_changed.get(merchant_id)
         if changed is not None and key in changed:
             return changed[key]
         return self._base.answer(merchant_id, key)
 
     def answers(self, merchant_id: str) -> Iterable[StoredResponse]:
-        """As `PartitionRows.answers`, with what is staged."""
         changed = self.answers_changed.get(merchant_id, {})
         for answer in self._base.answers(merchant_id):
             if answer.key not in changed:
@@ -255,14 +248,12 @@ class StagedRows:
         yield from (staged for staged in changed.values() if staged is not None)
 
     def answer_count(self, merchant_id: str) -> int:
-        """As `PartitionRows.answer_count`, with what is staged."""
         count = self._base.answer_count(merchant_id)
         for key, staged in self.answers_changed.get(merchant_id, {}).items():
             count += (staged is not None) - (self._base.answer(merchant_id, key) is not None)
         return count
 
     def adjustment(self, adjustment_id: str) -> Adjustment | None:
-        """As `PartitionRows.adjustment`, with what is staged."""
         return self.adjustments.get(adjustment_id) or self._base.adjustment(adjustment_id)
 
     def purchases_of(self, merchant_id: str) -> Iterable[Purchase]:

@@ -73,7 +73,6 @@ class WorkingTree:
         return None
 
     async def replay(self, recorded: Recorded) -> Outcome:
-        """As `Code.replay`."""
         # Elsewhere it is a task for long: others have their turn between merchants.
         await asyncio.sleep(0)
         return self._replay(recorded)
@@ -110,7 +109,6 @@ class Revision:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def replay(self, recorded: Recorded) -> Outcome:
-        """As `Code.replay`."""
         answer = await self._ask(recorded)
         if b'"error"' in answer[:10]:
             raise self._failed(msgspec.json.decode(answer)["error"])

@@ -52,7 +52,6 @@ class KafkaSource:
     async def read(
         self, topics: Sequence[str], partition: int
     ) -> AsyncIterator[Sequence[InputRecord]]:
-        """As `Source.read`."""
         tps = [TopicPartition(topic, partition) for topic in topics]
         missing = [topic for topic in topics if partition >= self.partitions(topic)]
         if missing:

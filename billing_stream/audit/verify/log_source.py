@@ -45,11 +45,9 @@ class KafkaSource:
         self._late: list[tuple[str, int]] = []
 
     def begins_late(self) -> Sequence[tuple[str, int]]:
-        """As `Source.begins_late`."""
         return self._late
 
     async def read(self, topics: Sequence[str]) -> AsyncIterator[Sequence[Record]]:
-        """As `Source.read`."""
         async with CommittedLog(self._options) as log:
             tps = self._existing(log, topics)
             begins, ends = await log.begins(tps), await log.ends(tps)

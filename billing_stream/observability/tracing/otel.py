@@ -33,7 +33,6 @@ class OtelTransaction:
 
     @contextmanager
     def deciding(self, name: str, parent: str, attributes: Attributes) -> Iterator[str]:
-        """See `spans.TransactionSpan`."""
         span = self._tracer.start_span(
             name,
             context=_context(self._propagator, parent),
@@ -49,7 +48,6 @@ class OtelTransaction:
             span.end()
 
     def committed(self) -> None:
-        """See `spans.TransactionSpan`."""
         self._span.end()
 
 
@@ -65,7 +63,6 @@ class OtelTracing:
     def serving(
         self, method: str, route: str, headers: Mapping[str, str]
     ) -> Iterator[Callable[[int], None]]:
-        """See `spans.Tracing`."""
         with self._tracer.start_as_current_span(
             f"{method} {route}",
             context=_context(self._propagator, headers.get(TRACEPARENT, "")),
@@ -84,24 +81,20 @@ class OtelTracing:
 
     @contextmanager
     def sending(self, name: str, attributes: Attributes) -> Iterator[str]:
-        """See `spans.Tracing`."""
         with self._tracer.start_as_current_span(
             name, kind=SpanKind.PRODUCER, attributes=dict(attributes), record_exception=False
         ) as span:
             yield _traceparent(self._propagator, span)
 
     def passed_on(self) -> Mapping[str, str]:
-        """See `spans.Tracing`."""
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
         return carrier
 
     def transaction(self, partition: int, parent: str) -> OtelTransaction:
-        """See `spans.Tracing`."""
         return OtelTransaction(self._tracer, self._propagator, partition, parent)
 
     def close(self) -> None:
-        """See `spans.Tracing`."""
         # It asks a collector that is away again and again, and must not hold up the end.
         closing = Thread(target=self._provider.shutdown, name="close-traces", daemon=True)
         closing.start()

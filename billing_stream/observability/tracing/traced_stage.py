@@ -35,7 +35,6 @@ class TracedStage(BillingStage):
         self._carriers.add(processor.records.journal_topic)
 
     def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
-        """See `Stage`."""
         parent = traceparent_of(record.headers)
         if parent is None:
             return super().add_record(topic, record)
@@ -51,7 +50,6 @@ class TracedStage(BillingStage):
     def add_request(
         self, request: Request, now: datetime, positions: dict[str, int]
     ) -> TimedReply | RequestFailed:
-        """See `Stage`."""
         if request.traceparent is None:
             return super().add_request(request, now, positions)
         name = request.command.__struct_config__.tag
@@ -63,7 +61,6 @@ class TracedStage(BillingStage):
             return super().add_request(request, now, positions)
 
     def apply(self) -> None:
-        """See `Stage`."""
         super().apply()
         if self._span is not None:
             self._span.committed()
