@@ -5,6 +5,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Generic
 
 from msgspec import Struct
@@ -90,15 +91,10 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         super().__init__()
         self._log = log
         self._new_processor = new_processor
-        self._positions_topic = positions_topic
         self.partitions = partitions
         self.clock = clock
-        self._commit_interval = commit_interval
         self._on_failure = on_failure
         self._crash_hook = crash_hook
-        self._poison = poison
-        self._stoppable = stoppable
-        self._commands = commands
         self._lease = lease
         self._observer = observer
         self.activity = 0
@@ -106,8 +102,21 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         self._restores: tuple[tuple[int, ...], float, int] | None = None
         self._at_most: int | None = None
         self._restore_task: asyncio.Task[dict[int, Lane[P]]] | None = None
-        self._slots = asyncio.Semaphore(commits_at_once)
         self._open = asyncio.Event()
+        self._new_inputs = partial(
+            Inputs, limits=poison, stoppable=stoppable, commands=commands, lanes=partitions
+        )
+        self._new_lane = partial(
+            Lane[P],
+            positions_topic=positions_topic,
+            die=on_failure,
+            lose=self._lose,
+            clock=clock,
+            commit_interval=commit_interval,
+            slots=asyncio.Semaphore(commits_at_once),
+            crash_hook=crash_hook,
+            observer=observer,
+        )
         self._lost: list[Lane[P]] = []
         self._losses = Losses()
         self.on_loss: Callable[[], bool] = lambda: False
@@ -343,27 +352,8 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
                 return
 
     def _lane(self, partition: int, processor: P, writer: Writer, rows: InputRows) -> Lane[P]:
-        return Lane(
-            partition,
-            processor,
-            writer,
-            inputs=Inputs(
-                partition,
-                rows=rows,
-                limits=self._poison,
-                stoppable=self._stoppable,
-                commands=self._commands,
-                lanes=self.partitions,
-            ),
-            positions_topic=self._positions_topic,
-            die=self._on_failure,
-            lose=self._lose,
-            clock=self.clock,
-            commit_interval=self._commit_interval,
-            slots=self._slots,
-            crash_hook=self._crash_hook,
-            observer=self._observer,
-        )
+        inputs = self._new_inputs(partition, rows=rows)
+        return self._new_lane(partition, processor, writer, inputs=inputs)
 
 
 def _ranges(numbers: list[int]) -> str:

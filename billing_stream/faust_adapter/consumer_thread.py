@@ -8,9 +8,9 @@ stop can keep the thread from ending.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import aiokafka
 from aiokafka.errors import ConsumerStoppedError, KafkaError
@@ -42,6 +42,7 @@ logger = logging.getLogger("billing_stream.consumer")
 FETCH_WAIT_MS = 50
 # Within so long a topic that was deleted and created again, or got more partitions, is read.
 METADATA_MS_MAX = 10_000
+R = TypeVar("R")
 LOST = "the membership in the consumer group has ended"
 # Of each of two steps. Leaving is a courtesy: the other members notice after the session.
 STOP_SECONDS_MAX = 2.0
@@ -140,6 +141,17 @@ async def _leave_group(coordinator: Any) -> None:
     coordinator.reset_generation()
 
 
+def _in_thread(method: Callable[..., Awaitable[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
+    """A method of the consumer's thread that is awaited in another one."""
+
+    @wraps(method)
+    async def call(self: "EngineConsumerThread", *args: Any) -> R:
+        result: R = await self.call_thread(method, self, *args)
+        return result
+
+    return call
+
+
 class EngineConsumerThread(driver.AIOKafkaConsumerThread):
     """The consumer's thread; its client reads what was committed, and does not wait long."""
 
@@ -226,45 +238,33 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
         )
 
+    @_in_thread
     async def logs(
         self, marks: Mapping[TP, LogMark | None]
     ) -> tuple[dict[TP, FoundLog], dict[TP, LogName]]:
         """As `look_at_logs`, with the name of each log that was found."""
-        found: tuple[dict[TP, FoundLog], dict[TP, LogName]]
-        found = await self.call_thread(self._look_at_logs, marks)
-        return found
-
-    async def _look_at_logs(self, marks: Mapping[TP, LogMark | None]) -> Any:
         asked = {TopicPartition(*tp): mark for tp, mark in marks.items()}
         found, names = await look_at_logs(self._ensure_consumer(), asked)
         logs = {TP(*tp): log for tp, log in found.items()}
         return logs, {TP(*tp): names.logs[tp] for tp in found}
 
+    @_in_thread
     async def changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
         """As the function of this name."""
-        found: ChangelogIds = await self.call_thread(self._changelog_ids, changelogs)
-        return found
-
-    async def _changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
         return await changelog_ids(self._ensure_consumer()._client, changelogs)
 
+    @_in_thread
     async def read_from(self, seeks: Mapping[TP, int], names: Mapping[TP, LogName]) -> None:
         """Fetch these partitions from these offsets, of these logs and no others."""
-        await self.call_thread(self._read_from, seeks, names)
-
-    async def _read_from(self, seeks: Mapping[TP, int], names: Mapping[TP, LogName]) -> None:
         consumer: Any = self._ensure_consumer()
         assigned = consumer.assignment()
         for tp, offset in seeks.items():
             if TopicPartition(*tp) in assigned:
                 consumer.read_from(TopicPartition(*tp), offset, names[tp])
 
+    @_in_thread
     async def positions(self, tps: list[TP]) -> dict[TP, Position]:
         """Where the client stands in each, and where its records end."""
-        found: dict[TP, Position] = await self.call_thread(self._find_places, tps)
-        return found
-
-    async def _find_places(self, tps: list[TP]) -> dict[TP, Position]:
         consumer = self._ensure_consumer()
         asked = [TopicPartition(*tp) for tp in tps]
         asked = [tp for tp in asked if tp in consumer.assignment()]
@@ -276,19 +276,15 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             found[TP(*tp)] = Position(await consumer.position(tp), stable[tp], end)
         return found
 
+    @_in_thread
     async def stop_fetching(self, tps: list[TP]) -> None:
         """Do not fetch these partitions: Faust's own pause fetches and keeps."""
-        await self.call_thread(self._hold, tps)
-
-    async def _hold(self, tps: list[TP]) -> None:
         consumer = self._ensure_consumer()
         consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
+    @_in_thread
     async def commit_display_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         """Commit offsets to the group, for lag displays; None: wherever the client is."""
-        await self.call_thread(self._show_offsets, offsets)
-
-    async def _show_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         consumer = self._ensure_consumer()
         assigned = consumer.assignment()
         shown = {}
