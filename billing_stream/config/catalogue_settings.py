@@ -61,7 +61,6 @@ class CatalogueSettings(BaseSettings):
         CATALOGUE,
         "a TOML file with any number of packs and prices in several currencies, instead of "
         "the six settings below",
-        None,
     )
     small_pack_credits: int = _credits("small")
     small_pack_price: str = _price("small")
@@ -82,7 +81,6 @@ class CatalogueSettings(BaseSettings):
     trial_duration_days: int | None = setting(
         "TRIAL_DURATION_DAYS",
         "the same in days; TRIAL_DURATION wins where both are set",
-        None,
         ge=1,
         le=36_500,
     )
@@ -92,7 +90,6 @@ class CatalogueSettings(BaseSettings):
     pending_purchase_expiry_hours: int | None = setting(
         "PENDING_PURCHASE_EXPIRY_HOURS",
         "the same in hours; PENDING_PURCHASE_EXPIRY wins where both are set",
-        None,
         ge=1,
         le=876_000,
     )
@@ -100,7 +97,6 @@ class CatalogueSettings(BaseSettings):
         "BILLING_CURRENCY_OF_OLD_ROWS",
         "of all purchases of releases up to 0.5.1, which did not store it; needed once, by "
         "the first workers and projectors after them",
-        None,
     )
 
     _packs: dict[str, Pack] = PrivateAttr(default_factory=lambda: dict(PACKS))

@@ -29,32 +29,26 @@ class KafkaSecuritySettings(BaseSettings):
     kafka_sasl_mechanism: str | None = setting(
         "KAFKA_SASL_MECHANISM",
         "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-        None,
         pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
     )
-    kafka_sasl_username: str | None = setting(
-        "KAFKA_SASL_USERNAME", "user name at the brokers", None
-    )
+    kafka_sasl_username: str | None = setting("KAFKA_SASL_USERNAME", "user name at the brokers")
     kafka_sasl_password: SecretStr | None = setting(
-        "KAFKA_SASL_PASSWORD", "password at the brokers", None
+        "KAFKA_SASL_PASSWORD", "password at the brokers"
     )
     kafka_ssl_cafile: Path | None = setting(
         "KAFKA_SSL_CAFILE",
         "certificates (PEM) that vouch for the brokers; by default those of the system",
-        None,
     )
     kafka_ssl_certfile: Path | None = setting(
         "KAFKA_SSL_CERTFILE",
         "our own certificate (PEM, with its chain), where the brokers ask for one",
-        None,
     )
     kafka_ssl_keyfile: Path | None = setting(
         "KAFKA_SSL_KEYFILE",
         "the key of our certificate (PEM); by default in the file of the certificate",
-        None,
     )
     kafka_ssl_key_password: SecretStr | None = setting(
-        "KAFKA_SSL_KEY_PASSWORD", "opens the key, where it is encrypted", None
+        "KAFKA_SSL_KEY_PASSWORD", "opens the key, where it is encrypted"
     )
     start_deadline: Duration = setting(
         "BILLING_START_DEADLINE",

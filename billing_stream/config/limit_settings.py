@@ -36,7 +36,6 @@ class LimitSettings(BaseSettings):
         "BILLING_EARLY_WEBHOOK_EXPIRY",
         "how long a webhook waits for its charge before it is a dead letter; by default "
         "PENDING_PURCHASE_EXPIRY",
-        None,
     )
     stored_responses_max: Count = setting(
         "BILLING_STORED_RESPONSES_MAX",
@@ -63,7 +62,6 @@ class LimitSettings(BaseSettings):
         "CLIENT_TOKEN_MAX_LIFETIME",
         "a client's token must expire within this time from now (401); without it, whenever "
         "its issuer says",
-        None,
     )
     failed_logins_per_minute: Count = setting(
         "BILLING_FAILED_LOGINS_PER_MINUTE",

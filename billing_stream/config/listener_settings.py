@@ -42,25 +42,21 @@ class ListenerSettings(BaseSettings):
         "BILLING_OPS_PORT",
         "HTTP port of this worker for operators' browsers: /ops; by default "
         "BILLING_API_EXTERNAL_PORT, to be chosen in staging and production",
-        None,
     )
     ops_bind: str | None = setting(
         "BILLING_OPS_BIND",
         "address to listen on for operators' browsers; by default BILLING_API_BIND",
-        None,
     )
     internal_port: Port | None = setting(
         "BILLING_INTERNAL_PORT",
         "HTTP port of this worker for other workers, operators' programs and Prometheus: "
         "/internal, /metrics; by default BILLING_API_EXTERNAL_PORT, to be chosen in staging "
         "and production",
-        None,
     )
     internal_bind: str | None = setting(
         "BILLING_INTERNAL_BIND",
         "address to listen on for other workers and Prometheus, also that of a projector; by "
         "default BILLING_API_BIND",
-        None,
     )
 
     def address_of(self, listener: Listener) -> Address:

@@ -23,7 +23,6 @@ class PeerSettings(BaseSettings):
         "BILLING_PEERS",
         f"addresses of workers, to which requests are forwarded: {FORM}; needed in "
         "staging and production, elsewhere any address by default",
-        None,
     )
     peer_tokens: PeerTokens = setting(
         "BILLING_PEER_TOKENS",

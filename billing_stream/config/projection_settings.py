@@ -18,7 +18,6 @@ class ProjectionSettings(BaseSettings):
         "BILLING_READER_ROLE",
         "role of PostgreSQL that the projector lets read the projection, for the DATABASE_URL"
         " of workers",
-        None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$",
     )
     projector_port: Port = setting(
@@ -27,5 +26,4 @@ class ProjectionSettings(BaseSettings):
     projector_group: Name | None = setting(
         "BILLING_PROJECTOR_GROUP",
         "consumer group of the projectors of one database; by default named after the app",
-        None,
     )

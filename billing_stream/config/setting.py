@@ -12,6 +12,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 LongSecret = Annotated[SecretStr, Field(min_length=32)]
 
 
-def setting(variable: str, description: str, default: Any = ..., **limits: Any) -> Any:
-    """A field that is read from `variable`, required without a default; `limits` as of `Field`."""
+def setting(variable: str, description: str, default: Any = None, **limits: Any) -> Any:
+    """A field that is read from `variable`; `limits` as of `Field`."""
     return Field(default, validation_alias=variable, description=description, **limits)
+
+
+def required(variable: str, description: str, **limits: Any) -> Any:
+    """A field without a default."""
+    return setting(variable, description, ..., **limits)

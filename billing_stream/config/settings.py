@@ -18,7 +18,7 @@ from billing_stream.config.log_settings import LogSettings
 from billing_stream.config.peer_settings import PeerSettings
 from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
-from billing_stream.config.setting import Count, HttpUrl, LongSecret, Name, setting
+from billing_stream.config.setting import Count, HttpUrl, LongSecret, Name, required, setting
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
 from billing_stream.config.webhook_settings import WebhookSettings
@@ -65,67 +65,58 @@ class Settings(
     # Whether it needs what signs tokens, and what the platforms know it by.
     serves_clients: ClassVar[bool] = True
 
-    app_env: AppEnv = setting("APP_ENV", "development, test, staging or production")
-    kafka_bootstrap_servers: str = setting(
+    app_env: AppEnv = required("APP_ENV", "development, test, staging or production")
+    kafka_bootstrap_servers: str = required(
         "KAFKA_BOOTSTRAP_SERVERS",
         "Kafka brokers, host:port, comma separated",
         pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
     )
-    client_jwt_secret: LongSecret = setting(
+    client_jwt_secret: LongSecret = required(
         "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)"
     )
-    client_jwt_secret_old: LongSecret | None = setting(
-        "CLIENT_JWT_SECRET_OLD", _BEFORE_OR_AFTER, None
-    )
-    internal_jwt_secret: LongSecret = setting(
+    client_jwt_secret_old: LongSecret | None = setting("CLIENT_JWT_SECRET_OLD", _BEFORE_OR_AFTER)
+    internal_jwt_secret: LongSecret = required(
         "INTERNAL_JWT_SECRET", "signs the tokens between our own processes"
     )
     internal_jwt_secret_old: LongSecret | None = setting(
-        "INTERNAL_JWT_SECRET_OLD", _BEFORE_OR_AFTER, None
+        "INTERNAL_JWT_SECRET_OLD", _BEFORE_OR_AFTER
     )
     database_url: SecretStr | None = setting(
-        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without", None
+        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without"
     )
     shopify_api_key: SecretStr | None = setting(
-        "SHOPIFY_API_KEY", "Shopify app key; needed in staging and production", None
+        "SHOPIFY_API_KEY", "Shopify app key; needed in staging and production"
     )
     shopify_api_secret: SecretStr | None = setting(
         "SHOPIFY_API_SECRET",
         "Shopify app secret, signs its webhooks; needed in staging and production",
-        None,
     )
-    shopify_api_secret_old: SecretStr | None = setting("SHOPIFY_API_SECRET_OLD", _BEFORE, None)
+    shopify_api_secret_old: SecretStr | None = setting("SHOPIFY_API_SECRET_OLD", _BEFORE)
     shopify_api_version: str | None = setting(
         "SHOPIFY_API_VERSION",
         "e.g. 2026-10; needed in staging and production",
-        None,
         pattern=r"^([0-9]{4}-[0-9]{2}|unstable)$",
     )
     shopify_access_tokens: SecretStr | None = setting(
-        "SHOPIFY_ACCESS_TOKENS", 'access tokens of shops as JSON, {"shop domain": "token"}', None
+        "SHOPIFY_ACCESS_TOKENS", 'access tokens of shops as JSON, {"shop domain": "token"}'
     )
     shopify_access_tokens_file: Path | None = setting(
-        "SHOPIFY_ACCESS_TOKENS_FILE",
-        "the same in a file, which is read again when it changes",
-        None,
+        "SHOPIFY_ACCESS_TOKENS_FILE", "the same in a file, which is read again when it changes"
     )
     shopify_access_tokens_url: str | None = setting(
         "SHOPIFY_ACCESS_TOKENS_URL",
         "a service that knows them: GET of this address, {shop} replaced, with a token for "
         'it; answers {"access_token": "..."}',
-        None,
         pattern=r"^https?://[^\s]*\{shop\}[^\s]*$",
     )
     shopify_api_url: HttpUrl = setting(
         "SHOPIFY_API_URL", "where the Admin API of {shop} is", "https://{shop}"
     )
-    stripe_api_key: SecretStr | None = setting("STRIPE_API_KEY", "secret key; sets Stripe up", None)
+    stripe_api_key: SecretStr | None = setting("STRIPE_API_KEY", "secret key; sets Stripe up")
     stripe_webhook_secret: SecretStr | None = setting(
-        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key", None
+        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key"
     )
-    stripe_webhook_secret_old: SecretStr | None = setting(
-        "STRIPE_WEBHOOK_SECRET_OLD", _BEFORE, None
-    )
+    stripe_webhook_secret_old: SecretStr | None = setting("STRIPE_WEBHOOK_SECRET_OLD", _BEFORE)
     stripe_api_url: HttpUrl = setting(
         "STRIPE_API_URL", "where Stripe's API is", "https://api.stripe.com"
     )
@@ -135,26 +126,21 @@ class Settings(
         False,
     )
     custom_gateway_url: HttpUrl | None = setting(
-        "CUSTOM_GATEWAY_URL", "where a gateway of your own opens checkouts; sets it up", None
+        "CUSTOM_GATEWAY_URL", "where a gateway of your own opens checkouts; sets it up"
     )
     custom_gateway_secret: LongSecret | None = setting(
         "CUSTOM_GATEWAY_SECRET",
         "signs requests to the gateway and its webhooks; needed with the address",
-        None,
     )
-    custom_gateway_secret_old: SecretStr | None = setting(
-        "CUSTOM_GATEWAY_SECRET_OLD", _BEFORE, None
-    )
+    custom_gateway_secret_old: SecretStr | None = setting("CUSTOM_GATEWAY_SECRET_OLD", _BEFORE)
     public_url: HttpUrl | None = setting(
         "BILLING_PUBLIC_URL",
         "where browsers reach this service, for the local checkout page and forms of the "
         "dashboard; by default this worker",
-        None,
     )
     ops_url: HttpUrl | None = setting(
         "BILLING_OPS_URL",
         "where browsers reach the dashboard, if elsewhere than at BILLING_PUBLIC_URL",
-        None,
     )
     partitions: int = setting(
         "BILLING_PARTITIONS", "partitions of every topic of ours", 8, ge=1, le=1024
@@ -203,7 +189,6 @@ class Settings(
     worker_name: Name | None = setting(
         "BILLING_WORKER_NAME",
         "makes the worker a static member of the group: a restart keeps its partitions",
-        None,
     )
     app_id: Name = setting(
         "BILLING_APP_ID",
@@ -252,7 +237,6 @@ class Settings(
     crash_at: str | None = setting(
         "BILLING_CRASH_AT",
         "for tests of the engine: end the process at this point, e.g. sent or sent:3",
-        None,
     )
 
     @model_validator(mode="after")
