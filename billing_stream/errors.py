@@ -1,21 +1,5 @@
 """Every error of ours.
 
-BillingError
-├── SettingsError     the environment is missing something or has it malformed
-├── TopicsError       topics are missing or not as they must be
-├── AuthorizationError        the brokers know us, and do not let us do our work
-├── KafkaNotReady     Kafka answers, but not what a start needs, until the deadline
-├── GroupRefused      the consumer group does not accept this process as a member
-├── NewerState        rows of a newer release: this program cannot know what they mean
-├── UnreadableRow     a changelog record of no known form: its partition cannot start
-├── InvalidRecord     a record that cannot be understood: a dead letter, never a stop
-├── DeadLettersError  dead letters could not be read, or acted on: the ledger says how far it came
-├── PlatformError     a platform gave no checkout: the purchase is failed, the client told
-│   ├── CheckoutRefused    the platform refuses what the client asked for
-│   └── TemporaryFailure   it may work later: with an idempotency key, the purchase waits
-├── WebhookForged     a webhook that its platform did not sign, or not as a webhook
-└── WebhookMalformed  a signed webhook of a known type that is invalid: a dead letter
-
 A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). What else is raised
 while a transaction is made is fatal when `is_fatal` says so, or when it concerns no single record,
 request or deadline: one log line, then the process ends at once.
