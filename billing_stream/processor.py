@@ -34,7 +34,7 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
-from billing_stream.tables import catalogue_versions as versions
+from billing_stream.tables.catalogue_versions import Catalogue
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
 from billing_stream.tables.outgoing_records import OutgoingRecords
@@ -78,6 +78,7 @@ class BillingProcessor:
         # Merchants whose commands wait for overdue deadlines, with the time of the first command.
         self.behind: dict[str, datetime] = {}
         self.records = OutgoingRecords(names, partitions)
+        self.catalogue = Catalogue(partition, partitions, names, policy, max_record_bytes)
         self.bases = {names.name(topic): topic for topic in topics.INPUTS}
         self._restorers = restorers(self.rows, policy.currency_of_old_rows)
 
@@ -88,12 +89,12 @@ class BillingProcessor:
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
         """Take the mark of a version, or of a dead letter that was sent again and carried out."""
-        if not versions.restore(self.rows, key, value) and value is not None:
+        if not self.catalogue.restore(self.rows, key, value) and value is not None:
             self.rows.redriven[key.decode()] = value.decode()
 
     def restored(self) -> None:
         """Set the deadlines of what was restored."""
-        versions.warn_of_other_packs(self.rows, self)
+        self.catalogue.warn_of_other_packs(self.rows)
         for merchant_id in self.rows.merchants:
             self.schedule(merchant_id)
 
@@ -166,9 +167,8 @@ class BillingStage:
         if isinstance(command, InputCommand):
             return command
         if isinstance(command, CatalogueCommand):
-            return versions.take(
-                command, record, self._rows, self._processor, self._out, self.divert
-            )
+            catalogue = self._processor.catalogue
+            return catalogue.take(command, record, self._rows, self._out, self.divert)
         merchant = self._rows.merchant(command.merchant_id)
         if not self._is_ours(command.merchant_id, merchant, record):
             self.forwarded.append(base)

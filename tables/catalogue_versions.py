@@ -6,12 +6,11 @@ never depends on when a lane has read a topic of others.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 
 from billing_stream.config.catalogue_file import CatalogueError, packs_of
-from billing_stream.domain.catalogue import CatalogueVersion, Versions
+from billing_stream.domain.catalogue import Versions
 from billing_stream.domain.policy import PACKS, Policy
 from billing_stream.domain.purchases import in_force
 from billing_stream.engine.input_commands import WRONG_PARTITION
@@ -25,6 +24,7 @@ from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.timestamps import instant, utc_now
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import WRITTEN
+from billing_stream.tables.rows import PartitionRows, StagedRows
 
 # That a partition knows; and of these, those that are not yet in force.
 VERSIONS_MAX = 100
@@ -34,7 +34,7 @@ INVALID_CATALOGUE = "INVALID_CATALOGUE"
 EFFECTIVE_TIME_PASSED = "EFFECTIVE_TIME_PASSED"
 TOO_MANY_SCHEDULED = "TOO_MANY_SCHEDULED"
 VERSION_KNOWN = "VERSION_KNOWN"
-
+KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 # Begins the marks of versions; no dead letter has a name that does.
 MARK = b"catalogue/"
@@ -47,21 +47,6 @@ logger = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(SetVersion).decode
 
 
-class WithVersions(Protocol):
-    """Rows that have the versions that a partition knows."""
-
-    versions: Versions
-
-
-class Place(Protocol):
-    """A partition among how many, its policy, and what its topics are called."""
-
-    partition: int
-    partitions: int
-    names: Topics
-    policy: Policy
-
-
 class CatalogueRefused(Exception):
     """A command about the catalogue that is not carried out: a dead letter with this code."""
 
@@ -70,121 +55,159 @@ class CatalogueRefused(Exception):
         self.code = code
 
 
-def take(
-    command: CatalogueCommand,
-    record: InputRecord,
-    rows: WithVersions,
-    place: Place,
-    out: list[Outgoing],
-    divert: Callable[[InputRecord, str, str], None],
-) -> bool:
-    """Make a version known in the rows, and write that; False: the command became a dead letter.
+class Catalogue:
+    """The catalogue as the lane of one partition decides it, or learns of it."""
 
-    Written are a mark in the partition's changelog; and, where the version is decided here, the
-    version itself and one command for each other lane.
-    """
-    try:
-        out += _taken(command, record, rows, place)
-    except CatalogueRefused as error:
-        divert(record, error.code, str(error))
-        return False
-    return True
+    def __init__(
+        self, partition: int, partitions: int, names: Topics, policy: Policy, max_record_bytes: int
+    ) -> None:
+        self._partition = partition
+        self._max_record_bytes = max_record_bytes
+        self._others = range(1, partitions)
+        self._policy = policy
+        self._changelog = names.changelog(topics.BILLING_RECORDS)
+        self._catalogue = names.name(topics.CATALOGUE)
+        self._commands = names.name(topics.OPERATOR_COMMANDS)
 
+    def take(
+        self,
+        command: CatalogueCommand,
+        record: InputRecord,
+        rows: StagedRows,
+        out: list[Outgoing],
+        divert: Callable[[InputRecord, str, str], None],
+    ) -> bool:
+        """Make a version known in the rows, and write that; False: the command is a dead letter.
 
-def _taken(
-    command: CatalogueCommand, record: InputRecord, rows: WithVersions, place: Place
-) -> list[Outgoing]:
-    version = version_of(
-        command, record, rows.versions, partition=place.partition, currency=place.policy.currency
-    )
-    rows.versions, gone = with_version(rows.versions, version.known)
-    topic = place.names.changelog(topics.BILLING_RECORDS)
-    mark = MARK_PREFIX + MARK
-    found = [Outgoing(topic, mark + b"%d" % version.version, encode(version), WRITTEN)]
-    found += [Outgoing(topic, mark + b"%d" % number, None, WRITTEN) for number in gone]
-    if isinstance(command, SetCatalogue):
-        key, name = VERSION_KEY.encode(), place.names.name
-        catalogue, others = name(topics.CATALOGUE), range(1, place.partitions)
-        found.append(Outgoing(catalogue, key, encode(version), partition=PARTITION))
-        to, value = name(topics.OPERATOR_COMMANDS), encode(AdoptCatalogue(version))
-        found += [Outgoing(to, key, value, partition=partition) for partition in others]
-    return found
+        Written are a mark in the partition's changelog; and, where the version is decided here, the
+        version itself and one command for each other lane. A repetition of a command, by its
+        idempotency key, writes nothing.
+        """
+        try:
+            version = self._version(command, record, rows.versions)
+        except CatalogueRefused as error:
+            divert(record, error.code, str(error))
+            return False
+        if version is not None:
+            out += self._known(version, rows)
+            out += self._decided(version) if isinstance(command, SetCatalogue) else ()
+        return True
 
+    def restore(self, rows: PartitionRows, key: bytes, value: bytes | None) -> bool:
+        """Take a mark from the changelog; False: it is not that of a version.
 
-def restore(rows: WithVersions, key: bytes, value: bytes | None) -> bool:
-    """Take a mark from the changelog; False: it is not that of a version.
+        Without a value the version is known no longer.
+        """
+        if not key.startswith(MARK):
+            return False
+        number = int(key[len(MARK) :])
+        rows.versions = tuple(one for one in rows.versions if one.version != number)
+        if value is not None:
+            rows.versions += (_decode(value),)
+        return True
 
-    Without a value the version is known no longer.
-    """
-    if not key.startswith(MARK):
-        return False
-    number = int(key[len(MARK) :])
-    rows.versions = tuple(one for one in rows.versions if one.version != number)
-    if value is not None:
-        rows.versions += (_decode(value).known,)
-    return True
+    def warn_of_other_packs(self, rows: PartitionRows) -> None:
+        """Warn, once for all lanes, where settings have other packs than those in force."""
+        version = in_force(rows.versions, utc_now())
+        if self._partition != PARTITION or version is None:
+            return
+        if self._policy.packs not in (PACKS, version.packs):
+            logger.warning(OTHER_PACKS, version.version)
 
+    def _version(
+        self, command: CatalogueCommand, record: InputRecord, versions: Versions
+    ) -> SetVersion | None:
+        """The version that the partition is to know by this record; None: it knows it.
 
-def warn_of_other_packs(rows: WithVersions, place: Place) -> None:
-    """Warn, once for all lanes, where packs were set by settings that are not those in force."""
-    version = in_force(rows.versions, utc_now())
-    if place.partition != PARTITION or version is None:
-        return
-    if place.policy.packs not in (PACKS, version.packs):
-        logger.warning(OTHER_PACKS, version.version)
+        Raises CatalogueRefused.
+        """
+        is_set = isinstance(command, SetCatalogue)
+        if record.partition != self._partition or is_set != (self._partition == PARTITION):
+            where = f"only partition {PARTITION} decides it"
+            where = where if is_set else "it decides versions itself"
+            raise CatalogueRefused(WRONG_PARTITION, f"partition {record.partition}: {where}")
+        last = max((one.version for one in versions), default=0)
+        if isinstance(command, SetCatalogue):
+            version = version_of(command, record, versions, last + 1, self._policy.currency)
+            # What the other lanes get is longer than what was asked.
+            size = 0 if version is None else len(encode(AdoptCatalogue(version)))
+            if size > self._max_record_bytes:
+                text = f"the version has {size} bytes, more than {self._max_record_bytes}"
+                raise CatalogueRefused(INVALID_CATALOGUE, text)
+            return version
+        if command.set.version <= last:
+            raise CatalogueRefused(VERSION_KNOWN, f"version {last} is known already")
+        return command.set
+
+    def _known(self, version: SetVersion, rows: StagedRows) -> list[Outgoing]:
+        rows.versions, gone = with_version(rows.versions, version)
+        mark = MARK_PREFIX + MARK
+        found = [
+            Outgoing(self._changelog, mark + b"%d" % version.version, encode(version), WRITTEN)
+        ]
+        return found + [
+            Outgoing(self._changelog, mark + b"%d" % number, None, WRITTEN) for number in gone
+        ]
+
+    def _decided(self, version: SetVersion) -> list[Outgoing]:
+        key, value = VERSION_KEY.encode(), encode(AdoptCatalogue(version))
+        found = [Outgoing(self._catalogue, key, encode(version), partition=PARTITION)]
+        others = self._others
+        return found + [Outgoing(self._commands, key, value, partition=other) for other in others]
 
 
 def version_of(
-    command: CatalogueCommand,
-    record: InputRecord,
-    versions: Versions,
-    *,
-    partition: int,
-    currency: str,
-) -> SetVersion:
-    """The version that partition `partition` is to know by this record. Raises CatalogueRefused.
+    command: SetCatalogue, record: InputRecord, versions: Versions, number: int, currency: str
+) -> SetVersion | None:
+    """The version that the command makes; None where its key has made one of `versions`.
 
-    `versions` are those it knows, `currency` is that of purchases that name none.
+    `currency` is that of purchases that name none. Raises CatalogueRefused.
     """
-    is_set = isinstance(command, SetCatalogue)
-    if record.partition != partition or is_set != (partition == PARTITION):
-        where = f"only partition {PARTITION} decides it" if is_set else "it decides versions itself"
-        raise CatalogueRefused(WRONG_PARTITION, f"partition {record.partition}: {where}")
-    last = max((one.version for one in versions), default=0)
-    if isinstance(command, SetCatalogue):
-        return _decided(command, record, versions, last + 1, currency)
-    if command.set.version <= last:
-        raise CatalogueRefused(VERSION_KNOWN, f"version {last} is known already")
-    return command.set
-
-
-def _decided(
-    command: SetCatalogue, record: InputRecord, versions: Versions, version: int, currency: str
-) -> SetVersion:
     now = instant(record.timestamp)
-    effective_at = command.effective_at or now
-    if effective_at < now:
-        raise CatalogueRefused(
-            EFFECTIVE_TIME_PASSED, f"{effective_at.isoformat()} was before {now.isoformat()}"
-        )
-    if sum(1 for one in versions if one.effective_at > now) >= SCHEDULED_MAX:
-        raise CatalogueRefused(TOO_MANY_SCHEDULED, f"{SCHEDULED_MAX} versions are not yet in force")
     try:
         packs = packs_of({"packs": msgspec.to_builtins(command.packs)}, currency)
     except CatalogueError as error:
         raise CatalogueRefused(INVALID_CATALOGUE, "; ".join(str(error).splitlines())) from None
-    return SetVersion(
-        version=version,
-        effective_at=effective_at,
+    version = SetVersion(
+        version=number,
+        effective_at=command.effective_at or now,
         packs=packs,
         set_at=now,
         by=command.by,
         reason=command.reason,
         command=str(RecordRef.of(record)),
+        idempotency_key=command.idempotency_key,
     )
+    if _is_repeated(command, version, versions):
+        return None
+    if version.effective_at < now:
+        raise CatalogueRefused(
+            EFFECTIVE_TIME_PASSED,
+            f"{version.effective_at.isoformat()} was before {now.isoformat()}",
+        )
+    if sum(1 for one in versions if one.effective_at > now) >= SCHEDULED_MAX:
+        raise CatalogueRefused(TOO_MANY_SCHEDULED, f"{SCHEDULED_MAX} versions are not yet in force")
+    return version
 
 
-def with_version(versions: Versions, one: CatalogueVersion) -> tuple[Versions, Sequence[int]]:
+def _is_repeated(command: SetCatalogue, version: SetVersion, versions: Versions) -> bool:
+    """Whether its key has made a known version. Raises CatalogueRefused for another one."""
+    key = command.idempotency_key
+    for one in versions if key is not None else ():
+        if not isinstance(one, SetVersion) or one.idempotency_key != key:
+            continue
+        # One without a time was in force at once, and is so when it is repeated.
+        at = one.effective_at if one.effective_at == one.set_at else None
+        same_time = (command.effective_at or at) == one.effective_at
+        if not same_time or (one.packs, one.reason) != (version.packs, version.reason):
+            raise CatalogueRefused(
+                KEY_REUSED, f"version {one.version} was set with this key and other parameters"
+            )
+        return True
+    return False
+
+
+def with_version(versions: Versions, one: SetVersion) -> tuple[Versions, Sequence[int]]:
     """The versions with one more, and the numbers of those that are known no longer.
 
     Those that became effective first go, when there are too many.

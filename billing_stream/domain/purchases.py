@@ -43,6 +43,12 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
 
     Refused where the merchant has as many open ones as the policy allows.
     """
+    merchant_id = draft.merchant.merchant_id
+    purchase_id = derived_id("purchase", merchant_id, command.command_id)
+    found = draft.purchase(purchase_id)
+    if found is not None:
+        # Whatever is sold by now.
+        return opening(found)
     version = in_force(draft.rows.versions, draft.now)
     packs = draft.policy.packs if version is None else version.packs
     pack = packs.get(command.pack)
@@ -54,11 +60,6 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     if amount is None:
         message = f"pack {command.pack!r} has no price in {currency}"
         return Rejected(ErrorCode.INVALID_PACK, message)
-    merchant_id = draft.merchant.merchant_id
-    purchase_id = derived_id("purchase", merchant_id, command.command_id)
-    found = draft.purchase(purchase_id)
-    if found is not None:
-        return opening(found)
     if draft.open_count() >= draft.policy.open_purchases_max:
         message = f"the merchant has {draft.policy.open_purchases_max} unpaid purchases open"
         return Rejected(ErrorCode.TOO_MANY_OPEN_PURCHASES, message)

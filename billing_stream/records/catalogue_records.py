@@ -3,9 +3,8 @@
 from msgspec import Struct
 
 from billing_stream.domain.catalogue import CatalogueVersion
-from billing_stream.domain.commands import Currency
+from billing_stream.domain.commands import Currency, Key
 from billing_stream.domain.model import Instant
-from billing_stream.domain.policy import Pack
 
 OLD_ROWS_KEY = "currency-of-old-rows"
 VERSION_KEY = "version"
@@ -25,25 +24,26 @@ class CurrencyOfOldRows(
     at: Instant
 
 
-class SetVersion(Struct, frozen=True, gc=False, tag="catalogue_version", tag_field="record"):
+class SetVersion(
+    CatalogueVersion,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag="catalogue_version",
+    tag_field="record",
+):
     """`billing.catalogue.v1`: a version of the catalogue that was decided.
 
     Versions count from 1. From `effective_at` on purchases are opened under it, until another
-    becomes effective. `command` is the record that asked for it, `set_at` its time.
+    becomes effective. `command` is the record that asked for it, `set_at` its time; `by`, `reason`
+    and `idempotency_key` are the command's.
     """
 
-    version: int
-    effective_at: Instant
-    packs: dict[str, Pack]
     set_at: Instant
     by: str
     reason: str
     command: str
-
-    @property
-    def known(self) -> CatalogueVersion:
-        """What the rules have to know of it."""
-        return CatalogueVersion(self.version, self.effective_at, self.packs)
+    idempotency_key: Key | None = None
 
 
 CatalogueRecord = CurrencyOfOldRows | SetVersion

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from billing_stream.domain.commands import Text
+from billing_stream.domain.commands import Key, Text
 from billing_stream.domain.model import Instant
 from billing_stream.records.catalogue_records import SetVersion
 
@@ -48,16 +48,19 @@ class PackAsked(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     title: str | UnsetType = UNSET
 
 
-class SetCatalogue(Struct, frozen=True, tag_field="command", tag="set_catalogue"):
+class SetCatalogue(
+    Struct, frozen=True, omit_defaults=True, tag_field="command", tag="set_catalogue"
+):
     """Replace all packs, from `effective_at` on; without it, from the time of this record on.
 
-    `by` says who asks. The lane of partition 0 decides it.
+    `by` says who asks. The lane of partition 0 decides it, once per idempotency key.
     """
 
     packs: dict[str, PackAsked]
     by: Text
     reason: Text
     effective_at: Instant | None = None
+    idempotency_key: Key | None = None
 
 
 class AdoptCatalogue(Struct, frozen=True, tag_field="command", tag="adopt_catalogue"):

@@ -15,7 +15,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.model import Platform, Purchase
-from billing_stream.domain.outcomes import PurchaseOpened, Rejected
+from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
@@ -82,17 +82,21 @@ class Scene:
 
     async def open(self, partition: int, pack: str = "small") -> Purchase | Rejected:
         """A purchase by the merchant of a partition."""
-        merchant = MERCHANTS[partition]
         self._opened += 1
-        named = f"{merchant}/{self._opened}"
-        await self.workers.ask(CreateMerchant(merchant, "shopify", f"p{partition}.example", named))
-        reply = await self.workers.ask(
-            ReservePurchase(merchant, pack, Platform.SHOPIFY, command_id=named)
-        )
+        reply = await self.open_again(partition, pack)
         if isinstance(reply, Rejected):
             return reply
         assert isinstance(reply, PurchaseOpened)
         return self.purchase(partition, reply.purchase_id)
+
+    async def open_again(self, partition: int, pack: str) -> Reply:
+        """The reply to the command that opened the last purchase, sent once more."""
+        merchant = MERCHANTS[partition]
+        named = f"{merchant}/{self._opened}"
+        await self.workers.ask(CreateMerchant(merchant, "shopify", f"p{partition}.example", named))
+        command = ReservePurchase(merchant, pack, Platform.SHOPIFY, command_id=named)
+        reply: Reply = await self.workers.ask(command)
+        return reply
 
     def purchase(self, partition: int, purchase_id: str) -> Purchase:
         """A purchase as its row is."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from billing_stream.domain.model import Purchase
-from billing_stream.domain.outcomes import ErrorCode, Rejected
+from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened, Rejected
 from billing_stream.domain.policy import PACKS, Pack
 from billing_stream.records import topics as names
 from billing_stream.tables.catalogue_versions import SCHEDULED_MAX, VERSIONS_MAX
@@ -149,6 +149,56 @@ async def test_no_more_versions_are_scheduled_than_a_bound(tmp_path: Path) -> No
 
         assert len(on.decided()) == SCHEDULED_MAX
         assert on.letters() == ["TOO_MANY_SCHEDULED: 50 versions are not yet in force"]
+
+
+async def test_a_repeated_command_makes_one_version_per_key(tmp_path: Path) -> None:
+    async with scene(tmp_path) as on:
+        for _ in range(2):
+            await on.ask(SUMMER, idempotency_key="k1")
+            await on.ask(AUTUMN, idempotency_key="k2", effective_at=NOW + HOUR)
+        on.at(NOW + 2 * HOUR)
+        await on.workers.nodes[0].own([1])
+        await on.workers.nodes[0].own([0, 1])
+        await on.ask(SUMMER, idempotency_key="k1")
+        await on.ask(AUTUMN, idempotency_key="k2", effective_at=NOW + HOUR)
+        assert on.letters() == []
+
+        for packs, more in (
+            (AUTUMN, {}),
+            (SUMMER, {"reason": "another"}),
+            (SUMMER, {"effective_at": NOW + HOUR}),
+        ):
+            await on.ask(packs, idempotency_key="k1", **more)
+        await on.ask(AUTUMN, idempotency_key="k2")
+
+        keys = [(one["version"], one["idempotency_key"]) for one in on.decided()]
+        assert keys == [(1, "k1"), (2, "k2")]
+        reused = "IDEMPOTENCY_KEY_REUSED: version {} was set with this key and other parameters"
+        assert on.letters() == [reused.format(number) for number in (1, 1, 1, 2)]
+
+
+async def test_a_purchase_opened_before_keeps_its_answer_when_retired(tmp_path: Path) -> None:
+    """The worker asks the lane again when the platform has answered: its pack may be gone."""
+    async with scene(tmp_path) as on:
+        opened = await on.open(0, "large")
+        assert isinstance(opened, Purchase)
+        await on.ask(SUMMER)
+
+        again = await on.open_again(0, "large")
+        assert isinstance(again, PurchaseOpened)
+        assert again.purchase_id == opened.id
+
+
+async def test_a_version_too_long_for_the_other_lanes_is_refused(tmp_path: Path) -> None:
+    """What others get is longer than what was asked: all lanes know a version, or none."""
+    packs = {f"{number:064}": {"credits": 1, "price": {"USD": "1"}} for number in range(880)}
+    async with scene(tmp_path) as on:
+        await on.ask(packs)
+
+        (letter,) = on.letters()
+        assert "INVALID_CATALOGUE: the version has 1" in letter
+        assert "bytes, more than 100000" in letter
+        assert on.decided() == []
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,15 @@ async def log() -> AsyncIterator[Copy]:
         await world.ask(CreateMerchant(merchant, "shopify", f"{merchant}.example", merchant))
     await buy(world)
     await world.feed_all()
-    set_catalogue(world, SUMMER)
+    set_catalogue(world, SUMMER, idempotency_key="summer")
     set_catalogue(world, AUTUMN, effective_at=(world.now + timedelta(minutes=20)).isoformat())
     # Taken by the lane of partition 0 only; the others are told, and decide meanwhile.
     await world.feed((TOPICS.name(names.OPERATOR_COMMANDS), 0), 0, 2)
     await buy(world)
     await world.feed_all()
     set_catalogue(world, {})
+    # As after an answer that was lost.
+    set_catalogue(world, SUMMER, idempotency_key="summer")
     for _ in range(4):
         world.pass_time(minutes=10)
         await buy(world)
@@ -123,3 +125,36 @@ async def test_a_version_that_nobody_asked_for_is_a_fault(log: Copy) -> None:
 async def test_a_version_that_is_missing_is_a_fault(log: Copy) -> None:
     log.drop(log.of(TOPICS.name(names.CATALOGUE))[-1])
     assert "asks for a version, and none was decided" in await found(log)
+
+
+@pytest.mark.parametrize(
+    ("number", "field", "value", "said"),
+    [
+        (1, "effective_at", "2030-01-01T00:00:00Z", "effective at another time than was asked for"),
+        (1, "set_at", "2020-01-01T00:00:00Z", "or set at another time"),
+        (2, "by", "eve@host", "was set by another one"),
+        (2, "reason", "none", "or for another reason"),
+        (2, "idempotency_key", "summer", "has the key of version 1"),
+        (1, "idempotency_key", "autumn", "asks for a version, and none was decided"),
+    ],
+)
+async def test_another_version_than_was_asked_for_is_a_fault(
+    number: int, field: str, value: str, said: str, log: Copy
+) -> None:
+    for version in log.of(TOPICS.name(names.CATALOGUE)):
+        if version.data["version"] == number:
+            version.put({**version.data, field: value})
+    assert said in await found(log)
+
+
+async def test_another_title_than_was_asked_for_is_a_fault(log: Copy) -> None:
+    (version, *_) = log.of(TOPICS.name(names.CATALOGUE))
+    small = {**version.data["packs"]["small"], "title": "Cheap"}
+    version.put({**version.data, "packs": {"small": small}})
+    assert "has other packs than" in await found(log)
+
+
+async def test_a_partition_that_did_not_get_a_version_is_a_fault(log: Copy) -> None:
+    told = [one for one in log.of(TOPICS.name(names.OPERATOR_COMMANDS)) if one.partition == 1]
+    log.drop(told[-1])
+    assert "partition 1 did not get version 2" in await found(log)

@@ -250,7 +250,7 @@ class _Reader:
         )
         places = self._order.places(topic, ((offset, at) for offset, at, _ in taken))
         return [
-            (place, msgspec.to_builtins(version.known))
+            (place, msgspec.to_builtins(version))
             for place, (_, _, version) in zip(places, taken, strict=True)
         ]
 

@@ -39,9 +39,9 @@ def sold(parsed: ParsedCommand, catalogue: Catalogue, now: int) -> Terms | None:
 
     Under the version that is in force. Before the first one, as it was recorded.
     """
-    version, terms = catalogue_versions.sold(
-        parsed.text, parsed.currency, parsed.versions, catalogue, now
-    )
+    # That of a purchase which names none was a setting, and may be another one now.
+    currency = parsed.currency or (parsed.terms.currency if parsed.terms else None)
+    version, terms = catalogue_versions.sold(parsed.text, currency, parsed.versions, catalogue, now)
     if parsed.refused_by == NOT_OPENED:
         return None
     if version is not None:

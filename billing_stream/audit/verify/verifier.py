@@ -108,9 +108,10 @@ async def verify_source(
         raise VerifyError(f"the log knows nothing of merchant {only}: is that its id, a uuid?")
     check_all(history, rules, report)
     check_order(history, report)
-    check_catalogue(
-        history.catalogue, report, history.letters, whole=not (history.incomplete or allow_lag)
-    )
+    whole = not (history.incomplete or allow_lag)
+    commands = topics.name(names.OPERATOR_COMMANDS)
+    others = {p: commands for p in range(1, partitions) if (commands, p) not in history.unread}
+    check_catalogue(history.catalogue, report, history.letters, others, whole=whole)
     await _replay_all(history, rules, report, progress)
     _note_overdue(history, report)
     await check_projection(history, report, database_url, only, schema)

@@ -270,18 +270,17 @@ class Step:
 
     def _reserve(self, parsed: ParsedCommand) -> None:
         me, rules, purchase = self.state, self._rules, self._purchase_id(parsed)
+        if purchase in me.purchases:
+            self._open(me.purchases[purchase])
+            return
         terms = sold_terms.sold(parsed, rules.catalogue, self.now)
         if terms is None and parsed.refused_by != limits.TOO_MANY_OPEN:
             self.refusal = limits.INVALID_PACK
-        elif purchase not in me.purchases and limits.refused(
-            parsed, limits.TOO_MANY_OPEN, len(me.pending), rules.open_max
-        ):
+        elif limits.refused(parsed, limits.TOO_MANY_OPEN, len(me.pending), rules.open_max):
             self.refusal = limits.TOO_MANY_OPEN
         elif terms is not None:
-            if purchase not in me.purchases:
-                sold = (terms, parsed.text, parsed.platform, self.now, self.now + rules.expiry_us)
-                self._put(purchase, PurchaseState.opened(*sold))
-            self._open(me.purchases[purchase])
+            sold = (terms, parsed.text, parsed.platform, self.now, self.now + rules.expiry_us)
+            self._put(purchase, PurchaseState.opened(*sold))
 
     def _open(self, bought: PurchaseState) -> None:
         if bought.no_checkout:
