@@ -37,6 +37,11 @@ class LazyGroup(click.Group):
             "dlq",
             "Dead letters: list, show, send again, give up.",
         ),
+        "catalogue": (
+            "billing_stream.ops.catalogue.catalogue_cli",
+            "catalogue",
+            "Set packs and prices while workers run; show which are in force.",
+        ),
         "import": (
             "billing_stream.migration.import_cli",
             "import_command",

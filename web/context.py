@@ -1,12 +1,13 @@
 """What the handlers of a worker's HTTP operations work with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from billing_stream.config.listener_settings import Address
 from billing_stream.domain.model import Platform, Purchase
-from billing_stream.domain.policy import Policy
+from billing_stream.domain.policy import Pack, Policy
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
@@ -27,7 +28,10 @@ from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
 
 @dataclass(frozen=True)
 class Context:
-    """One per worker; `request_seconds` is how long a request may take."""
+    """One per worker; `request_seconds` is how long a request may take.
+
+    `sellable` is `platforms.sellable.sellable_packs` for the settings of the worker.
+    """
 
     owners: PartitionRouter
     peers: Peers
@@ -57,6 +61,7 @@ class Context:
     internal_secrets: tuple[str, ...]
     max_record_bytes: int
     policy: Policy
+    sellable: Callable[[Mapping[str, Any]], dict[str, Pack]]
 
     def bodies_of(self, purchases: Iterable[Purchase]) -> list[PurchaseBody]:
         """Purchases as clients read them."""

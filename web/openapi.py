@@ -15,6 +15,7 @@ from billing_stream.records.examples import NOW
 from billing_stream.records.json_schemas import Schema, components, doc
 from billing_stream.web import (
     billing,
+    catalogue,
     envelope,
     health,
     history,
@@ -50,6 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *webhook_routes.OPERATIONS,
     *operators.OPERATIONS,
     *operators.TEST_OPERATIONS,
+    *catalogue.OPERATIONS,
     *health.OPERATIONS,
 )
 

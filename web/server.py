@@ -24,6 +24,7 @@ from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.platforms import base
 from billing_stream.platforms.local import Local
 from billing_stream.platforms.platform_factory import new_platforms
+from billing_stream.platforms.sellable import sellable_packs
 from billing_stream.records.topics import Topics
 from billing_stream.web import checkout_page, described, internal, openapi, operators
 from billing_stream.web.auth import shop_token_headers
@@ -54,6 +55,7 @@ from billing_stream.web.refusals import Refusals
 from billing_stream.web.webhook_dead_letters import WebhookDeadLetters
 
 TOO_MANY_WEBHOOKS = "too many webhooks of this platform"
+TOO_MANY_LOGINS = "too many failed logins from this address"
 logger = logging.getLogger(__name__)
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -121,9 +123,7 @@ def register(
         cookies=CookiePolicy(settings.is_real, settings.ops_url or settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),
         webhook_limit=RateLimit(settings.webhooks_per_minute, refusal=TOO_MANY_WEBHOOKS),
-        login_limit=RateLimit(
-            settings.failed_logins_per_minute, refusal="too many failed logins from this address"
-        ),
+        login_limit=RateLimit(settings.failed_logins_per_minute, refusal=TOO_MANY_LOGINS),
         refusals=refusals,
         gate=ConcurrencyLimit(settings.requests_waiting_max),
         bodies=_bodies(settings, metrics),
@@ -137,6 +137,7 @@ def register(
         internal_secrets=settings.internal_jwt_secrets,
         max_record_bytes=settings.max_record_bytes,
         policy=settings.policy,
+        sellable=partial(sellable_packs, settings),
     )
     operations = [*OPERATIONS, *(operators.TEST_OPERATIONS if settings.policy.test_clock else ())]
     operations += checkout_page.OPERATIONS if has_local else ()

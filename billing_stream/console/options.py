@@ -79,6 +79,24 @@ class Moment(click.ParamType):
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
+class ComingMoment(Moment):
+    """A time that is not past, or in how long: 2026-06-01, 2026-06-01T12:00+01:00, 90s, 2h."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """The moment, in UTC; a time without a zone is UTC."""
+        now = datetime.now(UTC)
+        try:
+            after: timedelta = parse_duration(value)
+            return now + after
+        except ValueError:
+            moment = super().convert(value, param, ctx)
+        if moment < now:
+            self.fail(f"{value!r} is in the past", param, ctx)
+        return moment.astimezone(UTC)
+
+
 class _JsonTarget(NewFile):
     """A file, or `-` for standard output."""
 

@@ -7,11 +7,11 @@ from pydantic import SecretStr
 
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.domain.model import Platform as PlatformName
-from billing_stream.errors import PlatformError, SettingsError
+from billing_stream.errors import SettingsError
 from billing_stream.platforms import custom, shopify, stripe
 from billing_stream.platforms.base import Platform, WebhookContent
 from billing_stream.platforms.local import Local, WebhookReader
-from billing_stream.platforms.money import to_minor
+from billing_stream.platforms.sellable import price_problems
 from billing_stream.platforms.tokens import (
     EnvironmentTokens,
     FileTokens,
@@ -72,7 +72,9 @@ def _stripe(settings: Settings) -> Platform | None:
     secrets = _texts(settings.stripe_webhook_secret, settings.stripe_webhook_secret_old)
     key = "".join(_texts(settings.stripe_api_key))
     if key:
-        _require_chargeable(settings)
+        problems = list(price_problems(settings, settings.packs))
+        if problems:
+            raise SettingsError("\n".join(problems))
         return stripe.Stripe(
             key,
             api_url=settings.stripe_api_url,
@@ -86,17 +88,6 @@ def _stripe(settings: Settings) -> Platform | None:
         return stripe.read_webhook(headers, body, now, secrets)
 
     return _local(settings, read)
-
-
-def _require_chargeable(settings: Settings) -> None:
-    for name, pack in settings.packs.items():
-        for currency, amount in pack.prices.items():
-            try:
-                to_minor(amount, currency)
-            except PlatformError as error:
-                raise SettingsError(
-                    f"the price of pack {name} in {currency}, {amount}: {error} by Stripe"
-                ) from None
 
 
 def _custom(settings: Settings) -> Platform | None:

@@ -36,6 +36,16 @@ CORRELATION_ID = "8d7e5c1a-req-1"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ENDS_AT = NOW + timedelta(days=14)
 EXPIRES_AT = NOW + timedelta(hours=24)
+VERSION = SetVersion(
+    version=3,
+    effective_at=ENDS_AT,
+    packs={"small": Pack(120, {"USD": "9.99", "JPY": "1500"}, "A start")},
+    set_at=NOW,
+    by="ann@host",
+    reason="summer prices",
+    command=str(RecordRef(topics.OPERATOR_COMMANDS, 0, 7)),
+    idempotency_key="summer-prices",
+)
 
 
 class Example(Struct, frozen=True):
@@ -97,28 +107,17 @@ def _operator_commands() -> list[Example]:
             who,
             "summer prices",
             ENDS_AT,
+            "summer-prices",
         ),
-        AdoptCatalogue(_version()),
+        AdoptCatalogue(VERSION),
     )
     return [Example(said["command"], said) for said in map(_json, every)]
-
-
-def _version() -> SetVersion:
-    return SetVersion(
-        version=3,
-        effective_at=ENDS_AT,
-        packs={"small": Pack(120, {"USD": "9.99", "JPY": "1500"}, "A start")},
-        set_at=NOW,
-        by="ann@host",
-        reason="summer prices",
-        command=str(RecordRef(topics.OPERATOR_COMMANDS, 0, 7)),
-    )
 
 
 def _catalogue() -> list[Example]:
     return [
         Example("currency of old rows", _json(CurrencyOfOldRows("USD", NOW))),
-        Example("version", _json(_version())),
+        Example("version", _json(VERSION)),
     ]
 
 

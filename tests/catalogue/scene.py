@@ -1,7 +1,6 @@
 """Two workers on a log in memory; what operators write reaches a lane when the test lets it."""
 
 import json
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,11 +15,9 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.model import Platform, Purchase
 from billing_stream.domain.outcomes import PurchaseOpened, Rejected, Reply
-from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from tests.support.nodes import PARTITIONS, Cluster, cluster
-from tests.support.partition import Record
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -39,7 +36,6 @@ class Scene:
 
     def __init__(self, workers: Cluster) -> None:
         self.workers = workers
-        self._read: dict[int, int] = defaultdict(int)
         self._opened = 0
         self.at(NOW)
 
@@ -57,28 +53,11 @@ class Scene:
 
     def write(self, partition: int, said: Any) -> None:
         """A record for operators, which no lane has taken."""
-        value = json.dumps(said, default=datetime.isoformat).encode()
-        record = Outgoing(names.OPERATOR_COMMANDS, b"operator", value)
-        self.workers.log.append(names.OPERATOR_COMMANDS, partition, record)
+        self.workers.operators.write(partition, said)
 
     async def tell(self, *partitions: int) -> None:
         """Let lanes take what waits for them."""
-        for partition in partitions:
-            found = self.workers.log.topics.get((names.OPERATOR_COMMANDS, partition), [])
-            begin = self._read[partition]
-            records = [
-                Record(
-                    names.OPERATOR_COMMANDS,
-                    offset,
-                    found[offset].value,
-                    timestamp=int(self.now.timestamp() * 1000),
-                    partition=partition,
-                )
-                for offset in range(begin, len(found))
-            ]
-            if records:
-                self._read[partition] = len(found)
-                await self.workers.put(partition, names.OPERATOR_COMMANDS, records, begin)
+        await self.workers.operators.tell(*partitions)
 
     async def open(self, partition: int, pack: str = "small") -> Purchase | Rejected:
         """A purchase by the merchant of a partition."""

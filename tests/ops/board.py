@@ -6,6 +6,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from billing_stream.web.ops.cookies import CookiePolicy
 from billing_stream.web.ops.session import begin
 from tests.dead_letters.stage import Stage
 from tests.support.browser import DESK, browser
+from tests.support.nodes import get
 from tests.support.projection import fetch, projector
 from tests.support.servers import empty_database
-from tests.support.tokens import operator_token
+from tests.support.tokens import operator_headers, operator_token
 from tests.support.worker import INTERNAL_SECRET, create_topics, environment, worker
 from tests.support.world import M1, M2
 
@@ -38,6 +41,7 @@ PAGES = {
     "merchant": f"/ops/merchants/{M1}",
     "credits": f"/ops/merchants/{M1}?only=credits",
     "adjust": f"/ops/merchants/{M1}/adjust",
+    "catalogue": "/ops/catalogue",
     "error": "/ops/merchants/33333333-3333-4333-8333-333333333333",
 }
 
@@ -79,12 +83,26 @@ class Board:
         (self.bad,) = (one for one in found if "JSON" in one.letter.record.reason)
         (self.early,) = (one for one in found if "MERCHANT" in one.letter.record.reason)
         await stage.create(M2)
+        await self.set_catalogue("large is sold no more", 500)
+        await self.set_catalogue("more for winter", 600, days=1)
         await self.projected(
             "SELECT 1 FROM billing_events, (SELECT count(*) FROM billing_records) merchants, "
             "(SELECT count(*) FROM credit_purchases) purchases "
             "WHERE event_type LIKE '%credits.purchased%' "
             "AND merchants.count = 2 AND purchases.count = 2"
         )
+
+    async def set_catalogue(self, reason: str, credits: int, days: int = 0) -> None:
+        """Set a version without `large`, over HTTP, in force in so many days."""
+        usd = {"small": (100, "9.99"), "medium": (credits, "39.99")}
+        packs = {name: {"credits": n, "price": {"USD": price}} for name, (n, price) in usd.items()}
+        body = {"packs": packs, "reason": reason, "idempotency_key": reason}
+        if days:
+            at = datetime.now(UTC) + timedelta(days=days)
+            body["effective_at"] = at.isoformat()
+        headers = operator_headers("olga")
+        reply = await get(self.url, "/internal/catalogue", headers, method="POST", json=body)
+        assert reply.status == HTTPStatus.CREATED, reply.body
 
     async def pay(self, charge: str) -> None:
         """Have a charge paid, as the platform tells."""

@@ -35,6 +35,7 @@ READ = (
     "/ops/merchants",
     f"/ops/merchants/{M1}",
     f"/ops/merchants/{M1}/adjust",
+    "/ops/catalogue",
 )
 ACT = ("/ops/dead-letters/0@1/redrive", f"/ops/merchants/{M1}/adjust", "/ops/logout")
 GIFT = {"credits": "25", "reason": "a gift", "confirmed": "yes", "key": f"ops/{M1}"}

@@ -160,6 +160,7 @@ async def test_all_of_it_is_read_without_javascript(at: Board) -> None:
         "merchant": "credits purchased",
         "credits": "Where each credit came from",
         "adjust": "has",
+        "catalogue": "Packs on sale",
         "error": "That did not work",
     }
     async with at.logged_in(java_script_enabled=False) as page:
@@ -245,6 +246,34 @@ async def test_the_browser_has_nothing_to_complain_of(tour: dict[str, Visit]) ->
     assert [one for name in tour.keys() - meant for one in tour[name].said] == []
 
 
+async def test_the_catalogue_shows_what_is_sold_and_its_history(at: Board) -> None:
+    async with at.logged_in(at.path("catalogue")) as page:
+        assert await row(page, "Packs on sale", "medium") == [
+            "medium",
+            "\u2013",
+            "500",
+            "39.99 USD",
+        ]
+        coming = await row(page, "Coming versions", "more for winter")
+        changed = (
+            "medium changed: 500 credits for 39.99 USD \u2192 becomes 600 credits for 39.99 USD"
+        )
+        assert (coming[0], coming[2:]) == ("2", [changed, "olga", "more for winter"])
+        retired = await row(page, "Retired packs", "large")
+        assert retired == ["large", "1,000 credits for 69.99 USD", "1"]
+        assert await texts(page, "section:last-of-type tbody th") == ["2", "1"]
+        cells = await row(page, "History", "large is sold no more")
+        assert cells[1] == "in force"
+        assert cells[3] == "large retired: 1,000 credits for 69.99 USD"
+        assert cells[4].startswith("olga ")
+        await page.evaluate("window.loaded = 'once'")
+
+        await at.set_catalogue("less in spring", 400, days=2)
+
+        await expect(page.locator("#live")).to_contain_text("less in spring", timeout=WAIT_MS)
+        assert await page.evaluate("window.loaded") == "once"
+
+
 async def test_light_and_dark_are_as_the_system_has_it(at: Board) -> None:
     grounds = []
     async with at.logged_in() as page:
@@ -278,17 +307,18 @@ async def test_the_keyboard_is_enough(at: Board) -> None:
         await page.wait_for_url("**/ops/dead-letters")
 
         reached = [await focused_after_tab(page) for _ in range(12)]
-        assert reached[:8] == [
+        assert reached[:9] == [
             "Skip to the content",
             "billing-stream",
             "Overview",
             "Workers",
             "Dead letters",
             "Merchants",
+            "Catalogue",
             "Log out",
             "Live",
         ]
-        assert reached[8:] == ["Reload", "open", "redriven", "discarded"]
+        assert reached[9:] == ["Reload", "open", "redriven"]
         for _ in range(8):
             await page.keyboard.press("Shift+Tab")
         await page.keyboard.press("Enter")

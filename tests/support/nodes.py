@@ -40,6 +40,7 @@ from billing_stream.web import server
 from billing_stream.web.context import Context
 from billing_stream.web.operation import OPERATION
 from chaos.promises import without_ids as without_ids
+from tests.support.catalogue import MemoryCatalogueLog, OperatorCommands
 from tests.support.memory_log import MemoryLog
 from tests.support.partition import Record
 from tests.support.platform import FakePlatform, MemoryIngress
@@ -224,6 +225,7 @@ class Cluster:
         self.log = log
         self.nodes = nodes
         self.platform = platform
+        self.operators = OperatorCommands(self)
         self._shops_read: dict[int, int] = {}
         self._webhooks_read: Counter[tuple[str, int]] = Counter()
 
@@ -354,6 +356,8 @@ async def _cluster(
     for node in nodes:
         node.ingress.followers = [one.context.ended_sessions for one in nodes]
     found = Cluster(log, nodes, platform or FakePlatform())
+    for node in nodes:
+        node.context.dashboard.catalogue_log = MemoryCatalogueLog(found)
     found.assign(owned)
     try:
         for node, partitions in zip(nodes, owned.values(), strict=True):

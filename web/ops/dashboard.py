@@ -12,12 +12,15 @@ from msgspec import Struct
 
 from billing_stream.config.settings import Settings
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.errors import DeadLettersError
+from billing_stream.errors import BillingError, DeadLettersError
 from billing_stream.kafka.error_classes import REFUSALS
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
+from billing_stream.ops.catalogue.catalogue_log import CatalogueLog
+from billing_stream.ops.catalogue.course import CatalogueCourse, course_of
 from billing_stream.ops.dead_letters import ActionResult, Cluster, DeadLetterEntry, redrive
-from billing_stream.web.envelope import ApiError, Ids
+from billing_stream.records.catalogue_records import SetVersion
+from billing_stream.web.envelope import ApiError, Ids, not_ready
 from billing_stream.web.ops.business import Business, put_together
 from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
 from billing_stream.web.ops.figures import Figures
@@ -39,6 +42,7 @@ BUSINESS_SECONDS = 5.0
 ROWS_SECONDS = 30.0
 ASK_ROWS_SECONDS = 8.0
 LETTERS_SECONDS = 2.0
+CATALOGUE_SECONDS = 1.0
 # A page is for seeing what is wrong: it does not wait for what does not answer.
 WAIT_SECONDS = 3.0
 ACT_SECONDS = 8.0
@@ -82,9 +86,12 @@ class Dashboard:
     ) -> None:
         self.environment: Environment = new_environment()
         self.currency = settings.currency
+        self._packs = settings.packs
+        self._clock = watchdog.lanes.clock
         self.recorder = Recorder(metrics, watchdog.lanes)
         self.figures = Figures(watchdog, self.recorder, ask_lags)
         self.letter_cluster = Cluster.of(settings)
+        self.catalogue_log = CatalogueLog(self.letter_cluster)
         # Apart from the merchants' own: a slow question here must not be an answer to them.
         self._projection = Projection.of(settings)
         self.projected = Projected(self._projection)
@@ -96,6 +103,7 @@ class Dashboard:
         self._own = Shared(self._rows.count, ROWS_SECONDS)
         self._business = Shared(self._sum, BUSINESS_SECONDS)
         self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
+        self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
         self._acting = asyncio.Lock()
         self._under_way: set[asyncio.Future[Any]] = set()
 
@@ -127,6 +135,24 @@ class Dashboard:
         except (DeadLettersError, KafkaError) as error:
             return DeadLettersResult(None, why_not(error))
 
+    async def versions(self) -> list[SetVersion]:
+        """The versions of the catalogue, as they were set. Raises ApiError (NOT_READY)."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._versions.get()
+        except TimeoutError:
+            raise not_ready("Kafka has not answered yet.") from None
+        except (BillingError, KafkaError) as error:
+            raise not_ready(why_not(error)) from None
+
+    async def catalogue(self) -> CatalogueCourse:
+        """The packs on sale, and the changes of each version. Raises as `versions` does."""
+        return course_of(await self.versions(), self._packs, self._clock())
+
+    def forget_catalogue(self) -> None:
+        """Read it again the next time, because a version was just set."""
+        self._versions.forget()
+
     async def redrive(self, letter: DeadLetterEntry, operator: str, reason: str) -> ActionResult:
         """Send a dead letter again, once. Raises NotYet, DeadLettersError, KafkaError."""
 
@@ -151,7 +177,7 @@ class Dashboard:
     async def close(self) -> None:
         """End what is under way."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        for shared in (self._seen, self._own, self._business, self._letters):
+        for shared in (self._seen, self._own, self._business, self._letters, self._versions):
             await shared.close()
         self._projection.close()
 
@@ -197,12 +223,12 @@ class Dashboard:
 
 
 def why_not(error: Exception) -> str:
-    """Why dead letters cannot be read or sent, for people."""
+    """Why topics cannot be read or written, for people."""
     if isinstance(error, REFUSALS):
         return (
             "The brokers do not let this worker: its rights are printed by "
             "`billing-stream topics acls worker`."
         )
-    if isinstance(error, DeadLettersError):
+    if isinstance(error, BillingError):
         return str(error)
     return f"Kafka does not answer ({type(error).__name__})."

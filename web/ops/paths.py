@@ -1,7 +1,15 @@
 """All pages of the dashboard, and what workers tell each other for them."""
 
 from billing_stream.web.operation import Operation
-from billing_stream.web.ops import adjusting, board, files, letter_pages, login, merchant_pages
+from billing_stream.web.ops import (
+    adjusting,
+    board,
+    catalogue_page,
+    files,
+    letter_pages,
+    login,
+    merchant_pages,
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     board.overview,
@@ -14,6 +22,7 @@ OPERATIONS: tuple[Operation, ...] = (
     merchant_pages.merchant,
     adjusting.show_adjustment,
     adjusting.adjust,
+    catalogue_page.show_catalogue,
     login.show_login,
     login.login,
     login.logout,

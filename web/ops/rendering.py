@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from billing_stream.ops.catalogue.course import terms
 from billing_stream.plain_text import clean_text, mask_passwords
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.web import envelope
@@ -45,6 +46,7 @@ def new_environment() -> Environment:
         "sums": page_text.sums,
         "signed": page_text.signed,
         "event": page_text.event,
+        "terms": terms,
         "record_ref": RecordRef.parse_or_none,
     }
     made.filters.update(filters)
