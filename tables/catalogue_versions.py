@@ -6,6 +6,7 @@ never depends on when a lane has read a topic of others.
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC
 
 import msgspec
 
@@ -166,11 +167,14 @@ def version_of(
     now = instant(record.timestamp)
     try:
         packs = packs_of({"packs": msgspec.to_builtins(command.packs)}, currency)
+        effective_at = (command.effective_at or now).astimezone(UTC)
     except CatalogueError as error:
         raise CatalogueRefused(INVALID_CATALOGUE, "; ".join(str(error).splitlines())) from None
+    except OverflowError:
+        raise CatalogueRefused(INVALID_CATALOGUE, "effective_at is beyond all time") from None
     version = SetVersion(
         version=number,
-        effective_at=command.effective_at or now,
+        effective_at=effective_at,
         packs=packs,
         set_at=now,
         by=command.by,

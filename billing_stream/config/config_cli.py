@@ -137,6 +137,7 @@ def _show(rows: list[Effective], file: Path | None) -> None:
 
 
 def _show_packs(settings: Settings) -> None:
+    say("packs, unless a version of the log decides (`billing-stream catalogue show` says):")
     for name, pack in settings.packs.items():
         prices = ", ".join(f"{amount} {currency}" for currency, amount in pack.prices.items())
         say(f"pack {name}: {pack.credits} credits for {prices} ({pack.shown_title})")

@@ -76,6 +76,13 @@ async def test_a_version_is_in_force_from_its_effective_time_on(tmp_path: Path) 
         assert found == [[each, each] for each in (small, small, summer, summer, autumn)]
 
 
+async def test_an_effective_time_is_written_in_utc(tmp_path: Path) -> None:
+    async with scene(tmp_path) as on:
+        await on.ask(SUMMER, effective_at="2026-05-01T16:00:00+02:00")
+
+        assert [one["effective_at"] for one in on.decided()] == ["2026-05-01T14:00:00Z"]
+
+
 async def test_a_version_replaces_one_with_the_same_effective_time(tmp_path: Path) -> None:
     async with scene(tmp_path) as on:
         await on.ask(SUMMER, effective_at=NOW + HOUR)
@@ -224,6 +231,11 @@ async def test_a_version_too_long_for_the_other_lanes_is_refused(tmp_path: Path)
         ),
         ({"small": {"credits": 5, "price": {"USD": 1.5}}}, {}, "Expected `str`, got `float` - at"),
         (SUMMER, {"effective_at": "2026-06-01T00:00:00"}, "Expected `datetime` with a timezone"),
+        (
+            SUMMER,
+            {"effective_at": "9999-12-31T23:59:59-14:00"},
+            "INVALID_CATALOGUE: effective_at is beyond all time",
+        ),
         (SUMMER, {"reason": ""}, "Expected `str` of length >= 1 - at `$.reason`"),
     ],
 )

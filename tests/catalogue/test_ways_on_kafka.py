@@ -143,6 +143,24 @@ async def test_operators_set_the_catalogue_by_the_terminal_and_http(
         ]
         assert re.search("set_catalogue .*record=.*operator=olga", running.tail())
 
+        for more, said in (
+            ({}, ["version 1 decides which packs are on sale, since "]),
+            (
+                {"SMALL_PACK_CREDITS": "7", "BILLING_CURRENCY": "EUR"},
+                [
+                    "version 1 decides",
+                    "the settings have other packs than version 1, which are not sold",
+                    "no pack of version 1 has a price in EUR",
+                ],
+            ),
+        ):
+            _, output = await run({**env, **more}, "doctor", "--json")
+            found = [one for one in json.loads(output) if one["check"] == "catalogue"]
+            texts = [one["said"] for one in found]
+            assert all(text.startswith(start) for text, start in zip(texts, said, strict=True))
+            assert "next is version 2 at 20" in texts[0]
+            assert [one["verdict"] for one in found[1:]] == ["WARN"] * (len(said) - 1)
+
     for command in ("verify", "replay"):
         code, output = await run(env, command)
         assert code == 0, output

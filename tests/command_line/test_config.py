@@ -65,7 +65,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
 def test_every_setting_is_shown_and_no_secret(with_file: Path) -> None:
     done = config()
     assert done.exit_code == 0
-    lines = [line.split() for line in done.stdout.splitlines() if not line.startswith("pack ")]
+    lines = [line.split() for line in done.stdout.splitlines() if not line.startswith("pack")]
     assert [line[0] for line in lines] == [
         str(field.validation_alias) for field in fields().values()
     ]

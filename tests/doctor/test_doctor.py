@@ -47,7 +47,7 @@ async def test_where_all_is_well_it_says_so(
     assert {one["check"] for one in found} == {
         *("settings", "data folder", "brokers", "replicas", "transactions", "topics", "rights"),
         *("workers", "peers", "open transactions", "worker clocks", "state", "inputs"),
-        *("projection", "clock"),
+        *("catalogue", "projection", "clock"),
     }
 
 

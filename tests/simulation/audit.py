@@ -17,7 +17,7 @@ from billing_stream.audit.verify.model_state import EarlyWebhook
 from billing_stream.domain.commands import AdjustCredits, Command
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.outcomes import TimedReply, TrialGranted
-from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
+from billing_stream.engine.log import MARK_PREFIX, POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.processor import BillingProcessor
@@ -25,6 +25,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode
 from billing_stream.records.timestamps import instant
 from billing_stream.tables.rows import PartitionRows
+from tests.simulation.expected_catalogue import ExpectedCatalogue
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import TopicPartition, Txn
 from tests.simulation.sim_log import Entry, SimLog
@@ -70,6 +71,7 @@ class Audit:
         self.orders: dict[int, int] = {}
         self.event_ids: set[str] = set()
         self.sequences: dict[str, int] = {}
+        self.catalogue = ExpectedCatalogue(partitions)
         # Answers that no transaction explains: they may have changed nothing, at some time.
         self.unexplained: dict[int, list[tuple[Attempt, datetime]]] = {}
 
@@ -177,6 +179,8 @@ class Audit:
             elif self.shops.get(name) == shop["merchant_id"]:
                 del self.shops[name]
             return []
+        if entry.topic == names.OPERATOR_COMMANDS:
+            return self.catalogue.take(entry, partition)
         meaning, topic = self._meaning(entry)
         tp = f"{entry.topic}[{entry.partition}]@{entry.offset}"
         if meaning.command is None:
@@ -186,7 +190,7 @@ class Audit:
             return [("forward", right, entry.value, topic, tp)]
         command = msgspec.structs.replace(meaning.command, command_id=tp)
         found, _ = self._carry_out(
-            command, instant(entry.timestamp), meaning.correlation_id, tp, journal=None
+            partition, command, instant(entry.timestamp), meaning.correlation_id, tp, journal=None
         )
         reply = found.pop()
         if reply["type"] == "rejected":
@@ -221,6 +225,7 @@ class Audit:
         if request.origin != "timer":
             self.effects[command.command_id] = (done.answered, txn.number)
         found, changed = self._carry_out(
+            txn.partition,
             command,
             done.now,
             request.correlation_id,
@@ -249,6 +254,7 @@ class Audit:
 
     def _carry_out(
         self,
+        partition: int,
         command: Command,
         at: datetime,
         correlation_id: str | None,
@@ -257,7 +263,7 @@ class Audit:
         journal: dict[str, Any] | None,
     ) -> tuple[list[Any], bool]:
         """What a command must write, and last its reply; whether it changed anything."""
-        expected = self.model.do(command, at)
+        expected = self.model.do(command, at, self.catalogue.known(partition))
         found: list[Any] = []
         changed = expected.changed or bool(expected.unclaimed)
         if changed:
@@ -299,6 +305,9 @@ class Audit:
             require(topic == names.DEAD_LETTERS, f"{topic} instead of a dead letter")
             require(repr(wanted[1].charge) in value["reason"], value["reason"])
             self._parked(value, wanted[1])
+        elif kind in (names.CATALOGUE, names.OPERATOR_COMMANDS):
+            require(tp == (kind, wanted[1]), f"{tp}, not {wanted}")
+            require(value == wanted[2], f"{value}, not {wanted[2]}")
         elif kind == "shop":
             value.setdefault("gone", False)
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
@@ -370,7 +379,7 @@ class Audit:
     def _is_so(self, attempt: Attempt, at: datetime) -> bool:
         model = self.model.copy()
         command, answered = attempt.command, cast(TimedReply, attempt.answered)
-        expected = model.do(command, at)
+        expected = model.do(command, at, self.catalogue.known(attempt.partition))
         told_at = self._answered_at(model, command, expected.reply) or at
         return (
             not expected.changed
@@ -471,6 +480,10 @@ def _check_rows(world: World, audit: Audit) -> None:
         )
         again = _restored(world, node, partition)
         require(everything(processor.rows) == everything(again.rows), "a restore gives other rows")
+        require(processor.rows.versions == again.rows.versions, "a restore gives other versions")
+        numbers = [one.version for one in processor.rows.versions]
+        known = [one.number for one in audit.catalogue.known(partition)]
+        require(numbers == known, f"versions {numbers}, not {known}")
         require(processor.next_due() == again.next_due() or _due_early(processor, again), "due")
         for table in names.TABLES:
             in_memory[table].update(audit.rows(table, processor.rows))
@@ -487,8 +500,11 @@ def _restored(world: World, node: Node, partition: int) -> BillingProcessor:
     )
     for topic, table in world.log.tables.items():
         for entry in world.log.visible((topic, partition)):
-            if not (entry.key or b"").startswith(RESERVED_PREFIX):
-                processor.restore(table, [(entry.key or b"", entry.value)])
+            key = entry.key or b""
+            if key.startswith(MARK_PREFIX):
+                processor.restore_mark(key[len(MARK_PREFIX) :], entry.value)
+            elif not key.startswith(RESERVED_PREFIX):
+                processor.restore(table, [(key, entry.value)])
     processor.restored()
     return processor
 

@@ -4,6 +4,7 @@ from itertools import chain
 
 import pytest
 
+from tests.simulation.catalogue_mutants import CATALOGUE_MUTANTS
 from tests.simulation.loop import simulate
 from tests.simulation.mutants import MUTANTS, ORDER_MUTANTS, Mutant
 from tests.simulation.run import run
@@ -31,6 +32,13 @@ def test_a_wrong_order_is_found_by_verify(mutant: Mutant) -> None:
         faults = next(found for seed in seeds if (found := faults_of(World(seed))))
 
     assert faults & {"order", "tables"}
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE_MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_wrong_catalogue_is_found_by_verify(mutant: Mutant) -> None:
+    with mutant.alive():
+        seeds = chain([mutant.seed], range(SEEDS))
+        assert next((seed for seed in seeds if faults_of(World(seed))), None) is not None
 
 
 def faults_of(world: World) -> set[str]:

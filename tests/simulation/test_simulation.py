@@ -55,6 +55,8 @@ def test_the_seeds_meet_every_kind_of_bad_luck() -> None:
         "compact ",
         "the clock of",
         "refused http/",
+        "catalogue=SetCatalogue",
+        "deliver billing.operator-commands.v1[1]",
         "answer http/",
         "lost Produce",
         "repeated EndTxn",

@@ -26,6 +26,7 @@ from billing_stream.domain.commands import (
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.records import topics as names
+from billing_stream.records.operator_commands import PackAsked, SetCatalogue
 from billing_stream.records.schemas import encode
 from tests.simulation.node import RECORD_BYTES_MAX
 
@@ -33,6 +34,9 @@ CHARGES = ("c1", "c2", "c3", "c4", "c5")
 KEYS = ("k1", "k2", "k3", "k4", "k/5")
 STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
 PACKS = ("small", "medium", "large", "huge")
+OPERATORS = "operators"
+PRICES = ("9.99", "8.50", "12.00")
+CURRENCIES = ("USD", "USD", "USD", "EUR")
 AMOUNTS = (None, "0.01", "3.00", "9.99", "20.5", "70")
 OLD = datetime(2020, 1, 1, tzinfo=UTC)
 BAD: tuple[bytes | None, ...] = (
@@ -46,10 +50,11 @@ BAD: tuple[bytes | None, ...] = (
 
 
 class Meaning(NamedTuple):
-    """What a record says; None: nothing that can be understood."""
+    """What a record says; None: nothing that can be understood. Or it sets the catalogue."""
 
     command: Command | None
     correlation_id: str | None = None
+    catalogue: SetCatalogue | None = None
 
 
 class Traffic:
@@ -139,12 +144,16 @@ class Traffic:
                 names.PURCHASE_UPDATED,
                 names.PURCHASE_REFUNDED,
                 names.COMMANDS,
+                names.OPERATOR_COMMANDS,
             ],
-            [2, 4, 2, 6],
+            [2, 4, 2, 6, 1],
         )[0]
         if self._random.random() < 1 / 15:
             key = self._random.choice(self.merchants)
             return topic, key, self._random.choice(BAD), Meaning(None)
+        if topic == names.OPERATOR_COMMANDS:
+            asked = self.catalogue()
+            return topic, OPERATORS, encode(asked), Meaning(None, None, asked)
         command = self.command(ON_TOPIC[topic])
         value = encode(command) if topic == names.COMMANDS else _payload(command)
         correlation_id = None
@@ -153,6 +162,19 @@ class Traffic:
             envelope = {"event_id": "e", "correlation_id": correlation_id}
             value = json.dumps({**envelope, "data": json.loads(value)}).encode()
         return topic, command.merchant_id, value, Meaning(command, correlation_id)
+
+    def catalogue(self) -> SetCatalogue:
+        """Packs with other prices, some of them retired; at once, later, or in the past."""
+        choice = self._random.choice
+        packs = {
+            name: PackAsked(choice((60, 100, 120)), {choice(CURRENCIES): choice(PRICES)})
+            for name in PACKS
+            if self._random.random() < 0.7
+        }
+        minutes = choice((None, None, -1, 0, 2, 2, 9, 20))
+        at = None if minutes is None else self._now() + timedelta(minutes=minutes)
+        key = choice((None, "v1", "v2"))
+        return SetCatalogue(packs, choice(("ann", "bob")), "prices", at, key)
 
     def _key(self) -> str | None:
         return self._random.choice(KEYS) if self._random.random() < 0.6 else None

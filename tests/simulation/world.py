@@ -30,7 +30,7 @@ from tests.simulation.process import Fault, Process
 from tests.simulation.requests import EndTxn, Refused, Txn
 from tests.simulation.requests import Request as Sent
 from tests.simulation.sim_log import SimLog
-from tests.simulation.traffic import KINDS, Meaning, Traffic
+from tests.simulation.traffic import KINDS, OPERATORS, Meaning, Traffic
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -190,7 +190,7 @@ class World:
     async def _produce(self) -> None:
         for _ in range(self.random.randint(1, 5)):
             topic, key, value, meaning = self.traffic.record()
-            partition = partition_of(key, self.partitions)
+            partition = 0 if key == OPERATORS else partition_of(key, self.partitions)
             if self.random.random() < 0.08:
                 partition = self.random.randrange(self.partitions)
             for _ in range(1 + (self.random.random() < 0.15)):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from billing_stream.audit.verify.catalogue_versions import Known
 from billing_stream.audit.verify.changelog_rows import differences
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import Facts
@@ -102,9 +103,10 @@ class Oracle:
         """What is known of a merchant, perhaps nothing."""
         return self.states.get(merchant) or State(merchant)
 
-    def do(self, said: Command, at: datetime) -> Outcome:
-        """Carry out a command, decided at `at`."""
+    def do(self, said: Command, at: datetime, versions: Known = ()) -> Outcome:
+        """Carry out a command, decided at `at`; its partition knows these versions."""
         parsed = command(msgspec.json.decode(msgspec.json.encode(said)))
+        parsed = parsed._replace(versions=versions)
         if parsed.command == "import" and self._is_of_another(parsed):
             # Where a purchase is of another merchant the model is told so by whom it came.
             parsed = parsed._replace(purchase="another's")

@@ -354,7 +354,7 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
             given_up.add(parsed.charge)
         elif parsed.command == "refund" and (parsed.amount is None or Decimal(parsed.amount)):
             refunds.update((parsed.charge, parsed.purchase))
-            if not parsed.purchase:
+            if not parsed.purchase and found is not None:
                 refunded.add(parsed.charge)
         elif parsed.command == "update" and parsed.text.lower() in PAID:
             paid.setdefault(parsed.charge, found.ref if found is not None else None)
@@ -370,7 +370,8 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
             _fault_of(report, "credits", "paid back, and no refund came", event)
     for purchase, row in facts.purchases.items():
         charge = row.get("platform_charge_id")
-        came = charge is not None and (charge in paid or charge in refunded)
+        # Of what came by no topic, the letter does not say that it was given up.
+        came = charge is not None and (paid.get(charge) is not None or charge in refunded)
         if came and purchase not in granted and charge not in given_up:
             what = f"purchase {purchase} was paid, and its credits were not granted"
             ref = paid.get(charge or "")

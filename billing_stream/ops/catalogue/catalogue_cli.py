@@ -13,7 +13,7 @@ import click
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.catalogue_file import CatalogueError, tables_of
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import EXIT_WRONG, SETTINGS, help_epilog
+from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.console.options import (
     STANDARD_OUTPUT,
     ComingMoment,
@@ -46,12 +46,9 @@ EXIT_NOT_DONE = 1
 
 @click.group(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "done", 1: "rejected, or not decided in time", 2: EXIT_WRONG},
-        examples=[
-            "billing-stream catalogue show",
-            'billing-stream catalogue set prices.toml --effective-at 5m --reason "summer"',
-        ],
+        {0: "done", 1: "rejected, or not decided in time", 2: EXIT_WRONG},
+        "billing-stream catalogue show",
+        'billing-stream catalogue set prices.toml --effective-at 5m --reason "summer"',
     )
 )
 def catalogue() -> None:
@@ -67,16 +64,13 @@ def catalogue() -> None:
 @catalogue.command(
     "set",
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={
+        {
             0: "a version is set, or with --dry-run could be",
             1: "rejected, or not decided in time",
             2: EXIT_WRONG + ", or the file is not right",
         },
-        examples=[
-            'billing-stream catalogue set prices.toml --dry-run --reason "a look"',
-            'billing-stream catalogue set prices.toml --effective-at 5m --reason "summer"',
-        ],
+        'billing-stream catalogue set prices.toml --dry-run --reason "a look"',
+        'billing-stream catalogue set prices.toml --effective-at 5m --reason "summer"',
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -134,9 +128,9 @@ def set_catalogue(
 
 @catalogue.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "shown", 2: EXIT_WRONG},
-        examples=["billing-stream catalogue show", "billing-stream catalogue show --json"],
+        {0: "shown", 2: EXIT_WRONG},
+        "billing-stream catalogue show",
+        "billing-stream catalogue show --json",
     )
 )
 @json_option("One JSON object")
@@ -164,12 +158,9 @@ def show(json_to: Path | None) -> None:
 
 @catalogue.command(
     epilog=help_epilog(
-        environment=SETTINGS,
-        exits={0: "shown", 2: EXIT_WRONG},
-        examples=[
-            "billing-stream catalogue history",
-            "billing-stream catalogue history --json | jq .reason",
-        ],
+        {0: "shown", 2: EXIT_WRONG},
+        "billing-stream catalogue history",
+        "billing-stream catalogue history --json | jq .reason",
     )
 )
 @json_option("A JSON object on each line")

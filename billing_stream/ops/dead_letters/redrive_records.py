@@ -74,7 +74,9 @@ async def copy_of(
             "only lanes write there: send what registers the shop, evt.merchant.created.v1"
         )
     if base == topics.OPERATOR_COMMANDS:
-        raise NotRedrivable("an operator's command: give it again with `billing-stream inputs`")
+        raise NotRedrivable(
+            "an operator's command: give it again (`billing-stream inputs`, `catalogue`)"
+        )
     if base not in topics.INPUTS:
         raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)

@@ -27,6 +27,7 @@ from billing_stream.ops.doctor import (
     machine,
     topic_checks,
 )
+from billing_stream.ops.doctor.catalogue_checks import check_catalogue
 from billing_stream.ops.doctor.clock_checks import check_clocks
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail
 from billing_stream.ops.doctor.peer_checks import check_peers
@@ -47,10 +48,11 @@ OF_THE_CLUSTER: tuple[tuple[str, Check], ...] = (
     ("worker clocks", check_clocks),
     ("state", changelog_checks.check_state),
     ("inputs", input_checks.check_inputs),
+    ("catalogue", check_catalogue),
 )
 # Whose failure leaves nothing to look at.
 NEEDED: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("state", "open transactions", "inputs"), "topics")
+    dict.fromkeys(("state", "open transactions", "inputs", "catalogue"), "topics")
 )
 
 
@@ -135,8 +137,8 @@ def doctor(seconds: float, json_to: Path | None) -> None:
 
     Settings, the data folder, brokers, topics, what this user may do, the workers that run and
     whether they accept our tokens, transactions that are open, the version of the rows, stopped
-    inputs, changed input topics, PostgreSQL, the schema of the projection, the clock. Nothing is
-    changed.
+    inputs, changed input topics, whether settings or a version of the catalogue decide which packs
+    are on sale, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
     """
     # What is logged of a broker that is away, or not ready, is a finding.
     for name in ("aiokafka", "billing_stream.kafka.start_deadline", OPEN_TRANSACTIONS):
