@@ -18,9 +18,8 @@ from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.restored_rows import restore_rows
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.error_classes import REFUSALS, ErrorClass, class_of
-from billing_stream.kafka.open_transactions import OpenTransactions
+from billing_stream.kafka.open_transactions import OpenTransactions, stable_end_offsets
 from billing_stream.kafka.silent_brokers import SilentBrokers
-from billing_stream.kafka.stable_ends import stable_end_offsets
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_logs import ChangelogIds, changelog_ids
 from billing_stream.kafka.transaction_protocol import TransactionalProducer

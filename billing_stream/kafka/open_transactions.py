@@ -4,12 +4,13 @@ Where a producer hangs, or its broker lost track of it (KIP-664), the last stabl
 partition stays behind its end, and such readers do not see that there are more records.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct
 
 logger = logging.getLogger(__name__)
@@ -122,3 +123,37 @@ class Stalls:
 
 def _lines(found: Iterable[OpenTransaction]) -> list[str]:
     return [f"{one} -> {one.action}" for one in found]
+
+
+RESTORE_RETRY_SECONDS = 0.02
+RESTORE_REPORT_SECONDS = 10.0
+
+
+async def stable_end_offsets(
+    committed: AIOKafkaConsumer,
+    everything: AIOKafkaConsumer,
+    tps: Sequence[TopicPartition],
+    waits: OpenTransactions | None = None,
+) -> dict[TopicPartition, int]:
+    """The end offset of each partition, when all before it is committed or aborted.
+
+    For partitions whose writers are fenced; `committed` reads what is committed, and `everything`
+    what is not, too. A commit is answered before its markers are written, and a committed
+    reader's end is before the first record that has none yet: whoever stopped there would miss
+    rows that count. It waits for as long as that takes: `waits` has for what, and the log says it.
+    """
+    waits = waits if waits is not None else OpenTransactions()
+    clock = asyncio.get_running_loop().time
+    reported = clock()
+    while True:
+        ends: dict[TopicPartition, int] = await everything.end_offsets(list(tps))
+        stable = await committed.end_offsets(list(tps))
+        waits.note({tp: (stable[tp], ends[tp]) for tp in tps})
+        found = waits.found()
+        if not found:
+            return ends
+        if clock() - reported > RESTORE_REPORT_SECONDS:
+            reported = clock()
+            for one in found:
+                logger.warning("a restore waits: %s -> %s", one, one.action)
+        await asyncio.sleep(RESTORE_RETRY_SECONDS)

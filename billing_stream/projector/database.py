@@ -1,6 +1,8 @@
 """Connections to PostgreSQL, and the schema that they work in."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -68,6 +70,15 @@ class Database(Struct, frozen=True):
     def beside(self, suffix: str) -> "Database":
         """The schema `<name>_<suffix>` of the same database."""
         return Database(self.url, f"{self.schema}_{suffix}", self.reader, self.currency_of_old_rows)
+
+    @asynccontextmanager
+    async def connected(self, *, writable: bool = False) -> AsyncIterator[Any]:
+        """As `connect`; the connection is closed at the end."""
+        connection = await self.connect(writable=writable)
+        try:
+            yield connection
+        finally:
+            await close(connection)
 
 
 async def close(connection: Any) -> None:

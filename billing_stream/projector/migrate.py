@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from billing_stream.projector.database import Database, close
+from billing_stream.projector.database import Database
 from billing_stream.projector.projector_errors import ProjectionError
 from billing_stream.projector.reader_role import grant
 
@@ -84,11 +84,8 @@ async def migrate_database(database: Database) -> list[str]:
 
 async def require_ours(database: Database) -> None:
     """Raise ProjectionError when tables of our names are another program's: the old service's."""
-    connection = await database.connect(writable=True)
-    try:
+    async with database.connected(writable=True) as connection:
         foreign = await connection.fetchval(_FOREIGN, database.schema)
-    finally:
-        await close(connection)
     if foreign:
         raise ProjectionError(
             f"schema {database.schema} has tables of the same names that the projector did not "

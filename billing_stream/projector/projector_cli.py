@@ -18,7 +18,7 @@ from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.logs import set_up_logging
 from billing_stream.projector import gaps as gap_table
 from billing_stream.projector import rejects, service
-from billing_stream.projector.database import Database, close
+from billing_stream.projector.database import Database
 from billing_stream.projector.migrate import migrate_database
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
 from billing_stream.projector.rebuild import rebuild as rebuild_schema
@@ -163,21 +163,15 @@ def accept(refs: tuple[RecordRef, ...], every: bool, because: str, by: str) -> N
 
 
 async def _incomplete(database: Database) -> tuple[list[gap_table.Gap], int]:
-    connection = await database.connect()
-    try:
+    async with database.connected() as connection:
         return await gap_table.open_gaps(connection), await rejects.count(connection)
-    finally:
-        await close(connection)
 
 
 async def _accept(
     database: Database, refs: Sequence[RecordRef] | None, by: str, because: str
 ) -> list[gap_table.Gap]:
-    connection = await database.connect(writable=True)
-    try:
+    async with database.connected(writable=True) as connection:
         return await gap_table.accept(connection, refs, by=by, reason=because)
-    finally:
-        await close(connection)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

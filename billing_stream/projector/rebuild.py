@@ -20,7 +20,7 @@ from billing_stream.kafka.old_rows_currency import with_old_currency
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.projector import gaps
 from billing_stream.projector.changelog_reader import Reader
-from billing_stream.projector.database import Database, close
+from billing_stream.projector.database import Database
 from billing_stream.projector.migrate import VERSIONS_TABLE, migrate_database, require_ours
 from billing_stream.projector.projected_records import Records
 from billing_stream.projector.projector import Projector
@@ -114,8 +114,7 @@ async def _upgrade(connection: Any, live: Database) -> None:
 
 
 async def _accept_gaps(fresh: Database, by: str, because: str | None) -> None:
-    connection = await fresh.connect()
-    try:
+    async with fresh.connected() as connection:
         found = await gaps.open_gaps(connection)
         if found and because is None:
             await connection.execute(f"DROP SCHEMA {fresh.schema} CASCADE")
@@ -125,8 +124,6 @@ async def _accept_gaps(fresh: Database, by: str, because: str | None) -> None:
                 "billing-stream projector rebuild --because REASON"
             )
         await gaps.accept(connection, None, by=by, reason=because or "")
-    finally:
-        await close(connection)
 
 
 def _reached(projector: Projector, reader: Reader, ends: dict[TopicPartition, int]) -> bool:
@@ -143,10 +140,7 @@ async def _show(reader: Reader, ends: dict[TopicPartition, int], total: int) -> 
 @asynccontextmanager
 async def _alone(live: Database) -> AsyncIterator[Any]:
     """A connection whose holder is the only one that rebuilds this schema."""
-    connection = await live.connect()
-    try:
+    async with live.connected() as connection:
         if not await connection.fetchval(_ALONE, live.schema):
             raise ProjectionError(f"schema {live.schema} is being rebuilt already")
         yield connection
-    finally:
-        await close(connection)

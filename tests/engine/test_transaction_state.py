@@ -14,7 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from billing_stream.dev.cluster import Cluster
 from billing_stream.engine.kafka_log import KafkaLog, KafkaWriter
 from billing_stream.engine.partition_processor import Outgoing
-from billing_stream.kafka import stable_ends
+from billing_stream.kafka import open_transactions
 from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -128,7 +128,7 @@ async def test_restore_says_for_which_transaction_of_others_it_waits(
     kafka_of_our_own: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"bootstrap_servers": kafka_of_our_own}
-    monkeypatch.setattr(stable_ends, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(open_transactions, "RESTORE_REPORT_SECONDS", 0.1)
     waits = OpenTransactions()
     log = log_on(kafka_of_our_own, waits=waits)
     async with AIOKafkaProducer(**options, transactional_id="slow") as slow:
