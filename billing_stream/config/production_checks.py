@@ -54,6 +54,7 @@ _ADDRESSES = (
     "SHOPIFY_API_URL",
     "STRIPE_API_URL",
     "CUSTOM_GATEWAY_URL",
+    "CUSTOM_GATEWAY_LOOKUP_URL",
 )
 # Looked for in letters and digits only: change-me, CHANGE_ME and "change me" are one word.
 _EXAMPLES = re.compile(

@@ -18,6 +18,7 @@ from billing_stream.config.log_settings import LogSettings
 from billing_stream.config.peer_settings import PeerSettings
 from billing_stream.config.production_checks import platform_problems, production_problems
 from billing_stream.config.projection_settings import ProjectionSettings
+from billing_stream.config.reconcile_settings import ReconcileSettings
 from billing_stream.config.setting import Count, HttpUrl, LongSecret, Name, required, setting
 from billing_stream.config.settings_errors import settings_errors
 from billing_stream.config.trace_settings import TraceSettings
@@ -53,6 +54,7 @@ class Settings(
     TraceSettings,
     LimitSettings,
     WebhookSettings,
+    ReconcileSettings,
     PeerSettings,
     ProjectionSettings,
 ):

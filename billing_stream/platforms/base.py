@@ -66,6 +66,52 @@ class PlatformEvent(Struct, frozen=True, kw_only=True):
     delivery_id: str | None = None
 
 
+class ChargeQuery(Struct, frozen=True, kw_only=True):
+    """A charge to be looked up, with its purchase and merchant."""
+
+    merchant_id: str
+    purchase_id: str
+    charge_id: str
+    shop_domain: str
+
+
+LOOKED_UP = "reconcile"
+"""The delivery of what was not delivered, but looked up."""
+
+PAID = frozenset({"active", "accepted"})
+FAILED = frozenset({"declined", "expired", "cancelled", "failed", "frozen"})
+
+
+class FoundCharge(Struct, frozen=True, kw_only=True):
+    """What a platform answers about a charge.
+
+    `event` is what its webhook would say, None while the charge is open. `amount` (decimal text)
+    and `currency` (ISO 4217) are those of the charge, None where the platform does not say them.
+    """
+
+    event: PlatformEvent | None = None
+    amount: str | None = None
+    currency: str | None = None
+
+    @classmethod
+    def of(
+        cls, event: PlatformEvent, amount: str | None = None, currency: str | None = None
+    ) -> "FoundCharge":
+        """From what its webhook would say: a word that is not final leaves the charge open."""
+        final = event.status.strip().lower() in PAID | FAILED
+        return cls(event=event if final else None, amount=amount, currency=currency)
+
+    @property
+    def paid(self) -> bool:
+        """Whether the money was taken."""
+        return self.event is not None and self.event.status.strip().lower() in PAID
+
+    @property
+    def outcome(self) -> str:
+        """What it counts as in metrics."""
+        return "paid" if self.paid else "open" if self.event is None else "failed"
+
+
 class ErasureRequest(Struct, frozen=True, kw_only=True):
     """A verified webhook that asks to erase the personal data of a shop's merchant.
 
@@ -92,6 +138,16 @@ WebhookContent = PlatformEvent | ErasureRequest | IgnoredWebhook
 
 class Platform(Protocol):
     """One payment platform."""
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether `find_charge` asks anybody."""
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """What the platform knows of a charge; None: nothing, or it cannot be asked.
+
+        At most a minute, with repetitions and what `Retry-After` demands. Raises PlatformError.
+        """
 
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
         """Open a checkout. Raises PlatformError when there is none after bounded retries.

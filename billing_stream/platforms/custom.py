@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,12 +13,14 @@ from msgspec import Meta, Struct
 from billing_stream.domain.commands import UUID_TEXT, Text, Uuid
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
+    ChargeQuery,
     Checkout,
     CheckoutRequest,
+    FoundCharge,
     PlatformEvent,
     PlatformEventKind,
 )
-from billing_stream.platforms.platform_http import Http, PlatformResponse
+from billing_stream.platforms.platform_http import LOOKUP_LIMITS, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 from billing_stream.records.amounts import amount_text
@@ -59,17 +62,22 @@ class GatewayWebhook(Struct):
 
 
 class Custom:
-    """The gateway at `url`. The first of `secrets` signs what we send; any signs webhooks."""
+    """The gateway at `url`. The first of `secrets` signs what we send; any signs webhooks.
+
+    `lookup_url`, with {charge_id} in it, is where it reports a charge; None: it does not.
+    """
 
     def __init__(
         self,
         url: str,
         *,
         secrets: Sequence[str],
+        lookup_url: str | None = None,
         http: Http | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._url = url
+        self._lookup_url = lookup_url
         self._secrets = list(secrets)
         self._http = http or Http("the payment gateway")
         self._now = now
@@ -93,6 +101,41 @@ class Custom:
             content=body,
             read=self._read,
         )
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the gateway has an address for it."""
+        return self._lookup_url is not None
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """The charge, from the body that its webhook would have. Raises PlatformError.
+
+        Signed is the path of the request, with what follows it.
+        """
+        if self._lookup_url is None:
+            return None
+        if not usable(self._secrets):
+            raise PlatformError(f"{self._http.name} has no secret to sign with")
+        url = self._lookup_url.replace("{charge_id}", quote(query.charge_id, safe=""))
+        path = urlsplit(url)._replace(scheme="", netloc="", fragment="").geturl()
+        return await self._http.send(
+            "GET",
+            url,
+            headers={SIGNATURE: sign(self._secrets[0], path.encode(), self._now())},
+            read=self._read_found,
+            limits=LOOKUP_LIMITS,
+        )
+
+    def _read_found(self, answer: PlatformResponse) -> FoundCharge | None:
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise self._http.refusal(answer)
+        try:
+            event = read_body(answer.body)
+        except (WebhookMalformed, WebhookForged):
+            raise self._http.not_understood() from None
+        return FoundCharge.of(event, event.amount)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> PlatformEvent:
         """The content of a webhook. Raises WebhookForged and WebhookMalformed."""

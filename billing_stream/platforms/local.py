@@ -10,7 +10,13 @@ from msgspec import Struct
 
 from billing_stream.domain.purchases import REFUSES
 from billing_stream.errors import CheckoutRefused, PlatformError, WebhookForged
-from billing_stream.platforms.base import Checkout, CheckoutRequest, WebhookContent
+from billing_stream.platforms.base import (
+    ChargeQuery,
+    Checkout,
+    CheckoutRequest,
+    FoundCharge,
+    WebhookContent,
+)
 from billing_stream.platforms.webhook_text import is_page
 from billing_stream.records.timestamps import utc_now
 
@@ -94,6 +100,14 @@ class Local:
             why = "the return address is too long for the local checkout page"
             raise CheckoutRefused(f"the local page {REFUSES}{why}")
         return Checkout(charge_id, url)
+
+    @property
+    def looks_up(self) -> bool:
+        """A page that was opened is not stored."""
+        return False
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """Nothing."""
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime

@@ -93,7 +93,11 @@ def _stripe(settings: Settings) -> Platform | None:
 def _custom(settings: Settings) -> Platform | None:
     secrets = _texts(settings.custom_gateway_secret, settings.custom_gateway_secret_old)
     if settings.custom_gateway_url:
-        return custom.Custom(settings.custom_gateway_url, secrets=secrets)
+        return custom.Custom(
+            settings.custom_gateway_url,
+            secrets=secrets,
+            lookup_url=settings.custom_gateway_lookup_url,
+        )
     if settings.is_real:
         return None
 

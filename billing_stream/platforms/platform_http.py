@@ -49,6 +49,15 @@ class Limits(Struct, frozen=True, kw_only=True):
     answer_bytes_max: int = 1 << 20
 
 
+LOOKUP_LIMITS = Limits(
+    total_seconds=60.0,
+    attempts_max=4,
+    first_wait_seconds=1.0,
+    wait_seconds_max=20.0,
+)
+"""Of look-ups: no client waits for them, and an expiry for this minute at most."""
+
+
 class PlatformResponse(Struct, frozen=True):
     """What came back, whole."""
 
@@ -90,11 +99,6 @@ class Http:
         self._limits = limits or Limits()
         self._clock = clock
         self._sleep = sleep
-        self._backoff = wait_exponential_jitter(
-            initial=self._limits.first_wait_seconds,
-            max=self._limits.wait_seconds_max,
-            jitter=self._limits.first_wait_seconds,
-        )
         self._client = httpx.AsyncClient(
             verify=_certificates(),
             timeout=httpx.Timeout(
@@ -116,18 +120,21 @@ class Http:
         content: bytes | None = None,
         read: Callable[[PlatformResponse], T],
         new_key: Callable[[], str] | None = None,
+        limits: Limits | None = None,
     ) -> T:
         """What `read` makes of the answer.
 
         Tried again, with growing waits: no connection, no answer in time, 408, 425, 429, 5xx, and
         when `read` raises TryLater. Every other status is left to `read`. Raises PlatformError.
-        `new_key` makes the Idempotency-Key of an attempt after AnswerKept.
+        `new_key` makes the Idempotency-Key of an attempt after AnswerKept. `limits` are those of
+        the client unless others are given.
         """
-        deadline = self._clock() + self._limits.total_seconds
+        limits = limits or self._limits
+        deadline = self._clock() + limits.total_seconds
         sent = dict(headers)
 
         async def attempt() -> T:
-            seconds = min(self._limits.attempt_seconds, deadline - self._clock())
+            seconds = min(limits.attempt_seconds, deadline - self._clock())
             try:
                 return read(await self._exchange(method, url, sent, content, seconds))
             except AnswerKept:
@@ -137,12 +144,12 @@ class Http:
 
         def stop(state: RetryCallState) -> bool:
             over = self._clock() + state.upcoming_sleep >= deadline
-            return over or state.attempt_number >= self._limits.attempts_max
+            return over or state.attempt_number >= limits.attempts_max
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
             retry=retry_if_exception_type(TryLater),
-            wait=self._wait_seconds,
+            wait=_waits(limits),
             stop=stop,
             before_sleep=self._log_retry,
             reraise=True,
@@ -234,12 +241,6 @@ class Http:
                 raise self.not_understood()
         return bytes(body)
 
-    def _wait_seconds(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, TryLater) and error.after_seconds is not None:
-            return error.after_seconds
-        return self._backoff(state)
-
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         logger.warning(
@@ -248,6 +249,20 @@ class Http:
             state.attempt_number + 1,
             state.upcoming_sleep,
         )
+
+
+def _waits(limits: Limits) -> Callable[[RetryCallState], float]:
+    """What comes before the next attempt, in seconds: what the platform says, or growing waits."""
+    first = limits.first_wait_seconds
+    backoff = wait_exponential_jitter(initial=first, max=limits.wait_seconds_max, jitter=first)
+
+    def seconds(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, TryLater) and error.after_seconds is not None:
+            return error.after_seconds
+        return backoff(state)
+
+    return seconds
 
 
 @cache

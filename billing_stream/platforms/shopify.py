@@ -7,9 +7,9 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -20,17 +20,22 @@ from billing_stream.domain.model import Instant
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     ERASURE,
+    LOOKED_UP,
+    ChargeQuery,
     Checkout,
     CheckoutRequest,
     ErasureRequest,
+    FoundCharge,
     IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
     WebhookContent,
 )
 from billing_stream.platforms.platform_http import (
+    LOOKUP_LIMITS,
     CredentialsRefused,
     Http,
+    Limits,
     PlatformResponse,
     TryLater,
 )
@@ -39,6 +44,8 @@ from billing_stream.platforms.signatures import find_header, same, usable
 from billing_stream.platforms.tokens import TokenProvider
 from billing_stream.platforms.webhook_bodies import read_fields, read_object
 from billing_stream.platforms.webhook_text import clean, decode
+
+T = TypeVar("T")
 
 TOPIC = "app_purchases_one_time/update"
 ERASURE_TOPIC = "shop/redact"
@@ -61,9 +68,27 @@ mutation Checkout($name: String!, $price: MoneyInput!, $returnUrl: URL!, $test: 
 """
 
 
+_FIND = """\
+query Charge($id: ID!) {
+  node(id: $id) { ... on AppPurchaseOneTime { id status price { amount currencyCode } } }
+}
+"""
+
+
 class _Purchase(Struct):
     id: Text
     test: bool | None = None
+
+
+class _Price(Struct, rename="camel"):
+    amount: str | None = None
+    currency_code: str | None = None
+
+
+class _Node(Struct):
+    id: str | None = None
+    status: str | None = None
+    price: _Price | None = None
 
 
 class _Created(Struct, rename="camel"):
@@ -74,6 +99,7 @@ class _Created(Struct, rename="camel"):
 
 class _Data(Struct, rename="camel"):
     app_purchase_one_time_create: _Created | None = None
+    node: _Node | None = None
 
 
 class _GraphqlAnswer(Struct):
@@ -123,17 +149,45 @@ class Shopify:
 
         A token that is refused is looked up again, once; all of it within one budget.
         """
-        shop = self._shop(purchase.shop_domain)
+        # Shopify takes no idempotency key, so an attempt whose answer was lost may leave a
+        # purchase behind. It is harmless: only the charge of the answer we read is attached,
+        # and nobody ever has the confirmation page of the other one, which then expires.
+        variables = {
+            "name": purchase.title,
+            "price": {"amount": purchase.amount, "currencyCode": purchase.currency},
+            "returnUrl": purchase.return_url,
+            "test": self._test,
+        }
         async with self._http.budget():
-            token = await self._tokens.token_of(shop)
-            try:
-                return await self._create(shop, token, purchase)
-            except CredentialsRefused:
-                self._tokens.forget(shop)
-                fresh = await self._tokens.token_of(shop)
-                if fresh == token:
-                    raise
-            return await self._create(shop, fresh, purchase)
+            return await self._ask(purchase.shop_domain, _CREATE, variables, self._read)
+
+    @property
+    def looks_up(self) -> bool:
+        """Shopify can be asked about each purchase."""
+        return True
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """The purchase, as the webhook that would report it. Raises PlatformError."""
+        found = await self._ask(
+            query.shop_domain,
+            _FIND,
+            {"id": query.charge_id},
+            lambda answer: self._data(answer).node,
+            LOOKUP_LIMITS,
+        )
+        if found is None or found.status is None or found.id != query.charge_id:
+            return None
+        webhook = {"admin_graphql_api_id": found.id, "status": found.status}
+        body = msgspec.json.encode({"app_purchase_one_time": webhook})
+        shop = query.shop_domain.strip().lower()
+        try:
+            event = read_body(body, PlatformEventKind.UPDATED, shop, LOOKED_UP)
+        except WebhookMalformed:
+            raise self._http.not_understood() from None
+        if not isinstance(event, PlatformEvent):
+            return None
+        price = found.price or _Price()
+        return FoundCharge.of(event, price.amount, price.currency_code)
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
@@ -157,26 +211,39 @@ class Shopify:
             raise PlatformError("the shop is not one of shopify")
         return shop
 
-    async def _create(self, shop: str, token: str, purchase: CheckoutRequest) -> Checkout:
-        # Shopify takes no idempotency key, so an attempt whose answer was lost may leave a
-        # purchase behind. It is harmless: only the charge of the answer we read is attached,
-        # and nobody ever has the confirmation page of the other one, which then expires.
-        variables = {
-            "name": purchase.title,
-            "price": {"amount": purchase.amount, "currencyCode": purchase.currency},
-            "returnUrl": purchase.return_url,
-            "test": self._test,
-        }
+    async def _ask(
+        self,
+        domain: str,
+        query: str,
+        variables: dict[str, Any],
+        read: Callable[[PlatformResponse], T],
+        limits: Limits | None = None,
+    ) -> T:
+        """What `read` makes of the answer. A token that is refused is looked up again, once."""
+        shop = self._shop(domain)
         base = self._api_url.replace("{shop}", quote(shop, safe=""))
-        return await self._http.send(
-            "POST",
-            f"{base}/admin/api/{self._api_version}/graphql.json",
-            headers={"Content-Type": "application/json", "X-Shopify-Access-Token": token},
-            content=msgspec.json.encode({"query": _CREATE, "variables": variables}),
-            read=self._read,
-        )
 
-    def _read(self, answer: PlatformResponse) -> Checkout:
+        async def send(token: str) -> T:
+            return await self._http.send(
+                "POST",
+                f"{base}/admin/api/{self._api_version}/graphql.json",
+                headers={"Content-Type": "application/json", "X-Shopify-Access-Token": token},
+                content=msgspec.json.encode({"query": query, "variables": variables}),
+                read=read,
+                limits=limits,
+            )
+
+        token = await self._tokens.token_of(shop)
+        try:
+            return await send(token)
+        except CredentialsRefused:
+            self._tokens.forget(shop)
+            fresh = await self._tokens.token_of(shop)
+            if fresh == token:
+                raise
+        return await send(fresh)
+
+    def _data(self, answer: PlatformResponse) -> _Data:
         if answer.status == 403:
             raise CredentialsRefused(self._without_rights(answer.body))
         if answer.status != 200:
@@ -184,7 +251,10 @@ class Shopify:
         said = self._http.decode(answer.body, _GraphqlAnswer)
         if said.errors:
             raise self._graphql_error(said.errors)
-        created = said.data.app_purchase_one_time_create if said.data else None
+        return said.data or _Data()
+
+    def _read(self, answer: PlatformResponse) -> Checkout:
+        created = self._data(answer).app_purchase_one_time_create
         if created is None:
             raise self._http.not_understood()
         if created.user_errors:

@@ -7,22 +7,31 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
+import msgspec
 from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import UUID_TEXT, Text
-from billing_stream.errors import WebhookMalformed
+from billing_stream.errors import WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
+    LOOKED_UP,
+    ChargeQuery,
     Checkout,
     CheckoutRequest,
+    FoundCharge,
     IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
 )
 from billing_stream.platforms.money import from_minor, to_minor
-from billing_stream.platforms.platform_http import AnswerKept, Http, PlatformResponse
+from billing_stream.platforms.platform_http import (
+    LOOKUP_LIMITS,
+    AnswerKept,
+    Http,
+    PlatformResponse,
+)
 from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 from billing_stream.records.timestamps import utc_now
@@ -34,11 +43,15 @@ _ALLOWANCE = timedelta(minutes=1)
 SESSION_MIN = timedelta(minutes=30) + _ALLOWANCE
 SESSION_MAX = timedelta(hours=24) - _ALLOWANCE
 
+_SESSION = "checkout.session."
 _COMPLETED = "checkout.session.completed"
+_EXPIRED = "checkout.session.expired"
+# Of a session that is looked up: `payment_status` where nothing is left to be paid.
+_TAKEN = ("paid", "no_payment_required")
 _STATUS_OF = {
     "checkout.session.async_payment_succeeded": "active",
     "checkout.session.async_payment_failed": "declined",
-    "checkout.session.expired": "expired",
+    _EXPIRED: "expired",
 }
 _REFUNDED = "charge.refunded"
 _TEST_KEYS = ("sk_test_", "rk_test_")
@@ -56,6 +69,13 @@ class _Session(Struct):
     payment_status: str | None = None
     client_reference_id: str | None = None
     metadata: dict[str, str] | None = None
+
+
+class _FoundSession(Struct):
+    status: str | None = None
+    payment_status: str | None = None
+    amount_total: int | None = None
+    currency: str | None = None
 
 
 class _Charge(Struct):
@@ -124,15 +144,54 @@ class Stripe:
             "POST",
             self._url,
             headers={
-                "Authorization": f"Bearer {self._api_key}",
+                **self._headers,
                 "Content-Type": "application/x-www-form-urlencoded",
                 "Idempotency-Key": key,
-                "Stripe-Version": API_VERSION,
             },
             content=urlencode(form).encode(),
             read=self._read,
             new_key=lambda: f"{key}/{uuid4()}",
         )
+
+    @property
+    def looks_up(self) -> bool:
+        """Stripe can be asked about each session."""
+        return True
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """The session, as the event that would report it. Raises PlatformError."""
+        return await self._http.send(
+            "GET",
+            f"{self._url}/{quote(query.charge_id, safe='')}",
+            headers=self._headers,
+            read=self._read_found,
+            limits=LOOKUP_LIMITS,
+        )
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._api_key}", "Stripe-Version": API_VERSION}
+
+    def _read_found(self, answer: PlatformResponse) -> FoundCharge | None:
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise self._http.refusal(answer)
+        found = self._http.decode(answer.body, _FoundSession)
+        kind = _COMPLETED if found.payment_status in _TAKEN else f"{_SESSION}{found.status}"
+        amount = currency = None
+        if found.amount_total is not None and found.currency is not None:
+            currency = found.currency.upper()
+            amount = from_minor(found.amount_total, currency)
+        if kind not in (_COMPLETED, _EXPIRED):
+            return FoundCharge(amount=amount, currency=currency)
+        try:
+            event = read_event(_event_of(kind, answer.body))
+        except (WebhookMalformed, WebhookForged):
+            raise self._http.not_understood() from None
+        if isinstance(event, IgnoredWebhook):
+            return None
+        return FoundCharge.of(event, amount, currency)
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
@@ -249,6 +308,12 @@ def _is_foreign(event: Mapping[str, Any]) -> bool:
         return False
     named = metadata.get("merchant_id")
     return named is None or (isinstance(named, str) and _uuid(named) is None)
+
+
+def _event_of(kind: str, session: bytes) -> bytes:
+    """The event that would report a session as it was looked up."""
+    event = {"id": LOOKED_UP, "type": kind, "data": {"object": msgspec.Raw(session)}}
+    return msgspec.json.encode(event)
 
 
 def _uuid(text: str | None) -> str | None:

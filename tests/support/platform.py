@@ -9,8 +9,10 @@ import msgspec
 
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
+    ChargeQuery,
     Checkout,
     CheckoutRequest,
+    FoundCharge,
     IgnoredWebhook,
     PlatformEvent,
     WebhookContent,
@@ -31,6 +33,8 @@ class FakePlatform:
         self.asked: list[CheckoutRequest] = []
         self.errors: list[Exception] = []
         self.same_charge: str | None = None
+        self.charges: dict[str, FoundCharge | Exception] = {}
+        self.looked_up: list[ChargeQuery] = []
         self.open = asyncio.Event()
         self.open.set()
         self.was_asked = asyncio.Event()
@@ -47,6 +51,20 @@ class FakePlatform:
         if self.same_charge is not None:
             charge = self.same_charge
         return Checkout(charge, f"https://pay.example/{number}")
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether a test gave it charges."""
+        return bool(self.charges)
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """What the test says of the charge; an error is raised."""
+        self.looked_up.append(query)
+        await self.open.wait()
+        found = self.charges.get(query.charge_id)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime

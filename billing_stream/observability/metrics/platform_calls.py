@@ -9,8 +9,10 @@ from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import WebhookForged, WebhookMalformed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms.base import (
+    ChargeQuery,
     Checkout,
     CheckoutRequest,
+    FoundCharge,
     IgnoredWebhook,
     Platform,
     WebhookContent,
@@ -23,6 +25,7 @@ OTHER = "other"
 _TYPE = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
 CREATE_CHECKOUT = "create_checkout"
+FIND_CHARGE = "find_charge"
 READ_WEBHOOK = "read_webhook"
 
 
@@ -33,6 +36,7 @@ class InstrumentedPlatform:
         self._platform = platform
         self._calls = metrics.platform_calls.labels
         self._seconds = metrics.platform_seconds.labels(name, CREATE_CHECKOUT)
+        self._lookup_seconds = metrics.platform_seconds.labels(name, FIND_CHARGE)
         self._name = name
         self._ignored = metrics.webhooks_ignored.labels
         self._types: set[str] = set()
@@ -48,6 +52,23 @@ class InstrumentedPlatform:
         finally:
             self._seconds.observe(perf_counter() - began)
             self._calls(self._name, CREATE_CHECKOUT, outcome).inc()
+
+    @property
+    def looks_up(self) -> bool:
+        """As the platform does."""
+        return self._platform.looks_up
+
+    async def find_charge(self, query: ChargeQuery) -> FoundCharge | None:
+        """As the platform does."""
+        began = perf_counter()
+        outcome = "error"
+        try:
+            found = await self._platform.find_charge(query)
+            outcome = "unknown" if found is None else found.outcome
+            return found
+        finally:
+            self._lookup_seconds.observe(perf_counter() - began)
+            self._calls(self._name, FIND_CHARGE, outcome).inc()
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime
