@@ -34,6 +34,7 @@ from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.observability.tracing.traced_stage import TracedStage
 from billing_stream.observability.tracing.tracing_factory import new_tracing
 from billing_stream.processor import BillingLanes, BillingProcessor
+from billing_stream.reconcile.reconciler import Reconciler
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from billing_stream.tables.tables import TABLES
@@ -150,6 +151,17 @@ def _register(
         tracing=tracing,
         ask_lags=ask_lags,
     )
+    if settings.reconcile:
+        reconciler = Reconciler(
+            lanes,
+            context.platforms,
+            context.ingress,
+            metrics,
+            every=settings.reconcile_every,
+            concurrency=settings.reconcile_concurrency,
+            max_record_bytes=settings.max_record_bytes,
+        )
+        app.task(reconciler.run)
     return BillingApp(settings, topics, lanes, app, context, metrics)
 
 

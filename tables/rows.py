@@ -77,6 +77,12 @@ class PartitionRows:
         """How many pending purchases the merchant has."""
         return len(self._pending.get(merchant_id, ()))
 
+    def every_pending(self) -> Iterator[Purchase]:
+        """All pending purchases of the partition; rows may change in between."""
+        for merchant_id in list(self._pending):
+            for _, purchase_id in list(self._pending.get(merchant_id, ())):
+                yield self.purchases[purchase_id]
+
     def pending_until(self, merchant_id: str, moment: datetime) -> Iterable[Purchase]:
         """The merchant's pending purchases that expire at or before `moment`, soonest first."""
         pending = self._pending.get(merchant_id)

@@ -162,6 +162,15 @@ def test_the_first_dead_letter_of_its_kind_is_told_as_any_other(
     fires(tmp_path, "BillingDeadLetters", {**series}, "4m", None if "_" in values else labels)
 
 
+@pytest.mark.parametrize(("at", "fired"), [("9m", False), ("12m", True), ("25m", False)])
+def test_paid_purchase_is_reported_until_it_is_credited(
+    tmp_path: Path, at: str, fired: bool
+) -> None:
+    series = {'billing_paid_not_credited{instance="a"}': "1x79 0x40"}
+    labels = "{severity: critical}" if fired else None
+    fires(tmp_path, "BillingPaidNotCredited", series, at, labels)
+
+
 @pytest.mark.parametrize(
     ("at", "labels"),
     [("4m", None), ("6m", "{severity: critical, topic: t, partition: 1}"), ("30m", None)],

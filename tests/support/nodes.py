@@ -280,7 +280,7 @@ class Cluster:
         """Let the lanes take what came over HTTP since the last time."""
         for webhook in [kept for node in self.nodes for kept in node.ingress.taken()]:
             partition = partition_of(webhook.key, PARTITIONS)
-            now = datetime.now(UTC)
+            now = self.nodes[0].now or datetime.now(UTC)
             offset = self._webhooks_read[webhook.topic, partition]
             self._webhooks_read[webhook.topic, partition] += 1
             record = Record(

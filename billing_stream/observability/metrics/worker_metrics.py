@@ -32,6 +32,7 @@ class WorkerMetrics:
         self.worker.info({"version": __version__})
         self._engine(registry)
         self._http(registry)
+        self._lookups(registry)
 
     def _engine(self, registry: CollectorRegistry) -> None:
         counter = partial(Counter, registry=registry)
@@ -131,8 +132,8 @@ class WorkerMetrics:
         )
         self.platform_calls = counter(
             "billing_platform_calls_total",
-            "Calls of payment platforms (create_checkout), and webhooks that they sent "
-            "(read_webhook)",
+            "Calls of payment platforms (create_checkout, find_charge), and webhooks that they "
+            "sent (read_webhook)",
             ["platform", "operation", "outcome"],
         )
         self.webhooks_ignored = counter(
@@ -145,4 +146,24 @@ class WorkerMetrics:
             "Time of a call of a payment platform, with all its attempts",
             ["platform", "operation"],
             buckets=PLATFORM_SECONDS,
+        )
+
+    def _lookups(self, registry: CollectorRegistry) -> None:
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self.lookups_reported = counter(
+            "billing_lookups_reported_total",
+            "Unpaid purchases that a platform reported as paid or failed when it was asked",
+            ["platform", "outcome"],
+        )
+        self.lookups_skipped = counter(
+            "billing_lookups_skipped_total",
+            "Look-ups that were left out because the platform failed or asked to wait",
+            ["platform"],
+        )
+        self.paid_not_credited = gauge(
+            "billing_paid_not_credited",
+            "Purchases that their platform reported as paid and that are not credited",
+        )
+        self.lookup_lag = gauge(
+            "billing_lookup_lag_seconds", "How late look-ups of unpaid purchases are queued"
         )
