@@ -87,6 +87,11 @@ class LazyGroup(click.Group):
             "backfill",
             "Correct credits that a replay finds wrong, with adjustments of their own.",
         ),
+        "reconcile": (
+            "billing_stream.ops.reconcile.reconcile_cli",
+            "reconcile",
+            "Ask the platforms about purchases, and compare.",
+        ),
         "forget": (
             "billing_stream.ops.forget.forget_cli",
             "forget",

@@ -99,6 +99,8 @@ def _operator(topics: Topics) -> list[Acl]:
         topics.name(topic)
         for topic in (names.COMMANDS, names.OPERATOR_COMMANDS, names.DEAD_LETTER_ACTIONS)
     }
+    # What platforms answer to `billing-stream reconcile`.
+    written |= {topics.name(names.PURCHASE_UPDATED), topics.name(names.PURCHASE_REFUNDED)}
     group = topics.prefix + topics.app_id
     own = f"{group}-{DEAD_LETTER_OPERATOR}"
     return [

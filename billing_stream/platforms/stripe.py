@@ -6,7 +6,7 @@ https://docs.stripe.com/api/checkout/sessions/create and https://docs.stripe.com
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -36,6 +36,8 @@ from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 from billing_stream.records.timestamps import utc_now
 
+T = TypeVar("T")
+
 API_VERSION = "2026-10-28.endive"
 
 # Stripe takes 30 minutes to 24 hours from when it makes the session, by its own clock.
@@ -54,6 +56,9 @@ _STATUS_OF = {
     _EXPIRED: "expired",
 }
 _REFUNDED = "charge.refunded"
+EVENTS_READ = frozenset({_COMPLETED, *_STATUS_OF, _REFUNDED})
+"""The types of events that an endpoint must be sent."""
+
 _TEST_KEYS = ("sk_test_", "rk_test_")
 _UUID = re.compile(UUID_TEXT)
 
@@ -124,7 +129,8 @@ class Stripe:
         self._api_key = api_key
         self._adaptive_pricing = adaptive_pricing
         self._now = now
-        self._url = f"{api_url.rstrip('/')}/v1/checkout/sessions"
+        self._api_url = f"{api_url.rstrip('/')}/v1"
+        self._url = f"{self._api_url}/checkout/sessions"
         self._secrets = list(secrets)
         self._http = http or Http("stripe")
 
@@ -166,6 +172,19 @@ class Stripe:
             headers=self._headers,
             read=self._read_found,
             limits=LOOKUP_LIMITS,
+        )
+
+    async def get(self, path: str, form: type[T]) -> T:
+        """What the API has at a path below /v1. Raises PlatformError."""
+
+        def read(answer: PlatformResponse) -> T:
+            if answer.status != 200:
+                raise self._http.refusal(answer)
+            return self._http.decode(answer.body, form)
+
+        url = f"{self._api_url}/{path}"
+        return await self._http.send(
+            "GET", url, headers=self._headers, read=read, limits=LOOKUP_LIMITS
         )
 
     @property

@@ -21,6 +21,7 @@ class PlatformsStandIn:
         self.paid: set[str] = set()
         self.asked: list[str] = []
         self.busy = 0
+        self.undelivered: list[dict[str, Any]] = []
 
     def pay(self, charge_id: str) -> None:
         """The money is taken."""
@@ -62,6 +63,17 @@ class PlatformsStandIn:
         status = ("complete", "paid") if paid else ("open", "unpaid")
         more = {"id": charge_id, "status": status[0], "payment_status": status[1]}
         return web.json_response({**self.charges[charge_id], **more})
+
+    async def events(self, request: web.Request) -> web.Response:
+        """Stripe: GET /v1/events, newest first, 100 on a page."""
+        query = request.query
+        assert query["delivery_success"] == "false"
+        since, last = int(query["created[gte]"]), query.get("starting_after")
+        found = [event for event in reversed(self.undelivered) if event["created"] >= since]
+        if last is not None:
+            found = found[[event["id"] for event in found].index(last) + 1 :]
+        page = found[: int(query["limit"])]
+        return web.json_response({"data": page, "has_more": len(found) > len(page)})
 
     async def graphql(self, request: web.Request) -> web.Response:
         """Shopify: a purchase is created, or looked up by its id."""
@@ -110,6 +122,7 @@ async def stand_in() -> AsyncIterator[PlatformsStandIn]:
     found, app = PlatformsStandIn(), web.Application()
     app.router.add_post("/v1/checkout/sessions", found.open_session)
     app.router.add_get("/v1/checkout/sessions/{id}", found.read_session)
+    app.router.add_get("/v1/events", found.events)
     app.router.add_post("/admin/api/{version}/graphql.json", found.graphql)
     app.router.add_post("/checkouts", found.open_charge)
     app.router.add_get("/charges/{id}", found.read_charge)

@@ -1,12 +1,15 @@
 """Real workers on a real Kafka, whose platforms send no webhook at all."""
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiokafka import AIOKafkaProducer
 
 from billing_stream.records.topics import PURCHASE_UPDATED, Topics
 from tests.reconcile.stand_in import PlatformsStandIn, settings_of, stand_in
@@ -88,6 +91,63 @@ async def test_paid_purchases_without_webhooks_are_credited_once_each(market: Ma
     assert code == 0, output
 
 
+@pytest.mark.full
+async def test_the_command_reports_and_sends_what_webhooks_missed(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    async with stand_in() as platforms:
+        env = environment(
+            kafka, prefix, BILLING_RECONCILE="false", **settings_of(platforms, DOMAIN)
+        )
+        await create_topics(env)
+        await create_merchants(kafka, prefix, {M1: DOMAIN})
+        async with worker(env, folder) as first, shop(DOMAIN, first) as client:
+            market = Market(kafka, env, platforms, client)
+            opened = [await market.open(platform) for platform in PLATFORMS]
+            ids = {purchase["id"] for purchase in opened}
+            for purchase in opened:
+                platforms.pay(purchase["platform_charge_id"])
+
+            code, output = await run(env, "reconcile", "--dry-run", "--json")
+            report = json.loads(output)
+            assert (code, report["sent"], report["asked"]) == (1, 3, 3)
+            assert {one["purchase_id"] for one in report["findings"]} == ids
+            assert {one["difference"] for one in report["findings"]} == {"paid and not credited"}
+            assert await market.credited() == []
+
+            code, output = await run(env, "reconcile")
+            assert (code, "paid and not credited: 3" in output) == (1, True), output
+            for purchase in opened:
+                await client.until_status(purchase["id"], "completed")
+
+            platforms.undelivered = refunds_of(opened[1], platforms)
+            code, output = await run(env, "reconcile", "--json")
+            assert (code, json.loads(output)["undelivered"]) == (0, 1), output
+            await client.until_status(opened[1]["id"], "refunded")
+            code, output = await run(env, "reconcile", "--json")
+            assert code == 0, output
+            assert await market.credited() == sorted(ids)
+            assert (await client.insist("GET", "/api/billing")).data["credits_purchased"] == 200
+
+
+def refunds_of(purchase: dict[str, Any], platforms: PlatformsStandIn) -> list[dict[str, Any]]:
+    """Undelivered events of Stripe: one refund of this purchase, and others of no concern."""
+    charge = {
+        "id": "ch_1",
+        "object": "charge",
+        "payment_intent": "pi_1",
+        "amount": 999,
+        "amount_refunded": 999,
+        "currency": "usd",
+        "metadata": platforms.charges[purchase["platform_charge_id"]]["metadata"],
+    }
+    created = int(time.time())
+    refund = {"id": "evt_r", "object": "event", "type": "charge.refunded", "created": created}
+    others = [{"id": f"evt_{n}", "type": "v2.core.event", "created": created} for n in range(150)]
+    old = {**refund, "id": "evt_old", "created": created - 40 * 86_400}
+    return [old, {**refund, "data": {"object": charge}}, *others]
+
+
 async def until(done: Any) -> None:
     async with asyncio.timeout(60):
         while not done():  # noqa: ASYNC110
@@ -96,8 +156,6 @@ async def until(done: Any) -> None:
 
 async def send_again(kafka: str, records: list[Any]) -> None:
     """Write the same records once more."""
-    from aiokafka import AIOKafkaProducer
-
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
     await producer.start()
     try:

@@ -1,0 +1,1 @@
+"""`billing-stream reconcile`: all purchases held against their platforms, once."""
