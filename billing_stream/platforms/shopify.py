@@ -75,6 +75,13 @@ query Charge($id: ID!) {
 """
 
 
+_SUBSCRIPTIONS = """\
+query Subscriptions($topics: [WebhookSubscriptionTopic!]) {
+  webhookSubscriptions(first: 10, topics: $topics) { nodes { id } }
+}
+"""
+
+
 class _Purchase(Struct):
     id: Text
     test: bool | None = None
@@ -97,9 +104,14 @@ class _Created(Struct, rename="camel"):
     user_errors: Any = None
 
 
+class _Subscriptions(Struct):
+    nodes: list[Any] = []
+
+
 class _Data(Struct, rename="camel"):
     app_purchase_one_time_create: _Created | None = None
     node: _Node | None = None
+    webhook_subscriptions: _Subscriptions | None = None
 
 
 class _GraphqlAnswer(Struct):
@@ -188,6 +200,19 @@ class Shopify:
             return None
         price = found.price or _Price()
         return FoundCharge.of(event, price.amount, price.currency_code)
+
+    def known_shops(self) -> list[str]:
+        """The shops with a token, where tokens are listed; a service is asked for one only."""
+        return self._tokens.shops()
+
+    async def subscriptions(self, shop: str, topic: str) -> int:
+        """How many webhook subscriptions to a topic the shop has. Raises PlatformError."""
+
+        def read(answer: PlatformResponse) -> int:
+            found = self._data(answer).webhook_subscriptions
+            return len(found.nodes) if found else 0
+
+        return await self._ask(shop, _SUBSCRIPTIONS, {"topics": [topic]}, read, LOOKUP_LIMITS)
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime

@@ -36,6 +36,9 @@ class TokenProvider(Protocol):
     async def token_of(self, shop: str) -> str:
         """The token of `shop` (its domain in lower case). Raises PlatformError without one."""
 
+    def shops(self) -> list[str]:
+        """The shops with a token, sorted, where they are listed."""
+
     def forget(self, shop: str) -> None:
         """The token of `shop` was refused: the next look-up may not come from a cache."""
 
@@ -61,6 +64,10 @@ class EnvironmentTokens:
         """The token of `shop`. Raises PlatformError without one."""
         return _known(self._tokens, shop)
 
+    def shops(self) -> list[str]:
+        """All of them."""
+        return sorted(self._tokens)
+
     def forget(self, shop: str) -> None:
         """Nothing: there is nowhere else to look."""
 
@@ -78,6 +85,10 @@ class FileTokens:
 
     async def token_of(self, shop: str) -> str:
         """The token of `shop`. Raises PlatformError without one, or without a good file."""
+        self._read()
+        return _known(self._tokens, shop)
+
+    def _read(self) -> None:
         try:
             found = self._path.stat()
             version = (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -88,7 +99,14 @@ class FileTokens:
             # Not the tokens of before either: they may have been withdrawn.
             logger.error("the access tokens in %s cannot be read", self._path)
             raise PlatformError("the access tokens of shops cannot be read") from None
-        return _known(self._tokens, shop)
+
+    def shops(self) -> list[str]:
+        """Those in the file; none when it cannot be read."""
+        try:
+            self._read()
+        except PlatformError:
+            return []
+        return sorted(self._tokens)
 
     def forget(self, shop: str) -> None:
         """Read the file again at the next look-up, changed or not."""
@@ -140,6 +158,10 @@ class HttpTokens:
         if len(self._cache) > self._shops_max:
             self._cache.popitem(last=False)
         return token
+
+    def shops(self) -> list[str]:
+        """None: the service is asked for one shop only."""
+        return []
 
     def forget(self, shop: str) -> None:
         """Ask the service again at the next look-up."""

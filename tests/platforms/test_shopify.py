@@ -53,6 +53,9 @@ class Tokens:
             raise PlatformError("no access token is known for this shop")
         return self.tokens[0]
 
+    def shops(self) -> list[str]:
+        return [SHOP]
+
     def forget(self, shop: str) -> None:
         self.tokens.pop(0)
 

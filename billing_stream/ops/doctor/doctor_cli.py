@@ -32,6 +32,7 @@ from billing_stream.ops.doctor.clock_checks import check_clocks
 from billing_stream.ops.doctor.finding import Finding, Verdict, fail
 from billing_stream.ops.doctor.peer_checks import check_peers
 from billing_stream.ops.doctor.transaction_checks import check_open_transactions, check_transactions
+from billing_stream.ops.doctor.webhook_checks import check_webhooks
 
 AGAIN_SECONDS = 0.5
 OPEN_TRANSACTIONS = "billing_stream.kafka.open_transactions"
@@ -76,6 +77,8 @@ async def examine(settings: Settings, seconds: float) -> AsyncIterator[Finding]:
             if finding.verdict is Verdict.FAIL:
                 wrong.add(name)
             yield finding
+    for finding in await _within(seconds, "webhooks", check_webhooks, settings):
+        yield finding
     for finding in await _within(seconds, "postgresql", database_checks.check_database, settings):
         yield finding
 
@@ -138,7 +141,8 @@ def doctor(seconds: float, json_to: Path | None) -> None:
     Settings, the data folder, brokers, topics, what this user may do, the workers that run and
     whether they accept our tokens, transactions that are open, the version of the rows, stopped
     inputs, changed input topics, whether settings or a version of the catalogue decide which packs
-    are on sale, PostgreSQL, the schema of the projection, the clock. Nothing is changed.
+    are on sale, the webhooks that platforms are set up to send, PostgreSQL, the schema of the
+    projection, the clock. Nothing is changed.
     """
     # What is logged of a broker that is away, or not ready, is a finding.
     for name in ("aiokafka", "billing_stream.kafka.start_deadline", OPEN_TRANSACTIONS):
