@@ -19,7 +19,7 @@ from tests.support.worker import Worker, create_topics, environment, run, worker
 pytestmark = pytest.mark.timeout(300)
 
 M1 = "11111111-1111-4111-8111-111111111111"
-MODEL = "billing_stream/domain/model.py"
+POLICY = "billing_stream/domain/policy.py"
 
 
 @pytest.mark.full
@@ -68,7 +68,7 @@ async def test_a_correction_is_made_once_and_is_an_event_of_its_own(
 ) -> None:
     env, topics = environment(kafka, prefix), Topics("billing-stream", prefix)
     repository = Repository(folder / "repository")
-    repository.change("generous", MODEL, '"small": Pack(100,', '"small": Pack(120,')
+    repository.change("generous", POLICY, '"small": Pack(100,', '"small": Pack(120,')
     repository.empty("ruleless")
     await create_topics(env)
     async with Traffic(kafka, prefix, 4, seed=5) as traffic, worker(env, folder):
