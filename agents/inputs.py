@@ -8,14 +8,27 @@ from typing import Any
 
 from msgspec import Struct
 
-from billing_stream.domain.commands import Command, CreateMerchant, RefundCharge, UpdateCharge
+from billing_stream.domain.commands import (
+    Command,
+    CreateMerchant,
+    DisputeCharge,
+    FailRefund,
+    RefundCharge,
+    UpdateCharge,
+)
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.engine.lanes import Lanes
 from billing_stream.faust_adapter.faust_app import App
 from billing_stream.faust_adapter.faust_inputs import read_input
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.payloads import (
+    MerchantCreated,
+    PurchaseDisputedIn,
+    PurchaseRefundedIn,
+    PurchaseUpdated,
+    RefundFailedIn,
+)
 from billing_stream.records.topics import Topics
 
 
@@ -32,6 +45,8 @@ INPUTS = (
     Input("merchants", names.MERCHANT_CREATED, MerchantCreated, CreateMerchant),
     Input("webhooks-updated", names.PURCHASE_UPDATED, PurchaseUpdated, UpdateCharge),
     Input("webhooks-refunded", names.PURCHASE_REFUNDED, PurchaseRefundedIn, RefundCharge),
+    Input("webhooks-disputed", names.PURCHASE_DISPUTED, PurchaseDisputedIn, DisputeCharge),
+    Input("webhooks-refund-failed", names.REFUND_FAILED, RefundFailedIn, FailRefund),
     # From other systems; and records that were forwarded from a wrong partition.
     Input("commands", names.COMMANDS, Command, Command),
     # Which merchant owns a shop, written by the lane of the merchant for that of the shop.

@@ -286,7 +286,8 @@ class BillingStage:
         self._out += records.shops(decision.shops)
         for unclaimed in decision.unclaimed:
             letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
-            self._add_dead_letter(letter, NO_ROOM if unclaimed.others else UNCLAIMED)
+            code = unclaimed.refused.code if unclaimed.refused else UNCLAIMED
+            self._add_dead_letter(letter, NO_ROOM if unclaimed.others else code)
 
     def _is_ours(self, merchant_id: str, known: Merchant | None, record: InputRecord) -> bool:
         if record.partition != self._processor.partition:

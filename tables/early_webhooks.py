@@ -6,7 +6,8 @@ from typing import Self
 
 from msgspec import Struct
 
-from billing_stream.domain.model import Instant, ParkedWebhook
+from billing_stream.domain.model import Instant
+from billing_stream.domain.reports import ParkedWebhook
 
 
 class EarlyWebhooks(Struct, frozen=True):

@@ -11,14 +11,9 @@ from heapq import merge
 from operator import attrgetter
 
 from billing_stream.domain.catalogue import Versions
-from billing_stream.domain.model import (
-    Adjustment,
-    Merchant,
-    ParkedWebhook,
-    Purchase,
-    PurchaseStatus,
-)
+from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
+from billing_stream.domain.reports import ParkedWebhook
 from billing_stream.tables.codecs import shop_key
 from billing_stream.tables.pending import Deadline, Pending
 

@@ -34,7 +34,6 @@ _FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
 # What only operators do, whatever way their command came.
 _BY_OPERATORS = frozenset({topics.event_type(CreditsAdjusted.kind)})
 _ORIGINS: Mapping[str, Origin] = MappingProxyType({origin.value: origin for origin in Origin})
-_WEBHOOKS = (topics.PURCHASE_UPDATED, topics.PURCHASE_REFUNDED)
 
 
 def shown(event_type: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,5 +56,5 @@ def origin_of(cause: str | None, event_type: str) -> Origin:
         return Origin.OPERATOR
     ref = RecordRef.parse_or_none(cause)
     if ref is not None:
-        return Origin.WEBHOOK if ref.topic.endswith(_WEBHOOKS) else Origin.SYSTEM
+        return Origin.WEBHOOK if ref.topic.endswith(topics.WEBHOOKS) else Origin.SYSTEM
     return _ORIGINS.get((cause or "").partition(":")[0], Origin.SYSTEM)

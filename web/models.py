@@ -30,7 +30,8 @@ class PurchaseBody(Struct, frozen=True):
     """One purchase of credits.
 
     `currency` is that of the amount. `test`: the platform takes no money for it. `pack` is null
-    where it was imported, or opened by a release up to 0.5.1.
+    where it was imported, or opened by a release up to 0.5.1. What was refunded of it, or taken for
+    disputes, is only there when it is not 0.
     """
 
     id: str
@@ -46,6 +47,9 @@ class PurchaseBody(Struct, frozen=True):
     currency: str
     test: bool
     pack: str | None
+    refunded_amount: str | UnsetType = UNSET
+    refunded_credits: int | UnsetType = UNSET
+    disputed_credits: int | UnsetType = UNSET
 
 
 class PackBody(Struct, frozen=True):
@@ -141,6 +145,9 @@ def purchase_body(purchase: Purchase, old_currency: str) -> PurchaseBody:
         currency=purchase.currency or old_currency,
         test=purchase.test,
         pack=purchase.pack,
+        refunded_amount=purchase.refunded_amount if purchase.refunded_amount != "0" else UNSET,
+        refunded_credits=purchase.refunded_credits or UNSET,
+        disputed_credits=purchase.disputed_credits or UNSET,
     )
 
 

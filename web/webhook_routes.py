@@ -20,15 +20,17 @@ from msgspec import Struct
 from billing_stream.domain.ids import shop_key
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.errors import InvalidRecord, WebhookForged, WebhookMalformed
+from billing_stream.errors import InvalidRecord, PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.observability.audit_log import audit
 from billing_stream.platforms import custom
 from billing_stream.platforms.base import (
     ErasureRequest,
     IgnoredWebhook,
+    PaymentFinder,
     PlatformEvent,
     PlatformEventKind,
 )
+from billing_stream.platforms.base import Platform as Adapter
 from billing_stream.platforms.webhook_records import kind_of, payload_of
 from billing_stream.records.examples import CHARGE_ID, MERCHANT_ID
 from billing_stream.records.invalid_fields import readable
@@ -71,8 +73,16 @@ class WebhookBody(Struct, frozen=True):
 class GatewayWebhookBody(custom.GatewayWebhook):
     """What a payment gateway of your own tells of a charge.
 
-    `kind` is updated (then `status` is needed: active, pending, declined, expired …) or
-    refunded (then `amount`, text or a number, is all that was refunded; without it, the whole).
+    Amounts are text or numbers. `kind` is one of:
+
+    - updated (`status`: active, accepted, pending, declined, expired, cancelled, failed or frozen;
+      `amount` and `currency`: what was paid);
+    - refunded (`amount`: all that was refunded, or, with a `refund_id`, what this refund returned;
+      without it, the whole);
+    - refund_failed (`refund_id`, `amount`);
+    - disputed (`dispute_id`; `status`: withdrawn, reinstated, won or lost; `amount`).
+
+    Refunds and disputes are a share of `charge_amount`; without it, of what was asked for.
     """
 
 
@@ -147,6 +157,8 @@ async def _take(call: Call[None], platform: Platform) -> bool:
     # What nobody signed must not use up the limit of those who sign.
     context.webhook_limit.hit(platform)
     if invalid is None:
+        if isinstance(content, PlatformEvent) and not (content.merchant_id or content.shop_domain):
+            content = await _with_owner(adapter, content)
         if isinstance(content, IgnoredWebhook):
             return False
         merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
@@ -189,12 +201,27 @@ async def _put(
     try:
         require_valid(record, call.context.max_record_bytes)
     except InvalidRecord as error:
-        return invalid.because(readable(str(error)))
+        reason = readable(str(error))
+        unknown = reason.startswith(ErrorCode.UNKNOWN_STATUS)
+        return invalid.because(reason, ErrorCode.UNKNOWN_STATUS if unknown else NOT_UNDERSTOOD)
     await call.context.ingress.put(record)
     if isinstance(content, ErasureRequest):
         by = f"webhook:{platform}"
         audit("forget", operator=by, request_id=call.ids.request_id, merchant=merchant_id)
     return None
+
+
+async def _with_owner(adapter: Adapter, event: PlatformEvent) -> PlatformEvent | IgnoredWebhook:
+    """Raises ApiError (NOT_READY) where the platform does not answer: it repeats the webhook."""
+    if not isinstance(adapter, PaymentFinder):
+        return IgnoredWebhook(event.kind)
+    try:
+        return await adapter.find_owner(event)
+    except PlatformError as error:
+        logger.warning("the merchant of payment %s is not known: %s", event.charge_id, error)
+        raise not_ready(
+            "the platform does not name the merchant of the payment; repeat the webhook"
+        ) from None
 
 
 async def _is_outdated(

@@ -49,6 +49,8 @@ class WrittenOrder:
         self._ranges: dict[str, list[tuple[int, int, int, int]]] = defaultdict(list)
         # By input: positions, and the first record of the journal that has one so high.
         self._fences: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        # From which record of the journal on orders have which version of the rules.
+        self._rules: list[tuple[int, int]] = [(0, 1)]
 
     def take(self, value: Mapping[str, Any], offset: int) -> Place:
         """The next record of the journal; the place of what it decided. Raises KeyError."""
@@ -74,6 +76,13 @@ class WrittenOrder:
                 index = fences[fence][1] if fence < len(fences) else self._index + 1
                 yield index, _UNORDERED, latest, topic, offset
 
+    def rules_of(self, place: Place) -> int:
+        """The version of the rules by which a record was decided; 1 before there were orders."""
+        index, kind, *_ = place
+        if kind == _UNORDERED:
+            return 1
+        return self._rules[bisect_right(self._rules, (index, _LAST)) - 1][1]
+
     def finish(self, positions: Mapping[str, int], *, more: bool) -> None:
         """Compare with the positions by the changelog; with `more`, orders may be later."""
         mark, reached = self._mark, self._marked
@@ -91,6 +100,9 @@ class WrittenOrder:
         if value["number"] != self.number + 1:
             self._fault(f"order {value['number']} follows {self.number}")
         self.number = value["number"]
+        rules = value.get("rules", 1)
+        if rules != self._rules[-1][1]:
+            self._rules.append((self._index, rules))
         unordered = value.get("unordered_until", {})
         if self._ahead and not unordered:
             self._fault(f"the entries before it have {self._ahead}, to which no order leads")

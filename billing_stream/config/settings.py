@@ -318,6 +318,7 @@ class Settings(
             packs=self.packs,
             purchase_expiry=self.pending_purchase_expiry,
             **self.merchant_limits,
+            accept_discounts=self.accept_discounts,
             test_clock=self.app_env in (AppEnv.DEVELOPMENT, AppEnv.TEST),
         )
 

@@ -11,6 +11,7 @@ from billing_stream.config.settings import Settings
 # By these, workers decide what happens to a merchant, and where. No secret is among them.
 SHARED = frozenset(
     {
+        "accept_discounts",
         "app_env",
         "app_id",
         "currency",

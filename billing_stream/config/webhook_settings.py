@@ -16,3 +16,9 @@ class WebhookSettings(BaseSettings):
         ge=1,
         le=10_000_000,
     )
+    accept_discounts: bool = setting(
+        "BILLING_ACCEPT_DISCOUNTS",
+        "take a payment of less than the price, in its currency, for a discount, and grant the "
+        "pack; otherwise such a payment is a dead letter",
+        False,
+    )

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from billing_stream.domain.model import Instant, Platform
+from billing_stream.domain.reports import DisputeStatus
 
 UUID_TEXT = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
 Uuid = Annotated[str, Meta(pattern=UUID_TEXT)]
@@ -106,19 +107,26 @@ class FailPurchase(Struct, frozen=True, gc=False, tag="fail_purchase", tag_field
 
 
 class UpdateCharge(Struct, frozen=True, gc=False, tag="update_charge", tag_field="command"):
-    """A platform's webhook: the charge has this status now (any letter case)."""
+    """A platform's webhook: the charge has this status now (any letter case).
+
+    `amount` is what was paid, where the platform states it; without a `currency` it is in that of
+    the purchase.
+    """
 
     merchant_id: Uuid
     charge_id: Text
     status: Text
     command_id: str = ""
+    amount: Amount | None = None
+    currency: Currency | None = None
 
 
 class RefundCharge(Struct, frozen=True, gc=False, tag="refund_charge", tag_field="command"):
-    """A platform's webhook: the charge was paid back.
+    """A platform's webhook: the charge was refunded.
 
-    `purchase_id`, where the platform knows it, goes before `charge_id`. `amount` is all that
-    was paid back so far (decimal text); without it, the whole.
+    `purchase_id`, where the platform knows it, goes before `charge_id`. `amount` is the sum of all
+    its refunds so far, or, with a `refund_id`, that of this one; without it, the whole. It is a
+    share of `charge_amount`, in whatever `currency`; without these two, of the purchase's amount.
     """
 
     merchant_id: Uuid
@@ -126,6 +134,41 @@ class RefundCharge(Struct, frozen=True, gc=False, tag="refund_charge", tag_field
     command_id: str = ""
     purchase_id: Uuid | None = None
     amount: Amount | None = None
+    refund_id: Text | None = None
+    charge_amount: PositiveAmount | None = None
+    currency: Currency | None = None
+
+
+class FailRefund(Struct, frozen=True, gc=False, tag="fail_refund", tag_field="command"):
+    """A platform's webhook: this refund failed or was cancelled, and its money did not leave.
+
+    `amount` is that of the refund, in the currency of the charge; without it, all that was refunded
+    and has no id of its own.
+    """
+
+    merchant_id: Uuid
+    charge_id: Text
+    refund_id: Text
+    command_id: str = ""
+    purchase_id: Uuid | None = None
+    amount: Amount | None = None
+
+
+class DisputeCharge(Struct, frozen=True, gc=False, tag="dispute_charge", tag_field="command"):
+    """A platform's webhook: money of the charge was withdrawn for a dispute, or the dispute closed.
+
+    `amount` is a share of `charge_amount`, as that of a refund; without it, the whole.
+    """
+
+    merchant_id: Uuid
+    charge_id: Text
+    dispute_id: Text
+    status: DisputeStatus
+    command_id: str = ""
+    purchase_id: Uuid | None = None
+    amount: Amount | None = None
+    charge_amount: PositiveAmount | None = None
+    currency: Currency | None = None
 
 
 class AdvanceTime(
@@ -232,6 +275,8 @@ Command = (
     | FailPurchase
     | UpdateCharge
     | RefundCharge
+    | FailRefund
+    | DisputeCharge
     | AdvanceTime
     | AdjustCredits
     | ForgetMerchant

@@ -21,7 +21,9 @@ from billing_stream.domain.commands import (
     AttachCharge,
     Command,
     CreateMerchant,
+    DisputeCharge,
     FailPurchase,
+    FailRefund,
     ForgetMerchant,
     ImportMerchant,
     RefundCharge,
@@ -62,7 +64,7 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
     match command:
         case UpdateCharge():
             return webhooks.update(draft, command)
-        case RefundCharge():
+        case RefundCharge() | FailRefund() | DisputeCharge():
             return webhooks.refund(draft, command)
         case CreateMerchant():
             return merchants.create(draft, command)

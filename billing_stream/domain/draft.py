@@ -5,13 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.model import (
-    Adjustment,
-    Merchant,
-    ParkedWebhook,
-    Purchase,
-    PurchaseStatus,
-)
+from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     Decision,
     ErrorCode,
@@ -23,6 +17,7 @@ from billing_stream.domain.outcomes import (
     StoredResponse,
     UnmatchedWebhook,
 )
+from billing_stream.domain.reports import ParkedWebhook
 from billing_stream.domain.state import State
 
 
@@ -141,9 +136,12 @@ class Draft:
         """Keep a webhook until its charge is known."""
         self.change(parked=(*self.merchant.parked, parked))
 
-    def expire_parked(self, parked: ParkedWebhook, others: int = 0) -> None:
+    def expire_parked(
+        self, parked: ParkedWebhook, others: int = 0, refused: Rejected | None = None
+    ) -> None:
         """Give a webhook up to the dead letters; `others` that wait left no room for it."""
-        self._unclaimed.append(UnmatchedWebhook(self.merchant.merchant_id, parked, others))
+        given_up = UnmatchedWebhook(self.merchant.merchant_id, parked, others, refused)
+        self._unclaimed.append(given_up)
 
     def remember(self, answer: StoredResponse) -> None:
         """Store the answer to an idempotency key."""

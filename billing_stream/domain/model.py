@@ -5,12 +5,11 @@ Money is decimal text, credits are whole numbers, times are aware UTC.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-Instant = Annotated[datetime, Meta(tz=True)]
-"""A moment with a time zone; naive text is refused when it is read."""
+from billing_stream.domain.instant import Instant as Instant
+from billing_stream.domain.reports import ParkedWebhook, Returned
 
 
 class Platform(StrEnum):
@@ -29,30 +28,6 @@ class PurchaseStatus(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     REFUNDED = "refunded"
-
-
-class ParkedKind(StrEnum):
-    """What a parked webhook will do once its charge is known."""
-
-    COMPLETE = "complete"
-    FAIL = "fail"
-    REFUND = "refund"
-
-
-class ParkedWebhook(Struct, frozen=True, gc=False):
-    """A webhook that came before its charge was known.
-
-    `source` is its reference, `topic[partition]@offset`; `at` is when it was parked. `amount` is
-    that of a refund, None for the whole; `purchase_id` is the purchase that a refund named.
-    """
-
-    charge_id: str
-    kind: ParkedKind
-    status: str
-    source: str
-    at: Instant
-    amount: str | None = None
-    purchase_id: str | None = None
 
 
 class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -107,8 +82,10 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     `currency` (ISO 4217) is empty in rows of releases up to 0.5.1 only. They, and imported ones,
     have no `pack`. `test`: the platform took no money for it. `catalogue_version`: of the pack.
-    `no_checkout` is why the platform gave none. `refunded_amount` (decimal text) and
-    `refunded_credits` are what was given back of a purchase so far.
+    `no_checkout` is why the platform gave none. `discount` is how much less than the amount was
+    paid. `refunded_amount` (decimal text, in `currency`) and `refunded_credits` are what was
+    refunded of it, `disputed_credits` what disputes took beyond that; both follow from `returned`,
+    which is not there where they say it all.
     """
 
     id: str
@@ -130,6 +107,9 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     pack: str | None = None
     test: bool = False
     catalogue_version: int | None = None
+    discount: str = "0"
+    disputed_credits: int = 0
+    returned: Returned | None = None
 
 
 class Adjustment(Struct, frozen=True, kw_only=True, gc=False):

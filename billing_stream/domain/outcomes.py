@@ -6,14 +6,8 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from billing_stream.domain.model import (
-    Adjustment,
-    Instant,
-    Merchant,
-    ParkedWebhook,
-    Platform,
-    Purchase,
-)
+from billing_stream.domain.model import Adjustment, Instant, Merchant, Platform, Purchase
+from billing_stream.domain.reports import DisputeStatus, ParkedWebhook
 
 
 class TrialStarted(Struct, frozen=True, gc=False):
@@ -88,6 +82,40 @@ class PurchaseRefunded(Struct, frozen=True, gc=False):
     catalogue_version: int | None = None
 
 
+class PurchaseRefundFailed(Struct, frozen=True, gc=False):
+    """A refund failed or was cancelled: these credits are in the balance again."""
+
+    kind: ClassVar[str] = "purchase.refund_failed"
+    merchant_id: str
+    purchase_id: str
+    credits: int
+
+
+class PurchaseDisputed(Struct, frozen=True, gc=False):
+    """A bank withdrew the money of a purchase; `credits`, not above 0, changed the balance."""
+
+    kind: ClassVar[str] = "purchase.disputed"
+    merchant_id: str
+    purchase_id: str
+    dispute_id: str
+    outcome: DisputeStatus
+    credits: int
+
+
+class PurchaseDisputeClosed(Struct, frozen=True, gc=False):
+    """A dispute was closed: won or reinstated returns credits, lost leaves them taken.
+
+    `credits`, signed, changed the balance: below 0 where the withdrawal was not reported before.
+    """
+
+    kind: ClassVar[str] = "purchase.dispute_closed"
+    merchant_id: str
+    purchase_id: str
+    dispute_id: str
+    outcome: DisputeStatus
+    credits: int
+
+
 class CreditsAdjusted(Struct, frozen=True, omit_defaults=True, gc=False):
     """An operator gave these credits, or, below zero, took them away.
 
@@ -144,6 +172,9 @@ EventData = (
     | PurchaseFailed
     | PurchaseExpired
     | PurchaseRefunded
+    | PurchaseRefundFailed
+    | PurchaseDisputed
+    | PurchaseDisputeClosed
     | CreditsAdjusted
     | MerchantForgotten
     | TrialImported
@@ -172,17 +203,6 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     gone: bool = False
 
 
-class UnmatchedWebhook(Struct, frozen=True, gc=False):
-    """A webhook whose charge is not known: a dead letter.
-
-    No purchase claimed it in time, or, where `others` is not 0, that number of them was parked.
-    """
-
-    merchant_id: str
-    parked: ParkedWebhook
-    others: int = 0
-
-
 class ErrorCode(StrEnum):
     """Why a command is refused. What status that is over HTTP, the web layer knows."""
 
@@ -197,6 +217,9 @@ class ErrorCode(StrEnum):
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     TOO_MANY_OPEN_PURCHASES = "TOO_MANY_OPEN_PURCHASES"
     INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
+    UNKNOWN_STATUS = "UNKNOWN_STATUS"
+    PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
+    TOO_MANY_REFUNDS = "TOO_MANY_REFUNDS"
     CLOCK_REFUSED = "CLOCK_REFUSED"
 
 
@@ -209,6 +232,19 @@ class Rejected(Struct, frozen=True, gc=False, tag="rejected"):
 
     code: ErrorCode
     message: str
+
+
+class UnmatchedWebhook(Struct, frozen=True, gc=False):
+    """A parked webhook that is a dead letter.
+
+    No purchase claimed its charge in time, or, where `others` is not 0, that number of them was
+    parked, or it was `refused` when its charge was attached.
+    """
+
+    merchant_id: str
+    parked: ParkedWebhook
+    others: int = 0
+    refused: Rejected | None = None
 
 
 class TrialGranted(Struct, frozen=True, gc=False, tag="trial_granted"):

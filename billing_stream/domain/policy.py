@@ -32,6 +32,13 @@ PACKS = MappingProxyType(
 """The packs where the settings name none."""
 
 
+RULES = 2
+"""The version of the rules of payments.
+
+1, up to 0.5.1: a status that is not known fails the purchase, and what was paid is not compared.
+"""
+
+
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """The numbers in the rules; they come from the settings.
 
@@ -55,6 +62,8 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
     expired_per_step: int = 1000
     former_shops_max: int = 100
     test_clock: bool = False
+    accept_discounts: bool = False
+    rules: int = RULES
 
     @property
     def early_webhook_expiry(self) -> timedelta:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from billing_stream.domain.policy import RULES
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.records.schemas import encode
 from billing_stream.records.transaction_order import TakenRange, TransactionOrder
@@ -54,5 +55,5 @@ class StagedOrder:
             return []
         complete = sum(self._positions.values()) == self._before.read
         unordered = None if complete else dict(self._positions)
-        order = TransactionOrder(self._before.number + 1, self._ranges, unordered)
+        order = TransactionOrder(self._before.number + 1, self._ranges, unordered, RULES)
         return [Outgoing(journal, None, encode(order))]

@@ -67,7 +67,7 @@ def _worker(topics: Topics) -> list[Acl]:
     read = {*topics.inputs(), *(topics.changelog(table) for table in names.TABLES)}
     written = {topic for topic, _ in topics.written_by(0, 1)}
     # The webhooks that came over HTTP.
-    written |= {topics.name(names.PURCHASE_UPDATED), topics.name(names.PURCHASE_REFUNDED)}
+    written |= {topics.name(topic) for topic in names.WEBHOOKS}
     # Dead letters are looked at and sent again on the dashboard.
     read |= {topics.name(names.DEAD_LETTERS), topics.name(names.DEAD_LETTER_ACTIONS)}
     written |= {topics.name(names.DEAD_LETTER_ACTIONS)}
@@ -100,7 +100,7 @@ def _operator(topics: Topics) -> list[Acl]:
         for topic in (names.COMMANDS, names.OPERATOR_COMMANDS, names.DEAD_LETTER_ACTIONS)
     }
     # What platforms answer to `billing-stream reconcile`.
-    written |= {topics.name(names.PURCHASE_UPDATED), topics.name(names.PURCHASE_REFUNDED)}
+    written |= {topics.name(topic) for topic in names.WEBHOOKS}
     group = topics.prefix + topics.app_id
     own = f"{group}-{DEAD_LETTER_OPERATOR}"
     return [

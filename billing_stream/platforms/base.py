@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -45,15 +45,17 @@ class PlatformEventKind(StrEnum):
 
     UPDATED = "updated"
     REFUNDED = "refunded"
+    REFUND_FAILED = "refund_failed"
+    DISPUTED = "disputed"
 
 
 class PlatformEvent(Struct, frozen=True, kw_only=True):
     """What a verified webhook says.
 
-    `status` is a word of `evt.webhook.app.purchase_updated.v1`. Whose charge it is, either
-    `merchant_id` says (we gave it to the platform) or `shop_domain`. `amount` is the whole
-    amount refunded so far (decimal text). `delivery_id` is for audit only: a delivery sent
-    again may have another one.
+    `status` is a word of `evt.webhook.app.purchase_updated.v1`, or that of a dispute. Its owner
+    is named by `merchant_id` (we gave it to the platform) or `shop_domain`, or else the platform
+    knows it (`PaymentFinder`). Amounts (decimal text) are as in the payload of the topic.
+    `delivery_id` is for audit only: a delivery sent again may have another one.
     """
 
     kind: PlatformEventKind
@@ -63,6 +65,10 @@ class PlatformEvent(Struct, frozen=True, kw_only=True):
     shop_domain: str | None = None
     purchase_id: str | None = None
     amount: str | None = None
+    currency: str | None = None
+    charge_amount: str | None = None
+    refund_id: str | None = None
+    dispute_id: str | None = None
     delivery_id: str | None = None
 
 
@@ -167,3 +173,14 @@ class Platform(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+
+
+@runtime_checkable
+class PaymentFinder(Protocol):
+    """A platform that sends webhooks without the merchant of their payment."""
+
+    async def find_owner(self, event: PlatformEvent) -> PlatformEvent | IgnoredWebhook:
+        """The webhook with its merchant; ignored where it is another system's payment.
+
+        Raises PlatformError.
+        """

@@ -24,6 +24,7 @@ from billing_stream.platforms.platform_http import LOOKUP_LIMITS, Http, Platform
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
 from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
 from billing_stream.records.amounts import amount_text
+from billing_stream.records.payloads import CurrencyIn
 from billing_stream.records.timestamps import utc_now
 
 SIGNATURE = "X-Billing-Signature"
@@ -42,6 +43,10 @@ _REQUEST = frozenset(
         "return_url",
     ]
 )
+_STATUS_OF = {
+    PlatformEventKind.REFUNDED: "refunded",
+    PlatformEventKind.REFUND_FAILED: "failed",
+}
 
 
 class _Opened(Struct):
@@ -59,6 +64,10 @@ class GatewayWebhook(Struct):
     status: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     purchase_id: Uuid | None = None
     amount: Decimal | None = None
+    currency: CurrencyIn | None = None
+    charge_amount: Decimal | None = None
+    refund_id: Text | None = None
+    dispute_id: Text | None = None
 
 
 class Custom:
@@ -190,15 +199,19 @@ def read_body(body: bytes, kind: str | None = None) -> PlatformEvent:
 
 
 def _event(webhook: GatewayWebhook, kind: PlatformEventKind) -> PlatformEvent:
-    refund = kind is PlatformEventKind.REFUNDED
-    status = webhook.status or ("refunded" if refund else None)
+    status = webhook.status or _STATUS_OF.get(kind)
     if status is None:
         raise ValueError("`status` is missing")
+    amounts = {"amount": webhook.amount, "charge_amount": webhook.charge_amount}
+    stated = {name: amount for name, amount in amounts.items() if amount is not None}
     return PlatformEvent(
         kind=kind,
         charge_id=webhook.charge_id,
         status=status,
         merchant_id=webhook.merchant_id,
         purchase_id=webhook.purchase_id,
-        amount=None if webhook.amount is None else amount_text(webhook.amount),
+        currency=webhook.currency and webhook.currency.upper(),
+        refund_id=webhook.refund_id,
+        dispute_id=webhook.dispute_id,
+        **{name: amount_text(amount, name) for name, amount in stated.items()},
     )

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import SettingsError
-from billing_stream.platforms import custom, shopify, stripe
+from billing_stream.platforms import custom, shopify, stripe, stripe_webhooks
 from billing_stream.platforms.base import Platform, WebhookContent
 from billing_stream.platforms.local import Local, WebhookReader
 from billing_stream.platforms.sellable import price_problems
@@ -85,7 +85,7 @@ def _stripe(settings: Settings) -> Platform | None:
         return None
 
     def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
-        return stripe.read_webhook(headers, body, now, secrets)
+        return stripe_webhooks.read_webhook(headers, body, now, secrets)
 
     return _local(settings, read)
 

@@ -3,27 +3,24 @@
 https://docs.stripe.com/api/checkout/sessions/create and https://docs.stripe.com/webhooks
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from billing_stream.domain.commands import UUID_TEXT, Text
+from billing_stream.domain.commands import Text
 from billing_stream.errors import WebhookForged, WebhookMalformed
+from billing_stream.platforms import stripe_returns
 from billing_stream.platforms.base import (
-    LOOKED_UP,
     ChargeQuery,
     Checkout,
     CheckoutRequest,
     FoundCharge,
     IgnoredWebhook,
     PlatformEvent,
-    PlatformEventKind,
 )
 from billing_stream.platforms.money import from_minor, to_minor
 from billing_stream.platforms.platform_http import (
@@ -32,8 +29,15 @@ from billing_stream.platforms.platform_http import (
     Http,
     PlatformResponse,
 )
-from billing_stream.platforms.signatures import find_header, verify
-from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
+from billing_stream.platforms.stripe_webhooks import (
+    COMPLETED,
+    EXPIRED,
+    SESSION,
+    TAKEN,
+    event_of,
+    read_event,
+    read_webhook,
+)
 from billing_stream.records.timestamps import utc_now
 
 T = TypeVar("T")
@@ -45,22 +49,7 @@ _ALLOWANCE = timedelta(minutes=1)
 SESSION_MIN = timedelta(minutes=30) + _ALLOWANCE
 SESSION_MAX = timedelta(hours=24) - _ALLOWANCE
 
-_SESSION = "checkout.session."
-_COMPLETED = "checkout.session.completed"
-_EXPIRED = "checkout.session.expired"
-# Of a session that is looked up: `payment_status` where nothing is left to be paid.
-_TAKEN = ("paid", "no_payment_required")
-_STATUS_OF = {
-    "checkout.session.async_payment_succeeded": "active",
-    "checkout.session.async_payment_failed": "declined",
-    _EXPIRED: "expired",
-}
-_REFUNDED = "charge.refunded"
-EVENTS_READ = frozenset({_COMPLETED, *_STATUS_OF, _REFUNDED})
-"""The types of events that an endpoint must be sent."""
-
 _TEST_KEYS = ("sk_test_", "rk_test_")
-_UUID = re.compile(UUID_TEXT)
 
 
 class _Created(Struct):
@@ -69,45 +58,11 @@ class _Created(Struct):
     livemode: bool | None = None
 
 
-class _Session(Struct):
-    id: Text
-    payment_status: str | None = None
-    client_reference_id: str | None = None
-    metadata: dict[str, str] | None = None
-
-
 class _FoundSession(Struct):
     status: str | None = None
     payment_status: str | None = None
     amount_total: int | None = None
     currency: str | None = None
-
-
-class _Charge(Struct):
-    id: Text
-    amount_refunded: Annotated[int, Meta(ge=0, lt=10**12)]
-    currency: Annotated[str, Meta(pattern=r"^[a-zA-Z]{3}\Z")]
-    payment_intent: Text | None = None
-    metadata: dict[str, str] | None = None
-
-
-class _SessionData(Struct):
-    object: _Session
-
-
-class _SessionEvent(Struct):
-    id: Text
-    type: str
-    data: _SessionData
-
-
-class _ChargeData(Struct):
-    object: _Charge
-
-
-class _ChargeEvent(Struct):
-    id: Text
-    data: _ChargeData
 
 
 class Stripe:
@@ -129,8 +84,8 @@ class Stripe:
         self._api_key = api_key
         self._adaptive_pricing = adaptive_pricing
         self._now = now
-        self._api_url = f"{api_url.rstrip('/')}/v1"
-        self._url = f"{self._api_url}/checkout/sessions"
+        self._api_url = api_url.rstrip("/")
+        self._url = f"{self._api_url}/v1/checkout/sessions"
         self._secrets = list(secrets)
         self._http = http or Http("stripe")
 
@@ -182,7 +137,7 @@ class Stripe:
                 raise self._http.refusal(answer)
             return self._http.decode(answer.body, form)
 
-        url = f"{self._api_url}/{path}"
+        url = f"{self._api_url}/v1/{path}"
         return await self._http.send(
             "GET", url, headers=self._headers, read=read, limits=LOOKUP_LIMITS
         )
@@ -197,15 +152,15 @@ class Stripe:
         if answer.status != 200:
             raise self._http.refusal(answer)
         found = self._http.decode(answer.body, _FoundSession)
-        kind = _COMPLETED if found.payment_status in _TAKEN else f"{_SESSION}{found.status}"
+        kind = COMPLETED if found.payment_status in TAKEN else f"{SESSION}{found.status}"
         amount = currency = None
         if found.amount_total is not None and found.currency is not None:
             currency = found.currency.upper()
             amount = from_minor(found.amount_total, currency)
-        if kind not in (_COMPLETED, _EXPIRED):
+        if kind not in (COMPLETED, EXPIRED):
             return FoundCharge(amount=amount, currency=currency)
         try:
-            event = read_event(_event_of(kind, answer.body))
+            event = read_event(event_of(kind, answer.body))
         except (WebhookMalformed, WebhookForged):
             raise self._http.not_understood() from None
         if isinstance(event, IgnoredWebhook):
@@ -217,6 +172,10 @@ class Stripe:
     ) -> PlatformEvent | IgnoredWebhook:
         """The content of a webhook. Raises WebhookForged and WebhookMalformed."""
         return read_webhook(headers, body, now, self._secrets)
+
+    async def find_owner(self, event: PlatformEvent) -> PlatformEvent | IgnoredWebhook:
+        """The webhook with its merchant, as the payment says it. Raises PlatformError."""
+        return await stripe_returns.find_owner(self._http, self._api_url, self._headers, event)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -235,109 +194,6 @@ class Stripe:
         live = created.livemode
         test = self._api_key.startswith(_TEST_KEYS) if live is None else not live
         return Checkout(created.id, self._http.page(created.url), test)
-
-
-def read_webhook(
-    headers: Mapping[str, str], body: bytes, now: datetime, secrets: Sequence[str]
-) -> PlatformEvent | IgnoredWebhook:
-    """The content of a webhook.
-
-    Raises WebhookForged unless one of `secrets` signed `body` lately, and WebhookMalformed.
-    """
-    verify(find_header(headers, "Stripe-Signature"), body, secrets, now)
-    return read_event(body)
-
-
-def read_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
-    """An event that was verified; ignored are other types, and events without our metadata.
-
-    Raises WebhookForged where it is not an object, and WebhookMalformed.
-    """
-    event = read_object(body)
-    kind = _kind(event.get("type"))
-    if kind is None or _is_foreign(event):
-        return IgnoredWebhook(text_at(event, "type") or "")
-    try:
-        return _session_event(body) if kind is PlatformEventKind.UPDATED else _charge_event(body)
-    except ValueError as error:
-        raise WebhookMalformed(
-            str(error),
-            kind=kind,
-            merchant_id=_uuid(text_at(event, "data", "object", "metadata", "merchant_id")),
-            delivery_id=text_at(event, "id"),
-        ) from None
-
-
-def _kind(type_: Any) -> PlatformEventKind | None:
-    if type_ == _COMPLETED or (isinstance(type_, str) and type_ in _STATUS_OF):
-        return PlatformEventKind.UPDATED
-    return PlatformEventKind.REFUNDED if type_ == _REFUNDED else None
-
-
-def _session_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
-    event = read_fields(body, _SessionEvent)
-    session = event.data.object
-    metadata = session.metadata or {}
-    merchant_id = _uuid(metadata.get("merchant_id"))
-    if merchant_id is None:
-        return IgnoredWebhook(event.type)
-    return PlatformEvent(
-        kind=PlatformEventKind.UPDATED,
-        charge_id=session.id,
-        status=_STATUS_OF.get(event.type) or _completed_status(session),
-        merchant_id=merchant_id,
-        purchase_id=_uuid(metadata.get("purchase_id")) or _uuid(session.client_reference_id),
-        delivery_id=event.id,
-    )
-
-
-def _completed_status(session: _Session) -> str:
-    """A session is completed before the money is there, with some ways to pay."""
-    if session.payment_status is None:
-        raise ValueError("`data.object.payment_status` is missing")
-    return "pending" if session.payment_status == "unpaid" else "active"
-
-
-def _charge_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
-    event = read_fields(body, _ChargeEvent)
-    charge = event.data.object
-    metadata = charge.metadata or {}
-    merchant_id = _uuid(metadata.get("merchant_id"))
-    if merchant_id is None:
-        return IgnoredWebhook(_REFUNDED)
-    return PlatformEvent(
-        kind=PlatformEventKind.REFUNDED,
-        charge_id=charge.payment_intent or charge.id,
-        status="refunded",
-        merchant_id=merchant_id,
-        purchase_id=_uuid(metadata.get("purchase_id")),
-        amount=from_minor(charge.amount_refunded, charge.currency),
-        delivery_id=event.id,
-    )
-
-
-def _is_foreign(event: Mapping[str, Any]) -> bool:
-    """Whether its object is another system's on the account, however its fields look."""
-    data = event.get("data")
-    found = data.get("object") if isinstance(data, Mapping) else None
-    if not isinstance(found, Mapping) or "id" not in found:
-        return False
-    metadata = found.get("metadata") or {}
-    if not isinstance(metadata, Mapping):
-        return False
-    named = metadata.get("merchant_id")
-    return named is None or (isinstance(named, str) and _uuid(named) is None)
-
-
-def _event_of(kind: str, session: bytes) -> bytes:
-    """The event that would report a session as it was looked up."""
-    event = {"id": LOOKED_UP, "type": kind, "data": {"object": msgspec.Raw(session)}}
-    return msgspec.json.encode(event)
-
-
-def _uuid(text: str | None) -> str | None:
-    """An account may serve other systems too, with ids of their own in the same places."""
-    return text if text is not None and _UUID.match(text) else None
 
 
 def session_end(purchase: CheckoutRequest, now: datetime) -> datetime:

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from billing_stream.errors import WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import PlatformEvent
-from billing_stream.platforms.stripe import Stripe, read_event
+from billing_stream.platforms.stripe import Stripe
+from billing_stream.platforms.stripe_webhooks import read_event
 
 PAGE = 100
 PAGES_MAX = 1_000
@@ -43,6 +44,8 @@ async def undelivered(stripe: Stripe, since: datetime) -> AsyncIterator[Platform
                 event = read_event(bytes(raw))
             except (WebhookForged, WebhookMalformed):
                 continue
+            if isinstance(event, PlatformEvent) and event.merchant_id is None:
+                event = await stripe.find_owner(event)
             if isinstance(event, PlatformEvent):
                 yield event
         if not found.has_more or last is None:

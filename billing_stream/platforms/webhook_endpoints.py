@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from billing_stream.platforms.shopify import TOPIC, Shopify
-from billing_stream.platforms.stripe import EVENTS_READ, Stripe
+from billing_stream.platforms.stripe import Stripe
+from billing_stream.platforms.stripe_webhooks import EVENTS_READ
 
 # How many endpoints of an account are read: Stripe allows 16.
 ENDPOINTS_MAX = 100

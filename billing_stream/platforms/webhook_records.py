@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Platform
 from billing_stream.errors import WebhookMalformed
-from billing_stream.platforms import custom, shopify, stripe
+from billing_stream.platforms import custom, shopify, stripe_webhooks
 from billing_stream.platforms.base import (
     ERASURE,
     ErasureRequest,
@@ -20,9 +20,12 @@ from billing_stream.records import topics
 TOPICS = {
     PlatformEventKind.UPDATED: topics.PURCHASE_UPDATED,
     PlatformEventKind.REFUNDED: topics.PURCHASE_REFUNDED,
+    PlatformEventKind.REFUND_FAILED: topics.REFUND_FAILED,
+    PlatformEventKind.DISPUTED: topics.PURCHASE_DISPUTED,
     ERASURE: topics.COMMANDS,
 }
 """The topic of each kind."""
+_SAID = ("purchase_id", "amount", "currency", "charge_amount", "refund_id", "dispute_id")
 
 
 class Payload(Struct, frozen=True):
@@ -44,12 +47,10 @@ def payload_of(content: PlatformEvent | ErasureRequest, merchant_id: str) -> Pay
         data["command"] = "forget_merchant"
         return Payload(topics.COMMANDS, data)
     data["charge_id"] = content.charge_id
-    if content.kind is PlatformEventKind.UPDATED:
+    if content.kind in (PlatformEventKind.UPDATED, PlatformEventKind.DISPUTED):
         data["status"] = content.status
-    if content.purchase_id is not None:
-        data["purchase_id"] = content.purchase_id
-    if content.amount is not None:
-        data["amount"] = content.amount
+    said = {name: getattr(content, name) for name in _SAID}
+    data |= {name: value for name, value in said.items() if value is not None}
     return Payload(TOPICS[content.kind], data)
 
 
@@ -67,7 +68,7 @@ def read_kept(
         return shopify.read_body(body, kind, shop or "", None)
     if platform != Platform.STRIPE:
         raise WebhookMalformed(f"no platform {platform!r} is known")
-    event = stripe.read_event(body)
+    event = stripe_webhooks.read_event(body)
     if isinstance(event, IgnoredWebhook):
         raise WebhookMalformed("is not an event of a purchase of a merchant", kind=kind)
     return event

@@ -26,14 +26,6 @@ NUL_MARK = "\N{SYMBOL FOR NULL}"
 # A backslash and what it escapes, so that an escaped backslash before `u0000` is left alone.
 _ESCAPE = re.compile(rb"\\(u0000|.)", re.DOTALL)
 
-CREDITS_SIGN = {
-    "credits.purchased": 1,
-    "credits.imported": 1,
-    "purchase.refunded": -1,
-    "credits.adjusted": 1,
-}
-"""What the field `credits` of an event adds to a balance; of the other kinds, nothing."""
-
 
 class Record(Protocol):
     """A record as the Kafka client gives it."""
@@ -78,6 +70,9 @@ class PurchaseRow(Struct, frozen=True, kw_only=True, gc=False):
     currency: str = ""
     pack: str | None = None
     test: bool = False
+    refunded_amount: str = "0"
+    refunded_credits: int = 0
+    disputed_credits: int = 0
 
 
 class EventRow(Struct, frozen=True, gc=False):
@@ -144,7 +139,7 @@ class Records:
         self._merchants = topics.changelog(names.BILLING_RECORDS)
         self._purchases = topics.changelog(names.CREDIT_PURCHASES)
         self._signs = {
-            topics.name(names.event_type(kind)): CREDITS_SIGN.get(kind, 0)
+            topics.name(names.event_type(kind)): names.CREDITS_SIGN.get(kind, 0)
             for kind in names.EVENT_TYPES
         }
 

@@ -39,7 +39,8 @@ MERCHANTS = _columns(
 PURCHASES = _columns(
     "id uuid, merchant_id uuid, credits bigint, amount numeric text, status text, platform text, "
     "platform_charge_id text, created_at timestamptz, completed_at timestamptz, "
-    "expires_at timestamptz, version bigint, currency text, pack text, test boolean"
+    "expires_at timestamptz, version bigint, currency text, pack text, test boolean, "
+    "refunded_amount numeric text, refunded_credits bigint, disputed_credits bigint"
 )
 EVENT = _columns(
     "event_id uuid, merchant_id uuid, event_type text, sequence bigint, cause text, "

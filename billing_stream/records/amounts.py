@@ -7,8 +7,8 @@ from billing_stream.domain.commands import AMOUNT_TEXT
 
 DECIMALS_MAX = 6
 NOT_AN_AMOUNT = (
-    "`amount` must be a sum of money such as 9.99: without a sign, "
-    f"up to 12 digits and {DECIMALS_MAX} decimals"
+    f"must be a sum of money such as 9.99: without a sign, up to 12 digits and {DECIMALS_MAX} "
+    "decimals"
 )
 
 _AMOUNT = re.compile(AMOUNT_TEXT)
@@ -16,17 +16,17 @@ _AMOUNT = re.compile(AMOUNT_TEXT)
 _MAGNITUDE_MAX = 20
 
 
-def amount_text(amount: Decimal) -> str:
+def amount_text(amount: Decimal, name: str = "amount") -> str:
     """The amount as decimal text; without trailing zeros where there are more than 6 decimals.
 
-    Raises ValueError, which names the rule.
+    Raises ValueError, which names the field and the rule.
     """
     if not amount.is_finite() or abs(amount.adjusted()) >= _MAGNITUDE_MAX:
-        raise ValueError(NOT_AN_AMOUNT)
+        raise ValueError(f"`{name}` {NOT_AN_AMOUNT}")
     text = f"{amount:f}"
     if len(text.partition(".")[2]) > DECIMALS_MAX:
         # As numeric(20,8) columns print it.
         text = text.rstrip("0").rstrip(".")
     if _AMOUNT.match(text) is None:
-        raise ValueError(NOT_AN_AMOUNT)
+        raise ValueError(f"`{name}` {NOT_AN_AMOUNT}")
     return text

@@ -3,46 +3,100 @@
 from decimal import Decimal
 from typing import Any, Union, get_args
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import fields
 
-from billing_stream.domain.commands import Command, RefundCharge, Text, Uuid
+from billing_stream.domain.commands import (
+    Amount,
+    Command,
+    ImportMerchant,
+    OldPurchase,
+    PositiveAmount,
+    UpdateCharge,
+)
+from billing_stream.domain.webhooks import unknown_status
 from billing_stream.errors import InvalidRecord
 from billing_stream.records.amounts import amount_text
 
-
-class RefundChargeIn(Struct, frozen=True, gc=False, tag="refund_charge", tag_field="command"):
-    """A platform's webhook: the charge was refunded.
-
-    `purchase_id`, where the platform knows it, goes before `charge_id`. `amount` is the sum of
-    all its refunds, a number or text; without it, the whole.
-    """
-
-    merchant_id: Uuid
-    charge_id: Text
-    command_id: str = ""
-    purchase_id: Uuid | None = None
-    amount: Decimal | None = None
+_AMOUNTS = {Amount: Decimal, PositiveAmount: Decimal}
+_OPTIONAL = {kind | None: Decimal | None for kind in _AMOUNTS}
 
 
-CommandRead = Command | RefundChargeIn
-
-_OTHERS = tuple(kind for kind in get_args(Command) if kind is not RefundCharge)
-CommandIn: Any = Union[*_OTHERS, RefundChargeIn]
-"""The type of a command of `billing.commands.v1`."""
-
-
-def command_of(read: CommandRead) -> Command:
-    """The command. Raises InvalidRecord where its amount is not a sum of money."""
-    if not isinstance(read, RefundChargeIn):
-        return read
-    return RefundCharge(
-        read.merchant_id, read.charge_id, read.command_id, read.purchase_id, amount_of(read.amount)
+def _with_numbers(kind: Any, others: dict[Any, Any]) -> Any:
+    """The struct with amounts that may be numbers, or itself where it has none."""
+    read = {**_AMOUNTS, **_OPTIONAL, **others}
+    known = fields(kind)
+    if not any(field.type in read for field in known):
+        return kind
+    config = kind.__struct_config__
+    return msgspec.defstruct(
+        f"{kind.__name__}In",
+        [
+            (field.name, read.get(field.type, field.type))
+            if field.required
+            else (field.name, read.get(field.type, field.type), field.default)
+            for field in known
+        ],
+        namespace={"__doc__": kind.__doc__},
+        frozen=True,
+        kw_only=True,
+        gc=False,
+        tag=config.tag,
+        tag_field=config.tag_field,
     )
 
 
-def amount_of(amount: Decimal | None) -> str | None:
+_OLD_PURCHASE = _with_numbers(OldPurchase, {})
+_purchases = next(field.type for field in fields(ImportMerchant) if field.name == "purchases")
+_PURCHASES: dict[Any, Any] = {_purchases: tuple.__class_getitem__((_OLD_PURCHASE, ...))}
+_READ = {_with_numbers(kind, _PURCHASES): kind for kind in get_args(Command)}
+CommandIn: Any = Union[*_READ]
+"""The type of a command of `billing.commands.v1`."""
+
+
+def command_of(read: Any) -> Command:
+    """The command. Raises InvalidRecord or DecodeError where an amount is not a sum of money."""
+    kind = _READ[type(read)]
+    if type(read) is kind:
+        command: Command = read
+        return command
+    converted: Command = msgspec.convert(_plain(read), kind)
+    return converted
+
+
+def command_of_payload(payload: Struct, kind: Any, command_id: str) -> Any:
+    """The command of this kind that says what a payload does. Raises as `command_of`."""
+    found = _plain(payload)
+    for name in ("merchant_id", "purchase_id"):
+        found[name] = found[name] and found[name].lower()
+    return msgspec.convert({**found, "command_id": command_id}, kind)
+
+
+def require_known_status(payload: object) -> None:
+    """Raises InvalidRecord for a status that is refused whatever the charge is."""
+    if isinstance(payload, UpdateCharge):
+        refused = unknown_status(payload.status)
+        if refused is not None:
+            raise InvalidRecord(f"{refused.code}: {refused.message}")
+
+
+def amount_of(amount: Decimal | None, name: str = "amount") -> str | None:
     """The decimal text of an amount. Raises InvalidRecord where it is not a sum of money."""
     try:
-        return None if amount is None else amount_text(amount)
+        return None if amount is None else amount_text(amount, name)
     except ValueError as error:
         raise InvalidRecord(str(error)) from None
+
+
+def _plain(read: Struct) -> dict[str, Any]:
+    """Its fields, with amounts as text and currencies in capitals."""
+    found = {name: getattr(read, name) for name in read.__struct_fields__}
+    for name, value in found.items():
+        if isinstance(value, Decimal):
+            found[name] = amount_of(value, name)
+        elif name == "currency":
+            found[name] = value and value.upper()
+        elif name == "purchases":
+            found[name] = tuple(map(_plain, value))
+    return found

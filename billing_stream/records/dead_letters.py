@@ -12,8 +12,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.domain.commands import Text
-from billing_stream.domain.model import Instant, ParkedKind
+from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import UnmatchedWebhook
+from billing_stream.domain.reports import ParkedKind
 from billing_stream.records import topics
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
@@ -25,6 +26,13 @@ WHOLE_BYTES_MAX = 1 << 20
 KEPT_BYTES = 64 << 10
 # The code of a webhook whose charge is not known, and for which no room was left to wait.
 NO_ROOM = "TOO_MANY_EARLY_WEBHOOKS"
+# Of what was parked, the topic and the command.
+_RETURNS = {
+    ParkedKind.REFUND: (topics.PURCHASE_REFUNDED, "refund_charge"),
+    ParkedKind.REFUND_FAILED: (topics.REFUND_FAILED, "fail_refund"),
+    ParkedKind.DISPUTE: (topics.PURCHASE_DISPUTED, "dispute_charge"),
+}
+_SAID = ("purchase_id", "amount", "currency", "charge_amount", "refund_id", "dispute_id")
 
 
 class Truncated(Struct, frozen=True, gc=False):
@@ -148,22 +156,20 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
     for a redrive: as a webhook, or on the topic of commands as a command. What came from no
     topic is a command without a reference (partition and offset are -1).
     """
-    parked = unclaimed.parked
-    refund = parked.kind is ParkedKind.REFUND
-    webhooks = names.name(topics.PURCHASE_REFUNDED if refund else topics.PURCHASE_UPDATED)
+    parked, refused = unclaimed.parked, unclaimed.refused
+    topic, tag = _RETURNS.get(parked.kind, (topics.PURCHASE_UPDATED, "update_charge"))
+    webhooks = names.name(topic)
     try:
         source, partition, offset = RecordRef.parse(parked.source)
     except ValueError:
         source, partition, offset = names.name(topics.COMMANDS), -1, -1
     command = {"merchant_id": unclaimed.merchant_id, "charge_id": parked.charge_id}
     if source != webhooks:
-        command["command"] = "refund_charge" if refund else "update_charge"
-    if not refund:
+        command["command"] = tag
+    if parked.kind not in (ParkedKind.REFUND, ParkedKind.REFUND_FAILED):
         command["status"] = parked.status
-    if parked.purchase_id is not None:
-        command["purchase_id"] = parked.purchase_id
-    if parked.amount is not None:
-        command["amount"] = parked.amount
+    said = {name: getattr(parked, name) for name in _SAID}
+    command |= {name: value for name, value in said.items() if value is not None}
     why = " in time"
     if unclaimed.others:
         why = f", and {unclaimed.others} webhooks wait for theirs already ({NO_ROOM})"
@@ -175,5 +181,7 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
         key=unclaimed.merchant_id.encode(),
         value=encode(command),
         headers=[],
-        reason=f"no purchase claimed the charge {parked.charge_id!r}{why}",
+        reason=f"{refused.code}: {refused.message}"
+        if refused is not None
+        else f"no purchase claimed the charge {parked.charge_id!r}{why}",
     )

@@ -10,6 +10,7 @@ from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.domain.policy import Pack
+from billing_stream.domain.reports import DisputeStatus
 from billing_stream.records import dead_letters, schemas, topics
 from billing_stream.records.catalogue_records import CurrencyOfOldRows, SetVersion
 from billing_stream.records.ended_sessions import EndedSession
@@ -31,6 +32,7 @@ PURCHASE_ID = "5f0c8a52-0f0e-5d0e-8d0c-3a1d1f2b4c5d"
 ADJUSTMENT_ID = "c9a0b7de-6f0f-5d55-9c3c-0d6c6b1a7a52"
 CHARGE_ID = "gid://shopify/AppPurchaseOneTime/1024"
 CHECKOUT_URL = "https://example.myshopify.com/admin/charges/1024/confirm"
+DISPUTE_ID = "dp_1024"
 DOMAIN = "example.myshopify.com"
 CORRELATION_ID = "8d7e5c1a-req-1"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -85,12 +87,15 @@ def _inputs() -> dict[str, list[Example]]:
         "installed_at": _text(NOW),
     }
     shop = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID)
-    updated, refunded = topics.PURCHASE_UPDATED, topics.PURCHASE_REFUNDED
+    updated, refunded, disputed, failed = topics.WEBHOOKS
+    dispute = {"dispute_id": DISPUTE_ID, "status": "withdrawn", "amount": "9.99"}
     gone = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID, gone=True)
     return {
         topics.MERCHANT_CREATED: _bare_and_enveloped(topics.MERCHANT_CREATED, created),
         updated: _bare_and_enveloped(updated, {**charge, "status": "ACTIVE"}),
         refunded: _bare_and_enveloped(refunded, {**charge, "amount": "9.99"}),
+        disputed: _bare_and_enveloped(disputed, {**charge, **dispute}),
+        failed: _bare_and_enveloped(failed, {**charge, "refund_id": "re_7", "amount": "4.99"}),
         topics.OPERATOR_COMMANDS: _operator_commands(),
         topics.SHOPS: [Example("registered", _json(shop)), Example("gone", _json(gone))],
     }
@@ -132,6 +137,8 @@ def _commands() -> list[Example]:
         commands.FailPurchase(m, p, "the platform does not answer"),
         commands.UpdateCharge(m, CHARGE_ID, "active"),
         commands.RefundCharge(m, CHARGE_ID, purchase_id=p, amount="4.99"),
+        commands.FailRefund(m, CHARGE_ID, "re_7", amount="4.99"),
+        commands.DisputeCharge(m, CHARGE_ID, DISPUTE_ID, DisputeStatus.WITHDRAWN),
         commands.AdvanceTime(m),
         commands.AdjustCredits(
             m, -20, "ticket 4711", "ticket-4711", merchant_note="Bought by mistake"
@@ -184,6 +191,9 @@ def _events() -> dict[str, list[Example]]:
         outcomes.PurchaseFailed(m, p, "declined"),
         outcomes.PurchaseExpired(m, p, "not paid in time"),
         outcomes.PurchaseRefunded(m, p, 100, "9.99", "USD", "small"),
+        outcomes.PurchaseRefundFailed(m, p, 100),
+        outcomes.PurchaseDisputed(m, p, DISPUTE_ID, DisputeStatus.WITHDRAWN, -100),
+        outcomes.PurchaseDisputeClosed(m, p, DISPUTE_ID, DisputeStatus.REINSTATED, 100),
         outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "ticket 4711", "Bought by mistake"),
         outcomes.MerchantForgotten(m),
         outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),

@@ -5,7 +5,7 @@ Nothing is copied: `web.openapi` and `records.asyncapi` are made from here too.
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -19,7 +19,13 @@ from billing_stream.records.catalogue_records import CatalogueRecord
 from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.payloads import (
+    MerchantCreated,
+    PurchaseDisputedIn,
+    PurchaseRefundedIn,
+    PurchaseUpdated,
+    RefundFailedIn,
+)
 from billing_stream.records.transaction_order import TransactionOrder
 
 Schema = dict[str, Any]
@@ -27,21 +33,7 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REF = "#/$defs/{name}"
 
-EVENTS: dict[str, type[Struct]] = {
-    kind.kind: kind
-    for kind in (
-        outcomes.TrialStarted,
-        outcomes.TrialExpired,
-        outcomes.CreditsPurchased,
-        outcomes.PurchaseFailed,
-        outcomes.PurchaseExpired,
-        outcomes.PurchaseRefunded,
-        outcomes.CreditsAdjusted,
-        outcomes.MerchantForgotten,
-        outcomes.TrialImported,
-        outcomes.CreditsImported,
-    )
-}
+EVENTS: dict[str, type[Struct]] = {kind.kind: kind for kind in get_args(outcomes.EventData)}
 ENVELOPED = "Either the bare payload, or the envelope with the payload as its `data`."
 
 
@@ -96,6 +88,8 @@ def inputs() -> list[Record]:
         (topics.MERCHANT_CREATED, "MerchantCreated", MerchantCreated),
         (topics.PURCHASE_UPDATED, "PurchaseUpdated", PurchaseUpdated),
         (topics.PURCHASE_REFUNDED, "PurchaseRefundedIn", PurchaseRefundedIn),
+        (topics.PURCHASE_DISPUTED, "PurchaseDisputedIn", PurchaseDisputedIn),
+        (topics.REFUND_FAILED, "RefundFailedIn", RefundFailedIn),
         (topics.COMMANDS, "Command", CommandIn),
     ]
     about = {topics.COMMANDS: "What other systems ask of us."}

@@ -1,4 +1,4 @@
-"""The payloads of the topics that other services write."""
+"""The payloads of the topics that other services write. Amounts are numbers or text."""
 
 from decimal import Decimal
 from typing import Annotated
@@ -6,6 +6,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Text, Uuid
+from billing_stream.domain.reports import DisputeStatus
+
+CurrencyIn = Annotated[
+    str, Meta(pattern=r"^[a-zA-Z]{3}\Z", description="a code of ISO 4217, in any letter case")
+]
 
 
 class MerchantCreated(Struct, frozen=True, gc=False):
@@ -17,20 +22,61 @@ class MerchantCreated(Struct, frozen=True, gc=False):
 
 
 class PurchaseUpdated(Struct, frozen=True, gc=False):
-    """`evt.webhook.app.purchase_updated.v1`."""
+    """`evt.webhook.app.purchase_updated.v1`.
+
+    `status` is accepted or active (paid), pending, or declined, expired, cancelled, failed or
+    frozen. `amount` is what was paid, where that is known: less than was asked for, or another
+    `currency`, is a dead letter.
+    """
 
     merchant_id: Uuid
     charge_id: Text
     status: Annotated[str, Meta(min_length=1, max_length=64)]
+    amount: Decimal | None = None
+    currency: CurrencyIn | None = None
 
 
 class PurchaseRefundedIn(Struct, frozen=True, gc=False):
     """`evt.webhook.app.purchase_refunded.v1`.
 
-    `amount`, a number or text, is all that was refunded so far; without it, the whole.
+    `amount` is all that was refunded so far, or, with a `refund_id`, what this refund returned;
+    without it, the whole. It is a share of `charge_amount`, in whatever `currency`; without these,
+    of the amount of the purchase.
     """
 
     merchant_id: Uuid
     charge_id: Text
     purchase_id: Uuid | None = None
     amount: Decimal | None = None
+    refund_id: Text | None = None
+    charge_amount: Decimal | None = None
+    currency: CurrencyIn | None = None
+
+
+class RefundFailedIn(Struct, frozen=True, gc=False):
+    """`evt.webhook.app.refund_failed.v1`: a refund failed or was cancelled.
+
+    `amount` is that of the refund, in the currency of the charge.
+    """
+
+    merchant_id: Uuid
+    charge_id: Text
+    refund_id: Text
+    purchase_id: Uuid | None = None
+    amount: Decimal | None = None
+
+
+class PurchaseDisputedIn(Struct, frozen=True, gc=False):
+    """`evt.webhook.app.purchase_disputed.v1`: money was withdrawn for a dispute, or it was closed.
+
+    `amount` is a share of `charge_amount`, as that of a refund; without it, the whole.
+    """
+
+    merchant_id: Uuid
+    charge_id: Text
+    dispute_id: Text
+    status: DisputeStatus
+    purchase_id: Uuid | None = None
+    amount: Decimal | None = None
+    charge_amount: Decimal | None = None
+    currency: CurrencyIn | None = None

@@ -5,7 +5,7 @@ producer adds are ignored, and so is a byte order mark.
 """
 
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -13,6 +13,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from billing_stream.domain.commands import (
     Command,
     CreateMerchant,
+    DisputeCharge,
+    FailRefund,
     RefundCharge,
     UpdateCharge,
 )
@@ -21,7 +23,7 @@ from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
-from billing_stream.records.commands_in import CommandIn, CommandRead, amount_of, command_of
+from billing_stream.records.commands_in import CommandIn, amount_of, command_of, command_of_payload
 from billing_stream.records.foreign_formats import (
     REPLACEMENT,
     foreign_format,
@@ -30,7 +32,13 @@ from billing_stream.records.foreign_formats import (
 )
 from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.payloads import MerchantCreated, PurchaseRefundedIn, PurchaseUpdated
+from billing_stream.records.payloads import (
+    MerchantCreated,
+    PurchaseDisputedIn,
+    PurchaseRefundedIn,
+    PurchaseUpdated,
+    RefundFailedIn,
+)
 from billing_stream.records.record_ref import record_ref
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import Headers as Headers
@@ -102,8 +110,13 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _text = msgspec.json.Decoder(str)
 _merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
-_purchase_refunded = msgspec.json.Decoder(PurchaseRefundedIn)
-_command: msgspec.json.Decoder[CommandRead] = msgspec.json.Decoder(CommandIn)
+# Of money that goes back, by topic, with the command.
+_RETURNS: dict[str, tuple[msgspec.json.Decoder[Any], Any]] = {
+    topics.PURCHASE_REFUNDED: (msgspec.json.Decoder(PurchaseRefundedIn), RefundCharge),
+    topics.REFUND_FAILED: (msgspec.json.Decoder(RefundFailedIn), FailRefund),
+    topics.PURCHASE_DISPUTED: (msgspec.json.Decoder(PurchaseDisputedIn), DisputeCharge),
+}
+_command: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
 decode_shop = msgspec.json.Decoder(ShopRegistered).decode
 
@@ -164,7 +177,12 @@ def _decode_payload(
     if topic == topics.PURCHASE_UPDATED:
         updated = _purchase_updated.decode(payload)
         return UpdateCharge(
-            updated.merchant_id.lower(), updated.charge_id, updated.status, came_from
+            updated.merchant_id.lower(),
+            updated.charge_id,
+            updated.status,
+            came_from,
+            None if updated.amount is None else amount_of(updated.amount),
+            updated.currency and updated.currency.upper(),
         )
     if topic == topics.MERCHANT_CREATED:
         created = _merchant_created.decode(payload)
@@ -174,15 +192,10 @@ def _decode_payload(
             created.domain,
             came_from,
         )
-    if topic == topics.PURCHASE_REFUNDED:
-        refunded = _purchase_refunded.decode(payload)
-        return RefundCharge(
-            refunded.merchant_id.lower(),
-            refunded.charge_id,
-            came_from,
-            refunded.purchase_id.lower() if refunded.purchase_id else None,
-            amount_of(refunded.amount),
-        )
+    if topic in _RETURNS:
+        decoder, kind = _RETURNS[topic]
+        command: Command = command_of_payload(decoder.decode(payload), kind, came_from)
+        return command
     if topic == topics.SHOPS:
         return decode_shop(payload)
     if topic == topics.OPERATOR_COMMANDS:

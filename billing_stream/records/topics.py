@@ -7,6 +7,8 @@ from msgspec import Struct
 MERCHANT_CREATED = "evt.merchant.created.v1"
 PURCHASE_UPDATED = "evt.webhook.app.purchase_updated.v1"
 PURCHASE_REFUNDED = "evt.webhook.app.purchase_refunded.v1"
+PURCHASE_DISPUTED = "evt.webhook.app.purchase_disputed.v1"
+REFUND_FAILED = "evt.webhook.app.refund_failed.v1"
 COMMANDS = "billing.commands.v1"
 SHOPS = "billing.shops.v1"
 OPERATOR_COMMANDS = "billing.operator-commands.v1"
@@ -16,9 +18,11 @@ DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
 ENDED_SESSIONS = "billing.ended-sessions.v1"
 CATALOGUE = "billing.catalogue.v1"
 
-INPUTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS, SHOPS, OPERATOR_COMMANDS)
+# What the platforms report of a charge.
+WEBHOOKS = (PURCHASE_UPDATED, PURCHASE_REFUNDED, PURCHASE_DISPUTED, REFUND_FAILED)
 # Those whose records are about a merchant.
-OF_MERCHANTS = (MERCHANT_CREATED, PURCHASE_UPDATED, PURCHASE_REFUNDED, COMMANDS)
+OF_MERCHANTS = (MERCHANT_CREATED, *WEBHOOKS, COMMANDS)
+INPUTS = (*OF_MERCHANTS, SHOPS, OPERATOR_COMMANDS)
 
 EVENT_TYPES = (
     "trial.started",
@@ -27,11 +31,24 @@ EVENT_TYPES = (
     "purchase.failed",
     "purchase.expired",
     "purchase.refunded",
+    "purchase.refund_failed",
+    "purchase.disputed",
+    "purchase.dispute_closed",
     "credits.adjusted",
     "merchant.forgotten",
     "trial.imported",
     "credits.imported",
 )
+# What the field `credits` of an event adds to a balance; of the other kinds, nothing.
+CREDITS_SIGN = {
+    "credits.purchased": 1,
+    "credits.imported": 1,
+    "credits.adjusted": 1,
+    "purchase.refunded": -1,
+    "purchase.refund_failed": 1,
+    "purchase.disputed": 1,
+    "purchase.dispute_closed": 1,
+}
 
 BILLING_RECORDS = "billing_records"
 CREDIT_PURCHASES = "credit_purchases"
@@ -148,6 +165,8 @@ class Topics(Struct, frozen=True):
             (MERCHANT_CREATED, "merchant_id", "MerchantCreated", upstream),
             (PURCHASE_UPDATED, "merchant_id", "PurchaseUpdated", upstream),
             (PURCHASE_REFUNDED, "merchant_id", "PurchaseRefunded", upstream),
+            (PURCHASE_DISPUTED, "merchant_id", "PurchaseDisputed", upstream),
+            (REFUND_FAILED, "merchant_id", "RefundFailed", upstream),
             (
                 COMMANDS,
                 "merchant_id",

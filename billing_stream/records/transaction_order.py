@@ -23,9 +23,11 @@ class TransactionOrder(
 
     The entries after it, up to the next order, were decided after them. `number` counts the orders
     of the partition from 1. `unordered_until` are positions: records before them that no order
-    names were taken by a release that writes none.
+    names were taken by a release that writes none. `rules` is the version of the rules by which
+    they were decided.
     """
 
     number: int
     ranges: list[TakenRange]
     unordered_until: dict[str, int] | None = None
+    rules: int = 1

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.domain.commands import Command
-from billing_stream.domain.model import ParkedWebhook
 from billing_stream.domain.policy import Policy
+from billing_stream.domain.reports import ParkedWebhook
 from billing_stream.records import forwarding
 from billing_stream.records import topics as names
 from tests.support.partition import Partition, record

@@ -8,7 +8,7 @@ import pytest
 from billing_stream.config.settings import Settings
 from billing_stream.ops.doctor.finding import Finding, Verdict
 from billing_stream.ops.doctor.webhook_checks import check_webhooks
-from billing_stream.platforms.stripe import EVENTS_READ
+from billing_stream.platforms.stripe_webhooks import EVENTS_READ
 from tests.platforms.conftest import SHOP
 from tests.platforms.fake import FakePlatform, Reply, fake_platform
 from tests.support.worker import environment

@@ -44,7 +44,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Adjustment, Merchant, ParkedWebhook, Platform, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Platform, Purchase
 from billing_stream.domain.outcomes import (
     Decision,
     Event,
@@ -53,6 +53,7 @@ from billing_stream.domain.outcomes import (
     StoredResponse,
 )
 from billing_stream.domain.policy import Policy
+from billing_stream.domain.reports import ParkedWebhook
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
 from tests.support.oracle import (
@@ -65,6 +66,7 @@ from tests.support.oracle import (
     row_faults,
     rules_of,
 )
+from tests.support.reports import REPORTS, report
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, everything, pending_of
 
 HOUR = timedelta(hours=1)
@@ -93,8 +95,8 @@ MERCHANTS = (M1, M2, M3)
 CHARGES = ("c1", "c2", "c3", "c4")
 OLD_PURCHASES = tuple(f"aaaaaaaa-0000-4000-8000-0000000000{n}0" for n in range(3))
 KEYS = (None, "k1", "k2", "k3", "k4")
-STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
-TOLD = ("wait", "wait", "ask again", "refund", "no checkout", *STATUSES)
+STATUSES = ("ACTIVE", "accepted ", "PENDING", "declined", "FROZEN", "Succeeded")
+TOLD = ("wait", "wait", "ask again", "refund", "no checkout", *STATUSES, *REPORTS)
 
 merchants = st.sampled_from((M1, M1, M1, M2, M3))
 keys = st.sampled_from(KEYS)
@@ -109,7 +111,8 @@ def early_of(parked: ParkedWebhook) -> EarlyWebhook:
     """A parked webhook as the model has it."""
     at = micros_of(parked.at)
     kind, status, amount = str(parked.kind), parked.status, parked.amount
-    return EarlyWebhook(parked.charge_id, kind, amount, status, parked.source, at)
+    more = parked.currency, parked.charge_amount, parked.refund_id or parked.dispute_id
+    return EarlyWebhook(parked.charge_id, kind, amount, status, parked.source, at, *more)
 
 
 class Machine(RuleBasedStateMachine):
@@ -172,9 +175,15 @@ class Machine(RuleBasedStateMachine):
             if event.data.kind == "merchant.forgotten":
                 # It may happen again: how many events there were before tells them apart.
                 about += (decision.events[0].sequence,)
-            if event.data.kind == "purchase.refunded":
+            bought = self.model.of(merchant).purchases.get(subject)
+            if bought is not None and any(
+                report.own or report.charge_amount for report in bought.reports
+            ):
+                # What was refunded may be less again: no two have the same id.
+                about += (event.event_id,)
+            elif event.data.kind == "purchase.refunded":
                 # One decision can take several parked refunds: the model knows the last total.
-                total = self.model.of(merchant).purchases[subject].back
+                total = bought.back if bought is not None else Decimal(0)
                 about += (total - _refunded(decision.events[number:], subject),)
             # The same event has the same id for ever, also when it was told and undone.
             assert self.ids.setdefault(about, event.event_id) == event.event_id
@@ -267,7 +276,7 @@ class Machine(RuleBasedStateMachine):
         merchant=merchants,
         pack=st.sampled_from([*POLICY.packs]),
         key=keys,
-        early=st.sampled_from([None, None, "refund", *STATUSES]),
+        early=st.sampled_from([None, None, None, "refund", *STATUSES, *REPORTS]),
         told=st.lists(st.sampled_from(TOLD), max_size=4),
     )
     def whole_purchase(
@@ -293,9 +302,11 @@ class Machine(RuleBasedStateMachine):
                 self.tell(merchant, charge, what)
 
     def tell(self, merchant: str, charge: str, what: str) -> None:
-        """A webhook: a status, or a refund, perhaps of a part of the price."""
+        """A webhook: a status, a refund, perhaps of a part of the price, or another report."""
         self.count += 1
-        if what.startswith("refund"):
+        if what in REPORTS:
+            self.do(report(merchant, charge, what, f"p[0]@{self.count}"))
+        elif what.startswith("refund"):
             amount = what.removeprefix("refund").strip() or None
             self.do(RefundCharge(merchant, charge, f"r[0]@{self.count}", amount=amount))
         else:
@@ -315,7 +326,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         merchant=merchants,
         charge=st.integers(0, 6),
-        what=st.sampled_from([*STATUSES, *STATUSES, *REFUNDS]),
+        what=st.sampled_from([*STATUSES, *STATUSES, *REFUNDS, *REPORTS]),
     )
     def webhook(self, merchant: str, charge: int, what: str) -> None:
         self.tell(merchant, self.charge_of(merchant, charge), what)
@@ -534,7 +545,8 @@ class Machine(RuleBasedStateMachine):
         paid: Counter[str] = Counter()
         for row in {**self.rows.purchases, **self.staged.purchases}.values():
             if row.status in ("completed", "refunded"):
-                paid[row.merchant_id] += row.credits - row.refunded_credits
+                taken = row.refunded_credits + row.disputed_credits
+                paid[row.merchant_id] += row.credits - taken
         for merchant in {**self.rows.merchants, **self.staged.merchants}.values():
             assert merchant.total_credits_purchased == paid[merchant.merchant_id]
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from billing_stream.domain.commands import AdvanceTime, CreateMerchant, StartTrial
-from billing_stream.domain.model import Merchant, ParkedKind, ParkedWebhook, Purchase
+from billing_stream.domain.model import Merchant, Purchase
 from billing_stream.domain.outcomes import Done, StoredResponse
+from billing_stream.domain.reports import ParkedKind, ParkedWebhook
 from tests.support.world import M1, M2, NOW, World, kinds, told
 
 END = NOW + timedelta(days=14)

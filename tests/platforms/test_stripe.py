@@ -20,6 +20,7 @@ from billing_stream.platforms.base import (
     PlatformEvent,
     PlatformEventKind,
 )
+from billing_stream.platforms.money import from_minor
 from billing_stream.platforms.stripe import Stripe
 from tests.platforms.conftest import MERCHANT, NOW, PURCHASE, quick, request_for
 from tests.platforms.fake import FakePlatform, Reply
@@ -271,8 +272,122 @@ def test_a_refund_tells_all_that_was_paid_back_so_far(
         merchant_id=MERCHANT,
         purchase_id=PURCHASE,
         amount=amount,
+        currency=currency.upper(),
+        charge_amount=from_minor(3999, currency),
         delivery_id="evt_1",
     )
+
+
+def returned(**fields: Any) -> dict[str, Any]:
+    """A dispute or refund, as Stripe has it: without the metadata of its payment."""
+    about = {"id": "dp_1", "charge": "ch_1", "payment_intent": "pi_1", "metadata": {}}
+    return {**about, "amount": 999, "currency": "usd", "status": "needs_response", **fields}
+
+
+@pytest.mark.parametrize(
+    ("type_", "status", "wanted"),
+    [
+        ("charge.dispute.funds_withdrawn", "needs_response", "withdrawn"),
+        ("charge.dispute.funds_reinstated", "won", "reinstated"),
+        ("charge.dispute.closed", "lost", "lost"),
+        ("charge.dispute.closed", "won", "won"),
+    ],
+)
+def test_a_dispute_is_told_once_its_money_moves(
+    stripe: Stripe, type_: str, status: str, wanted: str
+) -> None:
+    found = event_of(stripe, event(type_, returned(status=status)))
+
+    assert found == PlatformEvent(
+        kind=PlatformEventKind.DISPUTED,
+        charge_id="pi_1",
+        status=wanted,
+        amount="9.99",
+        currency="USD",
+        dispute_id="dp_1",
+        delivery_id="evt_1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "status"),
+    [
+        ("charge.dispute.created", "needs_response"),
+        ("charge.dispute.created", "warning_needs_response"),
+        ("charge.dispute.updated", "under_review"),
+        ("charge.dispute.closed", "warning_closed"),
+        ("refund.updated", "succeeded"),
+        ("charge.refund.updated", "pending"),
+    ],
+)
+def test_inquiries_and_refunds_under_way_change_nothing(
+    stripe: Stripe, type_: str, status: str
+) -> None:
+    assert told(stripe, event(type_, returned(status=status))) == IgnoredWebhook(type_)
+
+
+@pytest.mark.parametrize(
+    ("type_", "status"),
+    [
+        ("refund.failed", "failed"),
+        ("refund.updated", "failed"),
+        ("charge.refund.updated", "canceled"),
+    ],
+)
+def test_a_refund_that_failed_names_itself(stripe: Stripe, type_: str, status: str) -> None:
+    found = event_of(stripe, event(type_, returned(id="re_1", status=status)))
+
+    assert (found.kind, found.refund_id, found.amount) == ("refund_failed", "re_1", "9.99")
+
+
+@pytest.mark.parametrize(
+    ("fields", "paid"),
+    [
+        ({"amount_total": 999, "currency": "usd"}, ("9.99", "USD")),
+        ({"amount_total": 1, "currency": "usd"}, ("0.01", "USD")),
+        ({"amount_total": 999, "currency": "jpy"}, ("999", "JPY")),
+        ({"amount_total": 0, "currency": "usd"}, ("0.00", "USD")),
+        ({"amount_total": None}, (None, None)),
+        ({"currency": "usd"}, (None, None)),
+        (
+            {
+                "amount_total": 1500,
+                "currency": "jpy",
+                "currency_conversion": {"amount_total": 999, "source_currency": "usd"},
+            },
+            ("9.99", "USD"),
+        ),
+    ],
+)
+def test_what_was_paid_is_told_in_the_own_currency(
+    stripe: Stripe, fields: dict[str, Any], paid: tuple[str | None, str | None]
+) -> None:
+    body = event("checkout.session.completed", session(**fields))
+
+    assert (event_of(stripe, body).amount, event_of(stripe, body).currency) == paid
+
+
+async def test_the_payment_says_whose_dispute_it_is(stripe: Stripe, fake: FakePlatform) -> None:
+    about = PlatformEvent(
+        kind=PlatformEventKind.DISPUTED,
+        charge_id="pi_1",
+        status="withdrawn",
+        amount="3.00",
+        currency="USD",
+        dispute_id="dp_1",
+    )
+    metadata = {"merchant_id": MERCHANT, "purchase_id": PURCHASE}
+    payment = {"id": "pi_1", "amount": 999, "currency": "usd", "metadata": metadata}
+    fake.replies(Reply(body=payment), Reply(body={**payment, "metadata": {}}), Reply(status=404))
+
+    found = await stripe.find_owner(about)
+    others = [await stripe.find_owner(about) for _ in range(2)]
+
+    assert isinstance(found, PlatformEvent)
+    assert (found.merchant_id, found.purchase_id) == (MERCHANT, PURCHASE)
+    assert found.charge_amount == "9.99"
+    assert others == [IgnoredWebhook("disputed")] * 2
+    assert fake.asked[0].path == "/v1/payment_intents/pi_1"
 
 
 def test_a_charge_without_a_payment_intent_has_its_own_id(stripe: Stripe) -> None:
@@ -300,7 +415,6 @@ def test_test_mode_and_live_mode_are_read_alike(stripe: Stripe) -> None:
         "payment_intent.succeeded",
         "refund.created",
         "refund.updated",
-        "refund.failed",
         "checkout.session.completed2",
         "customer.created",
     ],

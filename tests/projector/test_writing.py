@@ -185,7 +185,7 @@ async def test_the_balance_after_each_event_is_what_they_add_up_to(connection: A
 async def test_every_kind_of_event_that_says_credits_counts_or_is_a_trial() -> None:
     """A new kind with credits must be given a sign, or a balance would be wrong."""
     from billing_stream.domain.outcomes import EventData
-    from billing_stream.projector.projected_records import CREDITS_SIGN
+    from billing_stream.records.topics import CREDITS_SIGN
 
     kinds = {kind.kind for kind in EventData.__args__ if "credits" in kind.__struct_fields__}
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from billing_stream import processor
-from billing_stream.domain import trials
+from billing_stream.domain import returns, trials, webhooks
 from billing_stream.domain.draft import Draft
 from billing_stream.engine.committer import Committer
 from billing_stream.engine.lanes import Lanes
@@ -273,6 +273,60 @@ MUTANTS = (
         StagedRows,
         "apply",
         [("base.drop_answer(merchant_id, key)", "pass")],
+    ),
+    Mutant(
+        "a payment is not compared with the price",
+        webhooks,
+        "_pay",
+        [("less > 0 and not draft", "False and not draft")],
+    ),
+    Mutant(
+        "another currency is as good",
+        webhooks,
+        "_pay",
+        [("currency != purchase.currency or", "False or")],
+    ),
+    Mutant(
+        "an unknown status fails the purchase",
+        webhooks,
+        "update",
+        [("if refused is not None", "if False")],
+    ),
+    Mutant(
+        "a refund of another charge takes the sum for dollars",
+        returns,
+        "_part",
+        [("charge_amount is None", "True")],
+    ),
+    Mutant(
+        "a failed refund returns nothing",
+        returns,
+        "fail_refund",
+        [('{**before.failed, own: webhook.amount or ""}', "before.failed")],
+    ),
+    Mutant(
+        "a refund after a dispute takes the credits again",
+        returns,
+        "_settle",
+        [("min(_WHOLE, refunded + withdrawn)", "refunded + withdrawn")],
+    ),
+    Mutant(
+        "a dispute that was won takes credits",
+        returns,
+        "_withdrawn",
+        [("dispute.status in gone", "True")],
+    ),
+    Mutant(
+        "the last report of a dispute wins",
+        returns,
+        "dispute",
+        [("if _RANKS[known.status] >= _RANKS[status]", "if False")],
+    ),
+    Mutant(
+        "increments are taken for sums",
+        returns,
+        "refund",
+        [("share > known and own is None", "share > known")],
     ),
     Mutant(
         "a record on a wrong partition is carried out there",

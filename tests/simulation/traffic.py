@@ -14,7 +14,9 @@ from billing_stream.domain.commands import (
     AttachCharge,
     Command,
     CreateMerchant,
+    DisputeCharge,
     FailPurchase,
+    FailRefund,
     ForgetMerchant,
     ImportMerchant,
     OldPurchase,
@@ -25,6 +27,7 @@ from billing_stream.domain.commands import (
 )
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
+from billing_stream.domain.reports import DisputeStatus
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import PackAsked, SetCatalogue
 from billing_stream.records.schemas import encode
@@ -32,7 +35,7 @@ from tests.simulation.node import RECORD_BYTES_MAX
 
 CHARGES = ("c1", "c2", "c3", "c4", "c5")
 KEYS = ("k1", "k2", "k3", "k4", "k/5")
-STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
+STATUSES = ("ACTIVE", "accepted ", "PENDING", "declined", "FROZEN", "succeeded")
 PACKS = ("small", "medium", "large", "huge")
 OPERATORS = "operators"
 PRICES = ("9.99", "8.50", "12.00")
@@ -92,10 +95,11 @@ class Traffic:
         if kind is FailPurchase:
             return FailPurchase(merchant, self._purchase(merchant), choice(("down", "slow")))
         if kind is UpdateCharge:
-            return UpdateCharge(merchant, choice(CHARGES), choice(STATUSES))
-        if kind is RefundCharge:
-            purchase = self._purchase(merchant) if self._random.random() < 0.3 else None
-            return RefundCharge(merchant, choice(CHARGES), "", purchase, choice(AMOUNTS))
+            paid = choice((None, None, "1", "69.99", "69.990"))
+            told = choice((None, "USD", "EUR")) if paid else None
+            return UpdateCharge(merchant, choice(CHARGES), choice(STATUSES), "", paid, told)
+        if kind in (RefundCharge, FailRefund, DisputeCharge):
+            return self._returned(kind, merchant)
         if kind is AdjustCredits:
             credits = choice((25, 25, -25, -100, -1000))
             return AdjustCredits(merchant, credits, choice(("gift", "error")), choice(KEYS))
@@ -106,6 +110,21 @@ class Traffic:
         if kind is ImportMerchant:
             return self._import(merchant)
         return AdvanceTime(merchant)
+
+    def _returned(self, kind: type[Any], merchant: str) -> Command:
+        """Money of a charge goes back, or does not after all."""
+        choice, charge = self._random.choice, self._random.choice(CHARGES)
+        purchase = self._purchase(merchant) if self._random.random() < 0.3 else None
+        amount = choice(AMOUNTS)
+        if kind is FailRefund:
+            return FailRefund(merchant, charge, choice(("r1", "r2")), "", purchase, amount)
+        of, currency = choice(((None, None), (None, "USD"), ("90", "JPY"), (None, "EUR")))
+        if kind is RefundCharge:
+            own = choice((None, None, "r1", "r2"))
+            return RefundCharge(merchant, charge, "", purchase, amount, own, of, currency)
+        status = choice(tuple(DisputeStatus))
+        own = choice(("d1", "d2"))
+        return DisputeCharge(merchant, charge, own, status, "", purchase, amount, of, currency)
 
     def _import(self, merchant: str) -> ImportMerchant:
         """The merchant as another service had it, with purchases that nobody else has."""
@@ -143,10 +162,12 @@ class Traffic:
                 names.MERCHANT_CREATED,
                 names.PURCHASE_UPDATED,
                 names.PURCHASE_REFUNDED,
+                names.PURCHASE_DISPUTED,
+                names.REFUND_FAILED,
                 names.COMMANDS,
                 names.OPERATOR_COMMANDS,
             ],
-            [2, 4, 2, 6, 1],
+            [2, 4, 2, 2, 1, 6, 1],
         )[0]
         if self._random.random() < 1 / 15:
             key = self._random.choice(self.merchants)
@@ -194,6 +215,8 @@ KINDS: tuple[type[Any], ...] = (
     FailPurchase,
     UpdateCharge,
     RefundCharge,
+    FailRefund,
+    DisputeCharge,
     AdvanceTime,
     AdjustCredits,
     ForgetMerchant,
@@ -212,6 +235,8 @@ ON_TOPIC: dict[str, tuple[type[Any], ...]] = {
     names.MERCHANT_CREATED: (CreateMerchant,),
     names.PURCHASE_UPDATED: (UpdateCharge,),
     names.PURCHASE_REFUNDED: (RefundCharge,),
+    names.PURCHASE_DISPUTED: (DisputeCharge,),
+    names.REFUND_FAILED: (FailRefund,),
     names.COMMANDS: OFTEN,
 }
 
@@ -223,17 +248,8 @@ def _payload(command: Command) -> bytes:
             "platform_name": command.platform,
             "domain": command.domain,
         }
-    elif isinstance(command, UpdateCharge):
-        said = {
-            "merchant_id": command.merchant_id,
-            "charge_id": command.charge_id,
-            "status": command.status,
-        }
     else:
-        assert isinstance(command, RefundCharge)
-        said = {"merchant_id": command.merchant_id, "charge_id": command.charge_id}
-        if command.purchase_id is not None:
-            said["purchase_id"] = command.purchase_id
-        if command.amount is not None:
-            said["amount"] = command.amount
+        every = json.loads(encode(command)).items()
+        left_out = ("command", "command_id")
+        said = {name: v for name, v in every if v is not None and name not in left_out}
     return json.dumps(said).encode()

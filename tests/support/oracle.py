@@ -52,6 +52,7 @@ def rules_of(policy: Policy) -> Rules:
         parked_max=policy.parked_max,
         former_max=policy.former_shops_max,
         open_max=policy.open_purchases_max,
+        discounts=policy.accept_discounts,
         test_clock=policy.test_clock,
         early_us=None if early is None else duration_us(early),
     )

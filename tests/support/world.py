@@ -18,7 +18,7 @@ from billing_stream.domain.commands import (
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
-from billing_stream.domain.model import Adjustment, Merchant, ParkedWebhook, Platform, Purchase
+from billing_stream.domain.model import Adjustment, Merchant, Platform, Purchase
 from billing_stream.domain.outcomes import (
     Decision,
     ErrorCode,
@@ -29,6 +29,7 @@ from billing_stream.domain.outcomes import (
     StoredResponse,
 )
 from billing_stream.domain.policy import Policy
+from billing_stream.domain.reports import ParkedWebhook
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
 

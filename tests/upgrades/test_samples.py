@@ -132,7 +132,7 @@ async def test_rows_of_every_release_mean_what_they_meant(version: str) -> None:
         assert back.platform_charge_id == "charge-back"
         sold = {(p.currency, p.pack, p.test) for p in rows.purchases_of(ANNA)}
         new = {("USD", "small", False), ("USD", "medium", False)}
-        assert sold == (new if state_of(version) == {3} else {("EUR", None, False)})
+        assert sold == (new if max(state_of(version)) > 2 else {("EUR", None, False)})
         assert rows.purchase_of_charge(ANNA, "charge-paid") == bought["completed", 100]
         assert {answer.key for answer in rows.answers(ANNA)} >= {"expires-without-checkout"}
 
@@ -228,7 +228,7 @@ def test_the_projector_reads_the_rows_of_every_release(version: str) -> None:
     assert merchants[ANNA].total_credits_purchased == 100
     assert BERT not in merchants
     assert {p.status for p in purchases.values()} >= {"pending", "refunded", "expired", "failed"}
-    currencies = {"USD"} if state_of(version) == {3} else {"EUR"}
+    currencies = {"USD"} if max(state_of(version)) > 2 else {"EUR"}
     assert {p.currency for p in purchases.values()} == currencies
 
 
@@ -289,7 +289,7 @@ async def test_nobody_reads_the_rows_of_a_newer_release() -> None:
     ref = f"{log[last].topic}[{log[last].partition}]@{log[last].offset}"
     log[last] = newer(log[last])
 
-    with pytest.raises(NewerState, match="is of state version 4") as raised:
+    with pytest.raises(NewerState, match="is of state version 5") as raised:
         async with taken_over(log):
             pass
     assert str(raised.value).startswith(ref)

@@ -216,6 +216,41 @@ async def test_stripe_grants_when_it_is_paid_and_takes_its_share_back_when_refun
     assert len(await market.events("credits.purchased")) == 1
 
 
+async def test_disputes_and_failed_refunds_of_stripe_follow_its_money(market: Market) -> None:
+    session = {"id": "cs_test_1", "url": "https://checkout.stripe.example/1", "status": "open"}
+    market.fake.replies(Reply(body=session))
+    opened = await market.client.insist("POST", PURCHASES, {**BUY, "platform": "stripe"})
+    purchase_id = opened.data["purchase_id"]
+    ours = {"merchant_id": M1, "purchase_id": purchase_id}
+    paid = {"id": "cs_test_1", "payment_status": "paid", "metadata": ours}
+    # Refunds and disputes do not have the metadata of their payment: Stripe is asked for it.
+    payment = {"id": "pi_1", "amount": 999, "currency": "usd", "metadata": ours}
+    market.fake.replies(Reply(body=payment))
+    dispute = {"id": "dp_1", "payment_intent": "pi_1", "amount": 999, "currency": "usd"}
+    refund = {"id": "re_1", "payment_intent": "pi_1", "amount": 500, "currency": "usd"}
+    charge = {"id": "ch_1", "payment_intent": "pi_1", "amount": 999, "currency": "usd"}
+    refunded = {**charge, "metadata": ours, "amount_refunded": 500}
+    sums = []
+    for kind, fields, left in (
+        ("checkout.session.completed", {**paid, "amount_total": 999, "currency": "usd"}, 100),
+        ("charge.dispute.funds_withdrawn", {**dispute, "status": "needs_response"}, 0),
+        ("charge.dispute.funds_reinstated", {**dispute, "status": "won"}, 100),
+        ("charge.refunded", refunded, 50),
+        ("refund.failed", {**refund, "status": "failed"}, 100),
+    ):
+        assert await market.stripe(kind, fields) == 200
+        for _ in range(100):
+            if await market.total() == left:
+                break
+            await asyncio.sleep(0.1)
+        sums.append(await market.total())
+
+    assert sums == [100, 0, 100, 50, 100]
+    assert [e["credits"] for e in await market.events("purchase.disputed")] == [-100]
+    assert [e["credits"] for e in await market.events("purchase.dispute_closed")] == [100]
+    assert [e["credits"] for e in await market.events("purchase.refund_failed")] == [50]
+
+
 async def test_a_gateway_of_our_own_is_asked_and_tells_the_outcome(market: Market) -> None:
     market.fake.replies(Reply(body={"charge_id": "c-1", "checkout_url": "https://pay.example/1"}))
     opened = await market.client.insist("POST", PURCHASES, {**BUY, "platform": "custom"})

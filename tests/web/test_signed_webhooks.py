@@ -420,3 +420,90 @@ async def test_above_the_limit_of_a_platform_webhooks_are_to_be_repeated(tmp_pat
     assert 0 < int(taken[-1].headers["Retry-After"]) <= 60
     assert custom.status == 200
     assert (len(node.ingress.records), len(node.ingress.letters)) == (2, 1)
+
+
+DISPUTE = {"id": "dp_1", "payment_intent": "pi_1", "amount": 999, "currency": "usd"}
+
+
+@pytest.mark.parametrize(
+    ("webhook", "topic", "said"),
+    [
+        (
+            sent.custom(
+                {"charge_id": "c-1", "merchant_id": M1, "status": "active", "amount": 9.99}
+            ),
+            names.PURCHASE_UPDATED,
+            {"status": "active", "amount": "9.99"},
+        ),
+        (
+            sent.custom({**REFUND, "refund_id": "r1", "amount": "4.99000000", "currency": "usd"}),
+            names.PURCHASE_REFUNDED,
+            {"refund_id": "r1", "amount": "4.99", "currency": "USD"},
+        ),
+        (
+            sent.custom({**REFUND, "kind": "refund_failed", "refund_id": "r1", "amount": 4.99}),
+            names.REFUND_FAILED,
+            {"refund_id": "r1", "amount": "4.99"},
+        ),
+        (
+            sent.custom({**REFUND, "kind": "disputed", "dispute_id": "d1", "status": "withdrawn"}),
+            names.PURCHASE_DISPUTED,
+            {"dispute_id": "d1", "status": "withdrawn"},
+        ),
+        (
+            sent.stripe(
+                sent.event(
+                    "checkout.session.completed",
+                    {**SESSION, "amount_total": 1, "currency": "usd"},
+                )
+            ),
+            names.PURCHASE_UPDATED,
+            {"status": "active", "amount": "0.01", "currency": "USD"},
+        ),
+        (
+            sent.stripe(sent.event("charge.refunded", {**STRIPE_CHARGE, "amount": 1998})),
+            names.PURCHASE_REFUNDED,
+            {"amount": "9.99", "charge_amount": "19.98", "currency": "USD"},
+        ),
+        (
+            sent.stripe(
+                sent.event(
+                    "charge.dispute.funds_withdrawn",
+                    {**DISPUTE, "metadata": {"merchant_id": M1}},
+                )
+            ),
+            names.PURCHASE_DISPUTED,
+            {"dispute_id": "dp_1", "status": "withdrawn", "amount": "9.99", "currency": "USD"},
+        ),
+    ],
+    ids=["paid", "refund", "refund failed", "dispute", "stripe paid", "stripe", "stripe dispute"],
+)
+async def test_amounts_refunds_and_disputes_reach_their_topics(
+    shops: Cluster, webhook: Signed, topic: str, said: dict[str, Any]
+) -> None:
+    reply = await send(shops, webhook)
+
+    assert reply.data == {"accepted": True}
+    (kept,) = records(shops)
+    assert kept.topic == topic
+    assert {name: kept.data[name] for name in said} == said
+
+
+async def test_an_unknown_status_never_reaches_a_topic(shops: Cluster) -> None:
+    reply = await send(
+        shops, sent.custom({"charge_id": "c-1", "merchant_id": M1, "status": "paid"})
+    )
+
+    assert reply.data == {"accepted": True}
+    assert records(shops) == []
+    (letter,) = letters(shops)
+    assert letter.reason.startswith("UNKNOWN_STATUS: no status 'paid'")
+
+
+async def test_a_dispute_of_another_system_is_ignored(shops: Cluster) -> None:
+    """Without an account of Stripe nobody can be asked for its payment."""
+    reply = await send(shops, sent.stripe(sent.event("charge.dispute.funds_withdrawn", DISPUTE)))
+
+    assert reply.data == {"accepted": False}
+    assert records(shops) == []
+    assert letters(shops) == []

@@ -9,12 +9,7 @@ from billing_stream.records import topics
 
 # The credits of a trial are announced and no part of the balance.
 SIGNS: Mapping[str, int] = MappingProxyType(
-    {
-        topics.event_type("credits.purchased"): 1,
-        topics.event_type("credits.imported"): 1,
-        topics.event_type("credits.adjusted"): 1,
-        topics.event_type("purchase.refunded"): -1,
-    }
+    {topics.event_type(kind): sign for kind, sign in topics.CREDITS_SIGN.items()}
 )
 
 

@@ -23,6 +23,7 @@ from billing_stream.audit.replay.core.records import (
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder, unproved
 from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.domain.policy import RULES
 from billing_stream.engine.input_commands import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partitioner import partition_of
@@ -205,7 +206,10 @@ class _Reader:
                 recorded.inputs += done
                 at = self._order.places(topic, ((one.offset, one.timestamp) for one in done))
                 refs = (one.ref for one in done)
-                places[merchant_id] += zip(at, refs, strict=True)
+                for place, ref in zip(at, refs, strict=True):
+                    places[merchant_id].append((place, ref))
+                    if self._order.rules_of(place) < RULES:
+                        recorded.older_rules.append(ref)
         versions = self._known_versions()
         for merchant_id, recorded in history.merchants.items():
             recorded.events.sort(key=lambda event: event.sequence)

@@ -75,6 +75,7 @@ async def _replay_partition(
         report.merchants += 1
         outcome = await code.replay(recorded)
         report.differences += [d for d in outcome.differences if _in_scope(d, names, scope)]
+        report.by_older_rules += outcome.by_older_rules
         if recorded.unproved:
             report.unproved.append(recorded.merchant_id)
             report.unproved_records += recorded.unproved

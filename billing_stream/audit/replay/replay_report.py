@@ -11,13 +11,16 @@ from msgspec import Struct
 from billing_stream.audit.replay.core.records import Difference
 from billing_stream.audit.replay.history_source import ReplayError
 
+SHOWN_MAX = 3
+
 
 class Report(Struct, kw_only=True):
     """All differences between what was recorded and what `code` decides.
 
     `records` were read. Of the `unproved` merchants, the order of some records is not written,
     `unproved_records` in all; `moving` changed while they were read, and were not judged; `waiting`
-    is the number of records that no worker has processed yet.
+    is the number of records that no worker has processed yet. `by_older_rules` are records that the
+    rules of now would decide otherwise than those under which they were decided, which is right.
     """
 
     code: str
@@ -31,6 +34,7 @@ class Report(Struct, kw_only=True):
     unproved_records: int = 0
     moving: list[str] = []
     waiting: int = 0
+    by_older_rules: list[str] = []
 
     @property
     def differing(self) -> list[str]:
@@ -65,6 +69,12 @@ class Report(Struct, kw_only=True):
                 "merchants were changing while they were read and are not judged; run it again",
             ),
             (self.waiting, "records are not processed yet, and not judged"),
+            (
+                len(self.by_older_rules),
+                "records were decided by version 1 of the rules of payments, and the present one "
+                "refuses them: an unknown status failed the purchase, or what was paid was not "
+                f"compared, e.g. {', '.join(self.by_older_rules[:SHOWN_MAX])}",
+            ),
         ):
             if count:
                 yield f"{count:,} {what}"

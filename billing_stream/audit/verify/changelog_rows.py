@@ -125,6 +125,8 @@ _PURCHASE: tuple[Field, ...] = (
     ("pack", None, _same, lambda bought: bought.pack),
     ("test", False, _same, lambda bought: bought.test),
     ("catalogue_version", None, _same, lambda bought: bought.catalogue_version),
+    ("discount", "0", Decimal, lambda bought: bought.discount),
+    ("disputed_credits", 0, _same, lambda bought: bought.disputed),
 )
 
 _ADJUSTMENT: tuple[Field, ...] = (

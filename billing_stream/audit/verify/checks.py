@@ -1,12 +1,14 @@
 """What must hold in whatever order things happened. Each function is one check or two."""
 
-import uuid
 from collections import defaultdict
-from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any
 
 from billing_stream.audit.verify import skipped_records
+from billing_stream.audit.verify.credit_checks import (
+    check_adjustments,
+    check_credits,
+    check_payments,
+    unprocessed,
+)
 from billing_stream.audit.verify.facts import (
     TOPIC_CHANGED,
     DeadLetterFact,
@@ -16,9 +18,10 @@ from billing_stream.audit.verify.facts import (
     Input,
     input_of,
 )
-from billing_stream.audit.verify.imported import GRANTS, check_imports, imported_trial
+from billing_stream.audit.verify.imported import check_imports, imported_trial
+from billing_stream.audit.verify.limits import OF_WEBHOOKS
 from billing_stream.audit.verify.log_records import micros
-from billing_stream.audit.verify.model_state import NAMESPACE, PAID, Rules
+from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
 from billing_stream.audit.verify.purchase_rows import check_purchase_rows
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
 from billing_stream.audit.verify.skipped_records import check_operator_commands
@@ -91,18 +94,6 @@ def check_positions(history: History, report: Report) -> None:
                 report.fault("positions", f"the position is beyond the last record, {end - 1}", ref)
 
 
-def unprocessed(history: History, report: Report, ref: RecordRef, what: str, merchant: str) -> None:
-    """A record below its position that has no outcome: a fault of both."""
-    report.fault("outcomes", what, ref, merchant=merchant or None)
-    position = history.position(*ref[:2])
-    report.fault(
-        "positions",
-        f"the position {position} is beyond it, and it has no outcome: {what}",
-        ref,
-        merchant=merchant or None,
-    )
-
-
 def check_dead_letters(history: History, rules: Rules, report: Report) -> None:
     """Every bad record once and whole; of good ones only refusals and unclaimed webhooks."""
     report.count("dead-letters", history.counted["letters"])
@@ -147,7 +138,12 @@ def _objection_to(
 ) -> str | None:
     """A good record is a dead letter as a refused command, or a webhook that nobody claimed."""
     command = found.parsed.command
-    if command in ("update", "refund"):
+    if command in WEBHOOKS:
+        if letter.reason.partition(":")[0] in OF_WEBHOOKS:
+            did = kinds - {"trial.expired", "purchase.expired"}
+            if did:
+                return f"refused ({letter.reason}), and yet it did: {', '.join(sorted(did))}"
+            return None if letter.digest == found.digest else other_than_parked(letter, found)
         clock = (facts.row or {}).get("updated_at")
         waited = clock is not None and micros(clock) >= letter.at + rules.parked_us
         full = found.parsed.refused_by or sum(map(len, facts.inputs.values())) > rules.parked_max
@@ -215,12 +211,21 @@ _SAME = {
 }
 
 
+MORE_THAN_ONCE = (
+    "purchase.refunded",
+    "purchase.refund_failed",
+    "purchase.disputed",
+    "purchase.dispute_closed",
+    "merchant.forgotten",
+)
+
+
 def check_once(facts: Facts, report: Report) -> None:
     """Once: a trial starts and ends, a purchase is paid, fails or expires, an adjustment."""
     seen: set[tuple[str, str]] = set()
     for event in facts.events:
         report.count("once")
-        if event.kind in ("purchase.refunded", "merchant.forgotten"):
+        if event.kind in MORE_THAN_ONCE:
             continue
         kind = _SAME.get(event.kind, event.kind)
         if (kind, event.subject) in seen:
@@ -291,104 +296,6 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
         if known != bool(row.get(field)):
             what = f"{field} is {row.get(field)} in the row, and an event says otherwise"
             report.fault("trials", what, facts.row_ref, merchant=facts.merchant)
-
-
-def check_credits(facts: Facts, report: Report) -> None:
-    """The total is what was granted less what was paid back, each as the purchase's row says."""
-    granted: dict[str, Event] = {}
-    back: dict[str, int] = defaultdict(int)
-    sums: dict[str, Decimal] = defaultdict(Decimal)
-    total = 0
-    for event in facts.events:
-        kind, purchase, credits, amount, _ = event.content
-        if kind in GRANTS:
-            granted[purchase] = event
-            total += credits
-            row = facts.purchases.get(purchase)
-            if row is not None and not _is_sold_so(row, event):
-                _fault_of(report, "credits", "the purchase's row says otherwise", event)
-        elif kind == "purchase.refunded":
-            total -= credits
-            back[purchase] += credits
-            sums[purchase] += amount or 0
-            grant = granted.get(purchase)
-            if grant is None:
-                _fault_of(report, "credits", "a refund of what was never granted", event)
-            elif credits < 0 or back[purchase] > grant.content[2] or sums[purchase] > _price(grant):
-                _fault_of(report, "credits", "more is paid back than was paid", event)
-    report.count("credits", len(granted))
-    recorded = (facts.row or {}).get("total_credits_purchased", 0)
-    if recorded != total:
-        what = f"the total is {recorded}, granted less paid back is {total}"
-        report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
-
-
-def check_adjustments(facts: Facts, report: Report) -> None:
-    """Each was asked for so, and the row holds their sum."""
-    asked = {
-        (str(uuid.uuid5(NAMESPACE, f"adjustment/{facts.merchant}/{parsed.key}")), parsed.number)
-        for parsed, _ in facts.parsed()
-        if parsed.command == "adjust"
-    }
-    total = 0
-    for event in facts.events:
-        if event.kind == "credits.adjusted":
-            total += event.content[2]
-            if event.content[1:3] not in asked:
-                _fault_of(report, "credits", "nobody asked for this adjustment", event)
-    recorded = (facts.row or {}).get("credits_adjusted", 0)
-    if recorded != total:
-        what = f"credits_adjusted is {recorded}, the adjustments add up to {total}"
-        report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
-
-
-def check_payments(history: History, facts: Facts, report: Report) -> None:
-    """Granted iff paid, paid back only when a refund came, expired or failed only if opened."""
-    paid: dict[str, RecordRef | None] = {}
-    refunds: set[str] = set()
-    refunded: set[str | None] = set()
-    given_up: set[str] = set()
-    for parsed, found in facts.parsed():
-        report.count("outcomes")
-        if found is not None and history.letters.get(found.ref):
-            given_up.add(parsed.charge)
-        elif parsed.command == "refund" and (parsed.amount is None or Decimal(parsed.amount)):
-            refunds.update((parsed.charge, parsed.purchase))
-            if not parsed.purchase and found is not None:
-                refunded.add(parsed.charge)
-        elif parsed.command == "update" and parsed.text.lower() in PAID:
-            paid.setdefault(parsed.charge, found.ref if found is not None else None)
-    granted = {e.content[1]: e for e in facts.events if e.kind in GRANTS}
-    for event in facts.events:
-        purchase = event.content[1]
-        if not purchase:
-            continue
-        charge = facts.purchases.get(purchase, {}).get("platform_charge_id")
-        if event.kind == "credits.purchased" and not {charge, purchase} & (paid.keys() | refunds):
-            _fault_of(report, "credits", "granted, and no payment came", event)
-        if event.kind == "purchase.refunded" and not {charge, purchase} & refunds:
-            _fault_of(report, "credits", "paid back, and no refund came", event)
-    for purchase, row in facts.purchases.items():
-        charge = row.get("platform_charge_id")
-        # Of what came by no topic, the letter does not say that it was given up.
-        came = charge is not None and (paid.get(charge) is not None or charge in refunded)
-        if came and purchase not in granted and charge not in given_up:
-            what = f"purchase {purchase} was paid, and its credits were not granted"
-            ref = paid.get(charge or "")
-            report.fault("credits", what, ref, merchant=facts.merchant)
-            if ref is not None:
-                unprocessed(history, report, ref, what, facts.merchant)
-
-
-def _is_sold_so(row: Mapping[str, Any], event: Event) -> bool:
-    said = [row.get(name) for name in ("currency", "pack", "catalogue_version")]
-    sold = (row["credits"], Decimal(row["amount"]), row["platform"])
-    known = all(None in pair or len(set(pair)) == 1 for pair in zip(said, event.sold, strict=True))
-    return known and sold == event.content[2:]
-
-
-def _price(grant: Event) -> Decimal:
-    return grant.content[3] or Decimal(0)
 
 
 def _fault_of(report: Report, check: str, what: str, event: Event) -> None:

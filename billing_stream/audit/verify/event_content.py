@@ -26,6 +26,10 @@ def content_of(kind: str, data: dict[str, Any]) -> EventContent:
         return kind, purchase, 0, None, data["reason"].lower()
     if kind == "purchase.expired":
         return kind, purchase, 0, None, ""
+    if kind == "purchase.refund_failed":
+        return kind, purchase, data["credits"], None, ""
+    if kind in ("purchase.disputed", "purchase.dispute_closed"):
+        return kind, purchase, data["credits"], None, (data["dispute_id"], data["outcome"])
     amount = data["amount"]
     if not isinstance(amount, str):
         raise TypeError("the amount is not a text")

@@ -10,7 +10,7 @@ the pack catalogue: which packs there were, the dead letters say.
 from uuid import uuid5
 
 from billing_stream.audit.verify.facts import DeadLetterFact, Facts, History
-from billing_stream.audit.verify.model_state import NAMESPACE
+from billing_stream.audit.verify.model_state import NAMESPACE, WEBHOOKS
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 
 INVALID_PACK = "INVALID_PACK"
@@ -19,7 +19,12 @@ NOT_OPENED = "NOT_OPENED"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 TOO_MANY_KEYS = "TOO_MANY_REQUESTS"
 TOO_MANY_EARLY = "TOO_MANY_EARLY_WEBHOOKS"
-_LIMITED = ("trial", "reserve", "update", "refund")
+# Why a webhook is a dead letter though its charge is known.
+UNKNOWN_STATUS = "UNKNOWN_STATUS"
+PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
+TOO_MANY_REFUNDS = "TOO_MANY_REFUNDS"
+OF_WEBHOOKS = (UNKNOWN_STATUS, PAYMENT_MISMATCH, TOO_MANY_REFUNDS)
+_LIMITED = ("trial", "reserve", *WEBHOOKS)
 
 
 def mark_refused_by_limits(history: History) -> None:
@@ -47,7 +52,7 @@ def refused(parsed: ParsedCommand, code: str, count: int, most: int) -> bool:
 def _code_of(letters: "list[DeadLetterFact] | tuple[()]") -> str | None:
     for letter in letters:
         code = letter.reason.partition(":")[0]
-        if code in (INVALID_PACK, TOO_MANY_OPEN, TOO_MANY_KEYS):
+        if code in (INVALID_PACK, TOO_MANY_OPEN, TOO_MANY_KEYS, PAYMENT_MISMATCH):
             return code
         if letter.given_up and letter.reason.endswith(f"({TOO_MANY_EARLY})"):
             return TOO_MANY_EARLY

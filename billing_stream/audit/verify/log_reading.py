@@ -36,7 +36,7 @@ from billing_stream.audit.verify.facts import (
     ReadViolation,
 )
 from billing_stream.audit.verify.log_records import Record, micros
-from billing_stream.audit.verify.model_state import Rules
+from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
 from billing_stream.audit.verify.odd_json import InvalidInput
 from billing_stream.audit.verify.row_versions import purchase_of, require_known
 from billing_stream.audit.verify.verify_inputs import AboutInput, ParsedCommand, Shop
@@ -47,6 +47,7 @@ from billing_stream.records.topics import Topics
 CHANGELOGS = b"\0changelogs"
 # What was parked, as its dead letter says it; older ones said the same of every kind.
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
+_PARKED |= {"currency", "charge_amount", "refund_id", "dispute_id"}
 _OLD = {"merchant_id", "charge_id", "status"}
 _UNREADABLE = (
     KeyError,
@@ -178,8 +179,7 @@ class Reader:
         if facts.partition != record.partition:
             history.foreign[ref] = hash(record.value)
             return
-        whole = base in (names.COMMANDS, names.PURCHASE_REFUNDED) or letter
-        content = digest(record.key, record.value, record.headers) if whole else 0
+        content = digest(record.key, record.value, record.headers)
         found = Input(*ref, record.timestamp * 1000, parsed, content, letter)
         facts.inputs.setdefault(record.topic, []).append(found)
 
@@ -290,7 +290,7 @@ class Reader:
             return False, None
         if not isinstance(parsed, ParsedCommand) or not fields <= _PARKED:
             return False, None
-        return parsed.command in ("update", "refund"), parsed
+        return parsed.command in WEBHOOKS, parsed
 
     def _action(self, record: Record) -> None:
         value = _decode(record.value or b"")

@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 NAMESPACE = uuid.UUID("6f1d3c0a-3d0f-5a58-9a3e-0f5c2f4b7c11")
 DAY_US = 86_400_000_000
 PAID = ("accepted", "active")
+UNPAID = ("declined", "expired", "cancelled", "failed", "frozen")
+# What platforms report of a charge, as commands.
+WEBHOOKS = ("update", "refund", "refund_failed", "dispute")
+# The version of the rules of payments: 1 took any other word for unpaid, and compared no amounts.
+RULES = 2
 FORGOTTEN = "forgotten"
 
 EventContent = tuple[str, str, int, Decimal | None, object]
@@ -65,6 +70,8 @@ class Rules:
     open_max: int = sys.maxsize
     test_clock: bool = False
     ahead_us: int = 3653 * DAY_US
+    # As open_max, whether less may be paid.
+    discounts: bool = False
     # None: as long as a purchase waits for payment.
     early_us: int | None = None
 
@@ -94,6 +101,10 @@ class PurchaseState(NamedTuple):
     pack: str | None = None
     test: bool = False
     catalogue_version: int | None = None
+    # How much less was paid; credits that disputes took; what was reported of money that goes back.
+    discount: Decimal = Decimal(0)
+    disputed: int = 0
+    reports: tuple["EarlyWebhook", ...] = ()
 
     @classmethod
     def opened(
@@ -117,7 +128,10 @@ class AdjustmentState(NamedTuple):
 
 
 class EarlyWebhook(NamedTuple):
-    """A webhook that came before its charge was known. `kind`: complete, fail or refund."""
+    """What a webhook says; parked where it came before its charge was known.
+
+    `kind`: complete, fail, refund, refund_failed or dispute. `own` is the refund or dispute.
+    """
 
     charge: str
     kind: str
@@ -125,6 +139,16 @@ class EarlyWebhook(NamedTuple):
     status: str
     source: str
     at: int
+    currency: str | None = None
+    charge_amount: str | None = None
+    own: str | None = None
+    refused_by: str | None = None
+
+    def says(self) -> tuple[str | None, ...]:
+        """What it says of the charge: of two that say the same, one waits."""
+        status = self.status if self.kind == "dispute" else ""
+        more = self.currency, self.charge_amount, self.own
+        return self.charge, self.kind, self.amount, status, *more
 
 
 @dataclass(slots=True)

@@ -20,6 +20,9 @@ SIGNS = {
     "credits.purchased": 1,
     "credits.imported": 1,
     "purchase.refunded": -1,
+    "purchase.refund_failed": 1,
+    "purchase.disputed": 1,
+    "purchase.dispute_closed": 1,
     "credits.adjusted": 1,
 }
 

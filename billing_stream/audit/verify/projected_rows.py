@@ -37,6 +37,9 @@ PURCHASE = {
     "currency": None,
     "pack": None,
     "test": False,
+    "refunded_amount": "0",
+    "refunded_credits": 0,
+    "disputed_credits": 0,
 }
 # What never changes: all that can be compared while the projection follows behind.
 FIXED = ("merchant_id", "credits", "amount", "platform", "created_at", "expires_at")

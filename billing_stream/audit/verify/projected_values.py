@@ -56,7 +56,7 @@ def plain(name: str, value: Any) -> Any:
     """Values that are equal when the same is meant, whatever types a table gives them."""
     if value is None or isinstance(value, bool | int):
         return value
-    if name == "amount":
+    if name in ("amount", "refunded_amount"):
         try:
             return Decimal(str(value))
         except InvalidOperation:

@@ -8,6 +8,7 @@ from collections import defaultdict
 
 from billing_stream.audit.verify.facts import Action, DeadLetterFact, Facts, History, Input
 from billing_stream.audit.verify.log_records import Record
+from billing_stream.audit.verify.model_state import PAID
 from billing_stream.audit.verify.verify_inputs import REDRIVEN_FROM, REDRIVEN_FROM_CHARS_MAX
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
@@ -48,11 +49,20 @@ def other_than_parked(letter: DeadLetterFact, found: Input) -> str | None:
     """Why the letter of a webhook that nobody claimed cannot be sent again in its reference."""
     if letter.parsed is None:
         return None
-    parked, wanted = (
-        (s.command, s.merchant, s.charge, s.purchase, s.amount, s.text.lower())
-        for s in (letter.parsed, found.parsed)
+    wanted = found.parsed
+    status = wanted.text.strip().lower()
+    untold = letter.parsed.amount is None and letter.parsed.currency is None
+    if wanted.command == "update" and (status not in PAID or untold):
+        # Of what was not paid no sum is kept; before version 2 of the rules, of nothing.
+        wanted = wanted._replace(amount=None, currency=None)
+    parked, said = (
+        (
+            (s.command, s.merchant, s.charge, s.purchase, s.amount, s.text.strip().lower()),
+            (s.currency, s.charge_amount, s.own),
+        )
+        for s in (letter.parsed, wanted)
     )
-    return None if parked == wanted else f"says {parked}, and {found.name} said {wanted}"
+    return None if parked == said else f"says {parked}, and {found.name} said {said}"
 
 
 def check_redriven(history: History, report: Report) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from billing_stream.audit.verify.log_records import Record
 from billing_stream.errors import NewerState
 
-NEWEST = 3
-_KNOWN = (b"1", b"2", b"3")
+NEWEST = 4
+_KNOWN = (b"1", b"2", b"3", b"4")
 _SOLD = ("currency", "pack", "test")
 UNTOLD = "\0untold"
 """In a row: fields that its writer did not know, and about which it therefore says nothing."""

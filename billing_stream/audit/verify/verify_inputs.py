@@ -15,7 +15,7 @@ from msgspec import Meta
 from billing_stream.audit.verify import catalogue_versions
 from billing_stream.audit.verify.content import headers_size, why_unreadable
 from billing_stream.audit.verify.log_records import Record, micros_of
-from billing_stream.audit.verify.model_state import Terms
+from billing_stream.audit.verify.model_state import RULES, Terms
 from billing_stream.audit.verify.odd_json import InvalidInput, payloads
 from billing_stream.audit.verify.releases import Old, read_old
 from billing_stream.records import topics as names
@@ -29,6 +29,17 @@ KEY_AND_HEADERS_MAX = 32_768
 # The years 1000 to 8999, in ms since the epoch.
 TIMESTAMP_MIN, TIMESTAMP_MAX = -30_610_224_000_000, 221_845_391_999_999
 PLATFORMS = ("shopify", "stripe", "custom")
+DISPUTED = ("withdrawn", "lost", "won", "reinstated")
+_RETURNS = {
+    names.PURCHASE_REFUNDED: "refund",
+    names.REFUND_FAILED: "refund_failed",
+    names.PURCHASE_DISPUTED: "dispute",
+}
+_RETURN_COMMANDS = {
+    "refund_charge": "refund",
+    "fail_refund": "refund_failed",
+    "dispute_charge": "dispute",
+}
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
@@ -64,9 +75,14 @@ class ParsedCommand(NamedTuple):
     terms: Terms | None = None
     # The versions of the catalogue that its partition knew.
     versions: catalogue_versions.Known = ()
-    # Of a purchase that is opened, where it names one; of a charge, whether it costs nothing.
+    # Of a purchase that is opened, or an amount, where it is named; whether a charge costs nothing.
     currency: str | None = None
     test: bool = False
+    # Of what the amount is a part; the refund or dispute, where it has an id of its own.
+    charge_amount: str | None = None
+    own: str | None = None
+    # By which version of the rules it was decided.
+    rules: int = RULES
 
 
 class Shop(NamedTuple):
@@ -127,10 +143,10 @@ def _said(
     if topic == names.PURCHASE_UPDATED:
         status = _text(data, "status", 64)
         parsed = ParsedCommand("update", _uuid(data), ref, _text(data, "charge_id"), text=status)
-    elif topic == names.PURCHASE_REFUNDED:
-        charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
-        amount = _money(data.get("amount"))
-        parsed = ParsedCommand("refund", _uuid(data), ref, charge, purchase, amount=amount)
+        amount, currency = _stated(data, capitals=False)
+        parsed = parsed._replace(amount=amount, currency=currency)
+    elif topic in _RETURNS:
+        parsed = _returned(_RETURNS[topic], data, _uuid(data), ref, capitals=False)
     elif topic == names.MERCHANT_CREATED:
         platform, domain = _text(data, "platform_name"), _text(data, "domain")
         parsed = ParsedCommand("create", _uuid(data), ref, text=domain, platform=platform)
@@ -176,11 +192,11 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         return ParsedCommand("fail", merchant, source, purchase=_purchase(data), text=reason)
     if name == "update_charge":
         charge, status = _text(data, "charge_id"), _text(data, "status")
-        return ParsedCommand("update", merchant, source, charge, text=status)
-    if name == "refund_charge":
-        charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
-        amount = _money(data.get("amount"))
-        return ParsedCommand("refund", merchant, source, charge, purchase, amount=amount)
+        update = ParsedCommand("update", merchant, source, charge, text=status)
+        amount, currency = _stated(data)
+        return update._replace(amount=amount, currency=currency)
+    if name in _RETURN_COMMANDS:
+        return _returned(_RETURN_COMMANDS[name], data, merchant, source)
     if name == "pass_time":
         return ParsedCommand("time", merchant, source, number=_most(data))
     if name == "adjust_credits":
@@ -199,6 +215,37 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
     if name == "import_merchant":
         return _import(data, merchant, source)
     raise InvalidInput(f"no command {name!r} is known")
+
+
+def _stated(data: Mapping[str, Any], *, capitals: bool = True) -> tuple[str | None, str | None]:
+    """An amount and its currency; on topics of others that is in any letter case."""
+    currency = data.get("currency")
+    if not capitals and isinstance(currency, str) and currency.isascii():
+        currency = currency.upper()
+    return _money(data.get("amount")), _currency({"currency": currency})
+
+
+def _returned(
+    kind: str, data: Mapping[str, Any], merchant: str, source: str, *, capitals: bool = True
+) -> ParsedCommand:
+    """A refund, a failed one, or a dispute."""
+    charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
+    amount = _money(data.get("amount"))
+    parsed = ParsedCommand(kind, merchant, source, charge, purchase, amount=amount)
+    if kind == "refund_failed":
+        return parsed._replace(own=_text(data, "refund_id"))
+    whole = _money(data.get("charge_amount"), "charge_amount")
+    if whole is not None and not Decimal(whole):
+        raise InvalidInput("charge_amount is 0")
+    _, currency = _stated(data, capitals=capitals)
+    parsed = parsed._replace(charge_amount=whole, currency=currency)
+    if kind == "refund":
+        own = None if data.get("refund_id") is None else _text(data, "refund_id")
+        return parsed._replace(own=own)
+    status = _text(data, "status")
+    if status not in DISPUTED:
+        raise InvalidInput(f"status is not one of {', '.join(DISPUTED)}")
+    return parsed._replace(own=_text(data, "dispute_id"), text=status)
 
 
 def _import(data: Mapping[str, Any], merchant: str, source: str) -> ParsedCommand:
@@ -277,20 +324,20 @@ def _moment(data: Mapping[str, Any]) -> int:
         raise InvalidInput("to is no time") from None
 
 
-def _money(value: Any) -> str | None:
+def _money(value: Any, name: str = "amount") -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise InvalidInput("the amount is no sum of money")
+        raise InvalidInput(f"{name} is no sum of money")
     try:
         amount = Decimal(value)
     except InvalidOperation:
-        raise InvalidInput("the amount is no sum of money") from None
+        raise InvalidInput(f"{name} is no sum of money") from None
     text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
     if len(text.partition(".")[2]) > DECIMALS_MAX:
         text = text.rstrip("0").rstrip(".")
     if _AMOUNT.fullmatch(text) is None:
-        raise InvalidInput("the amount is no sum of money")
+        raise InvalidInput(f"{name} is no sum of money")
     return text
 
 

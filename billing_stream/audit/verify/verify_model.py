@@ -11,7 +11,7 @@ from billing_stream.audit.verify import limits, sold_terms
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
-    PAID,
+    WEBHOOKS,
     AdjustmentState,
     EarlyWebhook,
     EventContent,
@@ -21,12 +21,13 @@ from billing_stream.audit.verify.model_state import (
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
+from billing_stream.audit.verify.verify_payments import Payments
 
 
-class Step:
+class Step(Payments):
     """What one command does: the state after it and what must have been told."""
 
-    __slots__ = ("_rules", "changed", "events", "given_up", "now", "refusal", "shops", "state")
+    __slots__ = ()
 
     def __init__(self, rules: Rules, before: State, parsed: ParsedCommand, at_us: int) -> None:
         self._rules = rules
@@ -59,8 +60,8 @@ class Step:
             expired = bought._replace(status="expired")
             if bought.url is None:
                 expired = expired._replace(no_checkout="expired")
-            self._put(purchase, expired)
-            self._publish("purchase.expired", purchase)
+            self.put(purchase, expired)
+            self.publish("purchase.expired", purchase)
         if len(step) < len(overdue):
             return
         self._end_trial(now)
@@ -74,7 +75,7 @@ class Step:
         me = self.state
         if me.ends is not None and not me.ended and me.ends <= by:
             me.ended = True
-            self._publish("trial.expired", "", 0, None, me.ends)
+            self.publish("trial.expired", "", 0, None, me.ends)
 
     def _move_clock(self, parsed: ParsedCommand, at_us: int) -> None:
         me, rules = self.state, self._rules
@@ -88,10 +89,10 @@ class Step:
     def _carry_out(self, parsed: ParsedCommand) -> None:
         command = parsed.command
         if command == "update":
-            self._update(parsed)
-        elif command == "refund":
+            self.update(parsed)
+        elif command in WEBHOOKS:
             known = parsed.purchase if parsed.purchase in self.state.purchases else None
-            self._hear(parsed, "refund", "refunded", known)
+            self.hear(parsed, command, parsed.text, known)
         elif command == "create":
             self._create(parsed)
         elif command == "import" and parsed.old is not None:
@@ -149,7 +150,7 @@ class Step:
         if old.used and not me.used:
             me.used, me.started, me.ends = True, old.started, old.ends
             me.ended = old.ends is not None and old.ends <= self.now
-            self._publish("trial.imported", "", 0, None, (old.started, old.ends))
+            self.publish("trial.imported", "", 0, None, (old.started, old.ends))
         for purchase in old.purchases:
             self._bring_purchase(purchase)
 
@@ -174,9 +175,9 @@ class Step:
             me.total += bought.credits
             self._paid_by(bought.paid)
             amount = Decimal(bought.amount)
-            self._publish("credits.imported", old.id, bought.credits, amount, bought.platform)
+            self.publish("credits.imported", old.id, bought.credits, amount, bought.platform)
         if bought != known:
-            self._put(old.id, bought)
+            self.put(old.id, bought)
         if charge is not None:
             self._claim(old.id, charge)
 
@@ -206,7 +207,7 @@ class Step:
             me.adjustments = {**me.adjustments, adjustment: made}
             me.adjusted += parsed.number
             texts = (parsed.text, parsed.note)
-            self._publish("credits.adjusted", adjustment, parsed.number, None, texts)
+            self.publish("credits.adjusted", adjustment, parsed.number, None, texts)
 
     def _forget(self) -> None:
         """Domain, shops, checkout pages and answers go; the money trail stays."""
@@ -217,8 +218,8 @@ class Step:
         for purchase, bought in me.purchases.items():
             bare = bought._replace(url=None, no_checkout=bought.no_checkout and FORGOTTEN)
             if bare != bought:
-                self._put(purchase, bare)
-        self._publish("merchant.forgotten", "")
+                self.put(purchase, bare)
+        self.publish("merchant.forgotten", "")
 
     def _once(
         self, parsed: ParsedCommand, asked: tuple[str, ...], rule: Callable[[ParsedCommand], None]
@@ -262,7 +263,7 @@ class Step:
             return
         me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
         credits = parsed.terms[0] if parsed.terms else self._rules.catalogue.trial_credits
-        self._publish("trial.started", "", credits, None, me.ends)
+        self.publish("trial.started", "", credits, None, me.ends)
 
     def _purchase_id(self, parsed: ParsedCommand) -> str:
         name = f"purchase/{self.state.merchant}/{parsed.command_id}"
@@ -280,7 +281,7 @@ class Step:
             self.refusal = limits.TOO_MANY_OPEN
         elif terms is not None:
             sold = (terms, parsed.text, parsed.platform, self.now, self.now + rules.expiry_us)
-            self._put(purchase, PurchaseState.opened(*sold))
+            self.put(purchase, PurchaseState.opened(*sold))
 
     def _open(self, bought: PurchaseState) -> None:
         if bought.no_checkout:
@@ -295,7 +296,7 @@ class Step:
         if parsed.charge in me.charges:
             self.refusal = "CHARGE_MISMATCH"
             return
-        self._put(parsed.purchase, bought._replace(charge=parsed.charge, url=url, test=parsed.test))
+        self.put(parsed.purchase, bought._replace(charge=parsed.charge, url=url, test=parsed.test))
         self._claim(parsed.purchase, parsed.charge)
 
     def _claim(self, purchase: str, charge: str) -> None:
@@ -305,7 +306,8 @@ class Step:
         mine = [waiting for waiting in me.parked if waiting.charge == charge]
         me.parked = tuple(waiting for waiting in me.parked if waiting.charge != charge)
         for waiting in mine:
-            self._settle(purchase, waiting)
+            if self.settle(purchase, waiting) is not None:
+                self.given_up.append(waiting)
 
     def _no_checkout(self, parsed: ParsedCommand) -> None:
         bought = self.state.purchases[parsed.purchase]
@@ -314,86 +316,6 @@ class Step:
         why = parsed.text if self.state.forgotten is None else FORGOTTEN
         pending = bought.status == "pending"
         status = "failed" if pending else bought.status
-        self._put(parsed.purchase, bought._replace(status=status, no_checkout=why))
+        self.put(parsed.purchase, bought._replace(status=status, no_checkout=why))
         if pending:
-            self._publish("purchase.failed", parsed.purchase, 0, None, parsed.text.lower())
-
-    def _update(self, parsed: ParsedCommand) -> None:
-        status = parsed.text.lower()
-        if status != "pending":
-            self._hear(parsed, "complete" if status in PAID else "fail", status, None)
-
-    def _hear(self, parsed: ParsedCommand, kind: str, status: str, known: str | None) -> None:
-        """A webhook settles the purchase of its charge, or waits for it."""
-        me = self.state
-        webhook = EarlyWebhook(
-            parsed.charge, kind, parsed.amount, status, parsed.command_id, self.now
-        )
-        purchase = known or me.charges.get(parsed.charge)
-        if purchase is not None:
-            self._settle(purchase, webhook)
-        elif any(waiting[:3] == webhook[:3] for waiting in me.parked):
-            return
-        elif limits.refused(parsed, limits.TOO_MANY_EARLY, len(me.parked), self._rules.parked_max):
-            self.given_up.append(webhook)
-        else:
-            me.parked = (*me.parked, webhook)
-            self.changed = True
-
-    def _settle(self, purchase: str, webhook: EarlyWebhook) -> None:
-        """Paid once, whatever was before; failed only while pending; a refund was paid."""
-        me, bought = self.state, self.state.purchases[purchase]
-        if webhook.kind == "fail":
-            if bought.status == "pending":
-                self._put(purchase, bought._replace(status="failed"))
-                self._publish("purchase.failed", purchase, 0, None, webhook.status)
-            return
-        if webhook.amount is not None and not Decimal(webhook.amount):
-            # Nothing was paid back, which proves no payment.
-            return
-        if bought.status not in ("completed", "refunded"):
-            bought = self._put(purchase, bought._replace(status="completed", paid=self.now))
-            me.total += bought.credits
-            me.last_paid = self.now
-            amount = Decimal(bought.amount)
-            self._publish("credits.purchased", purchase, bought.credits, amount, bought.platform)
-        if webhook.kind == "refund" and bought.status == "completed":
-            self._pay_back(purchase, bought, webhook.amount)
-
-    def _pay_back(self, purchase: str, bought: PurchaseState, amount: str | None) -> None:
-        """Credits in proportion to all that was paid back, rounded down."""
-        price = Decimal(bought.amount)
-        back = price if amount is None else min(price, Decimal(amount))
-        if back <= bought.back:
-            return
-        credits_back = int(bought.credits * back // price)
-        taken = credits_back - bought.credits_back
-        status = "refunded" if back == price else bought.status
-        changed = bought._replace(back=back, credits_back=credits_back, status=status)
-        self._put(purchase, changed)
-        self.state.total -= taken
-        self._publish("purchase.refunded", purchase, taken, back - bought.back)
-
-    def _put(self, purchase: str, bought: PurchaseState) -> PurchaseState:
-        me = self.state
-        old = me.purchases.get(purchase)
-        bought = bought._replace(version=me.version + 1)
-        me.purchases = {**me.purchases, purchase: bought}
-        if bought.status == "pending":
-            if old is None:
-                me.pending = tuple(sorted((*me.pending, (bought.expires, purchase))))
-        elif old is not None and old.status == "pending":
-            me.pending = tuple(entry for entry in me.pending if entry[1] != purchase)
-        self.changed = True
-        return bought
-
-    def _publish(
-        self,
-        kind: str,
-        purchase: str,
-        credits: int = 0,
-        amount: Decimal | None = None,
-        more: object = "",
-    ) -> None:
-        self.events.append((kind, purchase, credits, amount, more))
-        self.changed = True
+            self.publish("purchase.failed", parsed.purchase, 0, None, parsed.text.lower())

@@ -26,6 +26,8 @@ KINDS = {
     names.MERCHANT_CREATED: "create_merchant",
     names.PURCHASE_UPDATED: "update_charge",
     names.PURCHASE_REFUNDED: "refund_charge",
+    names.PURCHASE_DISPUTED: "dispute_charge",
+    names.REFUND_FAILED: "fail_refund",
     names.COMMANDS: "command",
     names.SHOPS: "register_shop",
     names.OPERATOR_COMMANDS: "operator_command",

@@ -18,6 +18,7 @@ from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
 from billing_stream.ops.dead_letters.redrive_webhooks import record_of, webhook_topic
 from billing_stream.records import forwarding, schemas, topics
+from billing_stream.records.commands_in import require_known_status
 from billing_stream.records.dead_letters import DeadLetter, record_sha256
 from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
 from billing_stream.records.operator_commands import OperatorCommand
@@ -114,6 +115,7 @@ def _checked(
     candidate = _Candidate(cluster.commands, headers, raw)
     try:
         command = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).payload
+        require_known_status(command)
     except InvalidRecord as error:
         if force:
             return _by_its_key(cluster, letter, headers, raw)

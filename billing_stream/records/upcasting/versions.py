@@ -17,7 +17,7 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.unreadable import why_unreadable
 from billing_stream.records.upcasting.steps import Row, Step, refunds_of_0_1
 
-VERSION = 3
+VERSION = 4
 """The version that this program writes, and the newest that it reads."""
 UNMARKED = 1
 """The version of what has no header."""
@@ -26,12 +26,17 @@ WRITTEN = ((HEADER, b"%d" % VERSION),)
 """The headers of every changelog record that is written."""
 
 STEPS: Mapping[int, Mapping[str, Step]] = MappingProxyType(
-    {1: MappingProxyType({topics.CREDIT_PURCHASES: refunds_of_0_1}), 2: MappingProxyType({})}
+    {
+        1: MappingProxyType({topics.CREDIT_PURCHASES: refunds_of_0_1}),
+        2: MappingProxyType({}),
+        3: MappingProxyType({}),
+    }
 )
 """Of each version before the present one: by table, what makes its rows rows of the next one.
 
 A table that is not named has the same rows in both. A purchase of version 2 says no currency: that
-is not in the row, so who reads it gives it the one that the log stores (`CurrencyOfOldRows`).
+is not in the row, so who reads it gives it the one that the log stores (`CurrencyOfOldRows`). Rows
+of 3 have no disputes, and of refunds a sum in the currency of the purchase.
 """
 # Positions, marks and the like, which are no rows.
 _RESERVED = b"\x00"

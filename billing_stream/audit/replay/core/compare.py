@@ -28,6 +28,7 @@ class Result:
         if effect.refused is not None:
             self.refused[command.name] = effect.refused
         self.given_up.update(effect.given_up)
+        self.refused.update(effect.refused_late)
 
 
 def differences(recorded: Recorded, result: Result) -> list[Difference]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from billing_stream.domain.commands import ReservePurchase
+from billing_stream.domain.commands import ReservePurchase, UpdateCharge
 from billing_stream.domain.decide import decide
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.outcomes import Decision, Rejected
@@ -24,6 +24,7 @@ _REFUSAL = re.compile(r"[A-Z_]+: ")
 GIVEN_UP = "no purchase claimed the charge "
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
+PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
 
 
 class Command(Struct, kw_only=True):
@@ -43,13 +44,18 @@ class Command(Struct, kw_only=True):
     is_entry: bool = False
     # Whether opening the purchase was refused because too many were open.
     over_limit: bool = False
+    # By which version of the rules it was decided, and whether less was accepted for a discount, as
+    # dead letters and rows say; None: as the code and the settings that are here.
+    rules: int | None = None
+    discounts: bool | None = None
 
 
 class Effect(Struct):
     """What a decision does; `refused` is the reason of the dead letter that it makes.
 
     `claimed` and `given_up` are references of webhooks that take effect after they waited, or are
-    given up. `redriven_from` is the dead letter that is carried out.
+    given up. `redriven_from` is the dead letter that is carried out. `refused_late` are the reasons
+    of webhooks that were refused after they waited.
     """
 
     decision: Decision | None
@@ -58,18 +64,29 @@ class Effect(Struct):
     given_up: list[str] = []
     claimed: list[str] = []
     redriven_from: str | None = None
+    refused_late: dict[str, str] = {}
 
 
 def commands_of(recorded: Recorded, max_record_bytes: int) -> list[Command]:
     """The commands, in the order in which they were decided."""
     inputs = [_of_input(found, max_record_bytes) for found in recorded.inputs]
-    own = {command.name for command in inputs}
+    own, older = {command.name for command in inputs}, set(recorded.older_rules)
+    short = [code_of(one.reason) for found in recorded.letters.values() for one in found]
     for command in inputs:
         _leave_out_repeated(command, recorded, own)
         letters = recorded.letters.get(command.name, ())
-        command.over_limit = any(code_of(one.reason) == TOO_MANY_OPEN for one in letters)
+        codes = [code_of(one.reason) for one in letters]
+        command.over_limit = TOO_MANY_OPEN in codes
+        if isinstance(command.payload, UpdateCharge):
+            command.discounts = PAYMENT_MISMATCH not in codes
+        command.rules = 1 if command.name in older else None
     entries = [_of_entry(entry) for entry in recorded.entries]
     opened = {row.key for row in recorded.rows if row.table == topics.CREDIT_PURCHASES}
+    discounted = any((row.value or {}).get("discount") for row in recorded.rows)
+    for command in (*inputs, *entries):
+        # What waited is compared when its charge is attached.
+        if not isinstance(command.payload, UpdateCharge) and (discounted or short):
+            command.discounts = discounted and PAYMENT_MISMATCH not in short
     for command in entries:
         if isinstance(command.payload, ReservePurchase):
             named = (recorded.merchant_id, command.payload.command_id)
@@ -130,7 +147,7 @@ class Run:
 
     def __init__(self, policy: Policy, merchant_id: str) -> None:
         # What the limit was then, the log does not say: it says who was refused by it.
-        self.policy, self._refusing = _with_limit(policy, 1 << 30), _with_limit(policy, 1)
+        self.policy = policy
         self.merchant_id = merchant_id
         self.rows = PartitionRows()
         self._carried_out: set[str] = set()
@@ -147,13 +164,19 @@ class Run:
             return Effect(None, refused=command.bad)
         if command.redriven_from in self._carried_out:
             return Effect(None, refused=f"{ALREADY_REDRIVEN}: {command.redriven_from}")
-        policy = self._refusing if command.over_limit else self.policy
-        state = State.of(policy, self.rows, self.merchant_id)
+        state = State.of(_policy_of(self.policy, command), self.rows, self.merchant_id)
         decision = decide(state, command.payload, command.now)
         refused = None
         if isinstance(decision.reply, Rejected) and not command.is_entry:
             refused = f"{decision.reply.code}: {decision.reply.message}"
-        given_up = [unclaimed.parked.source for unclaimed in decision.unclaimed]
+        late, given_up = {}, []
+        for one in decision.unclaimed:
+            # Releases up to 0.5.1 refuse none so late.
+            why = getattr(one, "refused", None)
+            if why is None:
+                given_up.append(one.parked.source)
+            else:
+                late[one.parked.source] = f"{why.code}: {why.message}"
         before = [parked.source for parked in state.merchant.parked]
         merchant = decision.merchant or state.merchant
         after = [parked.source for parked in merchant.parked]
@@ -162,9 +185,17 @@ class Run:
             list(self._events(command, decision)),
             refused,
             given_up,
-            [source for source in before if source not in after and source not in given_up],
+            [s for s in before if s not in after and s not in given_up and s not in late],
             command.redriven_from if refused is None else None,
+            late,
         )
+
+    def is_by_older_rules(self, command: Command, effect: Effect) -> bool:
+        """Whether the rules of now would decide it otherwise."""
+        if command.rules is None or not isinstance(command.payload, UpdateCharge):
+            return False
+        now = self.effect(msgspec.structs.replace(command, rules=None))
+        return (now.events, now.refused) != (effect.events, effect.refused)
 
     def apply(self, effect: Effect) -> None:
         """Let it happen."""
@@ -227,7 +258,13 @@ def code_of(reason: str) -> str:
     return found[0][:-2] if found else "bad"
 
 
-def _with_limit(policy: Policy, most: int) -> Policy:
-    # Releases up to 0.5.1 have no limit.
-    has_limit = hasattr(policy, "open_purchases_max")
-    return msgspec.structs.replace(policy, open_purchases_max=most) if has_limit else policy
+def _policy_of(policy: Policy, command: Command) -> Policy:
+    """The policy with what a command's own records say of the limits and rules of then."""
+    own = {
+        "open_purchases_max": 1 if command.over_limit else 1 << 30,
+        "accept_discounts": command.discounts,
+        "rules": command.rules,
+    }
+    # Releases up to 0.5.1 have none of them.
+    known = {n: value for n, value in own.items() if value is not None and hasattr(policy, n)}
+    return msgspec.structs.replace(policy, **known)

@@ -80,7 +80,8 @@ class Recorded(Struct, kw_only=True):
     `order` are the references of `inputs` and `entries` as they were decided; of `unproved`
     records it is that of their times, as no other is written. `events` are by sequence. `letters`
     are the dead letters by the reference of the record. `rows` are as old as the changelogs still
-    have them, the last of a key is the present one.
+    have them, the last of a key is the present one. `older_rules` are the references of records
+    that were decided by an older version of the rules.
     """
 
     merchant_id: str
@@ -92,6 +93,7 @@ class Recorded(Struct, kw_only=True):
     order: list[str] = []
     unproved: int = 0
     versions: list[KnownVersion] = []
+    older_rules: list[str] = []
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -137,9 +139,13 @@ class Step(Struct, kw_only=True):
 
 
 class Outcome(Struct, kw_only=True):
-    """What came of it. `steps` are filled on demand."""
+    """What came of it. `steps` are filled on demand.
+
+    `by_older_rules` are the records that the rules of then decided otherwise than those of now.
+    """
 
     merchant_id: str
+    by_older_rules: list[str] = []
     differences: list[Difference] = []
     steps: list[Step] = []
 

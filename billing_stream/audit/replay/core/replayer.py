@@ -20,9 +20,12 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
     def replay(recorded: Recorded) -> Outcome:
         run, result = Run(policy, recorded.merchant_id), Result()
         done: list[tuple[Command, Effect]] = []
+        by_older_rules: list[str] = []
         for number, command in enumerate(commands_of(recorded, job.max_record_bytes)):
             run.know([one.version for one in recorded.versions if one.after <= number])
             effect = run.effect(command)
+            if run.is_by_older_rules(command, effect):
+                by_older_rules.append(command.name)
             run.apply(effect)
             result.take(command, effect)
             done.append((command, effect))
@@ -30,6 +33,7 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
         return Outcome(
             merchant_id=recorded.merchant_id,
             differences=differences(recorded, result),
+            by_older_rules=by_older_rules,
             steps=_steps(done, recorded.merchant_id) if steps else [],
         )
 
