@@ -21,6 +21,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.faust_adapter.faust_app import App
 from billing_stream.faust_adapter.faust_inputs import read_input
 from billing_stream.records import topics as names
+from billing_stream.records.charge_records import ChargeRecord
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.payloads import (
     MerchantCreated,
@@ -51,6 +52,9 @@ INPUTS = (
     Input("commands", names.COMMANDS, Command, Command),
     # Which merchant owns a shop, written by the lane of the merchant for that of the shop.
     Input("shops", names.SHOPS, ShopRegistered, ShopRegistered),
+    # Which purchase has a charge, written by the lane of its merchant for that of the charge; and
+    # webhooks of charges that no purchase has yet.
+    Input("charges", names.CHARGES, ChargeRecord, ChargeRecord),
     # What operators decide about inputs.
     Input("operators", names.OPERATOR_COMMANDS, OperatorCommand, OperatorCommand),
 )

@@ -23,6 +23,7 @@ from billing_stream.engine.partition_processor import (
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, is_fatal
 from billing_stream.records import schemas, topics
+from billing_stream.records.charge_records import ChargeRegistered, UnroutedWebhook
 from billing_stream.records.dead_letters import (
     NO_ROOM,
     DeadLetter,
@@ -34,6 +35,7 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
+from billing_stream.tables import charges
 from billing_stream.tables.catalogue_versions import Catalogue
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
@@ -47,7 +49,7 @@ logger = logging.getLogger(__name__)
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 # A bug of this code, met on one record, request or deadline.
 INTERNAL_ERROR = "INTERNAL_ERROR"
-UNCLAIMED = "UNCLAIMED"
+UNCLAIMED = charges.UNCLAIMED
 # Of a copy of a dead letter, where another one was carried out.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
@@ -80,6 +82,7 @@ class BillingProcessor:
         self.records = OutgoingRecords(names, partitions)
         self.catalogue = Catalogue(partition, partitions, names, policy, max_record_bytes)
         self.bases = {names.name(topic): topic for topic in topics.INPUTS}
+        self.charges = charges.ChargeWork(self)
         self._restorers = restorers(self.rows, policy.currency_of_old_rows)
 
     def restore(self, table: str, rows: ChangelogRows) -> None:
@@ -88,13 +91,16 @@ class BillingProcessor:
         require_own(table, rows, self.partition, self.partitions)
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
-        """Take the mark of a version, or of a dead letter that was sent again and carried out."""
-        if not self.catalogue.restore(self.rows, key, value) and value is not None:
+        """Take a mark: a version, all charges registered, a dead letter that was carried out."""
+        if self.catalogue.restore(self.rows, key, value) or charges.restore(self.rows, key):
+            return
+        if value is not None:
             self.rows.redriven[key.decode()] = value.decode()
 
     def restored(self) -> None:
         """Set the deadlines of what was restored."""
         self.catalogue.warn_of_other_packs(self.rows)
+        self.charges.restored(self.rows)
         for merchant_id in self.rows.merchants:
             self.schedule(merchant_id)
 
@@ -104,7 +110,8 @@ class BillingProcessor:
 
     def next_due(self) -> datetime | None:
         """When something falls due next, or None."""
-        return self.deadlines.first()
+        due = (self.deadlines.first(), self.charges.next_due())
+        return min((moment for moment in due if moment is not None), default=None)
 
     def schedule(self, merchant_id: str) -> None:
         """Have the merchant looked at when something of it falls due."""
@@ -164,6 +171,10 @@ class BillingStage:
         command = decoded.payload
         if isinstance(command, ShopRegistered):
             return self._add_shop(command, record)
+        if isinstance(command, ChargeRegistered | UnroutedWebhook):
+            found = decoded.correlation_id
+            place, letters = self._processor, self._add_dead_letter
+            return charges.take(command, record, found, self._rows, place, self._out, letters)
         if isinstance(command, InputCommand):
             return command
         if isinstance(command, CatalogueCommand):
@@ -222,8 +233,9 @@ class BillingStage:
         def decide_at(request: Request, moment: datetime) -> TimedReply | RequestFailed:
             return self.add_request(request, moment, positions)
 
+        more = processor.charges.step(self._rows, now, self._out, self._add_dead_letter)
         expire = self.steps.expire
-        return expire(decide_at, processor.deadlines, behind, self.time_advanced_for, now)
+        return expire(decide_at, processor.deadlines, behind, self.time_advanced_for, now) or more
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Changed rows first, each once however often it changed, then all the rest."""
@@ -236,6 +248,8 @@ class BillingStage:
         schedule = self._processor.schedule
         for merchant_id in self.time_advanced_for.union(self._rows.merchants):
             schedule(merchant_id)
+        for key, charge in self._rows.charges.items():
+            self._processor.charges.schedule(key, charge)
 
     def _require_turn(self, merchant: Merchant | None, now: datetime) -> None:
         """Raises MustWait where overdue deadlines of the merchant must be processed before."""
@@ -284,6 +298,13 @@ class BillingStage:
         records = self._processor.records
         self._out += records.events(decision.events, merchant_id, correlation_id, cause)
         self._out += records.shops(decision.shops)
+        for purchase in decision.purchases:
+            before = self._rows.purchase(purchase.id)
+            is_new = before is None or before.platform_charge_id is None
+            if is_new and purchase.platform_charge_id is not None:
+                self._out.append(records.registered(purchase))
+                if not self._rows.charges_filled:
+                    self._out += self._processor.charges.mark(self._rows)
         for unclaimed in decision.unclaimed:
             letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
             code = unclaimed.refused.code if unclaimed.refused else UNCLAIMED

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from billing_stream.domain.charges import Charge
 from billing_stream.domain.ids import shop_key as shop_key
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
@@ -9,6 +10,7 @@ from billing_stream.domain.outcomes import StoredResponse
 merchant = msgspec.json.Decoder(Merchant)
 purchase = msgspec.json.Decoder(Purchase)
 adjustment = msgspec.json.Decoder(Adjustment)
+charge = msgspec.json.Decoder(Charge)
 answer = msgspec.json.Decoder(StoredResponse)
 
 

@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from billing_stream.domain.charges import NOTHING
+from billing_stream.domain.ids import charge_key
+from billing_stream.domain.model import Purchase
 from billing_stream.domain.outcomes import Event, ShopRegistered
 from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import schemas, topics
+from billing_stream.records.charge_records import ChargeRegistered
 from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.forwarding import forwarded_headers
 from billing_stream.records.record_ref import RecordRef
@@ -30,6 +34,7 @@ class OutgoingRecords:
         }
         self.journal_topic = names.name(topics.JOURNAL)
         self._shops = names.name(topics.SHOPS)
+        self._charges = names.name(topics.CHARGES)
         self._commands = names.name(topics.COMMANDS)
         self._dead_letters = names.name(topics.DEAD_LETTERS)
 
@@ -56,6 +61,10 @@ class OutgoingRecords:
         for shop, owner in rows.shops.items():
             value = None if owner is None else owner.encode()
             yield Outgoing(topic, shop.encode(), value, WRITTEN)
+        topic = changelogs[topics.CHARGES_TABLE]
+        for key, charge in rows.charges.items():
+            value = None if charge == NOTHING else encode(charge)
+            yield Outgoing(topic, key.encode(), value, WRITTEN)
 
     def events(
         self, events: Iterable[Event], merchant_id: str, correlation_id: str, cause: str
@@ -74,6 +83,14 @@ class OutgoingRecords:
             name = codecs.shop_key(shop.platform, shop.domain)
             partition = partition_of(name, self._partitions)
             yield Outgoing(self._shops, name.encode(), encode(shop), partition=partition)
+
+    def registered(self, bought: Purchase) -> Outgoing:
+        """The registration of the charge of a purchase, for the partition of the charge."""
+        platform, charge_id = bought.platform, bought.platform_charge_id or ""
+        key = charge_key(platform, charge_id)
+        said = ChargeRegistered(platform, charge_id, bought.merchant_id, bought.id)
+        partition = partition_of(key, self._partitions)
+        return Outgoing(self._charges, key.encode(), encode(said), partition=partition)
 
     def forwarded(self, base: str, record: InputRecord, merchant_id: str) -> Outgoing:
         """A record of topic `base` (without prefix), for the partition that owns the merchant."""

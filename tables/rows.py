@@ -11,9 +11,11 @@ from heapq import merge
 from operator import attrgetter
 
 from billing_stream.domain.catalogue import Versions
+from billing_stream.domain.charges import NOTHING, Charge
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
 from billing_stream.domain.reports import ParkedWebhook
+from billing_stream.tables.charge_rows import put_charges
 from billing_stream.tables.codecs import shop_key
 from billing_stream.tables.pending import Deadline, Pending
 
@@ -45,6 +47,11 @@ class PartitionRows:
         # Dead letters that were sent again and carried out, with the record that was.
         self.redriven: dict[str, str] = {}
         self.versions: Versions = ()
+        self.charges: dict[str, Charge] = {}
+        # Those of them that have webhooks waiting.
+        self.unclaimed: dict[str, Charge] = {}
+        # Whether all charges of this partition's purchases were registered.
+        self.charges_filled = False
         # Of each merchant that has some: the webhooks that wait for their charge, oldest first.
         self.early: dict[str, tuple[ParkedWebhook, ...]] = {}
         self._charges: dict[str, str] = {}
@@ -181,6 +188,10 @@ class PartitionRows:
         else:
             self.shops[shop] = merchant_id
 
+    def charge(self, key: str) -> Charge:
+        """The row of a charge, by its key `platform:charge_id`."""
+        return self.charges.get(key, NOTHING)
+
     def _drop_pending(self, merchant_id: str, deadline: Deadline) -> None:
         pending = self._pending[merchant_id]
         pending.drop(deadline)
@@ -206,6 +217,9 @@ class StagedRows:
         self.adjustments: dict[str, Adjustment] = {}
         self.redriven: dict[str, str] = {}
         self.versions = base.versions
+        self.unclaimed = base.unclaimed
+        self.charges: dict[str, Charge] = {}
+        self.charges_filled = base.charges_filled
         self._charges: dict[str, str] = {}
         self._opened: dict[str, list[str]] = {}
         # By how many the merchant has more pending purchases than are committed.
@@ -266,6 +280,10 @@ class StagedRows:
     def redriven_as(self, letter: str) -> str | None:
         """The place of the record that carried out this dead letter, or None."""
         return self.redriven.get(letter) or self._base.redriven.get(letter)
+
+    def charge(self, key: str) -> Charge:
+        """As `PartitionRows.charge`, with the staged changes."""
+        return self.charges.get(key) or self._base.charge(key)
 
     def shop(self, shop: str) -> str | None:
         """Whose shop `platform:domain` is, with what is staged."""
@@ -336,5 +354,8 @@ class StagedRows:
             base.put_adjustment(adjustment)
         for shop, owner in self.shops.items():
             base.put_shop(shop, owner)
+        if self.charges:
+            put_charges(base, self.charges)
+        base.charges_filled = self.charges_filled
         base.redriven.update(self.redriven)
         base.versions = self.versions

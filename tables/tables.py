@@ -1,4 +1,4 @@
-"""The five tables: the key of each, its row, and how rows come back from its changelog.
+"""The six tables: the key of each, its row, and how rows come back from its changelog.
 
 The changelog of a table is `Topics.changelog(name)`: compacted, one record per key, JSON. Rows are
 changed by lanes only.
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from billing_stream.domain.charges import NOTHING, Charge
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
 from billing_stream.engine.partition_processor import ChangelogRows
@@ -17,6 +18,7 @@ from billing_stream.errors import SettingsError
 from billing_stream.records import topics
 from billing_stream.records.upcasting.old_currency import in_old_currency
 from billing_stream.tables import codecs
+from billing_stream.tables.charge_rows import put_charges
 from billing_stream.tables.rows import PartitionRows
 
 Row = TypeVar("Row")
@@ -73,6 +75,15 @@ def _shops(into: PartitionRows, _: str | None) -> Restorer:
     return restore
 
 
+def _charges(into: PartitionRows, _: str | None) -> Restorer:
+    def restore(read: ChangelogRows) -> None:
+        for key, value in read:
+            charge = NOTHING if value is None else codecs.charge.decode(value)
+            put_charges(into, {key.decode(): charge})
+
+    return restore
+
+
 TABLES = (
     Table(
         topics.BILLING_RECORDS,
@@ -94,6 +105,7 @@ TABLES = (
     ),
     Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", StoredResponse, _answers),
     Table(topics.SHOPS_TABLE, "platform:domain", str, _shops),
+    Table(topics.CHARGES_TABLE, "platform:charge_id", Charge, _charges),
 )
 
 

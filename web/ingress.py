@@ -28,9 +28,10 @@ REQUEST_BYTES_MAX = 2 << 20
 
 
 class WebhookRecord(Struct, frozen=True, kw_only=True):
-    """A record for an input topic; `key` is the merchant id.
+    """A record for an input topic, on the partition of `key`: the merchant id, or the charge.
 
-    `delivery_id` goes into a header, for audit: it never decides anything.
+    Its own key is `record_key` where that is another. `delivery_id` goes into a header, for audit:
+    it never decides anything.
     """
 
     topic: str
@@ -39,6 +40,7 @@ class WebhookRecord(Struct, frozen=True, kw_only=True):
     correlation_id: str
     platform: str
     delivery_id: str | None = None
+    record_key: bytes | None = None
 
     def value(self, now: datetime) -> bytes:
         """The value of the record, in the envelope."""
@@ -108,7 +110,8 @@ class KafkaIngress:
             headers.append(("delivery", record.delivery_id.encode("utf-8", "replace")))
         partition = partition_of(record.key, self._partitions)
         value = record.value(datetime.now(UTC))
-        await self._send(record.topic, record.key.encode(), value, partition, headers)
+        key = record.record_key or record.key.encode()
+        await self._send(record.topic, key, value, partition, headers)
 
     async def put_dead_letter(self, letter: DeadLetter, delivery: HttpDelivery) -> None:
         """As `Ingress.put_dead_letter`; at most `ACK_SECONDS`."""

@@ -101,6 +101,28 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
         return ShopFound(rows.shops.get(self.shop))
 
 
+class ChargeFound(Struct, frozen=True):
+    """The merchant of the purchase that has the charge; None: no purchase has registered it."""
+
+    merchant_id: str | None
+
+
+class FindCharge(Struct, frozen=True, tag="find_charge", tag_field="query"):
+    """Which merchant has the charge `platform:charge_id`?"""
+
+    charge: str
+    found: ClassVar = ChargeFound
+
+    @property
+    def key(self) -> str:
+        """A charge lies on the partition of its own key, not of its merchant's."""
+        return self.charge
+
+    def read(self, rows: PartitionRows) -> ChargeFound:
+        """From committed rows."""
+        return ChargeFound(rows.charge(self.charge).merchant_id)
+
+
 class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
     """A merchant, and `take` of its purchases: after the newest `skip`, or the one `after`."""
 
@@ -182,7 +204,7 @@ def _with_billing(rows: PartitionRows, merchant_id: str) -> Merchant | None:
     return msgspec.structs.replace(merchant, parked=()) if merchant.parked else merchant
 
 
-AnyQuery = FindShop | ReadMerchant | ReadPurchase | ReadPacks
+AnyQuery = FindShop | FindCharge | ReadMerchant | ReadPurchase | ReadPacks
 
 _query: msgspec.json.Decoder[AnyQuery] = msgspec.json.Decoder(AnyQuery)
 

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from billing_stream.domain.ids import shop_key
+from billing_stream.domain.ids import charge_key, shop_key
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.errors import InvalidRecord, PlatformError, WebhookForged, WebhookMalformed
@@ -36,10 +36,9 @@ from billing_stream.records.examples import CHARGE_ID, MERCHANT_ID
 from billing_stream.records.invalid_fields import readable
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import ApiError, WebCode, not_ready
-from billing_stream.web.ingress import WebhookRecord
 from billing_stream.web.limits import read_body
 from billing_stream.web.operation import About, Access, Answer, Call, Operation, operation
-from billing_stream.web.owners import ReadMerchant
+from billing_stream.web.owners import FindCharge, ReadMerchant
 from billing_stream.web.refusals import Credential
 from billing_stream.web.webhook_dead_letters import (
     MERCHANT_NOT_FOUND,
@@ -47,6 +46,7 @@ from billing_stream.web.webhook_dead_letters import (
     InvalidWebhook,
     require_valid,
 )
+from billing_stream.web.webhook_inputs import NO_MERCHANT, Delivery, record_of, unrouted
 
 logger = logging.getLogger(__name__)
 
@@ -161,53 +161,51 @@ async def _take(call: Call[None], platform: Platform) -> bool:
             content = await _with_owner(adapter, content)
         if isinstance(content, IgnoredWebhook):
             return False
-        merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
-        if merchant_id is None:
+        if isinstance(content, PlatformEvent):
+            invalid = await _put_event(call, platform, content)
+        else:
             merchant_id = await _merchant_of(call, platform, content.shop_domain)
-        if await _is_outdated(call, content, merchant_id):
-            return False
-        invalid = await _put(call, platform, content, merchant_id)
+            if await _is_outdated(call, content, merchant_id):
+                return False
+            invalid = await _put_erasure(call, platform, content, merchant_id)
     if invalid is not None:
         await _divert(call, platform, body, invalid)
     return True
 
 
-async def _put(
-    call: Call[None],
-    platform: Platform,
-    content: PlatformEvent | ErasureRequest,
-    merchant_id: str | None,
+async def _put_event(
+    call: Call[None], platform: Platform, content: PlatformEvent
 ) -> InvalidWebhook | None:
-    """Write the record of a webhook; or why it would be invalid."""
-    shop = content.shop_domain
+    """Write the record of a webhook about a charge; or why it would be invalid.
+
+    A merchant that it names goes before the purchase that has its charge, and no shop decides.
+    Where no purchase has it yet, the webhook waits for one on the partition of the charge.
+    """
+    merchant_id, shops = content.merchant_id, None
+    if merchant_id is None:
+        owners, charge = call.context.owners, charge_key(platform, content.charge_id)
+        merchant_id = (await owners.read(FindCharge(charge), call.ids)).merchant_id
+    if merchant_id is None:
+        shops = await _merchant_of(call, platform, content.shop_domain)
     invalid = InvalidWebhook(
         kind=kind_of(content),
-        shop=shop,
-        merchant_id=content.merchant_id if isinstance(content, PlatformEvent) else None,
+        shop=content.shop_domain,
+        merchant_id=merchant_id or shops,
         delivery_id=content.delivery_id,
     )
-    if merchant_id is None:
-        reason = f"{MERCHANT_NOT_FOUND}: the shop {shop} has no merchant"
-        return invalid.because(reason, MERCHANT_NOT_FOUND)
-    payload = payload_of(content, merchant_id)
-    record = WebhookRecord(
-        topic=payload.topic,
-        key=merchant_id.lower(),
-        data=payload.data,
-        correlation_id=call.ids.correlation_id,
-        platform=platform,
-        delivery_id=content.delivery_id,
-    )
+    delivery = Delivery(platform, content.delivery_id, call.ids.correlation_id)
+    payload = payload_of(content, merchant_id or NO_MERCHANT)
     try:
+        record = record_of(delivery, payload, merchant_id or NO_MERCHANT)
         require_valid(record, call.context.max_record_bytes)
+        if merchant_id is None:
+            record = unrouted(delivery, payload, content.charge_id, shops)
+            require_valid(record, call.context.max_record_bytes)
     except InvalidRecord as error:
         reason = readable(str(error))
         unknown = reason.startswith(ErrorCode.UNKNOWN_STATUS)
         return invalid.because(reason, ErrorCode.UNKNOWN_STATUS if unknown else NOT_UNDERSTOOD)
     await call.context.ingress.put(record)
-    if isinstance(content, ErasureRequest):
-        by = f"webhook:{platform}"
-        audit("forget", operator=by, request_id=call.ids.request_id, merchant=merchant_id)
     return None
 
 
@@ -224,13 +222,27 @@ async def _with_owner(adapter: Adapter, event: PlatformEvent) -> PlatformEvent |
         ) from None
 
 
-async def _is_outdated(
-    call: Call[None], content: PlatformEvent | ErasureRequest, merchant_id: str | None
-) -> bool:
-    """Whether it asks to erase a shop that was installed again after the cause of that."""
-    if not isinstance(content, ErasureRequest) or content.triggered_at is None:
-        return False
+async def _put_erasure(
+    call: Call[None], platform: Platform, content: ErasureRequest, merchant_id: str | None
+) -> InvalidWebhook | None:
+    """Write the command that a request to erase becomes; or why it is invalid."""
+    shop = content.shop_domain
     if merchant_id is None:
+        invalid = InvalidWebhook(kind=kind_of(content), shop=shop, delivery_id=content.delivery_id)
+        reason = f"{MERCHANT_NOT_FOUND}: the shop {shop} has no merchant"
+        return invalid.because(reason, MERCHANT_NOT_FOUND)
+    delivery = Delivery(platform, content.delivery_id, call.ids.correlation_id)
+    await call.context.ingress.put(
+        record_of(delivery, payload_of(content, merchant_id), merchant_id)
+    )
+    by = f"webhook:{platform}"
+    audit("forget", operator=by, request_id=call.ids.request_id, merchant=merchant_id)
+    return None
+
+
+async def _is_outdated(call: Call[None], content: ErasureRequest, merchant_id: str | None) -> bool:
+    """Whether it asks to erase a shop that was installed again after the cause of that."""
+    if content.triggered_at is None or merchant_id is None:
         return False
     merchant = (await call.context.owners.read(ReadMerchant(merchant_id), call.ids)).merchant
     created_at = None if merchant is None else merchant.created_at

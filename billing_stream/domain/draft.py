@@ -192,10 +192,7 @@ class Draft:
         return Decision(
             reply,
             replace(
-                self.merchant,
-                version=self._version,
-                sequence=self._sequence,
-                updated_at=self.now,
+                self.merchant, version=self._version, sequence=self._sequence, updated_at=self.now
             ),
             tuple(self._purchases.values()),
             tuple(self._answers.values()),

@@ -31,3 +31,8 @@ def fingerprint(*parts: str) -> str:
 def shop_key(platform: str, domain: str) -> str:
     """The key of a shop: platform:domain, in lower case."""
     return f"{platform}:{domain}".lower()
+
+
+def charge_key(platform: str, charge_id: str) -> str:
+    """The key of a charge: platform:charge_id. The platform is in lower case, the id as it is."""
+    return f"{platform.lower()}:{charge_id}"

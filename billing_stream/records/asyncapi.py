@@ -135,7 +135,7 @@ def _operations(bases: dict[str, Topic], written: dict[str, Record]) -> dict[str
             found[f"send{title}"] = _operation("send", base, [title], topic)
         if base == topics.COMMANDS:
             found[f"send{FORWARDED}"] = _operation("send", base, [FORWARDED], topic)
-        if base == topics.SHOPS:
+        if base in (topics.SHOPS, topics.CHARGES):
             found[f"send{title}"] = _operation("send", base, [title], topic)
     return found
 

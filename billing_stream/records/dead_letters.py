@@ -11,11 +11,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from billing_stream.domain.charges import WaitingWebhook
 from billing_stream.domain.commands import Text
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import UnmatchedWebhook
 from billing_stream.domain.reports import ParkedKind
 from billing_stream.records import topics
+from billing_stream.records.charge_records import UnroutedWebhook
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.timestamps import instant
@@ -184,4 +186,24 @@ def dead_letter_of_unmatched(unclaimed: UnmatchedWebhook, names: topics.Topics) 
         reason=f"{refused.code}: {refused.message}"
         if refused is not None
         else f"no purchase claimed the charge {parked.charge_id!r}{why}",
+    )
+
+
+def dead_letter_of_unrouted(key: str, webhook: WaitingWebhook) -> DeadLetter:
+    """The dead letter of a webhook that names no merchant: its charge was not registered in time.
+
+    `key` is that of the charge. It is the letter of the webhook's record.
+    """
+    platform, _, charge_id = key.partition(":")
+    said = UnroutedWebhook(platform, charge_id, webhook.topic, webhook.payload, webhook.merchant_id)
+    topic, partition, offset = RecordRef.parse(webhook.source)
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=webhook.at,
+        key=key.encode(),
+        value=encode(said),
+        headers=[],
+        reason=f"no purchase claimed the charge {charge_id!r} in time",
     )

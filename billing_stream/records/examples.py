@@ -13,6 +13,7 @@ from billing_stream.domain.policy import Pack
 from billing_stream.domain.reports import DisputeStatus
 from billing_stream.records import dead_letters, schemas, topics
 from billing_stream.records.catalogue_records import CurrencyOfOldRows, SetVersion
+from billing_stream.records.charge_records import ChargeRegistered, UnroutedWebhook
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
@@ -97,8 +98,16 @@ def _inputs() -> dict[str, list[Example]]:
         disputed: _bare_and_enveloped(disputed, {**charge, **dispute}),
         failed: _bare_and_enveloped(failed, {**charge, "refund_id": "re_7", "amount": "4.99"}),
         topics.OPERATOR_COMMANDS: _operator_commands(),
+        topics.CHARGES: _charges(),
         topics.SHOPS: [Example("registered", _json(shop)), Example("gone", _json(gone))],
     }
+
+
+def _charges() -> list[Example]:
+    known = ChargeRegistered("shopify", CHARGE_ID, MERCHANT_ID, PURCHASE_ID)
+    payload = {"charge_id": CHARGE_ID, "status": "ACTIVE"}
+    webhook = UnroutedWebhook("shopify", CHARGE_ID, topics.PURCHASE_UPDATED, payload, MERCHANT_ID)
+    return [Example("registered", _json(known)), Example("webhook", _json(webhook))]
 
 
 def _operator_commands() -> list[Example]:

@@ -11,11 +11,13 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from billing_stream.domain import outcomes
+from billing_stream.domain.charges import Charge
 from billing_stream.domain.commands import Key, Uuid
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
 from billing_stream.records import dead_letters, topics
 from billing_stream.records import schemas as records
 from billing_stream.records.catalogue_records import CatalogueRecord
+from billing_stream.records.charge_records import ChargeRecord
 from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
 from billing_stream.records.operator_commands import OperatorCommand
@@ -104,6 +106,10 @@ def inputs() -> list[Record]:
     ]
     shop = outcomes.ShopRegistered
     found.append(Record(topics.SHOPS, shop.__name__, doc(shop), (shop,)))
+    charges = (
+        "Which purchase has a charge; or a webhook that names no merchant, of a charge without."
+    )
+    found.append(Record(topics.CHARGES, "ChargeRecord", charges, (ChargeRecord,)))
     commands = (
         "What an operator decides about an input (`billing-stream inputs`), or the catalogue "
         "(`billing-stream catalogue`)."
@@ -148,6 +154,7 @@ def rows() -> list[Record]:
     ]
     shop = "A row of `shops`: the merchant id, bare text and no JSON, by `platform:domain`."
     found.append(Record(topics.SHOPS_TABLE, "Shop", shop, (Uuid,)))
+    found.append(Record(topics.CHARGES_TABLE, Charge.__name__, doc(Charge), (Charge,)))
     return found
 
 

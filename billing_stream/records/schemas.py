@@ -23,6 +23,7 @@ from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
+from billing_stream.records.charge_records import ChargeRecord
 from billing_stream.records.commands_in import CommandIn, amount_of, command_of, command_of_payload
 from billing_stream.records.foreign_formats import (
     REPLACEMENT,
@@ -63,13 +64,16 @@ class InputRecord(Protocol):
     headers: Headers
 
 
+Payload = Command | ShopRegistered | OperatorCommand | ChargeRecord
+
+
 class DecodedRecord(Struct, frozen=True, gc=False):
     """What an input record says, and the correlation id it came with.
 
     `redriven_from` names the dead letter that it is a copy of.
     """
 
-    payload: Command | ShopRegistered | OperatorCommand
+    payload: Payload
     correlation_id: str | None
     redriven_from: str | None = None
 
@@ -118,6 +122,7 @@ _RETURNS: dict[str, tuple[msgspec.json.Decoder[Any], Any]] = {
 }
 _command: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
+_charge_record: msgspec.json.Decoder[ChargeRecord] = msgspec.json.Decoder(ChargeRecord)
 decode_shop = msgspec.json.Decoder(ShopRegistered).decode
 
 
@@ -149,6 +154,8 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
         if topic == topics.OPERATOR_COMMANDS:
             # Not everyone who may write commands may write those of operators.
             raise InvalidRecord("commands of operators are not forwarded")
+        if topic == topics.CHARGES:
+            raise InvalidRecord("records of charges are not forwarded")
     try:
         payload, envelope, was_cut = _unpack(value)
         command = _decode_payload(topic, payload, record)
@@ -170,9 +177,7 @@ def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     return DecodedRecord(command, correlation_id, letter)
 
 
-def _decode_payload(
-    topic: str, payload: bytes | Raw, record: InputRecord
-) -> Command | ShopRegistered | OperatorCommand:
+def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Payload:
     came_from = record_ref(record.topic, record.partition, record.offset)
     if topic == topics.PURCHASE_UPDATED:
         updated = _purchase_updated.decode(payload)
@@ -187,10 +192,7 @@ def _decode_payload(
     if topic == topics.MERCHANT_CREATED:
         created = _merchant_created.decode(payload)
         return CreateMerchant(
-            created.merchant_id.lower(),
-            created.platform_name,
-            created.domain,
-            came_from,
+            created.merchant_id.lower(), created.platform_name, created.domain, came_from
         )
     if topic in _RETURNS:
         decoder, kind = _RETURNS[topic]
@@ -198,6 +200,8 @@ def _decode_payload(
         return command
     if topic == topics.SHOPS:
         return decode_shop(payload)
+    if topic == topics.CHARGES:
+        return _charge_record.decode(payload)
     if topic == topics.OPERATOR_COMMANDS:
         return _operator_command.decode(payload)
     if topic == topics.COMMANDS:
@@ -254,9 +258,7 @@ def _in_lower_case(command: Command, came_from: str) -> Command:
     return msgspec.structs.replace(command, **ids)
 
 
-def _require_without(
-    command: Command | ShopRegistered | OperatorCommand, character: str, what: str
-) -> None:
+def _require_without(command: Payload, character: str, what: str) -> None:
     """PostgreSQL takes neither, and nobody means one."""
     for name in command.__struct_fields__:
         value = getattr(command, name)
@@ -268,12 +270,7 @@ def encode_event(event: Event, event_type: str, correlation_id: str) -> bytes:
     """The event in its envelope."""
     return encode(
         _EventEnvelope(
-            event.event_id,
-            event_type,
-            correlation_id,
-            SOURCE_SERVICE,
-            event.at,
-            event.data,
+            event.event_id, event_type, correlation_id, SOURCE_SERVICE, event.at, event.data
         )
     )
 

@@ -17,12 +17,13 @@ DEAD_LETTERS = "dlq.billing.v1"
 DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
 ENDED_SESSIONS = "billing.ended-sessions.v1"
 CATALOGUE = "billing.catalogue.v1"
+CHARGES = "billing.charges.v1"
 
 # What the platforms report of a charge.
 WEBHOOKS = (PURCHASE_UPDATED, PURCHASE_REFUNDED, PURCHASE_DISPUTED, REFUND_FAILED)
 # Those whose records are about a merchant.
 OF_MERCHANTS = (MERCHANT_CREATED, *WEBHOOKS, COMMANDS)
-INPUTS = (*OF_MERCHANTS, SHOPS, OPERATOR_COMMANDS)
+INPUTS = (*OF_MERCHANTS, SHOPS, OPERATOR_COMMANDS, CHARGES)
 
 EVENT_TYPES = (
     "trial.started",
@@ -55,7 +56,15 @@ CREDIT_PURCHASES = "credit_purchases"
 CREDIT_ADJUSTMENTS = "credit_adjustments"
 IDEMPOTENCY_KEYS = "idempotency_keys"
 SHOPS_TABLE = "shops"
-TABLES = (BILLING_RECORDS, CREDIT_PURCHASES, CREDIT_ADJUSTMENTS, IDEMPOTENCY_KEYS, SHOPS_TABLE)
+CHARGES_TABLE = "charges"
+TABLES = (
+    BILLING_RECORDS,
+    CREDIT_PURCHASES,
+    CREDIT_ADJUSTMENTS,
+    IDEMPOTENCY_KEYS,
+    SHOPS_TABLE,
+    CHARGES_TABLE,
+)
 
 MESSAGE_BYTES = "max.message.bytes"
 # Kafka's default: what producers, and our own rows, may count on.
@@ -72,6 +81,8 @@ _COMPACTED = {
     "min.cleanable.dirty.ratio": "0.2",
     **_ORDINARY,
 }
+# An input, too: of records with one key all but the last go, once every lane has read them.
+_COMPACTED_INPUT = {"cleanup.policy": "compact", "min.compaction.lag.ms": "604800000", **_ORDINARY}
 # Longer than a session lives. Kafka deletes whole segments only.
 _A_DAY = {
     "cleanup.policy": "compact,delete",
@@ -149,7 +160,7 @@ class Topics(Struct, frozen=True):
         own = [self.changelog(table) for table in TABLES]
         own += [self.name(event_type(kind)) for kind in EVENT_TYPES]
         own += [self.name(JOURNAL), self.name(DEAD_LETTERS)]
-        anywhere = [self.name(SHOPS), self.name(COMMANDS)]
+        anywhere = [self.name(SHOPS), self.name(CHARGES), self.name(COMMANDS)]
         found = [(topic, partition) for topic in own]
         if partition == 0:
             # It decides the catalogue, for all.
@@ -185,6 +196,9 @@ class Topics(Struct, frozen=True):
             Topic(self.name(n), Role.INPUT, k, r, w, {**_FOREVER, **_ORDINARY, **_BROKER_TIME})
             for n, k, r, w in inputs
         ]
+        name, config = self.name(CHARGES), {**_COMPACTED_INPUT, **_BROKER_TIME}
+        key, writer = "platform:charge_id", "the lane of the merchant; webhooks of no merchant"
+        found.append(Topic(name, Role.INPUT, key, "ChargeRecord", writer, config))
         events = {**_FOREVER, **_ORDINARY, **_OUR_TIME}
         for kind in EVENT_TYPES:
             name = self.name(event_type(kind))

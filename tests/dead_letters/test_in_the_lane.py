@@ -114,6 +114,12 @@ async def asked(scene: Scene, name: str) -> dict[str, Any]:
     if name == "refund_charge":
         await purchase(scene, "c")
         return command(name, charge_id="c", amount="4.00")
+    if name == "fail_refund":
+        await purchase(scene, "c")
+        return command(name, charge_id="c", refund_id="r", amount="4.00")
+    if name == "dispute_charge":
+        await purchase(scene, "c")
+        return command(name, charge_id="c", dispute_id="d", status="withdrawn", amount="4.00")
     if name == "adjust_credits":
         return command(name, credits=5, reason="gift", idempotency_key="k")
     if name == "move_clock":

@@ -236,3 +236,10 @@ def test_webhook_that_waits_long_for_its_charge_is_reported(
     series = {'billing_early_webhooks_oldest_seconds{partition="1"}': age}
     labels = "{severity: warning, partition: 1}" if fired else None
     fires(tmp_path, "BillingEarlyWebhooksOld", series, "21m", labels)
+
+
+def test_second_claim_of_a_charge_is_reported(tmp_path: Path) -> None:
+    series = {'billing_dead_letters_total{topic="t",reason="CHARGE_TAKEN"}': "_x20 1x40"}
+    fires(tmp_path, "BillingChargeTaken", series, "7m", "{severity: critical}")
+    other = {'billing_dead_letters_total{topic="t",reason="UNCLAIMED"}': "_x20 1x40"}
+    fires(tmp_path, "BillingChargeTaken", other, "7m", None)

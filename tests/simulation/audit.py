@@ -6,7 +6,7 @@ the model of `verify` says that its inputs and requests lead to.
 
 import base64
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import to_builtins
 
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.model_state import EarlyWebhook
-from billing_stream.domain.commands import AdjustCredits, Command
+from billing_stream.domain.commands import AdjustCredits, Command, ImportMerchant
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.outcomes import TimedReply, TrialGranted
 from billing_stream.engine.log import MARK_PREFIX, POSITION_PREFIX, RESERVED_PREFIX
@@ -25,6 +25,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.schemas import encode
 from billing_stream.records.timestamps import instant
 from billing_stream.tables.rows import PartitionRows
+from tests.simulation.charges import Charges, meaning_of_routed
 from tests.simulation.expected_catalogue import ExpectedCatalogue
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import TopicPartition, Txn
@@ -46,6 +47,7 @@ RETURNS = {
     "refund_failed": (names.REFUND_FAILED, "fail_refund"),
     "dispute": (names.PURCHASE_DISPUTED, "dispute_charge"),
 }
+LETTERS = (names.DEAD_LETTERS,)
 EVENTS = {names.event_type(kind): kind for kind in names.EVENT_TYPES}
 
 
@@ -70,6 +72,7 @@ class Audit:
         self.generations: dict[int, int] = {}
         self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
         self.shops: dict[str, str] = {}
+        self.charges = Charges(partitions)
         # What each request that was committed was answered, and by which transaction.
         self.effects: dict[str, tuple[TimedReply, int]] = {}
         self.journalled: set[str] = set()
@@ -112,6 +115,7 @@ class Audit:
                 )
             else:
                 expected += self._request(done, txn)
+        rest = self._expired(rest, txn)
         require(len(rest) == len(expected), "wrote", rest, "instead of", expected)
         for (tp, outgoing), wanted in zip(rest, expected, strict=True):
             self._compare(partition, tp, outgoing, wanted)
@@ -122,6 +126,26 @@ class Audit:
                 table.pop(key, None)
             elif not key.startswith(RESERVED_PREFIX):
                 table[key] = outgoing.value
+
+    def _expired(
+        self, rest: list[tuple[TopicPartition, Outgoing]], txn: Txn
+    ) -> list[tuple[TopicPartition, Outgoing]]:
+        """All but the letters of webhooks that waited for a charge in vain."""
+        kept, letters = [], []
+        for tp, outgoing in rest:
+            value = msgspec.json.decode(outgoing.value or b"null") if tp[0] in LETTERS else {}
+            if value.get("topic") == names.CHARGES and value["reason"].endswith(" in time"):
+                letters.append(value)
+            else:
+                kept.append((tp, outgoing))
+        if not letters:
+            return rest
+        entries = self.log.topics[names.DEAD_LETTERS, txn.partition]
+        written = max(instant(entry.timestamp) for entry in entries if entry.txn is txn)
+        # The clock of a worker may be ahead.
+        why = self.charges.expire(letters, written + timedelta(seconds=300))
+        require(why is None, why)
+        return kept
 
     def _split(
         self, txn: Txn
@@ -186,8 +210,10 @@ class Audit:
             return []
         if entry.topic == names.OPERATOR_COMMANDS:
             return self.catalogue.take(entry, partition)
-        meaning, topic = self._meaning(entry)
         tp = f"{entry.topic}[{entry.partition}]@{entry.offset}"
+        if entry.topic == names.CHARGES:
+            return self.charges.take(entry, tp)
+        meaning, topic = self._meaning(entry)
         if meaning.command is None:
             return [("dead", tp, "")]
         right = partition_of(meaning.command.merchant_id, self.partitions)
@@ -208,6 +234,9 @@ class Audit:
         headers = {name: (value or b"").decode() for name, value in entry.headers}
         topic, _, rest = headers["billing-forwarded-from"].rpartition("[")
         partition, _, offset = rest.partition("]@")
+        if topic == names.CHARGES:
+            topic = headers["billing-forwarded-topic"]
+            return meaning_of_routed(entry, topic), topic
         original = self._entry((topic, int(partition)), int(offset))
         require(original.value == entry.value, "a forwarded record was changed")
         require(headers["billing-forwarded-topic"] == topic, "a forwarded record lost its topic")
@@ -268,6 +297,7 @@ class Audit:
         journal: dict[str, Any] | None,
     ) -> tuple[list[Any], bool]:
         """What a command must write, and last its reply; whether it changed anything."""
+        before = self._attached(command.merchant_id)
         expected = self.model.do(command, at, self.catalogue.known(partition))
         found: list[Any] = []
         changed = expected.changed or bool(expected.unclaimed)
@@ -282,9 +312,18 @@ class Audit:
                 platform, _, domain = name.partition(":")
                 shop = {"platform": platform, "domain": domain}
                 found.append(("shop", shop | {"merchant_id": command.merchant_id, "gone": gone}))
+            new = dict(self._attached(command.merchant_id).items() - before.items())
+            asked = command.purchases if isinstance(command, ImportMerchant) else ()
+            for purchase in [old.id for old in asked if old.id in new] or new:
+                found.append(("charge", new[purchase], (command.merchant_id, purchase)))
             found += [("unclaimed", parked) for parked in expected.unclaimed]
         found.append(expected.reply)
         return found, changed
+
+    def _attached(self, merchant: str) -> dict[str, str]:
+        """The charges of a merchant's purchases, by purchase."""
+        bought = self.model.of(merchant).purchases
+        return {p: f"{b.platform}:{b.charge}" for p, b in bought.items() if b.charge}
 
     # -- what was written
 
@@ -317,6 +356,19 @@ class Audit:
         elif kind == "shop":
             value.setdefault("gone", False)
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
+        elif kind == "charge":
+            _, key, claim = wanted
+            require(tp == (names.CHARGES, partition_of(key, self.partitions)), f"{key} to {tp}")
+            said = f"{value['platform']}:{value['charge_id']}"
+            told = said, value["merchant_id"], value["purchase_id"]
+            require(told == (key, *claim), f"{told}, not {key} of {claim}")
+        elif kind == "routed":
+            _, right, base, payload, came_from = wanted
+            headers = dict(outgoing.headers)
+            require(tp == (names.COMMANDS, right), f"routed to {tp}")
+            require(value["data"] == payload, f"{value} instead of {payload}")
+            require(headers["billing-forwarded-from"] == came_from.encode(), headers)
+            require(headers["billing-forwarded-topic"] == base.encode(), headers)
         elif kind == "order":
             require(topic == names.JOURNAL and written == partition, f"{tp} is no journal")
             self._taken(partition, value, *wanted[1:])
@@ -410,6 +462,8 @@ class Audit:
                     got == last + 1 or (got > last and got <= end),
                     f"{topic}[{partition}]: {got} of {last + 1}",
                 )
+        late = self.charges.overdue(now)
+        require(not late, f"{late} wait, it is {now}")
         for merchant in self.model.states:
             due = self.model.next_due(merchant)
             require(due is None or due > now, f"{merchant} was due at {due}, it is {now}")
@@ -424,6 +478,8 @@ class Audit:
             return {a.encode(): encode(row) for a, row in of.adjustments.items()}
         if table == names.IDEMPOTENCY_KEYS:
             return {f"{a.merchant_id}/{a.key}".encode(): encode(a) for a in of.every_answer()}
+        if table == names.CHARGES_TABLE:
+            return {c.encode(): encode(row) for c, row in of.charges.items()}
         return {shop.encode(): m.encode() for shop, m in of.shops.items()}
 
 
@@ -501,6 +557,12 @@ def _check_rows(world: World, audit: Audit) -> None:
         require(in_memory[table] == rows, f"{table}: {in_memory[table]} in memory, not {rows}")
     shops = {key.decode(): value.decode() for key, value in in_memory[names.SHOPS_TABLE].items()}
     require(shops == audit.shops, f"shops {shops}, not {audit.shops}")
+    charges = {}
+    for key, value in in_memory[names.CHARGES_TABLE].items():
+        row = msgspec.json.decode(value)
+        waiting = [one["source"] for one in row.get("waiting", ())]
+        charges[key.decode()] = waiting or (row["merchant_id"], row["purchase_id"])
+    require(charges == audit.charges.rows(), f"charges {charges}, not {audit.charges.rows()}")
 
 
 def _restored(world: World, node: Node, partition: int) -> BillingProcessor:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from billing_stream import processor
+from billing_stream.domain import charges as domain_charges
 from billing_stream.domain import returns, trials, webhooks
 from billing_stream.domain.draft import Draft
 from billing_stream.engine.committer import Committer
@@ -20,6 +21,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_inputs import StagedInputs
 from billing_stream.engine.record_order import StagedOrder
 from billing_stream.processor import BillingProcessor, BillingStage
+from billing_stream.tables import charges
 from billing_stream.tables.rows import StagedRows
 from tests.simulation.node import Node
 from tests.simulation.sim_log import SimLog, SimWriter
@@ -333,6 +335,74 @@ MUTANTS = (
         BillingStage,
         "_is_ours",
         [("== processor.partition", ">= 0")],
+    ),
+)
+
+# Each gives a charge to the wrong purchase, or loses a webhook that names no merchant.
+CHARGE_MUTANTS = (
+    Mutant(
+        "the last purchase has the charge",
+        domain_charges,
+        "register",
+        [("return charge if same else None", "return Charge(merchant_id, purchase_id)")],
+    ),
+    Mutant(
+        "a second claim is not told",
+        charges,
+        "_refuse",
+        [("add_letter(dead_letter(record, why), CHARGE_TAKEN)", "str(why)")],
+    ),
+    Mutant(
+        "an attached charge is not registered",
+        BillingStage,
+        "_collect",
+        [("self._out.append(records.registered(purchase))", "pass")],
+    ),
+    Mutant(
+        "what waits for a charge is forgotten",
+        charges,
+        "take",
+        [("for one in known.waiting]", "for one in ()]")],
+    ),
+    Mutant(
+        "what waits stays when its charge is known",
+        domain_charges,
+        "register",
+        [
+            (
+                "Charge(merchant_id, purchase_id)",
+                "replace(charge, merchant_id=merchant_id, purchase_id=purchase_id)",
+            )
+        ],
+    ),
+    Mutant(
+        "the same webhook waits twice",
+        domain_charges,
+        "wait",
+        [("(known.topic, known.payload) ==", "None ==")],
+    ),
+    Mutant(
+        "a webhook is given up in silence",
+        charges.ChargeWork,
+        "expire",
+        [("add_letter(dead_letter_of_unrouted(key, webhook), UNCLAIMED)", "str(webhook)")],
+    ),
+    Mutant(
+        "charges are lost in a restart",
+        processor,
+        "restorers",
+        [
+            (
+                "table.restorer(into, currency_of_old_rows)",
+                "str if table.name == 'charges' else table.restorer(into, currency_of_old_rows)",
+            )
+        ],
+    ),
+    Mutant(
+        "what waits has no deadline after a restart",
+        charges.ChargeWork,
+        "restored",
+        [("self.schedule(key, charge)", "str(key)")],
     ),
 )
 

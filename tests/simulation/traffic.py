@@ -29,6 +29,7 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.domain.reports import DisputeStatus
 from billing_stream.records import topics as names
+from billing_stream.records.charge_records import UnroutedWebhook
 from billing_stream.records.operator_commands import PackAsked, SetCatalogue
 from billing_stream.records.schemas import encode
 from tests.simulation.node import RECORD_BYTES_MAX
@@ -166,8 +167,9 @@ class Traffic:
                 names.REFUND_FAILED,
                 names.COMMANDS,
                 names.OPERATOR_COMMANDS,
+                names.CHARGES,
             ],
-            [2, 4, 2, 2, 1, 6, 1],
+            [2, 4, 2, 2, 1, 6, 1, 2],
         )[0]
         if self._random.random() < 1 / 15:
             key = self._random.choice(self.merchants)
@@ -175,6 +177,8 @@ class Traffic:
         if topic == names.OPERATOR_COMMANDS:
             asked = self.catalogue()
             return topic, OPERATORS, encode(asked), Meaning(None, None, asked)
+        if topic == names.CHARGES:
+            return self._unrouted()
         command = self.command(ON_TOPIC[topic])
         value = encode(command) if topic == names.COMMANDS else _payload(command)
         correlation_id = None
@@ -196,6 +200,16 @@ class Traffic:
         at = None if minutes is None else self._now() + timedelta(minutes=minutes)
         key = choice((None, "v1", "v2"))
         return SetCatalogue(packs, choice(("ann", "bob")), "prices", at, key)
+
+    def _unrouted(self) -> tuple[str, str, bytes, Meaning]:
+        """A webhook that names no merchant."""
+        charge, choice = self._random.choice(CHARGES), self._random.choice
+        payload: dict[str, Any] = {"charge_id": charge, "status": choice(STATUSES)}
+        topic = choice((names.PURCHASE_UPDATED, names.PURCHASE_REFUNDED))
+        if topic == names.PURCHASE_REFUNDED:
+            payload = {"charge_id": charge, "amount": choice(AMOUNTS[1:])}
+        said = UnroutedWebhook("shopify", charge, topic, payload)
+        return names.CHARGES, said.charge, encode(said), Meaning(None)
 
     def _key(self) -> str | None:
         return self._random.choice(KEYS) if self._random.random() < 0.6 else None

@@ -28,13 +28,14 @@ from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_inputs import Batch
-from billing_stream.engine.partition_processor import Request
+from billing_stream.engine.partition_processor import Outgoing, Request
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.platforms import base
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics as names
+from billing_stream.records.schemas import Headers
 from billing_stream.records.topics import Topics
 from billing_stream.web import server
 from billing_stream.web.context import Context
@@ -226,7 +227,8 @@ class Cluster:
         self.nodes = nodes
         self.platform = platform
         self.operators = OperatorCommands(self)
-        self._shops_read: dict[int, int] = {}
+        self._told: Counter[tuple[str, int]] = Counter()
+        self._routed_read: Counter[int] = Counter()
         self._webhooks_read: Counter[tuple[str, int]] = Counter()
 
     def assign(self, owned: Mapping[int, list[int]]) -> None:
@@ -248,7 +250,7 @@ class Cluster:
         return [json.loads(r.value or b"")["data"] for r in self.log.read(names.event_type(kind))]
 
     async def do(self, command: Command) -> Any:
-        """As `ask`, and whose shops are whose is known."""
+        """As `ask`, and whose shops and charges are whose is known."""
         reply = await self.ask(command)
         await self.tell_shops()
         return reply
@@ -280,18 +282,27 @@ class Cluster:
         """Let the lanes take what came over HTTP since the last time."""
         for webhook in [kept for node in self.nodes for kept in node.ingress.taken()]:
             partition = partition_of(webhook.key, PARTITIONS)
-            now = self.nodes[0].now or datetime.now(UTC)
-            offset = self._webhooks_read[webhook.topic, partition]
-            self._webhooks_read[webhook.topic, partition] += 1
-            record = Record(
-                webhook.topic,
-                offset,
-                webhook.value(now),
-                webhook.key.encode(),
-                int(now.timestamp() * 1000),
-                partition,
+            value, key = (
+                webhook.value(self.nodes[0].now or datetime.now(UTC)),
+                webhook.record_key or b"merchant",
             )
-            await self.put(partition, webhook.topic, [record], offset)
+            if webhook.topic == names.CHARGES:
+                # Lanes write there, too.
+                self.log.append(names.CHARGES, partition, Outgoing(names.CHARGES, key, value))
+            else:
+                await self.take(webhook.topic, partition, value)
+        await self.tell_charges()
+
+    async def take(
+        self, topic: str, partition: int, value: bytes | None, headers: Headers = ()
+    ) -> None:
+        """Let a lane take one record more of a topic that lanes of this cluster do not write."""
+        now = self.nodes[0].now or datetime.now(UTC)
+        offset = self._webhooks_read[topic, partition]
+        self._webhooks_read[topic, partition] += 1
+        at = int(now.timestamp() * 1000)
+        record = Record(topic, offset, value, b"key", at, partition, headers)
+        await self.put(partition, topic, [record], offset)
 
     async def put(self, partition: int, topic: str, records: list[Any], start: int) -> None:
         """Deliver records to the lane that owns the partition, and wait for its transaction."""
@@ -301,18 +312,32 @@ class Cluster:
         await done.wait()
 
     async def tell_shops(self) -> None:
-        """Let the lanes take the shops that were registered."""
+        """Let the lanes take the shops and charges that were registered."""
+        await self._tell(names.SHOPS)
+        await self.tell_charges()
+
+    async def tell_charges(self) -> None:
+        """Let the lanes take registrations of charges, and webhooks that found theirs."""
+        await self._tell(names.CHARGES)
         for partition in range(PARTITIONS):
-            records = self.log.topics.get((names.SHOPS, partition), [])
-            begin = self._shops_read.get(partition, 0)
+            routed = self.log.topics.get((names.COMMANDS, partition), [])
+            while self._routed_read[partition] < len(routed):
+                record = routed[self._routed_read[partition]]
+                self._routed_read[partition] += 1
+                await self.take(names.COMMANDS, partition, record.value, record.headers)
+
+    async def _tell(self, topic: str) -> None:
+        for partition in range(PARTITIONS):
+            records = self.log.topics.get((topic, partition), [])
+            begin = self._told[topic, partition]
             told: list[Any] = [
-                Record(names.SHOPS, offset, records[offset].value, partition=partition)
+                Record(topic, offset, records[offset].value, partition=partition)
                 for offset in range(begin, len(records))
             ]
             if not told:
                 continue
-            self._shops_read[partition] = len(records)
-            await self.put(partition, names.SHOPS, told, begin)
+            self._told[topic, partition] = len(records)
+            await self.put(partition, topic, told, begin)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from billing_stream.domain.charges import Charge
 from billing_stream.domain.commands import (
     AdjustCredits,
     AdvanceClock,
@@ -45,6 +46,7 @@ Everything = tuple[
     list[StoredResponse],
     dict[str, str],
     dict[str, Adjustment],
+    dict[str, Charge],
 ]
 
 
@@ -57,6 +59,7 @@ def everything(rows: PartitionRows) -> Everything:
         [a for _, own in sorted(rows.stored_responses.items()) for a in own.values()],
         dict(rows.shops),
         dict(rows.adjustments),
+        dict(rows.charges),
     )
 
 

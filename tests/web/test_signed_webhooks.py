@@ -219,9 +219,11 @@ INVALID: dict[str, Invalid] = {
         {"kind": "updated", "merchant_id": M1, "delivery_id": "w-1", "shop": SHOP},
         "`app_purchase_one_time.admin_graphql_api_id` must be text, not a whole number",
     ),
-    "shopify, of an unknown shop": (
-        lambda: sent.shopify(sent.charge(CHARGE), "two.myshopify.com"),
-        {"kind": "updated", "merchant_id": None, "shop": "two.myshopify.com"},
+    "erasure of an unknown shop": (
+        lambda: sent.shopify(
+            {"shop_domain": "two.myshopify.com"}, "two.myshopify.com", topic="shop/redact"
+        ),
+        {"kind": "erasure", "merchant_id": None, "shop": "two.myshopify.com"},
         "MERCHANT_NOT_FOUND: the shop two.myshopify.com has no merchant",
     ),
     "stripe, a payment": (
@@ -322,7 +324,7 @@ async def test_dead_letters_without_a_merchant_are_spread_over_partitions(
     shops: Cluster,
 ) -> None:
     for number in range(40):
-        webhook = sent.shopify(sent.charge(CHARGE), "two.myshopify.com", delivery=f"w-{number}")
+        webhook = sent.shopify(sent.charge(5), "two.myshopify.com", delivery=f"w-{number}")
         await send(shops, webhook)
 
     keys = {http_delivery(letter).delivery_id for letter in letters(shops)}  # type: ignore[union-attr]

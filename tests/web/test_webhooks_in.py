@@ -32,10 +32,11 @@ def records(cluster: Cluster) -> list[WebhookRecord]:
 
 
 @pytest.mark.parametrize("delivery", [None, "d-1"])
-async def test_a_webhook_about_a_shop_is_keyed_by_its_merchant(
+async def test_webhook_of_a_known_charge_is_keyed_by_its_merchant(
     two: Cluster, delivery: str | None
 ) -> None:
     await two.create(M1, SHOP)
+    await two.buy(M1, 1, paid=False)
 
     reply = await send(two, {**PAID, "shop_domain": SHOP.upper(), "delivery_id": delivery})
 

@@ -73,6 +73,11 @@ class ClusterSnapshot(Struct, frozen=True):
         """Webhooks that wait for their charge, of all partitions that have a worker."""
         return EarlyWebhooks.together(p.figures.early for p in self.partitions if p.figures)
 
+    def early_of(self, merchant_id: str) -> EarlyWebhooks:
+        """Those that wait at their charge, and came from a shop of this merchant."""
+        known = [p.figures.early_of.get(merchant_id) for p in self.partitions if p.figures]
+        return EarlyWebhooks.together(one for one in known if one is not None)
+
     @property
     def figures(self) -> list[WorkerFigures]:
         """What the workers said that answered."""

@@ -12,7 +12,7 @@ from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.stopped_inputs import Stop, stops_of
 from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_state import Lags
-from billing_stream.tables.early_webhooks import EarlyWebhooks
+from billing_stream.tables.early_webhooks import EarlyWebhooks, early_by_merchant
 from billing_stream.web.ops.recorder import CurrentRates, Minute, Rate, Recorder
 
 
@@ -22,7 +22,7 @@ class PartitionFigures(Struct, frozen=True):
     `lag` are records that no transaction has taken yet, None when Kafka was not asked yet;
     `last_commit` is so many seconds ago, None when there was none since the partition came here.
     `stopped` says why inputs of it are stopped, `stops` has each of them. `early` are webhooks that
-    wait for their charge.
+    wait for their charge, `early_of` those that wait at a charge, by the merchant of their shop.
     """
 
     partition: int
@@ -34,6 +34,7 @@ class PartitionFigures(Struct, frozen=True):
     # Missing where another worker is of an older release.
     stops: list[Stop] = []
     early: EarlyWebhooks = EarlyWebhooks()
+    early_of: dict[str, EarlyWebhooks] = {}
 
 
 class WorkerFigures(Struct, frozen=True):
@@ -84,7 +85,8 @@ class Figures:
             last_commit=lane.seconds_since_commit,
             rate=self._recorder.rate(partition),
             stops=stops,
-            early=EarlyWebhooks.of(lane.processor.rows.early.values()),
+            early=EarlyWebhooks.in_partition(lane.processor.rows),
+            early_of=early_by_merchant(lane.processor.rows),
         )
 
 

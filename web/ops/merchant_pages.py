@@ -12,6 +12,7 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.ids import shop_key
 from billing_stream.domain.model import Merchant, Platform
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.billing import known
 from billing_stream.web.envelope import ApiError, Pagination
 from billing_stream.web.operation import OPS, Call, operation
@@ -67,10 +68,11 @@ async def merchant(call: Call[Session], merchant_id: str) -> web.Response:
     merchant_id, query = merchant_id.lower(), call.request.query
     shown, bought = page_of(call, LIMIT), page_of(call, PURCHASES, "bought")
     credits_only = query.get("only") == "credits"
-    owners = call.context.owners
-    found, timeline = await asyncio.gather(
+    owners, dashboard = call.context.owners, call.context.dashboard
+    found, cluster, timeline = await asyncio.gather(
         owners.read(ReadMerchant(merchant_id, bought.skip, bought.limit), call.ids),
-        _timeline(call.context.dashboard.projected, merchant_id, shown, credits_only),
+        dashboard.cluster(),
+        _timeline(dashboard.projected, merchant_id, shown, credits_only),
     )
     one = known(found.merchant)
     now = datetime.now(UTC)
@@ -81,7 +83,7 @@ async def merchant(call: Call[Session], merchant_id: str) -> web.Response:
         trial=trial_words(one, now),
         clock=one.time(now) if one.time(now) > now else None,
         purchases=found.purchases,
-        early=found.early,
+        early=EarlyWebhooks.together([found.early, cluster.early_of(merchant_id)]),
         bought=bought.of(found.total),
         timeline=timeline,
         credits_only=credits_only,

@@ -36,8 +36,9 @@ from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import upcast
 
-# Rows of a merchant lie in its partition, but for the shops, which have keys of their own.
-TABLES = tuple(table for table in topics.TABLES if table != topics.SHOPS_TABLE)
+# Rows of a merchant lie in its partition, but for shops and charges, which have keys of their own.
+_OTHERS = (topics.SHOPS_TABLE, topics.CHARGES_TABLE)
+TABLES = tuple(table for table in topics.TABLES if table not in _OTHERS)
 INPUTS = topics.OF_MERCHANTS
 BYTES_MAX = 1 << 30
 _catalogue_record: Callable[[bytes], CatalogueRecord]

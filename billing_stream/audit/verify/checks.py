@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from billing_stream.audit.verify import skipped_records
+from billing_stream.audit.verify.check_charges import check_charges
 from billing_stream.audit.verify.credit_checks import (
     check_adjustments,
     check_credits,
@@ -49,6 +50,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_redriven(history, report)
     check_operator_commands(history, report)
     check_shops(history, report)
+    check_charges(history, report)
     skipped_records.note(history, report)
     note_other_terms(history, rules.catalogue, report)
     for facts in history.merchants.values():

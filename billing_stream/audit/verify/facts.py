@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from billing_stream.audit.verify.catalogue_versions import CatalogueFacts, Version, known_from
 from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
+from billing_stream.audit.verify.verify_charges import ChargeFacts
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder
 from billing_stream.records import topics as names
@@ -201,6 +202,7 @@ class History:
     # Commands of operators by reference, each with the record that it skips, if it is to skip one.
     operator_commands: dict[RecordRef, RecordRef | None] = field(default_factory=dict)
     catalogue: CatalogueFacts = field(default_factory=CatalogueFacts)
+    charges: ChargeFacts = field(default_factory=ChargeFacts)
     _known: dict[int, list[tuple[Place, Version]]] = field(default_factory=dict)
     # Why inputs are stopped, per input partition: the reason and its kind.
     stopped: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from billing_stream.audit.verify.log_records import Record
 from billing_stream.audit.written_order import OrderMark
 
 POSITION, STOPPED, LOG, ORDER = "\0position/", "\0stopped/", "\0log/", "\0order"
+FILLED = "\0mark/charges/filled"
 
 
 def take(history: History, key: str, record: Record, decode: Callable[[bytes], Any]) -> str | None:
@@ -21,6 +22,8 @@ def take(history: History, key: str, record: Record, decode: Callable[[bytes], A
             history.stopped[at] = stop["reason"], stop.get("cause")
     elif key.startswith(LOG):
         history.marks[input_of(key.removeprefix(LOG), partition)] = decode(value or b"")
+    elif key == FILLED:
+        history.charges.filled.add(partition)
     elif key == ORDER:
         mark = decode(value or b"")
         history.order_marks[partition] = OrderMark(mark["number"], mark["read"])

@@ -6,12 +6,14 @@ and each merchant's sequence and version), which is the cut at which everything 
 
 from collections.abc import Callable
 from decimal import InvalidOperation
+from functools import partial
 
 import msgspec
 
 from billing_stream.audit.verify import (
     imported,
     input_records,
+    keyed_rows,
     limits,
     redriven,
     skipped_records,
@@ -83,7 +85,8 @@ class Reader:
         self._handlers[topics.changelog(names.CREDIT_PURCHASES)] = self._purchase_row
         self._handlers[topics.changelog(names.CREDIT_ADJUSTMENTS)] = self._adjustment_row
         self._handlers[topics.changelog(names.IDEMPOTENCY_KEYS)] = self._key_row
-        self._handlers[topics.changelog(names.SHOPS_TABLE)] = self._shop_row
+        self._handlers[topics.changelog(names.SHOPS_TABLE)] = partial(keyed_rows.shop, history)
+        self._handlers[topics.changelog(names.CHARGES_TABLE)] = partial(keyed_rows.charge, history)
 
     @staticmethod
     def stages(topics: Topics) -> tuple[list[str], list[str]]:
@@ -144,7 +147,9 @@ class Reader:
             history.redriven[str(ref)] = letter
         if came_from is not None and base == names.COMMANDS:
             source = RecordRef.parse_or_none(came_from)
-            if source is not None:
+            if source is not None and self._bases.get(source.topic) == names.CHARGES:
+                history.charges.take_routed(source, record)
+            elif source is not None:
                 history.copies.setdefault(source, []).append((ref, hash(record.value)))
         if base == names.COMMANDS:
             base = header(record, verify_inputs.FORWARDED_TOPIC) or base
@@ -153,10 +158,14 @@ class Reader:
         if not history.is_read(*ref):
             first, count = history.unread.get(ref[:2], (record.offset, 0))
             history.unread[ref[:2]] = (first, count + 1)
+            history.charges.unread.add(ref)
             return
         try:
             limit = self._rules.record_bytes_max
             verify_inputs.require_readable(record)
+            if base == names.CHARGES:
+                history.charges.take(record, history.partitions, limit)
+                return
             parsed = verify_inputs.read(base, record.value, record.timestamp, str(ref), limit)
         except InvalidInput as error:
             history.bad[ref] = digest(record.key, record.value, record.headers)
@@ -386,11 +395,3 @@ class Reader:
             keys.discard(key)
         else:
             keys.add(key)
-
-    def _shop_row(self, record: Record) -> None:
-        require_known(record)
-        shop = (record.key or b"").decode()
-        if record.value is None:
-            self.history.shops.pop(shop, None)
-        else:
-            self.history.shops[shop] = record.value.decode()

@@ -122,6 +122,8 @@ async def verify_source(
 
 def _note_what_is_gone(source: Source, history: History, report: Report) -> None:
     needed = {*history.topics.inputs(), history.topics.name(names.JOURNAL)}
+    # Compacted, so nothing needs its whole history.
+    needed.discard(history.topics.name(names.CHARGES))
     needed |= {history.topics.name(names.event_type(kind)) for kind in names.EVENT_TYPES}
     for topic, partition in source.begins_late():
         history.cut.add(topic)

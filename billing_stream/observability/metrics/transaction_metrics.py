@@ -30,6 +30,7 @@ KINDS = {
     names.REFUND_FAILED: "fail_refund",
     names.COMMANDS: "command",
     names.SHOPS: "register_shop",
+    names.CHARGES: "register_charge",
     names.OPERATOR_COMMANDS: "operator_command",
 }
 PASS_TIME = "pass_time"

@@ -121,7 +121,7 @@ class WorkerState(Collector):
             count, seconds = _due(lane, now)
             overdue.add_metric(labels, count)
             late.add_metric(labels, seconds)
-            webhooks = EarlyWebhooks.of(lane.processor.rows.early.values())
+            webhooks = EarlyWebhooks.in_partition(lane.processor.rows)
             early.add_metric(labels, webhooks.count)
             oldest.add_metric(labels, webhooks.age(now))
         yield from (owned, stopped, waiting, overdue, late, early, oldest, not_started)
@@ -166,7 +166,7 @@ class WorkerState(Collector):
 
 def _due(lane: BillingLane, now: datetime) -> tuple[int, float]:
     """How many merchants are overdue, and the first of them for how many seconds."""
-    first = lane.processor.next_due()
+    first = lane.processor.deadlines.first()
     if first is None or first > now:
         return 0, 0.0
     deadlines = lane.processor.deadlines

@@ -16,8 +16,13 @@ from billing_stream.errors import DeadLettersError, InvalidRecord
 from billing_stream.ops.dead_letters.dead_letter_reader import read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
-from billing_stream.ops.dead_letters.redrive_webhooks import record_of, webhook_topic
+from billing_stream.ops.dead_letters.redrive_webhooks import (
+    record_of,
+    unrouted_record_of,
+    webhook_topic,
+)
 from billing_stream.records import forwarding, schemas, topics
+from billing_stream.records.charge_records import ChargeRecord
 from billing_stream.records.commands_in import require_known_status
 from billing_stream.records.dead_letters import DeadLetter, record_sha256
 from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
@@ -78,6 +83,8 @@ async def copy_of(
         raise NotRedrivable(
             "an operator's command: give it again (`billing-stream inputs`, `catalogue`)"
         )
+    if base == topics.CHARGES:
+        return await _copy_of_unrouted(cluster, letter, value, force)
     if base not in topics.INPUTS:
         raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)
@@ -104,6 +111,20 @@ async def _copy_of_webhook(
     return _checked(cluster, letter, headers, body, force=force)
 
 
+async def _copy_of_unrouted(
+    cluster: Cluster, letter: DeadLetterEntry, value: bytes | None, force: bool
+) -> RedriveRecord:
+    """The record that a webhook would have been, had a purchase had its charge in time."""
+    kept = letter.record.value or b""
+    if letter.record.reason.startswith("CHARGE_TAKEN"):
+        raise NotRedrivable("another purchase has the charge, and keeps it: discard the letter")
+    try:
+        base, body = await unrouted_record_of(cluster, kept, kept if value is None else value)
+    except InvalidRecord as error:
+        raise NotRedrivable(f"would be a dead letter again: {error}") from None
+    return _checked(cluster, letter, _headers(letter.record, base, letter.root), body, force=force)
+
+
 def _checked(
     cluster: Cluster,
     letter: DeadLetterEntry,
@@ -120,8 +141,8 @@ def _checked(
         if force:
             return _by_its_key(cluster, letter, headers, raw)
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
-    if isinstance(command, ShopRegistered | OperatorCommand):
-        raise NotRedrivable("is a record of shops or operators, which does not come that way")
+    if isinstance(command, ShopRegistered | OperatorCommand | ChargeRecord):
+        raise NotRedrivable("is a record of lanes or operators, which does not come that way")
     merchant = command.merchant_id
     what = f"{command.__struct_config__.tag} of merchant {merchant}"
     partition = partition_of(merchant, cluster.partitions)

@@ -6,6 +6,10 @@ payload of a record of its topic, or a command.
 
 from typing import Any
 
+import msgspec
+
+from billing_stream.domain.charges import Charge
+from billing_stream.domain.ids import charge_key
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, WebhookForged, WebhookMalformed
 from billing_stream.ops.dead_letters.dead_letter_reader import read
@@ -14,7 +18,11 @@ from billing_stream.platforms.base import PlatformEvent
 from billing_stream.platforms.webhook_bodies import read_object
 from billing_stream.platforms.webhook_records import TOPICS, payload_of, read_kept
 from billing_stream.records import schemas, topics
+from billing_stream.records.charge_records import UnroutedWebhook
 from billing_stream.records.http_dead_letters import HttpDelivery
+
+_charge = msgspec.json.Decoder(Charge)
+_unrouted = msgspec.json.Decoder(UnroutedWebhook)
 
 
 def webhook_topic(delivery: HttpDelivery) -> str:
@@ -26,7 +34,8 @@ def webhook_topic(delivery: HttpDelivery) -> str:
 async def record_of(cluster: Cluster, delivery: HttpDelivery, body: bytes) -> tuple[str, bytes]:
     """The topic (without a prefix) and the value of the record.
 
-    A shop is looked up as it is registered now. Raises InvalidRecord, which names the reason.
+    Where it names no merchant, its charge is looked up, and if no purchase has that, its shop, as
+    they are registered now. Raises InvalidRecord, which names the reason.
     """
     try:
         if "command" in read_object(body):
@@ -34,7 +43,12 @@ async def record_of(cluster: Cluster, delivery: HttpDelivery, body: bytes) -> tu
         content = read_kept(delivery.platform, body, kind=delivery.kind, shop=delivery.shop)
     except (WebhookForged, WebhookMalformed) as error:
         raise InvalidRecord(str(error)) from None
-    merchant_id = content.merchant_id if isinstance(content, PlatformEvent) else None
+    merchant_id = None
+    if isinstance(content, PlatformEvent):
+        merchant_id = content.merchant_id
+        if merchant_id is None:
+            charge = charge_key(delivery.platform, content.charge_id)
+            merchant_id = await merchant_of_charge(cluster, charge)
     if merchant_id is None:
         merchant_id = await _merchant_of(cluster, delivery)
     payload = payload_of(content, merchant_id)
@@ -45,12 +59,49 @@ async def _merchant_of(cluster: Cluster, delivery: HttpDelivery) -> str:
     if not delivery.shop:
         raise InvalidRecord("it names neither a merchant nor a shop")
     shop = f"{delivery.platform}:{delivery.shop}"
-    table = cluster.topics.changelog(topics.SHOPS_TABLE)
-    owner: bytes | None = None
-    async for records in read(cluster, table, partitions=[partition_of(shop, cluster.partitions)]):
-        for record in records:
-            if record.key == shop.encode():
-                owner = record.value
+    owner = await _row(cluster, topics.SHOPS_TABLE, shop)
     if owner is None:
         raise InvalidRecord(f"the shop {delivery.shop} has no merchant")
     return owner.decode()
+
+
+async def unrouted_record_of(cluster: Cluster, kept: bytes, value: bytes) -> tuple[str, bytes]:
+    """The same of a webhook that waited for its charge in vain; `kept` is its letter's record.
+
+    `value` may be corrected: to a command, or to a payload that names the merchant. Raises
+    InvalidRecord, which names the reason.
+    """
+    try:
+        meant = read_object(value)
+    except (WebhookForged, WebhookMalformed) as error:
+        raise InvalidRecord(str(error)) from None
+    if "command" in meant:
+        return topics.COMMANDS, value
+    try:
+        webhook = _unrouted.decode(schemas.payload_of(kept))
+        if "merchant_id" in meant and "record" not in meant:
+            return webhook.topic, value
+        webhook = _unrouted.decode(schemas.payload_of(value))
+    except msgspec.DecodeError as error:
+        raise InvalidRecord(str(error)) from None
+    merchant_id = await merchant_of_charge(cluster, webhook.charge)
+    if merchant_id is None:
+        raise InvalidRecord(f"no purchase has the charge {webhook.charge_id!r}")
+    return webhook.topic, schemas.encode({**webhook.payload, "merchant_id": merchant_id})
+
+
+async def merchant_of_charge(cluster: Cluster, charge: str) -> str | None:
+    """The merchant of the purchase that has the charge `platform:charge_id`, or None."""
+    row = await _row(cluster, topics.CHARGES_TABLE, charge)
+    return None if row is None else _charge.decode(row).merchant_id
+
+
+async def _row(cluster: Cluster, table: str, key: str) -> bytes | None:
+    """The value of a row as it is now, read from the table's changelog."""
+    found: bytes | None = None
+    partitions = [partition_of(key, cluster.partitions)]
+    async for records in read(cluster, cluster.topics.changelog(table), partitions=partitions):
+        for record in records:
+            if record.key == key.encode():
+                found = record.value
+    return found

@@ -36,7 +36,8 @@ STEPS: Mapping[int, Mapping[str, Step]] = MappingProxyType(
 
 A table that is not named has the same rows in both. A purchase of version 2 says no currency: that
 is not in the row, so who reads it gives it the one that the log stores (`CurrencyOfOldRows`). Rows
-of 3 have no disputes, and of refunds a sum in the currency of the purchase.
+of 3 have no disputes, and of refunds a sum in the currency of the purchase; a log of 3 has no table
+of charges: its purchases register them at the first start.
 """
 # Positions, marks and the like, which are no rows.
 _RESERVED = b"\x00"
