@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 
 from billing_stream.domain.commands import Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.idempotency import answered_at, is_kept
 from billing_stream.domain.model import Merchant
-from billing_stream.domain.outcomes import Decision, Rejected, Reply, ShopRegistered, TimedReply
+from billing_stream.domain.outcomes import Decision, Rejected, Reply, TimedReply
 from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
 from billing_stream.engine.lane import Lane
@@ -23,14 +24,13 @@ from billing_stream.engine.partition_processor import (
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, is_fatal
 from billing_stream.records import schemas, topics
-from billing_stream.records.charge_records import ChargeRegistered, UnroutedWebhook
 from billing_stream.records.dead_letters import (
     NO_ROOM,
     DeadLetter,
     dead_letter,
     dead_letter_of_unmatched,
 )
-from billing_stream.records.operator_commands import CatalogueCommand, InputCommand
+from billing_stream.records.operator_commands import InputCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
@@ -39,6 +39,7 @@ from billing_stream.tables import charges
 from billing_stream.tables.catalogue_versions import Catalogue
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
+from billing_stream.tables.other_inputs import OTHERS, take_other
 from billing_stream.tables.outgoing_records import OutgoingRecords
 from billing_stream.tables.rows import PartitionRows, StagedRows
 from billing_stream.tables.tables import require_own, restorers
@@ -52,7 +53,6 @@ INTERNAL_ERROR = "INTERNAL_ERROR"
 UNCLAIMED = charges.UNCLAIMED
 # Of a copy of a dead letter, where another one was carried out.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
-ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
 
 
 class BillingProcessor:
@@ -169,17 +169,10 @@ class BillingStage:
             self.divert(record, NOT_UNDERSTOOD, str(error))
             return False
         command = decoded.payload
-        if isinstance(command, ShopRegistered):
-            return self._add_shop(command, record)
-        if isinstance(command, ChargeRegistered | UnroutedWebhook):
-            found = decoded.correlation_id
-            place, letters = self._processor, self._add_dead_letter
-            return charges.take(command, record, found, self._rows, place, self._out, letters)
-        if isinstance(command, InputCommand):
-            return command
-        if isinstance(command, CatalogueCommand):
-            catalogue = self._processor.catalogue
-            return catalogue.take(command, record, self._rows, self._out, self.divert)
+        if isinstance(command, OTHERS):
+            place, by = self._processor, decoded.correlation_id
+            parts = self._rows, place, place.catalogue, self._out, self._add_dead_letter
+            return take_other(command, record, by, *parts)
         merchant = self._rows.merchant(command.merchant_id)
         if not self._is_ours(command.merchant_id, merchant, record):
             self.forwarded.append(base)
@@ -229,10 +222,7 @@ class BillingStage:
         """Process deadlines that are overdue; whether more are by now."""
         processor = self._processor
         behind, processor.behind = processor.behind, {}
-
-        def decide_at(request: Request, moment: datetime) -> TimedReply | RequestFailed:
-            return self.add_request(request, moment, positions)
-
+        decide_at = partial(self.add_request, positions=positions)
         more = processor.charges.step(self._rows, now, self._out, self._add_dead_letter)
         expire = self.steps.expire
         return expire(decide_at, processor.deadlines, behind, self.time_advanced_for, now) or more
@@ -340,14 +330,6 @@ class BillingStage:
     def _add_dead_letter(self, letter: DeadLetter, code: str) -> None:
         self.refused.append((letter.topic, code))
         self._out.append(self._processor.records.dead_letter(letter))
-
-    def _add_shop(self, shop: ShopRegistered, record: InputRecord) -> bool:
-        if record.partition != self._processor.partition:
-            # Only lanes write them, and none writes there.
-            self.divert(record, NOT_UNDERSTOOD, ADDED_SHOP)
-            return False
-        self._rows.add_shop(shop)
-        return True
 
 
 NewStage = Callable[[BillingProcessor], BillingStage]

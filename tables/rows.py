@@ -4,10 +4,12 @@
 made, so that memory never leads the log.
 """
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from heapq import merge
+from itertools import takewhile
 from operator import attrgetter
 
 from billing_stream.domain.catalogue import Versions
@@ -17,9 +19,9 @@ from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredRespo
 from billing_stream.domain.reports import ParkedWebhook
 from billing_stream.tables.charge_rows import put_charges
 from billing_stream.tables.codecs import shop_key
-from billing_stream.tables.pending import Deadline, Pending
 
 PENDING = PurchaseStatus.PENDING
+Deadline = tuple[datetime, str]
 _deadline_of = attrgetter("expires_at", "id")
 
 
@@ -33,6 +35,46 @@ def _waits(purchase: Purchase | None) -> Deadline | None:
     if purchase is None or purchase.status is not PENDING:
         return None
     return purchase.expires_at, purchase.id
+
+
+class Pending:
+    """Deadlines (expires_at, purchase) in order.
+
+    A list that forgets its first entries from time to time only: of 250,000 that expire one after
+    the other, each would move all the others.
+    """
+
+    __slots__ = ("_entries", "_start")
+
+    def __init__(self) -> None:
+        self._entries: list[Deadline] = []
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._start
+
+    def __iter__(self) -> Iterator[Deadline]:
+        entries = self._entries
+        return (entries[index] for index in range(self._start, len(entries)))
+
+    def first(self) -> Deadline:
+        """The soonest. Raises IndexError where it is empty."""
+        return self._entries[self._start]
+
+    def add(self, deadline: Deadline) -> None:
+        """Add one."""
+        insort(self._entries, deadline, lo=self._start)
+
+    def drop(self, deadline: Deadline) -> None:
+        """Take out one that is in it."""
+        index = bisect_left(self._entries, deadline, lo=self._start)
+        if index != self._start:
+            del self._entries[index]
+            return
+        self._start += 1
+        if self._start * 2 > len(self._entries):
+            del self._entries[: self._start]
+            self._start = 0
 
 
 class PartitionRows:
@@ -90,7 +132,8 @@ class PartitionRows:
         pending = self._pending.get(merchant_id)
         if pending is None or pending.first()[0] > moment:
             return ()
-        return self._until(pending, moment)
+        rows = (self.purchases[purchase_id] for _, purchase_id in pending)
+        return takewhile(lambda purchase: purchase.expires_at <= moment, rows)
 
     def answer(self, merchant_id: str, key: str) -> StoredResponse | None:
         """The stored answer to an idempotency key."""
@@ -151,10 +194,9 @@ class PartitionRows:
         self.purchases[purchase.id] = purchase
         if old is None:
             self._purchases_of.setdefault(merchant_id, []).append(purchase.id)
-        if purchase.platform_charge_id is not None and (
-            old is None or old.platform_charge_id is None
-        ):
-            self._charges[charge_key(merchant_id, purchase.platform_charge_id)] = purchase.id
+        charge = purchase.platform_charge_id
+        if charge is not None and (old is None or old.platform_charge_id is None):
+            self._charges[charge_key(merchant_id, charge)] = purchase.id
         before, after = _waits(old), _waits(purchase)
         if before != after:
             if before is not None:
@@ -197,12 +239,6 @@ class PartitionRows:
         pending.drop(deadline)
         if not len(pending):
             del self._pending[merchant_id]
-
-    def _until(self, pending: Pending, moment: datetime) -> Iterator[Purchase]:
-        for expires_at, purchase_id in pending:
-            if expires_at > moment:
-                return
-            yield self.purchases[purchase_id]
 
 
 class StagedRows:
@@ -331,11 +367,9 @@ class StagedRows:
         staged = self.purchases
         mine = sorted((staged[purchase_id] for purchase_id in opened), key=_deadline_of)
         changed = (staged.get(purchase.id, purchase) for purchase in base)
-        for purchase in merge(changed, mine, key=_deadline_of):
-            if purchase.expires_at > moment:
-                return
-            if purchase.status is PENDING:
-                yield purchase
+        every = merge(changed, mine, key=_deadline_of)
+        due = takewhile(lambda purchase: purchase.expires_at <= moment, every)
+        return (purchase for purchase in due if purchase.status is PENDING)
 
     def apply(self) -> None:
         """Lay the changes into the committed rows, whole; after the transaction only."""

@@ -4,20 +4,25 @@ from decimal import Decimal
 from typing import Any, Union, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import fields
 
 from billing_stream.domain.commands import (
     Amount,
     Command,
+    DisputeCharge,
+    FailRefund,
     ImportMerchant,
     OldPurchase,
     PositiveAmount,
+    RefundCharge,
     UpdateCharge,
 )
 from billing_stream.domain.webhooks import unknown_status
 from billing_stream.errors import InvalidRecord
+from billing_stream.records import topics
 from billing_stream.records.amounts import amount_text
+from billing_stream.records.payloads import PurchaseDisputedIn, PurchaseRefundedIn, RefundFailedIn
 
 _AMOUNTS = {Amount: Decimal, PositiveAmount: Decimal}
 _OPTIONAL = {kind | None: Decimal | None for kind in _AMOUNTS}
@@ -65,12 +70,22 @@ def command_of(read: Any) -> Command:
     return converted
 
 
-def command_of_payload(payload: Struct, kind: Any, command_id: str) -> Any:
-    """The command of this kind that says what a payload does. Raises as `command_of`."""
-    found = _plain(payload)
+# Of money that goes back, by topic, with the command.
+RETURNS: dict[str, tuple[msgspec.json.Decoder[Any], Any]] = {
+    topics.PURCHASE_REFUNDED: (msgspec.json.Decoder(PurchaseRefundedIn), RefundCharge),
+    topics.REFUND_FAILED: (msgspec.json.Decoder(RefundFailedIn), FailRefund),
+    topics.PURCHASE_DISPUTED: (msgspec.json.Decoder(PurchaseDisputedIn), DisputeCharge),
+}
+
+
+def returned(topic: str, payload: bytes | Raw, command_id: str) -> Command:
+    """The command that says what a payload of one of `RETURNS` does. Raises as `command_of`."""
+    decoder, kind = RETURNS[topic]
+    found = _plain(decoder.decode(payload))
     for name in ("merchant_id", "purchase_id"):
         found[name] = found[name] and found[name].lower()
-    return msgspec.convert({**found, "command_id": command_id}, kind)
+    command: Command = msgspec.convert({**found, "command_id": command_id}, kind)
+    return command
 
 
 def require_known_status(payload: object) -> None:

@@ -10,21 +10,14 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from billing_stream.domain.commands import (
-    Command,
-    CreateMerchant,
-    DisputeCharge,
-    FailRefund,
-    RefundCharge,
-    UpdateCharge,
-)
+from billing_stream.domain.commands import Command, CreateMerchant, UpdateCharge
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.charge_records import ChargeRecord
-from billing_stream.records.commands_in import CommandIn, amount_of, command_of, command_of_payload
+from billing_stream.records.commands_in import RETURNS, CommandIn, amount_of, command_of, returned
 from billing_stream.records.foreign_formats import (
     REPLACEMENT,
     foreign_format,
@@ -33,13 +26,7 @@ from billing_stream.records.foreign_formats import (
 )
 from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.payloads import (
-    MerchantCreated,
-    PurchaseDisputedIn,
-    PurchaseRefundedIn,
-    PurchaseUpdated,
-    RefundFailedIn,
-)
+from billing_stream.records.payloads import MerchantCreated, PurchaseUpdated
 from billing_stream.records.record_ref import record_ref
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import Headers as Headers
@@ -114,12 +101,6 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _text = msgspec.json.Decoder(str)
 _merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
-# Of money that goes back, by topic, with the command.
-_RETURNS: dict[str, tuple[msgspec.json.Decoder[Any], Any]] = {
-    topics.PURCHASE_REFUNDED: (msgspec.json.Decoder(PurchaseRefundedIn), RefundCharge),
-    topics.REFUND_FAILED: (msgspec.json.Decoder(RefundFailedIn), FailRefund),
-    topics.PURCHASE_DISPUTED: (msgspec.json.Decoder(PurchaseDisputedIn), DisputeCharge),
-}
 _command: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
 _charge_record: msgspec.json.Decoder[ChargeRecord] = msgspec.json.Decoder(ChargeRecord)
@@ -194,10 +175,8 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
         return CreateMerchant(
             created.merchant_id.lower(), created.platform_name, created.domain, came_from
         )
-    if topic in _RETURNS:
-        decoder, kind = _RETURNS[topic]
-        command: Command = command_of_payload(decoder.decode(payload), kind, came_from)
-        return command
+    if topic in RETURNS:
+        return returned(topic, payload, came_from)
     if topic == topics.SHOPS:
         return decode_shop(payload)
     if topic == topics.CHARGES:
