@@ -12,6 +12,7 @@ from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import Decision, Rejected, Reply, TimedReply
 from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
+from billing_stream.engine.input_commands import WRONG_PARTITION
 from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.partition_processor import (
@@ -115,7 +116,7 @@ class BillingProcessor:
 
     def schedule(self, merchant_id: str) -> None:
         """Have the merchant looked at when something of it falls due."""
-        due = self.rows.next_due(merchant_id, self._parked_for)
+        due = self.rows.next_due(merchant_id, self._parked_for, self.policy.trial_reminder)
         if due is not None:
             self.deadlines.set(merchant_id, due)
 
@@ -175,6 +176,9 @@ class BillingStage:
             return take_other(command, record, by, *parts)
         merchant = self._rows.merchant(command.merchant_id)
         if not self._is_ours(command.merchant_id, merchant, record):
+            if base == topics.OPERATOR_COMMANDS:
+                self.divert(record, WRONG_PARTITION, f"{WRONG_PARTITION}: not the merchant's")
+                return False
             self.forwarded.append(base)
             forwarded = self._processor.records.forwarded(base, record, command.merchant_id)
             self._out.append(forwarded)

@@ -17,7 +17,7 @@ from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from chaos.promises import Promises
-from chaos.stage import Stage
+from chaos.stage import REMINDER, Stage
 
 READ_SECONDS_MAX = 120.0
 SHOWN_MAX = 3
@@ -176,6 +176,7 @@ async def verify(stage: Stage) -> str:
         stage.partitions,
         Catalogue.of(Policy()),
         trial_duration=timedelta(days=14),
+        trial_reminder=REMINDER,
         purchase_expiry=timedelta(hours=24),
     )
     for check in report.checks.values():

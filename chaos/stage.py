@@ -6,6 +6,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from billing_stream.dev.client import client_headers
@@ -16,6 +17,8 @@ from chaos.promises import Promises
 
 PARTITIONS = 8
 SESSION_SECONDS = 6.0
+# Five seconds after the start of a trial of 14 days it is announced to end.
+REMINDER = timedelta(days=14) - timedelta(seconds=5)
 PROBLEMS_SHOWN_MAX = 20
 
 
@@ -71,6 +74,7 @@ class Stage:
             "BILLING_REPLICATION_FACTOR": str(self.replication),
             "BILLING_SESSION_TIMEOUT": f"{self.session_seconds:.0f}s",
             "BILLING_DRAIN_DELAY": "100ms",
+            "TRIAL_REMINDER": f"{REMINDER.total_seconds():.0f}s",
             "BILLING_REQUESTS_PER_MINUTE": "1000000",
             "BILLING_OPEN_PURCHASES_MAX": "100000",
         }

@@ -165,12 +165,14 @@ class PartitionRows:
         own.sort(key=lambda purchase: (purchase.created_at, purchase.id), reverse=True)
         return own
 
-    def next_due(self, merchant_id: str, parked_for: timedelta) -> datetime | None:
+    def next_due(
+        self, merchant_id: str, parked_for: timedelta, reminder: timedelta | None
+    ) -> datetime | None:
         """When something of this merchant falls due next, or None when nothing will."""
         merchant = self.merchants.get(merchant_id)
         if merchant is None:
             return None
-        due = merchant.trial_due()
+        due = merchant.trial_due(reminder)
         pending = self._pending.get(merchant_id)
         if pending is not None and (due is None or pending.first()[0] < due):
             due = pending.first()[0]

@@ -181,6 +181,21 @@ async def test_the_end_of_a_trial_is_told_within_two_seconds(
     assert 0 <= seconds(told) - seconds(due) < 2
 
 
+async def test_the_end_of_a_trial_is_announced_within_two_seconds(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    times = {"TRIAL_DURATION": "1h", "TRIAL_REMINDER": "3597s"}
+    async with outside(kafka, prefix, folder, **times) as found:
+        await found.create()
+        await found.status()
+        await found.send(names.COMMANDS, {"command": "start_trial", "merchant_id": M1})
+        event = await found.event("trial.ending")
+        assert (await found.audit.events())["trial.expired"] == []
+
+    told, ends = seconds(event["timestamp"]), seconds(event["data"]["ends_at"])
+    assert 0 <= told - (ends - 3597) < 2
+
+
 async def test_what_fell_due_while_no_worker_ran_is_told_by_the_next_one(
     kafka: str, prefix: str, folder: Path
 ) -> None:

@@ -22,6 +22,7 @@ from billing_stream.domain.commands import (
     AdjustCredits,
     AdvanceClock,
     AttachCharge,
+    ExtendTrial,
     FailPurchase,
     ReservePurchase,
     StartTrial,
@@ -52,7 +53,7 @@ class CommandRequest(Struct, frozen=True):
     `origin` is for the journal.
     """
 
-    command: StartTrial | ReservePurchase | AdjustCredits | AdvanceClock
+    command: StartTrial | ReservePurchase | AdjustCredits | ExtendTrial | AdvanceClock
     shop_domain: str
     correlation_id: str
     origin: str = CLIENTS
@@ -65,7 +66,7 @@ class CommandRequest(Struct, frozen=True):
     @property
     def is_operators(self) -> bool:
         """Whether operators give such a command, and not clients."""
-        return isinstance(self.command, AdjustCredits | AdvanceClock)
+        return isinstance(self.command, AdjustCredits | ExtendTrial | AdvanceClock)
 
 
 _asked = msgspec.json.Decoder(CommandRequest)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, get_args
 
-from billing_stream.domain.outcomes import CreditsAdjusted, EventData
+from billing_stream.domain.outcomes import CreditsAdjusted, EventData, TrialExtended
 from billing_stream.records import topics
 from billing_stream.records.record_ref import RecordRef
 
@@ -32,7 +32,9 @@ _FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 # What only operators do, whatever way their command came.
-_BY_OPERATORS = frozenset({topics.event_type(CreditsAdjusted.kind)})
+_BY_OPERATORS = frozenset(
+    topics.event_type(event.kind) for event in (CreditsAdjusted, TrialExtended)
+)
 _ORIGINS: Mapping[str, Origin] = MappingProxyType({origin.value: origin for origin in Origin})
 
 

@@ -1,4 +1,4 @@
-"""For operators, not for merchants: credits given or taken, and the test clock.
+"""For operators, not for merchants: credits given or taken, trials extended, and the test clock.
 
 Like all of `/internal`, not for a public proxy. Routed to the owner of the merchant and
 written to the journal as every command, with who asked for it as its origin.
@@ -6,14 +6,29 @@ written to the journal as every command, with who asked for it as its origin.
 
 from datetime import UTC, datetime
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct
 
 from billing_stream.config.durations import parse_duration
-from billing_stream.domain.commands import AdjustCredits, Adjusted, AdvanceClock, Key, Note, Uuid
+from billing_stream.domain.commands import (
+    AdjustCredits,
+    Adjusted,
+    AdvanceClock,
+    Days,
+    ExtendTrial,
+    Key,
+    Note,
+    Uuid,
+)
 from billing_stream.domain.model import Instant
-from billing_stream.domain.outcomes import AdjustmentMade, ClockMoved, ErrorCode
+from billing_stream.domain.outcomes import (
+    AdjustmentMade,
+    ClockMoved,
+    ErrorCode,
+    TrialExtensionMade,
+)
 from billing_stream.observability.audit_log import audited
 from billing_stream.records.examples import ADJUSTMENT_ID, ENDS_AT, MERCHANT_ID
 from billing_stream.web.auth import OPERATOR
@@ -24,6 +39,7 @@ from billing_stream.web.operation import INTERNAL, About, Answer, Call, operatio
 from billing_stream.web.owners import ReadMerchant
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
+EXTENSIONS_PATH = "/internal/trial-extensions"
 CLOCK_PATH = "/internal/clock"
 
 Reason = Annotated[
@@ -39,7 +55,10 @@ Reason = Annotated[
 Forward = Annotated[
     str, Meta(pattern=r"^[1-9][0-9]{0,8}(ms|s|m|h|d)\Z", description='by how much, e.g. "14d"')
 ]
-Granted = TypeVar("Granted", AdjustmentMade, ClockMoved)
+_ACTIONS = MappingProxyType(
+    {AdjustCredits: "adjustment", ExtendTrial: "trial extension", AdvanceClock: "clock"}
+)
+Granted = TypeVar("Granted", AdjustmentMade, TrialExtensionMade, ClockMoved)
 
 
 class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +83,31 @@ class AdjustedBody(Struct, frozen=True):
     merchant_id: str
     credits: int
     balance: int
+
+
+class ExtendBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /internal/trial-extensions`: either `ends_at` or `days`.
+
+    `days` count from the later of the trial's end and now. A key is needed, here or in the header.
+    """
+
+    merchant_id: Uuid
+    reason: Reason
+    ends_at: Instant | None = None
+    days: Days | None = None
+    idempotency_key: Key | None = None
+    merchant_note: Note | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where it says neither, or both."""
+        if (self.ends_at is None) == (self.days is None):
+            raise ValueError("either ends_at or days is needed")
+
+
+class ExtendedBody(Struct, frozen=True):
+    """When the trial ends by the extension."""
+
+    ends_at: Instant
 
 
 class ClockBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +161,49 @@ async def adjust_credits(
 
 @operation(
     "POST",
+    EXTENSIONS_PATH,
+    OPERATOR,
+    listeners=INTERNAL,
+    codes=(
+        ErrorCode.MERCHANT_NOT_FOUND,
+        ErrorCode.TRIAL_NOT_EXTENDABLE,
+        ErrorCode.INVALID_TRIAL_END,
+    ),
+    status=HTTPStatus.CREATED,
+    about=About(
+        id="extendTrial",
+        tag="operators",
+        summary="Extend a merchant's trial",
+        example=ExtendedBody(ENDS_AT),
+        body_examples={
+            "by": ExtendBody(MERCHANT_ID, "ticket 4713", None, 7, "ticket-4713", "Take your time"),
+            "to": ExtendBody(MERCHANT_ID, "ticket 4713", ENDS_AT, None, "ticket-4713"),
+        },
+    ),
+)
+async def extend_trial(call: Call[str], body: ExtendBody, key: str | None) -> Answer[ExtendedBody]:
+    """Move the end of a trial, or begin a new period of one that has ended; once per key.
+
+    A key is valid permanently; a refusal leaves it free. The end never comes nearer, and is ten
+    years away at most.
+    """
+    if key is None:
+        raise invalid("idempotency_key", "an extension needs an idempotency key")
+    command = ExtendTrial(
+        body.merchant_id.lower(),
+        body.reason,
+        key,
+        body.ends_at,
+        body.days,
+        body.merchant_note,
+        new_command_id(),
+    )
+    made, given = await carry_out_for(call, call.who, command, TrialExtensionMade)
+    return Answer(ExtendedBody(made.ends_at), given)
+
+
+@operation(
+    "POST",
     CLOCK_PATH,
     OPERATOR,
     listeners=INTERNAL,
@@ -144,7 +231,7 @@ async def move_clock(call: Call[str], body: ClockBody) -> Answer[ClockMovedBody]
     return Answer(ClockMovedBody(merchant_id, moved.now), given)
 
 
-OPERATIONS = (adjust_credits,)
+OPERATIONS = (adjust_credits, extend_trial)
 # Nobody's time is moved in production.
 TEST_OPERATIONS = (move_clock,)
 
@@ -164,7 +251,10 @@ async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetim
 
 
 async def carry_out_for(
-    call: Call[Any], operator: str, command: AdjustCredits | AdvanceClock, kind: type[Granted]
+    call: Call[Any],
+    operator: str,
+    command: AdjustCredits | ExtendTrial | AdvanceClock,
+    kind: type[Granted],
 ) -> tuple[Granted, Given]:
     """As `Commands.carry_out`, with a line of the log that says who asked."""
     ids = call.ids
@@ -172,6 +262,5 @@ async def carry_out_for(
     about = {"merchant": command.merchant_id}
     if isinstance(command, AdjustCredits):
         about["credits"] = f"{command.credits:+d}"
-    action = "adjustment" if isinstance(command, AdjustCredits) else "clock"
-    with audited(action, operator=operator, request_id=ids.request_id, **about):
+    with audited(_ACTIONS[type(command)], operator=operator, request_id=ids.request_id, **about):
         return await call.context.commands.carry_out(asked, ids, kind)

@@ -84,6 +84,11 @@ class CatalogueSettings(BaseSettings):
         ge=1,
         le=36_500,
     )
+    trial_reminder: Duration = setting(
+        "TRIAL_REMINDER",
+        "how long before its end a trial is announced to end; a shorter trial is not",
+        timedelta(days=3),
+    )
     pending_purchase_expiry: Duration = setting(
         "PENDING_PURCHASE_EXPIRY", "how long a purchase waits for payment", timedelta(hours=24)
     )

@@ -313,6 +313,7 @@ class Settings(
         return Policy(
             trial_duration=self.trial_duration,
             trial_credits=self.trial_credits,
+            trial_reminder=self.trial_reminder,
             currency=self.currency,
             currency_of_old_rows=self.currency_of_old_rows,
             packs=self.packs,

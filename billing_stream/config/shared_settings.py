@@ -32,6 +32,7 @@ SHARED = frozenset(
         "topic_prefix",
         "trial_credits",
         "trial_duration",
+        "trial_reminder",
     }
 )
 # Compared by the packs that they make, whatever file they are in; durations, as they are read.

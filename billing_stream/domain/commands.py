@@ -49,6 +49,11 @@ Adjusted = Annotated[
 ]
 
 
+# Ten years: an end is never further away.
+TRIAL_DAYS_MAX = 3_653
+Days = Annotated[int, Meta(ge=1, le=TRIAL_DAYS_MAX, description="whole days")]
+
+
 class CreateMerchant(Struct, frozen=True, gc=False, tag="create_merchant", tag_field="command"):
     """Create the billing record; for a known merchant, register a changed domain only."""
 
@@ -207,6 +212,29 @@ class AdjustCredits(
             raise ValueError("credits must not be 0")
 
 
+class ExtendTrial(
+    Struct, frozen=True, omit_defaults=True, gc=False, tag="extend_trial", tag_field="command"
+):
+    """An operator moves the end of a trial, or begins a new period of one that has ended.
+
+    Either to `ends_at`, or by `days` from the later of its end and now; once per key, permanently.
+    The reason is internal and names no person. Merchants read `merchant_note` only.
+    """
+
+    merchant_id: Uuid
+    reason: Text
+    idempotency_key: Key
+    ends_at: Instant | None = None
+    days: Days | None = None
+    merchant_note: Note | None = None
+    command_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where it says neither, or both."""
+        if (self.ends_at is None) == (self.days is None):
+            raise ValueError("either ends_at or days is needed")
+
+
 class ForgetMerchant(Struct, frozen=True, gc=False, tag="forget_merchant", tag_field="command"):
     """The merchant is gone: what is personal goes too, the money trail stays."""
 
@@ -279,6 +307,7 @@ Command = (
     | DisputeCharge
     | AdvanceTime
     | AdjustCredits
+    | ExtendTrial
     | ForgetMerchant
     | AdvanceClock
     | ImportMerchant

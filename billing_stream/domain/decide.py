@@ -11,6 +11,8 @@ from billing_stream.domain import (
     imports,
     merchants,
     purchases,
+    trial_deadlines,
+    trial_extensions,
     trials,
     webhooks,
 )
@@ -22,6 +24,7 @@ from billing_stream.domain.commands import (
     Command,
     CreateMerchant,
     DisputeCharge,
+    ExtendTrial,
     FailPurchase,
     FailRefund,
     ForgetMerchant,
@@ -53,10 +56,12 @@ def decide(state: State, command: Command, now: datetime) -> Decision:
 def _let_time_pass(draft: Draft, most: int | None) -> None:
     overdue = iter(draft.rows.pending_until(draft.merchant.merchant_id, draft.now))
     for purchase in islice(overdue, most):
-        trials.expire(draft, purchase.expires_at)
+        if draft.merchant.on_trial:
+            trial_deadlines.pass_time(draft, purchase.expires_at)
         purchases.expire(draft, purchase)
     if next(overdue, None) is None:
-        trials.expire(draft, draft.now)
+        if draft.merchant.on_trial:
+            trial_deadlines.pass_time(draft, draft.now)
         webhooks.expire_parked(draft)
 
 
@@ -80,6 +85,8 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
             return draft.unknown() or purchases.fail_by_id(draft, command)
         case AdjustCredits():
             return draft.unknown() or adjustments.adjust(draft, command)
+        case ExtendTrial():
+            return draft.gone() or trial_extensions.extend(draft, command)
         case ForgetMerchant():
             return draft.unknown() or merchants.forget(draft, command)
         case AdvanceClock():

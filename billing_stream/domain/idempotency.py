@@ -5,7 +5,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from billing_stream.domain import adjustments
-from billing_stream.domain.commands import AdjustCredits, Command, ReservePurchase, StartTrial
+from billing_stream.domain.commands import (
+    AdjustCredits,
+    Command,
+    ExtendTrial,
+    ReservePurchase,
+    StartTrial,
+)
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import fingerprint
 from billing_stream.domain.outcomes import (
@@ -17,6 +23,7 @@ from billing_stream.domain.outcomes import (
 )
 from billing_stream.domain.purchases import opening
 from billing_stream.domain.state import Rows
+from billing_stream.domain.trial_extensions import made_by
 
 Asked = TypeVar("Asked", StartTrial, ReservePurchase)
 
@@ -31,6 +38,10 @@ def answered_at(rows: Rows, command: Command) -> datetime | None:
     if isinstance(command, AdjustCredits):
         made = rows.adjustment(adjustments.id_of(command))
         return made.created_at if made is not None else None
+    if isinstance(command, ExtendTrial):
+        merchant = rows.merchant(command.merchant_id)
+        extension = made_by(merchant, command) if merchant is not None else None
+        return extension.at if extension is not None else None
     key = getattr(command, "idempotency_key", None)
     answer = rows.answer(command.merchant_id, key) if key is not None else None
     return answer.at if answer is not None else None

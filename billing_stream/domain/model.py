@@ -3,13 +3,14 @@
 Money is decimal text, credits are whole numbers, times are aware UTC.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from msgspec import Struct
 
 from billing_stream.domain.instant import Instant as Instant
 from billing_stream.domain.reports import ParkedWebhook, Returned
+from billing_stream.domain.trial_extension import TrialExtension as TrialExtension
 
 
 class Platform(StrEnum):
@@ -36,6 +37,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     `created_at` is None for a merchant known only by a webhook that came first.
     `version` counts changes and `sequence` counts published events, both without gaps.
     `updated_at` is also the merchant's clock: no later decision is made before it.
+    `trial_reminded`: no reminder of the present end of its trial is left to be published.
     `former_shops` are shops (`platform:domain`) it had before; `forgotten_at` is when what is
     personal of it was removed, None again when it installs the app again.
     """
@@ -47,6 +49,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     trial_started_at: Instant | None = None
     trial_ends_at: Instant | None = None
     trial_expired: bool = False
+    trial_reminded: bool = False
     total_credits_purchased: int = 0
     last_purchase_at: Instant | None = None
     created_at: Instant | None = None
@@ -57,6 +60,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     credits_adjusted: int = 0
     former_shops: tuple[str, ...] = ()
     forgotten_at: Instant | None = None
+    trial_extensions: tuple[TrialExtension, ...] = ()
 
     @property
     def balance(self) -> int:
@@ -68,9 +72,22 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         clock = self.updated_at
         return moment if clock is None or moment > clock else clock
 
-    def trial_due(self) -> datetime | None:
-        """When the running trial ends, or None when no expiry is left to tell."""
-        return None if self.trial_expired else self.trial_ends_at
+    @property
+    def on_trial(self) -> bool:
+        """Whether a trial was started, and its expiry not published."""
+        return self.trial_ends_at is not None and not self.trial_expired
+
+    def trial_due(self, reminder: timedelta | None) -> datetime | None:
+        """When the reminder of the trial's end is published, `reminder` before it, or the end.
+
+        The next of the two; None when none is left. A trial shorter than `reminder` has none.
+        """
+        ends_at, started_at = self.trial_ends_at, self.trial_started_at
+        if ends_at is None or self.trial_expired:
+            return None
+        before = timedelta(0) if reminder is None or self.trial_reminded else reminder
+        short = started_at is not None and ends_at - started_at < before
+        return ends_at if short else ends_at - before
 
     def trial_active(self, moment: datetime) -> bool:
         """Whether the trial runs at `moment`, told or not that it has ended."""

@@ -19,12 +19,30 @@ class TrialStarted(Struct, frozen=True, gc=False):
     credits: int
 
 
+class TrialEnding(Struct, frozen=True, gc=False):
+    """The trial ends at `ends_at`, which is TRIAL_REMINDER away: once per end."""
+
+    kind: ClassVar[str] = "trial.ending"
+    merchant_id: str
+    ends_at: Instant
+
+
 class TrialExpired(Struct, frozen=True, gc=False):
     """The trial ended; `expired_at` is its end, however late it is told."""
 
     kind: ClassVar[str] = "trial.expired"
     merchant_id: str
     expired_at: Instant
+
+
+class TrialExtended(Struct, frozen=True, omit_defaults=True, gc=False):
+    """An operator moved the end of the trial to `ends_at`, or began a new period that ends then."""
+
+    kind: ClassVar[str] = "trial.extended"
+    merchant_id: str
+    ends_at: Instant
+    extension_id: str
+    merchant_note: str | None = None
 
 
 class CreditsPurchased(Struct, frozen=True, gc=False):
@@ -167,7 +185,9 @@ class CreditsImported(Struct, frozen=True, gc=False):
 
 EventData = (
     TrialStarted
+    | TrialEnding
     | TrialExpired
+    | TrialExtended
     | CreditsPurchased
     | PurchaseFailed
     | PurchaseExpired
@@ -221,6 +241,8 @@ class ErrorCode(StrEnum):
     PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
     TOO_MANY_REFUNDS = "TOO_MANY_REFUNDS"
     CLOCK_REFUSED = "CLOCK_REFUSED"
+    TRIAL_NOT_EXTENDABLE = "TRIAL_NOT_EXTENDABLE"
+    INVALID_TRIAL_END = "INVALID_TRIAL_END"
 
 
 class Done(Struct, frozen=True, gc=False, tag="done"):
@@ -272,13 +294,28 @@ class AdjustmentMade(Struct, frozen=True, gc=False, tag="adjustment_made"):
     balance: int
 
 
+class TrialExtensionMade(Struct, frozen=True, gc=False, tag="trial_extension_made"):
+    """The answer to ExtendTrial: when the trial ends by it."""
+
+    extension_id: str
+    ends_at: Instant
+
+
 class ClockMoved(Struct, frozen=True, gc=False, tag="clock_moved"):
     """The answer to AdvanceClock: the time it is for the merchant."""
 
     now: Instant
 
 
-Reply = Done | Rejected | TrialGranted | PurchaseOpened | AdjustmentMade | ClockMoved
+Reply = (
+    Done
+    | Rejected
+    | TrialGranted
+    | PurchaseOpened
+    | AdjustmentMade
+    | TrialExtensionMade
+    | ClockMoved
+)
 
 
 class TimedReply(Struct, frozen=True, gc=False):

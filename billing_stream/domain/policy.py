@@ -48,6 +48,8 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
 
     trial_duration: timedelta = timedelta(days=14)
     trial_credits: int = 500
+    # None: no end is announced.
+    trial_reminder: timedelta | None = timedelta(days=3)
     purchase_expiry: timedelta = timedelta(hours=24)
     answer_retention: timedelta = timedelta(hours=24)
     currency: str = "USD"

@@ -1,14 +1,11 @@
 """Rules of the free trial."""
 
-from datetime import datetime
-
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.outcomes import (
     ErrorCode,
     Rejected,
     Reply,
-    TrialExpired,
     TrialGranted,
     TrialStarted,
 )
@@ -24,13 +21,3 @@ def start(draft: Draft, command: StartTrial) -> Reply:
     draft.change(trial_available=False, trial_started_at=draft.now, trial_ends_at=ends_at)
     draft.publish(merchant.merchant_id, TrialStarted(merchant.merchant_id, ends_at, credits))
     return TrialGranted(ends_at, credits)
-
-
-def expire(draft: Draft, until: datetime) -> None:
-    """Publish the end of a trial that has ended by `until`, once."""
-    ends_at = draft.merchant.trial_due()
-    if ends_at is None or ends_at > until:
-        return
-    merchant_id = draft.merchant.merchant_id
-    draft.change(trial_expired=True)
-    draft.publish(merchant_id, TrialExpired(merchant_id, ends_at))

@@ -11,6 +11,7 @@ from billing_stream.domain.commands import (
     Amount,
     Command,
     DisputeCharge,
+    ExtendTrial,
     FailRefund,
     ImportMerchant,
     OldPurchase,
@@ -55,7 +56,9 @@ def _with_numbers(kind: Any, others: dict[Any, Any]) -> Any:
 _OLD_PURCHASE = _with_numbers(OldPurchase, {})
 _purchases = next(field.type for field in fields(ImportMerchant) if field.name == "purchases")
 _PURCHASES: dict[Any, Any] = {_purchases: tuple.__class_getitem__((_OLD_PURCHASE, ...))}
-_READ = {_with_numbers(kind, _PURCHASES): kind for kind in get_args(Command)}
+# An extension comes by the topic of operators only.
+_ASKED = (kind for kind in get_args(Command) if kind is not ExtendTrial)
+_READ = {_with_numbers(kind, _PURCHASES): kind for kind in _ASKED}
 CommandIn: Any = Union[*_READ]
 """The type of a command of `billing.commands.v1`."""
 

@@ -30,6 +30,7 @@ from billing_stream.records.transaction_order import TakenRange, TransactionOrde
 
 MERCHANT_ID = "0b1f6a5e-6c3d-4c58-9b77-2f6f4f0f6f11"
 PURCHASE_ID = "5f0c8a52-0f0e-5d0e-8d0c-3a1d1f2b4c5d"
+EXTENSION_ID = "2d4c8a0e-7a3f-5b1e-9c57-41d2b0a6c7e3"
 ADJUSTMENT_ID = "c9a0b7de-6f0f-5d55-9c3c-0d6c6b1a7a52"
 CHARGE_ID = "gid://shopify/AppPurchaseOneTime/1024"
 CHECKOUT_URL = "https://example.myshopify.com/admin/charges/1024/confirm"
@@ -124,6 +125,7 @@ def _operator_commands() -> list[Example]:
             "summer-prices",
         ),
         AdoptCatalogue(VERSION),
+        commands.ExtendTrial(MERCHANT_ID, "ticket 4713", "ticket-4713", days=7),
     )
     return [Example(said["command"], said) for said in map(_json, every)]
 
@@ -195,7 +197,9 @@ def _events() -> dict[str, list[Example]]:
     m, p = MERCHANT_ID, PURCHASE_ID
     every: list[outcomes.EventData] = [
         outcomes.TrialStarted(m, ENDS_AT, 500),
+        outcomes.TrialEnding(m, ENDS_AT),
         outcomes.TrialExpired(m, ENDS_AT),
+        outcomes.TrialExtended(m, ENDS_AT, EXTENSION_ID, "Take your time"),
         outcomes.CreditsPurchased(m, p, 100, "9.99", Platform.SHOPIFY, "USD", "small"),
         outcomes.PurchaseFailed(m, p, "declined"),
         outcomes.PurchaseExpired(m, p, "not paid in time"),

@@ -111,8 +111,8 @@ def inputs() -> list[Record]:
     )
     found.append(Record(topics.CHARGES, "ChargeRecord", charges, (ChargeRecord,)))
     commands = (
-        "What an operator decides about an input (`billing-stream inputs`), or the catalogue "
-        "(`billing-stream catalogue`)."
+        "What an operator decides about an input (`billing-stream inputs`), the catalogue "
+        "(`billing-stream catalogue`), or the trial of a merchant."
     )
     found.append(Record(topics.OPERATOR_COMMANDS, "OperatorCommand", commands, (OperatorCommand,)))
     return found

@@ -1,14 +1,15 @@
 """Commands of operators, on `billing.operator-commands.v1`.
 
 One about an input is written to the partition of the input, so that the lane which owns it decides
-it; `topic` is the input's full name. One that sets the catalogue is written to partition 0.
+it; `topic` is the input's full name. One that sets the catalogue is written to partition 0, one
+about a merchant to the partition of the merchant.
 """
 
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from billing_stream.domain.commands import Key, Text
+from billing_stream.domain.commands import ExtendTrial, Key, Text
 from billing_stream.domain.model import Instant
 from billing_stream.records.catalogue_records import SetVersion
 
@@ -71,4 +72,4 @@ class AdoptCatalogue(Struct, frozen=True, tag_field="command", tag="adopt_catalo
 
 InputCommand = ResumeInput | SkipRecord | AcceptTopic
 CatalogueCommand = SetCatalogue | AdoptCatalogue
-OperatorCommand = InputCommand | CatalogueCommand
+OperatorCommand = InputCommand | CatalogueCommand | ExtendTrial

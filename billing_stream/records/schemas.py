@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from billing_stream.domain.commands import Command, CreateMerchant, UpdateCharge
+from billing_stream.domain.commands import Command, CreateMerchant, ExtendTrial, UpdateCharge
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
@@ -182,7 +182,8 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
     if topic == topics.CHARGES:
         return _charge_record.decode(payload)
     if topic == topics.OPERATOR_COMMANDS:
-        return _operator_command.decode(payload)
+        asked = _operator_command.decode(payload)
+        return _in_lower_case(asked, came_from) if isinstance(asked, ExtendTrial) else asked
     if topic == topics.COMMANDS:
         return _in_lower_case(command_of(_command.decode(payload)), came_from)
     raise InvalidRecord(f"no records of topic {topic!r} are known here")

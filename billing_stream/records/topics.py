@@ -27,7 +27,9 @@ INPUTS = (*OF_MERCHANTS, SHOPS, OPERATOR_COMMANDS, CHARGES)
 
 EVENT_TYPES = (
     "trial.started",
+    "trial.ending",
     "trial.expired",
+    "trial.extended",
     "credits.purchased",
     "purchase.failed",
     "purchase.expired",

@@ -20,6 +20,7 @@ from billing_stream.domain.commands import (
     AttachCharge,
     Command,
     CreateMerchant,
+    ExtendTrial,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
@@ -76,6 +77,7 @@ COMMANDS: dict[str, Command] = {
     "refund_charge": RefundCharge(M, "c1", "http/1", None, "3.00"),
     "pass_time": AdvanceTime(M, "http/1"),
     "adjust_credits": AdjustCredits(M, 25, "a gift", "k", "http/1"),
+    "extend_trial": ExtendTrial(M, "ticket", "k", days=1, command_id="http/1"),
     "forget_merchant": ForgetMerchant(M, "http/1"),
     "move_clock": AdvanceClock(M, START + timedelta(minutes=11), "http/1"),
     "import_merchant": ImportMerchant(
@@ -140,14 +142,27 @@ ASTRAY = Written(
     1 - HOME,
 )
 ON_TOPIC = {name: Written(names.COMMANDS, encode(c)) for name, c in COMMANDS.items()}
+ON_TOPIC["extend_trial"] = Written(names.OPERATOR_COMMANDS, encode(COMMANDS["extend_trial"]))
+# What must have happened, so that a command does anything.
+NEEDED: dict[str, tuple[Command, ...]] = {
+    "extend_trial": (StartTrial(M, "first", command_id="http/0"),)
+}
+NEEDED_ON_TOPIC = {
+    name: tuple(Written(names.COMMANDS, encode(c)) for c in needed)
+    for name, needed in NEEDED.items()
+}
 
 HAPPENINGS = (
     *(
-        Happening(f"record {name}", (record,), later=name == "pass_time")
+        Happening(
+            f"record {name}", (*NEEDED_ON_TOPIC.get(name, ()), record), later=name == "pass_time"
+        )
         for name, record in ON_TOPIC.items()
     ),
     *(
-        Happening(f"request {name}", (), (command,), later=name == "pass_time")
+        Happening(
+            f"request {name}", (), (*NEEDED.get(name, ()), command), later=name == "pass_time"
+        )
         for name, command in COMMANDS.items()
     ),
     Happening("record of a new shop", (CREATED,)),

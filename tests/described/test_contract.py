@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from billing_stream.domain.commands import CreateMerchant
+from billing_stream.domain.commands import CreateMerchant, StartTrial
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.errors import CheckoutRefused
@@ -99,6 +99,7 @@ class Stage:
         return {"json": msgspec.to_builtins(example) | changes}
 
 
+TRIAL = StartTrial(MERCHANT_ID, command_id="trial")
 Way = Callable[[Stage], Awaitable[Reply]]
 
 
@@ -170,6 +171,7 @@ async def with_a_used_key(stage: Stage) -> Reply:
         await get(stage.node.url, PURCHASES, headers, method="POST", json=bought)
     else:
         adjusts = openapi.described(stage.operation).id == "adjustCredits"
+        await stage.cluster.do(TRIAL)
         changes: list[dict[str, Any]] = [{}, {"reason": "another"}]
         if adjusts:
             changes = [{"credits": 20}, {"credits": 21}]
@@ -179,6 +181,11 @@ async def with_a_used_key(stage: Stage) -> Reply:
         ]
         return replies[-1]
     return await stage.ask(headers=headers)
+
+
+async def too_early(stage: Stage) -> Reply:
+    await stage.cluster.do(TRIAL)
+    return await stage.ask(**stage.body(days=None, ends_at="2020-01-01T00:00:00Z"))
 
 
 async def refused_by_the_platform(stage: Stage) -> Reply:
@@ -213,6 +220,8 @@ WAYS: Mapping[Code, Way] = {
     ErrorCode.PLATFORM_ERROR: refused_by_the_platform,
     ErrorCode.CHECKOUT_REFUSED: refused_by_the_checkout,
     ErrorCode.INSUFFICIENT_CREDITS: lambda stage: stage.ask(**stage.body(credits=-20)),
+    ErrorCode.TRIAL_NOT_EXTENDABLE: lambda stage: stage.ask(),
+    ErrorCode.INVALID_TRIAL_END: too_early,
     ErrorCode.CLOCK_REFUSED: lambda stage: stage.ask(**stage.body(forward="4000d")),
 }
 
@@ -222,6 +231,8 @@ async def good(stage: Stage) -> Reply:
     about = openapi.described(stage.operation)
     if about.id == "adjustCredits":
         return await stage.ask(**stage.body(credits=20))
+    if about.id == "extendTrial":
+        await stage.cluster.do(TRIAL)
     if about.id == "getHistory":
         # In place of PostgreSQL, see tests/web/test_history.py.
         (paid,) = about.example

@@ -53,7 +53,7 @@ def test_all_that_falls_due_by_then_happens() -> None:
 def test_what_is_not_due_by_then_does_not_happen() -> None:
     here = world().on_trial()
 
-    assert here.move_clock(NOW + 14 * DAY - timedelta(microseconds=1)).events == ()
+    assert here.move_clock(NOW + 11 * DAY - timedelta(microseconds=1)).events == ()
 
 
 def test_other_merchants_keep_their_time() -> None:

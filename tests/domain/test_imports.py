@@ -155,7 +155,7 @@ def test_a_trial_without_dates_is_used_all_the_same() -> None:
     refused = world.do(StartTrial(M1, command_id="t[0]@1"))
 
     assert code_of(refused) is ErrorCode.TRIAL_ALREADY_USED
-    assert world.merchant().trial_due() is None
+    assert world.merchant().trial_due(HOUR) is None
     assert world.log == [TrialImported(M1, None, None)]
 
 

@@ -34,6 +34,7 @@ from billing_stream.domain.commands import (
     AttachCharge,
     Command,
     CreateMerchant,
+    ExtendTrial,
     FailPurchase,
     ForgetMerchant,
     ImportMerchant,
@@ -83,6 +84,7 @@ LIMITS: dict[str, Any] = {"parked_max": 3, "answers_max": 3}
 OPEN_MAX = 4
 POLICY = Policy(
     trial_duration=5 * HOUR,
+    trial_reminder=HOUR,
     purchase_expiry=2 * HOUR,
     answer_retention=3 * HOUR,
     former_shops_max=1,
@@ -172,6 +174,9 @@ class Machine(RuleBasedStateMachine):
             data = event.data
             subject = getattr(data, "purchase_id", getattr(data, "adjustment_id", merchant))
             about: tuple[Any, ...] = (event.data.kind, subject)
+            if event.data.kind in ("trial.ending", "trial.expired", "trial.extended"):
+                # Each end has its own, and each extension.
+                about += (data,)
             if event.data.kind == "merchant.forgotten":
                 # It may happen again: how many events there were before tells them apart.
                 about += (decision.events[0].sequence,)
@@ -213,7 +218,7 @@ class Machine(RuleBasedStateMachine):
             assert [p.id for p in rows.purchases_of(merchant)] == newest
             pending = [(moment(expires), purchase) for expires, purchase in me.pending]
             assert pending_of(rows, merchant) == pending
-            assert rows.next_due(merchant, 2 * HOUR) == self.model.next_due(merchant)
+            assert rows.next_due(merchant, 2 * HOUR, HOUR) == self.model.next_due(merchant)
             for charge in {*CHARGES, *me.charges}:
                 found = rows.purchase_of_charge(merchant, charge)
                 assert (found.id if found else None) == me.charges.get(charge)
@@ -255,6 +260,19 @@ class Machine(RuleBasedStateMachine):
     def start_trial(self, merchant: str, key: str | None) -> None:
         self.count += 1
         self.do(StartTrial(merchant, key, f"h[0]@{self.count}"))
+
+    @rule(
+        merchant=merchants,
+        key=st.sampled_from(KEYS[1:3]),
+        hours=st.sampled_from([-1, 1, 3, 9, 10**6]),
+        by_days=st.booleans(),
+        reason=st.sampled_from(["kind", "kind", "slow"]),
+    )
+    def extend_trial(self, merchant: str, key: str, hours: int, by_days: bool, reason: str) -> None:
+        self.count += 1
+        days, ends_at = (1, None) if by_days else (None, self.now + hours * HOUR)
+        command_id = f"e[0]@{self.count}"
+        self.do(ExtendTrial(merchant, reason, key, ends_at, days, command_id=command_id))
 
     @rule(
         merchant=merchants,
@@ -555,8 +573,8 @@ class Machine(RuleBasedStateMachine):
         told = [event.event_id for event in self.events]
         assert len(set(told)) == len(told)
         assert len(set(self.ids.values())) == len(self.ids)
-        expired = Counter(e.data.merchant_id for e in self.events if e.data.kind == "trial.expired")
-        assert all(count == 1 for count in expired.values())
+        ends = [e.data for e in self.events if e.data.kind in ("trial.expired", "trial.ending")]
+        assert len(set(ends)) == len(ends)
         numbers: Counter[str] = Counter()
         for event in self.events:
             numbers[event.data.merchant_id] += 1

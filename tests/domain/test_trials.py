@@ -104,7 +104,9 @@ def test_the_end_of_a_trial_changes_nothing_but_that_it_is_told() -> None:
 def test_a_trial_ends_at_its_end_and_not_before() -> None:
     world = World().on_trial()
 
-    before = world.later(days=14, microseconds=-1).tick()
+    world.later(days=12).tick()
+
+    before = world.later(days=2, microseconds=-1).tick()
     then = world.later(microseconds=1).tick()
 
     assert writes_nothing(before)

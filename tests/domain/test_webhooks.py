@@ -332,6 +332,6 @@ def test_what_is_parked_falls_due() -> None:
     world = World().created()
     world.webhook("ACTIVE", "nobody's")
 
-    due = world.rows.next_due(M1, world.policy.purchase_expiry)
+    due = world.rows.next_due(M1, world.policy.purchase_expiry, None)
 
     assert due == NOW + timedelta(hours=24)

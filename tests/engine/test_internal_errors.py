@@ -163,4 +163,4 @@ async def test_failed_deadline_is_tried_at_least_every_five_minutes(
         partition.now += timedelta(minutes=5)
     assert failing.asked == 30
     await partition.restart()
-    assert partition.lane.processor.next_due() == START + timedelta(days=14)
+    assert partition.lane.processor.next_due() == START + timedelta(days=11)

@@ -106,6 +106,7 @@ def test_settings_are_exchanged_without_their_values() -> None:
     ("name", "value"),
     [
         ("TRIAL_DURATION", "13d"),
+        ("TRIAL_REMINDER", "2d"),
         ("PENDING_PURCHASE_EXPIRY", "25h"),
         ("BILLING_OPEN_PURCHASES_MAX", "51"),
         ("BILLING_PARTITIONS", "5"),

@@ -36,8 +36,14 @@ READ = (
     f"/ops/merchants/{M1}",
     f"/ops/merchants/{M1}/adjust",
     "/ops/catalogue",
+    f"/ops/merchants/{M1}/extend-trial",
 )
-ACT = ("/ops/dead-letters/0@1/redrive", f"/ops/merchants/{M1}/adjust", "/ops/logout")
+ACT = (
+    "/ops/dead-letters/0@1/redrive",
+    f"/ops/merchants/{M1}/adjust",
+    f"/ops/merchants/{M1}/extend-trial",
+    "/ops/logout",
+)
 GIFT = {"credits": "25", "reason": "a gift", "confirmed": "yes", "key": f"ops/{M1}"}
 
 

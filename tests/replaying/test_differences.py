@@ -1,5 +1,6 @@
 """A changed rule gives its differences, and no others."""
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -30,12 +31,15 @@ async def test_a_shorter_trial_ends_sooner_for_all_who_had_one() -> None:
 
     assert kinds(report) == {
         ("event differs", names.event_type("trial.started"), "ends_at"),
+        ("event differs", names.event_type("trial.ending"), "ends_at"),
         ("event differs", names.event_type("trial.expired"), "expired_at"),
         ("row differs", names.BILLING_RECORDS, "trial_ends_at"),
         ("row differs", names.IDEMPOTENCY_KEYS, "reply"),
     }
-    trials = copy.events("trial.started")
-    assert len(of(report, "event differs", "ends_at")) == len(trials) > 5
+    trials, reminders = copy.events("trial.started"), copy.events("trial.ending")
+    found = Counter(one.type for one in of(report, "event differs", "ends_at"))
+    assert found[names.event_type("trial.started")] == len(trials) > 5
+    assert found[names.event_type("trial.ending")] == len(reminders) > 5
     assert len(report.differing) == len(trials)
     assert report.unproved == []
 

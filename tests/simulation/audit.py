@@ -14,7 +14,7 @@ from msgspec import to_builtins
 
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.model_state import EarlyWebhook
-from billing_stream.domain.commands import AdjustCredits, Command, ImportMerchant
+from billing_stream.domain.commands import AdjustCredits, Command, ExtendTrial, ImportMerchant
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.outcomes import TimedReply, TrialGranted
 from billing_stream.engine.log import MARK_PREFIX, POSITION_PREFIX, RESERVED_PREFIX
@@ -217,6 +217,8 @@ class Audit:
         if meaning.command is None:
             return [("dead", tp, "")]
         right = partition_of(meaning.command.merchant_id, self.partitions)
+        if right != partition and topic == names.OPERATOR_COMMANDS:
+            return [("dead", tp, "WRONG_PARTITION")]
         if right != partition:
             return [("forward", right, entry.value, topic, tp)]
         command = msgspec.structs.replace(meaning.command, command_id=tp)
@@ -278,12 +280,15 @@ class Audit:
     @staticmethod
     def _answered_at(model: Oracle, command: Command, reply: Row) -> datetime | None:
         # The refusal of a key that was used for something else is no stored answer.
-        if reply.get("code") == "IDEMPOTENCY_KEY_REUSED":
+        if reply.get("code") in ("IDEMPOTENCY_KEY_REUSED", "MERCHANT_NOT_FOUND"):
             return None
         me, key = model.of(command.merchant_id), getattr(command, "idempotency_key", None)
         if isinstance(command, AdjustCredits):
             made = me.adjustments.get(derived_id("adjustment", command.merchant_id, str(key)))
             return moment(made.at) if made is not None else None
+        if isinstance(command, ExtendTrial):
+            name = derived_id("trial.extension", command.merchant_id, str(key))
+            return next((moment(one.at) for one in me.extensions if one.id == name), None)
         return moment(me.keys[key][1]) if key in me.keys else None
 
     def _carry_out(

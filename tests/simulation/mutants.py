@@ -14,7 +14,7 @@ from typing import Any
 
 from billing_stream import processor
 from billing_stream.domain import charges as domain_charges
-from billing_stream.domain import returns, trials, webhooks
+from billing_stream.domain import returns, trial_deadlines, trial_extensions, webhooks
 from billing_stream.domain.draft import Draft
 from billing_stream.engine.committer import Committer
 from billing_stream.engine.lanes import Lanes
@@ -66,6 +66,7 @@ FENCE = """async with asyncio.TaskGroup() as group:
             for partition in wanted:
                 group.create_task(self._fence(partition, writers))"""
 MUST_WAIT = "self._waiting[name] = [batch]\n            "
+EXPIRY = 'draft.publish(f"{merchant_id}/{period}".strip("/"), TrialExpired'
 ANSWER = "entry.answer.set_result(reply)"
 
 MUTANTS = (
@@ -237,9 +238,52 @@ MUTANTS = (
     Mutant("a bad record is lost", BillingStage, "_add_dead_letter", [("self._out.append", "str")]),
     Mutant(
         "the timer fires twice",
-        trials,
-        "expire",
-        [("draft.publish(", "for _ in range(2): draft.publish(")],
+        trial_deadlines,
+        "pass_time",
+        [(EXPIRY, f"for _ in range(2): {EXPIRY}")],
+    ),
+    Mutant(
+        "a reminder is published at each look",
+        trial_deadlines,
+        "pass_time",
+        [("draft.change(trial_reminded=True)", "pass")],
+    ),
+    Mutant(
+        "a trial that has ended is announced",
+        trial_deadlines,
+        "pass_time",
+        [("if draft.now < ends_at:", "if due < ends_at:")],
+    ),
+    Mutant(
+        "a trial is extended again by the same key",
+        trial_extensions,
+        "extend",
+        [("if made is not None:", "if False:")],
+    ),
+    Mutant(
+        "an extended trial keeps its end",
+        trial_extensions,
+        "_extended",
+        [("trial_ends_at=ends_at,", "")],
+    ),
+    Mutant(
+        "the new end of a trial is not announced",
+        trial_extensions,
+        "_extended",
+        [("trial_reminded=short,", "trial_reminded=True,")],
+    ),
+    Mutant(
+        "a new period ends under the id of the first",
+        trial_deadlines,
+        "pass_time",
+        [('f"{merchant_id}/{period}".strip("/")', "merchant_id")],
+    ),
+    Mutant(
+        "nothing falls due but the end of a trial",
+        BillingProcessor,
+        "schedule",
+        [("self.policy.trial_reminder", "None")],
+        seed=162,
     ),
     Mutant(
         "deadlines are lost in a restart",

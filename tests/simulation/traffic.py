@@ -15,6 +15,7 @@ from billing_stream.domain.commands import (
     Command,
     CreateMerchant,
     DisputeCharge,
+    ExtendTrial,
     FailPurchase,
     FailRefund,
     ForgetMerchant,
@@ -104,6 +105,8 @@ class Traffic:
         if kind is AdjustCredits:
             credits = choice((25, 25, -25, -100, -1000))
             return AdjustCredits(merchant, credits, choice(("gift", "error")), choice(KEYS))
+        if kind is ExtendTrial:
+            return self._extension(merchant)
         if kind is AdvanceClock:
             return AdvanceClock(merchant, self._now() + timedelta(minutes=choice((-5, 1, 12, 25))))
         if kind is ForgetMerchant and self._random.random() < 0.4:
@@ -126,6 +129,14 @@ class Traffic:
         status = choice(tuple(DisputeStatus))
         own = choice(("d1", "d2"))
         return DisputeCharge(merchant, charge, own, status, "", purchase, amount, of, currency)
+
+    def _extension(self, merchant: str) -> ExtendTrial:
+        choice, now = self._random.choice, self._now()
+        key, reason = choice(KEYS), choice(("kind", "kind", "slow"))
+        if self._random.random() < 0.6:
+            ends_at = now + timedelta(minutes=choice((-5, 3, 12, 30, 10**7)))
+            return ExtendTrial(merchant, reason, key, ends_at)
+        return ExtendTrial(merchant, reason, key, days=choice((1, 2, 3653)))
 
     def _import(self, merchant: str) -> ImportMerchant:
         """The merchant as another service had it, with purchases that nobody else has."""
@@ -180,7 +191,7 @@ class Traffic:
         if topic == names.CHARGES:
             return self._unrouted()
         command = self.command(ON_TOPIC[topic])
-        value = encode(command) if topic == names.COMMANDS else _payload(command)
+        value = encode(command) if topic in ASKED else _payload(command)
         correlation_id = None
         if self._random.random() < 0.3:
             correlation_id = f"corr-{self._random.randrange(10**6)}"
@@ -237,6 +248,7 @@ KINDS: tuple[type[Any], ...] = (
     AdvanceClock,
     ImportMerchant,
 )
+ASKED = (names.COMMANDS, names.OPERATOR_COMMANDS)
 OFTEN: tuple[type[Any], ...] = (
     *KINDS,
     CreateMerchant,
@@ -252,6 +264,7 @@ ON_TOPIC: dict[str, tuple[type[Any], ...]] = {
     names.PURCHASE_DISPUTED: (DisputeCharge,),
     names.REFUND_FAILED: (FailRefund,),
     names.COMMANDS: OFTEN,
+    names.OPERATOR_COMMANDS: (ExtendTrial,),
 }
 
 

@@ -14,7 +14,13 @@ from typing import Any
 
 import msgspec
 
-from billing_stream.domain.commands import AdvanceTime, Command, ReservePurchase, StartTrial
+from billing_stream.domain.commands import (
+    AdvanceTime,
+    Command,
+    ExtendTrial,
+    ReservePurchase,
+    StartTrial,
+)
 from billing_stream.domain.outcomes import TimedReply
 from billing_stream.domain.policy import Policy
 from billing_stream.engine.crash_points import CrashPoint
@@ -36,6 +42,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 POLICY = Policy(
     trial_duration=20 * MINUTE,
+    trial_reminder=6 * MINUTE,
     purchase_expiry=12 * MINUTE,
     answer_retention=15 * MINUTE,
     parked_max=3,
@@ -266,7 +273,7 @@ class World:
 
     async def _ask(self) -> None:
         for _ in range(self.random.randint(1, 3)):
-            client = Client(self.traffic.command(KINDS))
+            client = Client(self.traffic.command((*KINDS, ExtendTrial)))
             self.clients.append(client)
             self._send(client)
 

@@ -43,8 +43,10 @@ def moment(micros: int) -> datetime:
 def rules_of(policy: Policy) -> Rules:
     """The model's numbers for a policy's."""
     early = policy.parked_expiry
+    assert policy.trial_reminder is not None
     return Rules(
         trial_us=duration_us(policy.trial_duration),
+        reminder_us=duration_us(policy.trial_reminder),
         expiry_us=duration_us(policy.purchase_expiry),
         catalogue=Catalogue.of(policy),
         keys_us=duration_us(policy.answer_retention),
@@ -131,7 +133,9 @@ class Oracle:
         due = [expires for expires, _ in me.pending[:1]]
         due += [early.at + self.rules.parked_us for early in me.parked[:1]]
         if me.ends is not None and not me.ended:
-            due.append(me.ends)
+            soon = me.ends - self.rules.reminder_us
+            short = me.started is not None and me.started > soon
+            due.append(me.ends if short or me.reminded else soon)
         return moment(min(due)) if due else None
 
     def answered_at(self, merchant: str, key: str) -> datetime | None:
@@ -181,7 +185,7 @@ def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
     if parsed.command == "trial":
         return {
             "type": "trial_granted",
-            "ends_at": moment(me.ends or 0),
+            "ends_at": moment((me.started or 0) + rules.trial_us),
             "credits_granted": rules.catalogue.trial_credits,
         }
     if parsed.command == "reserve":
@@ -192,6 +196,10 @@ def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
         )
     if parsed.command == "attach":
         return opened(me, parsed.purchase)
+    if parsed.command == "extend":
+        name = derived_id("trial.extension", me.merchant, str(parsed.key))
+        (ends,) = (made.ends for made in me.extensions if made.id == name)
+        return {"type": "trial_extension_made", "extension_id": name, "ends_at": moment(ends)}
     if parsed.command == "adjust":
         name = derived_id("adjustment", me.merchant, str(parsed.key))
         made = me.adjustments[name]

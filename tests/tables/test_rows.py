@@ -30,6 +30,7 @@ from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+REMINDER = timedelta(days=3)
 POLICY = Policy(trial_duration=5 * HOUR, purchase_expiry=2 * HOUR, answer_retention=3 * HOUR)
 MERCHANTS = (M1, M2)
 CHARGES = ("c1", "c2", "c3")
@@ -90,14 +91,18 @@ def test_nothing_staged_is_in_the_rows_before_it_is_applied(world: World) -> Non
     assert world.rows.answer_count(M1) == 0
     assert world.rows.purchases_of(M1) == []
     assert pending_of(world.rows, M1) == []
-    assert world.rows.next_due(M1, DAY) is world.rows.next_due(M2, DAY) is None
+    assert world.rows.next_due(M1, DAY, REMINDER) is world.rows.next_due(M2, DAY, REMINDER) is None
     assert not rows.merchant(M1).trial_available  # type: ignore[union-attr]
     assert rows.answer_count(M1) == 1
     rows.apply()
     assert not world.merchant().trial_available
     assert world.rows.answer_count(M1) == 1
     assert len(world.rows.purchases_of(M1)) == len(pending_of(world.rows, M1)) == 1
-    assert world.rows.next_due(M1, DAY) == world.rows.next_due(M2, DAY) == NOW + DAY
+    assert (
+        world.rows.next_due(M1, DAY, REMINDER)
+        == world.rows.next_due(M2, DAY, REMINDER)
+        == NOW + DAY
+    )
 
 
 def test_what_was_staged_and_thrown_away_leaves_nothing(world: World) -> None:
@@ -151,20 +156,20 @@ def test_purchases_are_listed_newest_first(world: World) -> None:
 def test_what_falls_due_next_is_the_earliest_of_all(world: World) -> None:
     world.on_trial()
     expiry = world.policy.purchase_expiry
-    assert world.rows.next_due(M1, expiry) == NOW + timedelta(days=14)
+    assert world.rows.next_due(M1, expiry, REMINDER) == NOW + timedelta(days=11)
 
     purchase = world.later(hours=2).charged()
-    assert world.rows.next_due(M1, expiry) == NOW + DAY + 2 * HOUR
+    assert world.rows.next_due(M1, expiry, REMINDER) == NOW + DAY + 2 * HOUR
     world.later(hours=-1).webhook("ACTIVE", "unknown")
-    assert world.rows.next_due(M1, expiry) == NOW + DAY + 2 * HOUR
+    assert world.rows.next_due(M1, expiry, REMINDER) == NOW + DAY + 2 * HOUR
 
     world.webhook("ACTIVE")
     assert world.purchase(purchase).status == "completed"
     world.later(days=2).tick()
-    assert world.rows.next_due(M1, expiry) == NOW + timedelta(days=14)
+    assert world.rows.next_due(M1, expiry, REMINDER) == NOW + timedelta(days=11)
     world.later(days=14).tick()
-    assert world.rows.next_due(M1, expiry) is None
-    assert world.rows.next_due(M2, expiry) is None
+    assert world.rows.next_due(M1, expiry, REMINDER) is None
+    assert world.rows.next_due(M2, expiry, REMINDER) is None
 
 
 def test_after_time_has_passed_nothing_due_is_left(world: World) -> None:
@@ -173,10 +178,10 @@ def test_after_time_has_passed_nothing_due_is_left(world: World) -> None:
     world.webhook("ACTIVE", "unknown")
     expiry = world.policy.purchase_expiry
 
-    while due := world.rows.next_due(M1, expiry):
+    while due := world.rows.next_due(M1, expiry, REMINDER):
         world.now = due
         world.tick()
-        left = world.rows.next_due(M1, expiry)
+        left = world.rows.next_due(M1, expiry, REMINDER)
         assert left is None or left > due
 
     assert world.merchant().trial_expired
@@ -267,14 +272,14 @@ def test_the_next_pending_purchase_is_the_first_when_the_first_was_paid(world: W
     expiry = world.policy.purchase_expiry
     first = world.charged("c1")
     world.later(hours=1).charged("c2")
-    assert world.rows.next_due(M1, expiry) == NOW + expiry
+    assert world.rows.next_due(M1, expiry, REMINDER) == NOW + expiry
 
     world.webhook("ACTIVE", "c1")
 
     assert world.purchase(first).status == "completed"
-    assert world.rows.next_due(M1, expiry) == NOW + HOUR + expiry
+    assert world.rows.next_due(M1, expiry, REMINDER) == NOW + HOUR + expiry
     world.webhook("ACTIVE", "c2")
-    assert world.rows.next_due(M1, expiry) is None
+    assert world.rows.next_due(M1, expiry, REMINDER) is None
 
 
 @pytest.mark.parametrize("status", list(PurchaseStatus))
@@ -298,7 +303,7 @@ def test_a_purchase_that_waited_until_another_time_is_looked_for_under_that_one(
         rows.put_purchase(other)
 
     waits = status is PurchaseStatus.PENDING
-    assert rows.next_due(M1, HOUR) == (NOW + DAY if waits else None)
+    assert rows.next_due(M1, HOUR, REMINDER) == (NOW + DAY if waits else None)
     assert list(rows.pending_until(M1, NOW + HOUR)) == []
     assert len(list(rows.pending_until(M1, NOW + DAY))) == waits
 
@@ -370,7 +375,9 @@ def test_rows_staged_over_others_read_as_if_they_were_applied(steps: list[Drawn]
     for merchant in MERCHANTS:
         assert base.purchases_of(merchant) == applied.purchases_of(merchant)
         assert pending_of(base, merchant) == pending_of(applied, merchant)
-        assert base.next_due(merchant, 2 * HOUR) == applied.next_due(merchant, 2 * HOUR)
+        assert base.next_due(merchant, 2 * HOUR, REMINDER) == applied.next_due(
+            merchant, 2 * HOUR, REMINDER
+        )
 
 
 @settings(deadline=None, max_examples=50)
@@ -405,4 +412,4 @@ def test_rows_read_back_in_any_order_give_the_same_views(random: Random, hours: 
     for merchant in MERCHANTS:
         assert read.purchases_of(merchant) == held.purchases_of(merchant)
         assert pending_of(read, merchant) == pending_of(held, merchant)
-        assert read.next_due(merchant, DAY) == held.next_due(merchant, DAY)
+        assert read.next_due(merchant, DAY, REMINDER) == held.next_due(merchant, DAY, REMINDER)

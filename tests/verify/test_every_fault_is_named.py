@@ -144,6 +144,30 @@ def other_bytes_under_one_id(copy: Copy) -> None:
     copy.add(event, value=json.dumps({**event.data, "correlation_id": "other"}).encode())
 
 
+def reminder_dropped(copy: Copy) -> None:
+    copy.drop(event_of(copy, "trial.ending"))
+
+
+def reminder_never_published(copy: Copy) -> None:
+    event = event_of(copy, "trial.ending")
+    dropped = int(dict(event.headers)["sequence"] or b"")
+    copy.drop(event)
+    for later in (e for kind in names.EVENT_TYPES for e in copy.events(kind)):
+        number = int(dict(later.headers)["sequence"] or b"")
+        if later.data["data"]["merchant_id"] == ONE and number > dropped:
+            later.headers = resequence(later, number - 1)
+
+
+def reminder_doubled(copy: Copy) -> None:
+    event = event_of(copy, "trial.ending")
+    value = {**event.data, "event_id": "00000000-0000-5000-8000-000000000002"}
+    copy.add(event, value=json.dumps(value).encode())
+
+
+def reminder_of_another_end(copy: Copy) -> None:
+    edit(event_of(copy, "trial.ending"), ends_at="2026-01-01T09:00:00Z")
+
+
 def trial_expired_twice(copy: Copy) -> None:
     event = event_of(copy, "trial.expired")
     value = {**event.data, "event_id": "00000000-0000-5000-8000-000000000001"}
@@ -475,6 +499,10 @@ FAULTS: list[tuple[Seed, set[str]]] = [
     (credits_changed, {"credits", "order"}),
     (refunded_too_much, {"credits", "order"}),
     (other_bytes_under_one_id, {"event-ids"}),
+    (reminder_dropped, {"sequences", "order"}),
+    (reminder_never_published, {"order"}),
+    (reminder_doubled, {"once", "sequences"}),
+    (reminder_of_another_end, {"trials", "order"}),
     (trial_expired_twice, {"once", "sequences"}),
     (trial_of_other_length, {"trials", "order"}),
     (trial_that_nobody_asked_for, {"trials"}),

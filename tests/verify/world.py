@@ -31,14 +31,21 @@ from tests.support.partition import Deaths
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = Topics("app", "x.")
 PARTITIONS = 2
-TRIAL, EXPIRY = timedelta(hours=5), timedelta(hours=2)
-POLICY = Policy(trial_duration=TRIAL, purchase_expiry=EXPIRY, former_shops_max=1, test_clock=True)
+TRIAL, EXPIRY, REMINDER = (timedelta(hours=hours) for hours in (5, 2, 3))
+POLICY = Policy(
+    trial_duration=TRIAL,
+    trial_reminder=REMINDER,
+    purchase_expiry=EXPIRY,
+    former_shops_max=1,
+    test_clock=True,
+)
 RULES = Rules(
     duration_us(TRIAL),
     duration_us(EXPIRY),
     100_000,
     former_max=1,
     test_clock=True,
+    reminder_us=duration_us(REMINDER),
     catalogue=CATALOGUE,
 )
 Key = tuple[str, int]

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -22,7 +23,8 @@ from billing_stream.audit.replay.core.records import (
 )
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder, unproved
-from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.domain.commands import UUID_TEXT, ExtendTrial
+from billing_stream.domain.outcomes import TrialEnding, TrialExtended
 from billing_stream.domain.policy import RULES
 from billing_stream.engine.input_commands import SKIPPED
 from billing_stream.engine.log import POSITION_PREFIX, RESERVED_PREFIX
@@ -34,13 +36,15 @@ from billing_stream.records.operator_commands import AdoptCatalogue
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
-from billing_stream.records.upcasting.versions import upcast
+from billing_stream.records.upcasting.versions import upcast, version_of
 
 # Rows of a merchant lie in its partition, but for shops and charges, which have keys of their own.
 _OTHERS = (topics.SHOPS_TABLE, topics.CHARGES_TABLE)
 TABLES = tuple(table for table in topics.TABLES if table not in _OTHERS)
 INPUTS = topics.OF_MERCHANTS
 BYTES_MAX = 1 << 30
+# From this version of the state on, workers publish that a trial is about to end.
+REMINDED = 5
 _catalogue_record: Callable[[bytes], CatalogueRecord]
 _catalogue_record = msgspec.json.Decoder(CatalogueRecord).decode
 
@@ -124,6 +128,10 @@ class _Reader:
         self._catalogue = names.name(topics.CATALOGUE)
         # Versions of the catalogue, with offset and time of the commands that made them known.
         self._versions: list[tuple[int, int, SetVersion]] = []
+        kinds = (TrialEnding.kind, TrialExtended.kind)
+        self._of_trials = {names.name(topics.event_type(kind)) for kind in kinds}
+        # When workers are known to have published reminders.
+        self._reminded: list[datetime] = []
 
     def take_rows(self, records: Sequence[InputRecord]) -> None:
         """Rows and positions as they were at the beginning."""
@@ -135,6 +143,8 @@ class _Reader:
             table = self._tables[record.topic]
             value = _row(table, record)
             merchant_id = _owner(table, key.decode(), value)
+            if table == topics.BILLING_RECORDS and value and version_of(record) >= REMINDED:
+                self._reminded.append(datetime.fromisoformat(value["updated_at"]))
             if merchant_id is not None and self._wanted(merchant_id):
                 self._of(merchant_id).rows.append(Row(table, key.decode(), value))
 
@@ -212,7 +222,9 @@ class _Reader:
                     if self._order.rules_of(place) < RULES:
                         recorded.older_rules.append(ref)
         versions = self._known_versions()
+        reminded = min(self._reminded).isoformat() if self._reminded else None
         for merchant_id, recorded in history.merchants.items():
+            recorded.reminded_from = reminded
             recorded.events.sort(key=lambda event: event.sequence)
             placed = sorted(places[merchant_id])
             recorded.order = [ref for _, ref in placed]
@@ -235,6 +247,8 @@ class _Reader:
             return
         if isinstance(command, AdoptCatalogue):
             self._versions.append((record.offset, record.timestamp, command.set))
+        elif isinstance(command, ExtendTrial):
+            self._take_input(topics.OPERATOR_COMMANDS, record)
 
     def _take_version(self, record: InputRecord) -> None:
         found = _catalogue_record(record.value or b"")
@@ -299,6 +313,8 @@ class _Reader:
 
     def _take_event(self, record: InputRecord) -> None:
         merchant_id = (record.key or b"").decode()
+        if record.topic in self._of_trials:
+            self._reminded.append(datetime.fromisoformat(event_of(record).at))
         if self._wanted(merchant_id):
             self._of(merchant_id).events.append(event_of(record))
 

@@ -26,7 +26,7 @@ from billing_stream.records import topics as known
 from billing_stream.records.topics import Topics
 
 EXIT_DIFFERENCES = 1
-REPLAYED = (*known.OF_MERCHANTS, known.JOURNAL)
+REPLAYED = (*known.OF_MERCHANTS, known.OPERATOR_COMMANDS, known.JOURNAL)
 
 
 class Partitions(click.ParamType):

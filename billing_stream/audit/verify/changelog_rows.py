@@ -6,7 +6,12 @@ from typing import Any
 
 from billing_stream.audit.verify.facts import Facts
 from billing_stream.audit.verify.log_records import micros, moment_text
-from billing_stream.audit.verify.model_state import FORGOTTEN, PurchaseState, State
+from billing_stream.audit.verify.model_state import (
+    FORGOTTEN,
+    ExtensionState,
+    PurchaseState,
+    State,
+)
 from billing_stream.audit.verify.row_versions import UNTOLD
 
 Row = Mapping[str, Any]
@@ -82,6 +87,20 @@ def _why(reason: str | None) -> str | None:
     return "a reason" if reason and reason != FORGOTTEN else reason
 
 
+def _extensions(rows: Any) -> list[ExtensionState]:
+    return [
+        ExtensionState(
+            one["id"],
+            micros(one["ends_at"]),
+            micros(one["at"]),
+            one["reason"],
+            one.get("days"),
+            one.get("period", ""),
+        )
+        for one in rows
+    ]
+
+
 Field = tuple[str, Any, Callable[[Any], Any], Callable[[Any], Any]]
 
 _MERCHANT: tuple[Field, ...] = (
@@ -91,6 +110,7 @@ _MERCHANT: tuple[Field, ...] = (
     ("trial_started_at", None, _time, lambda me: me.started),
     ("trial_ends_at", None, _time, lambda me: me.ends),
     ("trial_expired", False, _same, lambda me: me.ended),
+    ("trial_reminded", False, _same, lambda me: me.reminded),
     ("total_credits_purchased", 0, _same, lambda me: me.total),
     ("last_purchase_at", None, _time, lambda me: me.last_paid),
     ("created_at", None, _time, lambda me: me.created),
@@ -98,6 +118,7 @@ _MERCHANT: tuple[Field, ...] = (
     ("credits_adjusted", 0, _same, lambda me: me.adjusted),
     ("former_shops", (), tuple, lambda me: me.former),
     ("forgotten_at", None, _time, lambda me: me.forgotten),
+    ("trial_extensions", (), _extensions, lambda me: list(me.extensions)),
     ("version", 0, _same, lambda me: me.version),
     ("sequence", 0, _same, lambda me: me.sequence),
 )

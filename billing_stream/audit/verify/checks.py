@@ -8,18 +8,17 @@ from billing_stream.audit.verify.credit_checks import (
     check_adjustments,
     check_credits,
     check_payments,
-    unprocessed,
 )
 from billing_stream.audit.verify.facts import (
     TOPIC_CHANGED,
     DeadLetterFact,
-    Event,
     Facts,
     History,
     Input,
     input_of,
 )
-from billing_stream.audit.verify.imported import check_imports, imported_trial
+from billing_stream.audit.verify.faults import fault_of, unprocessed
+from billing_stream.audit.verify.imported import check_imports
 from billing_stream.audit.verify.limits import OF_WEBHOOKS
 from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
@@ -27,6 +26,7 @@ from billing_stream.audit.verify.purchase_rows import check_purchase_rows
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
 from billing_stream.audit.verify.skipped_records import check_operator_commands
 from billing_stream.audit.verify.sold_terms import note_other_terms
+from billing_stream.audit.verify.trial_checks import check_trial
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.audit.verify.verify_shops import check_shops
 from billing_stream.records.record_ref import RecordRef
@@ -142,7 +142,7 @@ def _objection_to(
     command = found.parsed.command
     if command in WEBHOOKS:
         if letter.reason.partition(":")[0] in OF_WEBHOOKS:
-            did = kinds - {"trial.expired", "purchase.expired"}
+            did = kinds - _BY_TIME
             if did:
                 return f"refused ({letter.reason}), and yet it did: {', '.join(sorted(did))}"
             return None if letter.digest == found.digest else other_than_parked(letter, found)
@@ -154,7 +154,7 @@ def _objection_to(
     elif command not in ("create", "time"):
         if letter.digest != found.digest:
             return f"says something else than {found.name}"
-        did = kinds - {"trial.expired", "purchase.expired"}
+        did = kinds - _BY_TIME
         return (
             f"refused ({letter.reason}), and yet it did: {', '.join(sorted(did))}" if did else None
         )
@@ -190,16 +190,16 @@ def check_sequences(facts: Facts, report: Report) -> None:
     for event in facts.events:
         if event.sequence != expected:
             what = f"sequence {event.sequence} where {expected} is next"
-            _fault_of(report, "sequences", what, event)
+            fault_of(report, "sequences", what, event)
         expected = event.sequence + 1
         before = last.get(event.ref[:2], -1)
         if event.ref[2] < before:
             what = f"sequence {event.sequence} stands before lower ones"
-            _fault_of(report, "sequences", what, event)
+            fault_of(report, "sequences", what, event)
         last[event.ref[:2]] = event.ref[2]
     if facts.events and expected - 1 != facts.sequence:
         what = f"the last is {expected - 1}, by the row it is {facts.sequence}"
-        _fault_of(report, "sequences", what, facts.events[-1])
+        fault_of(report, "sequences", what, facts.events[-1])
     elif not facts.events and facts.sequence:
         what = f"no events, by the row there are {facts.sequence}"
         report.fault("sequences", what, facts.row_ref, merchant=facts.merchant)
@@ -213,6 +213,8 @@ _SAME = {
 }
 
 
+# What happens by time alone, whatever is refused.
+_BY_TIME = {"trial.ending", "trial.expired", "purchase.expired"}
 MORE_THAN_ONCE = (
     "purchase.refunded",
     "purchase.refund_failed",
@@ -229,10 +231,13 @@ def check_once(facts: Facts, report: Report) -> None:
         report.count("once")
         if event.kind in MORE_THAN_ONCE:
             continue
-        kind = _SAME.get(event.kind, event.kind)
-        if (kind, event.subject) in seen:
-            _fault_of(report, "once", f"{event.kind} again for {event.subject}", event)
-        seen.add((kind, event.subject))
+        kind, subject = _SAME.get(event.kind, event.kind), event.subject
+        if kind in ("trial.ending", "trial.expired"):
+            # Once per end: an extension makes another one.
+            subject = str(event.content[4])
+        if (kind, subject) in seen:
+            fault_of(report, "once", f"{event.kind} again for {event.subject}", event)
+        seen.add((kind, subject))
 
 
 def check_causes(history: History, facts: Facts, report: Report) -> None:
@@ -245,14 +250,14 @@ def check_causes(history: History, facts: Facts, report: Report) -> None:
         if ref is None:
             if event.origin_key not in origins:
                 what = f"{event.kind} came from {event.cause!r}, and no entry of the journal has it"
-                _fault_of(report, "journal", what, event)
+                fault_of(report, "journal", what, event)
         elif event.cause not in names:
             if ref[2] < history.ends.get(ref[:2], 0) and not history.is_read(*ref):
                 what = f"{event.kind} is the outcome of {event.cause}, beyond the position"
-                _fault_of(report, "positions", what, event)
+                fault_of(report, "positions", what, event)
             else:
                 what = f"its cause {event.cause} is no record of the merchant"
-                _fault_of(report, "causes", what, event)
+                fault_of(report, "causes", what, event)
 
 
 def check_journal(facts: Facts, report: Report) -> None:
@@ -265,40 +270,3 @@ def check_journal(facts: Facts, report: Report) -> None:
             what = f"{entry.parsed.command} is in the journal twice"
             report.fault("journal", what, entry.ref, merchant=facts.merchant)
         seen.add(identity)
-
-
-def check_trial(history: History, facts: Facts, report: Report) -> None:
-    """Started iff asked for, ended once at its end; the row says so, too."""
-    row = facts.row or {}
-    started = next((e for e in facts.events if e.kind == "trial.started"), None)
-    expired = next((e for e in facts.events if e.kind == "trial.expired"), None)
-    dated, left, past = imported_trial(facts)
-    report.count("trials", started is not None)
-    asked = [
-        found
-        for parsed, found in facts.parsed()
-        if parsed.command == "trial" and (found is None or found.ref not in history.letters)
-    ]
-    if started is not None and not asked:
-        _fault_of(report, "trials", "nobody asked for this trial", started)
-    if started is None:
-        for found in asked:
-            if found is not None:
-                what = "the trial was asked for, not refused and not started"
-                report.fault("trials", what, found.ref, merchant=facts.merchant)
-                unprocessed(history, report, found.ref, what, facts.merchant)
-    if expired is not None:
-        end = started.content[4] if started is not None else left
-        if expired.content[4] != end:
-            _fault_of(report, "trials", "the trial ended that was never started so", expired)
-    for known, field in (
-        (started is not None or dated, "trial_started_at"),
-        (expired is not None or past is not None, "trial_expired"),
-    ):
-        if known != bool(row.get(field)):
-            what = f"{field} is {row.get(field)} in the row, and an event says otherwise"
-            report.fault("trials", what, facts.row_ref, merchant=facts.merchant)
-
-
-def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
-    report.fault(check, what, event.ref, event_id=event.id, merchant=event.merchant)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from billing_stream.audit.verify.facts import Event, Facts, History
+from billing_stream.audit.verify.faults import fault_of, unprocessed
 from billing_stream.audit.verify.imported import GRANTS
 from billing_stream.audit.verify.model_state import NAMESPACE, PAID, WEBHOOKS
 from billing_stream.audit.verify.purchase_rows import RETURNED
@@ -34,15 +35,15 @@ def check_credits(facts: Facts, report: Report) -> None:
             left[purchase] += credits
             row = facts.purchases.get(purchase)
             if row is not None and not _is_sold_so(row, event):
-                _fault_of(report, "credits", "the purchase's row says otherwise", event)
+                fault_of(report, "credits", "the purchase's row says otherwise", event)
         elif kind in RETURNED:
             credits *= RETURNED[kind]
             left[purchase] += credits
             grant = granted.get(purchase)
             if grant is None:
-                _fault_of(report, "credits", "a refund of what was never granted", event)
+                fault_of(report, "credits", "a refund of what was never granted", event)
             elif not 0 <= left[purchase] <= grant.content[2]:
-                _fault_of(report, "credits", "more is refunded than was paid", event)
+                fault_of(report, "credits", "more is refunded than was paid", event)
         else:
             continue
         total += credits
@@ -65,7 +66,7 @@ def check_adjustments(facts: Facts, report: Report) -> None:
         if event.kind == "credits.adjusted":
             total += event.content[2]
             if event.content[1:3] not in asked:
-                _fault_of(report, "credits", "nobody asked for this adjustment", event)
+                fault_of(report, "credits", "nobody asked for this adjustment", event)
     recorded = (facts.row or {}).get("credits_adjusted", 0)
     if recorded != total:
         what = f"credits_adjusted is {recorded}, the adjustments add up to {total}"
@@ -97,10 +98,10 @@ def check_payments(history: History, facts: Facts, report: Report) -> None:
         charge = facts.purchases.get(purchase, {}).get("platform_charge_id")
         proofs = paid.keys() | came_back["refund"] | came_back["dispute"]
         if event.kind == "credits.purchased" and not {charge, purchase} & proofs:
-            _fault_of(report, "credits", "granted, and no payment came", event)
+            fault_of(report, "credits", "granted, and no payment came", event)
         cause = _CAUSES.get(event.kind)
         if cause is not None and not {charge, purchase} & came_back[cause]:
-            _fault_of(report, "credits", f"refunded, and no {cause} came", event)
+            fault_of(report, "credits", f"refunded, and no {cause} came", event)
     for purchase, row in facts.purchases.items():
         charge = row.get("platform_charge_id")
         came = charge is not None and (paid.get(charge) is not None or charge in refunded)
@@ -117,19 +118,3 @@ def _is_sold_so(row: Mapping[str, Any], event: Event) -> bool:
     sold = (row["credits"], Decimal(row["amount"]), row["platform"])
     known = all(None in pair or len(set(pair)) == 1 for pair in zip(said, event.sold, strict=True))
     return known and sold == event.content[2:]
-
-
-def unprocessed(history: History, report: Report, ref: RecordRef, what: str, merchant: str) -> None:
-    """A record below its position that has no outcome: a fault of both."""
-    report.fault("outcomes", what, ref, merchant=merchant or None)
-    position = history.position(*ref[:2])
-    report.fault(
-        "positions",
-        f"the position {position} is beyond it, and it has no outcome: {what}",
-        ref,
-        merchant=merchant or None,
-    )
-
-
-def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
-    report.fault(check, what, event.ref, event_id=event.id, merchant=event.merchant)

@@ -11,8 +11,13 @@ def content_of(kind: str, data: dict[str, Any]) -> EventContent:
     """The content of an event's `data`. Raises KeyError, TypeError or ValueError."""
     if kind == "trial.started":
         return kind, "", data["credits"], None, micros(data["ends_at"])
+    if kind == "trial.ending":
+        return kind, "", 0, None, micros(data["ends_at"])
     if kind == "trial.expired":
         return kind, "", 0, None, micros(data["expired_at"])
+    if kind == "trial.extended":
+        told = (micros(data["ends_at"]), data.get("merchant_note"))
+        return kind, data["extension_id"], 0, None, told
     if kind == "credits.adjusted":
         texts = (data["reason"], data.get("merchant_note"))
         return kind, data["adjustment_id"], data["credits"], None, texts

@@ -205,6 +205,8 @@ class History:
     charges: ChargeFacts = field(default_factory=ChargeFacts)
     _known: dict[int, list[tuple[Place, Version]]] = field(default_factory=dict)
     # Why inputs are stopped, per input partition: the reason and its kind.
+    # Per partition: the first moment by which workers are known to publish reminders.
+    reminded_from: dict[int, int] = field(default_factory=dict)
     stopped: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
     # Which logs the positions are of, as the lanes wrote it; and of logs that are others now: why.
     marks: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -250,6 +252,10 @@ class History:
             found = known_from(self.catalogue, partition, topic, order, self.letters)
             self._known[partition] = found
         return self._known[partition]
+
+    def reminds(self, partition: int, at: int) -> None:
+        """Note that workers of a partition published reminders by `at`."""
+        self.reminded_from[partition] = min(at, self.reminded_from.get(partition, at))
 
     def is_read(self, topic: str, partition: int, offset: int) -> bool:
         """Whether the lane's committed position is beyond the record."""

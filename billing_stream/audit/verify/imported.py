@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from billing_stream.audit.verify.facts import Event, Facts, History
+from billing_stream.audit.verify.facts import Facts, History
+from billing_stream.audit.verify.faults import fault_of
 from billing_stream.audit.verify.verify_report import Report
 
 GRANTS = ("credits.purchased", "credits.imported")
@@ -25,10 +26,10 @@ def check_imports(history: History, facts: Facts, report: Report) -> None:
         if event.kind in GRANTS:
             granted.add(event.content[1])
         if event.kind == "credits.imported" and event.content[1:] not in offered:
-            _fault_of(report, "credits", "imported, and no import says so", event)
+            fault_of(report, "credits", "imported, and no import says so", event)
         report.count("trials", event.kind == "trial.imported")
         if event.kind == "trial.imported" and event.content[4] not in trials:
-            _fault_of(report, "trials", "imported, and no import says so", event)
+            fault_of(report, "trials", "imported, and no import says so", event)
     for purchase in sorted(paid - granted):
         what = f"purchase {purchase} was imported as paid, and its credits were not granted"
         report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
@@ -66,7 +67,3 @@ def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
             past = ends is not None and ends <= event.at
             return started is not None, None if past else ends, ends if past else None
     return False, None, None
-
-
-def _fault_of(report: Report, check: str, what: str, event: Event) -> None:
-    report.fault(check, what, event.ref, event_id=event.id, merchant=event.merchant)

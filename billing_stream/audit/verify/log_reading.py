@@ -40,7 +40,7 @@ from billing_stream.audit.verify.facts import (
 from billing_stream.audit.verify.log_records import Record, micros
 from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
 from billing_stream.audit.verify.odd_json import InvalidInput
-from billing_stream.audit.verify.row_versions import purchase_of, require_known
+from billing_stream.audit.verify.row_versions import REMINDED, purchase_of, require_known
 from billing_stream.audit.verify.verify_inputs import AboutInput, ParsedCommand, Shop
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
@@ -51,14 +51,7 @@ CHANGELOGS = b"\0changelogs"
 _PARKED = {"command", "merchant_id", "charge_id", "status", "purchase_id", "amount"}
 _PARKED |= {"currency", "charge_amount", "refund_id", "dispute_id"}
 _OLD = {"merchant_id", "charge_id", "status"}
-_UNREADABLE = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    InvalidOperation,
-    RecursionError,
-)
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, InvalidOperation, RecursionError)
 
 _decode = msgspec.json.Decoder().decode
 Handler = Callable[[Record], None]
@@ -186,6 +179,10 @@ class Reader:
             return
         facts = history.facts(parsed.merchant)
         if facts.partition != record.partition:
+            if base == names.OPERATOR_COMMANDS:
+                history.bad[ref] = digest(record.key, record.value, record.headers)
+                history.bad_reasons[ref] = "it is not on the partition of its merchant"
+                return
             history.foreign[ref] = hash(record.value)
             return
         content = digest(record.key, record.value, record.headers)
@@ -238,6 +235,8 @@ class Reader:
             what = f"the id of {first.ref} again, with {same}"
             trouble = ReadViolation("event-ids", what, event.ref, event.id, merchant)
             self.history.troubles.append(trouble)
+        if kind in ("trial.ending", "trial.extended"):
+            self.history.reminds(record.partition, event.at)
         if not self._skips(merchant):
             self.history.facts(merchant).events.append(event)
 
@@ -320,9 +319,11 @@ class Reader:
 
     def _merchant_row(self, record: Record) -> None:
         key = (record.key or b"").decode()
-        require_known(record)
+        state = require_known(record)
         if key.startswith("\0"):
-            self._position(key, record)
+            what = input_records.take(self.history, key, record, _decode)
+            if what is not None:
+                self._trouble("positions", what, record)
             return
         if self._skips(key):
             return
@@ -340,11 +341,8 @@ class Reader:
         self._rising(key, version, sequence, record, key)
         total, parked = row.get("total_credits_purchased", 0), len(row.get("parked", ()))
         facts.passed[version] = (sequence, micros(row["updated_at"]), total, parked)
-
-    def _position(self, key: str, record: Record) -> None:
-        what = input_records.take(self.history, key, record, _decode)
-        if what is not None:
-            self._trouble("positions", what, record)
+        if state >= REMINDED:
+            self.history.reminds(record.partition, micros(row["updated_at"]))
 
     def _purchase_row(self, record: Record) -> None:
         key, state = (record.key or b"").decode(), require_known(record)

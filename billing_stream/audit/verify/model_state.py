@@ -74,6 +74,9 @@ class Rules:
     discounts: bool = False
     # None: as long as a purchase waits for payment.
     early_us: int | None = None
+    reminder_us: int = 3 * DAY_US
+    # From when on reminders are published: releases up to 0.5.1 published none.
+    reminded_from: int = 0
 
     @property
     def parked_us(self) -> int:
@@ -127,6 +130,17 @@ class AdjustmentState(NamedTuple):
     version: int
 
 
+class ExtensionState(NamedTuple):
+    """An extension of a trial; `period` is the one that began its period, or empty."""
+
+    id: str
+    ends: int
+    at: int
+    reason: str
+    days: int | None
+    period: str
+
+
 class EarlyWebhook(NamedTuple):
     """What a webhook says; parked where it came before its charge was known.
 
@@ -163,6 +177,7 @@ class State:
     started: int | None = None
     ends: int | None = None
     ended: bool = False
+    reminded: bool = False
     total: int = 0
     last_paid: int | None = None
     clock: int | None = None
@@ -177,6 +192,7 @@ class State:
     adjustments: dict[str, AdjustmentState] = field(default_factory=dict)
     former: tuple[str, ...] = ()
     forgotten: int | None = None
+    extensions: tuple[ExtensionState, ...] = ()
 
     def copy(self) -> "State":
         """A state that can change without this one."""

@@ -4,9 +4,10 @@ Each must publish what names it as its cause, refuse what its dead letter says, 
 rows of the changelog.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from billing_stream.audit.verify.catalogue_versions import Version
 from billing_stream.audit.verify.changelog_rows import differences
@@ -53,6 +54,9 @@ def replay(history: History, rules: Rules, facts: Facts) -> Verdict:
     found = _placed(history, facts)
     verdict = Verdict(unproved=unproved(place for place, _ in found))
     commands = [command for _, command in found]
+    # Releases up to 0.5.1 did not announce that a trial is about to end.
+    knows_from = history.reminded_from.get(facts.partition, sys.maxsize)
+    rules = replace(rules, reminded_from=knows_from)
     state = _carry_out(history, rules, facts, commands, verdict)
     if verdict.fault is not None:
         verdict.table = None

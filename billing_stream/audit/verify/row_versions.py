@@ -9,8 +9,10 @@ from typing import Any
 from billing_stream.audit.verify.log_records import Record
 from billing_stream.errors import NewerState
 
-NEWEST = 4
-_KNOWN = (b"1", b"2", b"3", b"4")
+NEWEST = 5
+_KNOWN = (b"1", b"2", b"3", b"4", b"5")
+REMINDED = 5
+"""From this one on, workers publish that a trial is about to end."""
 _SOLD = ("currency", "pack", "test")
 UNTOLD = "\0untold"
 """In a row: fields that its writer did not know, and about which it therefore says nothing."""

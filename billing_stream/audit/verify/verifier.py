@@ -11,13 +11,13 @@ from billing_stream.audit.verify.catalogue_versions import check_catalogue
 from billing_stream.audit.verify.changed_logs import find_changed
 from billing_stream.audit.verify.checks import check_all
 from billing_stream.audit.verify.facts import Facts, History
-from billing_stream.audit.verify.imported import imported_trial
 from billing_stream.audit.verify.log_reading import Reader
 from billing_stream.audit.verify.log_records import duration_us, moment_text
 from billing_stream.audit.verify.log_source import KafkaSource, Progress, Source, VerifyError
 from billing_stream.audit.verify.model_state import Catalogue, Rules
 from billing_stream.audit.verify.order_replay import Verdict, check_order, replay
 from billing_stream.audit.verify.projected_rows import check_projection
+from billing_stream.audit.verify.trial_checks import runs
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
@@ -33,6 +33,7 @@ async def verify(
     *,
     allow_lag: bool = False,
     trial_duration: timedelta = timedelta(days=14),
+    trial_reminder: timedelta = timedelta(days=3),
     purchase_expiry: timedelta = timedelta(hours=24),
     early_webhook_expiry: timedelta | None = None,
     early_webhooks_max: int = 100,
@@ -54,6 +55,7 @@ async def verify(
     rules = Rules(
         catalogue=catalogue,
         trial_us=duration_us(trial_duration),
+        reminder_us=duration_us(trial_reminder),
         expiry_us=duration_us(purchase_expiry),
         early_us=duration_us(early_webhook_expiry) if early_webhook_expiry else None,
         parked_max=early_webhooks_max,
@@ -214,11 +216,8 @@ def _note_overdue(history: History, report: Report) -> None:
             last[facts.partition] = max(last.get(facts.partition, 0), *ats)
     trials = 0
     for facts in history.merchants.values():
-        ends = [e.content[4] for e in facts.events if e.kind == "trial.started"]
-        ends += [imported_trial(facts)[1]]
-        has_expired = any(e.kind == "trial.expired" for e in facts.events)
-        end = ends[0]
-        if isinstance(end, int) and not has_expired and end <= last.get(facts.partition, 0):
+        end = runs(facts)
+        if end is not None and end <= last.get(facts.partition, 0):
             trials += 1
     if trials and not history.allow_lag:
         report.notes.append(

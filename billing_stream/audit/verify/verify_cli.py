@@ -57,6 +57,7 @@ def verify(json_to: Path | None, max_examples: int, allow_lag: bool, merchant: s
                 Catalogue.of(settings),
                 allow_lag=allow_lag,
                 trial_duration=settings.trial_duration,
+                trial_reminder=settings.trial_reminder,
                 purchase_expiry=settings.pending_purchase_expiry,
                 early_webhook_expiry=settings.early_webhook_expiry,
                 early_webhooks_max=settings.early_webhooks_max,

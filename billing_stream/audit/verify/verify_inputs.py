@@ -46,6 +46,8 @@ _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 ADJUSTMENT_MAX = 1_000_000
+TRIAL_DAYS_MAX = 3_653
+EXTEND = "extend_trial"
 DECIMALS_MAX = 6
 
 
@@ -63,11 +65,12 @@ class ParsedCommand(NamedTuple):
     url: str = ""
     key: str | None = None
     amount: str | None = None
-    # The credits of an adjustment; the time a clock is moved to; how many purchases expire, or 0.
+    # The credits of an adjustment; the time a clock is moved to; how many purchases expire, or 0;
+    # the days of an extension, or 0.
     number: int = 0
     # The merchant as the service before this one had it.
     old: Old | None = None
-    # What the merchant reads of an adjustment.
+    # What the merchant reads of an adjustment or an extension.
     note: str | None = None
     # The code of the limit that refused it, empty where none did; None: the log does not say.
     refused_by: str | None = None
@@ -83,6 +86,8 @@ class ParsedCommand(NamedTuple):
     own: str | None = None
     # By which version of the rules it was decided.
     rules: int = RULES
+    # The end that an extension asks for, where it asks for no days.
+    ends: int | None = None
 
 
 class Shop(NamedTuple):
@@ -152,10 +157,11 @@ def _said(
         parsed = ParsedCommand("create", _uuid(data), ref, text=domain, platform=platform)
     elif topic == names.SHOPS:
         return _shop(data)
-    elif topic == names.COMMANDS:
-        parsed = command(data, ref)
-    elif topic == names.OPERATOR_COMMANDS:
-        parsed = _about_input(data)
+    elif topic in (names.COMMANDS, names.OPERATOR_COMMANDS):
+        extends, by_operators = data.get("command") == EXTEND, topic == names.OPERATOR_COMMANDS
+        if extends and not by_operators:
+            raise InvalidInput("a trial is extended by the topic of operators only")
+        parsed = command(data, ref) if extends or not by_operators else _about_input(data)
     else:
         raise InvalidInput(f"no records of topic {topic!r} are known")
     if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in parsed):
@@ -208,6 +214,8 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         return ParsedCommand(
             "adjust", merchant, source, text=reason, key=key, number=credits, note=note
         )
+    if name == EXTEND:
+        return _extension(data, merchant, source)
     if name == "forget_merchant":
         return ParsedCommand("forget", merchant, source)
     if name == "move_clock":
@@ -246,6 +254,18 @@ def _returned(
     if status not in DISPUTED:
         raise InvalidInput(f"status is not one of {', '.join(DISPUTED)}")
     return parsed._replace(own=_text(data, "dispute_id"), text=status)
+
+
+def _extension(data: Mapping[str, Any], merchant: str, source: str) -> ParsedCommand:
+    days, key, reason = data.get("days"), _key(data), _text(data, "reason")
+    ends = None if data.get("ends_at") is None else _moment(data, "ends_at")
+    if key is None or (days is None) == (ends is None):
+        raise InvalidInput("an extension has an idempotency key, and either ends_at or days")
+    if days is not None and (type(days) is not int or not 1 <= days <= TRIAL_DAYS_MAX):
+        raise InvalidInput("days is not a number of days")
+    note = _key(data, "merchant_note")
+    parsed = ParsedCommand("extend", merchant, source, text=reason, key=key, note=note)
+    return parsed._replace(number=days or 0, ends=ends)
 
 
 def _import(data: Mapping[str, Any], merchant: str, source: str) -> ParsedCommand:
@@ -317,11 +337,11 @@ def _most(data: Mapping[str, Any]) -> int:
     return value or 0
 
 
-def _moment(data: Mapping[str, Any]) -> int:
+def _moment(data: Mapping[str, Any], name: str = "to") -> int:
     try:
-        return micros_of(msgspec.convert(data.get("to"), _Moment))
+        return micros_of(msgspec.convert(data.get(name), _Moment))
     except msgspec.ValidationError:
-        raise InvalidInput("to is no time") from None
+        raise InvalidInput(f"{name} is no time") from None
 
 
 def _money(value: Any, name: str = "amount") -> str | None:

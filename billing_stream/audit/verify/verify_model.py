@@ -4,10 +4,10 @@ It shares nothing with the code that it judges. Times are microseconds since the
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from billing_stream.audit.verify import limits, sold_terms
+from billing_stream.audit.verify import limits, sold_terms, trial_model
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
@@ -55,27 +55,19 @@ class Step(Payments):
         overdue = [entry for entry in me.pending if entry[0] <= now]
         step = overdue[:most] if most else overdue
         for expires, purchase in step:
-            self._end_trial(expires)
+            self._publish_all(trial_model.let_time_pass(me, self._rules, now, expires))
             bought = me.purchases[purchase]
-            expired = bought._replace(status="expired")
-            if bought.url is None:
-                expired = expired._replace(no_checkout="expired")
-            self.put(purchase, expired)
+            why = "expired" if bought.url is None else bought.no_checkout
+            self.put(purchase, bought._replace(status="expired", no_checkout=why))
             self.publish("purchase.expired", purchase)
         if len(step) < len(overdue):
             return
-        self._end_trial(now)
+        self._publish_all(trial_model.let_time_pass(me, self._rules, now, now))
         if me.parked and me.parked[0].at + self._rules.parked_us <= now:
             limit = now - self._rules.parked_us
             self.given_up += [waiting for waiting in me.parked if waiting.at <= limit]
             me.parked = tuple(waiting for waiting in me.parked if waiting.at > limit)
             self.changed = True
-
-    def _end_trial(self, by: int) -> None:
-        me = self.state
-        if me.ends is not None and not me.ended and me.ends <= by:
-            me.ended = True
-            self.publish("trial.expired", "", 0, None, me.ends)
 
     def _move_clock(self, parsed: ParsedCommand, at_us: int) -> None:
         me, rules = self.state, self._rules
@@ -105,8 +97,11 @@ class Step(Payments):
             self._adjust(parsed)
         elif command == "forget":
             self._forget()
-        elif command in ("trial", "reserve") and self.state.forgotten is not None:
+        elif command in ("trial", "reserve", "extend") and self.state.forgotten is not None:
             self.refusal = "MERCHANT_NOT_FOUND"
+        elif command == "extend":
+            self.refusal, told = trial_model.extend(self.state, self._rules, self.now, parsed)
+            self._publish_all(told)
         elif command == "trial":
             self._once(parsed, ("trial",), self._start_trial)
         elif command == "reserve":
@@ -319,3 +314,7 @@ class Step(Payments):
         self.put(parsed.purchase, bought._replace(status=status, no_checkout=why))
         if pending:
             self.publish("purchase.failed", parsed.purchase, 0, None, parsed.text.lower())
+
+    def _publish_all(self, events: Iterable[EventContent]) -> None:
+        for event in events:
+            self.publish(*event)

@@ -17,7 +17,7 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.unreadable import why_unreadable
 from billing_stream.records.upcasting.steps import Row, Step, refunds_of_0_1
 
-VERSION = 4
+VERSION = 5
 """The version that this program writes, and the newest that it reads."""
 UNMARKED = 1
 """The version of what has no header."""
@@ -30,6 +30,7 @@ STEPS: Mapping[int, Mapping[str, Step]] = MappingProxyType(
         1: MappingProxyType({topics.CREDIT_PURCHASES: refunds_of_0_1}),
         2: MappingProxyType({}),
         3: MappingProxyType({}),
+        4: MappingProxyType({}),
     }
 )
 """Of each version before the present one: by table, what makes its rows rows of the next one.

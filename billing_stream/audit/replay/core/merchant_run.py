@@ -11,6 +11,7 @@ from msgspec import Struct
 from billing_stream.domain.commands import ReservePurchase, UpdateCharge
 from billing_stream.domain.decide import decide
 from billing_stream.domain.ids import derived_id
+from billing_stream.domain.model import Merchant
 from billing_stream.domain.outcomes import Decision, Rejected
 from billing_stream.domain.state import State
 from billing_stream.errors import InvalidRecord
@@ -145,12 +146,23 @@ def _of_entry(entry: Entry) -> Command:
 class Run:
     """The rows of one merchant, and nothing else."""
 
-    def __init__(self, policy: Policy, merchant_id: str) -> None:
+    def __init__(self, policy: Policy, merchant_id: str, reminded_from: str | None = None) -> None:
         # What the limit was then, the log does not say: it says who was refused by it.
         self.policy = policy
         self.merchant_id = merchant_id
+        # Before, workers did not announce that a trial is about to end.
+        self._reminded_from = datetime.fromisoformat(reminded_from) if reminded_from else None
         self.rows = PartitionRows()
         self._carried_out: set[str] = set()
+
+    def _policy(self, command: Command, merchant: Merchant) -> Policy:
+        policy = _policy_of(self.policy, command)
+        # Releases up to 0.5.1 know no reminder.
+        if not hasattr(policy, "trial_reminder"):
+            return policy
+        now = max(merchant.time(command.now), getattr(command.payload, "to", command.now))
+        reminds = self._reminded_from is not None and now >= self._reminded_from
+        return policy if reminds else msgspec.structs.replace(policy, trial_reminder=None)
 
     def know(self, versions: Sequence[Mapping[str, Any]]) -> None:
         """Of the catalogue, the partition knows these versions."""
@@ -164,7 +176,8 @@ class Run:
             return Effect(None, refused=command.bad)
         if command.redriven_from in self._carried_out:
             return Effect(None, refused=f"{ALREADY_REDRIVEN}: {command.redriven_from}")
-        state = State.of(_policy_of(self.policy, command), self.rows, self.merchant_id)
+        state = State.of(self.policy, self.rows, self.merchant_id)
+        state = msgspec.structs.replace(state, policy=self._policy(command, state.merchant))
         decision = decide(state, command.payload, command.now)
         refused = None
         if isinstance(decision.reply, Rejected) and not command.is_entry:

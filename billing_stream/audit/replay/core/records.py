@@ -81,7 +81,8 @@ class Recorded(Struct, kw_only=True):
     records it is that of their times, as no other is written. `events` are by sequence. `letters`
     are the dead letters by the reference of the record. `rows` are as old as the changelogs still
     have them, the last of a key is the present one. `older_rules` are the references of records
-    that were decided by an older version of the rules.
+    that were decided by an older version of the rules. From `reminded_from` on (RFC 3339) workers
+    are known to have published reminders of trials.
     """
 
     merchant_id: str
@@ -94,6 +95,7 @@ class Recorded(Struct, kw_only=True):
     unproved: int = 0
     versions: list[KnownVersion] = []
     older_rules: list[str] = []
+    reminded_from: str | None = None
 
 
 class Difference(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ def replayer(job: Job, *, steps: bool = False) -> Callable[[Recorded], Outcome]:
     policy = msgspec.convert(_known(job.policy), Policy)
 
     def replay(recorded: Recorded) -> Outcome:
-        run, result = Run(policy, recorded.merchant_id), Result()
+        run = Run(policy, recorded.merchant_id, recorded.reminded_from)
+        result = Result()
         done: list[tuple[Command, Effect]] = []
         by_older_rules: list[str] = []
         for number, command in enumerate(commands_of(recorded, job.max_record_bytes)):
