@@ -21,7 +21,8 @@ COLUMNS = {
     names.BILLING_RECORDS: "merchant_id trial_available trial_started_at trial_ends_at "
     "total_credits_purchased last_purchase_at created_at updated_at credits_adjusted version",
     names.CREDIT_PURCHASES: "id merchant_id credits amount status platform platform_charge_id "
-    "created_at completed_at expires_at version currency pack test",
+    "created_at completed_at expires_at version currency pack test refunded_amount "
+    "refunded_credits disputed_credits",
 }
 DEFAULTS = {
     "trial_available": True,
@@ -29,6 +30,9 @@ DEFAULTS = {
     "credits_adjusted": 0,
     "version": 0,
     "test": False,
+    "refunded_amount": 0,
+    "refunded_credits": 0,
+    "disputed_credits": 0,
 }
 SIGNS = {"credits.purchased": 1, "credits.adjusted": 1, "purchase.refunded": -1}
 
