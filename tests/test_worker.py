@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
-from tests.support.tokens import client_headers
+from tests.support.nodes import get
+from tests.support.projection import until
+from tests.support.tokens import client_headers, operator_headers
 from tests.support.worker import Worker, create_topics, environment, run, worker
 
 M1 = "11111111-1111-4111-8111-111111111111"
@@ -194,6 +197,40 @@ async def test_the_end_of_a_trial_is_announced_within_two_seconds(
 
     told, ends = seconds(event["timestamp"]), seconds(event["data"]["ends_at"])
     assert 0 <= told - (ends - 3597) < 2
+
+
+async def test_a_trial_that_ended_is_extended_and_ends_once_more(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    async with outside(kafka, prefix, folder, TRIAL_DURATION="1s") as found:
+        await found.create()
+        await found.status()
+        await found.send(names.COMMANDS, {"command": "start_trial", "merchant_id": M1})
+        await found.event("trial.expired")
+        ends_at = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+        asked = {"merchant_id": M1, "ends_at": ends_at, "reason": "a sick week"}
+        answer = await get(
+            found.worker.url,
+            "/internal/trial-extensions",
+            operator_headers("olga"),
+            method="POST",
+            json={**asked, "merchant_note": "five seconds more", "idempotency_key": "k"},
+        )
+        extended = await found.event("trial.extended")
+
+        async def ended_twice() -> bool:
+            return len((await found.audit.events())["trial.expired"]) == 2
+
+        await until(ended_twice, 20, "the second end")
+        events = await found.audit.events()
+
+    assert answer.status == 201
+    assert answer.body["data"]["ends_at"] == extended["data"]["ends_at"]
+    first, second = sorted(events["trial.expired"], key=lambda event: str(event["timestamp"]))
+    assert first["event_id"] != second["event_id"]
+    assert 0 <= seconds(second["timestamp"]) - seconds(second["data"]["expired_at"]) < 2
+    assert seconds(second["data"]["expired_at"]) == seconds(ends_at)
+    assert "a sick week" not in json.dumps(events)
 
 
 async def test_what_fell_due_while_no_worker_ran_is_told_by_the_next_one(
