@@ -148,7 +148,7 @@ async def test_an_event_of_an_unknown_type_shows_nothing_of_its_own(
     node: Cluster, database: Any, postgres_url: str, cause: str | None, origin: str
 ) -> None:
     await migrate(postgres_url)
-    await happened(database, M1, 1, "trial.extended", 0, cause, reason=INTERNAL, by="alice")
+    await happened(database, M1, 1, "trial.prolonged", 0, cause, reason=INTERNAL, by="alice")
 
     reply = await node.nodes[0].get(PATH, SHOP)
 
