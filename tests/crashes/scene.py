@@ -20,8 +20,10 @@ from billing_stream.domain.commands import (
     AttachCharge,
     Command,
     CreateMerchant,
+    DisputeCharge,
     ExtendTrial,
     FailPurchase,
+    FailRefund,
     ForgetMerchant,
     ImportMerchant,
     OldPurchase,
@@ -33,6 +35,7 @@ from billing_stream.domain.commands import (
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
 from billing_stream.domain.policy import Policy
+from billing_stream.domain.reports import DisputeStatus
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import NotReady
 from billing_stream.engine.partition_processor import Request
@@ -75,6 +78,10 @@ COMMANDS: dict[str, Command] = {
     "fail_purchase": FailPurchase(M, SECOND, "no checkout", "http/1"),
     "update_charge": UpdateCharge(M, "c1", "accepted", "http/1"),
     "refund_charge": RefundCharge(M, "c1", "http/1", None, "3.00"),
+    "fail_refund": FailRefund(M, "c1", "r1", "http/1", None, "3.00"),
+    "dispute_charge": DisputeCharge(
+        M, "c1", "d1", DisputeStatus.WITHDRAWN, "http/1", None, "3.00", "9.99", "USD"
+    ),
     "pass_time": AdvanceTime(M, "http/1"),
     "adjust_credits": AdjustCredits(M, 25, "a gift", "k", "http/1"),
     "extend_trial": ExtendTrial(M, "ticket", "k", days=1, command_id="http/1"),
