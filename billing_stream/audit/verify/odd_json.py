@@ -44,6 +44,15 @@ _KNOWN = frozenset(
         "packs",
         "effective_at",
         "set",
+        "currency",
+        "test",
+        "charge_amount",
+        "refund_id",
+        "dispute_id",
+        "ends_at",
+        "days",
+        "record",
+        "payload",
         *FIELDS,
     )
 )

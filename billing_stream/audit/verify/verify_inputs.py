@@ -171,7 +171,7 @@ def _said(
 
 def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCommand:
     """A command of `billing.commands.v1` or of the journal, which has its own id. Raises Bad."""
-    name = data.get("command")
+    name = _text(data, "command")
     merchant = _uuid(data)
     own = _text(data, "command_id", 1 << 20, default="", least=0)
     source = own if command_id is None else command_id
@@ -362,7 +362,7 @@ def _money(value: Any, name: str = "amount") -> str | None:
 
 
 def _about_input(data: Mapping[str, Any]) -> AboutInput:
-    name = data.get("command")
+    name = _text(data, "command")
     if name in catalogue_versions.COMMANDS:
         about = catalogue_versions.require_command(name, data)
         return AboutInput(name, "", "", "", None, about)
