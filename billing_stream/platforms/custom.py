@@ -1,6 +1,5 @@
 """A payment gateway of your own: one request opens a checkout, one webhook tells of it."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from billing_stream.domain.commands import UUID_TEXT, Text, Uuid
+from billing_stream.domain.commands import Text, Uuid
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     ChargeQuery,
@@ -22,14 +21,13 @@ from billing_stream.platforms.base import (
 )
 from billing_stream.platforms.platform_http import LOOKUP_LIMITS, Http, PlatformResponse
 from billing_stream.platforms.signatures import find_header, sign, usable, verify
-from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
+from billing_stream.platforms.webhook_bodies import own_id, read_fields, read_object, text_at
 from billing_stream.records.amounts import amount_text
 from billing_stream.records.payloads import CurrencyIn
 from billing_stream.records.timestamps import utc_now
 
 SIGNATURE = "X-Billing-Signature"
 
-_UUID = re.compile(UUID_TEXT)
 # What requests of every release to the gateway have.
 _REQUEST = frozenset(
     [
@@ -194,7 +192,7 @@ def read_body(body: bytes, kind: str | None = None) -> PlatformEvent:
         raise WebhookMalformed(
             str(error),
             kind=meant if meant in kinds else None,
-            merchant_id=merchant_id if _UUID.match(merchant_id or "") else None,
+            merchant_id=own_id(merchant_id),
         ) from None
 
 

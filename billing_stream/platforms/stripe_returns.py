@@ -3,18 +3,17 @@
 Their objects do not have the metadata of the payment, so Stripe is asked for it.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from billing_stream.domain.commands import UUID_TEXT, Text
+from billing_stream.domain.commands import Text
 from billing_stream.platforms.base import IgnoredWebhook, PlatformEvent, PlatformEventKind
 from billing_stream.platforms.money import from_minor
 from billing_stream.platforms.platform_http import Http, PlatformResponse
-from billing_stream.platforms.webhook_bodies import read_fields, text_at
+from billing_stream.platforms.webhook_bodies import own_id, read_fields, text_at
 from billing_stream.records.payloads import CurrencyIn
 
 _WITHDRAWN = "charge.dispute.funds_withdrawn"
@@ -23,7 +22,6 @@ _CLOSED = "charge.dispute.closed"
 _REFUNDS = ("refund.failed", "refund.updated", "charge.refund.updated")
 EVENTS_READ = (_WITHDRAWN, _REINSTATED, _CLOSED, *_REFUNDS)
 
-_UUID = re.compile(UUID_TEXT)
 Minor = Annotated[int, Meta(ge=0, lt=10**12)]
 
 
@@ -77,18 +75,14 @@ def read(body: bytes, event: Mapping[str, Any], kind: PlatformEventKind) -> Plat
         kind=kind,
         charge_id=charge_id,
         status=status or "failed",
-        merchant_id=_uuid(metadata.get("merchant_id")),
-        purchase_id=_uuid(metadata.get("purchase_id")),
+        merchant_id=own_id(metadata.get("merchant_id")),
+        purchase_id=own_id(metadata.get("purchase_id")),
         amount=from_minor(about.amount, about.currency),
         currency=about.currency.upper() if disputed else None,
         refund_id=None if disputed else about.id,
         dispute_id=about.id if disputed else None,
         delivery_id=found.id,
     )
-
-
-def _uuid(text: str | None) -> str | None:
-    return text if text is not None and _UUID.match(text) else None
 
 
 async def find_owner(
@@ -106,13 +100,13 @@ async def find_owner(
     kind = "charges" if event.charge_id.startswith(("ch_", "py_")) else "payment_intents"
     address = f"{url}/v1/{kind}/{event.charge_id}"
     payment = await http.send("GET", address, headers=headers, read=read_payment)
-    named = payment.metadata.get("merchant_id", "") if payment is not None else ""
-    if payment is None or _UUID.match(named) is None:
+    named = None if payment is None else own_id(payment.metadata.get("merchant_id"))
+    if payment is None or named is None:
         return IgnoredWebhook(event.kind)
     same = event.currency == payment.currency.upper()
     return replace(
         event,
         merchant_id=named,
-        purchase_id=_uuid(payment.metadata.get("purchase_id")),
+        purchase_id=own_id(payment.metadata.get("purchase_id")),
         charge_amount=from_minor(payment.amount, payment.currency) if same else None,
     )

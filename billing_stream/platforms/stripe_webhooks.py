@@ -3,7 +3,6 @@
 https://docs.stripe.com/webhooks
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from billing_stream.domain.commands import UUID_TEXT, Text
+from billing_stream.domain.commands import Text
 from billing_stream.errors import WebhookMalformed
 from billing_stream.platforms import stripe_returns
 from billing_stream.platforms.base import (
@@ -23,7 +22,7 @@ from billing_stream.platforms.base import (
 from billing_stream.platforms.money import from_minor
 from billing_stream.platforms.signatures import find_header, verify
 from billing_stream.platforms.stripe_returns import Minor
-from billing_stream.platforms.webhook_bodies import read_fields, read_object, text_at
+from billing_stream.platforms.webhook_bodies import own_id, read_fields, read_object, text_at
 from billing_stream.records.payloads import CurrencyIn
 
 SESSION = "checkout.session."
@@ -39,8 +38,6 @@ _STATUS_OF = {
 _REFUNDED = "charge.refunded"
 EVENTS_READ = frozenset({COMPLETED, *_STATUS_OF, _REFUNDED, *stripe_returns.EVENTS_READ})
 """The types of events that an endpoint must be sent."""
-
-_UUID = re.compile(UUID_TEXT)
 
 
 class _Conversion(Struct):
@@ -119,7 +116,7 @@ def read_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
         raise WebhookMalformed(
             str(error),
             kind=kind,
-            merchant_id=_uuid(text_at(event, "data", "object", "metadata", "merchant_id")),
+            merchant_id=own_id(text_at(event, "data", "object", "metadata", "merchant_id")),
             delivery_id=text_at(event, "id"),
         ) from None
 
@@ -134,7 +131,7 @@ def _session_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
     event = read_fields(body, _SessionEvent)
     session = event.data.object
     metadata = session.metadata or {}
-    merchant_id = _uuid(metadata.get("merchant_id"))
+    merchant_id = own_id(metadata.get("merchant_id"))
     if merchant_id is None:
         return IgnoredWebhook(event.type)
     status = _STATUS_OF.get(event.type) or _completed_status(session)
@@ -146,7 +143,7 @@ def _session_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
         amount=amount,
         currency=currency,
         merchant_id=merchant_id,
-        purchase_id=_uuid(metadata.get("purchase_id")) or _uuid(session.client_reference_id),
+        purchase_id=own_id(metadata.get("purchase_id")) or own_id(session.client_reference_id),
         delivery_id=event.id,
     )
 
@@ -173,7 +170,7 @@ def _charge_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
     event = read_fields(body, _ChargeEvent)
     charge = event.data.object
     metadata = charge.metadata or {}
-    merchant_id = _uuid(metadata.get("merchant_id"))
+    merchant_id = own_id(metadata.get("merchant_id"))
     if merchant_id is None:
         return IgnoredWebhook(_REFUNDED)
     return PlatformEvent(
@@ -181,7 +178,7 @@ def _charge_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
         charge_id=charge.payment_intent or charge.id,
         status="refunded",
         merchant_id=merchant_id,
-        purchase_id=_uuid(metadata.get("purchase_id")),
+        purchase_id=own_id(metadata.get("purchase_id")),
         amount=from_minor(charge.amount_refunded, charge.currency),
         currency=charge.currency.upper(),
         charge_amount=from_minor(charge.amount, charge.currency) if charge.amount else None,
@@ -204,15 +201,10 @@ def _is_foreign(event: Mapping[str, Any], kind: PlatformEventKind) -> bool:
     named = metadata.get("merchant_id")
     if named is None and kind not in (PlatformEventKind.UPDATED, PlatformEventKind.REFUNDED):
         return False
-    return named is None or (isinstance(named, str) and _uuid(named) is None)
+    return named is None or (isinstance(named, str) and own_id(named) is None)
 
 
 def event_of(kind: str, session: bytes) -> bytes:
     """The event that would report a session as it was looked up."""
     event = {"id": LOOKED_UP, "type": kind, "data": {"object": msgspec.Raw(session)}}
     return msgspec.json.encode(event)
-
-
-def _uuid(text: str | None) -> str | None:
-    """An account may serve other systems too, with ids of their own in the same places."""
-    return text if text is not None and _UUID.match(text) else None

@@ -1,16 +1,19 @@
 """The body of a webhook with a valid signature: an object or not, and its invalid fields."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.errors import WebhookForged
 from billing_stream.records.invalid_fields import readable
 
 T = TypeVar("T")
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UUID = re.compile(UUID_TEXT)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -44,3 +47,8 @@ def text_at(found: Mapping[str, Any], *path: str) -> str | None:
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None
+
+
+def own_id(text: str | None) -> str | None:
+    """The id if it has the form of ours: an account may serve other systems, with other ids."""
+    return text if text is not None and _UUID.match(text) else None
