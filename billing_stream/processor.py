@@ -25,6 +25,7 @@ from billing_stream.engine.partition_processor import (
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, is_fatal
 from billing_stream.records import schemas, topics
+from billing_stream.records.charge_records import ChargeRegistered
 from billing_stream.records.dead_letters import (
     NO_ROOM,
     DeadLetter,
@@ -292,11 +293,12 @@ class BillingStage:
         records = self._processor.records
         self._out += records.events(decision.events, merchant_id, correlation_id, cause)
         self._out += records.shops(decision.shops)
-        for purchase in decision.purchases:
-            before = self._rows.purchase(purchase.id)
-            is_new = before is None or before.platform_charge_id is None
-            if is_new and purchase.platform_charge_id is not None:
-                self._out.append(records.registered(purchase))
+        for bought in decision.purchases:
+            before = self._rows.purchase(bought.id)
+            charge_id = bought.platform_charge_id
+            if charge_id is not None and (before is None or before.platform_charge_id is None):
+                said = ChargeRegistered(bought.platform, charge_id, bought.merchant_id, bought.id)
+                self._out.append(records.registered(said))
                 if not self._rows.charges_filled:
                     self._out += self._processor.charges.mark(self._rows)
         for unclaimed in decision.unclaimed:

@@ -5,7 +5,7 @@ never depends on when a lane has read a topic of others.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 
 import msgspec
@@ -19,6 +19,7 @@ from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.records import topics
 from billing_stream.records.catalogue_records import PARTITION, VERSION_KEY, SetVersion
+from billing_stream.records.dead_letters import AddLetter, dead_letter
 from billing_stream.records.operator_commands import AdoptCatalogue, CatalogueCommand, SetCatalogue
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
@@ -76,7 +77,7 @@ class Catalogue:
         record: InputRecord,
         rows: StagedRows,
         out: list[Outgoing],
-        divert: Callable[[InputRecord, str, str], None],
+        add_letter: AddLetter,
     ) -> bool:
         """Make a version known in the rows, and write that; False: the command is a dead letter.
 
@@ -87,7 +88,7 @@ class Catalogue:
         try:
             version = self._version(command, record, rows.versions)
         except CatalogueRefused as error:
-            divert(record, error.code, str(error))
+            add_letter(dead_letter(record, str(error)), error.code)
             return False
         if version is not None:
             out += self._known(version, rows)

@@ -4,16 +4,9 @@ from billing_stream.domain.charges import WaitingWebhook
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics
-from billing_stream.records.charge_records import ChargeRegistered
 from billing_stream.records.forwarding import FORWARDED_FROM, FORWARDED_TOPIC
 from billing_stream.records.schemas import encode
 from billing_stream.records.topics import Topics
-
-
-def registered(said: ChargeRegistered, names: Topics, partitions: int) -> Outgoing:
-    """The registration of a charge, for the partition of the charge."""
-    partition = partition_of(said.charge, partitions)
-    return Outgoing(names.name(topics.CHARGES), said.key, encode(said), partition=partition)
 
 
 def routed(webhook: WaitingWebhook, merchant_id: str, names: Topics, partitions: int) -> Outgoing:

@@ -5,7 +5,7 @@ was attached, and do not wait for it; webhooks that name no merchant come there,
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from billing_stream.records import topics
 from billing_stream.records.charge_records import ChargeRecord, ChargeRegistered, UnroutedWebhook
 from billing_stream.records.dead_letters import (
     NO_ROOM,
-    DeadLetter,
+    AddLetter,
     dead_letter,
     dead_letter_of_unrouted,
 )
@@ -28,7 +28,7 @@ from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import WRITTEN
-from billing_stream.tables.charge_outputs import registered, routed
+from billing_stream.tables.charge_outputs import routed
 from billing_stream.tables.deadlines import Deadlines
 from billing_stream.tables.outgoing_records import OutgoingRecords
 from billing_stream.tables.rows import PartitionRows, StagedRows
@@ -44,8 +44,6 @@ FILLED_PER_COMMIT_MAX = 1_000
 EXPIRED_PER_COMMIT_MAX = 1_000
 # The mark that all charges of the partition's purchases were registered.
 FILLED = b"charges/filled"
-
-AddLetter = Callable[[DeadLetter, str], None]
 
 
 class Place(Protocol):
@@ -120,7 +118,7 @@ def _refuse(
     first = ChargeRegistered(
         said.platform, said.charge_id, known.merchant_id or "", known.purchase_id or ""
     )
-    out.append(registered(first, place.names, place.partitions))
+    out.append(place.records.registered(first))
 
 
 def restore(rows: PartitionRows, key: bytes) -> bool:
@@ -167,7 +165,11 @@ class ChargeWork:
         for _ in range(min(len(self._unregistered), FILLED_PER_COMMIT_MAX)):
             purchase = rows.purchase(self._unregistered.popleft())
             if purchase is not None:
-                yield self._place.records.registered(purchase)
+                charge_id = purchase.platform_charge_id or ""
+                said = ChargeRegistered(
+                    purchase.platform, charge_id, purchase.merchant_id, purchase.id
+                )
+                yield self._place.records.registered(said)
         yield from self.mark(rows)
 
     def mark(self, rows: StagedRows) -> Iterator[Outgoing]:

@@ -3,7 +3,7 @@
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.records.charge_records import ChargeRecord, ChargeRegistered, UnroutedWebhook
-from billing_stream.records.dead_letters import dead_letter
+from billing_stream.records.dead_letters import AddLetter, dead_letter
 from billing_stream.records.operator_commands import CatalogueCommand, InputCommand
 from billing_stream.records.schemas import InputRecord
 from billing_stream.tables import charges
@@ -23,17 +23,13 @@ def take_other(
     place: charges.Place,
     catalogue: Catalogue,
     out: list[Outgoing],
-    add_letter: charges.AddLetter,
+    add_letter: AddLetter,
 ) -> bool | InputCommand:
     """Take it; False: it is a dead letter. A command about an input is for the lane."""
     if isinstance(said, InputCommand):
         return said
     if isinstance(said, CatalogueCommand):
-
-        def divert(record: InputRecord, code: str, reason: str) -> None:
-            add_letter(dead_letter(record, reason), code)
-
-        return catalogue.take(said, record, rows, out, divert)
+        return catalogue.take(said, record, rows, out, add_letter)
     if not isinstance(said, ShopRegistered):
         return charges.take(said, record, correlation_id, rows, place, out, add_letter)
     if record.partition != place.partition:

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from billing_stream.domain.charges import NOTHING
 from billing_stream.domain.ids import charge_key
-from billing_stream.domain.model import Purchase
 from billing_stream.domain.outcomes import Event, ShopRegistered
 from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import Outgoing, Request
@@ -84,11 +83,9 @@ class OutgoingRecords:
             partition = partition_of(name, self._partitions)
             yield Outgoing(self._shops, name.encode(), encode(shop), partition=partition)
 
-    def registered(self, bought: Purchase) -> Outgoing:
-        """The registration of the charge of a purchase, for the partition of the charge."""
-        platform, charge_id = bought.platform, bought.platform_charge_id or ""
-        key = charge_key(platform, charge_id)
-        said = ChargeRegistered(platform, charge_id, bought.merchant_id, bought.id)
+    def registered(self, said: ChargeRegistered) -> Outgoing:
+        """The registration of a charge, for the partition of the charge."""
+        key = charge_key(said.platform, said.charge_id)
         partition = partition_of(key, self._partitions)
         return Outgoing(self._charges, key.encode(), encode(said), partition=partition)
 

@@ -25,11 +25,6 @@ class ChargeRegistered(Struct, frozen=True, gc=False, tag="charge_registered", t
         """The key of the charge."""
         return charge_key(self.platform, self.charge_id)
 
-    @property
-    def key(self) -> bytes:
-        """The key of the record."""
-        return self.charge.encode()
-
 
 class UnroutedWebhook(
     Struct, frozen=True, omit_defaults=True, tag="unrouted_webhook", tag_field="record"

@@ -5,7 +5,7 @@ unpack to more than any topic takes): then what identifies it, and how it begins
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -71,6 +71,10 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     headers: list[tuple[str, bytes | None]]
     reason: str
     truncated: Truncated | UnsetType = UNSET
+
+
+AddLetter = Callable[[DeadLetter, str], None]
+"""Writes a dead letter, which counts under this code."""
 
 
 class DeadLetterAction(Struct, frozen=True, kw_only=True, gc=False):

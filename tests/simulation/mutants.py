@@ -400,7 +400,7 @@ CHARGE_MUTANTS = (
         "an attached charge is not registered",
         BillingStage,
         "_collect",
-        [("self._out.append(records.registered(purchase))", "pass")],
+        [("self._out.append(records.registered(said))", "pass")],
     ),
     Mutant(
         "what waits for a charge is forgotten",
