@@ -144,11 +144,9 @@ class Settings(
         "BILLING_OPS_URL",
         "where browsers reach the dashboard, if elsewhere than at BILLING_PUBLIC_URL",
     )
-    partitions: int = setting(
-        "BILLING_PARTITIONS", "partitions of every topic of ours", 8, ge=1, le=1024
-    )
+    partitions: int = setting("BILLING_PARTITIONS", "partitions of every topic", 8, ge=1, le=1024)
     replication_factor: int = setting(
-        "BILLING_REPLICATION_FACTOR", "replicas of every topic of ours", 1, ge=1, le=16
+        "BILLING_REPLICATION_FACTOR", "replicas of every topic", 1, ge=1, le=16
     )
     request_deadline: Duration = setting(
         "BILLING_REQUEST_DEADLINE",

@@ -16,8 +16,8 @@ def content_of(kind: str, data: dict[str, Any]) -> EventContent:
     if kind == "trial.expired":
         return kind, "", 0, None, micros(data["expired_at"])
     if kind == "trial.extended":
-        told = (micros(data["ends_at"]), data.get("merchant_note"))
-        return kind, data["extension_id"], 0, None, told
+        content = (micros(data["ends_at"]), data.get("merchant_note"))
+        return kind, data["extension_id"], 0, None, content
     if kind == "credits.adjusted":
         texts = (data["reason"], data.get("merchant_note"))
         return kind, data["adjustment_id"], data["credits"], None, texts

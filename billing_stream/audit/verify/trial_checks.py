@@ -47,9 +47,9 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
 
 def runs(facts: Facts) -> int | None:
     """The end of a merchant's trial of which no expiry is published, or None."""
-    told = {event.content[4] for event in facts.events if event.kind == "trial.expired"}
+    published = {event.content[4] for event in facts.events if event.kind == "trial.expired"}
     last = max(_ends(facts), default=None)
-    return None if last in told else last
+    return None if last in published else last
 
 
 def _ends(facts: Facts) -> set[int]:

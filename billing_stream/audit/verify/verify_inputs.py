@@ -341,23 +341,23 @@ def _moment(data: Mapping[str, Any], name: str = "to") -> int:
     try:
         return micros_of(msgspec.convert(data.get(name), _Moment))
     except msgspec.ValidationError:
-        raise InvalidInput(f"{name} is no time") from None
+        raise InvalidInput(f"{name} is not a time") from None
 
 
 def _money(value: Any, name: str = "amount") -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise InvalidInput(f"{name} is no sum of money")
+        raise InvalidInput(f"{name} is not a sum of money")
     try:
         amount = Decimal(value)
     except InvalidOperation:
-        raise InvalidInput(f"{name} is no sum of money") from None
+        raise InvalidInput(f"{name} is not a sum of money") from None
     text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
     if len(text.partition(".")[2]) > DECIMALS_MAX:
         text = text.rstrip("0").rstrip(".")
     if _AMOUNT.fullmatch(text) is None:
-        raise InvalidInput(f"{name} is no sum of money")
+        raise InvalidInput(f"{name} is not a sum of money")
     return text
 
 

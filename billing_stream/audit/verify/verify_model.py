@@ -25,7 +25,7 @@ from billing_stream.audit.verify.verify_payments import Payments
 
 
 class Step(Payments):
-    """What one command does: the state after it and what must have been told."""
+    """What one command does: the state after it and what must have been published."""
 
     __slots__ = ()
 
@@ -100,8 +100,8 @@ class Step(Payments):
         elif command in ("trial", "reserve", "extend") and self.state.forgotten is not None:
             self.refusal = "MERCHANT_NOT_FOUND"
         elif command == "extend":
-            self.refusal, told = trial_model.extend(self.state, self._rules, self.now, parsed)
-            self._publish_all(told)
+            self.refusal, events = trial_model.extend(self.state, self._rules, self.now, parsed)
+            self._publish_all(events)
         elif command == "trial":
             self._once(parsed, ("trial",), self._start_trial)
         elif command == "reserve":
