@@ -22,7 +22,7 @@ from billing_stream.platforms.base import (
     IgnoredWebhook,
     PlatformEvent,
 )
-from billing_stream.platforms.money import from_minor, to_minor
+from billing_stream.platforms.money import to_minor
 from billing_stream.platforms.platform_http import (
     LOOKUP_LIMITS,
     AnswerKept,
@@ -34,6 +34,8 @@ from billing_stream.platforms.stripe_webhooks import (
     EXPIRED,
     SESSION,
     TAKEN,
+    Session,
+    amount_of,
     event_of,
     read_event,
     read_webhook,
@@ -58,11 +60,8 @@ class _Created(Struct):
     livemode: bool | None = None
 
 
-class _FoundSession(Struct):
+class _FoundSession(Session):
     status: str | None = None
-    payment_status: str | None = None
-    amount_total: int | None = None
-    currency: str | None = None
 
 
 class Stripe:
@@ -153,10 +152,7 @@ class Stripe:
             raise self._http.refusal(answer)
         found = self._http.decode(answer.body, _FoundSession)
         kind = COMPLETED if found.payment_status in TAKEN else f"{SESSION}{found.status}"
-        amount = currency = None
-        if found.amount_total is not None and found.currency is not None:
-            currency = found.currency.upper()
-            amount = from_minor(found.amount_total, currency)
+        amount, currency = amount_of(found)
         if kind not in (COMPLETED, EXPIRED):
             return FoundCharge(amount=amount, currency=currency)
         try:

@@ -47,7 +47,9 @@ class _Conversion(Struct):
     source_currency: CurrencyIn
 
 
-class _Session(Struct):
+class Session(Struct):
+    """A Checkout Session, as far as it is read."""
+
     id: Text
     payment_status: str | None = None
     amount_total: Minor | None = None
@@ -67,7 +69,7 @@ class _Charge(Struct):
 
 
 class _SessionData(Struct):
-    object: _Session
+    object: Session
 
 
 class _SessionEvent(Struct):
@@ -135,7 +137,7 @@ def _session_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
     if merchant_id is None:
         return IgnoredWebhook(event.type)
     status = _STATUS_OF.get(event.type) or _completed_status(session)
-    amount, currency = _paid(session) if status == "active" else (None, None)
+    amount, currency = amount_of(session) if status == "active" else (None, None)
     return PlatformEvent(
         kind=PlatformEventKind.UPDATED,
         charge_id=session.id,
@@ -148,15 +150,15 @@ def _session_event(body: bytes) -> PlatformEvent | IgnoredWebhook:
     )
 
 
-def _completed_status(session: _Session) -> str:
+def _completed_status(session: Session) -> str:
     """A session is completed before the money is there, with some ways to pay."""
     if session.payment_status is None:
         raise ValueError("`data.object.payment_status` is missing")
     return "pending" if session.payment_status == "unpaid" else "active"
 
 
-def _paid(session: _Session) -> tuple[str | None, str | None]:
-    """The amount and its currency, where the session states them."""
+def amount_of(session: Session) -> tuple[str | None, str | None]:
+    """What was to be paid, in the currency that was asked for, where the session states it."""
     amount, currency = session.amount_total, session.currency
     if session.currency_conversion is not None:
         amount = session.currency_conversion.amount_total

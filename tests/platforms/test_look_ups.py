@@ -124,6 +124,19 @@ async def test_a_charge_is_found_as_its_webhook_would_report_it(
         assert found.event.merchant_id in (None, MERCHANT)
 
 
+async def test_a_session_paid_in_another_currency_is_compared_by_what_was_asked(
+    fake: FakePlatform,
+) -> None:
+    asked = {"amount_total": 3999, "source_currency": "usd"}
+    paid = {"amount_total": 3699, "currency": "eur", "currency_conversion": asked}
+    fake.replies(Reply(body=session("complete", "paid") | paid))
+
+    found = await find("stripe", fake)
+
+    assert found is not None
+    assert (found.amount, found.currency) == ("39.99", "USD")
+
+
 @pytest.mark.parametrize(
     ("name", "reply"),
     [
