@@ -1,7 +1,7 @@
 """Credits given or taken on a merchant's page: asked for, confirmed, and then once."""
 
 import re
-import uuid
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -9,20 +9,22 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import AdjustCredits
 from billing_stream.domain.outcomes import AdjustmentMade, ErrorCode
-from billing_stream.web.billing import known
 from billing_stream.web.commands import new_command_id
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import WebCode
 from billing_stream.web.operation import OPS, Call, operation
-from billing_stream.web.operators import carry_out_for
+from billing_stream.web.ops.change_forms import (
+    carry_out_form,
+    key_of,
+    merchant_form,
+    wrong_words,
+)
 from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
-from billing_stream.web.ops.ops_views import REASON_MAX, SESSION, form_of, page, see, wrong_reason
+from billing_stream.web.ops.ops_views import SESSION, form_of, see
 from billing_stream.web.ops.session import Session
-from billing_stream.web.owners import ReadMerchant
 
 ADJUST_PATH = MERCHANT_PATH + "/adjust"
 CREDITS_MAX = 1_000_000
 _CREDITS = re.compile(r"[+-]?[0-9]{1,7}", re.ASCII)
-_KEY = re.compile(r"ops/[0-9a-f-]{36}", re.ASCII)
 
 
 class AdjustmentForm(Struct, frozen=True):
@@ -37,9 +39,7 @@ class AdjustmentForm(Struct, frozen=True):
         """What is wrong with it, for people."""
         if not self.credits or abs(self.credits) > CREDITS_MAX:
             return f"Credits are a whole number up to {CREDITS_MAX:,}, up or down, and not 0."
-        if self.note and wrong_reason(self.note, ""):
-            return f"The note for the merchant has at most {REASON_MAX} characters, no controls."
-        return wrong_reason(self.reason, "it is published and kept")
+        return wrong_words(self.note, self.reason, "it is published and kept")
 
 
 @operation("GET", ADJUST_PATH, SESSION, listeners=OPS, codes=(ErrorCode.MERCHANT_NOT_FOUND,))
@@ -64,13 +64,8 @@ async def adjust(call: Call[Session], merchant_id: str) -> web.Response:
     """First what it will be, to be confirmed; then do it: once per form, however often sent."""
     form = await form_of(call)
     wanted = _wanted(form)
-    wrong = wanted.wrong()
-    if wrong is not None:
-        status = HTTPStatus.UNPROCESSABLE_ENTITY
-        return await _show(call, merchant_id, wanted, status=status, error=wrong)
-    if form.get("confirmed") != "yes":
-        return await _show(call, merchant_id, wanted, confirm=True)
-    command = AdjustCredits(
+    command = partial(
+        AdjustCredits,
         merchant_id.lower(),
         wanted.credits or 0,
         wanted.reason,
@@ -78,17 +73,10 @@ async def adjust(call: Call[Session], merchant_id: str) -> web.Response:
         new_command_id(),
         wanted.note or None,
     )
-    try:
-        made, _ = await carry_out_for(call, call.who.operator, command, AdjustmentMade)
-    except ApiError as error:
-        return await _show(
-            call,
-            merchant_id,
-            wanted,
-            confirm=error.error_code in (WebCode.OUTCOME_UNKNOWN, WebCode.NOT_READY),
-            status=error.status,
-            error=error.message,
-        )
+    show = partial(_show, call, merchant_id, wanted)
+    made = await carry_out_form(call, form, wanted.wrong(), command, AdjustmentMade, show)
+    if isinstance(made, web.Response):
+        return made
     return see(
         f"{MERCHANTS_PATH}/{merchant_id.lower()}", done="adjusted", credits=str(made.credits)
     )
@@ -104,25 +92,16 @@ async def _show(
     error: str | None = None,
 ) -> web.Response:
     """The form, or with `confirm` what it comes to and the button."""
-    query = ReadMerchant(merchant_id.lower())
-    merchant = known((await call.context.owners.read(query, call.ids)).merchant)
-    return page(
-        call,
-        "adjust_confirm.html" if confirm else "adjust.html",
-        status=status,
-        merchant=merchant,
-        wanted=wanted,
-        after=merchant.balance + (wanted.credits or 0),
-        error=error,
-    )
+    template = "adjust_confirm.html" if confirm else "adjust.html"
+    values = {"wanted": wanted, "error": error}
+    return await merchant_form(call, merchant_id, template, status=status, **values)
 
 
 def _wanted(form: dict[str, str]) -> AdjustmentForm:
-    credits, key = form.get("credits", ""), form.get("key", "")
+    credits = form.get("credits", "")
     return AdjustmentForm(
         int(credits) if _CREDITS.fullmatch(credits) else None,
         form.get("reason", ""),
-        # Of our own making, and the same as long as this form lives.
-        key if _KEY.fullmatch(key) else f"ops/{uuid.uuid4()}",
+        key_of(form),
         form.get("note", ""),
     )

@@ -1,7 +1,7 @@
 """A trial that is extended on a merchant's page: asked for, confirmed, and then once."""
 
 import re
-import uuid
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -9,19 +9,21 @@ from msgspec import Struct
 
 from billing_stream.domain.commands import TRIAL_DAYS_MAX, ExtendTrial
 from billing_stream.domain.outcomes import ErrorCode, TrialExtensionMade
-from billing_stream.web.billing import known
 from billing_stream.web.commands import new_command_id
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import WebCode
 from billing_stream.web.operation import OPS, Call, operation
-from billing_stream.web.operators import carry_out_for
+from billing_stream.web.ops.change_forms import (
+    carry_out_form,
+    key_of,
+    merchant_form,
+    wrong_words,
+)
 from billing_stream.web.ops.merchant_pages import MERCHANT_PATH, MERCHANTS_PATH
-from billing_stream.web.ops.ops_views import REASON_MAX, SESSION, form_of, page, see, wrong_reason
+from billing_stream.web.ops.ops_views import SESSION, form_of, see
 from billing_stream.web.ops.session import Session
-from billing_stream.web.owners import ReadMerchant
 
 EXTEND_PATH = MERCHANT_PATH + "/extend-trial"
 _DAYS = re.compile(r"[0-9]{1,4}", re.ASCII)
-_KEY = re.compile(r"ops/[0-9a-f-]{36}", re.ASCII)
 
 
 class ExtensionForm(Struct, frozen=True):
@@ -36,9 +38,7 @@ class ExtensionForm(Struct, frozen=True):
         """The problem with it, for people."""
         if not 0 < self.days <= TRIAL_DAYS_MAX:
             return f"Days are a whole number from 1 to {TRIAL_DAYS_MAX:,}."
-        if self.note and wrong_reason(self.note, ""):
-            return f"The note for the merchant has at most {REASON_MAX} characters, no controls."
-        return wrong_reason(self.reason, "it is kept")
+        return wrong_words(self.note, self.reason, "it is kept")
 
 
 @operation("GET", EXTEND_PATH, SESSION, listeners=OPS, codes=(ErrorCode.MERCHANT_NOT_FOUND,))
@@ -64,13 +64,8 @@ async def extend(call: Call[Session], merchant_id: str) -> web.Response:
     """First what it will be, to be confirmed; then do it: once per form, however often sent."""
     form = await form_of(call)
     wanted = _wanted(form)
-    wrong = wanted.wrong()
-    if wrong is not None:
-        status = HTTPStatus.UNPROCESSABLE_ENTITY
-        return await _show(call, merchant_id, wanted, status=status, error=wrong)
-    if form.get("confirmed") != "yes":
-        return await _show(call, merchant_id, wanted, confirm=True)
-    command = ExtendTrial(
+    command = partial(
+        ExtendTrial,
         merchant_id.lower(),
         wanted.reason,
         wanted.key,
@@ -78,17 +73,10 @@ async def extend(call: Call[Session], merchant_id: str) -> web.Response:
         merchant_note=wanted.note or None,
         command_id=new_command_id(),
     )
-    try:
-        await carry_out_for(call, call.who.operator, command, TrialExtensionMade)
-    except ApiError as error:
-        return await _show(
-            call,
-            merchant_id,
-            wanted,
-            confirm=error.error_code in (WebCode.OUTCOME_UNKNOWN, WebCode.NOT_READY),
-            status=error.status,
-            error=error.message,
-        )
+    show = partial(_show, call, merchant_id, wanted)
+    made = await carry_out_form(call, form, wanted.wrong(), command, TrialExtensionMade, show)
+    if isinstance(made, web.Response):
+        return made
     return see(f"{MERCHANTS_PATH}/{merchant_id.lower()}", done="extended")
 
 
@@ -102,25 +90,15 @@ async def _show(
     error: str | None = None,
 ) -> web.Response:
     """The form, or with `confirm` what was asked for and the button."""
-    query = ReadMerchant(merchant_id.lower())
-    merchant = known((await call.context.owners.read(query, call.ids)).merchant)
-    return page(
-        call,
-        "extend_trial.html",
-        status=status,
-        merchant=merchant,
-        wanted=wanted,
-        confirm=confirm,
-        error=error,
-    )
+    values = {"wanted": wanted, "confirm": confirm, "error": error}
+    return await merchant_form(call, merchant_id, "extend_trial.html", status=status, **values)
 
 
 def _wanted(form: dict[str, str]) -> ExtensionForm:
-    days, key = form.get("days", ""), form.get("key", "")
+    days = form.get("days", "")
     return ExtensionForm(
         int(days) if _DAYS.fullmatch(days) else 0,
         form.get("reason", ""),
-        # Of our own making, and the same as long as this form lives.
-        key if _KEY.fullmatch(key) else f"ops/{uuid.uuid4()}",
+        key_of(form),
         form.get("note", ""),
     )
