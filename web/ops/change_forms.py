@@ -37,7 +37,7 @@ def key_of(form: Mapping[str, str]) -> str:
 
 
 def wrong_words(note: str, reason: str, why: str) -> str | None:
-    """The problem with the note and the reason of a form, for people; None when there is none."""
+    """The problem with the note and the reason of a form, for people; None if they are right."""
     if note and wrong_reason(note, ""):
         return f"The note for the merchant has at most {REASON_MAX} characters, no controls."
     return wrong_reason(reason, why)
