@@ -4,6 +4,7 @@ With several processes (`make test`) the one that distributes the tests starts t
 the others collect; without, the first test that asks for one starts it.
 """
 
+import asyncio
 import gc
 import logging
 import os
@@ -18,7 +19,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.support.servers import SharedServers, broker, database, empty_database
+from tests.support.servers import (
+    SharedServers,
+    broker,
+    database,
+    delete_topics,
+    empty_database,
+)
 from tests.support.worker import DATA
 
 # jsonschema would build 38 grammars for formats that no schema here has: 2 s in each process.
@@ -148,9 +155,14 @@ async def postgres_url(postgres: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def prefix() -> str:
-    """A topic prefix of this test alone."""
-    return f"t{uuid.uuid4().hex[:10]}."
+def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A topic prefix of this test alone; its topics go with it, since many make a broker slow."""
+    prefix = f"t{uuid.uuid4().hex[:10]}."
+    # The fixture that was asked for earlier is the one that ends later.
+    kafka = request.getfixturevalue("kafka") if "kafka" in request.fixturenames else None
+    yield prefix
+    if kafka is not None:
+        asyncio.run(delete_topics(kafka, prefix))
 
 
 @pytest.fixture

@@ -6,11 +6,19 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from billing_stream.dev.cluster import Cluster, postgres_alone
@@ -68,6 +76,19 @@ class SharedServers:
 )
 def _read_when_there(file: Path) -> str:
     return file.read_text()
+
+
+async def delete_topics(servers: str, prefix: str) -> None:
+    """Delete what a test created; a broker that is gone by now has none."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    with suppress(KafkaConnectionError):
+        try:
+            await admin.start()
+            names = [name for name in await admin.list_topics() if name.startswith(prefix)]
+            if names:
+                await admin.delete_topics(names)
+        finally:
+            await admin.close()
 
 
 @contextmanager
