@@ -55,12 +55,18 @@ Days = Annotated[int, Meta(ge=1, le=TRIAL_DAYS_MAX, description="whole days")]
 
 
 class CreateMerchant(Struct, frozen=True, gc=False, tag="create_merchant", tag_field="command"):
-    """Create the billing record; for a known merchant, register a changed domain only."""
+    """Create the billing record; for a known merchant, register a changed shop only.
+
+    `platform_shop_id` is the platform's own id of the shop, `installed_at` when it was installed:
+    an older installation changes nothing. None: unknown.
+    """
 
     merchant_id: Uuid
     platform: Text
     domain: Text
     command_id: str = ""
+    platform_shop_id: Text | None = None
+    installed_at: Instant | None = None
 
 
 class StartTrial(Struct, frozen=True, gc=False, tag="start_trial", tag_field="command"):

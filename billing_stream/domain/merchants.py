@@ -15,14 +15,16 @@ def create(draft: Draft, command: CreateMerchant) -> Reply:
     merchant = draft.merchant
     domain = command.domain.lower()
     platform = command.platform.lower()
+    said = {"platform_shop_id": command.platform_shop_id, "installed_at": command.installed_at}
     if not draft.exists:
-        draft.change(platform=platform, domain=domain, created_at=draft.now)
+        draft.change(platform=platform, domain=domain, created_at=draft.now, **said)
     elif (merchant.platform, merchant.domain) != (platform, domain):
         _keep_former_shop(draft, f"{platform}:{domain}")
-        draft.change(platform=platform, domain=domain, forgotten_at=None)
+        draft.change(platform=platform, domain=domain, forgotten_at=None, **said)
     else:
         return Done()
-    draft.register_shop(ShopRegistered(platform, domain, merchant.merchant_id))
+    installed = ShopRegistered(platform, domain, merchant.merchant_id)
+    draft.register_shop(replace(installed, **said))
     return Done()
 
 
@@ -44,7 +46,7 @@ def forget(draft: Draft, command: ForgetMerchant) -> Reply:
             draft.put(replace(purchase, checkout_url=None, no_checkout=reason))
     for answer in draft.rows.answers(merchant.merchant_id):
         draft.forget(answer.key)
-    draft.change(domain="", former_shops=(), forgotten_at=draft.now)
+    draft.change(domain="", platform_shop_id=None, former_shops=(), forgotten_at=draft.now)
     # A merchant may come back and be forgotten again: each time is an event of its own.
     subject = f"{merchant.merchant_id}/{merchant.sequence}"
     draft.publish(subject, MerchantForgotten(merchant.merchant_id))

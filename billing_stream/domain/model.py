@@ -39,7 +39,9 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     `updated_at` is also the merchant's clock: no later decision is made before it.
     `trial_reminded`: no reminder of the present end of its trial is left to be published.
     `former_shops` are shops (`platform:domain`) it had before; `forgotten_at` is when what is
-    personal of it was removed, None again when it installs the app again.
+    personal of it was removed, None again when it installs the app again. `platform_shop_id` is the
+    platform's own id of its present shop, `installed_at` when the newest installation that is known
+    was made, `uninstalled_at` when that one was uninstalled.
     """
 
     merchant_id: str
@@ -61,6 +63,9 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     former_shops: tuple[str, ...] = ()
     forgotten_at: Instant | None = None
     trial_extensions: tuple[TrialExtension, ...] = ()
+    platform_shop_id: str | None = None
+    installed_at: Instant | None = None
+    uninstalled_at: Instant | None = None
 
     @property
     def balance(self) -> int:

@@ -215,12 +215,19 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
-    """A shop's domain now belongs to this merchant (for the shops table); `gone`: no longer."""
+    """A merchant claims a shop's domain (for the shops table); `gone`: it is its no longer.
+
+    `platform_shop_id` and `installed_at` are those of the installation, None: unknown.
+    `uninstalled`: the merchant has uninstalled, so another one may have the shop.
+    """
 
     platform: str
     domain: str
     merchant_id: str
     gone: bool = False
+    platform_shop_id: str | None = None
+    installed_at: Instant | None = None
+    uninstalled: bool = False
 
 
 class ErrorCode(StrEnum):

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from billing_stream.domain.commands import Text, Uuid
 from billing_stream.domain.reports import DisputeStatus
@@ -13,12 +13,35 @@ CurrencyIn = Annotated[
 ]
 
 
+# Read by records/installations.py: what is invalid is unknown, and no dead letter.
+ShopIdIn = Annotated[
+    Raw,
+    Meta(
+        description="the platform's own id of the shop; a number is read as its text",
+        extra_json_schema={"type": ["string", "integer", "null"]},
+    ),
+]
+InstalledAtIn = Annotated[
+    Raw,
+    Meta(
+        description="when it was installed; without a time zone in UTC",
+        extra_json_schema={"type": ["string", "null"], "format": "date-time"},
+    ),
+]
+
+
 class MerchantCreated(Struct, frozen=True, gc=False):
-    """`evt.merchant.created.v1`. Name and email are not read, so they cannot leak."""
+    """`evt.merchant.created.v1`. Name and email are not read, so they cannot leak.
+
+    A `platform_shop_id` or `installed_at` that cannot be read is taken as unknown: the installation
+    counts, with a warning where it replaces another merchant's.
+    """
 
     merchant_id: Uuid
     platform_name: Text
     domain: Text
+    platform_shop_id: ShopIdIn | UnsetType = UNSET
+    installed_at: InstalledAtIn | UnsetType = UNSET
 
 
 class PurchaseUpdated(Struct, frozen=True, gc=False):

@@ -25,6 +25,7 @@ from billing_stream.records.foreign_formats import (
     without_halves,
 )
 from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
+from billing_stream.records.installations import installed_at_of, shop_id_of
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.payloads import MerchantCreated, PurchaseUpdated
 from billing_stream.records.record_ref import record_ref
@@ -173,7 +174,12 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
     if topic == topics.MERCHANT_CREATED:
         created = _merchant_created.decode(payload)
         return CreateMerchant(
-            created.merchant_id.lower(), created.platform_name, created.domain, came_from
+            created.merchant_id.lower(),
+            created.platform_name,
+            created.domain,
+            came_from,
+            shop_id_of(created.platform_shop_id),
+            installed_at_of(created.installed_at),
         )
     if topic in RETURNS:
         return returned(topic, payload, came_from)
