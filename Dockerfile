@@ -28,7 +28,7 @@ RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python check
 
 FROM python:${PYTHON} AS run
-ARG VERSION=0.5.1
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="billing-stream" \
       org.opencontainers.image.description="Billing for merchants of an app store platform, exactly once, on Kafka" \

@@ -16,6 +16,7 @@ RECORDS ?= 100000
 FAULT ?=
 TRIES ?= 17
 BROKERS ?= 1
+ENGINE ?= docker
 EMBEDDED := billing_stream/dev/locks
 # Byte code is wanted: without, each process would compile all tests again.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
@@ -23,7 +24,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup install demo test test-all test-full test-clusters lint format bench bench-compare peers simulate stops chaos soak \
-	fuzz samples import-trial lock audit docs sbom rehearse clean
+	fuzz samples import-trial lock audit docs sbom dist rehearse clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -113,6 +114,13 @@ docs: setup ## Build the site of the documents into dist/site, strictly.
 
 sbom: setup ## Write the bill of materials of the image (CycloneDX) to dist.
 	@$(BIN)/python -m shipping.sbom $(ARGS)
+
+dist: setup ## Build the wheel into dist, and the image where there is an engine (ENGINE=podman).
+	@$(BIN)/python -m hatchling build --target wheel
+	@if $(ENGINE) info >/dev/null 2>&1; then \
+		version=$$($(BIN)/hatchling version) && $(ENGINE) build --tag billing-stream:$$version \
+			--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) .; \
+	else echo "no image: $(ENGINE) does not answer here"; fi
 
 rehearse: setup ## Build the image without an engine, and run a worker of it as in a container.
 	@$(BIN)/python -m shipping.rehearsal

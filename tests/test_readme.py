@@ -2,38 +2,71 @@
 
 import asyncio
 import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.documents.tutorial import reader
+from billing_stream.dev.cluster import Cluster
+from tests.documents.tutorial import Shell, reader
 from tests.support.worker import BIN, create_topics, environment, run, worker
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SOLD = "Anna has 100 credits"
 
 
-def block(language: str) -> str:
-    """The one example in a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return str(found)
+def blocks(language: str) -> list[str]:
+    """The examples in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@contextmanager
+def terminal(shell: Shell, commands: str) -> Iterator["subprocess.Popen[str]"]:
+    """A terminal in the folder of the reader's shell, with commands that do not end."""
+    process = subprocess.Popen(
+        # Ctrl-C in a terminal reaches what runs in the foreground.
+        ["bash", "-c", commands.replace("\n.venv", "\nexec .venv")],
+        cwd=shell.folder,
+        env={**shell.env, "BILLING_API_EXTERNAL_PORT": shell.port},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.full
 @pytest.mark.timeout(300)
 def test_quick_start_ends_with_credits_and_stops_its_servers() -> None:
-    (stop,) = re.findall(r"^Stop with `([^`]+)`", README, re.MULTILINE)
-    with reader() as shell:
-        (shell.folder / "buy.py").write_text(block("python"))
-        # Another port than a reader's, and so another address for buy.py.
-        shell.run("export BILLING_API_EXTERNAL_PORT=8000 BILLING_URL=http://127.0.0.1:8000")
-        code, output = shell.run(block("bash"))
-        assert code == 0, output
-        code, output = shell.run("python buy.py")
+    start, buy = blocks("bash")
+    (delete,) = re.findall(r"`([^`]+ dev down --delete)`", README)
+    with reader() as shell, terminal(shell, start) as first:
+        (shell.folder / "buy.py").write_text(blocks("python")[0])
+        assert first.stdout is not None
+        said = []
+        for line in first.stdout:
+            said.append(line)
+            if line.startswith("Ready."):
+                break
+        assert said[-1].startswith("Ready."), "".join(said)
+        shell.run("export BILLING_URL=http://127.0.0.1:8000")
+        code, output = shell.run(buy)
         assert (code, output.strip()) == (0, SOLD), output
-        code, output = shell.run(stop)
+        first.send_signal(signal.SIGINT)
+        output = first.communicate()[0]
+        assert first.returncode == 0, output
+        assert not (shell.folder / ".data" / "dev.env").exists()
+        assert not Cluster(shell.folder / ".data").running()
+        code, output = shell.run(delete)
         assert code == 0, output
-        assert "stopped kafka\n" in output
         assert not (shell.folder / ".data" / "kafka").exists()
 
 
@@ -44,7 +77,7 @@ async def test_python_example_ends_with_credits(kafka: str, prefix: str, folder:
         assert (await run(env, "dev", "merchant", "anna.example"))[0] == 0
         code, token = await run(env, "dev", "token", "anna.example")
         assert code == 0, token
-        (folder / "buy.py").write_text(block("python"))
+        (folder / "buy.py").write_text(blocks("python")[0])
         process = await asyncio.create_subprocess_exec(
             str(BIN.parent / "python"),
             str(folder / "buy.py"),

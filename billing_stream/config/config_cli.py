@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 import msgspec
-from dotenv import dotenv_values
 from msgspec import Struct
 from pydantic import SecretStr
 
 from billing_stream.config.catalogue_settings import OLD_NAMES
-from billing_stream.config.env_file import ENV_FILE, env_file
+from billing_stream.config.env_file import ENV_FILE, settings_in_files
 from billing_stream.config.file_modes import warnings_of
 from billing_stream.config.settings import Settings
 from billing_stream.config.settings_reference import as_text, fields
@@ -37,29 +36,35 @@ class Source(StrEnum):
 
 
 class Effective(Struct, frozen=True):
-    """One setting: its variable, its value as text (secrets masked, None: not set), its source."""
+    """One setting: its variable, its value as text (secrets masked, None: not set), its source.
+
+    `file` is the one that it is from, where it is from one.
+    """
 
     variable: str
     value: str | None
     source: Source
+    file: Path | None = None
 
 
-def effective(settings: Settings, in_file: Mapping[str, str | None]) -> list[Effective]:
-    """Every setting in force, in their order; `in_file`: what the file says."""
+def effective(
+    settings: Settings, in_files: Mapping[str, tuple[str | None, Path]]
+) -> list[Effective]:
+    """Every setting in force, in their order; `in_files` as `settings_in_files` gives it."""
     outside = {name.upper() for name, value in os.environ.items() if value}
-    inside = {name.upper() for name, value in in_file.items() if value}
+    inside = {name.upper(): file for name, (value, file) in in_files.items() if value}
     found = []
     for attribute, field in fields().items():
         variable = str(field.validation_alias)
         value = getattr(settings, attribute)
         names = {variable, *OLD_NAMES.get(variable, ())[:1]}
-        source = Source.DEFAULT
+        source, file = Source.DEFAULT, None
         if names & outside:
             source = Source.ENVIRONMENT
-        elif names & inside:
-            source = Source.FILE
+        elif found_in := names & inside.keys():
+            source, file = Source.FILE, inside[min(found_in)]
         text = MASK if isinstance(value, SecretStr) else mask_passwords(as_text(value))
-        found.append(Effective(variable, None if value is None else text, source))
+        found.append(Effective(variable, None if value is None else text, source, file))
     return found
 
 
@@ -89,17 +94,16 @@ def unknown(names: Iterable[str]) -> dict[str, str | None]:
 def config(changed: bool, json_to: Path | None) -> None:
     """Show the settings in force, and where each comes from. Nothing is connected.
 
-    From the environment, then from the file, then the default; at the end, the packs that they
+    From the environment, then from a file, then the default; at the end, the packs that they
     make. Secrets are masked. When
     something is missing or malformed, each such variable is named, and nothing else is shown.
     Variables that look like settings of ours and are none are told on standard error.
     """
     settings = Settings.from_env()
-    file = env_file()
-    in_file = _names_in(file)
+    in_files = settings_in_files()
     rows = [
         row
-        for row in effective(settings, in_file)
+        for row in effective(settings, in_files)
         if not changed or row.source is not Source.DEFAULT
     ]
     if json_to is not None:
@@ -108,26 +112,21 @@ def config(changed: bool, json_to: Path | None) -> None:
         }
         say_json({**shown, "packs": msgspec.to_builtins(settings.packs)}, json_to)
     if json_to != STANDARD_OUTPUT:
-        _show(rows, file)
+        _show(rows)
         if not changed or settings.packs != dict(PACKS):
             _show_packs(settings)
     for warning in warnings_of(settings):
         say(warning, err=True)
-    for name, meant in unknown([*os.environ, *in_file]).items():
+    for name, meant in unknown([*os.environ, *in_files]).items():
         hint = f": {meant}?" if meant else ""
         say(f"{name} is no setting{hint}", err=True)
 
 
-def _names_in(file: Path | None) -> Mapping[str, str | None]:
-    return dotenv_values(file) if file is not None and file.is_file() else {}
-
-
-def _show(rows: list[Effective], file: Path | None) -> None:
-    labels = {Source.FILE: str(file)}
+def _show(rows: list[Effective]) -> None:
     shown = (
         (
             row.variable,
-            labels.get(row.source, row.source),
+            str(row.file or row.source),
             "(not set)" if row.value is None else row.value,
         )
         for row in rows

@@ -4,7 +4,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from billing_stream.config.env_file import env_file
+from billing_stream.config.env_file import env_files
 from billing_stream.config.settings import Settings
 
 _OTHERS = stat.S_IROTH | stat.S_IWOTH
@@ -12,7 +12,7 @@ _OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 def readable_by_others(settings: Settings) -> Iterator[Path]:
     """Those of the file of settings, the access tokens of shops and the key for Kafka."""
-    files = (env_file(), settings.shopify_access_tokens_file, settings.kafka_ssl_keyfile)
+    files = (*env_files(), settings.shopify_access_tokens_file, settings.kafka_ssl_keyfile)
     for path in files:
         try:
             if path is not None and path.is_file() and path.stat().st_mode & _OTHERS:

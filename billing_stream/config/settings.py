@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from billing_stream.config.catalogue_settings import CatalogueSettings
 from billing_stream.config.durations import Duration
-from billing_stream.config.env_file import env_file
+from billing_stream.config.env_file import env_files
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
 from billing_stream.config.limit_settings import LimitSettings
 from billing_stream.config.listener_settings import ListenerSettings
@@ -261,13 +261,13 @@ class Settings(
 
     @classmethod
     def from_env(cls) -> "Settings":
-        """Read the environment, and `env_file()` for what it leaves open.
+        """Read the environment, and `env_files()` for what it leaves open.
 
         Raises SettingsError, which names every variable that is missing, malformed or too weak
         at once, and shows no value.
         """
-        file = env_file()
-        options: dict[str, Any] = {"_env_file": file}
+        files = env_files()
+        options: dict[str, Any] = {"_env_file": files}
         try:
             return cls(**options)
         except ValidationError as error:
@@ -276,7 +276,8 @@ class Settings(
             lines.append("docs/settings.md has them all; .env.example is one to begin with")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file}: cannot be read: {error}") from None
+            names = " or ".join(map(str, files))
+            raise SettingsError(f"{names}: cannot be read: {error}") from None
 
     @property
     def is_real(self) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from billing_stream.config.env_file import data_dir as default_data_dir
+from billing_stream.dev import dev_environment
 from billing_stream.dev.brokers import Brokers
 from billing_stream.dev.cache import DevError, locked
 from billing_stream.dev.kafka import Jvm, Kafka
@@ -23,11 +25,6 @@ from billing_stream.dev.supervise import ORPHAN_STOP_SECONDS_MAX
 STATUS_SECONDS_MAX = 5.0
 # So many brokers can be started: one, or as many as a topic has replicas.
 BROKERS = (1, 3)
-
-
-def default_data_dir() -> Path:
-    """BILLING_DATA_DIR, else `.data` in the current folder."""
-    return Path(os.environ.get("BILLING_DATA_DIR") or ".data").absolute()
 
 
 class Cluster:
@@ -151,6 +148,7 @@ class Cluster:
             self._refuse_owned()
             stopped = self.running()
             self._stop_all(stopped)
+            dev_environment.remove(self.data_dir)
             self._state.update(processes={}, owner=None)
             self._write_state()
             if delete:

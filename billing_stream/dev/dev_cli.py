@@ -6,9 +6,11 @@ import sys
 import click
 
 from billing_stream.console.help import help_epilog
+from billing_stream.dev import dev_environment
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import BROKERS, Cluster
 from billing_stream.dev.operate import clock, operator_token_command
+from billing_stream.dev.start import start
 from billing_stream.dev.try_out import merchant, token
 
 EXIT_DOWN = 3
@@ -35,6 +37,7 @@ _only = click.option(
             2: "wrong usage or settings",
             3: "status: not all that was started is ready",
         },
+        "billing-stream dev start",
         'eval "$(billing-stream dev up)"',
         "billing-stream dev merchant anna.example",
         "billing-stream dev down --delete",
@@ -42,7 +45,7 @@ _only = click.option(
     )
 )
 def dev() -> None:
-    """Run a real Kafka and a real PostgreSQL on this machine, and try the API by hand.
+    """Run a real Kafka and a real PostgreSQL on this machine, and try the service by hand.
 
     Their data is in BILLING_DATA_DIR (`.data` in the current folder), their logs in
     `logs` under it. Whatever the machine lacks is fetched once and kept in
@@ -66,17 +69,18 @@ def dev() -> None:
     help="Brokers of Kafka; by default as many as the data is of, 1 for a new one.",
 )
 def up(only: str | None, brokers: str | None) -> None:
-    """Start them and print the environment to use.
+    """Start them; later commands in this folder find them by themselves.
 
-    eval "$(billing-stream dev up)" sets it in a shell. What runs already is left alone. With
-    three brokers topics have three replicas, as in production; it takes about 1 GB of memory.
+    Prints the environment, with secrets made for it: eval "$(billing-stream dev up)" sets it in
+    a shell, for other programs. What runs already is left alone. With three brokers topics
+    have three replicas, as in production; it takes about 1 GB of memory.
     """
     cluster = _cluster(only, int(brokers) if brokers else None)
     try:
         cluster.up()
     except DevError as error:
         raise click.ClickException(str(error)) from error
-    for name, value in cluster.environment().items():
+    for name, value in dev_environment.write(cluster.data_dir, cluster.environment()).items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
@@ -135,6 +139,7 @@ if __name__ == "__main__":
     dev()
 
 
+dev.add_command(start)
 dev.add_command(merchant)
 dev.add_command(token)
 dev.add_command(operator_token_command)

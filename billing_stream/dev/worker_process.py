@@ -45,8 +45,9 @@ class WorkerProcess:
     ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / f"worker-{port}.log"
         self.command = list(command)
+        what = "projector" if self.command[-1] == "projector" else "worker"
+        self.log = folder / f"{what}-{port}.log"
         self.env = {
             **env,
             # Each start is on the same port: a static member that comes back under another URL
@@ -69,6 +70,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
 
     @property
     def running(self) -> bool:

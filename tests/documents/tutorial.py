@@ -96,6 +96,7 @@ class Shell:
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
+        self.env = env
         self.port = str(free_port())
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
@@ -167,7 +168,6 @@ def reader() -> Iterator[Shell]:
         "BILLING_SESSION_TIMEOUT": "3s",
         "BILLING_DRAIN_DELAY": "50ms",
         "BILLING_PROJECTOR_PORT": str(free_port()),
-        "BILLING_ENV_FILE": "",
     }
     shell = Shell(folder, env)
     try:

@@ -11,9 +11,8 @@ from types import MappingProxyType
 import asyncpg
 import click
 from aiokafka.errors import KafkaError
-from dotenv import dotenv_values
 
-from billing_stream.config.env_file import env_file
+from billing_stream.config.env_file import settings_in_files
 from billing_stream.config.settings import Settings
 from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
@@ -111,8 +110,7 @@ async def _within(seconds: float, name: str, check: Check, settings: Settings) -
 
 
 def _names() -> list[str]:
-    file = env_file()
-    return [*os.environ, *(dotenv_values(file) if file is not None and file.is_file() else {})]
+    return [*os.environ, *settings_in_files()]
 
 
 @click.command(
