@@ -107,7 +107,7 @@ def test_imports_of_our_packages_find_our_packages() -> None:
 def test_wheel_has_one_package_at_the_top() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [PACKAGES[0]]
-    assert project["project"]["version"] == __version__
+    assert project["tool"]["hatch"]["version"] == {"path": "billing_stream/__init__.py"}
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -1,4 +1,4 @@
-"""The descriptions of the service, from itself: `/openapi.json`, `/asyncapi.json`, `/docs`.
+"""The descriptions of the service: `/openapi.json`, `/asyncapi.json`, `/docs`, and `/` with links.
 
 They are public, as a description says nothing that a client may not know. All of it is served
 from here; the page asks nothing of others.
@@ -19,13 +19,17 @@ from billing_stream.records.topics import Topics
 from billing_stream.web import openapi
 from billing_stream.web.envelope import FILE_HEADERS, nothing_here
 from billing_stream.web.operation import ANYONE, Call, operation
+from billing_stream.web.static_content import StaticContent, content_of
 
+INDEX_PATH = "/"
 OPENAPI_PATH = "/openapi.json"
 ASYNCAPI_PATH = "/asyncapi.json"
 DOCS_PATH = "/docs"
 DOCS_FILE_PATH = "/docs/{name:[a-z0-9.-]{1,64}}"
 
+JSON = "application/json"
 _OURS = Path(__file__).parent / "static"
+INDEX = _OURS / "index.html"
 PAGE = _OURS / "docs.html"
 # By name in the package `swagger_ui`; no other file of it is served.
 SWAGGER_FILES = (
@@ -63,15 +67,15 @@ def files() -> Mapping[str, Path]:
 
 
 @cache
-def openapi_json() -> bytes:
+def openapi_json() -> StaticContent:
     """The description of the HTTP API."""
-    return msgspec.json.encode(openapi.document())
+    return StaticContent(msgspec.json.encode(openapi.document()), JSON)
 
 
 @cache
-def asyncapi_json() -> bytes:
+def asyncapi_json() -> StaticContent:
     """The description of the topics, under the names they have without a prefix."""
-    return msgspec.json.encode(asyncapi.document(default_topics()))
+    return StaticContent(msgspec.json.encode(asyncapi.document(default_topics())), JSON)
 
 
 def default_topics() -> Topics:
@@ -79,35 +83,37 @@ def default_topics() -> Topics:
     return Topics(str(Settings.model_fields["app_id"].default))
 
 
+@operation("GET", INDEX_PATH, ANYONE)
+async def get_index(call: Call[None]) -> web.Response:
+    """A page with links to all that a person may look for here."""
+    return content_of(INDEX).response(call.request, PAGE_HEADERS)
+
+
 @operation("GET", OPENAPI_PATH, ANYONE)
 async def get_openapi(call: Call[None]) -> web.Response:
     """The description of the HTTP API."""
-    return _document(openapi_json())
+    return openapi_json().response(call.request)
 
 
 @operation("GET", ASYNCAPI_PATH, ANYONE)
 async def get_asyncapi(call: Call[None]) -> web.Response:
     """The description of the topics."""
-    return _document(asyncapi_json())
+    return asyncapi_json().response(call.request)
 
 
 @operation("GET", DOCS_PATH, ANYONE)
-async def get_docs(call: Call[None]) -> web.FileResponse:
+async def get_docs(call: Call[None]) -> web.Response:
     """The OpenAPI description as a page, with Swagger UI."""
-    return web.FileResponse(PAGE, headers=PAGE_HEADERS)
+    return content_of(PAGE).response(call.request, PAGE_HEADERS)
 
 
 @operation("GET", DOCS_FILE_PATH, ANYONE)
-async def get_docs_file(call: Call[None], name: str) -> web.FileResponse:
+async def get_docs_file(call: Call[None], name: str) -> web.Response:
     """What the page is made of: one of a few files."""
     path = files().get(name)
     if path is None:
         raise nothing_here()
-    return web.FileResponse(path, headers=PAGE_HEADERS)
+    return content_of(path).response(call.request, PAGE_HEADERS)
 
 
-OPERATIONS = (get_openapi, get_asyncapi, get_docs, get_docs_file)
-
-
-def _document(encoded: bytes) -> web.Response:
-    return web.Response(body=encoded, content_type="application/json", headers=FILE_HEADERS)
+OPERATIONS = (get_index, get_openapi, get_asyncapi, get_docs, get_docs_file)

@@ -230,8 +230,8 @@ def _route(app: App, context: Context, operations: Sequence[Operation]) -> None:
         if one.method == hdrs.METH_GET:
             handlers[hdrs.METH_HEAD] = handlers[hdrs.METH_GET]
     for path, handlers in by_path.items():
-        for suffix in ("", "/"):
-            add_view(app, path + suffix, handlers)
+        for written in {path, f"{path.rstrip('/')}/"}:
+            add_view(app, written, handlers)
 
 
 def _served_on(operations: Sequence[Operation]) -> dict[str, frozenset[Listener]]:

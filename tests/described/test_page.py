@@ -122,3 +122,34 @@ async def test_what_is_known_already_is_not_sent_again(node: Node) -> None:
     again = await get(node.url, "/docs/swagger-ui.css", {"If-None-Match": first.headers["ETag"]})
 
     assert (again.status, again.raw) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [("gzip", "gzip"), ("br, GZIP;q=0.5", "gzip"), ("gzip;q=0", None), ("br", None), ("", None)],
+)
+async def test_content_is_compressed_for_clients_that_take_it(
+    node: Node, accepted: str, encoding: str | None
+) -> None:
+    for path in ("/openapi.json", "/docs/swagger-ui-bundle.js", "/ops/static/ops.css"):
+        plain = await get(node.url, path, {"Accept-Encoding": "identity"})
+        reply = await get(node.url, path, {"Accept-Encoding": accepted})
+        assert reply.headers.get("Content-Encoding") == encoding
+        assert reply.headers["Vary"] == "Accept-Encoding"
+        assert reply.headers["ETag"] == plain.headers["ETag"]
+        assert reply.raw == plain.raw
+        if encoding:
+            assert int(reply.headers["Content-Length"]) < len(plain.raw) / 2
+
+
+async def test_the_first_page_links_to_what_people_look_for(node: Node) -> None:
+    page = await node.get("/")
+    assert page.status == 200
+    links = set(re.findall(r'<a href="([^"]+)"', page.raw.decode()))
+    assert links == {
+        *("/docs", "/openapi.json", "/asyncapi.json"),
+        *("/health", "/ready", "/ops", "/metrics"),
+    }
+    for link in links:
+        reply = await get(node.url, link, {"Accept": "text/html"})
+        assert reply.status in (200, 303), link

@@ -198,6 +198,9 @@ class Node:
         operation = request.get(OPERATION)
         if operation is None or not isinstance(response, web.Response):
             return
+        if "Content-Encoding" in response.headers:
+            # The same for everyone, and no envelope.
+            return
         error = None
         if response.content_type == "application/json":
             said = json.loads(cast(bytes, response.body) or b"null")

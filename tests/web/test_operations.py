@@ -18,7 +18,9 @@ async def test_nothing_but_declared_operations_is_routed(tmp_path: Path) -> None
     declared |= {("HEAD", template(one.path)) for one in every if one.method == "GET"}
     async with cluster(str(tmp_path), {0: [0, 1, 2, 3]}) as found:
         router = cast(Any, found.nodes[0].app.web).web_app.router
-        routed = {(one.method, one.resource.canonical.rstrip("/")) for one in router.routes()}
+        routed = {
+            (one.method, one.resource.canonical.rstrip("/") or "/") for one in router.routes()
+        }
 
     assert routed <= declared
     local = {(one.method, template(one.path)) for one in checkout_page.OPERATIONS}
