@@ -17,6 +17,8 @@ COPY billing_stream billing_stream
 COPY agents agents
 COPY tables tables
 COPY web web
+# The pages that messages name.
+COPY docs/*.md docs/
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
 
 FROM python:${PYTHON} AS install

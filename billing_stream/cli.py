@@ -57,6 +57,11 @@ class LazyGroup(click.Group):
             "completion",
             "Print what completes commands in bash, zsh or fish.",
         ),
+        "docs": (
+            "billing_stream.console.docs_cli",
+            "docs",
+            "Show a page of the documentation, or list all of them.",
+        ),
         "describe": (
             "billing_stream.ops.describe",
             "describe",
@@ -260,7 +265,7 @@ def create() -> None:
     """Create the topics that are missing. What exists is checked, not changed.
 
     It may be run again at any time, and by several at once. A changelog that was there before
-    and is lost is not made anew: see docs/restore.md.
+    and is lost is not made anew: see `billing-stream docs restore`.
     """
     from billing_stream.console.progress import waiting
     from billing_stream.kafka import topic_admin as admin

@@ -75,7 +75,8 @@ class UnreadableRow(BillingError):
         self.partition = partition
         super().__init__(
             f"the changelog record {topic}[{partition}]@{offset} cannot be read: {why}. No release "
-            "writes such a record: find out who else writes there, and see docs/restore.md"
+            "writes such a record: find out who else writes there, and see "
+            "`billing-stream docs restore`"
         )
 
 

@@ -42,7 +42,8 @@ KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 MARK = b"catalogue/"
 OTHER_PACKS = (
     "the packs of the settings are not those in force: version %s of the catalogue decides. Set "
-    "others with `set_catalogue`, and remove the packs from the settings (docs/catalogue.md)"
+    "others with `set_catalogue`, and remove the packs from the settings "
+    "(`billing-stream docs catalogue`)"
 )
 
 logger = logging.getLogger(__name__)

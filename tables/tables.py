@@ -120,7 +120,7 @@ def require_own(table: str, rows: ChangelogRows, partition: int, partitions: int
             raise SettingsError(
                 f"partition {partition} has merchants of partition {found}: this log was not "
                 f"written with BILLING_PARTITIONS={partitions}. Partitions that were added to "
-                "topics later do not count (docs/scale.md)"
+                "topics later do not count (`billing-stream docs scale`)"
             )
 
 

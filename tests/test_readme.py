@@ -40,7 +40,7 @@ def terminal(shell: Shell, commands: str) -> Iterator["subprocess.Popen[str]"]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.mark.full

@@ -70,7 +70,7 @@ async def test_where_events_were_written_a_missing_changelog_is_not_made(
 
     assert (code, checked) == (2, 2)
     assert f"{rows} is not there, and {topics.name(names.JOURNAL)} has records" in output
-    assert "docs/restore.md" in output
+    assert "billing-stream docs restore" in output
     assert "Traceback" not in output
     assert f"{rows}: is missing" in wrong, "it was not made"
 
@@ -91,7 +91,7 @@ async def test_an_empty_changelog_where_events_were_written_starts_no_worker(
     empty = f"{topics.changelog(names.BILLING_RECORDS)}[1] is empty, and "
     assert (started, created) == (2, 2)
     assert f"{empty}{topics.name(names.JOURNAL)}[1] has records" in output
-    assert "docs/restore.md" in output
+    assert "billing-stream docs restore" in output
     assert "Traceback" not in output
     assert empty in checked
 

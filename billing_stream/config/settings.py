@@ -42,7 +42,8 @@ _BEFORE_OR_AFTER = "the secret before, or the one to come, accepted too while it
 STORE = "memory"
 STORE_REMOVED = (
     "can only be memory: the store on disk was removed. Give each worker memory for all its rows "
-    "(docs/scale.md), then remove BILLING_STORE and BILLING_STORE_CACHE_MB. Rows are in Kafka"
+    "(`billing-stream docs scale`), then remove BILLING_STORE and BILLING_STORE_CACHE_MB. Rows are "
+    "in Kafka"
 )
 
 
@@ -273,7 +274,7 @@ class Settings(
         except ValidationError as error:
             found = settings_errors(error, cls, lambda known: cls(**options, **known))
             lines = [f"  {line}" for line in found]
-            lines.append("docs/settings.md has them all; .env.example is one to begin with")
+            lines.append("`billing-stream docs settings` has them all")
             raise SettingsError("these settings are not right:\n" + "\n".join(lines)) from None
         except (OSError, UnicodeDecodeError) as error:
             names = " or ".join(map(str, files))

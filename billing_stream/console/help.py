@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-SETTINGS = {"(all others)": "`billing-stream config`, docs/settings.md"}
+SETTINGS = {"(all others)": "`billing-stream docs settings`"}
 """For commands that read the settings of the whole service."""
 
 EXIT_INTERRUPTED = 130

@@ -62,7 +62,7 @@ def lost_changelogs(stored: Stored, now: ChangelogIds) -> str | None:
     if lost:
         return (
             f"the changelog of {' and '.join(lost)} was deleted and created again: it lacks rows. "
-            "See docs/restore.md"
+            "See `billing-stream docs restore`"
         )
     copied = sorted(
         table for table in stored if stored[table].tables.get(table) != now.tables.get(table)
@@ -70,6 +70,6 @@ def lost_changelogs(stored: Stored, now: ChangelogIds) -> str | None:
     if copied and len(copied) < len(stored):
         return (
             f"the changelog of {' and '.join(copied)} is a copy, and those of other tables are "
-            "not: rows are only right together. See docs/restore.md"
+            "not: rows are only right together. See `billing-stream docs restore`"
         )
     return None

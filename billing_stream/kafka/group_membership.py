@@ -34,7 +34,7 @@ def refused(group: str, code: int) -> GroupRefused:
     """The error for an answer with this code."""
     known = kafka_errors.get(code)
     name = _NAMES.get(code) or (known.message if known else f"error {code}")
-    advice = _ADVICE.get(code, "docs/kafka-errors.md says what it means")
+    advice = _ADVICE.get(code, "`billing-stream docs kafka-errors` says what it means")
     return GroupRefused(
         f"the consumer group {group} does not accept this process ({name}): {advice}"
     )

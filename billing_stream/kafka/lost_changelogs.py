@@ -15,7 +15,8 @@ from billing_stream.records.topics import Role, Topics
 _ALWAYS_THERE = (names.BILLING_RECORDS, names.CREDIT_PURCHASES)
 _WHAT_TO_DO = (
     "With an empty one workers would begin from nothing, and carry out all inputs again:\n"
-    "leave them stopped, and see docs/restore.md. To begin with nothing on purpose, take another "
+    "leave them stopped, and see "
+    "`billing-stream docs restore`. To begin with nothing on purpose, take another "
     "BILLING_TOPIC_PREFIX, or delete all topics"
 )
 _WRITTEN_BY_LANES = (Role.EVENT, Role.JOURNAL, Role.DEAD_LETTER)

@@ -168,7 +168,9 @@ async def check_before_start(settings: Settings, deadline: StartDeadline | None 
 
     found = await deadline.retry("the partitions of the topics", look)
     if found:
-        logger.warning("partitions were added to topics: %s (docs/scale.md)", listed(found))
+        logger.warning(
+            "partitions were added to topics: %s (`billing-stream docs scale`)", listed(found)
+        )
 
 
 def _what_to_do(wrong: list[str]) -> str:
@@ -178,7 +180,10 @@ def _what_to_do(wrong: list[str]) -> str:
     if any("partitions, must have" in line for line in wrong):
         hints.append("partitions cannot be changed: BILLING_PARTITIONS must say what there is")
     if not hints:
-        hints.append("mend them with kafka-configs or kafka-reassign-partitions (docs/scale.md)")
+        hints.append(
+            "mend them with kafka-configs or kafka-reassign-partitions "
+            "(`billing-stream docs scale`)"
+        )
     return "\n".join(hints)
 
 

@@ -119,7 +119,9 @@ class Placing:
                 elif offset < begins[tp]:
                     gap = Gap.of(tp, gaps.TRIMMED, offset, begins[tp])
                     await gaps.pass_over(connection, gap)
-                    logger.error("%s: the projection lacks them (see docs/projection.md)", gap)
+                    logger.error(
+                        "%s: the projection lacks them (see `billing-stream docs projection`)", gap
+                    )
                     places[tp] = begins[tp]
                 else:
                     places[tp] = offset

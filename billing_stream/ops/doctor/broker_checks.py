@@ -53,7 +53,9 @@ def of_brokers(seen: Seen, replication: int) -> Finding:
         if seen.absent:
             message += f"; not in the cluster: broker {', '.join(map(str, seen.absent))}"
         return fail(
-            check, message, "bring them back before another broker is restarted: docs/restore.md"
+            check,
+            message,
+            "bring them back before another broker is restarted: `billing-stream docs restore`",
         )
     message = f"{len(seen.brokers)} at {there}"
     if len(seen.brokers) < replication:

@@ -27,7 +27,10 @@ async def check_catalogue(settings: Settings) -> AsyncIterator[Finding]:
     yield ok(CHECK, f"version {number} decides which packs are on sale, since {since}{next_one}")
     if settings.packs != PACKS and as_asked(settings.packs) != now.packs:
         message = f"the settings have other packs than version {number}, which are not sold"
-        action = "unset them; `billing-stream catalogue set` changes packs (docs/catalogue.md)"
+        action = (
+            "unset them; `billing-stream catalogue set` changes packs "
+            "(`billing-stream docs catalogue`)"
+        )
         yield warn(CHECK, message, action)
     if not any(settings.currency in pack.price for pack in now.packs.values()):
         message = f"no pack of version {number} has a price in {settings.currency}"

@@ -66,7 +66,8 @@ def of_versions(found: Mapping[int, Sequence[int]]) -> Iterable[Finding]:
             CHECK,
             f"rows of version {max(newer.values())} in partitions {_listed(newer)}: this program "
             f"reads up to {VERSION}, a newer release wrote them",
-            "run that release or a later one here; going back is told in docs/upgrade.md",
+            "run that release or a later one here; going back is told in "
+            "`billing-stream docs upgrade`",
         )
         return
     beside = [p for p, versions in found.items() if versions[-1] < max(versions)]
@@ -75,7 +76,8 @@ def of_versions(found: Mapping[int, Sequence[int]]) -> Iterable[Finding]:
             CHECK,
             f"in partitions {_listed(beside)} an older release wrote after one of version "
             f"{max(max(found[p]) for p in beside)}",
-            "end the upgrade: stop the workers of the older release (docs/upgrade.md)",
+            "end the upgrade: stop the workers of the older release "
+            "(`billing-stream docs upgrade`)",
         )
         return
     versions = sorted({version for rows in found.values() for version in rows})

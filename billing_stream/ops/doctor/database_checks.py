@@ -166,7 +166,7 @@ def of_reader(role: str, user: str, found: ReaderRights, settings: Settings) -> 
             check,
             f"{user} may write: {', '.join(writes)}; workers need only to read",
             "set BILLING_READER_ROLE, and give workers a DATABASE_URL of that role: see "
-            "docs/security.md",
+            "`billing-stream docs security`",
         )
     elif named and not found.unreadable:
         yield ok(check, f"{role} may read the projection, and nothing else")

@@ -36,7 +36,7 @@ async def check_inputs(settings: Settings) -> AsyncIterator[Finding]:
         yield fail(
             CHECK,
             f"{changelogs[table]} was deleted and created again: it lacks rows",
-            "see docs/restore.md",
+            "see `billing-stream docs restore`",
         )
     changed = await changed_inputs(options, rows)
     for tp, reason in sorted(changed.items()):
@@ -44,7 +44,7 @@ async def check_inputs(settings: Settings) -> AsyncIterator[Finding]:
             CHECK,
             f"{tp.topic}[{tp.partition}]: {reason}",
             f"find out what happened, then: billing-stream inputs accept {tp.topic} "
-            f"{tp.partition} --reason ... (docs/runbooks.md#billinginputtopicchanged)",
+            f"{tp.partition} --reason ... (`billing-stream docs runbooks`)",
         )
     stopped = 0
     for lane, inputs in rows.items():

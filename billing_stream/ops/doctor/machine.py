@@ -52,7 +52,8 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
         yield warn(
             check,
             "workers accept tokens of 0.5.x, which are good for any call for a minute",
-            "set BILLING_PEER_TOKENS=new when no worker of 0.5.x runs: docs/upgrade.md",
+            "set BILLING_PEER_TOKENS=new when no worker of 0.5.x runs: "
+            "`billing-stream docs upgrade`",
         )
     public = settings.addresses[settings.address_of(Listener.PUBLIC)]
     if real and len(public) > 1:
@@ -63,12 +64,12 @@ def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
             "set other ports for them, or have a proxy pass on /api and /webhooks alone",
         )
     if real and not settings.kafka_tls:
-        yield warn(check, "Kafka without TLS", "see docs/security.md")
+        yield warn(check, "Kafka without TLS", "see `billing-stream docs security`")
     if real and settings.database_url is not None and not _is_verified(settings.database_url):
         yield warn(
             check,
             "PostgreSQL is not verified: DATABASE_URL has no sslmode=verify-full",
-            "see docs/security.md",
+            "see `billing-stream docs security`",
         )
     yield ok(check, f"APP_ENV={settings.app_env}, {settings.partitions} partitions")
 

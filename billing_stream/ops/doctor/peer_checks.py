@@ -54,7 +54,9 @@ async def _ask(client: PeerClient, url: str) -> Finding | None:
         message = f"{name} does not answer: {type(error).__name__}"
         return warn(CHECK, message, "run doctor where workers reach each other")
     if status == HTTPStatus.UNAUTHORIZED:
-        action = "give all workers and this shell the same one: docs/rotate-secrets.md"
+        action = (
+            "give all workers and this shell the same one: `billing-stream docs rotate-secrets`"
+        )
         return fail(CHECK, f"{name} {client.trouble(url)}", action)
     if status != HTTPStatus.OK:
         return warn(CHECK, f"{name} answers with {status}", "see its log")

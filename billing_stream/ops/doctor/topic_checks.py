@@ -48,11 +48,11 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
             client_options(settings), Topics(settings.app_id, settings.topic_prefix)
         )
     except TopicsError as error:
-        yield fail("topics", str(error).partition("\n")[0], "see docs/restore.md")
+        yield fail("topics", str(error).partition("\n")[0], "see `billing-stream docs restore`")
     for finding in await _added_partitions(settings):
         yield finding
     for line in doubtful[:DOUBTS_MAX]:
-        yield warn("topics", line, "set it with kafka-configs: see docs/restore.md")
+        yield warn("topics", line, "set it with kafka-configs: see `billing-stream docs restore`")
     if len(doubtful) > DOUBTS_MAX:
         yield warn(
             "topics",
@@ -67,7 +67,7 @@ async def _added_partitions(settings: Settings) -> list[Finding]:
     try:
         await require_lanes(options, topics, counts, settings.partitions)
     except TopicsError as error:
-        return [fail("topics", str(error).replace("\n", ". "), "see docs/restore.md")]
+        return [fail("topics", str(error).replace("\n", ". "), "see `billing-stream docs restore`")]
     found = added(counts, settings.partitions)
     accepted = await accepted_partitions(options, topics) if found else set()
     left = [tp for tp in found if tp not in accepted]
@@ -77,7 +77,8 @@ async def _added_partitions(settings: Settings) -> list[Finding]:
         warn(
             "topics",
             f"partitions were added: {listed(left)}; workers forward their records",
-            'billing-stream inputs accept --reason "..." (docs/scale.md says what it means)',
+            'billing-stream inputs accept --reason "..." '
+            "(`billing-stream docs scale` says what it means)",
         )
     ]
 

@@ -19,7 +19,7 @@ from billing_stream.web.auth import shop_token_headers
 
 CHECK = "webhooks"
 SHOPS_MAX = 3
-UNPAID = "until then payments are credited by look-ups only: docs/reconciliation.md"
+UNPAID = "until then payments are credited by look-ups only: `billing-stream docs reconciliation`"
 
 
 async def check_webhooks(settings: Settings) -> AsyncIterator[Finding]:
@@ -36,7 +36,11 @@ async def check_webhooks(settings: Settings) -> AsyncIterator[Finding]:
                 yield finding
         if settings.custom_gateway_url and not settings.custom_gateway_lookup_url:
             message = "a lost webhook of the custom gateway stays lost: it is not looked up"
-            yield warn(CHECK, message, "set CUSTOM_GATEWAY_LOOKUP_URL: docs/reconciliation.md")
+            yield warn(
+                CHECK,
+                message,
+                "set CUSTOM_GATEWAY_LOOKUP_URL: `billing-stream docs reconciliation`",
+            )
     finally:
         for platform in platforms.values():
             await platform.close()

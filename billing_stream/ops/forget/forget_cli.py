@@ -125,7 +125,10 @@ def _show(found: Iterable[residual_data.ResidualData]) -> None:
     if not found:
         say("nothing personal is left in the topics that are kept for ever")
         return
-    say("still in topics that are kept for ever (docs/operators.md, What Kafka keeps):")
+    say(
+        "still in topics that are kept for ever "
+        "(`billing-stream docs operators`, What Kafka keeps):"
+    )
     for one in found:
         places = ", ".join(f"@{offset}" for offset in one.offsets[:SHOWN_MAX])
         more = f" and {len(one.offsets) - SHOWN_MAX} more" if len(one.offsets) > SHOWN_MAX else ""

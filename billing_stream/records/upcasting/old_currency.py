@@ -17,6 +17,6 @@ def in_old_currency(purchase: Row, currency: str | None) -> Row:
             "BILLING_CURRENCY_OF_OLD_ROWS is not set, and this log has purchases of 0.5.1 or "
             "older, which did not store their currency. Set it to what BILLING_CURRENCY was until "
             "now, e.g. BILLING_CURRENCY_OF_OLD_ROWS=USD, for all workers and projectors; once the "
-            "first worker has started, the log has it (docs/upgrade.md)"
+            "first worker has started, the log has it (`billing-stream docs upgrade`)"
         )
     return msgspec.structs.replace(purchase, currency=currency)

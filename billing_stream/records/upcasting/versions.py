@@ -72,7 +72,7 @@ def upcast(table: str, record: ChangelogRecord) -> bytes | None:
         raise NewerState(
             f"{RecordRef.of(record)} is of state version {version}, "
             f"and this program reads up to {VERSION}: a newer release wrote it. Run that release "
-            "or a later one here, and see docs/upgrade.md before going back"
+            "or a later one here, and see `billing-stream docs upgrade` before going back"
         )
     steps = [STEPS[number][table] for number in range(version, VERSION) if table in STEPS[number]]
     value = record.value
