@@ -1,4 +1,4 @@
-"""`billing-stream docs`: the pages that messages name, where no source is at hand."""
+"""`billing-stream docs`: the pages that messages name, where the source is not available."""
 
 import difflib
 from pathlib import Path
