@@ -9,8 +9,9 @@ from billing_stream.domain.commands import Command
 from billing_stream.domain.decide import decide
 from billing_stream.domain.idempotency import answered_at, is_kept
 from billing_stream.domain.model import Merchant
-from billing_stream.domain.outcomes import Decision, Rejected, Reply, TimedReply
+from billing_stream.domain.outcomes import Decision, Rejected, Reply, Superseded, TimedReply
 from billing_stream.domain.policy import Policy
+from billing_stream.domain.shops import Claim
 from billing_stream.domain.state import State
 from billing_stream.engine.input_commands import WRONG_PARTITION
 from billing_stream.engine.lane import Lane
@@ -37,7 +38,7 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
-from billing_stream.tables import charges
+from billing_stream.tables import charges, shops
 from billing_stream.tables.catalogue_versions import Catalogue
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
@@ -137,6 +138,8 @@ class BillingStage:
         # Merchants whose overdue deadlines were processed.
         self.time_advanced_for: set[str] = set()
         self.internal_errors: list[str] = []  # On what a rule failed: record, request or timer.
+        # Of shops: the outcome of each claim that is not simply the next one of its merchant.
+        self.shop_claims: list[Claim] = []
         self.held = 0  # How many commands had to wait.
         self._steps: DeadlineSteps | None = None
 
@@ -174,7 +177,7 @@ class BillingStage:
         if isinstance(command, OTHERS):
             place, by = self._processor, decoded.correlation_id
             parts = self._rows, place, place.catalogue, self._out, self._add_dead_letter
-            return take_other(command, record, by, *parts)
+            return take_other(command, record, by, *parts, self.shop_claims)
         merchant = self._rows.merchant(command.merchant_id)
         if not self._is_ours(command.merchant_id, merchant, record):
             if base == topics.OPERATOR_COMMANDS:
@@ -190,6 +193,8 @@ class BillingStage:
         now = instant(record.timestamp)
         self._require_turn(merchant, now)
         reply = self._decide(merchant, command, now, decoded.correlation_id, command.command_id)
+        if isinstance(reply, Superseded):
+            shops.note(self.shop_claims, Claim.OLDER, command.merchant_id, command.merchant_id)
         if isinstance(reply, Rejected):
             self.divert(record, reply.code, f"{reply.code}: {reply.message}")
         elif redriven is not None:

@@ -1,18 +1,17 @@
 """Input records that are about no merchant: shops, charges, inputs and the catalogue."""
 
 from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.domain.shops import Claim
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.records.charge_records import ChargeRecord, ChargeRegistered, UnroutedWebhook
-from billing_stream.records.dead_letters import AddLetter, dead_letter
+from billing_stream.records.dead_letters import AddLetter
 from billing_stream.records.operator_commands import CatalogueCommand, InputCommand
 from billing_stream.records.schemas import InputRecord
-from billing_stream.tables import charges
+from billing_stream.tables import charges, shops
 from billing_stream.tables.catalogue_versions import Catalogue
 from billing_stream.tables.rows import StagedRows
 
 OTHERS = (ShopRegistered, ChargeRegistered, UnroutedWebhook, InputCommand, CatalogueCommand)
-ADDED_SHOP = "a shop on a partition that was added to its topic: workers write none there"
-MISPLACED = charges.MISPLACED
 
 
 def take_other(
@@ -24,17 +23,16 @@ def take_other(
     catalogue: Catalogue,
     out: list[Outgoing],
     add_letter: AddLetter,
+    claims: list[Claim],
 ) -> bool | InputCommand:
-    """Take it; False: it is a dead letter. A command about an input is for the lane."""
+    """Take it; False: it is a dead letter. A command about an input is for the lane.
+
+    `claims` gets the outcome of a claim of a shop that is not simply its next one.
+    """
     if isinstance(said, InputCommand):
         return said
     if isinstance(said, CatalogueCommand):
         return catalogue.take(said, record, rows, out, add_letter)
-    if not isinstance(said, ShopRegistered):
-        return charges.take(said, record, correlation_id, rows, place, out, add_letter)
-    if record.partition != place.partition:
-        # Only lanes write them, and none writes there.
-        add_letter(dead_letter(record, ADDED_SHOP), MISPLACED)
-        return False
-    rows.add_shop(said)
-    return True
+    if isinstance(said, ShopRegistered):
+        return shops.take(said, record, rows, place, out, add_letter, claims)
+    return charges.take(said, record, correlation_id, rows, place, out, add_letter)

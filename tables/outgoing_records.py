@@ -57,8 +57,8 @@ class OutgoingRecords:
                 name = codecs.answer_key(merchant_id, key).encode()
                 yield Outgoing(topic, name, None if answer is None else encode(answer), WRITTEN)
         topic = changelogs[topics.SHOPS_TABLE]
-        for shop, owner in rows.shops.items():
-            value = None if owner is None else owner.encode()
+        for shop, row in rows.shops.items():
+            value = None if row is None else encode(row)
             yield Outgoing(topic, shop.encode(), value, WRITTEN)
         topic = changelogs[topics.CHARGES_TABLE]
         for key, charge in rows.charges.items():

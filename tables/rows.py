@@ -15,10 +15,10 @@ from operator import attrgetter
 from billing_stream.domain.catalogue import Versions
 from billing_stream.domain.charges import NOTHING, Charge
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import Decision, ShopRegistered, StoredResponse
+from billing_stream.domain.outcomes import Decision, StoredResponse
 from billing_stream.domain.reports import ParkedWebhook
+from billing_stream.domain.shops import NOBODYS, Shop
 from billing_stream.tables.charge_rows import put_charges
-from billing_stream.tables.codecs import shop_key
 
 PENDING = PurchaseStatus.PENDING
 Deadline = tuple[datetime, str]
@@ -83,7 +83,7 @@ class PartitionRows:
     def __init__(self) -> None:
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
-        self.shops: dict[str, str] = {}
+        self.shops: dict[str, Shop] = {}
         self.stored_responses: dict[str, dict[str, StoredResponse]] = {}
         self.adjustments: dict[str, Adjustment] = {}
         # Dead letters that were sent again and carried out, with the record that was.
@@ -225,12 +225,16 @@ class PartitionRows:
         """Add an adjustment; none ever changes."""
         self.adjustments[adjustment.id] = adjustment
 
-    def put_shop(self, shop: str, merchant_id: str | None) -> None:
-        """Say whose shop `platform:domain` is; None: nobody's."""
-        if merchant_id is None:
-            self.shops.pop(shop, None)
+    def put_shop(self, key: str, shop: Shop | None) -> None:
+        """Lay in the row of the shop `platform:domain`; None: nobody's."""
+        if shop is None:
+            self.shops.pop(key, None)
         else:
-            self.shops[shop] = merchant_id
+            self.shops[key] = shop
+
+    def merchant_of(self, shop: str) -> str | None:
+        """The merchant id of who has the shop `platform:domain`, or None."""
+        return self.shops.get(shop, NOBODYS).merchant_id
 
     def charge(self, key: str) -> Charge:
         """The row of a charge, by its key `platform:charge_id`."""
@@ -251,7 +255,7 @@ class StagedRows:
         self.merchants: dict[str, Merchant] = {}
         self.purchases: dict[str, Purchase] = {}
         self.answers_changed: dict[str, dict[str, StoredResponse | None]] = {}
-        self.shops: dict[str, str | None] = {}
+        self.shops: dict[str, Shop | None] = {}
         self.adjustments: dict[str, Adjustment] = {}
         self.redriven: dict[str, str] = {}
         self.versions = base.versions
@@ -323,17 +327,9 @@ class StagedRows:
         """As `PartitionRows.charge`, with the staged changes."""
         return self.charges.get(key) or self._base.charge(key)
 
-    def shop(self, shop: str) -> str | None:
-        """Whose shop `platform:domain` is, with what is staged."""
-        return self.shops[shop] if shop in self.shops else self._base.shops.get(shop)
-
-    def add_shop(self, shop: ShopRegistered) -> None:
-        """Stage the merchant of a shop; one that is gone may be another merchant's by now."""
-        name = shop_key(shop.platform, shop.domain)
-        if not shop.gone:
-            self.shops[name] = shop.merchant_id
-        elif self.shop(name) == shop.merchant_id:
-            self.shops[name] = None
+    def shop(self, key: str) -> Shop | None:
+        """The row of the shop `platform:domain`, with what is staged."""
+        return self.shops[key] if key in self.shops else self._base.shops.get(key)
 
     def add(self, decision: Decision) -> None:
         """Stage what a decision changed."""
@@ -388,8 +384,8 @@ class StagedRows:
                     base.put_answer(answer)
         for adjustment in self.adjustments.values():
             base.put_adjustment(adjustment)
-        for shop, owner in self.shops.items():
-            base.put_shop(shop, owner)
+        for key, shop in self.shops.items():
+            base.put_shop(key, shop)
         if self.charges:
             put_charges(base, self.charges)
         base.charges_filled = self.charges_filled

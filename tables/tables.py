@@ -12,6 +12,7 @@ from msgspec import Struct
 from billing_stream.domain.charges import NOTHING, Charge
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import StoredResponse
+from billing_stream.domain.shops import Shop
 from billing_stream.engine.partition_processor import ChangelogRows
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import SettingsError
@@ -70,7 +71,7 @@ def _answers(into: PartitionRows, _: str | None) -> Restorer:
 def _shops(into: PartitionRows, _: str | None) -> Restorer:
     def restore(read: ChangelogRows) -> None:
         for key, value in read:
-            into.put_shop(key.decode(), None if value is None else value.decode())
+            into.put_shop(key.decode(), None if value is None else codecs.shop(value))
 
     return restore
 
@@ -104,7 +105,7 @@ TABLES = (
         lambda into, _: _never_deleted(into.put_adjustment, codecs.adjustment.decode),
     ),
     Table(topics.IDEMPOTENCY_KEYS, "merchant_id/idempotency_key", StoredResponse, _answers),
-    Table(topics.SHOPS_TABLE, "platform:domain", str, _shops),
+    Table(topics.SHOPS_TABLE, "platform:domain", Shop, _shops),
     Table(topics.CHARGES_TABLE, "platform:charge_id", Charge, _charges),
 )
 

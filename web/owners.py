@@ -98,7 +98,7 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
 
     def read(self, rows: PartitionRows) -> ShopFound:
         """From committed rows."""
-        return ShopFound(rows.shops.get(self.shop))
+        return ShopFound(rows.merchant_of(self.shop))
 
 
 class ChargeFound(Struct, frozen=True):

@@ -17,6 +17,7 @@ from billing_stream.domain.outcomes import (
     ShopRegistered,
     TrialImported,
 )
+from billing_stream.domain.shops import credible
 
 UNPAID = frozenset({PurchaseStatus.PENDING, PurchaseStatus.FAILED, PurchaseStatus.EXPIRED})
 
@@ -50,7 +51,10 @@ def _bring_record(draft: Draft, command: ImportMerchant) -> None:
     if command.platform and command.domain and not merchant.domain and not merchant.forgotten_at:
         platform, domain = command.platform.lower(), command.domain.lower()
         draft.change(platform=platform, domain=domain)
-        draft.register_shop(ShopRegistered(platform, domain, merchant.merchant_id))
+        # Who has installed the shop since then keeps it.
+        at = credible(command.created_at, draft.now)
+        shop = ShopRegistered(platform, domain, merchant.merchant_id, installed_at=at)
+        draft.register_shop(shop)
 
 
 def _bring_trial(draft: Draft, command: ImportMerchant) -> None:

@@ -2,29 +2,49 @@
 
 from msgspec.structs import replace
 
+from billing_stream.domain import shops
 from billing_stream.domain.commands import CreateMerchant, ForgetMerchant
 from billing_stream.domain.draft import Draft
-from billing_stream.domain.outcomes import Done, MerchantForgotten, Reply, ShopRegistered
+from billing_stream.domain.outcomes import (
+    Done,
+    MerchantForgotten,
+    Reply,
+    ShopRegistered,
+    Superseded,
+)
 
 
 def create(draft: Draft, command: CreateMerchant) -> Reply:
-    """Create the billing record; a second time changes nothing but registers a changed domain.
+    """Create the billing record; a second time changes nothing but registers a changed shop.
 
-    A merchant that was forgotten is as it was, its trial used, with the domain it has now.
+    An older installation than one that is known changes nothing. A merchant that was forgotten is
+    as it was, its trial used, with the domain it has now.
     """
     merchant = draft.merchant
-    domain = command.domain.lower()
-    platform = command.platform.lower()
-    said = {"platform_shop_id": command.platform_shop_id, "installed_at": command.installed_at}
-    if not draft.exists:
-        draft.change(platform=platform, domain=domain, created_at=draft.now, **said)
-    elif (merchant.platform, merchant.domain) != (platform, domain):
-        _keep_former_shop(draft, f"{platform}:{domain}")
-        draft.change(platform=platform, domain=domain, forgotten_at=None, **said)
-    else:
+    shop = platform, domain = command.platform.lower(), command.domain.lower()
+    shop_id, installed_at = command.platform_shop_id, command.installed_at
+    if draft.policy.rules == 1:
+        shop_id = installed_at = None
+    installed_at = shops.credible(installed_at, draft.now)
+    if shops.is_older(merchant, installed_at):
+        return Superseded()
+    same = draft.exists and shop == (merchant.platform, merchant.domain)
+    known = merchant.installed_at
+    said = {
+        "platform_shop_id": shop_id or (merchant.platform_shop_id if same else None),
+        "installed_at": shops.newest(known, installed_at),
+    }
+    if same and said == {name: getattr(merchant, name) for name in said}:
         return Done()
-    installed = ShopRegistered(platform, domain, merchant.merchant_id)
-    draft.register_shop(replace(installed, **said))
+    if not draft.exists:
+        draft.change(created_at=draft.now)
+    elif not same:
+        _keep_former_shop(draft, f"{platform}:{domain}")
+    draft.change(platform=platform, domain=domain, forgotten_at=None, **said)
+    # That it is the same installation and only known better must not take the shop from another.
+    again = same and (known is None or said["installed_at"] == known)
+    claim = ShopRegistered(platform, domain, merchant.merchant_id, again=again)
+    draft.register_shop(replace(claim, platform_shop_id=shop_id, installed_at=installed_at))
     return Done()
 
 

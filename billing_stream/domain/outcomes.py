@@ -218,7 +218,8 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     """A merchant claims a shop's domain (for the shops table); `gone`: it is its no longer.
 
     `platform_shop_id` and `installed_at` are those of the installation, None: unknown.
-    `uninstalled`: the merchant has uninstalled, so another one may have the shop.
+    `uninstalled`: the merchant has uninstalled, so another one may have the shop. `again`: it adds
+    to a shop that the merchant has, or repeats who has it, and takes no shop from another merchant.
     """
 
     platform: str
@@ -228,6 +229,7 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     platform_shop_id: str | None = None
     installed_at: Instant | None = None
     uninstalled: bool = False
+    again: bool = False
 
 
 class ErrorCode(StrEnum):
@@ -254,6 +256,10 @@ class ErrorCode(StrEnum):
 
 class Done(Struct, frozen=True, gc=False, tag="done"):
     """Nothing more to say than that it is so now."""
+
+
+class Superseded(Struct, frozen=True, gc=False, tag="superseded"):
+    """The answer to CreateMerchant with an older installation: it changed nothing."""
 
 
 class Rejected(Struct, frozen=True, gc=False, tag="rejected"):
@@ -316,6 +322,7 @@ class ClockMoved(Struct, frozen=True, gc=False, tag="clock_moved"):
 
 Reply = (
     Done
+    | Superseded
     | Rejected
     | TrialGranted
     | PurchaseOpened

@@ -14,6 +14,7 @@ from billing_stream.domain import outcomes
 from billing_stream.domain.charges import Charge
 from billing_stream.domain.commands import Key, Uuid
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Purchase
+from billing_stream.domain.shops import Shop
 from billing_stream.records import dead_letters, topics
 from billing_stream.records import schemas as records
 from billing_stream.records.catalogue_records import CatalogueRecord
@@ -152,8 +153,10 @@ def rows() -> list[Record]:
             (topics.IDEMPOTENCY_KEYS, outcomes.StoredResponse),
         )
     ]
-    shop = "A row of `shops`: the merchant id, bare text and no JSON, by `platform:domain`."
-    found.append(Record(topics.SHOPS_TABLE, "Shop", shop, (Uuid,)))
+    about = (
+        f"{doc(Shop)}\n\nReleases up to 0.5.1 wrote the merchant id alone, bare text and no JSON."
+    )
+    found.append(Record(topics.SHOPS_TABLE, Shop.__name__, about, (Shop,)))
     found.append(Record(topics.CHARGES_TABLE, Charge.__name__, doc(Charge), (Charge,)))
     return found
 

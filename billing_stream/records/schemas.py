@@ -105,7 +105,7 @@ _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _command: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
 _charge_record: msgspec.json.Decoder[ChargeRecord] = msgspec.json.Decoder(ChargeRecord)
-decode_shop = msgspec.json.Decoder(ShopRegistered).decode
+_shop = msgspec.json.Decoder(ShopRegistered).decode
 
 
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
@@ -184,7 +184,7 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
     if topic in RETURNS:
         return returned(topic, payload, came_from)
     if topic == topics.SHOPS:
-        return decode_shop(payload)
+        return _shop(payload)
     if topic == topics.CHARGES:
         return _charge_record.decode(payload)
     if topic == topics.OPERATOR_COMMANDS:

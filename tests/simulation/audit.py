@@ -29,6 +29,7 @@ from tests.simulation.charges import Charges, meaning_of_routed
 from tests.simulation.expected_catalogue import ExpectedCatalogue
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import TopicPartition, Txn
+from tests.simulation.shops import Shops
 from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
 from tests.simulation.world import POLICY, Attempt, World
@@ -71,7 +72,7 @@ class Audit:
         self.positions: dict[int, dict[str, int]] = {p: {} for p in range(partitions)}
         self.generations: dict[int, int] = {}
         self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
-        self.shops: dict[str, str] = {}
+        self.shops = Shops()
         self.charges = Charges(partitions)
         # What each request that was committed was answered, and by which transaction.
         self.effects: dict[str, tuple[TimedReply, int]] = {}
@@ -201,13 +202,7 @@ class Audit:
     def _record(self, partition: int, entry: Entry) -> list[Any]:
         """What must come of an input record."""
         if entry.topic == names.SHOPS:
-            shop = msgspec.json.decode(entry.value or b"")
-            name = f"{shop['platform']}:{shop['domain']}"
-            if not shop.get("gone"):
-                self.shops[name] = shop["merchant_id"]
-            elif self.shops.get(name) == shop["merchant_id"]:
-                del self.shops[name]
-            return []
+            return self.shops.take(entry, f"{entry.topic}[{entry.partition}]@{entry.offset}")
         if entry.topic == names.OPERATOR_COMMANDS:
             return self.catalogue.take(entry, partition)
         tp = f"{entry.topic}[{entry.partition}]@{entry.offset}"
@@ -313,10 +308,7 @@ class Audit:
             for sequence, content in enumerate(expected.events, first):
                 event = command.merchant_id, sequence, content, expected.at
                 found.append(("event", event, correlation_id, cause))
-            for name, gone in expected.shops:
-                platform, _, domain = name.partition(":")
-                shop = {"platform": platform, "domain": domain}
-                found.append(("shop", shop | {"merchant_id": command.merchant_id, "gone": gone}))
+            found += [("shop", msgspec.json.decode(encode(shop))) for shop in expected.shops]
             new = dict(self._attached(command.merchant_id).items() - before.items())
             asked = command.purchases if isinstance(command, ImportMerchant) else ()
             for purchase in [old.id for old in asked if old.id in new] or new:
@@ -359,7 +351,6 @@ class Audit:
             require(tp == (kind, wanted[1]), f"{tp}, not {wanted}")
             require(value == wanted[2], f"{value}, not {wanted[2]}")
         elif kind == "shop":
-            value.setdefault("gone", False)
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
         elif kind == "charge":
             _, key, claim = wanted
@@ -485,7 +476,7 @@ class Audit:
             return {f"{a.merchant_id}/{a.key}".encode(): encode(a) for a in of.every_answer()}
         if table == names.CHARGES_TABLE:
             return {c.encode(): encode(row) for c, row in of.charges.items()}
-        return {shop.encode(): m.encode() for shop, m in of.shops.items()}
+        return {key.encode(): encode(row) for key, row in of.shops.items()}
 
 
 def check(world: World) -> None:
@@ -560,8 +551,12 @@ def _check_rows(world: World, audit: Audit) -> None:
             in_memory[table].update(audit.rows(table, processor.rows))
     for table, rows in audit.tables.items():
         require(in_memory[table] == rows, f"{table}: {in_memory[table]} in memory, not {rows}")
-    shops = {key.decode(): value.decode() for key, value in in_memory[names.SHOPS_TABLE].items()}
-    require(shops == audit.shops, f"shops {shops}, not {audit.shops}")
+    shops = [
+        ({"key": key.decode()} if b":" in key else {}) | msgspec.json.decode(row)
+        for key, row in in_memory[names.SHOPS_TABLE].items()
+    ]
+    wanted = audit.shops.every_row()
+    require(sorted(shops, key=encode) == wanted, f"shops {shops}, not {wanted}")
     charges = {}
     for key, value in in_memory[names.CHARGES_TABLE].items():
         row = msgspec.json.decode(value)

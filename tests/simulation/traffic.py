@@ -38,6 +38,8 @@ from tests.simulation.node import RECORD_BYTES_MAX
 CHARGES = ("c1", "c2", "c3", "c4", "c5")
 KEYS = ("k1", "k2", "k3", "k4", "k/5")
 STATUSES = ("ACTIVE", "accepted ", "PENDING", "declined", "FROZEN", "succeeded")
+# Domains that all merchants claim.
+SHOPS = ("a.example", "b.example")
 PACKS = ("small", "medium", "large", "huge")
 OPERATORS = "operators"
 PRICES = ("9.99", "8.50", "12.00")
@@ -85,7 +87,7 @@ class Traffic:
         kind = choice(kinds)
         merchant = choice(self.merchants)
         if kind is CreateMerchant:
-            return CreateMerchant(merchant, "shopify", f"{merchant[:4]}-{choice('abb')}.example")
+            return self._installation(merchant)
         if kind is StartTrial:
             return StartTrial(merchant, self._key())
         if kind is ReservePurchase:
@@ -114,6 +116,15 @@ class Traffic:
         if kind is ImportMerchant:
             return self._import(merchant)
         return AdvanceTime(merchant)
+
+    def _installation(self, merchant: str) -> Command:
+        """An installation now or before, at times of a shop that others claim, too."""
+        choice = self._random.choice
+        domain = choice((f"{merchant[:4]}-a.example", f"{merchant[:4]}-b.example", *SHOPS))
+        minutes = choice((None, 0, 0, -1, -3, -10, 2000))
+        at = None if minutes is None else self._now() + timedelta(minutes=minutes)
+        shop_id = choice((None, "1", "1", "2"))
+        return CreateMerchant(merchant, "shopify", domain, "", shop_id, at)
 
     def _returned(self, kind: type[Any], merchant: str) -> Command:
         """Money of a charge goes back, or does not after all."""
@@ -269,14 +280,9 @@ ON_TOPIC: dict[str, tuple[type[Any], ...]] = {
 
 
 def _payload(command: Command) -> bytes:
+    every = json.loads(encode(command)).items()
+    left_out = ("command", "command_id")
+    said = {name: v for name, v in every if v is not None and name not in left_out}
     if isinstance(command, CreateMerchant):
-        said: dict[str, Any] = {
-            "merchant_id": command.merchant_id,
-            "platform_name": command.platform,
-            "domain": command.domain,
-        }
-    else:
-        every = json.loads(encode(command)).items()
-        left_out = ("command", "command_id")
-        said = {name: v for name, v in every if v is not None and name not in left_out}
+        said["platform_name"] = said.pop("platform")
     return json.dumps(said).encode()

@@ -24,11 +24,11 @@ from billing_stream.audit.verify.model_state import (
     State,
 )
 from billing_stream.audit.verify.verify_inputs import ParsedCommand, command
-from billing_stream.audit.verify.verify_model import Step
+from billing_stream.audit.verify.verify_model import Claim, Step
 from billing_stream.domain.commands import Command
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
-from billing_stream.domain.outcomes import Event, Reply
+from billing_stream.domain.outcomes import Event, Reply, ShopRegistered
 from billing_stream.domain.policy import Policy
 
 Row = dict[str, Any]
@@ -80,13 +80,13 @@ def shops_of(state: State) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that must come of a command. `shops` are names, each with whether it is gone."""
+    """All that must come of a command. `shops` are the claims, as records have them."""
 
     at: datetime
     reply: Row
     events: list[EventContent]
     sequence: int
-    shops: list[tuple[str, bool]]
+    shops: list[ShopRegistered]
     unclaimed: list[EarlyWebhook]
     changed: bool
 
@@ -116,13 +116,14 @@ class Oracle:
         before = self.of(parsed.merchant)
         step = Step(self.rules, before, parsed, micros_of(at))
         state = self.states[parsed.merchant] = step.state
-        left = [(name, True) for name in shops_of(before) if name not in shops_of(state)]
+        left = [name for name in shops_of(before) if name not in shops_of(state)]
+        gone = [_shop(name, parsed.merchant, gone=True) for name in left]
         return Outcome(
             at=moment(step.now),
             reply=_reply(step, parsed, self.rules),
             events=step.events,
             sequence=state.sequence,
-            shops=[*left, *((name, False) for name in step.shops)],
+            shops=[*gone, *(_claim(claim, parsed.merchant) for claim in step.shops)],
             unclaimed=step.given_up,
             changed=step.changed,
         )
@@ -176,10 +177,23 @@ def as_written(row: Merchant | Purchase | Adjustment) -> Row:
     return dict(msgspec.json.decode(msgspec.json.encode(row)))
 
 
+def _shop(name: str, merchant: str, **more: Any) -> ShopRegistered:
+    platform, _, domain = name.partition(":")
+    return ShopRegistered(platform, domain, merchant, **more)
+
+
+def _claim(claim: Claim, merchant: str) -> ShopRegistered:
+    at = None if claim.installed is None else moment(claim.installed)
+    said = {"platform_shop_id": claim.shop_id, "installed_at": at, "again": claim.again}
+    return _shop(claim.name, merchant, **said)
+
+
 def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
     me = step.state
     if step.refusal is not None:
         return {"type": "rejected", "code": step.refusal}
+    if step.superseded:
+        return {"type": "superseded"}
     if parsed.command == "clock":
         return {"type": "clock_moved", "now": moment(step.now)}
     if parsed.command == "trial":

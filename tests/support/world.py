@@ -31,6 +31,7 @@ from billing_stream.domain.outcomes import (
 )
 from billing_stream.domain.policy import Policy
 from billing_stream.domain.reports import ParkedWebhook
+from billing_stream.domain.shops import Shop
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
 
@@ -44,7 +45,7 @@ Everything = tuple[
     dict[str, Merchant],
     dict[str, Purchase],
     list[StoredResponse],
-    dict[str, str],
+    dict[str, Shop],
     dict[str, Adjustment],
     dict[str, Charge],
 ]

@@ -59,6 +59,7 @@ class Scenario:
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
         self._positions: list[dict[str, int]] = [{} for _ in range(PARTITIONS)]
         self._processors = [_processor(partition) for partition in range(PARTITIONS)]
+        self._inputs = [Inputs(partition) for partition in range(PARTITIONS)]
         self._count = 0
         self.now = START
 
@@ -109,12 +110,18 @@ class Scenario:
 
     def _write(self, partition: int, stage: Any, positions: dict[str, int]) -> None:
         # The lane's own: what it writes beside the rows is a part of the state, too.
-        inputs = StagedInputs(Inputs(partition), stage, self.now)
+        inputs = StagedInputs(self._inputs[partition], stage, self.now)
         inputs.reached.update(positions)
-        for out in [*stage.outgoing(), *inputs.records(POSITIONS)]:
+        ordered: list[Any] = []
+        if hasattr(inputs, "order"):
+            for name, position in positions.items():
+                inputs.order.note(name, self._positions[partition].get(name, 0), position)
+            ordered += inputs.order.records(TOPICS.name(names.JOURNAL))
+        for out in [*ordered, *stage.outgoing(), *inputs.records(POSITIONS)]:
             to = partition if out.partition is None else out.partition
             self._append(out.topic, to, out.key, out.value, list(out.headers))
         stage.apply()
+        inputs.apply()
         self._positions[partition].update(positions)
 
     def _append(

@@ -328,4 +328,4 @@ async def test_replay_and_explain_read_the_rows_of_every_release(version: str) -
 
 
 def _shops(processor: Any) -> dict[str, str]:
-    return dict(processor.rows.shops.items())
+    return {key: shop.merchant_id for key, shop in processor.rows.shops.items()}

@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from billing_stream.domain.commands import StartTrial, UpdateCharge
+from billing_stream.domain.shops import Shop
 from billing_stream.web.pagination import cursor_after
 from tests.support.nodes import Cluster
 from tests.support.tokens import client_headers
@@ -188,7 +189,7 @@ async def test_a_merchant_known_only_by_a_webhook_has_no_billing_record(
     two.nodes[asked].context.owners._cache.put(f"shopify:{SHOP}", M1)
     for node in two.nodes:
         for lane in node.lanes.values():
-            lane.processor.rows.put_shop(f"shopify:{SHOP}", M1)
+            lane.processor.rows.put_shop(f"shopify:{SHOP}", Shop(M1))
 
     for path in ("", "/trials", "/purchases", f"/purchases/{M2}"):
         reply = await two.nodes[asked].get("/api/billing" + path, SHOP)

@@ -27,8 +27,8 @@ from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records import topics as known
-from billing_stream.records.schemas import decode_shop
 from billing_stream.records.topics import Topics
+from billing_stream.tables import codecs
 
 EXIT_DOES_NOT_ADD_UP = 1
 # A merchant that changes while it is read is read again.
@@ -111,12 +111,11 @@ async def _merchant_id(source: KafkaSource, names: Topics, partitions: int, merc
         raise ReplayError(f"{merchant!r} is neither a merchant's id nor a shop, platform:domain")
     shop = merchant.lower()
     owner = None
-    topic = names.name(known.SHOPS)
+    topic = names.changelog(known.SHOPS_TABLE)
     async for records in source.read([topic], partition_of(shop, partitions)):
         for record in records:
-            if (record.key or b"").decode("utf-8", "replace") == shop and record.value:
-                said = decode_shop(record.value)
-                owner = said.merchant_id if not getattr(said, "gone", False) else None
+            if (record.key or b"").decode("utf-8", "replace") == shop:
+                owner = codecs.shop(record.value).merchant_id if record.value else None
     if owner is None:
         raise ReplayError(
             f"the shop {shop} is nobody's: is that its platform and domain, as in "

@@ -118,6 +118,8 @@ _MERCHANT: tuple[Field, ...] = (
     ("credits_adjusted", 0, _same, lambda me: me.adjusted),
     ("former_shops", (), tuple, lambda me: me.former),
     ("forgotten_at", None, _time, lambda me: me.forgotten),
+    ("platform_shop_id", None, _same, lambda me: me.shop_id),
+    ("installed_at", None, _time, lambda me: me.installed),
     ("trial_extensions", (), _extensions, lambda me: list(me.extensions)),
     ("version", 0, _same, lambda me: me.version),
     ("sequence", 0, _same, lambda me: me.sequence),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from billing_stream.audit.verify.catalogue_versions import CatalogueFacts, Version, known_from
 from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
+from billing_stream.audit.verify.shop_claims import ShopFacts
 from billing_stream.audit.verify.verify_charges import ChargeFacts
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder
@@ -218,10 +219,7 @@ class History:
     # Per input partition: the first record beyond the position, and how many there are.
     unread: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     ids: dict[str, Event] = field(default_factory=dict)
-    shops: dict[str, str] = field(default_factory=dict)
-    shop_records: dict[str, str] = field(default_factory=dict)
-    registered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    unregistered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shops: ShopFacts = field(default_factory=ShopFacts)
     troubles: list[ReadViolation] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
     # Topics whose oldest records are gone, in some partition.

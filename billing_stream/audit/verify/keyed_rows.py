@@ -8,13 +8,9 @@ from billing_stream.audit.verify.row_versions import require_known
 
 
 def shop(history: History, record: Record) -> None:
-    """A row of shops: the merchant of each. Raises NewerState."""
+    """A row of shops. Raises NewerState, KeyError, TypeError and ValueError."""
     require_known(record)
-    key = (record.key or b"").decode()
-    if record.value is None:
-        history.shops.pop(key, None)
-    else:
-        history.shops[key] = record.value.decode()
+    history.shops.take_row((record.key or b"").decode(), record.value)
 
 
 def charge(history: History, record: Record) -> None:

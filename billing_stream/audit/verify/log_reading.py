@@ -37,11 +37,12 @@ from billing_stream.audit.verify.facts import (
     Input,
     ReadViolation,
 )
-from billing_stream.audit.verify.log_records import Record, micros
+from billing_stream.audit.verify.log_records import Record, micros, partition_of
 from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
 from billing_stream.audit.verify.odd_json import InvalidInput
 from billing_stream.audit.verify.row_versions import REMINDED, purchase_of, require_known
-from billing_stream.audit.verify.verify_inputs import AboutInput, ParsedCommand, Shop
+from billing_stream.audit.verify.shop_claims import Shop
+from billing_stream.audit.verify.verify_inputs import AboutInput, ParsedCommand
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import Topics
@@ -169,11 +170,11 @@ class Reader:
             history.catalogue.take_command(parsed.about_catalogue, record)
             return
         if isinstance(parsed, Shop):
-            if record.partition >= history.partitions:
+            if record.partition != partition_of(parsed.name, history.partitions):
                 history.bad[ref] = digest(record.key, record.value, record.headers)
-                history.bad_reasons[ref] = "a shop on a partition that was added"
-            elif base == names.SHOPS:
-                self._shop(parsed)
+                history.bad_reasons[ref] = "a shop of another partition"
+            else:
+                history.shops.take(ref, record.timestamp * 1000, parsed, letter)
             return
         if self._skips(parsed.merchant):
             return
@@ -188,17 +189,6 @@ class Reader:
         content = digest(record.key, record.value, record.headers)
         found = Input(*ref, record.timestamp * 1000, parsed, content, letter)
         facts.inputs.setdefault(record.topic, []).append(found)
-
-    def _shop(self, shop: Shop) -> None:
-        """Whose it is by the last that was said; it may be another merchant's that goes."""
-        history, of = self.history, (shop.name, shop.merchant)
-        if not shop.gone:
-            history.shop_records[shop.name] = shop.merchant
-            history.registered[of] += 1
-            return
-        history.unregistered[of] += 1
-        if history.shop_records.get(shop.name) == shop.merchant:
-            del history.shop_records[shop.name]
 
     # -- outcomes
 

@@ -193,6 +193,8 @@ class State:
     former: tuple[str, ...] = ()
     forgotten: int | None = None
     extensions: tuple[ExtensionState, ...] = ()
+    shop_id: str | None = None
+    installed: int | None = None
 
     def copy(self) -> "State":
         """A state that can change without this one."""

@@ -20,6 +20,8 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import JOURNAL
 
 Command = Input | Entry
+# What older rules decided otherwise.
+BY_RULES = ("update", "create")
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ def _placed(history: History, facts: Facts) -> list[tuple[Place, Command]]:
 
 def _with_rules(command: Command, rules: int) -> Command:
     # Entries of the journal say of no webhook by which rules it was decided.
-    if not isinstance(command, Input) or command.parsed.command != "update":
+    if not isinstance(command, Input) or command.parsed.command not in BY_RULES:
         return command
     return command._replace(parsed=command.parsed._replace(rules=rules))
 

@@ -12,12 +12,13 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from billing_stream.audit.verify import catalogue_versions
+from billing_stream.audit.verify import catalogue_versions, shop_claims
 from billing_stream.audit.verify.content import headers_size, why_unreadable
 from billing_stream.audit.verify.log_records import Record, micros_of
 from billing_stream.audit.verify.model_state import RULES, Terms
 from billing_stream.audit.verify.odd_json import InvalidInput, payloads
 from billing_stream.audit.verify.releases import Old, read_old
+from billing_stream.audit.verify.shop_claims import Shop
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 
@@ -88,14 +89,9 @@ class ParsedCommand(NamedTuple):
     rules: int = RULES
     # The end that an extension asks for, where it asks for no days.
     ends: int | None = None
-
-
-class Shop(NamedTuple):
-    """A record of `billing.shops.v1`; `gone`: the shop is the merchant's no longer."""
-
-    name: str
-    merchant: str
-    gone: bool = False
+    # Of an installation: the platform's id of the shop, and when it was made.
+    shop_id: str | None = None
+    installed: int | None = None
 
 
 class AboutInput(NamedTuple):
@@ -155,8 +151,9 @@ def _said(
     elif topic == names.MERCHANT_CREATED:
         platform, domain = _text(data, "platform_name"), _text(data, "domain")
         parsed = ParsedCommand("create", _uuid(data), ref, text=domain, platform=platform)
+        parsed = parsed._replace(**shop_claims.installation(data))
     elif topic == names.SHOPS:
-        return _shop(data)
+        return shop_claims.said_of(data)
     elif topic in (names.COMMANDS, names.OPERATOR_COMMANDS):
         extends, by_operators = data.get("command") == EXTEND, topic == names.OPERATOR_COMMANDS
         if extends and not by_operators:
@@ -177,7 +174,8 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
     source = own if command_id is None else command_id
     if name == "create_merchant":
         platform, domain = _text(data, "platform"), _text(data, "domain")
-        return ParsedCommand("create", merchant, source, text=domain, platform=platform)
+        create = ParsedCommand("create", merchant, source, text=domain, platform=platform)
+        return create._replace(**shop_claims.stated_installation(data))
     if name == "start_trial":
         return ParsedCommand("trial", merchant, source, key=_key(data))
     if name == "reserve_purchase":
@@ -382,11 +380,3 @@ def _number(data: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise InvalidInput(f"{name} is not a number from 0")
     return value
-
-
-def _shop(data: Mapping[str, Any]) -> Shop:
-    fields = [data.get(name) for name in ("platform", "domain", "merchant_id")]
-    if not all(isinstance(field, str) for field in fields):
-        raise InvalidInput("a shop is platform, domain and merchant_id")
-    platform, domain, merchant = map(str, fields)
-    return Shop(f"{platform}:{domain}".lower(), merchant, _flag(data, "gone"))

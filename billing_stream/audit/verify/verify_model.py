@@ -6,6 +6,7 @@ It shares nothing with the code that it judges. Times are microseconds since the
 import uuid
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing_stream.audit.verify import limits, sold_terms, trial_model
 from billing_stream.audit.verify.model_state import (
@@ -23,6 +24,18 @@ from billing_stream.audit.verify.releases import Old, OldPurchase
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_payments import Payments
 
+# How far ahead of a record the installation may be that it tells of: a day, in microseconds.
+AHEAD_MAX = 86_400_000_000
+
+
+class Claim(NamedTuple):
+    """A shop that a merchant claims; `again`: it has it, and adds its id or time."""
+
+    name: str
+    shop_id: str | None = None
+    installed: int | None = None
+    again: bool = False
+
 
 class Step(Payments):
     """What one command does: the state after it and what must have been published."""
@@ -37,7 +50,8 @@ class Step(Payments):
         self.now = at_us if clock is None or at_us > clock else clock
         self.events: list[EventContent] = []
         self.given_up: list[EarlyWebhook] = []
-        self.shops: list[str] = []
+        self.shops: list[Claim] = []
+        self.superseded = False
         self.refusal: str | None = None
         self.changed = False
         if parsed.command == "clock":
@@ -116,17 +130,33 @@ class Step(Payments):
 
     def _create(self, parsed: ParsedCommand) -> None:
         me, shop = self.state, (parsed.platform.lower(), parsed.text.lower())
-        if me.created is not None and (me.platform, me.domain) == shop:
+        shop_id, installed = (
+            (parsed.shop_id, parsed.installed) if parsed.rules > 1 else (None, None)
+        )
+        if installed is not None and installed > self.now + AHEAD_MAX:
+            # A clock is wrong.
+            installed = None
+        known, new = me.installed, ":".join(shop)
+        erased = me.forgotten if known is None else known
+        is_newer = installed is not None and known is not None and installed > known
+        if installed is not None:
+            late = known is not None and installed < known
+            if late or (me.forgotten is not None and erased is not None and installed <= erased):
+                self.superseded = True
+                return
+        is_same = me.created is not None and (me.platform, me.domain) == shop
+        kept = me.shop_id if is_same else None
+        installation = (shop_id or kept, known if installed is None else installed)
+        if is_same and installation == (me.shop_id, known):
             return
-        new = ":".join(shop)
-        former = [name for name in self._shops() if name != new]
-        # Of very many, the oldest go.
-        me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
-        me.forgotten = None
+        if not is_same:
+            former = [name for name in self._shops() if name != new]
+            # Of very many, the oldest go.
+            me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
+        me.forgotten, me.created = None, self.now if me.created is None else me.created
         me.platform, me.domain = shop
-        if me.created is None:
-            me.created = self.now
-        self.shops.append(":".join(shop))
+        me.shop_id, me.installed = installation
+        self.shops.append(Claim(new, shop_id, installed, is_same and not is_newer))
         self.changed = True
 
     def _bring_in(self, parsed: ParsedCommand, old: Old) -> None:
@@ -140,7 +170,8 @@ class Step(Payments):
         self._paid_by(old.last_paid)
         if parsed.platform and parsed.text and not me.domain and me.forgotten is None:
             me.platform, me.domain = parsed.platform.lower(), parsed.text.lower()
-            self.shops.append(f"{me.platform}:{me.domain}")
+            at = old.created if old.created <= self.now + AHEAD_MAX else None
+            self.shops.append(Claim(f"{me.platform}:{me.domain}", None, at))
             self.changed = True
         if old.used and not me.used:
             me.used, me.started, me.ends = True, old.started, old.ends
@@ -210,6 +241,7 @@ class Step(Payments):
         if me.forgotten is not None:
             return
         me.domain, me.former, me.keys, me.forgotten = "", (), {}, self.now
+        me.shop_id = None
         for purchase, bought in me.purchases.items():
             bare = bought._replace(url=None, no_checkout=bought.no_checkout and FORGOTTEN)
             if bare != bought:

@@ -27,7 +27,17 @@ _CLOSED = ("won", "reinstated")
 class Payments:
     """The part of a step that settles what webhooks say."""
 
-    __slots__ = ("_rules", "changed", "events", "given_up", "now", "refusal", "shops", "state")
+    __slots__ = (
+        "_rules",
+        "changed",
+        "events",
+        "given_up",
+        "now",
+        "refusal",
+        "shops",
+        "state",
+        "superseded",
+    )
 
     _rules: Rules
     state: State

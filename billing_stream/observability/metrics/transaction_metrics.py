@@ -69,6 +69,8 @@ class TransactionMetrics:
             metrics.internal_errors.labels(source).inc(count)
         metrics.expiry_steps.inc(stage.steps.partial)
         metrics.commands_held.inc(stage.held)
+        for claim, count in Counter(stage.shop_claims).items():
+            metrics.shop_claims.labels(claim).inc(count)
         if stage.time_advanced_for:
             metrics.decisions.labels(PASS_TIME, DONE).inc(len(stage.time_advanced_for))
 

@@ -58,6 +58,12 @@ class WorkerMetrics:
             "HTTP) and why",
             ["topic", "reason"],
         )
+        self.shop_claims = counter(
+            "billing_shop_claims_total",
+            "Installations that were not simply the next one of their merchant, by outcome: taken, "
+            "reinstalled, replaced_without_id or older",
+            ["outcome"],
+        )
         self.internal_errors = counter(
             "billing_internal_errors_total",
             "Records, requests and timers on which a rule failed: a bug",

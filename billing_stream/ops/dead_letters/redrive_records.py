@@ -10,13 +10,16 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
+from billing_stream.domain.ids import shop_key
 from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.domain.shops import NOBODYS, Claim, claim
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import DeadLettersError, InvalidRecord
 from billing_stream.ops.dead_letters.dead_letter_reader import read_one
 from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, payload_of
 from billing_stream.ops.dead_letters.redrive_webhooks import (
+    read_row,
     record_of,
     unrouted_record_of,
     webhook_topic,
@@ -30,6 +33,7 @@ from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import Headers
 from billing_stream.records.unreadable import without_mark
+from billing_stream.tables.codecs import shop as shop_of
 
 _OWN_HEADERS = "billing-redriven-"
 _UNCLAIMED = "no purchase claimed the charge"
@@ -75,10 +79,6 @@ async def copy_of(
     if delivery is not None:
         return await _copy_of_webhook(cluster, letter, delivery, value, force)
     base = cluster.topics.base(letter.record.topic)
-    if base == topics.SHOPS:
-        raise NotRedrivable(
-            "only lanes write there: send what registers the shop, evt.merchant.created.v1"
-        )
     if base == topics.OPERATOR_COMMANDS:
         raise NotRedrivable(
             "an operator's command: give it again (`billing-stream inputs`, `catalogue`)"
@@ -89,7 +89,7 @@ async def copy_of(
         raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)
     raw = record.value if value is None else value
-    return _checked(cluster, letter, _headers(record, base, letter.root), raw, force=force)
+    return await _checked(cluster, letter, _headers(record, base, letter.root), raw, force=force)
 
 
 async def _copy_of_webhook(
@@ -108,7 +108,7 @@ async def _copy_of_webhook(
         if not force:
             raise NotRedrivable(f"would be a dead letter again: {error}") from None
     headers = _headers(letter.record, base, letter.root)
-    return _checked(cluster, letter, headers, body, force=force)
+    return await _checked(cluster, letter, headers, body, force=force)
 
 
 async def _copy_of_unrouted(
@@ -122,10 +122,12 @@ async def _copy_of_unrouted(
         base, body = await unrouted_record_of(cluster, kept, kept if value is None else value)
     except InvalidRecord as error:
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
-    return _checked(cluster, letter, _headers(letter.record, base, letter.root), body, force=force)
+    return await _checked(
+        cluster, letter, _headers(letter.record, base, letter.root), body, force=force
+    )
 
 
-def _checked(
+async def _checked(
     cluster: Cluster,
     letter: DeadLetterEntry,
     headers: list[tuple[str, bytes | None]],
@@ -141,12 +143,36 @@ def _checked(
         if force:
             return _by_its_key(cluster, letter, headers, raw)
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
-    if isinstance(command, ShopRegistered | OperatorCommand | ChargeRecord):
+    if isinstance(command, ShopRegistered):
+        return await _copy_of_claim(cluster, command, headers, raw, force=force)
+    if isinstance(command, OperatorCommand | ChargeRecord):
         raise NotRedrivable("is a record of lanes or operators, which does not come that way")
     merchant = command.merchant_id
     what = f"{command.__struct_config__.tag} of merchant {merchant}"
     partition = partition_of(merchant, cluster.partitions)
     return RedriveRecord(merchant.encode(), raw, headers, partition, what)
+
+
+async def _copy_of_claim(
+    cluster: Cluster,
+    said: ShopRegistered,
+    headers: list[tuple[str, bytes | None]],
+    raw: bytes | None,
+    *,
+    force: bool,
+) -> RedriveRecord:
+    """A merchant claims a shop once more, at the lane that decides."""
+    shop = shop_key(said.platform, said.domain)
+    row = await read_row(cluster, topics.SHOPS_TABLE, shop)
+    known = NOBODYS if row is None else shop_of(row)
+    if claim(known, said)[1] is Claim.TAKEN and not force:
+        raise NotRedrivable(
+            f"would be a dead letter again: merchant {known.merchant_id} has it, with another "
+            "platform_shop_id"
+        )
+    what = f"claim of a shop by merchant {said.merchant_id}"
+    partition = partition_of(shop, cluster.partitions)
+    return RedriveRecord(shop.encode(), raw, headers, partition, what)
 
 
 def _headers(record: DeadLetter, base: str, line: str) -> list[tuple[str, bytes | None]]:

@@ -20,6 +20,7 @@ from billing_stream.platforms.webhook_records import TOPICS, payload_of, read_ke
 from billing_stream.records import schemas, topics
 from billing_stream.records.charge_records import UnroutedWebhook
 from billing_stream.records.http_dead_letters import HttpDelivery
+from billing_stream.tables import codecs
 
 _charge = msgspec.json.Decoder(Charge)
 _unrouted = msgspec.json.Decoder(UnroutedWebhook)
@@ -59,10 +60,11 @@ async def _merchant_of(cluster: Cluster, delivery: HttpDelivery) -> str:
     if not delivery.shop:
         raise InvalidRecord("it names neither a merchant nor a shop")
     shop = f"{delivery.platform}:{delivery.shop}"
-    owner = await _row(cluster, topics.SHOPS_TABLE, shop)
-    if owner is None:
+    owner = await read_row(cluster, topics.SHOPS_TABLE, shop)
+    merchant_id = None if owner is None else codecs.shop(owner).merchant_id
+    if merchant_id is None:
         raise InvalidRecord(f"the shop {delivery.shop} has no merchant")
-    return owner.decode()
+    return merchant_id
 
 
 async def unrouted_record_of(cluster: Cluster, kept: bytes, value: bytes) -> tuple[str, bytes]:
@@ -92,11 +94,11 @@ async def unrouted_record_of(cluster: Cluster, kept: bytes, value: bytes) -> tup
 
 async def merchant_of_charge(cluster: Cluster, charge: str) -> str | None:
     """The merchant of the purchase that has the charge `platform:charge_id`, or None."""
-    row = await _row(cluster, topics.CHARGES_TABLE, charge)
+    row = await read_row(cluster, topics.CHARGES_TABLE, charge)
     return None if row is None else _charge.decode(row).merchant_id
 
 
-async def _row(cluster: Cluster, table: str, key: str) -> bytes | None:
+async def read_row(cluster: Cluster, table: str, key: str) -> bytes | None:
     """The value of a row as it is now, read from the table's changelog."""
     found: bytes | None = None
     partitions = [partition_of(key, cluster.partitions)]

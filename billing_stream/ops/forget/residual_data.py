@@ -8,8 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from billing_stream.records import topics as names
+from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
+from billing_stream.tables.shops import SHOP_TAKEN
 
 PERSONAL = (
     *("name", "email", "domain", "platform_shop_id", "return_url", "checkout_url"),
@@ -20,6 +22,8 @@ CHOSEN = ("idempotency_key", "correlation_id")
 # An id that this service made. One of that form that a client chose is taken for it.
 _MADE = re.compile(r"((ops|backfill)/)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/\d+)?")
 WHOLE = "a whole record"
+
+_letter = msgspec.json.Decoder(DeadLetter)
 
 
 class Source(Protocol):
@@ -55,8 +59,7 @@ async def find(source: Source, topics: Topics, merchant_id: str) -> list[Residua
     async for records in source.read(topics_of(topics)):
         for record in records:
             if record.topic == letters:
-                about = (record.key or b"") in needles
-                what = {WHOLE} if about else set()
+                what = {WHOLE} if _letter_is_about(record, merchant_id) else set()
             else:
                 near = any(needle in (record.value or b"") for needle in needles)
                 what = set(_personal(record.value or b"", merchant_id)) if near else set()
@@ -68,6 +71,18 @@ async def find(source: Source, topics: Topics, merchant_id: str) -> list[Residua
         ResidualData(*tp, tuple(sorted(fields[tp])), tuple(found))
         for tp, found in sorted(offsets.items())
     ]
+
+
+def _letter_is_about(record: InputRecord, merchant_id: str) -> bool:
+    """By its key, or the record that it holds; a claim of a shop also by who has that."""
+    if (record.key or b"").decode("utf-8", "replace").lower() == merchant_id:
+        return True
+    try:
+        letter = _letter.decode(record.value or b"")
+    except msgspec.DecodeError:
+        return False
+    held = merchant_id.encode() in (letter.value or b"").lower()
+    return held or (letter.reason.startswith(SHOP_TAKEN) and merchant_id in letter.reason)
 
 
 def _personal(value: bytes, merchant_id: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from billing_stream.domain.commands import ReservePurchase, UpdateCharge
+from billing_stream.domain.commands import CreateMerchant, ReservePurchase, UpdateCharge
 from billing_stream.domain.decide import decide
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant
@@ -205,10 +205,14 @@ class Run:
 
     def is_by_older_rules(self, command: Command, effect: Effect) -> bool:
         """Whether the rules of now would decide it otherwise."""
-        if command.rules is None or not isinstance(command.payload, UpdateCharge):
+        if command.rules is None or not isinstance(command.payload, UpdateCharge | CreateMerchant):
             return False
         now = self.effect(msgspec.structs.replace(command, rules=None))
-        return (now.events, now.refused) != (effect.events, effect.refused)
+        return (now.events, now.refused, _shops(now)) != (
+            effect.events,
+            effect.refused,
+            _shops(effect),
+        )
 
     def apply(self, effect: Effect) -> None:
         """Let it happen."""
@@ -269,6 +273,12 @@ def code_of(reason: str) -> str:
     """The code of a refusal; "bad" for a record that was not understood."""
     found = _REFUSAL.match(reason)
     return found[0][:-2] if found else "bad"
+
+
+def _shops(effect: Effect) -> list[tuple[str, str]]:
+    """The shops that it claims."""
+    found = () if effect.decision is None else effect.decision.shops
+    return [(shop.platform, shop.domain) for shop in found]
 
 
 def _policy_of(policy: Policy, command: Command) -> Policy:

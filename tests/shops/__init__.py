@@ -1,0 +1,1 @@
+"""Which merchant has a shop, through lanes and on a real Kafka."""
