@@ -88,7 +88,9 @@ def _inputs() -> dict[str, list[Example]]:
         "email": "owner@shop.example",
         "installed_at": _text(NOW),
     }
-    shop = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID)
+    shop = outcomes.ShopRegistered(
+        "shopify", DOMAIN, MERCHANT_ID, platform_shop_id="gid://shopify/Shop/7", installed_at=NOW
+    )
     updated, refunded, disputed, failed = topics.WEBHOOKS
     dispute = {"dispute_id": DISPUTE_ID, "status": "withdrawn", "amount": "9.99"}
     gone = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID, gone=True)

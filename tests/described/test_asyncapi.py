@@ -14,6 +14,7 @@ from billing_stream.agents import inputs
 from billing_stream.domain import outcomes
 from billing_stream.domain.commands import Command, ExtendTrial
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
+from billing_stream.domain.shops import Shop
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import asyncapi, dead_letters, json_schemas, schemas, topics
 from billing_stream.records.examples import (
@@ -262,4 +263,5 @@ def test_rows_are_described_as_they_are_written() -> None:
             assert errors(RECORDS[table], msgspec.json.decode(written)) == []
             assert decoders[table].decode(written) == row
         assert errors(RECORDS[table], {}) != []
-    assert errors(RECORDS[topics.SHOPS_TABLE], MERCHANT_ID) == []
+    shop = schemas.encode(Shop(MERCHANT_ID, "7", NOW))
+    assert errors(RECORDS[topics.SHOPS_TABLE], msgspec.json.decode(shop)) == []

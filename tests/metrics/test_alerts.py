@@ -238,8 +238,12 @@ def test_webhook_that_waits_long_for_its_charge_is_reported(
     fires(tmp_path, "BillingEarlyWebhooksOld", series, "21m", labels)
 
 
-def test_second_claim_of_a_charge_is_reported(tmp_path: Path) -> None:
-    series = {'billing_dead_letters_total{topic="t",reason="CHARGE_TAKEN"}': "_x20 1x40"}
-    fires(tmp_path, "BillingChargeTaken", series, "7m", "{severity: critical}")
+@pytest.mark.parametrize(
+    ("alert", "code"),
+    [("BillingChargeTaken", "CHARGE_TAKEN"), ("BillingShopTaken", "SHOP_TAKEN")],
+)
+def test_second_claim_is_reported(tmp_path: Path, alert: str, code: str) -> None:
+    series = {f'billing_dead_letters_total{{topic="t",reason="{code}"}}': "_x20 1x40"}
+    fires(tmp_path, alert, series, "7m", "{severity: critical}")
     other = {'billing_dead_letters_total{topic="t",reason="UNCLAIMED"}': "_x20 1x40"}
-    fires(tmp_path, "BillingChargeTaken", other, "7m", None)
+    fires(tmp_path, alert, other, "7m", None)

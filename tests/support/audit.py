@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
+from billing_stream.tables import codecs
 from tests.support.traffic import Expected
 
 SUBJECT = {"trial.started": "merchant_id", "trial.expired": "merchant_id"}
@@ -130,4 +131,5 @@ class Audit:
         topic = self._topics.changelog(names.SHOPS_TABLE)
         records = await read_committed(self._kafka, [topic])
         rows = [r for r in records if not r.key.startswith(b"\x00")]
-        return {r.key.decode(): r.value.decode() for r in rows}
+        found = {r.key.decode(): codecs.shop(r.value).merchant_id for r in rows}
+        return {shop: merchant for shop, merchant in found.items() if merchant}
