@@ -138,8 +138,7 @@ class BillingStage:
         # Merchants whose overdue deadlines were processed.
         self.time_advanced_for: set[str] = set()
         self.internal_errors: list[str] = []  # On what a rule failed: record, request or timer.
-        # Of shops: the outcome of each claim that is not simply the next one of its merchant.
-        self.shop_claims: list[Claim] = []
+        self.shop_claims: list[Claim] = []  # Outcomes of claims that are not simply the next.
         self.held = 0  # How many commands had to wait.
         self._steps: DeadlineSteps | None = None
 

@@ -17,8 +17,9 @@ from billing_stream.domain.charges import NOTHING, Charge
 from billing_stream.domain.model import Adjustment, Merchant, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import Decision, StoredResponse
 from billing_stream.domain.reports import ParkedWebhook
-from billing_stream.domain.shops import NOBODYS, Shop
+from billing_stream.domain.shops import Shop
 from billing_stream.tables.charge_rows import put_charges
+from billing_stream.tables.shop_rows import put_shops
 
 PENDING = PurchaseStatus.PENDING
 Deadline = tuple[datetime, str]
@@ -225,17 +226,6 @@ class PartitionRows:
         """Add an adjustment; none ever changes."""
         self.adjustments[adjustment.id] = adjustment
 
-    def put_shop(self, key: str, shop: Shop | None) -> None:
-        """Lay in the row of the shop `platform:domain`; None: nobody's."""
-        if shop is None:
-            self.shops.pop(key, None)
-        else:
-            self.shops[key] = shop
-
-    def merchant_of(self, shop: str) -> str | None:
-        """The merchant id of who has the shop `platform:domain`, or None."""
-        return self.shops.get(shop, NOBODYS).merchant_id
-
     def charge(self, key: str) -> Charge:
         """The row of a charge, by its key `platform:charge_id`."""
         return self.charges.get(key, NOTHING)
@@ -384,8 +374,8 @@ class StagedRows:
                     base.put_answer(answer)
         for adjustment in self.adjustments.values():
             base.put_adjustment(adjustment)
-        for key, shop in self.shops.items():
-            base.put_shop(key, shop)
+        if self.shops:
+            put_shops(base.shops, self.shops)
         if self.charges:
             put_charges(base, self.charges)
         base.charges_filled = self.charges_filled

@@ -21,6 +21,7 @@ from billing_stream.records.upcasting.old_currency import in_old_currency
 from billing_stream.tables import codecs
 from billing_stream.tables.charge_rows import put_charges
 from billing_stream.tables.rows import PartitionRows
+from billing_stream.tables.shop_rows import put_shops
 
 Row = TypeVar("Row")
 Restorer = Callable[[ChangelogRows], None]
@@ -71,7 +72,8 @@ def _answers(into: PartitionRows, _: str | None) -> Restorer:
 def _shops(into: PartitionRows, _: str | None) -> Restorer:
     def restore(read: ChangelogRows) -> None:
         for key, value in read:
-            into.put_shop(key.decode(), None if value is None else codecs.shop(value))
+            shop = None if value is None else codecs.shop(value)
+            put_shops(into.shops, {key.decode(): shop})
 
     return restore
 

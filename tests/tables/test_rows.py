@@ -27,6 +27,7 @@ from billing_stream.domain.policy import Policy
 from billing_stream.domain.shops import Shop
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
+from billing_stream.tables.shop_rows import merchant_of, put_shops
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything, pending_of
 
 HOUR = timedelta(hours=1)
@@ -240,22 +241,22 @@ def test_the_last_answer_dropped_leaves_no_trace(world: World) -> None:
 def test_a_shop_belongs_to_the_last_who_registered_it(world: World) -> None:
     rows = world.rows
     staged = StagedRows(rows)
-    rows.put_shop("shopify:a.example", Shop(M1))
+    put_shops(rows.shops, {"shopify:a.example": Shop(M1)})
     staged.shops["shopify:a.example"] = Shop(M2)
-    assert rows.merchant_of("shopify:a.example") == M1
+    assert merchant_of(rows.shops, "shopify:a.example") == M1
 
     staged.apply()
 
-    assert rows.merchant_of("shopify:a.example") == M2
+    assert merchant_of(rows.shops, "shopify:a.example") == M2
 
 
 def test_a_shop_that_is_gone_is_nobodys(world: World) -> None:
-    world.rows.put_shop("shopify:a.example", Shop(M1))
+    put_shops(world.rows.shops, {"shopify:a.example": Shop(M1)})
 
-    world.rows.put_shop("shopify:a.example", None)
+    put_shops(world.rows.shops, {"shopify:a.example": None})
 
     assert dict(world.rows.shops) == {}
-    assert world.rows.merchant_of("shopify:a.example") is None
+    assert merchant_of(world.rows.shops, "shopify:a.example") is None
 
 
 def test_purchases_of_a_merchant_come_newest_first(world: World) -> None:

@@ -189,7 +189,7 @@ async def test_a_merchant_known_only_by_a_webhook_has_no_billing_record(
     two.nodes[asked].context.owners._cache.put(f"shopify:{SHOP}", M1)
     for node in two.nodes:
         for lane in node.lanes.values():
-            lane.processor.rows.put_shop(f"shopify:{SHOP}", Shop(M1))
+            lane.processor.rows.shops[f"shopify:{SHOP}"] = Shop(M1)
 
     for path in ("", "/trials", "/purchases", f"/purchases/{M2}"):
         reply = await two.nodes[asked].get("/api/billing" + path, SHOP)
