@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from billing_stream.domain.ids import shop_key
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.domain.shop_names import platform_name, shop_domain
 from billing_stream.records.examples import DOMAIN
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import Access, Call
@@ -39,15 +40,12 @@ NOT_VALID = "the token is not valid"
 EXPIRED = "the token has expired"
 NOT_YET_VALID = "the token is not valid yet"
 
-# A platform has no colon, so `platform:domain` can be read in one way only.
-_PLATFORM = re.compile(r"[a-z0-9._-]{1,64}")
-_DOMAIN = re.compile(r"[!-~]{1,255}")
 # It stands in the journal and in events.
 OPERATOR_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 class Client(Struct, frozen=True):
-    """The shop on whose behalf a client asks, in lower case."""
+    """The shop on whose behalf a client asks, its names in their one form."""
 
     platform: str
     domain: str
@@ -73,11 +71,11 @@ def authenticate(
         _require_end(claims, lifetime.total_seconds(), "a client's token")
     if SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {SCOPE}")
-    platform = _header(headers, "X-Shop-Platform", _PLATFORM)
-    domain = _header(headers, "X-Shop-Domain", _DOMAIN)
-    if str(claims.get("platform", platform)).lower() != platform:
+    platform = _header(headers, "X-Shop-Platform", platform_name)
+    domain = _header(headers, "X-Shop-Domain", shop_domain)
+    if _named(str(claims.get("platform", platform)), platform_name) != platform:
         raise ApiError(WebCode.FORBIDDEN, "X-Shop-Platform is not the one the token is for")
-    if domain != str(claims["sub"]).lower():
+    if _named(str(claims["sub"]), shop_domain) != domain:
         raise ApiError(WebCode.FORBIDDEN, "X-Shop-Domain is not the shop that the token is for")
     return Client(platform, domain)
 
@@ -168,11 +166,18 @@ def _scopes(claim: Any) -> list[str]:
     return claim if isinstance(claim, list) else []
 
 
-def _header(headers: Mapping[str, str], name: str, form: re.Pattern[str]) -> str:
-    value = headers.get(name, "").strip().lower()
-    if not form.fullmatch(value):
+def _header(headers: Mapping[str, str], name: str, name_of: Callable[[str], str]) -> str:
+    value = _named(headers.get(name, ""), name_of)
+    if value is None:
         raise ApiError(WebCode.UNAUTHORIZED, f"{name} is missing or malformed")
     return value
+
+
+def _named(text: str, name_of: Callable[[str], str]) -> str | None:
+    try:
+        return name_of(text)
+    except ValueError:
+        return None
 
 
 async def _client_of(context: "Context", request: web.Request) -> Client:

@@ -12,7 +12,7 @@ from billing_stream.domain.model import Platform
 from billing_stream.errors import WebhookMalformed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.records import schemas
-from billing_stream.records.commands_in import require_known_status
+from billing_stream.records.commands_in import require_acceptable
 from billing_stream.records.http_dead_letters import (
     PLACE,
     HttpDelivery,
@@ -69,7 +69,7 @@ def require_valid(record: WebhookRecord, max_bytes: int) -> None:
     """Raises InvalidRecord where a lane would make a dead letter of the record."""
     now = datetime.now(UTC)
     candidate = _Candidate(record.topic, record.value(now), int(now.timestamp() * 1000))
-    require_known_status(schemas.decode(record.topic, candidate, max_bytes).payload)
+    require_acceptable(schemas.decode(record.topic, candidate, max_bytes).payload)
 
 
 class WebhookDeadLetters:

@@ -10,6 +10,7 @@ import click
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.dev.client import client_token
+from billing_stream.domain.shop_names import shop_names
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -41,7 +42,11 @@ def merchant(domain: str, platform: str) -> None:
     the same shop twice is the same merchant. Development and test only.
     """
     settings = development_settings()
-    merchant_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, domain.lower()))
+    try:
+        platform, domain = shop_names(platform, domain)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    merchant_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, domain))
     asyncio.run(_tell(settings, merchant_id, domain, platform))
     click.echo(merchant_id)
 

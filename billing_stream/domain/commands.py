@@ -58,12 +58,13 @@ class CreateMerchant(Struct, frozen=True, gc=False, tag="create_merchant", tag_f
     """Create the billing record; for a known merchant, register a changed shop only.
 
     `platform_shop_id` is the platform's own id of the shop, `installed_at` when it was installed:
-    an older installation changes nothing. None: unknown.
+    an older installation changes nothing. None: unknown. Without the name of a platform and of a
+    host it is a dead letter, and the merchant has no shop.
     """
 
     merchant_id: Uuid
-    platform: Text
-    domain: Text
+    platform: str
+    domain: str
     command_id: str = ""
     platform_shop_id: Text | None = None
     installed_at: Instant | None = None
@@ -295,8 +296,8 @@ class ImportMerchant(
     trial_started_at: Instant | None = None
     trial_ends_at: Instant | None = None
     last_purchase_at: Instant | None = None
-    platform: Text | None = None
-    domain: Text | None = None
+    platform: str | None = None
+    domain: str | None = None
     purchases: Annotated[tuple[OldPurchase, ...], Meta(max_length=OLD_PURCHASES_MAX)] = ()
     command_id: str = ""
 

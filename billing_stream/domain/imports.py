@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from billing_stream.domain import webhooks
 from billing_stream.domain.commands import ImportMerchant, OldPurchase
 from billing_stream.domain.draft import Draft
+from billing_stream.domain.merchants import named_shop
 from billing_stream.domain.model import Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import (
     CreditsImported,
@@ -33,28 +34,30 @@ def import_merchant(draft: Draft, command: ImportMerchant) -> Reply:
         if known is not None and known.merchant_id != draft.merchant.merchant_id:
             message = f"purchase {known.id} is another merchant's"
             return Rejected(ErrorCode.PURCHASE_NOT_FOUND, message)
-    _bring_record(draft, command)
+    shop = _bring_record(draft, command)
     _bring_trial(draft, command)
     attached: set[str] = set()
     for old in command.purchases:
         _bring_purchase(draft, old, attached)
-    return Done()
+    return shop if isinstance(shop, Rejected) else Done()
 
 
-def _bring_record(draft: Draft, command: ImportMerchant) -> None:
+def _bring_record(draft: Draft, command: ImportMerchant) -> tuple[str, str] | Rejected | None:
     """The record is as old as the older one says; a shop is registered where there is none."""
     merchant = draft.merchant
     if merchant.created_at is None or command.created_at < merchant.created_at:
         draft.change(created_at=command.created_at)
     if command.last_purchase_at is not None:
         _paid_at(draft, command.last_purchase_at)
-    if command.platform and command.domain and not merchant.domain and not merchant.forgotten_at:
-        platform, domain = command.platform.lower(), command.domain.lower()
-        draft.change(platform=platform, domain=domain)
+    if not (command.platform and command.domain) or merchant.domain or merchant.forgotten_at:
+        return None
+    shop = named_shop(draft, command.platform, command.domain)
+    if not isinstance(shop, Rejected):
+        draft.change(platform=shop[0], domain=shop[1])
         # Who has installed the shop since then keeps it.
         at = credible(command.created_at, draft.now)
-        shop = ShopRegistered(platform, domain, merchant.merchant_id, installed_at=at)
-        draft.register_shop(shop)
+        draft.register_shop(ShopRegistered(*shop, merchant.merchant_id, installed_at=at))
+    return shop
 
 
 def _bring_trial(draft: Draft, command: ImportMerchant) -> None:

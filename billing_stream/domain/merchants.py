@@ -7,21 +7,30 @@ from billing_stream.domain.commands import CreateMerchant, ForgetMerchant
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.outcomes import (
     Done,
+    ErrorCode,
     MerchantForgotten,
+    Rejected,
     Reply,
     ShopRegistered,
     Superseded,
 )
+from billing_stream.domain.shop_names import shop_names
 
 
 def create(draft: Draft, command: CreateMerchant) -> Reply:
     """Create the billing record; a second time changes nothing but registers a changed shop.
 
     An older installation than one that is known changes nothing. A merchant that was forgotten is
-    as it was, its trial used, with the domain it has now.
+    as it was, its trial used, with the domain it has now. Without a platform's and a host's name a
+    new merchant has no shop, a known one keeps its own.
     """
     merchant = draft.merchant
-    shop = platform, domain = command.platform.lower(), command.domain.lower()
+    shop = named_shop(draft, command.platform, command.domain)
+    if isinstance(shop, Rejected):
+        if not draft.exists:
+            draft.change(created_at=draft.now)
+        return shop
+    platform, domain = shop
     shop_id, installed_at = command.platform_shop_id, command.installed_at
     if draft.policy.rules == 1:
         shop_id = installed_at = None
@@ -46,6 +55,16 @@ def create(draft: Draft, command: CreateMerchant) -> Reply:
     claim = ShopRegistered(platform, domain, merchant.merchant_id, again=again)
     draft.register_shop(replace(claim, platform_shop_id=shop_id, installed_at=installed_at))
     return Done()
+
+
+def named_shop(draft: Draft, platform: str, domain: str) -> tuple[str, str] | Rejected:
+    """Platform and domain, each in its one form; or why they do not name a shop."""
+    if draft.policy.rules == 1:
+        return platform.lower(), domain.lower()
+    try:
+        return shop_names(platform, domain)
+    except ValueError as error:
+        return Rejected(ErrorCode.INVALID_SHOP, str(error))
 
 
 def forget(draft: Draft, command: ForgetMerchant) -> Reply:

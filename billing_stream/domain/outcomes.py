@@ -252,6 +252,7 @@ class ErrorCode(StrEnum):
     CLOCK_REFUSED = "CLOCK_REFUSED"
     TRIAL_NOT_EXTENDABLE = "TRIAL_NOT_EXTENDABLE"
     INVALID_TRIAL_END = "INVALID_TRIAL_END"
+    INVALID_SHOP = "INVALID_SHOP"
 
 
 class Done(Struct, frozen=True, gc=False, tag="done"):
@@ -263,7 +264,10 @@ class Superseded(Struct, frozen=True, gc=False, tag="superseded"):
 
 
 class Rejected(Struct, frozen=True, gc=False, tag="rejected"):
-    """A refusal, as a value: the command changed nothing."""
+    """A refusal, as a value: the command changed nothing.
+
+    But for one of a shop's name: all else of the command is done, and the shop is left out.
+    """
 
     code: ErrorCode
     message: str

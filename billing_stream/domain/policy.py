@@ -33,9 +33,10 @@ PACKS = MappingProxyType(
 
 
 RULES = 2
-"""The version of the rules of payments.
+"""The version of the rules.
 
-1, up to 0.5.1: a status that is not known fails the purchase, and what was paid is not compared.
+1, up to 0.5.1: a status that is not known fails the purchase, what was paid is not compared, and
+shops are named as they come.
 """
 
 

@@ -4,12 +4,12 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from billing_stream.domain.shop_names import shop_names
 from billing_stream.migration.mapping import Shop
 from billing_stream.migration.migration_errors import ImportFailed
 from billing_stream.migration.values import uuid_of
 
 HEADER = ("merchant_id", "platform", "domain")
-_CHARS_MAX = 255
 
 
 def read_shops(path: Path) -> dict[str, Shop]:
@@ -27,11 +27,10 @@ def read_shops(path: Path) -> dict[str, Shop]:
 def _shops(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[str, Shop]]:
     for row in rows:
         merchant = uuid_of(row["merchant_id"])
-        platform, domain = ((row[name] or "").strip().lower() for name in HEADER[1:])
-        if merchant is None or not _is_text(platform) or not _is_text(domain):
-            raise ImportFailed(f"{path}, line {rows.line_num}: no merchant with a shop")
-        yield merchant, (platform, domain)
-
-
-def _is_text(text: str) -> bool:
-    return 0 < len(text) <= _CHARS_MAX and text.isprintable()
+        where = f"{path}, line {rows.line_num}"
+        if merchant is None:
+            raise ImportFailed(f"{where}: merchant_id is not a UUID")
+        try:
+            yield merchant, shop_names(row["platform"] or "", row["domain"] or "")
+        except ValueError as error:
+            raise ImportFailed(f"{where}: {error}") from None

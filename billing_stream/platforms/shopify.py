@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from billing_stream.domain.commands import Text
 from billing_stream.domain.model import Instant
+from billing_stream.domain.shop_names import shop_domain
 from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
 from billing_stream.platforms.base import (
     ERASURE,
@@ -49,7 +50,6 @@ T = TypeVar("T")
 
 TOPIC = "app_purchases_one_time/update"
 ERASURE_TOPIC = "shop/redact"
-DOMAIN_MAX = 253
 
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,100}\.myshopify\.com")
 
@@ -191,7 +191,7 @@ class Shopify:
             return None
         webhook = {"admin_graphql_api_id": found.id, "status": found.status}
         body = msgspec.json.encode({"app_purchase_one_time": webhook})
-        shop = query.shop_domain.strip().lower()
+        shop = self._shop(query.shop_domain)
         try:
             event = read_body(body, PlatformEventKind.UPDATED, shop, LOOKED_UP)
         except WebhookMalformed:
@@ -230,9 +230,12 @@ class Shopify:
 
     def _shop(self, domain: str) -> str:
         """The domain, fit to be sent a token. Raises PlatformError otherwise."""
-        shop = domain.strip().lower()
+        try:
+            shop = shop_domain(domain)
+        except ValueError:
+            shop = ""
         # With the shop as the host, any other domain would be told a token of ours.
-        if "{shop}" in urlsplit(self._api_url).netloc and not _SHOP.fullmatch(shop):
+        if not shop or ("{shop}" in urlsplit(self._api_url).netloc and not _SHOP.fullmatch(shop)):
             raise PlatformError("the shop is not one of shopify")
         return shop
 
@@ -332,14 +335,16 @@ def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
     if topic not in (TOPIC, ERASURE_TOPIC):
         return IgnoredWebhook(topic)
     kind = PlatformEventKind.UPDATED if topic == TOPIC else ERASURE
-    shop = (find_header(headers, "X-Shopify-Shop-Domain") or "").strip().lower()
+    named = find_header(headers, "X-Shopify-Shop-Domain") or ""
     delivery_id = find_header(headers, "X-Shopify-Webhook-Id") or find_header(
         headers, "X-Shopify-Event-Id"
     )
-    if not 0 < len(shop) <= DOMAIN_MAX or not shop.isascii() or not shop.isprintable():
-        what = "is not a domain" if shop else "is missing"
+    try:
+        shop = shop_domain(named)
+    except ValueError as error:
+        what = f"is not a host name: {error}" if named else "is missing"
         reason = f"the header X-Shopify-Shop-Domain {what}"
-        raise WebhookMalformed(reason, kind=kind, delivery_id=delivery_id)
+        raise WebhookMalformed(reason, kind=kind, delivery_id=delivery_id) from None
     content = read_body(body, kind, shop, delivery_id)
     if isinstance(content, ErasureRequest):
         try:
@@ -363,7 +368,7 @@ def read_body(
     try:
         if kind == ERASURE:
             # The header is not signed, and what is erased does not come back.
-            if read_fields(body, _Redact).shop_domain.strip().lower() != shop:
+            if not _names(read_fields(body, _Redact).shop_domain, shop):
                 raise ValueError("`shop_domain` is not that of the header X-Shopify-Shop-Domain")
             return ErasureRequest(shop_domain=shop, delivery_id=delivery_id)
         updated = read_fields(body, _Webhook).app_purchase_one_time
@@ -381,6 +386,13 @@ def read_body(
         shop_domain=shop,
         delivery_id=delivery_id,
     )
+
+
+def _names(text: str, shop: str) -> bool:
+    try:
+        return shop_domain(text) == shop
+    except ValueError:
+        return False
 
 
 def _digest(secret: bytes, body: bytes) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from msgspec import Meta, Struct
 
+from billing_stream.domain.shop_names import shop_domain
 from billing_stream.errors import CheckoutRefused, PlatformError, SettingsError
 from billing_stream.platforms.platform_http import Http, PlatformResponse
 from billing_stream.platforms.webhook_text import decode
@@ -34,7 +35,7 @@ class TokenProvider(Protocol):
     """Knows the access token of each shop."""
 
     async def token_of(self, shop: str) -> str:
-        """The token of `shop` (its domain in lower case). Raises PlatformError without one."""
+        """The token of `shop` (its domain, see `shop_names`). Raises PlatformError without one."""
 
     def shops(self) -> list[str]:
         """The shops with a token, sorted, where they are listed."""
@@ -184,8 +185,14 @@ class HttpTokens:
 
 
 def _parse(text: bytes) -> dict[str, str]:
-    tokens = decode(text, dict[str, _Token])
-    return {shop.strip().lower(): token for shop, token in tokens.items()}
+    found = {}
+    for number, (shop, token) in enumerate(decode(text, dict[str, _Token]).items(), 1):
+        try:
+            found[shop_domain(shop)] = token
+        except ValueError as error:
+            # Not its name, which may be a token that stands in the wrong place.
+            logger.warning("access token %d is not under the domain of a shop: %s", number, error)
+    return found
 
 
 def _known(tokens: dict[str, str], shop: str) -> str:

@@ -10,6 +10,7 @@ from msgspec.structs import fields
 from billing_stream.domain.commands import (
     Amount,
     Command,
+    CreateMerchant,
     DisputeCharge,
     ExtendTrial,
     FailRefund,
@@ -19,6 +20,8 @@ from billing_stream.domain.commands import (
     RefundCharge,
     UpdateCharge,
 )
+from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.domain.shop_names import shop_names
 from billing_stream.domain.webhooks import unknown_status
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
@@ -91,12 +94,17 @@ def returned(topic: str, payload: bytes | Raw, command_id: str) -> Command:
     return command
 
 
-def require_known_status(payload: object) -> None:
-    """Raises InvalidRecord for a status that is refused whatever the charge is."""
+def require_acceptable(payload: object) -> None:
+    """Raises InvalidRecord for a status, or a name of a shop, that every state refuses."""
     if isinstance(payload, UpdateCharge):
         refused = unknown_status(payload.status)
         if refused is not None:
             raise InvalidRecord(f"{refused.code}: {refused.message}")
+    elif isinstance(payload, CreateMerchant):
+        try:
+            shop_names(payload.platform, payload.domain)
+        except ValueError as error:
+            raise InvalidRecord(f"{ErrorCode.INVALID_SHOP}: {error}") from None
 
 
 def amount_of(amount: Decimal | None, name: str = "amount") -> str | None:

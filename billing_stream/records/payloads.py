@@ -33,13 +33,16 @@ InstalledAtIn = Annotated[
 class MerchantCreated(Struct, frozen=True, gc=False):
     """`evt.merchant.created.v1`. Name and email are not read, so they cannot leak.
 
+    `domain` is a host name, or an address with one. Without it, or without the name of a platform,
+    the record is a dead letter, and the merchant has no shop.
+
     A `platform_shop_id` or `installed_at` that cannot be read is taken as unknown: the installation
     counts, with a warning where it replaces another merchant's.
     """
 
     merchant_id: Uuid
-    platform_name: Text
-    domain: Text
+    platform_name: str | None = None
+    domain: str | None = None
     platform_shop_id: ShopIdIn | UnsetType = UNSET
     installed_at: InstalledAtIn | UnsetType = UNSET
 

@@ -175,8 +175,8 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
         created = _merchant_created.decode(payload)
         return CreateMerchant(
             created.merchant_id.lower(),
-            created.platform_name,
-            created.domain,
+            created.platform_name or "",
+            created.domain or "",
             came_from,
             shop_id_of(created.platform_shop_id),
             installed_at_of(created.installed_at),

@@ -247,8 +247,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         merchant=merchants,
-        domain=st.sampled_from(["a.example", "A.Example", "b.example"]),
-        platform=st.sampled_from(["shopify", "Stripe"]),
+        domain=st.sampled_from(["a.example", " https://A.Example/", "b.example", "b@b.example"]),
+        platform=st.sampled_from(["shopify", "Stripe", "Stripe", "Shopify Plus"]),
         shop_id=st.sampled_from([None, None, "1", "2"]),
         installed=st.sampled_from([None, None, 0, 0, -1, -60, 3000]),
     )
@@ -394,7 +394,7 @@ class Machine(RuleBasedStateMachine):
             max_size=4,
         ),
         trial=st.sampled_from([None, None, "undated", -60, 90]),
-        domain=st.sampled_from([None, "a.example", "Old.example"]),
+        domain=st.sampled_from([None, "a.example.", "Old.example:443", "127.0.0.1"]),
         other=st.integers(0, 9),
     )
     def import_merchant(

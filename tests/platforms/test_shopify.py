@@ -324,10 +324,9 @@ async def test_two_tokens_have_the_time_of_one(
         "evil.example#.myshopify.com",
         "evil.example?.myshopify.com",
         "user@evil.example:1.myshopify.com",
-        "one.myshopify.com:8080",
-        "one.myshopify.com/",
+        "user@one.myshopify.com",
         "one.myshopify.com\n.evil.example",
-        "öne.myshopify.com",
+        "one.myshopify.com\\.evil.example",
         "",
     ],
 )
@@ -350,8 +349,8 @@ async def test_elsewhere_the_shop_is_one_part_of_the_path(
     fake.replies(said())
     await shopify.create_checkout(request_for(shop_domain="One.Example/../x?y#z"))
 
-    assert tokens.asked == ["one.example/../x?y#z"]
-    assert fake.asked[0].path == ("/one.example%2F..%2Fx%3Fy%23z/admin/api/2026-10/graphql.json")
+    assert tokens.asked == ["one.example"]
+    assert fake.asked[0].path == "/one.example/admin/api/2026-10/graphql.json"
 
 
 async def test_nothing_of_an_answer_is_logged(

@@ -104,7 +104,8 @@ def any_import(one_of: Callable[..., Any], merchant: str) -> dict[str, Any]:
         "purchases": purchases,
     }
     if one_of(True, False):
-        fields |= {"platform": one_of("stripe", None), "domain": "imported.example"}
+        domain = one_of("imported.example", "Imported.example:443", "imported@example")
+        fields |= {"platform": one_of("stripe", None), "domain": domain}
     return fields
 
 

@@ -136,8 +136,9 @@ class Driver:
         wrong = self.one_of(False, False, False, True)
         topic = self.one_of(names.MERCHANT_CREATED, *names.INPUTS[:4])
         if topic == names.MERCHANT_CREATED:
-            domain = self.one_of("a.example", "A.example", "b.example")
-            value = {"merchant_id": merchant, "platform_name": "shopify", "domain": domain}
+            domain = self.one_of("a.example", "https://A.example/", "b.example", "b@example", None)
+            platform = self.one_of(*["shopify"] * 6, " Shopify", "Shopify Plus", None)
+            value = {"merchant_id": merchant, "platform_name": platform, "domain": domain}
         elif topic == names.PURCHASE_UPDATED:
             value = paid(merchant, charge, self.one_of(*STATUSES))
         elif topic == names.PURCHASE_REFUNDED:

@@ -185,11 +185,21 @@ def test_a_platform_that_would_blur_the_shop_is_refused(platform: str) -> None:
     assert refusal(client_headers(SHOP, X_Shop_Platform=platform)) is WebCode.UNAUTHORIZED
 
 
-@pytest.mark.parametrize("domain", ["a b", "é.example", "x" * 256, "a\tb", "\udce9.example"])
+@pytest.mark.parametrize("domain", ["", "a b", "x@a.example", "x" * 256, "a\tb", "\udce9.example"])
 def test_an_odd_domain_is_refused(domain: str) -> None:
     headers = client_headers(domain, token=client_token("x"))
 
     assert refusal(headers) is WebCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("one", ["müller.example", "https://XN--mller-kva.example/"])
+@pytest.mark.parametrize("other", ["MÜLLER.example.", " xn--mller-kva.example:443 "])
+def test_token_and_header_name_a_shop_in_any_form(one: str, other: str) -> None:
+    headers = client_headers(one, token=client_token(other), X_Shop_Platform=" Shopify ")
+
+    client = authenticate(headers, CLIENT_SECRET)
+
+    assert client.shop == "shopify:xn--mller-kva.example"
 
 
 OLD, NEW, OTHER = ("old-" * 10, "new-" * 10, "other-" * 10)

@@ -9,9 +9,9 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.commands import UUID_TEXT
-from billing_stream.domain.ids import shop_key
 from billing_stream.domain.model import Merchant, Platform
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.domain.shop_names import sought_shop
 from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.billing import known
 from billing_stream.web.envelope import ApiError, Pagination
@@ -56,8 +56,9 @@ async def _find(call: Call[Session], asked: str) -> str | None:
     if re.fullmatch(UUID_TEXT, asked):
         found = await owners.read(ReadMerchant(asked.lower()), call.ids)
         return asked.lower() if found.merchant is not None else None
-    platform, colon, domain = asked.lower().partition(":")
-    shops = [shop_key(platform, domain)] if colon else _shops(asked.lower())
+    platform, colon, domain = asked.partition(":")
+    # What is before a colon may be a scheme or a host, too.
+    shops = _shops(asked) | ({sought_shop(platform, domain)} if colon else set())
     told = await asyncio.gather(*(owners.find_merchant(shop, call.ids) for shop in shops))
     return next((merchant_id for merchant_id in told if merchant_id is not None), None)
 
@@ -111,5 +112,5 @@ def trial_words(merchant: Merchant, now: datetime) -> str:
     return "running" if merchant.trial_active(merchant.time(now)) else "over"
 
 
-def _shops(domain: str) -> list[str]:
-    return [shop_key(platform, domain) for platform in Platform]
+def _shops(domain: str) -> set[str]:
+    return {sought_shop(platform, domain) for platform in Platform}

@@ -24,6 +24,7 @@ from billing_stream.console.options import STANDARD_OUTPUT, Moment, json_option
 from billing_stream.console.output import say, say_json
 from billing_stream.console.progress import Progress, progress
 from billing_stream.domain.commands import UUID_TEXT
+from billing_stream.domain.shop_names import sought_shop
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.client_options import client_options
 from billing_stream.records import topics as known
@@ -109,7 +110,7 @@ async def _merchant_id(source: KafkaSource, names: Topics, partitions: int, merc
         return merchant.lower()
     if ":" not in merchant:
         raise ReplayError(f"{merchant!r} is neither a merchant's id nor a shop, platform:domain")
-    shop = merchant.lower()
+    shop = sought_shop(*merchant.split(":", 1))
     owner = None
     topic = names.changelog(known.SHOPS_TABLE)
     async for records in source.read([topic], partition_of(shop, partitions)):

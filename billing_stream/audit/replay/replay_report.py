@@ -71,9 +71,10 @@ class Report(Struct, kw_only=True):
             (self.waiting, "records are not processed yet, and not judged"),
             (
                 len(self.by_older_rules),
-                "records were decided by version 1 of the rules of payments, and the present one "
-                "refuses them: an unknown status failed the purchase, or what was paid was not "
-                f"compared, e.g. {', '.join(self.by_older_rules[:SHOWN_MAX])}",
+                "records were decided by version 1 of the rules, and the present one decides them "
+                "otherwise: an unknown status failed the purchase, what was paid was not compared, "
+                "or a shop was named as it came, e.g. "
+                f"{', '.join(self.by_older_rules[:SHOWN_MAX])}",
             ),
         ):
             if count:

@@ -24,6 +24,7 @@ from billing_stream.audit.verify.log_records import micros
 from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
 from billing_stream.audit.verify.purchase_rows import check_purchase_rows
 from billing_stream.audit.verify.redriven import check_redriven, other_than_parked
+from billing_stream.audit.verify.shop_names import INVALID_SHOP
 from billing_stream.audit.verify.skipped_records import check_operator_commands
 from billing_stream.audit.verify.sold_terms import note_other_terms
 from billing_stream.audit.verify.trial_checks import check_trial
@@ -151,10 +152,11 @@ def _objection_to(
         full = found.parsed.refused_by or sum(map(len, facts.inputs.values())) > rules.parked_max
         if letter.given_up and (waited or full):
             return other_than_parked(letter, found)
-    elif command not in ("create", "time"):
+    elif command != "time":
         if letter.digest != found.digest:
             return f"says something else than {found.name}"
-        did = kinds - _BY_TIME
+        # All of it is done but that its shop is registered.
+        did = set() if letter.reason.startswith(INVALID_SHOP) else kinds - _BY_TIME
         return (
             f"refused ({letter.reason}), and yet it did: {', '.join(sorted(did))}" if did else None
         )

@@ -4,7 +4,9 @@ from decimal import Decimal
 
 from billing_stream.audit.verify.facts import Facts, History
 from billing_stream.audit.verify.faults import fault_of
+from billing_stream.audit.verify.shop_names import INVALID_SHOP
 from billing_stream.audit.verify.verify_report import Report
+from billing_stream.records.record_ref import RecordRef
 
 GRANTS = ("credits.purchased", "credits.imported")
 
@@ -14,7 +16,7 @@ def check_imports(history: History, facts: Facts, report: Report) -> None:
     brought = [
         parsed.old
         for parsed, found in facts.parsed()
-        if parsed.old is not None and (found is None or found.ref not in history.letters)
+        if parsed.old is not None and not (found and _is_refused(history, found.ref))
     ]
     trials = {(old.started, old.ends) for old in brought if old.used}
     purchases = [purchase for old in brought for purchase in old.purchases]
@@ -48,7 +50,7 @@ def mark_refused(history: History) -> None:
     for facts in history.merchants.values():
         for queue in facts.inputs.values():
             for index, found in enumerate(queue):
-                if found.parsed.old is None or found.ref not in history.letters:
+                if found.parsed.old is None or not _is_refused(history, found.ref):
                     continue
                 for purchase in found.parsed.old.purchases:
                     if history.only or owners.get(purchase.id, facts.merchant) != facts.merchant:
@@ -67,3 +69,9 @@ def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
             past = ends is not None and ends <= event.at
             return started is not None, None if past else ends, ends if past else None
     return False, None, None
+
+
+def _is_refused(history: History, ref: RecordRef) -> bool:
+    """Whether nothing of it was done; without the name of a shop, all else was."""
+    letters = history.letters.get(ref, ())
+    return any(not letter.reason.startswith(INVALID_SHOP) for letter in letters)

@@ -15,7 +15,8 @@ PAID = ("accepted", "active")
 UNPAID = ("declined", "expired", "cancelled", "failed", "frozen")
 # What platforms report of a charge, as commands.
 WEBHOOKS = ("update", "refund", "refund_failed", "dispute")
-# The version of the rules of payments: 1 took any other word for unpaid, and compared no amounts.
+# The version of the rules: 1 took any other word for unpaid, compared no amounts, and named shops
+# as they came.
 RULES = 2
 FORGOTTEN = "forgotten"
 

@@ -20,8 +20,8 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.topics import JOURNAL
 
 Command = Input | Entry
-# What older rules decided otherwise.
-BY_RULES = ("update", "create")
+# What versions of the rules decide otherwise.
+_BY_VERSION = ("update", "create", "import")
 
 
 @dataclass(slots=True)
@@ -82,8 +82,8 @@ def _placed(history: History, facts: Facts) -> list[tuple[Place, Command]]:
 
 
 def _with_rules(command: Command, rules: int) -> Command:
-    # Entries of the journal say of no webhook by which rules it was decided.
-    if not isinstance(command, Input) or command.parsed.command not in BY_RULES:
+    # Entries of the journal say of nothing by which rules it was decided.
+    if not isinstance(command, Input) or command.parsed.command not in _BY_VERSION:
         return command
     return command._replace(parsed=command.parsed._replace(rules=rules))
 
@@ -176,7 +176,7 @@ def _of_input(
     where = f"{command.name} ({command.parsed.command})"
     if caused != len(step.events):
         yield f"{where} publishes {len(step.events)} events, recorded are {caused}"
-    if command.parsed.command in ("create", "time"):
+    if command.parsed.command == "time":
         return
     letters = history.letters.get(command.ref, ())
     codes = [letter.reason.partition(":")[0] for letter in letters]

@@ -3,6 +3,7 @@
 An operator had the lane skip them, a rule failed on them, or their release took them as invalid.
 """
 
+import re
 from collections.abc import Sequence
 
 from billing_stream.audit.verify.facts import DeadLetterFact, History
@@ -70,9 +71,14 @@ def note(history: History, report: Report) -> None:
         )
 
 
-# Up to 0.5.1: zeros beyond the sixth decimal; in commands, amounts that are numbers.
+# Up to 0.5.1: zeros beyond the sixth decimal; in commands, amounts that are numbers; the name of
+# a shop that is missing, empty or long.
 _AMOUNT = "the amount is no sum of money"
 _AMOUNT_OF_A_COMMAND = ("Expected `str", "at `$.amount`")
+_NAME = re.compile(
+    r"Expected `str.* - at `\$\.(platform|platform_name|domain)`"
+    r"|Object missing required field `(platform_name|domain)`.*"
+)
 
 
 def leave_out_older(history: History) -> None:
@@ -91,4 +97,8 @@ def _is_older(letters: Sequence[DeadLetterFact]) -> bool:
         return False
     begins, ends = _AMOUNT_OF_A_COMMAND
     reason = letters[0].reason
-    return reason == _AMOUNT or (reason.startswith(begins) and reason.endswith(ends))
+    return (
+        reason == _AMOUNT
+        or (reason.startswith(begins) and reason.endswith(ends))
+        or _NAME.fullmatch(reason) is not None
+    )

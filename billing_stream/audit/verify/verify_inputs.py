@@ -50,6 +50,7 @@ ADJUSTMENT_MAX = 1_000_000
 TRIAL_DAYS_MAX = 3_653
 EXTEND = "extend_trial"
 DECIMALS_MAX = 6
+_ANY = 1 << 31
 
 
 class ParsedCommand(NamedTuple):
@@ -149,7 +150,7 @@ def _said(
     elif topic in _RETURNS:
         parsed = _returned(_RETURNS[topic], data, _uuid(data), ref, capitals=False)
     elif topic == names.MERCHANT_CREATED:
-        platform, domain = _text(data, "platform_name"), _text(data, "domain")
+        platform, domain = (_name(data, field) for field in ("platform_name", "domain"))
         parsed = ParsedCommand("create", _uuid(data), ref, text=domain, platform=platform)
         parsed = parsed._replace(**shop_claims.installation(data))
     elif topic == names.SHOPS:
@@ -173,7 +174,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
     own = _text(data, "command_id", 1 << 20, default="", least=0)
     source = own if command_id is None else command_id
     if name == "create_merchant":
-        platform, domain = _text(data, "platform"), _text(data, "domain")
+        platform, domain = (_text(data, field, _ANY, least=0) for field in ("platform", "domain"))
         create = ParsedCommand("create", merchant, source, text=domain, platform=platform)
         return create._replace(**shop_claims.stated_installation(data))
     if name == "start_trial":
@@ -267,9 +268,7 @@ def _extension(data: Mapping[str, Any], merchant: str, source: str) -> ParsedCom
 
 
 def _import(data: Mapping[str, Any], merchant: str, source: str) -> ParsedCommand:
-    platform, domain = (
-        "" if data.get(name) is None else _text(data, name) for name in ("platform", "domain")
-    )
+    platform, domain = (_name(data, field) for field in ("platform", "domain"))
     try:
         old = read_old(data)
     except ValueError as error:
@@ -284,6 +283,11 @@ def _text(
     if not isinstance(value, str) or not least <= len(value) <= longest:
         raise InvalidInput(f"{name} is not a text of {least} to {longest} characters")
     return value
+
+
+def _name(data: Mapping[str, Any], name: str) -> str:
+    """A text that should be a name: any, or none."""
+    return "" if data.get(name) is None else _text(data, name, _ANY, least=0)
 
 
 def _uuid(data: Mapping[str, Any], name: str = "merchant_id") -> str:

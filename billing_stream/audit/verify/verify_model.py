@@ -12,6 +12,7 @@ from billing_stream.audit.verify import limits, sold_terms, trial_model
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
+    RULES,
     WEBHOOKS,
     AdjustmentState,
     EarlyWebhook,
@@ -21,6 +22,7 @@ from billing_stream.audit.verify.model_state import (
     State,
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
+from billing_stream.audit.verify.shop_names import INVALID_SHOP, shop_of
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_payments import Payments
 
@@ -129,7 +131,11 @@ class Step(Payments):
             self._no_checkout(parsed)
 
     def _create(self, parsed: ParsedCommand) -> None:
-        me, shop = self.state, (parsed.platform.lower(), parsed.text.lower())
+        me, shop = self.state, self._named_shop(parsed)
+        if shop is None:
+            if me.created is None:
+                me.created, self.changed = self.now, True
+            return
         shop_id, installed = (
             (parsed.shop_id, parsed.installed) if parsed.rules > 1 else (None, None)
         )
@@ -159,6 +165,15 @@ class Step(Payments):
         self.shops.append(Claim(new, shop_id, installed, is_same and not is_newer))
         self.changed = True
 
+    def _named_shop(self, parsed: ParsedCommand) -> tuple[str, str] | None:
+        """The shop that it names; None where it names none, which its dead letter says."""
+        if parsed.rules != RULES:
+            return parsed.platform.lower(), parsed.text.lower()
+        shop = shop_of(parsed.platform, parsed.text)
+        if shop is None:
+            self.refusal = INVALID_SHOP
+        return shop
+
     def _bring_in(self, parsed: ParsedCommand, old: Old) -> None:
         """What is not known here comes in, once; what happened here stays."""
         me = self.state
@@ -169,10 +184,12 @@ class Step(Payments):
             me.created, self.changed = old.created, True
         self._paid_by(old.last_paid)
         if parsed.platform and parsed.text and not me.domain and me.forgotten is None:
-            me.platform, me.domain = parsed.platform.lower(), parsed.text.lower()
-            at = old.created if old.created <= self.now + AHEAD_MAX else None
-            self.shops.append(Claim(f"{me.platform}:{me.domain}", None, at))
-            self.changed = True
+            shop = self._named_shop(parsed)
+            if shop is not None:
+                me.platform, me.domain = shop
+                at = old.created if old.created <= self.now + AHEAD_MAX else None
+                self.shops.append(Claim(":".join(shop), None, at))
+                self.changed = True
         if old.used and not me.used:
             me.used, me.started, me.ends = True, old.started, old.ends
             me.ended = old.ends is not None and old.ends <= self.now

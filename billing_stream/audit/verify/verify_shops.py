@@ -12,6 +12,7 @@ from typing import Any
 
 from billing_stream.audit.verify.facts import History
 from billing_stream.audit.verify.shop_claims import Said, ShopRow
+from billing_stream.audit.verify.shop_names import shop_of
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records.record_ref import RecordRef
 
@@ -58,13 +59,18 @@ def _check_asked(history: History, report: Report) -> None:
     facts = history.shops
     asked: Counter[tuple[str, str]] = Counter()
     # An import registers a shop only for a merchant that has none, and an older installation none.
+    # By which rules a name was read is not known here.
     perhaps: Counter[tuple[str, str]] = Counter()
     for found in history.merchants.values():
         for parsed, _ in found.parsed():
             if parsed.command in ("create", "import"):
-                sure = parsed.command == "create" and parsed.installed is None
+                shop = shop_of(parsed.platform, parsed.text)
+                older = f"{parsed.platform}:{parsed.text}".lower()
+                name = ":".join(shop) if shop else older
+                sure = parsed.command == "create" and parsed.installed is None and name == older
                 counted = asked if sure else perhaps
-                counted[f"{parsed.platform}:{parsed.text}".lower(), found.merchant] += 1
+                # Releases up to 0.5.1 named it as it came.
+                counted.update((one, found.merchant) for one in {name, older})
     for (name, merchant), count in facts.registered.items():
         wanted = asked[name, merchant] + perhaps[name, merchant]
         if count > wanted:

@@ -26,7 +26,7 @@ from billing_stream.ops.dead_letters.redrive_webhooks import (
 )
 from billing_stream.records import forwarding, schemas, topics
 from billing_stream.records.charge_records import ChargeRecord
-from billing_stream.records.commands_in import require_known_status
+from billing_stream.records.commands_in import require_acceptable
 from billing_stream.records.dead_letters import DeadLetter, record_sha256
 from billing_stream.records.http_dead_letters import HttpDelivery, http_delivery
 from billing_stream.records.operator_commands import OperatorCommand
@@ -138,7 +138,7 @@ async def _checked(
     candidate = _Candidate(cluster.commands, headers, raw)
     try:
         command = schemas.decode(topics.COMMANDS, candidate, cluster.max_record_bytes).payload
-        require_known_status(command)
+        require_acceptable(command)
     except InvalidRecord as error:
         if force:
             return _by_its_key(cluster, letter, headers, raw)

@@ -8,7 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from billing_stream.domain.commands import CreateMerchant, ReservePurchase, UpdateCharge
+from billing_stream.domain.commands import (
+    CreateMerchant,
+    ImportMerchant,
+    ReservePurchase,
+    UpdateCharge,
+)
 from billing_stream.domain.decide import decide
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant
@@ -26,6 +31,8 @@ GIVEN_UP = "no purchase claimed the charge "
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
+# What versions of the rules decide otherwise.
+_BY_VERSION = (UpdateCharge, CreateMerchant, ImportMerchant)
 
 
 class Command(Struct, kw_only=True):
@@ -81,6 +88,9 @@ def commands_of(recorded: Recorded, max_record_bytes: int) -> list[Command]:
         if isinstance(command.payload, UpdateCharge):
             command.discounts = PAYMENT_MISMATCH not in codes
         command.rules = 1 if command.name in older else None
+        if command.rules == 1 and isinstance(command.payload, CreateMerchant) and "bad" in codes:
+            # Releases up to 0.5.1 took no record of a merchant without a platform and a domain.
+            command.payload, command.bad = None, next(iter(letters)).reason
     entries = [_of_entry(entry) for entry in recorded.entries]
     opened = {row.key for row in recorded.rows if row.table == topics.CREDIT_PURCHASES}
     discounted = any((row.value or {}).get("discount") for row in recorded.rows)
@@ -205,14 +215,10 @@ class Run:
 
     def is_by_older_rules(self, command: Command, effect: Effect) -> bool:
         """Whether the rules of now would decide it otherwise."""
-        if command.rules is None or not isinstance(command.payload, UpdateCharge | CreateMerchant):
+        if command.rules is None or not isinstance(command.payload, _BY_VERSION):
             return False
         now = self.effect(msgspec.structs.replace(command, rules=None))
-        return (now.events, now.refused, _shops(now)) != (
-            effect.events,
-            effect.refused,
-            _shops(effect),
-        )
+        return _decided(now) != _decided(effect)
 
     def apply(self, effect: Effect) -> None:
         """Let it happen."""
@@ -275,10 +281,10 @@ def code_of(reason: str) -> str:
     return found[0][:-2] if found else "bad"
 
 
-def _shops(effect: Effect) -> list[tuple[str, str]]:
-    """The shops that it claims."""
+def _decided(effect: Effect) -> tuple[Any, ...]:
+    """Its events, why it is refused, and the shops that it claims."""
     found = () if effect.decision is None else effect.decision.shops
-    return [(shop.platform, shop.domain) for shop in found]
+    return effect.events, effect.refused, [(shop.platform, shop.domain) for shop in found]
 
 
 def _policy_of(policy: Policy, command: Command) -> Policy:
