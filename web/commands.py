@@ -25,6 +25,7 @@ from billing_stream.domain.commands import (
     ExtendTrial,
     FailPurchase,
     ReservePurchase,
+    SetShop,
     StartTrial,
 )
 from billing_stream.domain.model import Platform, Purchase, PurchaseStatus
@@ -44,6 +45,7 @@ REASON_MAX = 255
 # Origins in the journal.
 CLIENTS = "http"
 OPERATORS = "operator:"
+OperatorsCommand = AdjustCredits | ExtendTrial | SetShop | AdvanceClock
 Granted = TypeVar("Granted", bound=Reply)
 
 
@@ -53,7 +55,7 @@ class CommandRequest(Struct, frozen=True):
     `origin` is for the journal.
     """
 
-    command: StartTrial | ReservePurchase | AdjustCredits | ExtendTrial | AdvanceClock
+    command: StartTrial | ReservePurchase | OperatorsCommand
     shop_domain: str
     correlation_id: str
     origin: str = CLIENTS
@@ -66,7 +68,7 @@ class CommandRequest(Struct, frozen=True):
     @property
     def is_operators(self) -> bool:
         """Whether operators give such a command, and not clients."""
-        return isinstance(self.command, AdjustCredits | ExtendTrial | AdvanceClock)
+        return isinstance(self.command, OperatorsCommand)
 
 
 _asked = msgspec.json.Decoder(CommandRequest)

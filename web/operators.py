@@ -1,4 +1,4 @@
-"""For operators, not for merchants: credits given or taken, trials extended, and the test clock.
+"""For operators, not for merchants: credits, ends of trials, shops, and the test clock.
 
 Like all of `/internal`, not for a public proxy. Routed to the owner of the merchant and
 written to the journal as every command, with who asked for it as its origin.
@@ -20,6 +20,7 @@ from billing_stream.domain.commands import (
     ExtendTrial,
     Key,
     Note,
+    SetShop,
     Uuid,
 )
 from billing_stream.domain.model import Instant
@@ -27,19 +28,26 @@ from billing_stream.domain.outcomes import (
     AdjustmentMade,
     ClockMoved,
     ErrorCode,
+    ShopSet,
     TrialExtensionMade,
 )
 from billing_stream.observability.audit_log import audited
-from billing_stream.records.examples import ADJUSTMENT_ID, ENDS_AT, MERCHANT_ID
+from billing_stream.records.examples import ADJUSTMENT_ID, DOMAIN, ENDS_AT, MERCHANT_ID
 from billing_stream.web.auth import OPERATOR
 from billing_stream.web.billing import known
-from billing_stream.web.commands import OPERATORS, CommandRequest, new_command_id
+from billing_stream.web.commands import (
+    OPERATORS,
+    CommandRequest,
+    OperatorsCommand,
+    new_command_id,
+)
 from billing_stream.web.envelope import ApiError, Given, WebCode, invalid
 from billing_stream.web.operation import INTERNAL, About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant
 
 ADJUSTMENTS_PATH = "/internal/adjustments"
 EXTENSIONS_PATH = "/internal/trial-extensions"
+SHOPS_PATH = "/internal/shops"
 CLOCK_PATH = "/internal/clock"
 
 Reason = Annotated[
@@ -52,13 +60,22 @@ Reason = Annotated[
         "names no person. Merchants never see it",
     ),
 ]
+NameOfPlatform = Annotated[
+    str, Meta(description="1 to 64 letters of ASCII, digits, dots, hyphens and underscores")
+]
+NameOfHost = Annotated[str, Meta(description="a host name, or an address with one")]
 Forward = Annotated[
     str, Meta(pattern=r"^[1-9][0-9]{0,8}(ms|s|m|h|d)\Z", description='by how much, e.g. "14d"')
 ]
 _ACTIONS = MappingProxyType(
-    {AdjustCredits: "adjustment", ExtendTrial: "trial extension", AdvanceClock: "clock"}
+    {
+        AdjustCredits: "adjustment",
+        ExtendTrial: "trial extension",
+        SetShop: "shop",
+        AdvanceClock: "clock",
+    }
 )
-Granted = TypeVar("Granted", AdjustmentMade, TrialExtensionMade, ClockMoved)
+Granted = TypeVar("Granted", AdjustmentMade, TrialExtensionMade, ShopSet, ClockMoved)
 
 
 class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +125,23 @@ class ExtendedBody(Struct, frozen=True):
     """When the trial ends by the extension."""
 
     ends_at: Instant
+
+
+class ShopBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /internal/shops`. A key is needed, here or in the header."""
+
+    merchant_id: Uuid
+    platform: NameOfPlatform
+    domain: NameOfHost
+    reason: Reason
+    idempotency_key: Key | None = None
+
+
+class ShopSetBody(Struct, frozen=True):
+    """The shop, its names in the form in which it is found."""
+
+    platform: str
+    domain: str
 
 
 class ClockBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,6 +238,37 @@ async def extend_trial(call: Call[str], body: ExtendBody, key: str | None) -> An
 
 @operation(
     "POST",
+    SHOPS_PATH,
+    OPERATOR,
+    listeners=INTERNAL,
+    codes=(ErrorCode.MERCHANT_NOT_FOUND, ErrorCode.INVALID_SHOP),
+    status=HTTPStatus.CREATED,
+    about=About(
+        id="setShop",
+        tag="operators",
+        summary="Set a merchant's shop",
+        example=ShopSetBody("shopify", DOMAIN),
+        body_examples={
+            "shop": ShopBody(MERCHANT_ID, "shopify", DOMAIN, "ticket 4714", "ticket-4714")
+        },
+    ),
+)
+async def set_shop(call: Call[str], body: ShopBody, key: str | None) -> Answer[ShopSetBody]:
+    """Register a shop for a merchant, whichever merchant had it; the one before is a former one.
+
+    A refusal leaves its key free.
+    """
+    if key is None:
+        raise invalid("idempotency_key", "a change of the shop needs an idempotency key")
+    command = SetShop(
+        body.merchant_id.lower(), body.platform, body.domain, body.reason, key, new_command_id()
+    )
+    made, given = await carry_out_for(call, call.who, command, ShopSet)
+    return Answer(ShopSetBody(made.platform, made.domain), given)
+
+
+@operation(
+    "POST",
     CLOCK_PATH,
     OPERATOR,
     listeners=INTERNAL,
@@ -231,7 +296,7 @@ async def move_clock(call: Call[str], body: ClockBody) -> Answer[ClockMovedBody]
     return Answer(ClockMovedBody(merchant_id, moved.now), given)
 
 
-OPERATIONS = (adjust_credits, extend_trial)
+OPERATIONS = (adjust_credits, extend_trial, set_shop)
 # Nobody's time is moved in production.
 TEST_OPERATIONS = (move_clock,)
 
@@ -253,7 +318,7 @@ async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetim
 async def carry_out_for(
     call: Call[Any],
     operator: str,
-    command: AdjustCredits | ExtendTrial | AdvanceClock,
+    command: OperatorsCommand,
     kind: type[Granted],
 ) -> tuple[Granted, Given]:
     """As `Commands.carry_out`, with a line of the log that says who asked."""

@@ -242,6 +242,22 @@ class ExtendTrial(
             raise ValueError("either ends_at or days is needed")
 
 
+class SetShop(
+    Struct, frozen=True, omit_defaults=True, gc=False, tag="set_shop", tag_field="command"
+):
+    """An operator gives a merchant its shop, whichever merchant had it; once per key, for a day.
+
+    The reason is internal and names no person.
+    """
+
+    merchant_id: Uuid
+    platform: str
+    domain: str
+    reason: Text
+    idempotency_key: Key
+    command_id: str = ""
+
+
 class ForgetMerchant(Struct, frozen=True, gc=False, tag="forget_merchant", tag_field="command"):
     """The merchant is gone: what is personal goes too, the money trail stays."""
 
@@ -315,6 +331,7 @@ Command = (
     | AdvanceTime
     | AdjustCredits
     | ExtendTrial
+    | SetShop
     | ForgetMerchant
     | AdvanceClock
     | ImportMerchant

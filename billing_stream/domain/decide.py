@@ -31,6 +31,7 @@ from billing_stream.domain.commands import (
     ImportMerchant,
     RefundCharge,
     ReservePurchase,
+    SetShop,
     StartTrial,
     UpdateCharge,
 )
@@ -87,6 +88,8 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
             return draft.unknown() or adjustments.adjust(draft, command)
         case ExtendTrial():
             return draft.gone() or trial_extensions.extend(draft, command)
+        case SetShop():
+            return draft.gone() or idempotency.idempotent(draft, command, merchants.set_shop)
         case ForgetMerchant():
             return draft.unknown() or merchants.forget(draft, command)
         case AdvanceClock():

@@ -10,6 +10,7 @@ from billing_stream.domain.commands import (
     Command,
     ExtendTrial,
     ReservePurchase,
+    SetShop,
     StartTrial,
 )
 from billing_stream.domain.draft import Draft
@@ -25,10 +26,12 @@ from billing_stream.domain.purchases import opening
 from billing_stream.domain.state import Rows
 from billing_stream.domain.trial_extensions import made_by
 
-Asked = TypeVar("Asked", StartTrial, ReservePurchase)
+Asked = TypeVar("Asked", StartTrial, ReservePurchase, SetShop)
 
 # Nothing is kept for a request that may be sent again: corrected, or when there is room.
-NOT_KEPT = frozenset({ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES})
+NOT_KEPT = frozenset(
+    {ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES, ErrorCode.INVALID_SHOP}
+)
 # Refusals about a key or a merchant: never the stored answer to the key.
 _NOT_STORED = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND})
 
@@ -68,7 +71,9 @@ def idempotent(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Repl
             message = "the idempotency key was used with other parameters"
             return Rejected(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
         return _current(draft, stored.reply)
-    if draft.answer_count() >= draft.policy.answers_max:
+    # Operators are not refused for what the merchant's clients ask.
+    limited = not isinstance(command, SetShop)
+    if limited and draft.answer_count() >= draft.policy.answers_max:
         message = "too many idempotency keys within the time they are kept"
         return Rejected(ErrorCode.TOO_MANY_REQUESTS, message)
     reply = rule(draft, command)
@@ -85,9 +90,11 @@ def _current(draft: Draft, reply: Reply) -> Reply:
     return opening(purchase) if purchase else reply
 
 
-def _fingerprint(command: StartTrial | ReservePurchase) -> str:
+def _fingerprint(command: StartTrial | ReservePurchase | SetShop) -> str:
     if isinstance(command, StartTrial):
         return fingerprint("start_trial")
+    if isinstance(command, SetShop):
+        return fingerprint("set_shop", command.platform, command.domain, command.reason)
     asked = (command.pack, command.platform, command.return_url)
     # As before there were these, so that a key is the same for both sides of an upgrade.
     more: tuple[str, ...] = () if command.currency is None else (command.currency,)

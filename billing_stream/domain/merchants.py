@@ -3,8 +3,9 @@
 from msgspec.structs import replace
 
 from billing_stream.domain import shops
-from billing_stream.domain.commands import CreateMerchant, ForgetMerchant
+from billing_stream.domain.commands import CreateMerchant, ForgetMerchant, SetShop
 from billing_stream.domain.draft import Draft
+from billing_stream.domain.ids import shop_key
 from billing_stream.domain.outcomes import (
     Done,
     ErrorCode,
@@ -12,6 +13,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
     Reply,
     ShopRegistered,
+    ShopSet,
     Superseded,
 )
 from billing_stream.domain.shop_names import shop_names
@@ -55,6 +57,20 @@ def create(draft: Draft, command: CreateMerchant) -> Reply:
     claim = ShopRegistered(platform, domain, merchant.merchant_id, again=again)
     draft.register_shop(replace(claim, platform_shop_id=shop_id, installed_at=installed_at))
     return Done()
+
+
+def set_shop(draft: Draft, command: SetShop) -> Reply:
+    """Register the shop that an operator names, again where the merchant has it already."""
+    merchant = draft.merchant
+    shop = named_shop(draft, command.platform, command.domain)
+    if isinstance(shop, Rejected):
+        return shop
+    platform, domain = shop
+    if (merchant.platform, merchant.domain) != shop:
+        _keep_former_shop(draft, shop_key(platform, domain))
+        draft.change(platform=platform, domain=domain, platform_shop_id=None)
+    draft.register_shop(ShopRegistered(platform, domain, merchant.merchant_id))
+    return ShopSet(platform, domain)
 
 
 def named_shop(draft: Draft, platform: str, domain: str) -> tuple[str, str] | Rejected:

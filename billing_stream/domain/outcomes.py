@@ -318,6 +318,13 @@ class TrialExtensionMade(Struct, frozen=True, gc=False, tag="trial_extension_mad
     ends_at: Instant
 
 
+class ShopSet(Struct, frozen=True, gc=False, tag="shop_set"):
+    """The answer to SetShop: its names in their one form."""
+
+    platform: str
+    domain: str
+
+
 class ClockMoved(Struct, frozen=True, gc=False, tag="clock_moved"):
     """The answer to AdvanceClock: the time it is for the merchant."""
 
@@ -332,6 +339,7 @@ Reply = (
     | PurchaseOpened
     | AdjustmentMade
     | TrialExtensionMade
+    | ShopSet
     | ClockMoved
 )
 

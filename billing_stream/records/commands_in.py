@@ -18,6 +18,7 @@ from billing_stream.domain.commands import (
     OldPurchase,
     PositiveAmount,
     RefundCharge,
+    SetShop,
     UpdateCharge,
 )
 from billing_stream.domain.outcomes import ErrorCode
@@ -29,6 +30,8 @@ from billing_stream.records.amounts import amount_text
 from billing_stream.records.payloads import PurchaseDisputedIn, PurchaseRefundedIn, RefundFailedIn
 
 _AMOUNTS = {Amount: Decimal, PositiveAmount: Decimal}
+# They come by the topic of operators only.
+BY_OPERATORS = (ExtendTrial, SetShop)
 _OPTIONAL = {kind | None: Decimal | None for kind in _AMOUNTS}
 
 
@@ -59,8 +62,7 @@ def _with_numbers(kind: Any, others: dict[Any, Any]) -> Any:
 _OLD_PURCHASE = _with_numbers(OldPurchase, {})
 _purchases = next(field.type for field in fields(ImportMerchant) if field.name == "purchases")
 _PURCHASES: dict[Any, Any] = {_purchases: tuple.__class_getitem__((_OLD_PURCHASE, ...))}
-# An extension comes by the topic of operators only.
-_ASKED = (kind for kind in get_args(Command) if kind is not ExtendTrial)
+_ASKED = (kind for kind in get_args(Command) if kind not in BY_OPERATORS)
 _READ = {_with_numbers(kind, _PURCHASES): kind for kind in _ASKED}
 CommandIn: Any = Union[*_READ]
 """The type of a command of `billing.commands.v1`."""

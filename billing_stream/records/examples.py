@@ -128,6 +128,7 @@ def _operator_commands() -> list[Example]:
         ),
         AdoptCatalogue(VERSION),
         commands.ExtendTrial(MERCHANT_ID, "ticket 4713", "ticket-4713", days=7),
+        commands.SetShop(MERCHANT_ID, "shopify", DOMAIN, "ticket 4714", "ticket-4714"),
     )
     return [Example(said["command"], said) for said in map(_json, every)]
 

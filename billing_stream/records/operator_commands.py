@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from billing_stream.domain.commands import ExtendTrial, Key, Text
+from billing_stream.domain.commands import ExtendTrial, Key, SetShop, Text
 from billing_stream.domain.model import Instant
 from billing_stream.records.catalogue_records import SetVersion
 
@@ -72,4 +72,4 @@ class AdoptCatalogue(Struct, frozen=True, tag_field="command", tag="adopt_catalo
 
 InputCommand = ResumeInput | SkipRecord | AcceptTopic
 CatalogueCommand = SetCatalogue | AdoptCatalogue
-OperatorCommand = InputCommand | CatalogueCommand | ExtendTrial
+OperatorCommand = InputCommand | CatalogueCommand | ExtendTrial | SetShop

@@ -10,14 +10,21 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from billing_stream.domain.commands import Command, CreateMerchant, ExtendTrial, UpdateCharge
+from billing_stream.domain.commands import Command, CreateMerchant, UpdateCharge
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.charge_records import ChargeRecord
-from billing_stream.records.commands_in import RETURNS, CommandIn, amount_of, command_of, returned
+from billing_stream.records.commands_in import (
+    BY_OPERATORS,
+    RETURNS,
+    CommandIn,
+    amount_of,
+    command_of,
+    returned,
+)
 from billing_stream.records.foreign_formats import (
     REPLACEMENT,
     foreign_format,
@@ -189,7 +196,7 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
         return _charge_record.decode(payload)
     if topic == topics.OPERATOR_COMMANDS:
         asked = _operator_command.decode(payload)
-        return _in_lower_case(asked, came_from) if isinstance(asked, ExtendTrial) else asked
+        return _in_lower_case(asked, came_from) if isinstance(asked, BY_OPERATORS) else asked
     if topic == topics.COMMANDS:
         return _in_lower_case(command_of(_command.decode(payload)), came_from)
     raise InvalidRecord(f"no records of topic {topic!r} are known here")

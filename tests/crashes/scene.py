@@ -29,6 +29,7 @@ from billing_stream.domain.commands import (
     OldPurchase,
     RefundCharge,
     ReservePurchase,
+    SetShop,
     StartTrial,
     UpdateCharge,
 )
@@ -85,6 +86,7 @@ COMMANDS: dict[str, Command] = {
     "pass_time": AdvanceTime(M, "http/1"),
     "adjust_credits": AdjustCredits(M, 25, "a gift", "k", "http/1"),
     "extend_trial": ExtendTrial(M, "ticket", "k", days=1, command_id="http/1"),
+    "set_shop": SetShop(M, "shopify", "two.example", "ticket", "k", "http/1"),
     "forget_merchant": ForgetMerchant(M, "http/1"),
     "move_clock": AdvanceClock(M, START + timedelta(minutes=11), "http/1"),
     "import_merchant": ImportMerchant(
@@ -149,7 +151,8 @@ ASTRAY = Written(
     1 - HOME,
 )
 ON_TOPIC = {name: Written(names.COMMANDS, encode(c)) for name, c in COMMANDS.items()}
-ON_TOPIC["extend_trial"] = Written(names.OPERATOR_COMMANDS, encode(COMMANDS["extend_trial"]))
+for name in ("extend_trial", "set_shop"):
+    ON_TOPIC[name] = Written(names.OPERATOR_COMMANDS, encode(COMMANDS[name]))
 # What must have happened, so that a command does anything.
 NEEDED: dict[str, tuple[Command, ...]] = {
     "extend_trial": (StartTrial(M, "first", command_id="http/0"),)

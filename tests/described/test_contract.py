@@ -222,6 +222,7 @@ WAYS: Mapping[Code, Way] = {
     ErrorCode.INSUFFICIENT_CREDITS: lambda stage: stage.ask(**stage.body(credits=-20)),
     ErrorCode.TRIAL_NOT_EXTENDABLE: lambda stage: stage.ask(),
     ErrorCode.INVALID_TRIAL_END: too_early,
+    ErrorCode.INVALID_SHOP: lambda stage: stage.ask(**stage.body(domain="127.0.0.1")),
     ErrorCode.CLOCK_REFUSED: lambda stage: stage.ask(**stage.body(forward="4000d")),
 }
 

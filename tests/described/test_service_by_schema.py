@@ -97,7 +97,7 @@ async def test_whatever_an_operator_asks_is_answered_as_described(
 
     print(report)
     assert code == 0, report
-    assert "Tested: 6" in report
+    assert "Tested: 7" in report
     assert "a request to" not in service.tail()
 
 

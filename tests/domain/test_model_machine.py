@@ -41,6 +41,7 @@ from billing_stream.domain.commands import (
     OldPurchase,
     RefundCharge,
     ReservePurchase,
+    SetShop,
     StartTrial,
     UpdateCharge,
 )
@@ -258,6 +259,15 @@ class Machine(RuleBasedStateMachine):
         self.count += 1
         at = None if installed is None else self.now + timedelta(minutes=installed)
         self.do(CreateMerchant(merchant, platform, domain, f"t[0]@{self.count}", shop_id, at))
+
+    @rule(
+        merchant=merchants,
+        domain=st.sampled_from(["a.example", " https://A.Example/", "b.example", "b@b.example"]),
+        key=st.sampled_from(KEYS[1:3]),
+    )
+    def set_shop(self, merchant: str, domain: str, key: str) -> None:
+        self.count += 1
+        self.do(SetShop(merchant, "Shopify", domain, "ticket", key, f"s[0]@{self.count}"))
 
     @rule(merchant=merchants, key=keys)
     def start_trial(self, merchant: str, key: str | None) -> None:

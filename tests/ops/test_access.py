@@ -37,11 +37,13 @@ READ = (
     f"/ops/merchants/{M1}/adjust",
     "/ops/catalogue",
     f"/ops/merchants/{M1}/extend-trial",
+    f"/ops/merchants/{M1}/shop",
 )
 ACT = (
     "/ops/dead-letters/0@1/redrive",
     f"/ops/merchants/{M1}/adjust",
     f"/ops/merchants/{M1}/extend-trial",
+    f"/ops/merchants/{M1}/shop",
     "/ops/logout",
 )
 GIFT = {"credits": "25", "reason": "a gift", "confirmed": "yes", "key": f"ops/{M1}"}

@@ -23,6 +23,7 @@ from billing_stream.domain.commands import (
     OldPurchase,
     RefundCharge,
     ReservePurchase,
+    SetShop,
     StartTrial,
     UpdateCharge,
 )
@@ -109,6 +110,9 @@ class Traffic:
             return AdjustCredits(merchant, credits, choice(("gift", "error")), choice(KEYS))
         if kind is ExtendTrial:
             return self._extension(merchant)
+        if kind is SetShop:
+            domain = choice(("one.example", "https://Two.example/", "me@two.example"))
+            return SetShop(merchant, "Shopify", domain, "ticket", choice(KEYS))
         if kind is AdvanceClock:
             return AdvanceClock(merchant, self._now() + timedelta(minutes=choice((-5, 1, 12, 25))))
         if kind is ForgetMerchant and self._random.random() < 0.4:
@@ -275,7 +279,7 @@ ON_TOPIC: dict[str, tuple[type[Any], ...]] = {
     names.PURCHASE_DISPUTED: (DisputeCharge,),
     names.REFUND_FAILED: (FailRefund,),
     names.COMMANDS: OFTEN,
-    names.OPERATOR_COMMANDS: (ExtendTrial,),
+    names.OPERATOR_COMMANDS: (ExtendTrial, SetShop),
 }
 
 

@@ -19,6 +19,7 @@ from billing_stream.domain.commands import (
     Command,
     ExtendTrial,
     ReservePurchase,
+    SetShop,
     StartTrial,
 )
 from billing_stream.domain.outcomes import TimedReply
@@ -273,7 +274,7 @@ class World:
 
     async def _ask(self) -> None:
         for _ in range(self.random.randint(1, 3)):
-            client = Client(self.traffic.command((*KINDS, ExtendTrial)))
+            client = Client(self.traffic.command((*KINDS, ExtendTrial, SetShop)))
             self.clients.append(client)
             self._send(client)
 

@@ -23,6 +23,7 @@ from billing_stream.audit.verify.model_state import (
     Rules,
     State,
 )
+from billing_stream.audit.verify.shop_names import shop_of
 from billing_stream.audit.verify.verify_inputs import ParsedCommand, command
 from billing_stream.audit.verify.verify_model import Claim, Step
 from billing_stream.domain.commands import Command
@@ -214,6 +215,9 @@ def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
         name = derived_id("trial.extension", me.merchant, str(parsed.key))
         (ends,) = (made.ends for made in me.extensions if made.id == name)
         return {"type": "trial_extension_made", "extension_id": name, "ends_at": moment(ends)}
+    if parsed.command == "set_shop":
+        platform, domain = shop_of(parsed.platform, parsed.text) or ("", "")
+        return {"type": "shop_set", "platform": platform, "domain": domain}
     if parsed.command == "adjust":
         name = derived_id("adjustment", me.merchant, str(parsed.key))
         made = me.adjustments[name]

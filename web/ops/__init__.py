@@ -3,8 +3,8 @@
 dashboard.py   what the pages work with, one per app
 session.py     who looks: the cookie of a login, and the tokens in forms
 ops_views.py   what the pages have in common; paths.py: all of them, which are in
-               login.py, board.py, letter_pages.py, merchant_pages.py, adjusting.py, extending.py
-               and files.py
+               login.py, board.py, letter_pages.py, merchant_pages.py, adjusting.py, extending.py,
+               shop_setting.py and files.py
 rendering.py   from templates to pages
 recorder.py    the last hour of this worker, by minutes
 figures.py     what a worker tells of itself; cluster_snapshot.py asks all of them

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from billing_stream.domain.commands import AdjustCredits, ExtendTrial
-from billing_stream.domain.outcomes import AdjustmentMade, TrialExtensionMade
+from billing_stream.domain.commands import AdjustCredits, ExtendTrial, SetShop
+from billing_stream.domain.outcomes import AdjustmentMade, ShopSet, TrialExtensionMade
 from billing_stream.web.billing import known
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import Call
@@ -18,7 +18,7 @@ from billing_stream.web.ops.ops_views import REASON_MAX, page, wrong_reason
 from billing_stream.web.ops.session import Session
 from billing_stream.web.owners import ReadMerchant
 
-Made = TypeVar("Made", AdjustmentMade, TrialExtensionMade)
+Made = TypeVar("Made", AdjustmentMade, TrialExtensionMade, ShopSet)
 _KEY = re.compile(r"ops/[0-9a-f-]{36}", re.ASCII)
 
 
@@ -47,7 +47,7 @@ async def carry_out_form(
     call: Call[Session],
     form: Mapping[str, str],
     wrong: str | None,
-    command: Callable[[], AdjustCredits | ExtendTrial],
+    command: Callable[[], AdjustCredits | ExtendTrial | SetShop],
     kind: type[Made],
     show: Show,
 ) -> Made | web.Response:

@@ -10,6 +10,7 @@ from billing_stream.web.ops import (
     letter_pages,
     login,
     merchant_pages,
+    shop_setting,
 )
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -26,6 +27,8 @@ OPERATIONS: tuple[Operation, ...] = (
     catalogue_page.show_catalogue,
     extending.show_extension,
     extending.extend,
+    shop_setting.show_shop,
+    shop_setting.set_shop,
     login.show_login,
     login.login,
     login.logout,

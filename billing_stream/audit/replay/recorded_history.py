@@ -23,7 +23,7 @@ from billing_stream.audit.replay.core.records import (
 )
 from billing_stream.audit.replay.history_source import ReplayError, Source
 from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder, unproved
-from billing_stream.domain.commands import UUID_TEXT, ExtendTrial
+from billing_stream.domain.commands import UUID_TEXT
 from billing_stream.domain.outcomes import TrialEnding, TrialExtended
 from billing_stream.domain.policy import RULES
 from billing_stream.engine.input_commands import SKIPPED
@@ -32,6 +32,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, UnreadableRow
 from billing_stream.records import schemas, topics
 from billing_stream.records.catalogue_records import PARTITION, CatalogueRecord, SetVersion
+from billing_stream.records.commands_in import BY_OPERATORS
 from billing_stream.records.operator_commands import AdoptCatalogue
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
@@ -247,7 +248,7 @@ class _Reader:
             return
         if isinstance(command, AdoptCatalogue):
             self._versions.append((record.offset, record.timestamp, command.set))
-        elif isinstance(command, ExtendTrial):
+        elif isinstance(command, BY_OPERATORS):
             self._take_input(topics.OPERATOR_COMMANDS, record)
 
     def _take_version(self, record: InputRecord) -> None:

@@ -6,7 +6,7 @@ Written from the contract.
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from billing_stream.audit.verify.model_state import RULES, Terms
 from billing_stream.audit.verify.odd_json import InvalidInput, payloads
 from billing_stream.audit.verify.releases import Old, read_old
 from billing_stream.audit.verify.shop_claims import Shop
+from billing_stream.audit.verify.stated_money import currency_of, money_of
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
 
@@ -43,13 +44,12 @@ _RETURN_COMMANDS = {
 }
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
-_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 ADJUSTMENT_MAX = 1_000_000
 TRIAL_DAYS_MAX = 3_653
 EXTEND = "extend_trial"
-DECIMALS_MAX = 6
+SET_SHOP = "set_shop"
 _ANY = 1 << 31
 
 
@@ -72,7 +72,7 @@ class ParsedCommand(NamedTuple):
     number: int = 0
     # The merchant as the service before this one had it.
     old: Old | None = None
-    # What the merchant reads of an adjustment or an extension.
+    # What the merchant reads of an adjustment or an extension; why an operator sets a shop.
     note: str | None = None
     # The code of the limit that refused it, empty where none did; None: the log does not say.
     refused_by: str | None = None
@@ -156,10 +156,11 @@ def _said(
     elif topic == names.SHOPS:
         return shop_claims.said_of(data)
     elif topic in (names.COMMANDS, names.OPERATOR_COMMANDS):
-        extends, by_operators = data.get("command") == EXTEND, topic == names.OPERATOR_COMMANDS
-        if extends and not by_operators:
-            raise InvalidInput("a trial is extended by the topic of operators only")
-        parsed = command(data, ref) if extends or not by_operators else _about_input(data)
+        of_merchant = data.get("command") in (EXTEND, SET_SHOP)
+        by_operators = topic == names.OPERATOR_COMMANDS
+        if of_merchant and not by_operators:
+            raise InvalidInput("a command that comes by the topic of operators only")
+        parsed = command(data, ref) if of_merchant or not by_operators else _about_input(data)
     else:
         raise InvalidInput(f"no records of topic {topic!r} are known")
     if b"\\u0000" in value and any(isinstance(part, str) and "\0" in part for part in parsed):
@@ -173,10 +174,12 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
     merchant = _uuid(data)
     own = _text(data, "command_id", 1 << 20, default="", least=0)
     source = own if command_id is None else command_id
-    if name == "create_merchant":
+    if name in ("create_merchant", SET_SHOP):
         platform, domain = (_text(data, field, _ANY, least=0) for field in ("platform", "domain"))
-        create = ParsedCommand("create", merchant, source, text=domain, platform=platform)
-        return create._replace(**shop_claims.stated_installation(data))
+        shop = ParsedCommand("create", merchant, source, text=domain, platform=platform)
+        if name == SET_SHOP:
+            return shop._replace(command=name, key=_operators_key(data), note=data["reason"])
+        return shop._replace(**shop_claims.stated_installation(data))
     if name == "start_trial":
         return ParsedCommand("trial", merchant, source, key=_key(data))
     if name == "reserve_purchase":
@@ -187,7 +190,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         if platform not in PLATFORMS:
             raise InvalidInput("the platform is none that is known")
         reserve = ParsedCommand("reserve", merchant, source, text=pack, platform=platform, url=url)
-        return reserve._replace(key=_key(data), currency=_currency(data))
+        return reserve._replace(key=_key(data), currency=currency_of(data))
     if name == "attach_charge":
         charge, url = _text(data, "charge_id"), _text(data, "checkout_url", 2048)
         attach = ParsedCommand("attach", merchant, source, charge, _purchase(data), url=url)
@@ -205,10 +208,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
     if name == "pass_time":
         return ParsedCommand("time", merchant, source, number=_most(data))
     if name == "adjust_credits":
-        key = _key(data)
-        if key is None:
-            raise InvalidInput("an adjustment has an idempotency key")
-        reason, credits = _text(data, "reason"), _credits(data)
+        key, reason, credits = _operators_key(data), data["reason"], _credits(data)
         note = _key(data, "merchant_note")
         return ParsedCommand(
             "adjust", merchant, source, text=reason, key=key, number=credits, note=note
@@ -229,7 +229,7 @@ def _stated(data: Mapping[str, Any], *, capitals: bool = True) -> tuple[str | No
     currency = data.get("currency")
     if not capitals and isinstance(currency, str) and currency.isascii():
         currency = currency.upper()
-    return _money(data.get("amount")), _currency({"currency": currency})
+    return money_of(data.get("amount")), currency_of({"currency": currency})
 
 
 def _returned(
@@ -237,11 +237,11 @@ def _returned(
 ) -> ParsedCommand:
     """A refund, a failed one, or a dispute."""
     charge, purchase = _text(data, "charge_id"), _purchase(data, optional=True)
-    amount = _money(data.get("amount"))
+    amount = money_of(data.get("amount"))
     parsed = ParsedCommand(kind, merchant, source, charge, purchase, amount=amount)
     if kind == "refund_failed":
         return parsed._replace(own=_text(data, "refund_id"))
-    whole = _money(data.get("charge_amount"), "charge_amount")
+    whole = money_of(data.get("charge_amount"), "charge_amount")
     if whole is not None and not Decimal(whole):
         raise InvalidInput("charge_amount is 0")
     _, currency = _stated(data, capitals=capitals)
@@ -311,11 +311,11 @@ def _key(data: Mapping[str, Any], name: str = "idempotency_key") -> str | None:
     return value
 
 
-def _currency(data: Mapping[str, Any]) -> str | None:
-    value = data.get("currency")
-    if value is not None and not (isinstance(value, str) and re.fullmatch("[A-Z]{3}", value)):
-        raise InvalidInput("the currency is not three capitals")
-    return value
+def _operators_key(data: Mapping[str, Any]) -> str:
+    key = _key(data)
+    if key is None or not _text(data, "reason"):
+        raise InvalidInput("an operator's command has an idempotency key and a reason")
+    return key
 
 
 def _flag(data: Mapping[str, Any], name: str) -> bool:
@@ -344,23 +344,6 @@ def _moment(data: Mapping[str, Any], name: str = "to") -> int:
         return micros_of(msgspec.convert(data.get(name), _Moment))
     except msgspec.ValidationError:
         raise InvalidInput(f"{name} is not a time") from None
-
-
-def _money(value: Any, name: str = "amount") -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise InvalidInput(f"{name} is not a sum of money")
-    try:
-        amount = Decimal(value)
-    except InvalidOperation:
-        raise InvalidInput(f"{name} is not a sum of money") from None
-    text = f"{amount:f}" if amount.is_finite() and abs(amount.adjusted()) < 20 else ""
-    if len(text.partition(".")[2]) > DECIMALS_MAX:
-        text = text.rstrip("0").rstrip(".")
-    if _AMOUNT.fullmatch(text) is None:
-        raise InvalidInput(f"{name} is not a sum of money")
-    return text
 
 
 def _about_input(data: Mapping[str, Any]) -> AboutInput:

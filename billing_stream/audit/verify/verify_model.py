@@ -23,11 +23,13 @@ from billing_stream.audit.verify.model_state import (
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
 from billing_stream.audit.verify.shop_names import INVALID_SHOP, shop_of
-from billing_stream.audit.verify.verify_inputs import ParsedCommand
+from billing_stream.audit.verify.verify_inputs import SET_SHOP, ParsedCommand
 from billing_stream.audit.verify.verify_payments import Payments
 
 # How far ahead of a record the installation may be that it tells of: a day, in microseconds.
 AHEAD_MAX = 86_400_000_000
+# What a forgotten merchant is refused.
+_OF_PRESENT_ONES = ("trial", "reserve", "extend", SET_SHOP)
 
 
 class Claim(NamedTuple):
@@ -113,11 +115,16 @@ class Step(Payments):
             self._adjust(parsed)
         elif command == "forget":
             self._forget()
-        elif command in ("trial", "reserve", "extend") and self.state.forgotten is not None:
+        elif (
+            command in ("trial", "reserve", "extend", "set_shop")
+            and self.state.forgotten is not None
+        ):
             self.refusal = "MERCHANT_NOT_FOUND"
         elif command == "extend":
             self.refusal, events = trial_model.extend(self.state, self._rules, self.now, parsed)
             self._publish_all(events)
+        elif command == SET_SHOP:
+            self._once(parsed, (parsed.platform, parsed.text, parsed.note or ""), self._set_shop)
         elif command == "trial":
             self._once(parsed, ("trial",), self._start_trial)
         elif command == "reserve":
@@ -155,14 +162,27 @@ class Step(Payments):
         installation = (shop_id or kept, known if installed is None else installed)
         if is_same and installation == (me.shop_id, known):
             return
-        if not is_same:
-            former = [name for name in self._shops() if name != new]
-            # Of very many, the oldest go.
-            me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
         me.forgotten, me.created = None, self.now if me.created is None else me.created
-        me.platform, me.domain = shop
+        self._take_shop(shop)
         me.shop_id, me.installed = installation
         self.shops.append(Claim(new, shop_id, installed, is_same and not is_newer))
+        self.changed = True
+
+    def _set_shop(self, parsed: ParsedCommand) -> None:
+        """Claim it, also where it is the present one: another merchant may have it."""
+        shop = self._named_shop(parsed)
+        if shop is not None:
+            self._take_shop(shop)
+            self.shops.append(Claim(":".join(shop)))
+
+    def _take_shop(self, shop: tuple[str, str]) -> None:
+        me = self.state
+        if (me.platform, me.domain) != shop:
+            former = [name for name in self._shops() if name != ":".join(shop)]
+            # Of very many, the oldest go.
+            me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
+            me.shop_id = None
+        me.platform, me.domain = shop
         self.changed = True
 
     def _named_shop(self, parsed: ParsedCommand) -> tuple[str, str] | None:
@@ -279,11 +299,13 @@ class Step(Payments):
         first = me.keys.get(parsed.key)
         if first is not None:
             self._answer_again(parsed, asked, first[0])
-        elif limits.refused(parsed, limits.TOO_MANY_KEYS, len(me.keys), rules.keys_max):
+        elif parsed.command != SET_SHOP and limits.refused(
+            parsed, limits.TOO_MANY_KEYS, len(me.keys), rules.keys_max
+        ):
             self.refusal = limits.TOO_MANY_KEYS
         else:
             rule(parsed)
-            if self.refusal not in (limits.INVALID_PACK, limits.TOO_MANY_OPEN):
+            if self.refusal not in (limits.INVALID_PACK, limits.TOO_MANY_OPEN, INVALID_SHOP):
                 # What is kept beside the question: which purchase or refusal answered it.
                 answer = (self.refusal or "", self._purchase_id(parsed))
                 me.keys = {**me.keys, parsed.key: ((*asked, *answer), self.now)}

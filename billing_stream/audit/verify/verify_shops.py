@@ -13,6 +13,7 @@ from typing import Any
 from billing_stream.audit.verify.facts import History
 from billing_stream.audit.verify.shop_claims import Said, ShopRow
 from billing_stream.audit.verify.shop_names import shop_of
+from billing_stream.audit.verify.verify_inputs import SET_SHOP
 from billing_stream.audit.verify.verify_report import Report
 from billing_stream.records.record_ref import RecordRef
 
@@ -58,16 +59,17 @@ def check_shops(history: History, report: Report) -> None:
 def _check_asked(history: History, report: Report) -> None:
     facts = history.shops
     asked: Counter[tuple[str, str]] = Counter()
-    # An import registers a shop only for a merchant that has none, and an older installation none.
-    # By which rules a name was read is not known here.
+    # An import registers a shop only for a merchant that has none, and an older installation none;
+    # an operator registers one once per key. By which rules a name was read is not known here.
     perhaps: Counter[tuple[str, str]] = Counter()
     for found in history.merchants.values():
         for parsed, _ in found.parsed():
-            if parsed.command in ("create", "import"):
+            if parsed.command in ("create", "import", SET_SHOP):
                 shop = shop_of(parsed.platform, parsed.text)
                 older = f"{parsed.platform}:{parsed.text}".lower()
                 name = ":".join(shop) if shop else older
-                sure = parsed.command == "create" and parsed.installed is None and name == older
+                sure = parsed.command == "create" and parsed.installed is None
+                sure = sure and shop is not None and name == older
                 counted = asked if sure else perhaps
                 # Releases up to 0.5.1 named it as it came.
                 counted.update((one, found.merchant) for one in {name, older})
