@@ -30,18 +30,22 @@ Figures = dict[str, float]
 
 
 class Arrivals:
-    """`per_second` records a second; those of the first `WARM_UP_SECONDS` do not count."""
+    """`per_second` records a second; those of the first `warm_up` seconds do not count.
 
-    def __init__(self, per_second: int) -> None:
+    `first` is the number of the first purchase.
+    """
+
+    def __init__(self, per_second: int, warm_up: int = WARM_UP_SECONDS, first: int = 0) -> None:
         self._rate = per_second
-        self._skipped = per_second * WARM_UP_SECONDS
+        self._first = first
+        self._skipped = per_second * warm_up
         self._start = 0.0
         self._late: list[float] = []
         self._took: list[float] = []
 
     def __call__(self, value: bytes, now: float) -> None:
         """Take an event that was read at `now`."""
-        number = number_of(value)
+        number = number_of(value) - self._first
         if number >= self._skipped:
             self._took.append((now - self._start - number / self._rate) * 1000)
 

@@ -11,32 +11,50 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.peers import curves
+from bench.peers import curves, java, streams
 from bench.peers.catalog import BY_NAME, PEERS, PYTHON_OF_QUIX, Peer
 from bench.peers.runs import Where, measure
+from bench.peers.streams_report import report
 from bench.setting import busy_before, machine, say
 from billing_stream.dev.cluster import Cluster
 
-PARTS = ("throughput", "latency", "curve")
+PARTS = ("throughput", "latency", "curve", "streams")
 RECORDS_MIN = 2_000
 
 
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--records", type=int, default=200_000, help="webhooks a run; slow: fewer")
+    parser.add_argument("--rounds", type=int, help="how often each is measured (3; quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="fewer records, rates and rounds")
+    parser.add_argument("--records", type=int, help="webhooks a run (200,000); slow: fewer")
     parser.add_argument("--only", type=_some(list(BY_NAME)), default=list(BY_NAME))
-    parser.add_argument("--parts", type=_some(list(PARTS)), default=["throughput"])
-    parser.add_argument("--seconds", type=int, default=20, help="of each latency, warm-up apart")
+    parser.add_argument(
+        "--parts",
+        type=_some(list(PARTS)),
+        default=["throughput"],
+        help=f"of {', '.join(PARTS)}; streams: a report about Kafka Streams",
+    )
+    parser.add_argument("--seconds", type=int, help="of each latency, warm-up apart (20)")
     parser.add_argument("--maximum", type=float, help="records/s that 100 %% of the curve is")
     parser.add_argument("--kafka", default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
     parser.add_argument("--database", default=os.environ.get("DATABASE_URL"))
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    return parser.parse_args()
+    parser.add_argument("--report", type=Path, help="write the report of streams to this file")
+    arguments = parser.parse_args()
+    usual = streams.QUICK if arguments.quick else streams.FULL
+    for name, value in (
+        ("rounds", usual.rounds),
+        ("records", usual.queued),
+        ("seconds", usual.seconds),
+    ):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    return arguments
 
 
 def _some(known: list[str]) -> Any:
@@ -63,6 +81,7 @@ def servers(arguments: argparse.Namespace, folder: Path) -> Iterator[Where]:
             arguments.kafka or cluster.bootstrap_servers,
             cluster.database_url if postgres else arguments.database or "",
             folder,
+            broker.pid if (broker := cluster.kafka.server.process) else None,
         )
 
 
@@ -133,15 +152,36 @@ async def run(arguments: argparse.Namespace, where: Where) -> dict[str, Any]:
         if most is None:
             raise RuntimeError("the curve needs --maximum, or the throughput of ours measured too")
         found["curve"] = await curves.over_load(where, most, arguments.seconds)
+    if "streams" in arguments.parts:
+        plan = replace(
+            streams.QUICK if arguments.quick else streams.FULL,
+            rounds=arguments.rounds,
+            queued=arguments.records,
+            seconds=arguments.seconds,
+            peak_per_s=arguments.maximum or 0.0,
+        )
+        found["streams"] = await streams.compare(where, plan)
     return found
+
+
+def check_installed(arguments: argparse.Namespace) -> None:
+    """Exit without Quix Streams; leave out Kafka Streams where it cannot be built."""
+    if any("quix" in name for name in arguments.only) and not PYTHON_OF_QUIX.exists():
+        sys.exit("bench.peers: Quix Streams is not installed: `make peers` does it")
+    if "throughput" in arguments.parts and any("kstreams" in name for name in arguments.only):
+        try:
+            java.build()
+        except java.Unavailable as error:
+            print(f"Kafka Streams was skipped: {error}")
+            arguments.only = [name for name in arguments.only if "kstreams" not in name]
 
 
 def main() -> None:
     """Measure, print, and write JSON where asked to."""
     arguments = options()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    if any("quix" in name for name in arguments.only) and not PYTHON_OF_QUIX.exists():
-        sys.exit("bench.peers: Quix Streams is not installed: `make peers` does it")
+    if arguments.parts != ["streams"]:
+        check_installed(arguments)
     folder = Path(tempfile.mkdtemp(prefix="billing-stream-peers-"))
     try:
         with servers(arguments, folder) as where:
@@ -157,6 +197,12 @@ def main() -> None:
     for part in ("latency", "curve"):
         if part in found:
             curves.print_table(part, found[part])
+    if "streams" in found:
+        compared, found["streams"] = found["streams"], found["streams"].figures
+        text = report(compared)
+        print(text)
+        if arguments.report:
+            arguments.report.write_text(text)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2))
 

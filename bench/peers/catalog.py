@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from bench.load import Load, Record
-from bench.peers import reading
+from bench.peers import java, reading
 from bench.setting import Setting, WorkerProcess
 from bench.throughput import caught_up
 from billing_stream.records import topics as names
@@ -129,6 +129,44 @@ def quix(name: str, guarantee: str, goal: float | None, **changed: str) -> Peer:
     )
 
 
+KSTREAMS = {
+    "KSTREAMS_STORE": "memory",
+    "KSTREAMS_COMMIT_MS": "100",
+    "KSTREAMS_CACHE_MIB": "64",
+    "KSTREAMS_POLL_RECORDS": "5000",
+    "KSTREAMS_BATCH_KIB": "256",
+    "KSTREAMS_LINGER_MS": "20",
+}
+# Compiler threads that end would take their CPU time with them, and it is to be left out.
+JVM = ("-Xms512m", "-Xmx2g", "-XX:+UseG1GC", "-XX:-UseDynamicNumberOfCompilerThreads")
+_KSTREAMS_SETTINGS = (
+    "Kafka Streams 4.4, exactly_once_v2, processor API, Jackson's streaming parser, {store} "
+    "stores, commit.interval.ms {commit}, poll.ms half of it, one thread, cache 64 MiB (RocksDB), "
+    "linger.ms 20, batch.size 256 KiB, no compression, max.poll.records 5,000, "
+    "buffered.records.per.partition 5,000, restoring 20,000 a poll, static member; java {jvm}"
+)
+
+
+async def _total_of_kstreams(setting: Setting) -> int:
+    (topic,) = await reading.topics_with(setting, "kstreams-merchants-changelog")
+    return await reading.total_credits(setting, topic, lambda row: row)
+
+
+def kstreams(name: str, store: str, commit_ms: int = 100) -> Peer:
+    """Kafka Streams with `memory` or `rocksdb` stores; `bench.peers.java.build` compiles it."""
+    changed = {"KSTREAMS_STORE": store, "KSTREAMS_COMMIT_MS": str(commit_ms)}
+    log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    return Peer(
+        name,
+        f"Kafka Streams, {store}",
+        ["java", *JVM, log, "-cp", java.class_path(), "bench.peers.kstreams.Main"],
+        _KSTREAMS_SETTINGS.format(store=store, commit=commit_ms, jvm=" ".join(JVM)),
+        options={**KSTREAMS, **changed},
+        prepared=_drained("kstreams", names.PURCHASE_UPDATED),
+        total=_total_of_kstreams,
+    )
+
+
 RAW = {"RAW_BATCH": "5000", "RAW_PRODUCERS": "2"}
 _RAW_SETTINGS = (
     f"aiokafka, one loop over all partitions, uvloop, {RAW['RAW_BATCH']} records a transaction, "
@@ -166,6 +204,8 @@ PEERS = [
     ),
     quix("quix-eo", "exactly-once", 1.3),
     quix("quix-alo", "at-least-once", None),
+    kstreams("kstreams", "memory"),
+    kstreams("kstreams-rocksdb", "rocksdb"),
     Peer(
         "raw",
         "aiokafka alone, without the domain",

@@ -24,11 +24,12 @@ RECORDS_VERIFIED_MAX = 300_000
 
 @dataclass(frozen=True)
 class Where:
-    """The servers, and a folder for state."""
+    """The servers, and a folder for state; `broker` is its process, where that is known."""
 
     kafka: str
     database: str
     folder: Path
+    broker: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ async def measure(where: Where, peer: Peer, merchants: int, records: int) -> Run
                     f"{peer.name}: {events.count} events, {len(events.ids)} ids, not {records}"
                 )
         if peer.total:
-            await _check(setting, peer, setting.prefix + topic, records)
+            await check(setting, peer, setting.prefix + topic, records)
         if peer is OURS:
             await require_verified(setting, records)
         return Run(rate, *restored)
@@ -128,7 +129,8 @@ async def require_verified(setting: Setting, records: int) -> None:
         raise RuntimeError("ours: what is left behind is not right")
 
 
-async def _check(setting: Setting, peer: Peer, topic: str, records: int) -> None:
+async def check(setting: Setting, peer: Peer, topic: str, records: int) -> None:
+    """Add up its events and its state. RuntimeError when either is wrong."""
     granted, credits = await reading.credits_granted(setting, topic)
     if (granted, credits) != (records, records * CREDITS):
         raise RuntimeError(f"{peer.name}: events of {granted} purchases, {credits} credits")

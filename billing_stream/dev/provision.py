@@ -12,6 +12,7 @@ from pathlib import Path
 from billing_stream.dev.cache import DevError, cached, say
 
 LOCKS = Path(__file__).parent / "locks"
+KAFKA_JARS = "kafka-jars.sha256"
 KAFKA_VERSION = "4.4.0"
 LOG4J_BINDING_VERSION = "2.25.5"
 JAVA_VERSION_MIN = 17
@@ -40,7 +41,7 @@ def java() -> Path:
 def kafka_jars() -> list[Path]:
     """The jars of Kafka, each checked against its hash when it was fetched."""
     folder = cached(
-        f"kafka-{KAFKA_VERSION}-{_digest('kafka-jars.sha256')}",
+        f"kafka-{KAFKA_VERSION}-{_digest(KAFKA_JARS)}",
         f"fetching Kafka {KAFKA_VERSION} (50 MB, once)",
         _fetch_jars,
     )
@@ -102,7 +103,7 @@ def _digest(file: str) -> str:
 
 def _pip_install(lock: str, target: Path) -> None:
     """Install a hash-pinned lock file into a folder of its own."""
-    _run(
+    run_command(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes"),
             "--only-binary=:all:",
@@ -112,7 +113,7 @@ def _pip_install(lock: str, target: Path) -> None:
     )
 
 
-def _run(command: list[str], cwd: Path | None = None, **env: str) -> None:
+def run_command(command: list[str], cwd: Path | None = None, **env: str) -> None:
     """Run to the end; DevError with the command's last words when it fails."""
     try:
         done = subprocess.run(
@@ -150,10 +151,13 @@ def _fetch_jars(target: Path) -> None:
     shutil.rmtree(fetched)
 
 
-def check_jars(fetched: Path, target: Path) -> None:
-    """Move the jars of our list to `target`. Raises DevError for a missing or altered one."""
+def check_jars(fetched: Path, target: Path, known: Path | None = None) -> None:
+    """Move the jars that `known` lists, or those of Kafka, to `target`.
+
+    Raises DevError for a missing or altered one.
+    """
     found = {jar.name: jar for jar in fetched.rglob("*.jar")}
-    for line in (LOCKS / "kafka-jars.sha256").read_text().splitlines():
+    for line in (known or LOCKS / KAFKA_JARS).read_text().splitlines():
         expected, name = line.split()
         if name not in found:
             raise DevError(f"{name}, a jar of Kafka, was not fetched: try again")
@@ -184,7 +188,7 @@ def _fetch_with_maven(folder: Path) -> None:
         f"<dependencies>{dependencies}</dependencies></project>"
     )
     command = ["mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies"]
-    _run([*command, "-DoutputDirectory=jars"], cwd=folder)
+    run_command([*command, "-DoutputDirectory=jars"], cwd=folder)
 
 
 def _fetch_with_jgo(folder: Path) -> None:
@@ -202,5 +206,5 @@ def _fetch_with_jgo(folder: Path) -> None:
         part.mkdir(parents=True)
         options = ["--repo-cache", str(part / "m2"), "--cache-dir", str(part / "cache")]
         jgo = [sys.executable, "-m", "jgo", *options]
-        _run([*jgo, "init", coordinates], cwd=part, PYTHONPATH=str(tool))
-        _run([*jgo, "sync"], cwd=part, PYTHONPATH=str(tool))
+        run_command([*jgo, "init", coordinates], cwd=part, PYTHONPATH=str(tool))
+        run_command([*jgo, "sync"], cwd=part, PYTHONPATH=str(tool))
