@@ -42,6 +42,20 @@ TEXTS = [
     "null",
 ]
 STRUCTURES: list[Any] = [None, True, [], {}, [[]], {"": {}}, {"data": {"data": {}}}]
+# Of an installation, each is as good as none.
+UNKNOWN: list[Any] = [
+    None,
+    " ",
+    "a\0b",
+    "x" * 300,
+    "💳",
+    "2026-01-01",
+    True,
+    0.1,
+    10**400,
+    [],
+    {"": {}},
+]
 # Few, so that what is sent meets what was sent before.
 MERCHANTS = 20
 ODD = [*NUMBERS, *TEXTS, *STRUCTURES]
@@ -75,6 +89,9 @@ def content(rng: random.Random, topic: str, *, forged: bool = False) -> Content:
         "merchant_id": rng.choice([merchant, merchant.upper()]),
         "platform_name": rng.choice(["shopify", "x", " Shopify "]),
         "domain": f"{merchant}.example",
+        # An odd one is unknown, and no reason for a dead letter.
+        "platform_shop_id": rng.choice([7, "7", *UNKNOWN]),
+        "installed_at": rng.choice(["2026-01-01T00:00:00Z", *UNKNOWN]),
     }
     fate = rng.choices(list(Fate), [5, 3, 2])[0]
     headers, key = _headers(rng, *OUR_HEADERS), _key(rng, merchant)

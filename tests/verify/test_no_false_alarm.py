@@ -26,6 +26,13 @@ from tests.verify.traffic import PAGE, paid, rich_world
 from tests.verify.world import Stored, World, merchant_id
 
 PACKS = ("small", "medium", "large", "huge")
+INSTALLED = (
+    "2025-12-30T00:00:00Z",
+    "2025-12-31T12:00:00",
+    "2026-01-01T02:00:00+02:00",
+    "2030-01-01T00:00:00Z",
+    "soon",
+)
 STATUSES = ("ACTIVE", "accepted", "PENDING", "declined", "FROZEN")
 AMOUNTS = (None, "1", "9.99", 5, 39.99, "0", "0.50")
 
@@ -139,6 +146,8 @@ class Driver:
             domain = self.one_of("a.example", "https://A.example/", "b.example", "b@example", None)
             platform = self.one_of(*["shopify"] * 6, " Shopify", "Shopify Plus", None)
             value = {"merchant_id": merchant, "platform_name": platform, "domain": domain}
+            value |= {"platform_shop_id": self.one_of(None, 7, "7", "8", " ", [])}
+            value |= {"installed_at": self.one_of(None, *INSTALLED)}
         elif topic == names.PURCHASE_UPDATED:
             value = paid(merchant, charge, self.one_of(*STATUSES))
         elif topic == names.PURCHASE_REFUNDED:
@@ -172,7 +181,9 @@ class Driver:
         )
         value = {"command": name, "merchant_id": merchant}
         if name == "create_merchant":
-            return {**value, "platform": "shopify", "domain": "a.example"}
+            at = self.one_of(None, *INSTALLED)
+            installed = {"platform_shop_id": self.one_of(None, "7", "8"), "installed_at": at}
+            return {**value, **installed, "platform": "shopify", "domain": "a.example"}
         if name == "forget_merchant":
             return value
         if name == "import_merchant":

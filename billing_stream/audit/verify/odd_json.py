@@ -60,6 +60,8 @@ _KNOWN = frozenset(
         *FIELDS,
     )
 )
+# Of an installation that is no command: an odd value is unknown, and of several the last counts.
+_LENIENT = frozenset(("platform_shop_id", "installed_at"))
 # Takes the place of bytes that are not UTF-8. No text has it: Unicode keeps it free.
 _MARK = "\U0010ffff"
 _NOT_UTF_8 = dict.fromkeys(range(0xDC80, 0xDD00), _MARK)
@@ -112,11 +114,14 @@ def _odd(value: bytes) -> list[Mapping[str, Any]]:
         parse_constant=_refused,
     )
     payload = _payload_in(whole)
-    known = _Pairs([(name, held) for name, held in payload.every if name in _KNOWN])
-    last = _plain(known)
+    lenient = frozenset[str]() if "command" in payload else _LENIENT
+    strict = _KNOWN - lenient
+    known = _Pairs([(name, held) for name, held in payload.every if name in strict])
+    others = {name: _plain_or_none(payload[name]) for name in lenient & payload.keys()}
+    last = _plain(known) | others
     # Only of what counts must each text be whole.
     json.dumps(last, ensure_ascii=False, default=str).encode()
-    return [*map(_plain, _earlier(known)), last]
+    return [*(_plain(one) | others for one in _earlier(known)), last]
 
 
 def _earlier(held: Any) -> Iterator[Any]:
@@ -156,6 +161,15 @@ def _plain(held: Any) -> Any:
     if isinstance(held, str) and _MARK in held:
         raise ValueError("a text is not UTF-8")
     return held
+
+
+def _plain_or_none(held: Any) -> Any:
+    try:
+        found = _plain(held)
+        json.dumps(found, ensure_ascii=False, default=str).encode()
+    except (ValueError, InvalidOperation):
+        return None
+    return found
 
 
 def _refused(name: str) -> Any:

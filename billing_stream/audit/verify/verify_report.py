@@ -22,7 +22,7 @@ TITLES = {
     "credits": "credits = paid purchases - refunds, per merchant and per purchase",
     "trials": "trials begin when started and end at their end",
     "journal": "commands that came from no topic are in the journal",
-    "shops": "every shop is known by the merchant that registered it last",
+    "shops": "every shop has the merchant with the claim that counts",
     "charges": "every charge has the purchase that registered it first, every webhook one outcome",
     "catalogue": "each version of the catalogue was asked for, and is the same for all",
     "order": "the order of decisions is written, and explains all of it",
