@@ -53,7 +53,6 @@ logger = logging.getLogger(__name__)
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 # A bug of this code, met on one record, request or deadline.
 INTERNAL_ERROR = "INTERNAL_ERROR"
-UNCLAIMED = charges.UNCLAIMED
 # Of a copy of a dead letter, where another one was carried out.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
 
@@ -307,7 +306,7 @@ class BillingStage:
                     self._out += self._processor.charges.mark(self._rows)
         for unclaimed in decision.unclaimed:
             letter = dead_letter_of_unmatched(unclaimed, self._processor.names)
-            code = unclaimed.refused.code if unclaimed.refused else UNCLAIMED
+            code = unclaimed.refused.code if unclaimed.refused else charges.UNCLAIMED
             self._add_dead_letter(letter, NO_ROOM if unclaimed.others else code)
 
     def _is_ours(self, merchant_id: str, known: Merchant | None, record: InputRecord) -> bool:

@@ -1,6 +1,7 @@
-"""What `evt.merchant.created.v1` says of an installation beyond its shop.
+"""`evt.merchant.created.v1`: an installation of a merchant.
 
-Older releases did not read it, so an invalid value is unknown (None) and refuses nothing.
+Releases up to 0.5.1 read neither the platform's id of the shop nor the time, so an invalid one is
+unknown (None) and refuses nothing.
 """
 
 from datetime import UTC, datetime
@@ -8,12 +9,28 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from billing_stream.domain.commands import CreateMerchant
 from billing_stream.records.foreign_formats import REPLACEMENT
+from billing_stream.records.payloads import MerchantCreated
 
 SHOP_ID_CHARS_MAX = 255
 
+_created = msgspec.json.Decoder(MerchantCreated)
 _shop_id: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | int | None)
 _installed_at: msgspec.json.Decoder[datetime | None] = msgspec.json.Decoder(datetime | None)
+
+
+def installation(payload: bytes | Raw, came_from: str) -> CreateMerchant:
+    """The command of a record. Raises DecodeError."""
+    created = _created.decode(payload)
+    return CreateMerchant(
+        created.merchant_id.lower(),
+        created.platform_name or "",
+        created.domain or "",
+        came_from,
+        shop_id_of(created.platform_shop_id),
+        installed_at_of(created.installed_at),
+    )
 
 
 def shop_id_of(said: bytes | Raw | UnsetType) -> str | None:

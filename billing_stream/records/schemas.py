@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from billing_stream.domain.commands import Command, CreateMerchant, UpdateCharge
+from billing_stream.domain.commands import Command, UpdateCharge
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
@@ -32,9 +32,9 @@ from billing_stream.records.foreign_formats import (
     without_halves,
 )
 from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
-from billing_stream.records.installations import installed_at_of, shop_id_of
+from billing_stream.records.installations import installation
 from billing_stream.records.operator_commands import OperatorCommand
-from billing_stream.records.payloads import MerchantCreated, PurchaseUpdated
+from billing_stream.records.payloads import PurchaseUpdated
 from billing_stream.records.record_ref import record_ref
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import Headers as Headers
@@ -107,7 +107,6 @@ encode = _encoder.encode
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _text = msgspec.json.Decoder(str)
-_merchant_created = msgspec.json.Decoder(MerchantCreated)
 _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _command: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
@@ -179,15 +178,7 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
             updated.currency and updated.currency.upper(),
         )
     if topic == topics.MERCHANT_CREATED:
-        created = _merchant_created.decode(payload)
-        return CreateMerchant(
-            created.merchant_id.lower(),
-            created.platform_name or "",
-            created.domain or "",
-            came_from,
-            shop_id_of(created.platform_shop_id),
-            installed_at_of(created.installed_at),
-        )
+        return installation(payload, came_from)
     if topic in RETURNS:
         return returned(topic, payload, came_from)
     if topic == topics.SHOPS:

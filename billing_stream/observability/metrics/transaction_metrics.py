@@ -13,10 +13,11 @@ from billing_stream.domain.outcomes import Rejected, TimedReply
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_processor import RequestFailed
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
-from billing_stream.processor import INTERNAL_ERROR, UNCLAIMED, BillingStage
+from billing_stream.processor import INTERNAL_ERROR, BillingStage
 from billing_stream.records import topics as names
 from billing_stream.records.dead_letters import NO_ROOM
 from billing_stream.records.topics import Topics
+from billing_stream.tables.charges import UNCLAIMED
 
 DONE = "DONE"
 FORWARDED = "FORWARDED"
