@@ -1,5 +1,6 @@
 """What a client or an operator chose freely is named among what is left of a merchant."""
 
+import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -69,3 +70,25 @@ async def test_what_is_chosen_freely_is_named(
     found = await find(Log(record), Topics("app"), M1)
 
     assert [one.what for one in found] == ([] if what is None else [what])
+
+
+@pytest.mark.parametrize(("merchant", "is_named"), [(M1, True), (M2, True), (MADE, False)])
+async def test_refused_claim_of_a_shop_is_named_for_both_merchants(
+    merchant: str, is_named: bool
+) -> None:
+    claim = {"platform": "shopify", "domain": "anna.example", "merchant_id": M1}
+    held = base64.b64encode(json.dumps(claim).encode()).decode()
+    letter = {
+        "topic": names.SHOPS,
+        "partition": 0,
+        "offset": 7,
+        "timestamp": "2026-01-01T00:00:00Z",
+        "key": base64.b64encode(b"shopify:anna.example").decode(),
+        "value": held,
+        "headers": [],
+        "reason": f"SHOP_TAKEN: merchant {M2} has it, with another platform_shop_id",
+    }
+
+    found = await find(Log((names.DEAD_LETTERS, letter)), Topics("app"), merchant)
+
+    assert [one.what for one in found] == ([("a whole record",)] if is_named else [])

@@ -131,5 +131,5 @@ class Audit:
         topic = self._topics.changelog(names.SHOPS_TABLE)
         records = await read_committed(self._kafka, [topic])
         rows = [r for r in records if not r.key.startswith(b"\x00")]
-        found = {r.key.decode(): codecs.shop(r.value).merchant_id for r in rows}
+        found = {r.key.decode(): r.value and codecs.shop(r.value).merchant_id for r in rows}
         return {shop: merchant for shop, merchant in found.items() if merchant}
