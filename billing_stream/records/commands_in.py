@@ -12,13 +12,11 @@ from billing_stream.domain.commands import (
     Command,
     CreateMerchant,
     DisputeCharge,
-    ExtendTrial,
     FailRefund,
     ImportMerchant,
     OldPurchase,
     PositiveAmount,
     RefundCharge,
-    SetShop,
     UpdateCharge,
 )
 from billing_stream.domain.outcomes import ErrorCode
@@ -27,11 +25,10 @@ from billing_stream.domain.webhooks import unknown_status
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.amounts import amount_text
+from billing_stream.records.operator_commands import BY_OPERATORS
 from billing_stream.records.payloads import PurchaseDisputedIn, PurchaseRefundedIn, RefundFailedIn
 
 _AMOUNTS = {Amount: Decimal, PositiveAmount: Decimal}
-# They come by the topic of operators only.
-BY_OPERATORS = (ExtendTrial, SetShop)
 _OPTIONAL = {kind | None: Decimal | None for kind in _AMOUNTS}
 
 

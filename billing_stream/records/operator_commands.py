@@ -72,4 +72,6 @@ class AdoptCatalogue(Struct, frozen=True, tag_field="command", tag="adopt_catalo
 
 InputCommand = ResumeInput | SkipRecord | AcceptTopic
 CatalogueCommand = SetCatalogue | AdoptCatalogue
+# Of merchants. They come by this topic only.
+BY_OPERATORS = (ExtendTrial, SetShop)
 OperatorCommand = InputCommand | CatalogueCommand | ExtendTrial | SetShop

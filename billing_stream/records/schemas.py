@@ -17,14 +17,7 @@ from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.charge_records import ChargeRecord
-from billing_stream.records.commands_in import (
-    BY_OPERATORS,
-    RETURNS,
-    CommandIn,
-    amount_of,
-    command_of,
-    returned,
-)
+from billing_stream.records.commands_in import RETURNS, CommandIn, amount_of, command_of, returned
 from billing_stream.records.foreign_formats import (
     REPLACEMENT,
     foreign_format,
@@ -33,7 +26,7 @@ from billing_stream.records.foreign_formats import (
 )
 from billing_stream.records.forwarding import forwarded_from, forwarded_topic, redriven_from
 from billing_stream.records.installations import installation
-from billing_stream.records.operator_commands import OperatorCommand
+from billing_stream.records.operator_commands import BY_OPERATORS, OperatorCommand
 from billing_stream.records.payloads import PurchaseUpdated
 from billing_stream.records.record_ref import record_ref
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN

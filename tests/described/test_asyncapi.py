@@ -17,7 +17,6 @@ from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseSt
 from billing_stream.domain.shops import Shop
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import asyncapi, dead_letters, json_schemas, schemas, topics
-from billing_stream.records.commands_in import BY_OPERATORS
 from billing_stream.records.examples import (
     DOMAIN,
     ENDS_AT,
@@ -27,6 +26,7 @@ from billing_stream.records.examples import (
     Example,
     examples,
 )
+from billing_stream.records.operator_commands import BY_OPERATORS
 from billing_stream.records.topics import Role, Topics
 from billing_stream.records.transaction_order import TransactionOrder
 from billing_stream.tables import codecs

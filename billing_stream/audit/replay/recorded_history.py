@@ -32,8 +32,7 @@ from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, UnreadableRow
 from billing_stream.records import schemas, topics
 from billing_stream.records.catalogue_records import PARTITION, CatalogueRecord, SetVersion
-from billing_stream.records.commands_in import BY_OPERATORS
-from billing_stream.records.operator_commands import AdoptCatalogue
+from billing_stream.records.operator_commands import BY_OPERATORS, AdoptCatalogue
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.topics import Topics
