@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
-from billing_stream.domain import charges
+from billing_stream.domain import charges, shops
 from billing_stream.domain.charges import Charge, WaitingWebhook
+from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.domain.policy import Policy
 from billing_stream.engine.log import MARK_PREFIX
 from billing_stream.engine.partition_processor import Outgoing
@@ -42,7 +43,8 @@ WAITING_MAX = 10_000
 # In one transaction.
 FILLED_PER_COMMIT_MAX = 1_000
 EXPIRED_PER_COMMIT_MAX = 1_000
-# The mark that all charges of the partition's purchases were registered.
+# The mark that all charges of the partition's purchases were registered, and the shops of its
+# merchants by their names of now.
 FILLED = b"charges/filled"
 
 
@@ -131,14 +133,15 @@ class ChargeWork:
     """What the lane of a partition does with charges by itself.
 
     Webhooks that waited for too long become dead letters. And at the first start of a release that
-    registers charges, those of all purchases are registered, some in each transaction; a worker
-    that ends before the last begins again, which changes nothing.
+    registers charges, those of all purchases are registered, some in each transaction, and shops by
+    their names of now; a worker that ends before the last begins again, which changes nothing.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._deadlines = Deadlines()
         self._unregistered: deque[str] = deque()
+        self._renamed: deque[ShopRegistered] = deque()
 
     def restored(self, rows: PartitionRows) -> None:
         """Schedule webhooks that wait, and find charges to be registered."""
@@ -147,6 +150,7 @@ class ChargeWork:
         if not rows.charges_filled:
             attached = (p.id for p in rows.purchases.values() if p.platform_charge_id is not None)
             self._unregistered = deque(attached)
+            self._renamed = deque(s for m in rows.merchants.values() for s in shops.renamed(m))
 
     def schedule(self, key: str, charge: Charge) -> None:
         """Have the charge looked at when its first webhook has waited for too long."""
@@ -156,12 +160,12 @@ class ChargeWork:
 
     def next_due(self) -> datetime | None:
         """When there is something to do next, or None."""
-        if self._unregistered:
+        if self._unregistered or self._renamed:
             return datetime.min.replace(tzinfo=UTC)
         return self._deadlines.first()
 
     def fill(self, rows: StagedRows) -> Iterator[Outgoing]:
-        """Register some of the charges that were attached before, and mark the last."""
+        """Register some of the charges and shops of before, and mark the last."""
         for _ in range(min(len(self._unregistered), FILLED_PER_COMMIT_MAX)):
             purchase = rows.purchase(self._unregistered.popleft())
             if purchase is not None:
@@ -170,11 +174,13 @@ class ChargeWork:
                     purchase.platform, charge_id, purchase.merchant_id, purchase.id
                 )
                 yield self._place.records.registered(said)
+        for _ in range(min(len(self._renamed), FILLED_PER_COMMIT_MAX)):
+            yield from self._place.records.shops((self._renamed.popleft(),))
         yield from self.mark(rows)
 
     def mark(self, rows: StagedRows) -> Iterator[Outgoing]:
         """Write the mark, when it is missing and nothing is left to be registered."""
-        if not self._unregistered and not rows.charges_filled:
+        if not self._unregistered and not self._renamed and not rows.charges_filled:
             rows.charges_filled = True
             topic = self._place.names.changelog(topics.BILLING_RECORDS)
             yield Outgoing(topic, MARK_PREFIX + FILLED, b"1", WRITTEN)
@@ -196,7 +202,7 @@ class ChargeWork:
     ) -> bool:
         """Do what one transaction has room for; whether there is more."""
         self.expire(rows, now, add_letter)
-        if self._unregistered:
+        if self._unregistered or self._renamed:
             out += self.fill(rows)
         due = self.next_due()
         return due is not None and due <= now

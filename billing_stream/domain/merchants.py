@@ -1,5 +1,7 @@
 """Rules of the billing record."""
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
 from billing_stream.domain import shops
@@ -92,7 +94,7 @@ def forget(draft: Draft, command: ForgetMerchant) -> Reply:
     merchant = draft.merchant
     if merchant.forgotten_at is not None:
         return Done()
-    for shop in _shops_of(draft):
+    for shop in shops.shops_of(merchant):
         _unregister(draft, shop)
     for purchase in draft.rows.purchases_of(merchant.merchant_id):
         purchase = draft.purchase(purchase.id) or purchase
@@ -108,23 +110,20 @@ def forget(draft: Draft, command: ForgetMerchant) -> Reply:
     return Done()
 
 
-def _shops_of(draft: Draft) -> tuple[str, ...]:
-    merchant = draft.merchant
-    if not merchant.domain:
-        return merchant.former_shops
-    return (*merchant.former_shops, f"{merchant.platform}:{merchant.domain}")
-
-
-def _unregister(draft: Draft, shop: str) -> None:
-    platform, _, domain = shop.partition(":")
-    merchant_id = draft.merchant.merchant_id
-    draft.register_shop(ShopRegistered(platform, domain, merchant_id, gone=True))
+def _unregister(draft: Draft, shop: str, kept: Collection[str] = ()) -> None:
+    """Give up a shop; one that was registered as it came, by its name of now, too."""
+    for key in dict.fromkeys((shop, shops.name_of(shop))):
+        if key not in kept:
+            platform, _, domain = key.partition(":")
+            merchant_id = draft.merchant.merchant_id
+            draft.register_shop(ShopRegistered(platform, domain, merchant_id, gone=True))
 
 
 def _keep_former_shop(draft: Draft, new: str) -> None:
     """Its clients may go on using the shop it had; of very many, the oldest goes."""
-    former = tuple(dict.fromkeys(shop for shop in _shops_of(draft) if shop != new))
+    former = tuple(dict.fromkeys(one for one in shops.shops_of(draft.merchant) if one != new))
     excess = max(0, len(former) - draft.policy.former_shops_max)
+    kept = {shops.name_of(shop) for shop in (new, *former[excess:])} if excess else ()
     for shop in former[:excess]:
-        _unregister(draft, shop)
+        _unregister(draft, shop, kept)
     draft.change(former_shops=former[excess:])

@@ -220,6 +220,7 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     `platform_shop_id` and `installed_at` are those of the installation, None: unknown.
     `uninstalled`: the merchant has uninstalled, so another one may have the shop. `again`: it adds
     to a shop that the merchant has, or repeats who has it, and takes no shop from another merchant.
+    `if_free`: it counts where no merchant has the shop.
     """
 
     platform: str
@@ -230,6 +231,7 @@ class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     installed_at: Instant | None = None
     uninstalled: bool = False
     again: bool = False
+    if_free: bool = False
 
 
 class ErrorCode(StrEnum):

@@ -4,6 +4,7 @@ A shop is known by its platform and domain. The platform's own id of it separate
 a new merchant from a second shop that claims the domain of the first.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from billing_stream.domain.model import Instant, Merchant
 from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.domain.shop_names import shop_names
 
 # The clock of whoever told of an installation may be ahead of the broker's.
 AHEAD_MAX = timedelta(days=1)
@@ -75,6 +77,8 @@ def claim(shop: Shop, said: ShopRegistered) -> tuple[Shop, Claim | None]:
     """The shop after a merchant's claim, or after it left; the outcome where that is remarkable."""
     installed_at = newest(shop.installed_at, said.installed_at)
     shop_id = said.platform_shop_id
+    if said.if_free and shop.merchant_id is not None:
+        return shop, None
     if said.merchant_id == shop.merchant_id:
         # Its own lane wrote them in the order of its installations.
         if said.gone:
@@ -96,6 +100,34 @@ def claim(shop: Shop, said: ShopRegistered) -> tuple[Shop, Claim | None]:
     if shop_id is None or shop.platform_shop_id is None:
         return taken_over, Claim.REPLACED
     return shop, Claim.TAKEN
+
+
+def renamed(merchant: Merchant) -> Iterator[ShopRegistered]:
+    """Claims of the shops that the merchant's row names as they came, by their names of now.
+
+    Releases up to 0.5.1 registered them so, and no client could ask for them.
+    """
+    for key in shops_of(merchant):
+        name = name_of(key)
+        if name != key:
+            platform, _, domain = name.partition(":")
+            yield ShopRegistered(platform, domain, merchant.merchant_id, if_free=True)
+
+
+def shops_of(merchant: Merchant) -> tuple[str, ...]:
+    """The keys `platform:domain` of all shops of a merchant, the present one last."""
+    if not merchant.domain:
+        return merchant.former_shops
+    return (*merchant.former_shops, f"{merchant.platform}:{merchant.domain}")
+
+
+def name_of(key: str) -> str:
+    """The key by the names of now; itself where it names no shop."""
+    platform, _, domain = key.partition(":")
+    try:
+        return ":".join(shop_names(platform, domain))
+    except ValueError:
+        return key
 
 
 def state_again(shop: Shop, said: ShopRegistered) -> ShopRegistered | None:

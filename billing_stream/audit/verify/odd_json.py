@@ -37,6 +37,7 @@ _KNOWN = frozenset(
         "gone",
         "uninstalled",
         "again",
+        "if_free",
         "platform_shop_id",
         "installed_at",
         "most",

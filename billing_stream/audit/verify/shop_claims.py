@@ -26,6 +26,7 @@ class Shop(NamedTuple):
     installed: int | None = None
     uninstalled: bool = False
     again: bool = False
+    if_free: bool = False
 
 
 class ShopRow(NamedTuple):
@@ -57,7 +58,7 @@ class ShopFacts:
     def take(self, ref: RecordRef, at: int, shop: Shop, letter: str) -> None:
         """A record of `billing.shops.v1`, or the copy of one that was a dead letter."""
         self.said[shop.name].append(Said(ref, at, shop))
-        if not (shop.again or letter):
+        if not (shop.again or shop.if_free or letter):
             counted = self.unregistered if shop.gone else self.registered
             counted[shop.name, shop.merchant] += 1
 
@@ -81,19 +82,19 @@ class ShopFacts:
 def said_of(data: Mapping[str, Any]) -> Shop:
     """A claim. Raises InvalidInput."""
     texts = [data.get(name) for name in ("platform", "domain", "merchant_id")]
-    flags = [data.get(name, False) for name in ("gone", "uninstalled", "again")]
+    flags = [data.get(name, False) for name in ("gone", "uninstalled", "again", "if_free")]
     shop_id = data.get("platform_shop_id")
     if not all(isinstance(text, str) for text in texts):
         raise InvalidInput("a shop is platform, domain and merchant_id")
     if not all(isinstance(flag, bool) for flag in flags):
-        raise InvalidInput("gone, uninstalled and again are true or false")
+        raise InvalidInput("gone, uninstalled, again and if_free are true or false")
     if not isinstance(shop_id, str | None):
         raise InvalidInput("platform_shop_id is not a text")
     platform, domain, merchant = map(str, texts)
-    gone, uninstalled, again = map(bool, flags)
+    gone, *others = map(bool, flags)
     installed = _moment(data.get("installed_at"))
     name = f"{platform}:{domain}".lower()
-    return Shop(name, merchant, gone, shop_id, installed, uninstalled, again)
+    return Shop(name, merchant, gone, shop_id, installed, *others)
 
 
 def installation(data: Mapping[str, Any]) -> dict[str, Any]:

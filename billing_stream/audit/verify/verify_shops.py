@@ -78,6 +78,11 @@ def _check_asked(history: History, report: Report) -> None:
         if count > wanted:
             what = f"{name} was registered {count} times, asked for {wanted} times"
             report.fault("shops", what, merchant=merchant)
+    for name, claims in facts.said.items():
+        for claim in claims:
+            who = name, claim.shop.merchant
+            if claim.shop.if_free and not asked[who] + perhaps[who]:
+                report.fault("shops", f"{name} was never asked for", claim.ref, merchant=who[1])
     for (name, merchant), count in facts.unregistered.items():
         # What it was registered by may be compacted away.
         known = max(
@@ -128,7 +133,10 @@ def _decided(
             row = ShopRow(shop.merchant, shop.shop_id, shop.installed, shop.uninstalled)
             is_first = False
             continue
-        is_first = False
+        is_first = is_first and shop.if_free
+        if shop.if_free and row.merchant is not None:
+            # It is a shop of an older log by its name of now, which takes none.
+            continue
         newest = max((at for at in (row.installed, shop.installed) if at is not None), default=None)
         refused = False
         if shop.merchant == row.merchant:
