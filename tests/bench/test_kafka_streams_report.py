@@ -32,6 +32,15 @@ def test_report_states_first_where_kafka_streams_is_ahead() -> None:
     assert "Recovery" in second
 
 
+def test_report_warns_of_a_machine_that_was_not_idle() -> None:
+    busy = compared(figures(10.0), figures(15.0))
+    quiet = report(busy)
+    busy.busy_percent = [3.0, 96.0]
+
+    assert "Other processes used up to 96% of the cores" in report(busy)
+    assert "Other processes used up to" not in quiet
+
+
 def test_each_measure_is_compared_with_the_best_settings() -> None:
     text = report(
         compared(figures(10.0), figures(20.0, recovery_s=8.0), figures(12.0, recovery_s=9.0))
