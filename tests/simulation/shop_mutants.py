@@ -17,7 +17,7 @@ SHOP_MUTANTS = (
         domain_shops,
         "is_older",
         [("merchant.forgotten_at is not None", "False")],
-        seed=78,
+        seed=23,
     ),
     Mutant(
         "a wrong clock keeps all later installations out",
@@ -30,7 +30,7 @@ SHOP_MUTANTS = (
         domain_merchants,
         "create",
         [("again=again", "again=False")],
-        seed=1,
+        seed=5,
     ),
     Mutant(
         "an older installation of another merchant counts",
@@ -44,28 +44,27 @@ SHOP_MUTANTS = (
         domain_shops,
         "claim",
         [("return shop, Claim.TAKEN", "return taken_over, Claim.TAKEN")],
-        seed=8,
+        seed=12,
     ),
     Mutant(
         "a shop without an id is refused",
         domain_shops,
         "claim",
         [("return taken_over, Claim.REPLACED", "return shop, Claim.TAKEN")],
-        seed=5,
     ),
     Mutant(
         "a second claim is not told",
         shops,
         "take",
         [("add_letter(dead_letter(record, why), SHOP_TAKEN)", "str(why)")],
-        seed=8,
+        seed=12,
     ),
     Mutant(
         "the first claim is left to compaction",
         domain_shops,
         "state_again",
         [("replace(said, again=True) == present", "True")],
-        seed=1,
+        seed=5,
     ),
     Mutant(
         "the time of an erased shop is forgotten",
@@ -79,6 +78,5 @@ SHOP_MUTANTS = (
         shops,
         "_put",
         [("kept is not None or rows.shop(name) is not None", "kept is not None")],
-        seed=1,
     ),
 )
