@@ -186,7 +186,7 @@ class Topics(Struct, frozen=True):
                 "Command, or a forwarded record",
                 "anyone; lanes forward",
             ),
-            (SHOPS, "platform:domain", "ShopRegistered", "the lane of the merchant"),
+            (SHOPS, "platform:domain", "ShopRegistered", "lanes of merchants and shops"),
             (
                 OPERATOR_COMMANDS,
                 "topic[partition]",
