@@ -516,6 +516,9 @@ class Machine(RuleBasedStateMachine):
         self.batch, self.staged = [], StagedRows(self.rows)
         model, events = self.saved
         self.model, self.events = model.copy(), self.events[:events]
+        # An event that never happened may be another one, with its id, by the time it does.
+        there = {event.event_id for event in self.events}
+        self.ids = {about: name for about, name in self.ids.items() if name in there}
         for merchant in MERCHANTS:
             self.compare_rows(merchant)
         self.compare_views(self.rows)
