@@ -75,7 +75,7 @@ async def get_trial(call: Call[Client]) -> Answer[TrialBody]:
     "POST",
     TRIALS_PATH,
     CLIENT,
-    codes=(ErrorCode.TRIAL_ALREADY_USED,),
+    codes=(ErrorCode.TRIAL_ALREADY_USED, ErrorCode.MERCHANT_UNINSTALLED),
     status=HTTPStatus.CREATED,
     about=About(
         id="startTrial",

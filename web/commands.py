@@ -29,7 +29,14 @@ from billing_stream.domain.commands import (
     StartTrial,
 )
 from billing_stream.domain.model import Platform, Purchase, PurchaseStatus
-from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened, Rejected, Reply, TimedReply
+from billing_stream.domain.outcomes import (
+    Done,
+    ErrorCode,
+    PurchaseOpened,
+    Rejected,
+    Reply,
+    TimedReply,
+)
 from billing_stream.domain.policy import Pack
 from billing_stream.errors import PlatformError, TemporaryFailure
 from billing_stream.platforms import base
@@ -207,7 +214,9 @@ class Checkouts:
         else:
             attached = (await commit(attach)).reply
             if not isinstance(attached, Rejected):
-                return attached
+                # One that expired during the call has no checkout, and the rows say so.
+                expired = self._purchase(merchant_id, purchase_id).no_checkout is not None
+                return Done() if expired else attached
             # Another purchase has this charge; or this one has another charge by now, and
             # then it stays as it is.
             reason = attached.message

@@ -134,6 +134,7 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
     CLIENT,
     codes=(
         ErrorCode.INVALID_PACK,
+        ErrorCode.MERCHANT_UNINSTALLED,
         ErrorCode.TOO_MANY_OPEN_PURCHASES,
         ErrorCode.PLATFORM_ERROR,
         ErrorCode.CHECKOUT_REFUSED,

@@ -24,7 +24,6 @@ from billing_stream.web.ingress import Ingress, WebhookRecord
 # Platforms repeat a delivery within minutes when its response was lost.
 DELIVERIES_KEPT_MAX = 10_000
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
-MERCHANT_NOT_FOUND = "MERCHANT_NOT_FOUND"
 
 
 class InvalidWebhook(Struct, frozen=True, kw_only=True):

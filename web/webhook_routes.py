@@ -21,27 +21,26 @@ from billing_stream.domain.ids import charge_key, shop_key
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.errors import InvalidRecord, PlatformError, WebhookForged, WebhookMalformed
-from billing_stream.observability.audit_log import audit
 from billing_stream.platforms import custom
 from billing_stream.platforms.base import (
-    ErasureRequest,
     IgnoredWebhook,
     PaymentFinder,
     PlatformEvent,
     PlatformEventKind,
+    ShopEvent,
 )
 from billing_stream.platforms.base import Platform as Adapter
-from billing_stream.platforms.webhook_records import kind_of, payload_of
+from billing_stream.platforms.webhook_records import payload_of
 from billing_stream.records.examples import CHARGE_ID, MERCHANT_ID
 from billing_stream.records.invalid_fields import readable
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import ApiError, WebCode, not_ready
 from billing_stream.web.limits import read_body
 from billing_stream.web.operation import About, Access, Answer, Call, Operation, operation
-from billing_stream.web.owners import FindCharge, ReadMerchant
+from billing_stream.web.owners import FindCharge
 from billing_stream.web.refusals import Credential
+from billing_stream.web.shop_webhooks import put_shop_event
 from billing_stream.web.webhook_dead_letters import (
-    MERCHANT_NOT_FOUND,
     NOT_UNDERSTOOD,
     InvalidWebhook,
     require_valid,
@@ -159,15 +158,14 @@ async def _take(call: Call[None], platform: Platform) -> bool:
     if invalid is None:
         if isinstance(content, PlatformEvent) and not (content.merchant_id or content.shop_domain):
             content = await _with_owner(adapter, content)
+        if isinstance(content, ShopEvent):
+            content = await put_shop_event(call, platform, content)
         if isinstance(content, IgnoredWebhook):
+            if content.reason is not None:
+                logger.info("a webhook %s of %s: %s", content.type, platform, content.reason)
             return False
         if isinstance(content, PlatformEvent):
             invalid = await _put_event(call, platform, content)
-        else:
-            merchant_id = await _merchant_of(call, platform, content.shop_domain)
-            if await _is_outdated(call, content, merchant_id):
-                return False
-            invalid = await _put_erasure(call, platform, content, merchant_id)
     if invalid is not None:
         await _divert(call, platform, body, invalid)
     return True
@@ -188,7 +186,7 @@ async def _put_event(
     if merchant_id is None:
         shops = await _merchant_of(call, platform, content.shop_domain)
     invalid = InvalidWebhook(
-        kind=kind_of(content),
+        kind=content.kind,
         shop=content.shop_domain,
         merchant_id=merchant_id or shops,
         delivery_id=content.delivery_id,
@@ -222,38 +220,6 @@ async def _with_owner(adapter: Adapter, event: PlatformEvent) -> PlatformEvent |
         ) from None
 
 
-async def _put_erasure(
-    call: Call[None], platform: Platform, content: ErasureRequest, merchant_id: str | None
-) -> InvalidWebhook | None:
-    """Write the command that a request to erase becomes; or why it is invalid."""
-    shop = content.shop_domain
-    if merchant_id is None:
-        invalid = InvalidWebhook(kind=kind_of(content), shop=shop, delivery_id=content.delivery_id)
-        reason = f"{MERCHANT_NOT_FOUND}: the shop {shop} has no merchant"
-        return invalid.because(reason, MERCHANT_NOT_FOUND)
-    delivery = Delivery(platform, content.delivery_id, call.ids.correlation_id)
-    await call.context.ingress.put(
-        record_of(delivery, payload_of(content, merchant_id), merchant_id)
-    )
-    by = f"webhook:{platform}"
-    audit("forget", operator=by, request_id=call.ids.request_id, merchant=merchant_id)
-    return None
-
-
-async def _is_outdated(call: Call[None], content: ErasureRequest, merchant_id: str | None) -> bool:
-    """Whether it asks to erase a shop that was installed again after the cause of that."""
-    if content.triggered_at is None or merchant_id is None:
-        return False
-    merchant = (await call.context.owners.read(ReadMerchant(merchant_id), call.ids)).merchant
-    created_at = None if merchant is None else merchant.created_at
-    if created_at is None or created_at <= content.triggered_at:
-        return False
-    logger.warning(
-        "merchant %s was installed after a request to erase it: nothing is erased", merchant_id
-    )
-    return True
-
-
 async def _merchant_of(call: Call[None], platform: Platform, shop: str | None) -> str | None:
     """The merchant of a shop. Raises ApiError (NOT_READY) while that is not known."""
     if shop is None:
@@ -264,11 +230,11 @@ async def _merchant_of(call: Call[None], platform: Platform, shop: str | None) -
 async def _divert(
     call: Call[None], platform: Platform, body: bytes, invalid: InvalidWebhook
 ) -> None:
-    if invalid.merchant_id is None and invalid.code != MERCHANT_NOT_FOUND:
+    if invalid.merchant_id is None:
         merchant_id = await _merchant_of(call, platform, invalid.shop)
         invalid = msgspec.structs.replace(invalid, merchant_id=merchant_id)
     letters = call.context.webhook_dead_letters
     if await letters.put(platform, body, invalid, call.ids.correlation_id):
-        # Reasons name fields; that of a code names the shop, too.
+        # Reasons name fields; that of a code may have words of the platform, too.
         known = invalid.reason if invalid.code == NOT_UNDERSTOOD else invalid.code
         logger.warning("a webhook of %s is a dead letter: %s", platform, known)

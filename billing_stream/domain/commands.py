@@ -258,11 +258,39 @@ class SetShop(
     command_id: str = ""
 
 
-class ForgetMerchant(Struct, frozen=True, gc=False, tag="forget_merchant", tag_field="command"):
-    """The merchant is gone: what is personal goes too, the money trail stays."""
+class ForgetMerchant(
+    Struct, frozen=True, omit_defaults=True, gc=False, tag="forget_merchant", tag_field="command"
+):
+    """The merchant is gone: what is personal goes too, the money trail stays.
+
+    `shop` and `triggered_at` are as in `UninstallMerchant`. Of a shop that the merchant had before
+    only the name goes.
+    """
 
     merchant_id: Uuid
     command_id: str = ""
+    shop: Text | None = None
+    triggered_at: Instant | None = None
+
+
+class UninstallMerchant(
+    Struct,
+    frozen=True,
+    omit_defaults=True,
+    gc=False,
+    tag="uninstall_merchant",
+    tag_field="command",
+):
+    """The merchant uninstalled the app: open purchases expire, credits and trial stay.
+
+    `shop` is `platform:domain`, `triggered_at` when it happened. A merchant that has another shop
+    by now, or installed later, is left alone; without them its present installation is meant.
+    """
+
+    merchant_id: Uuid
+    command_id: str = ""
+    shop: Text | None = None
+    triggered_at: Instant | None = None
 
 
 class AdvanceClock(Struct, frozen=True, gc=False, tag="move_clock", tag_field="command"):
@@ -333,6 +361,7 @@ Command = (
     | ExtendTrial
     | SetShop
     | ForgetMerchant
+    | UninstallMerchant
     | AdvanceClock
     | ImportMerchant
 )

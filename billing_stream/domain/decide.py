@@ -14,6 +14,7 @@ from billing_stream.domain import (
     trial_deadlines,
     trial_extensions,
     trials,
+    uninstalls,
     webhooks,
 )
 from billing_stream.domain.commands import (
@@ -33,10 +34,11 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     SetShop,
     StartTrial,
+    UninstallMerchant,
     UpdateCharge,
 )
 from billing_stream.domain.draft import Draft
-from billing_stream.domain.outcomes import Decision, Done, PurchaseOpened, Reply
+from billing_stream.domain.outcomes import Decision, Done, Reply
 from billing_stream.domain.state import State
 
 
@@ -81,7 +83,7 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
         case ReservePurchase():
             return draft.gone() or idempotency.idempotent(draft, command, purchases.reserve)
         case AttachCharge():
-            return draft.unknown() or _attach(draft, command)
+            return draft.unknown() or purchases.attach(draft, command)
         case FailPurchase():
             return draft.unknown() or purchases.fail_by_id(draft, command)
         case AdjustCredits():
@@ -92,16 +94,11 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
             return draft.gone() or idempotency.idempotent(draft, command, merchants.set_shop)
         case ForgetMerchant():
             return draft.unknown() or merchants.forget(draft, command)
+        case UninstallMerchant():
+            return draft.unknown() or uninstalls.uninstall(draft, command)
         case AdvanceClock():
             return clock.moved(draft, command)
         case ImportMerchant():
             return imports.import_merchant(draft, command)
         case _:
             assert_never(command)
-
-
-def _attach(draft: Draft, command: AttachCharge) -> Reply:
-    reply = purchases.attach(draft, command)
-    if isinstance(reply, PurchaseOpened):
-        webhooks.apply_parked(draft, command.purchase_id, command.charge_id)
-    return reply

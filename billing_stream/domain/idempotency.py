@@ -28,9 +28,15 @@ from billing_stream.domain.trial_extensions import made_by
 
 Asked = TypeVar("Asked", StartTrial, ReservePurchase, SetShop)
 
-# Nothing is kept for a request that may be sent again: corrected, or when there is room.
+# Nothing is kept for a request that may be sent again: corrected, when there is room, or when
+# the app is installed again.
 NOT_KEPT = frozenset(
-    {ErrorCode.INVALID_PACK, ErrorCode.TOO_MANY_OPEN_PURCHASES, ErrorCode.INVALID_SHOP}
+    {
+        ErrorCode.INVALID_PACK,
+        ErrorCode.INVALID_SHOP,
+        ErrorCode.TOO_MANY_OPEN_PURCHASES,
+        ErrorCode.MERCHANT_UNINSTALLED,
+    }
 )
 # Refusals about a key or a merchant: never the stored answer to the key.
 _NOT_STORED = frozenset({ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.MERCHANT_NOT_FOUND})

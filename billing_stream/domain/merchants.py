@@ -8,6 +8,7 @@ from billing_stream.domain import shops
 from billing_stream.domain.commands import CreateMerchant, ForgetMerchant, SetShop
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.ids import shop_key
+from billing_stream.domain.installations import is_about_another, is_return
 from billing_stream.domain.outcomes import (
     Done,
     ErrorCode,
@@ -47,16 +48,20 @@ def create(draft: Draft, command: CreateMerchant) -> Reply:
         "platform_shop_id": shop_id or (merchant.platform_shop_id if same else None),
         "installed_at": shops.newest(known, installed_at),
     }
-    if same and said == {name: getattr(merchant, name) for name in said}:
+    returns = is_return(draft, installed_at)
+    if same and not returns and said == {name: getattr(merchant, name) for name in said}:
         return Done()
     if not draft.exists:
         draft.change(created_at=draft.now)
     elif not same:
         _keep_former_shop(draft, f"{platform}:{domain}")
-    draft.change(platform=platform, domain=domain, forgotten_at=None, **said)
+    uninstalled_at = merchant.uninstalled_at if same and not returns else None
+    back = {"forgotten_at": None, "uninstalled_at": uninstalled_at}
+    draft.change(platform=platform, domain=domain, **back, **said)
     # That it is the same installation and only known better must not take the shop from another.
-    again = same and (known is None or said["installed_at"] == known)
+    again = same and not returns and (known is None or said["installed_at"] == known)
     claim = ShopRegistered(platform, domain, merchant.merchant_id, again=again)
+    claim = replace(claim, uninstalled=uninstalled_at is not None)
     draft.register_shop(replace(claim, platform_shop_id=shop_id, installed_at=installed_at))
     return Done()
 
@@ -71,6 +76,8 @@ def set_shop(draft: Draft, command: SetShop) -> Reply:
     if (merchant.platform, merchant.domain) != shop:
         _keep_former_shop(draft, shop_key(platform, domain))
         draft.change(platform=platform, domain=domain, platform_shop_id=None)
+    if merchant.uninstalled_at is not None:
+        draft.change(uninstalled_at=None)
     draft.register_shop(ShopRegistered(platform, domain, merchant.merchant_id))
     return ShopSet(platform, domain)
 
@@ -90,10 +97,17 @@ def forget(draft: Draft, command: ForgetMerchant) -> Reply:
 
     Credits, amounts, charges and events stay, so payments and refunds still find their purchase.
     To one that is forgotten already nothing more happens: nothing personal is taken in since.
+    Of a shop that it had before, only that shop goes: it has another one now.
     """
-    merchant = draft.merchant
+    merchant, shop = draft.merchant, command.shop
     if merchant.forgotten_at is not None:
         return Done()
+    if shop is not None and shop in merchant.former_shops:
+        _unregister(draft, shop)
+        draft.change(former_shops=tuple(one for one in merchant.former_shops if one != shop))
+        return Done()
+    if is_about_another(draft, command):
+        return Superseded()
     for shop in shops.shops_of(merchant):
         _unregister(draft, shop)
     for purchase in draft.rows.purchases_of(merchant.merchant_id):

@@ -75,7 +75,7 @@ class PurchaseFailed(Struct, frozen=True, gc=False):
 
 
 class PurchaseExpired(Struct, frozen=True, gc=False):
-    """A pending purchase was not paid in time."""
+    """A pending purchase was not paid in time, or its merchant uninstalled the app before."""
 
     kind: ClassVar[str] = "purchase.expired"
     merchant_id: str
@@ -156,6 +156,13 @@ class MerchantForgotten(Struct, frozen=True, gc=False):
     merchant_id: str
 
 
+class MerchantUninstalled(Struct, frozen=True, gc=False):
+    """The merchant uninstalled the app: once per installation. Its credits and its trial stay."""
+
+    kind: ClassVar[str] = "merchant.uninstalled"
+    merchant_id: str
+
+
 class TrialImported(Struct, frozen=True, gc=False):
     """A trial that was used at the service before this one; null: nobody knows when.
 
@@ -197,6 +204,7 @@ EventData = (
     | PurchaseDisputeClosed
     | CreditsAdjusted
     | MerchantForgotten
+    | MerchantUninstalled
     | TrialImported
     | CreditsImported
 )
@@ -255,6 +263,7 @@ class ErrorCode(StrEnum):
     TRIAL_NOT_EXTENDABLE = "TRIAL_NOT_EXTENDABLE"
     INVALID_TRIAL_END = "INVALID_TRIAL_END"
     INVALID_SHOP = "INVALID_SHOP"
+    MERCHANT_UNINSTALLED = "MERCHANT_UNINSTALLED"
 
 
 class Done(Struct, frozen=True, gc=False, tag="done"):
@@ -262,7 +271,7 @@ class Done(Struct, frozen=True, gc=False, tag="done"):
 
 
 class Superseded(Struct, frozen=True, gc=False, tag="superseded"):
-    """The answer to CreateMerchant with an older installation: it changed nothing."""
+    """The answer to what is about an older installation, or another shop: it changed nothing."""
 
 
 class Rejected(Struct, frozen=True, gc=False, tag="rejected"):

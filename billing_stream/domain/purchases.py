@@ -6,6 +6,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
+from billing_stream.domain import installations
 from billing_stream.domain.catalogue import CatalogueVersion
 from billing_stream.domain.commands import AttachCharge, FailPurchase, ReservePurchase
 from billing_stream.domain.draft import Draft
@@ -19,7 +20,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
     Reply,
 )
-from billing_stream.domain.webhooks import fail
+from billing_stream.domain.webhooks import apply_parked, fail
 
 # In the refusal of an unknown one.
 PACKS_NAMED = 20
@@ -49,6 +50,9 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     if found is not None:
         # Whatever is sold by now.
         return opening(found)
+    refused = installations.missing(draft)
+    if refused is not None:
+        return refused
     version = in_force(draft.rows.versions, draft.now)
     packs = draft.policy.packs if version is None else version.packs
     pack = packs.get(command.pack)
@@ -103,7 +107,10 @@ def opened(purchase: Purchase) -> PurchaseOpened:
 
 
 def attach(draft: Draft, command: AttachCharge) -> Reply:
-    """Tie a charge to a purchase. The first charge stays; the same again changes nothing."""
+    """Tie a charge to a purchase, and apply what was parked for it.
+
+    The first charge stays; the same again changes nothing.
+    """
     purchase = draft.purchase(command.purchase_id)
     if purchase is None:
         return not_found(command.purchase_id)
@@ -119,7 +126,9 @@ def attach(draft: Draft, command: AttachCharge) -> Reply:
         checkout_url=None if draft.merchant.forgotten_at else command.checkout_url,
         test=command.test,
     )
-    return opened(draft.put(attached))
+    reply = opened(draft.put(attached))
+    apply_parked(draft, purchase.id, command.charge_id)
+    return reply
 
 
 def not_found(purchase_id: str) -> Rejected:
@@ -141,10 +150,9 @@ def fail_by_id(draft: Draft, command: FailPurchase) -> Reply:
     return Done()
 
 
-def expire(draft: Draft, purchase: Purchase) -> None:
-    """Expire a pending purchase that was not paid in time."""
+def expire(draft: Draft, purchase: Purchase, reason: str = "not paid in time") -> None:
+    """Expire a pending purchase that was not paid in time, or of which there is another reason."""
     if purchase.checkout_url is None:
         purchase = replace(purchase, no_checkout="the purchase expired before")
     draft.settle(purchase, PurchaseStatus.EXPIRED)
-    told = PurchaseExpired(purchase.merchant_id, purchase.id, "not paid in time")
-    draft.publish(purchase.id, told)
+    draft.publish(purchase.id, PurchaseExpired(purchase.merchant_id, purchase.id, reason))

@@ -1,5 +1,6 @@
 """Rules of the free trial."""
 
+from billing_stream.domain import installations
 from billing_stream.domain.commands import StartTrial
 from billing_stream.domain.draft import Draft
 from billing_stream.domain.outcomes import (
@@ -16,6 +17,9 @@ def start(draft: Draft, command: StartTrial) -> Reply:
     merchant = draft.merchant
     if not merchant.trial_available:
         return Rejected(ErrorCode.TRIAL_ALREADY_USED, "the free trial was used already")
+    refused = installations.missing(draft)
+    if refused is not None:
+        return refused
     ends_at = draft.now + draft.policy.trial_duration
     credits = draft.policy.trial_credits
     draft.change(trial_available=False, trial_started_at=draft.now, trial_ends_at=ends_at)

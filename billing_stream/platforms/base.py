@@ -118,28 +118,40 @@ class FoundCharge(Struct, frozen=True, kw_only=True):
         return "paid" if self.paid else "open" if self.event is None else "failed"
 
 
-class ErasureRequest(Struct, frozen=True, kw_only=True):
-    """A verified webhook that asks to erase the personal data of a shop's merchant.
-
-    `triggered_at` is when its cause was, None where an operator redrives it: a shop that was
-    installed again since then keeps its data.
+class ShopEventKind(StrEnum):
+    """What a webhook can report of a shop. Values are in dead letters, and distinct from those of
+    `PlatformEventKind`.
     """
 
-    shop_domain: str
+    UNINSTALLED = "uninstall"
+    ERASURE = "erasure"
+
+
+class ShopEvent(Struct, frozen=True, kw_only=True):
+    """A verified webhook about a shop: it uninstalled the app, or its data is to be erased.
+
+    `shop` is `platform:domain`, `type` the platform's name of the webhook. `triggered_at` is when
+    that happened: a shop that was installed again since then is left alone.
+    """
+
+    kind: ShopEventKind
+    shop: str
+    type: str = ""
     delivery_id: str | None = None
     triggered_at: datetime | None = None
 
 
 class IgnoredWebhook(Struct, frozen=True):
-    """A verified webhook about something else; `type` is the platform's name of it, or empty."""
+    """A verified webhook about something else; `type` is the platform's name of it, or empty.
+
+    `reason` is why one that must be answered changes nothing.
+    """
 
     type: str
+    reason: str | None = None
 
 
-ERASURE = "erasure"
-"""The kind of an `ErasureRequest`; the others are those of `PlatformEventKind`."""
-
-WebhookContent = PlatformEvent | ErasureRequest | IgnoredWebhook
+WebhookContent = PlatformEvent | ShopEvent | IgnoredWebhook
 
 
 class Platform(Protocol):

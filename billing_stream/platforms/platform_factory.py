@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from billing_stream.config.settings import AppEnv, Settings
 from billing_stream.domain.model import Platform as PlatformName
 from billing_stream.errors import SettingsError
-from billing_stream.platforms import custom, shopify, stripe, stripe_webhooks
+from billing_stream.platforms import custom, shopify, shopify_webhooks, stripe, stripe_webhooks
 from billing_stream.platforms.base import Platform, WebhookContent
 from billing_stream.platforms.local import Local, WebhookReader
 from billing_stream.platforms.sellable import price_problems
@@ -42,7 +42,7 @@ def _shopify(settings: Settings, token_headers: TokenHeaders) -> Platform:
     if tokens is None and not settings.is_real:
 
         def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
-            return shopify.read_webhook(headers, body, secrets)
+            return shopify_webhooks.read_webhook(headers, body, secrets)
 
         return _local(settings, read)
     return shopify.Shopify(

@@ -3,31 +3,24 @@
 https://shopify.dev/docs/api/admin-graphql/latest/mutations/appPurchaseOneTimeCreate
 """
 
-import base64
-import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from billing_stream.domain.commands import Text
-from billing_stream.domain.model import Instant
 from billing_stream.domain.shop_names import shop_domain
-from billing_stream.errors import PlatformError, WebhookForged, WebhookMalformed
+from billing_stream.errors import PlatformError, WebhookMalformed
 from billing_stream.platforms.base import (
-    ERASURE,
     LOOKED_UP,
     ChargeQuery,
     Checkout,
     CheckoutRequest,
-    ErasureRequest,
     FoundCharge,
-    IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
     WebhookContent,
@@ -41,15 +34,11 @@ from billing_stream.platforms.platform_http import (
     TryLater,
 )
 from billing_stream.platforms.refusal_text import text_of
-from billing_stream.platforms.signatures import find_header, same, usable
+from billing_stream.platforms.shopify_webhooks import read_body, read_webhook
 from billing_stream.platforms.tokens import TokenProvider
-from billing_stream.platforms.webhook_bodies import read_fields, read_object
 from billing_stream.platforms.webhook_text import clean, decode
 
 T = TypeVar("T")
-
-TOPIC = "app_purchases_one_time/update"
-ERASURE_TOPIC = "shop/redact"
 
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,100}\.myshopify\.com")
 
@@ -117,19 +106,6 @@ class _Data(Struct, rename="camel"):
 class _GraphqlAnswer(Struct):
     data: _Data | None = None
     errors: Any = None
-
-
-class _Updated(Struct):
-    admin_graphql_api_id: Text
-    status: Annotated[str, Meta(min_length=1, max_length=64)]
-
-
-class _Webhook(Struct):
-    app_purchase_one_time: _Updated
-
-
-class _Redact(Struct):
-    shop_domain: Text
 
 
 class Shopify:
@@ -318,82 +294,3 @@ def _codes(errors: Any) -> Iterator[str]:
         code = extensions.get("code") if isinstance(extensions, dict) else None
         if isinstance(code, str):
             yield code
-
-
-def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> WebhookContent:
-    """The content of a webhook.
-
-    Raises WebhookForged unless one of `secrets` signed `body`, and WebhookMalformed.
-    """
-    signature = find_header(headers, "X-Shopify-Hmac-Sha256")
-    if not signature:
-        raise WebhookForged("the signature is missing")
-    if not any(same(_digest(secret, body), signature) for secret in usable(secrets)):
-        raise WebhookForged("the signature is wrong")
-    read_object(body)
-    topic = find_header(headers, "X-Shopify-Topic") or ""
-    if topic not in (TOPIC, ERASURE_TOPIC):
-        return IgnoredWebhook(topic)
-    kind = PlatformEventKind.UPDATED if topic == TOPIC else ERASURE
-    named = find_header(headers, "X-Shopify-Shop-Domain") or ""
-    delivery_id = find_header(headers, "X-Shopify-Webhook-Id") or find_header(
-        headers, "X-Shopify-Event-Id"
-    )
-    try:
-        shop = shop_domain(named)
-    except ValueError as error:
-        what = f"is not a host name: {error}" if named else "is missing"
-        reason = f"the header X-Shopify-Shop-Domain {what}"
-        raise WebhookMalformed(reason, kind=kind, delivery_id=delivery_id) from None
-    content = read_body(body, kind, shop, delivery_id)
-    if isinstance(content, ErasureRequest):
-        try:
-            at = msgspec.convert(find_header(headers, "X-Shopify-Triggered-At"), type=Instant)
-        except msgspec.ValidationError:
-            reason = "the header X-Shopify-Triggered-At is not an RFC 3339 time"
-            raise WebhookMalformed(
-                reason, kind=kind, shop_domain=shop, delivery_id=delivery_id
-            ) from None
-        return msgspec.structs.replace(content, triggered_at=at)
-    return content
-
-
-def read_body(
-    body: bytes, kind: str | None, shop: str, delivery_id: str | None
-) -> PlatformEvent | ErasureRequest:
-    """A webhook of a shop that was verified. Raises WebhookMalformed.
-
-    `kind` is `ERASURE` for a request to erase, anything else for an update of a charge.
-    """
-    try:
-        if kind == ERASURE:
-            # The header is not signed, and what is erased does not come back.
-            if not _names(read_fields(body, _Redact).shop_domain, shop):
-                raise ValueError("`shop_domain` is not that of the header X-Shopify-Shop-Domain")
-            return ErasureRequest(shop_domain=shop, delivery_id=delivery_id)
-        updated = read_fields(body, _Webhook).app_purchase_one_time
-    except ValueError as error:
-        raise WebhookMalformed(
-            str(error),
-            kind=kind,
-            shop_domain=shop,
-            delivery_id=delivery_id,
-        ) from None
-    return PlatformEvent(
-        kind=PlatformEventKind.UPDATED,
-        charge_id=updated.admin_graphql_api_id,
-        status=updated.status,
-        shop_domain=shop,
-        delivery_id=delivery_id,
-    )
-
-
-def _names(text: str, shop: str) -> bool:
-    try:
-        return shop_domain(text) == shop
-    except ValueError:
-        return False
-
-
-def _digest(secret: bytes, body: bytes) -> str:
-    return base64.b64encode(hmac.new(secret, body, hashlib.sha256).digest()).decode()

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from billing_stream.platforms.shopify import TOPIC, Shopify
+from billing_stream.platforms.shopify import Shopify
+from billing_stream.platforms.shopify_webhooks import TOPIC
 from billing_stream.platforms.stripe import Stripe
 from billing_stream.platforms.stripe_webhooks import EVENTS_READ
 

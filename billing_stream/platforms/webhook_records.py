@@ -1,18 +1,19 @@
 """The record of a webhook: its topic and its payload."""
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
 from billing_stream.domain.model import Platform
 from billing_stream.errors import WebhookMalformed
-from billing_stream.platforms import custom, shopify, stripe_webhooks
+from billing_stream.platforms import custom, shopify_webhooks, stripe_webhooks
 from billing_stream.platforms.base import (
-    ERASURE,
-    ErasureRequest,
     IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
+    ShopEvent,
+    ShopEventKind,
 )
 from billing_stream.platforms.webhook_bodies import read_object
 from billing_stream.records import topics
@@ -22,9 +23,14 @@ TOPICS = {
     PlatformEventKind.REFUNDED: topics.PURCHASE_REFUNDED,
     PlatformEventKind.REFUND_FAILED: topics.REFUND_FAILED,
     PlatformEventKind.DISPUTED: topics.PURCHASE_DISPUTED,
-    ERASURE: topics.COMMANDS,
+    ShopEventKind.ERASURE: topics.COMMANDS,
+    ShopEventKind.UNINSTALLED: topics.COMMANDS,
 }
 """The topic of each kind."""
+_COMMANDS = {
+    ShopEventKind.ERASURE: "forget_merchant",
+    ShopEventKind.UNINSTALLED: "uninstall_merchant",
+}
 _SAID = ("purchase_id", "amount", "currency", "charge_amount", "refund_id", "dispute_id")
 
 
@@ -35,16 +41,16 @@ class Payload(Struct, frozen=True):
     data: dict[str, Any]
 
 
-def kind_of(content: PlatformEvent | ErasureRequest) -> str:
-    """The kind, a key of `TOPICS`."""
-    return content.kind if isinstance(content, PlatformEvent) else ERASURE
-
-
-def payload_of(content: PlatformEvent | ErasureRequest, merchant_id: str) -> Payload:
+def payload_of(content: PlatformEvent | ShopEvent, merchant_id: str) -> Payload:
     """The record of a webhook of this merchant."""
     data: dict[str, Any] = {"merchant_id": merchant_id}
-    if isinstance(content, ErasureRequest):
-        data["command"] = "forget_merchant"
+    if isinstance(content, ShopEvent):
+        data |= {
+            "command": _COMMANDS[content.kind],
+            "shop": content.shop,
+        }
+        if content.triggered_at is not None:
+            data["triggered_at"] = content.triggered_at.isoformat()
         return Payload(topics.COMMANDS, data)
     data["charge_id"] = content.charge_id
     if content.kind in (PlatformEventKind.UPDATED, PlatformEventKind.DISPUTED):
@@ -55,17 +61,23 @@ def payload_of(content: PlatformEvent | ErasureRequest, merchant_id: str) -> Pay
 
 
 def read_kept(
-    platform: str, body: bytes, *, kind: str | None, shop: str | None
-) -> PlatformEvent | ErasureRequest:
+    platform: str,
+    body: bytes,
+    *,
+    kind: str | None,
+    shop: str | None,
+    received_at: datetime | None = None,
+) -> PlatformEvent | ShopEvent:
     """A webhook that was verified when it came, from the body that was kept, or a corrected one.
 
-    A body with a `charge_id` is read as one of the custom gateway, whatever the platform.
+    What it reports of a shop happened by `received_at`. A body with a `charge_id` is read as one of
+    the custom gateway, whatever the platform.
     Raises WebhookForged where it is not an object, and WebhookMalformed.
     """
     if platform == Platform.CUSTOM or "charge_id" in read_object(body):
         return custom.read_body(body, kind)
     if platform == Platform.SHOPIFY:
-        return shopify.read_body(body, kind, shop or "", None)
+        return shopify_webhooks.read_body(body, kind, shop or "", None, received_at)
     if platform != Platform.STRIPE:
         raise WebhookMalformed(f"no platform {platform!r} is known")
     event = stripe_webhooks.read_event(body)

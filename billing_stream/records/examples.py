@@ -158,6 +158,7 @@ def _commands() -> list[Example]:
             m, -20, "ticket 4711", "ticket-4711", merchant_note="Bought by mistake"
         ),
         commands.ForgetMerchant(m),
+        commands.UninstallMerchant(m, shop=f"shopify:{DOMAIN}", triggered_at=NOW),
         commands.AdvanceClock(m, ENDS_AT),
         _import(),
     ]
@@ -212,6 +213,7 @@ def _events() -> dict[str, list[Example]]:
         outcomes.PurchaseDisputeClosed(m, p, DISPUTE_ID, DisputeStatus.REINSTATED, 100),
         outcomes.CreditsAdjusted(m, ADJUSTMENT_ID, -20, "ticket 4711", "Bought by mistake"),
         outcomes.MerchantForgotten(m),
+        outcomes.MerchantUninstalled(m),
         outcomes.TrialImported(m, ENDS_AT - timedelta(days=14), ENDS_AT),
         outcomes.CreditsImported(m, p, 100, "9.99", Platform.SHOPIFY, "USD"),
     ]

@@ -24,13 +24,17 @@ _ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 
 
 class HttpDelivery(Struct, frozen=True, kw_only=True):
-    """A delivery over HTTP; `kind`, `shop` and `merchant_id` as far as they are known."""
+    """A delivery over HTTP; `kind`, `shop` and `merchant_id` as far as they are known.
+
+    `received_at` is the time of its dead letter, once there is one.
+    """
 
     platform: str
     delivery_id: str
     kind: str | None = None
     shop: str | None = None
     merchant_id: str | None = None
+    received_at: datetime | None = None
 
     def __str__(self) -> str:
         return f"{PLACE}{self.platform}/{self.delivery_id}"
@@ -77,4 +81,5 @@ def http_delivery(letter: DeadLetter) -> HttpDelivery | None:
         kind=named.get(_KIND),
         shop=named.get(_SHOP),
         merchant_id=letter.key.decode("utf-8", "replace") if letter.key is not None else None,
+        received_at=letter.timestamp,
     )

@@ -39,6 +39,7 @@ EVENT_TYPES = (
     "purchase.dispute_closed",
     "credits.adjusted",
     "merchant.forgotten",
+    "merchant.uninstalled",
     "trial.imported",
     "credits.imported",
 )

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from billing_stream.domain.commands import CreateMerchant, StartTrial
+from billing_stream.domain.commands import CreateMerchant, StartTrial, UninstallMerchant
 from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.errors import CheckoutRefused
@@ -199,6 +199,11 @@ async def refused_by_the_checkout(stage: Stage) -> Reply:
     return await stage.ask()
 
 
+async def after_an_uninstall(stage: Stage) -> Reply:
+    await stage.cluster.do(UninstallMerchant(MERCHANT_ID))
+    return await stage.ask()
+
+
 WAYS: Mapping[Code, Way] = {
     WebCode.UNAUTHORIZED: lambda stage: stage.ask(headers={}),
     WebCode.FORBIDDEN: forbidden,
@@ -216,6 +221,7 @@ WAYS: Mapping[Code, Way] = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: with_a_used_key,
     ErrorCode.PURCHASE_NOT_FOUND: lambda stage: stage.ask(f"{PURCHASES}/{OTHER}"),
     ErrorCode.TRIAL_ALREADY_USED: three_times,
+    ErrorCode.MERCHANT_UNINSTALLED: after_an_uninstall,
     ErrorCode.INVALID_PACK: lambda stage: stage.ask(**stage.body(pack="tiny")),
     ErrorCode.PLATFORM_ERROR: refused_by_the_platform,
     ErrorCode.CHECKOUT_REFUSED: refused_by_the_checkout,

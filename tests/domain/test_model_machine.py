@@ -43,6 +43,7 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     SetShop,
     StartTrial,
+    UninstallMerchant,
     UpdateCharge,
 )
 from billing_stream.domain.decide import decide
@@ -102,6 +103,9 @@ STATUSES = ("ACTIVE", "accepted ", "PENDING", "declined", "FROZEN", "Succeeded")
 TOLD = ("wait", "wait", "ask again", "refund", "no checkout", *STATUSES, *REPORTS)
 
 merchants = st.sampled_from((M1, M1, M1, M2, M3))
+# When an installation was made or ended, in minutes from now.
+ago = st.sampled_from((None, None, -90, -5, 0, 5))
+named_shops = st.sampled_from((None, None, "shopify:a.example", "shopify:b.example"))
 keys = st.sampled_from(KEYS)
 
 
@@ -176,7 +180,7 @@ class Machine(RuleBasedStateMachine):
             if event.data.kind in ("trial.ending", "trial.expired", "trial.extended"):
                 # Each end has its own, and each extension.
                 about += (data,)
-            if event.data.kind == "merchant.forgotten":
+            if event.data.kind in ("merchant.forgotten", "merchant.uninstalled"):
                 # It may happen again: how many events there were before tells them apart.
                 about += (decision.events[0].sequence,)
             bought = self.model.of(merchant).purchases.get(subject)
@@ -380,11 +384,19 @@ class Machine(RuleBasedStateMachine):
         note = None if credits > 0 else reason
         self.do(AdjustCredits(merchant, credits, reason, key, f"h[0]@{self.count}", note))
 
-    @rule(merchant=merchants, often=st.integers(0, 4))
-    def forget(self, merchant: str, often: int) -> None:
+    @rule(merchant=merchants, often=st.integers(0, 4), shop=named_shops, at=ago)
+    def forget(self, merchant: str, often: int, shop: str | None, at: int | None) -> None:
         self.count += 1
         if often == 0:
-            self.do(ForgetMerchant(merchant, f"h[0]@{self.count}"))
+            when = None if at is None else self.now + timedelta(minutes=at)
+            self.do(ForgetMerchant(merchant, f"h[0]@{self.count}", shop, when))
+
+    @rule(merchant=merchants, often=st.integers(0, 2), shop=named_shops, at=ago)
+    def uninstall(self, merchant: str, often: int, shop: str | None, at: int | None) -> None:
+        self.count += 1
+        if often == 0:
+            when = None if at is None else self.now + timedelta(minutes=at)
+            self.do(UninstallMerchant(merchant, f"h[0]@{self.count}", shop, when))
 
     @rule(merchant=merchants, minutes=st.sampled_from([-5, 0, 30, 120, 300, 11 * 525_600]))
     def move_clock(self, merchant: str, minutes: int) -> None:

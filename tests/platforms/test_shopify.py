@@ -23,10 +23,11 @@ from billing_stream.errors import (
 from billing_stream.platforms.base import (
     Checkout,
     CheckoutRequest,
-    ErasureRequest,
     IgnoredWebhook,
     PlatformEvent,
     PlatformEventKind,
+    ShopEvent,
+    ShopEventKind,
 )
 from billing_stream.platforms.platform_http import Http, Limits
 from billing_stream.platforms.shopify import Shopify
@@ -473,7 +474,7 @@ async def test_without_a_secret_every_webhook_is_forged(secrets: list[str]) -> N
     await shopify.close()
 
 
-@pytest.mark.parametrize("topic", [None, "", "app/uninstalled", "app_subscriptions/update"])
+@pytest.mark.parametrize("topic", [None, "", "app/scopes_update", "app_subscriptions/update"])
 def test_another_topic_is_nothing_of_ours_but_must_be_signed(
     shopify: Shopify, topic: str | None
 ) -> None:
@@ -525,24 +526,59 @@ def test_what_the_secret_signs_for_another_purpose_is_forged(
         shopify.read_webhook(headers(text, X_Shopify_Topic=topic), text, NOW)
 
 
-REDACT = b'{"shop_id": 954889, "shop_domain": "One.myshopify.com"}'
+ABOUT_SHOPS = {
+    "shop/redact": (
+        ShopEventKind.ERASURE,
+        b'{"shop_id": 954889, "shop_domain": "One.myshopify.com"}',
+        "`shop_domain`",
+    ),
+    "app/uninstalled": (
+        ShopEventKind.UNINSTALLED,
+        b'{"id": 954889, "myshopify_domain": "One.myshopify.com", "domain": "www.one.example"}',
+        "`myshopify_domain`",
+    ),
+}
 
 
-def test_a_request_to_erase_names_the_shop_in_what_is_signed(shopify: Shopify) -> None:
+@pytest.mark.parametrize("named", ABOUT_SHOPS)
+@pytest.mark.parametrize("header", ["www.one.example", None])
+def test_a_webhook_about_a_shop_names_it_in_what_is_signed(
+    shopify: Shopify, named: str, header: str | None
+) -> None:
+    kind, body, field = ABOUT_SHOPS[named]
     triggered = "2026-11-01T00:00:00.877041743Z"
-    topic = {"X_Shopify_Topic": "shop/redact", "X_Shopify_Triggered_At": triggered}
+    topic: dict[str, Any] = {
+        "X_Shopify_Topic": named,
+        "X_Shopify_Triggered_At": triggered,
+        "X_Shopify_Shop_Domain": header,
+    }
     at = datetime(2026, 11, 1, 0, 0, 0, 877042, tzinfo=UTC)
 
-    found = shopify.read_webhook(headers(REDACT, **topic), REDACT, NOW)
-    assert found == ErasureRequest(shop_domain=SHOP, delivery_id="w1", triggered_at=at)
-    for triggered in ("", "yesterday", "2026-11-01T00:00:00"):
-        undated = {**topic, "X_Shopify_Triggered_At": triggered}
+    found = shopify.read_webhook(headers(body, **topic), body, NOW)
+    assert found == ShopEvent(
+        kind=kind, shop=f"shopify:{SHOP}", type=named, delivery_id="w1", triggered_at=at
+    )
+    for when in (None, "", "yesterday", "2026-11-01T00:00:00"):
+        undated = {**topic, "X_Shopify_Triggered_At": when}
         with pytest.raises(WebhookMalformed, match="Triggered-At is not an RFC 3339 time"):
-            shopify.read_webhook(headers(REDACT, **undated), REDACT, NOW)
-    for body in (b"{}", BODY, REDACT.replace(b"One", b"two")):
-        with pytest.raises(WebhookMalformed, match=r"^`shop_domain`") as raised:
-            shopify.read_webhook(headers(body, **topic), body, NOW)
-        assert raised.value.kind == "erasure"
+            shopify.read_webhook(headers(body, **undated), body, NOW)
+    nameless = (b"null", b'" "', b'"' + b"x" * 254 + b'"', b'"127.0.0.1"', b"7")
+    bodies = [body.replace(b'"One.myshopify.com"', name) for name in nameless]
+    for other in (b"{}", BODY, *bodies):
+        with pytest.raises(WebhookMalformed, match=f"^{field}") as raised:
+            shopify.read_webhook(headers(other, **topic), other, NOW)
+        assert raised.value.kind == kind
+
+
+@pytest.mark.parametrize("topic", ["customers/data_request", "customers/redact"])
+def test_what_is_asked_about_customers_is_answered_whatever_it_says(
+    shopify: Shopify, topic: str
+) -> None:
+    for body in (b"{}", b'{"shop_domain": 5, "customer": null}'):
+        found = shopify.read_webhook(headers(body, X_Shopify_Topic=topic), body, NOW)
+        assert found == IgnoredWebhook(topic, "no data of customers of a shop is kept")
+        with pytest.raises(WebhookForged):
+            shopify.read_webhook(headers(body, "another secret", X_Shopify_Topic=topic), body, NOW)
 
 
 @pytest.mark.parametrize("domain", [None, "", "  "])

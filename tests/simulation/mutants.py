@@ -14,7 +14,14 @@ from typing import Any
 
 from billing_stream import processor
 from billing_stream.domain import charges as domain_charges
-from billing_stream.domain import returns, trial_deadlines, trial_extensions, webhooks
+from billing_stream.domain import (
+    installations,
+    returns,
+    trial_deadlines,
+    trial_extensions,
+    uninstalls,
+    webhooks,
+)
 from billing_stream.domain.draft import Draft
 from billing_stream.engine.committer import Committer
 from billing_stream.engine.lanes import Lanes
@@ -277,6 +284,24 @@ MUTANTS = (
         trial_deadlines,
         "pass_time",
         [('f"{merchant_id}/{period}".strip("/")', "merchant_id")],
+    ),
+    Mutant(
+        "an uninstall leaves purchases open",
+        uninstalls,
+        "uninstall",
+        [("expire(draft, purchase, REASON)", "pass")],
+    ),
+    Mutant(
+        "an uninstall of an earlier installation counts",
+        installations,
+        "is_about_another",
+        [("installed_at > at", "False")],
+    ),
+    Mutant(
+        "a repeated uninstall is published again",
+        uninstalls,
+        "uninstall",
+        [("if merchant.uninstalled_at is not None:", "if False:")],
     ),
     Mutant(
         "nothing falls due but the end of a trial",

@@ -25,6 +25,7 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     SetShop,
     StartTrial,
+    UninstallMerchant,
     UpdateCharge,
 )
 from billing_stream.domain.ids import derived_id
@@ -116,7 +117,9 @@ class Traffic:
         if kind is AdvanceClock:
             return AdvanceClock(merchant, self._now() + timedelta(minutes=choice((-5, 1, 12, 25))))
         if kind is ForgetMerchant and self._random.random() < 0.4:
-            return ForgetMerchant(merchant)
+            return ForgetMerchant(merchant, "", *self._reported(merchant))
+        if kind is UninstallMerchant and self._random.random() < 0.6:
+            return UninstallMerchant(merchant, "", *self._reported(merchant))
         if kind is ImportMerchant:
             return self._import(merchant)
         return AdvanceTime(merchant)
@@ -144,6 +147,15 @@ class Traffic:
         status = choice(tuple(DisputeStatus))
         own = choice(("d1", "d2"))
         return DisputeCharge(merchant, charge, own, status, "", purchase, amount, of, currency)
+
+    def _reported(self, merchant: str) -> tuple[str | None, datetime | None]:
+        """Of which shop a platform reports something, and when that happened."""
+        shop = f"shopify:{merchant[:4]}-{self._random.choice('abb')}.example"
+        return self._random.choice((None, shop, shop)), self._moment()
+
+    def _moment(self) -> datetime | None:
+        minutes = self._random.choice((None, None, -20, -3, 0, 1))
+        return None if minutes is None else self._now() + timedelta(minutes=minutes)
 
     def _extension(self, merchant: str) -> ExtendTrial:
         choice, now = self._random.choice, self._now()
@@ -260,6 +272,7 @@ KINDS: tuple[type[Any], ...] = (
     AdvanceTime,
     AdjustCredits,
     ForgetMerchant,
+    UninstallMerchant,
     AdvanceClock,
     ImportMerchant,
 )

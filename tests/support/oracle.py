@@ -15,6 +15,7 @@ from billing_stream.audit.verify.catalogue_versions import Known
 from billing_stream.audit.verify.changelog_rows import differences
 from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.facts import Facts
+from billing_stream.audit.verify.installation_model import Claim
 from billing_stream.audit.verify.log_records import duration_us, micros_of
 from billing_stream.audit.verify.model_state import (
     Catalogue,
@@ -25,7 +26,7 @@ from billing_stream.audit.verify.model_state import (
 )
 from billing_stream.audit.verify.shop_names import shop_of
 from billing_stream.audit.verify.verify_inputs import ParsedCommand, command
-from billing_stream.audit.verify.verify_model import Claim, Step
+from billing_stream.audit.verify.verify_model import Step
 from billing_stream.domain.commands import Command
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
@@ -185,7 +186,8 @@ def _shop(name: str, merchant: str, **more: Any) -> ShopRegistered:
 
 def _claim(claim: Claim, merchant: str) -> ShopRegistered:
     at = None if claim.installed is None else moment(claim.installed)
-    said = {"platform_shop_id": claim.shop_id, "installed_at": at, "again": claim.again}
+    flags = {"again": claim.again, "uninstalled": claim.uninstalled}
+    said = {"platform_shop_id": claim.shop_id, "installed_at": at, **flags}
     return _shop(claim.name, merchant, **said)
 
 

@@ -59,6 +59,19 @@ def shopify(
     return Signed("/webhooks/shopify", headers, raw(body))
 
 
+def uninstalled(shop: str, triggered: str, delivery: str = "w-1") -> Signed:
+    """Shopify's webhook about a shop that uninstalled the app."""
+    body = {"id": 954889, "myshopify_domain": shop, "domain": "www.one.example"}
+    topic = "app/uninstalled"
+    return shopify(body, "www.one.example", topic=topic, delivery=delivery, triggered=triggered)
+
+
+def redact(shop: str, triggered: str, delivery: str = "w-2") -> Signed:
+    """Shopify's webhook that asks to erase the data of a shop."""
+    body = {"shop_id": 954889, "shop_domain": shop}
+    return shopify(body, shop, topic="shop/redact", delivery=delivery, triggered=triggered)
+
+
 def charge(charge_id: Any, status: Any = "ACTIVE") -> dict[str, Any]:
     """The body of Shopify's webhook about a charge."""
     return {"app_purchase_one_time": {"admin_graphql_api_id": charge_id, "status": status}}

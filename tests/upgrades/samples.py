@@ -27,7 +27,7 @@ ROWS = {
     names.IDEMPOTENCY_KEYS: StoredResponse,
 }
 # Newer than the state version. Their refusals are not stored: no older worker reads one in a row.
-NEVER_IN_A_ROW = frozenset({ErrorCode.TOO_MANY_OPEN_PURCHASES})
+NEVER_IN_A_ROW = frozenset({ErrorCode.TOO_MANY_OPEN_PURCHASES, ErrorCode.MERCHANT_UNINSTALLED})
 
 
 def released() -> list[str]:

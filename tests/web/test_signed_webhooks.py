@@ -185,8 +185,7 @@ async def test_another_type_is_ignored_and_counted_by_type(shops: Cluster) -> No
         sent.stripe(thin),
         sent.stripe(other),
         sent.stripe({"no": "type"}),
-        sent.shopify({}, SHOP, topic="app/uninstalled"),
-        sent.shopify({"customer": {}}, SHOP, topic="customers/redact"),
+        sent.shopify({}, SHOP, topic="app/scopes_update"),
     ):
         assert (await send(shops, webhook)).data == {"accepted": False}
 
@@ -195,8 +194,7 @@ async def test_another_type_is_ignored_and_counted_by_type(shops: Cluster) -> No
     assert counted(shops, name, platform="stripe", type="v2.core.account.created") == 1
     assert counted(shops, name, platform="stripe", type="checkout.session.completed") == 1
     assert counted(shops, name, platform="stripe", type="other") == 1
-    assert counted(shops, name, platform="shopify", type="app/uninstalled") == 1
-    assert counted(shops, name, platform="shopify", type="customers/redact") == 1
+    assert counted(shops, name, platform="shopify", type="app/scopes_update") == 1
 
 
 async def test_types_beyond_the_first_thirty_are_counted_together(shops: Cluster) -> None:
@@ -218,13 +216,6 @@ INVALID: dict[str, Invalid] = {
         lambda: sent.shopify(sent.charge(5), SHOP),
         {"kind": "updated", "merchant_id": M1, "delivery_id": "w-1", "shop": SHOP},
         "`app_purchase_one_time.admin_graphql_api_id` must be text, not a whole number",
-    ),
-    "erasure of an unknown shop": (
-        lambda: sent.shopify(
-            {"shop_domain": "two.myshopify.com"}, "two.myshopify.com", topic="shop/redact"
-        ),
-        {"kind": "erasure", "merchant_id": None, "shop": "two.myshopify.com"},
-        "MERCHANT_NOT_FOUND: the shop two.myshopify.com has no merchant",
     ),
     "stripe, a payment": (
         lambda: sent.stripe(sent.event("checkout.session.completed", {**SESSION, "id": ""})),
@@ -252,9 +243,24 @@ INVALID: dict[str, Invalid] = {
         "charge_id contains a NUL character",
     ),
     "erasure": (
-        lambda: sent.shopify({"shop_domain": "two.myshopify.com"}, SHOP, topic="shop/redact"),
+        lambda: sent.shopify({"shop_domain": 5}, SHOP, topic="shop/redact"),
         {"kind": "erasure", "merchant_id": M1, "shop": SHOP},
-        "`shop_domain` is not that of the header X-Shopify-Shop-Domain",
+        "`shop_domain` must be text, not a whole number",
+    ),
+    "erasure, undated": (
+        lambda: sent.shopify({"shop_domain": SHOP}, SHOP, topic="shop/redact", triggered=""),
+        {"kind": "erasure", "merchant_id": M1, "shop": SHOP},
+        "the header X-Shopify-Triggered-At is not an RFC 3339 time",
+    ),
+    "uninstall": (
+        lambda: sent.shopify({"myshopify_domain": None}, SHOP, topic="app/uninstalled"),
+        {"kind": "uninstall", "merchant_id": M1, "shop": SHOP},
+        "`myshopify_domain` must be text, not null",
+    ),
+    "uninstall, undated": (
+        lambda: sent.uninstalled(SHOP, triggered="soon"),
+        {"kind": "uninstall", "merchant_id": M1, "shop": SHOP},
+        "the header X-Shopify-Triggered-At is not an RFC 3339 time",
     ),
 }
 
@@ -361,37 +367,6 @@ async def test_many_invalid_webhooks_stop_no_partition(tmp_path: Path) -> None:
     assert len(letters(shops)) == 1_100
     assert [event["credits"] for event in shops.events("credits.purchased")] == [100]
     assert [reply.status for reply in ready] == [200, 200]
-
-
-# -- requests to erase
-
-
-async def test_a_request_to_erase_is_accepted_when_its_command_is_in_kafka(
-    shops: Cluster,
-) -> None:
-    webhook = sent.shopify({"shop_id": 1, "shop_domain": SHOP}, SHOP, topic="shop/redact")
-    for node in shops.nodes:
-        node.ingress.up = False
-    late = await send(shops, webhook)
-    for node in shops.nodes:
-        node.ingress.up = True
-    taken = await send(shops, webhook)
-    await shops.take_webhooks()
-
-    assert (late.status, late.code) == (503, "NOT_READY")
-    assert taken.data == {"accepted": True}
-    assert [event["merchant_id"] for event in shops.events("merchant.forgotten")] == [M1]
-
-
-async def test_a_shop_that_was_installed_again_is_not_erased(shops: Cluster) -> None:
-    webhook = sent.shopify(
-        {"shop_domain": SHOP}, SHOP, topic="shop/redact", triggered="2020-01-01T00:00:00Z"
-    )
-    reply = await send(shops, webhook)
-    await shops.take_webhooks()
-
-    assert reply.data == {"accepted": False}
-    assert shops.events("merchant.forgotten") == []
 
 
 # -- limits

@@ -120,6 +120,7 @@ _MERCHANT: tuple[Field, ...] = (
     ("forgotten_at", None, _time, lambda me: me.forgotten),
     ("platform_shop_id", None, _same, lambda me: me.shop_id),
     ("installed_at", None, _time, lambda me: me.installed),
+    ("uninstalled_at", None, _time, lambda me: me.uninstalled),
     ("trial_extensions", (), _extensions, lambda me: list(me.extensions)),
     ("version", 0, _same, lambda me: me.version),
     ("sequence", 0, _same, lambda me: me.sequence),

@@ -223,6 +223,7 @@ MORE_THAN_ONCE = (
     "purchase.disputed",
     "purchase.dispute_closed",
     "merchant.forgotten",
+    "merchant.uninstalled",
 )
 
 

@@ -21,7 +21,7 @@ def content_of(kind: str, data: dict[str, Any]) -> EventContent:
     if kind == "credits.adjusted":
         texts = (data["reason"], data.get("merchant_note"))
         return kind, data["adjustment_id"], data["credits"], None, texts
-    if kind == "merchant.forgotten":
+    if kind in ("merchant.forgotten", "merchant.uninstalled"):
         return kind, "", 0, None, ""
     if kind == "trial.imported":
         times = (data["started_at"], data["ends_at"])
@@ -30,7 +30,7 @@ def content_of(kind: str, data: dict[str, Any]) -> EventContent:
     if kind == "purchase.failed":
         return kind, purchase, 0, None, data["reason"].lower()
     if kind == "purchase.expired":
-        return kind, purchase, 0, None, ""
+        return kind, purchase, 0, None, data["reason"]
     if kind == "purchase.refund_failed":
         return kind, purchase, data["credits"], None, ""
     if kind in ("purchase.disputed", "purchase.dispute_closed"):

@@ -11,6 +11,7 @@ from uuid import uuid5
 
 from billing_stream.audit.verify.facts import DeadLetterFact, Facts, History
 from billing_stream.audit.verify.model_state import NAMESPACE, WEBHOOKS
+from billing_stream.audit.verify.shop_names import INVALID_SHOP
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 
 INVALID_PACK = "INVALID_PACK"
@@ -18,6 +19,9 @@ INVALID_PACK = "INVALID_PACK"
 NOT_OPENED = "NOT_OPENED"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 TOO_MANY_KEYS = "TOO_MANY_REQUESTS"
+UNINSTALLED = "MERCHANT_UNINSTALLED"
+# Refusals that are not kept as the answer to a key.
+NOT_KEPT = (INVALID_PACK, INVALID_SHOP, TOO_MANY_OPEN, UNINSTALLED)
 TOO_MANY_EARLY = "TOO_MANY_EARLY_WEBHOOKS"
 # Why a webhook is a dead letter though its charge is known.
 UNKNOWN_STATUS = "UNKNOWN_STATUS"

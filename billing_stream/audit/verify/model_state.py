@@ -193,9 +193,10 @@ class State:
     adjustments: dict[str, AdjustmentState] = field(default_factory=dict)
     former: tuple[str, ...] = ()
     forgotten: int | None = None
+    installed: int | None = None
+    uninstalled: int | None = None
     extensions: tuple[ExtensionState, ...] = ()
     shop_id: str | None = None
-    installed: int | None = None
 
     def copy(self) -> "State":
         """A state that can change without this one."""

@@ -40,6 +40,8 @@ _KNOWN = frozenset(
         "if_free",
         "platform_shop_id",
         "installed_at",
+        "triggered_at",
+        "shop",
         "most",
         "merchant_note",
         "topic",

@@ -58,7 +58,7 @@ class ShopFacts:
     def take(self, ref: RecordRef, at: int, shop: Shop, letter: str) -> None:
         """A record of `billing.shops.v1`, or the copy of one that was a dead letter."""
         self.said[shop.name].append(Said(ref, at, shop))
-        if not (shop.again or shop.if_free or letter):
+        if not (shop.again or shop.if_free or shop.uninstalled or letter):
             counted = self.unregistered if shop.gone else self.registered
             counted[shop.name, shop.merchant] += 1
 

@@ -42,6 +42,7 @@ _RETURN_COMMANDS = {
     "fail_refund": "refund_failed",
     "dispute_charge": "dispute",
 }
+_OF_INSTALLATIONS = {"forget_merchant": "forget", "uninstall_merchant": "uninstall"}
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
@@ -93,6 +94,8 @@ class ParsedCommand(NamedTuple):
     # Of an installation: the platform's id of the shop, and when it was made.
     shop_id: str | None = None
     installed: int | None = None
+    # When it happened, of what a platform reports of an installation.
+    at: int | None = None
 
 
 class AboutInput(NamedTuple):
@@ -215,8 +218,10 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         )
     if name == EXTEND:
         return _extension(data, merchant, source)
-    if name == "forget_merchant":
-        return ParsedCommand("forget", merchant, source)
+    if name in _OF_INSTALLATIONS:
+        about = "" if data.get("shop") is None else _text(data, "shop")
+        at = None if data.get("triggered_at") is None else _moment(data, "triggered_at")
+        return ParsedCommand(_OF_INSTALLATIONS[name], merchant, source, text=about, at=at)
     if name == "move_clock":
         return ParsedCommand("clock", merchant, source, number=_moment(data))
     if name == "import_merchant":

@@ -6,13 +6,12 @@ It shares nothing with the code that it judges. Times are microseconds since the
 import uuid
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import NamedTuple
 
 from billing_stream.audit.verify import limits, sold_terms, trial_model
+from billing_stream.audit.verify.installation_model import AHEAD_MAX, Claim, Installations
 from billing_stream.audit.verify.model_state import (
     FORGOTTEN,
     NAMESPACE,
-    RULES,
     WEBHOOKS,
     AdjustmentState,
     EarlyWebhook,
@@ -22,26 +21,13 @@ from billing_stream.audit.verify.model_state import (
     State,
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
-from billing_stream.audit.verify.shop_names import INVALID_SHOP, shop_of
 from billing_stream.audit.verify.verify_inputs import SET_SHOP, ParsedCommand
-from billing_stream.audit.verify.verify_payments import Payments
 
-# How far ahead of a record the installation may be that it tells of: a day, in microseconds.
-AHEAD_MAX = 86_400_000_000
 # What a forgotten merchant is refused.
 _OF_PRESENT_ONES = ("trial", "reserve", "extend", SET_SHOP)
 
 
-class Claim(NamedTuple):
-    """A shop that a merchant claims; `again`: it has it, and adds its id or time."""
-
-    name: str
-    shop_id: str | None = None
-    installed: int | None = None
-    again: bool = False
-
-
-class Step(Payments):
+class Step(Installations):
     """What one command does: the state after it and what must have been published."""
 
     __slots__ = ()
@@ -74,10 +60,7 @@ class Step(Payments):
         step = overdue[:most] if most else overdue
         for expires, purchase in step:
             self._publish_all(trial_model.let_time_pass(me, self._rules, now, expires))
-            bought = me.purchases[purchase]
-            why = "expired" if bought.url is None else bought.no_checkout
-            self.put(purchase, bought._replace(status="expired", no_checkout=why))
-            self.publish("purchase.expired", purchase)
+            self._expire(purchase, "not paid in time")
         if len(step) < len(overdue):
             return
         self._publish_all(trial_model.let_time_pass(me, self._rules, now, now))
@@ -114,7 +97,9 @@ class Step(Payments):
         elif command == "adjust":
             self._adjust(parsed)
         elif command == "forget":
-            self._forget()
+            self._forget(parsed)
+        elif command == "uninstall":
+            self._uninstall(parsed)
         elif (
             command in ("trial", "reserve", "extend", "set_shop")
             and self.state.forgotten is not None
@@ -136,63 +121,6 @@ class Step(Payments):
             self._attach(parsed)
         else:
             self._no_checkout(parsed)
-
-    def _create(self, parsed: ParsedCommand) -> None:
-        me, shop = self.state, self._named_shop(parsed)
-        if shop is None:
-            if me.created is None:
-                me.created, self.changed = self.now, True
-            return
-        shop_id, installed = (
-            (parsed.shop_id, parsed.installed) if parsed.rules > 1 else (None, None)
-        )
-        if installed is not None and installed > self.now + AHEAD_MAX:
-            # A clock is wrong.
-            installed = None
-        known, new = me.installed, ":".join(shop)
-        erased = me.forgotten if known is None else known
-        is_newer = installed is not None and known is not None and installed > known
-        if installed is not None:
-            late = known is not None and installed < known
-            if late or (me.forgotten is not None and erased is not None and installed <= erased):
-                self.superseded = True
-                return
-        is_same = me.created is not None and (me.platform, me.domain) == shop
-        kept = me.shop_id if is_same else None
-        installation = (shop_id or kept, known if installed is None else installed)
-        if is_same and installation == (me.shop_id, known):
-            return
-        me.forgotten, me.created = None, self.now if me.created is None else me.created
-        self._take_shop(shop)
-        me.shop_id, me.installed = installation
-        self.shops.append(Claim(new, shop_id, installed, is_same and not is_newer))
-        self.changed = True
-
-    def _set_shop(self, parsed: ParsedCommand) -> None:
-        """Claim it, also where it is the present one: another merchant may have it."""
-        shop = self._named_shop(parsed)
-        if shop is not None:
-            self._take_shop(shop)
-            self.shops.append(Claim(":".join(shop)))
-
-    def _take_shop(self, shop: tuple[str, str]) -> None:
-        me = self.state
-        if (me.platform, me.domain) != shop:
-            former = [name for name in self._shops() if name != ":".join(shop)]
-            # Of very many, the oldest go.
-            me.former = tuple(former[max(0, len(former) - self._rules.former_max) :])
-            me.shop_id = None
-        me.platform, me.domain = shop
-        self.changed = True
-
-    def _named_shop(self, parsed: ParsedCommand) -> tuple[str, str] | None:
-        """The shop that it names; None where it names none, which its dead letter says."""
-        if parsed.rules != RULES:
-            return parsed.platform.lower(), parsed.text.lower()
-        shop = shop_of(parsed.platform, parsed.text)
-        if shop is None:
-            self.refusal = INVALID_SHOP
-        return shop
 
     def _bring_in(self, parsed: ParsedCommand, old: Old) -> None:
         """What is not known here comes in, once; what happened here stays."""
@@ -249,11 +177,6 @@ class Step(Payments):
         if moment is not None and (me.last_paid is None or me.last_paid < moment):
             me.last_paid, self.changed = moment, True
 
-    def _shops(self) -> list[str]:
-        me = self.state
-        current = [f"{me.platform}:{me.domain}"] if me.domain else []
-        return list(dict.fromkeys([*me.former, *current]))
-
     def _adjust(self, parsed: ParsedCommand) -> None:
         """Once per key, for ever; never below nothing."""
         me = self.state
@@ -271,19 +194,6 @@ class Step(Payments):
             me.adjusted += parsed.number
             texts = (parsed.text, parsed.note)
             self.publish("credits.adjusted", adjustment, parsed.number, None, texts)
-
-    def _forget(self) -> None:
-        """Domain, shops, checkout pages and answers go; the money trail stays."""
-        me = self.state
-        if me.forgotten is not None:
-            return
-        me.domain, me.former, me.keys, me.forgotten = "", (), {}, self.now
-        me.shop_id = None
-        for purchase, bought in me.purchases.items():
-            bare = bought._replace(url=None, no_checkout=bought.no_checkout and FORGOTTEN)
-            if bare != bought:
-                self.put(purchase, bare)
-        self.publish("merchant.forgotten", "")
 
     def _once(
         self, parsed: ParsedCommand, asked: tuple[str, ...], rule: Callable[[ParsedCommand], None]
@@ -305,7 +215,7 @@ class Step(Payments):
             self.refusal = limits.TOO_MANY_KEYS
         else:
             rule(parsed)
-            if self.refusal not in (limits.INVALID_PACK, limits.TOO_MANY_OPEN, INVALID_SHOP):
+            if self.refusal not in limits.NOT_KEPT:
                 # What is kept beside the question: which purchase or refusal answered it.
                 answer = (self.refusal or "", self._purchase_id(parsed))
                 me.keys = {**me.keys, parsed.key: ((*asked, *answer), self.now)}
@@ -327,6 +237,9 @@ class Step(Payments):
         if me.used:
             self.refusal = "TRIAL_ALREADY_USED"
             return
+        if me.uninstalled is not None:
+            self.refusal = limits.UNINSTALLED
+            return
         me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
         credits = parsed.terms[0] if parsed.terms else self._rules.catalogue.trial_credits
         self.publish("trial.started", "", credits, None, me.ends)
@@ -339,6 +252,9 @@ class Step(Payments):
         me, rules, purchase = self.state, self._rules, self._purchase_id(parsed)
         if purchase in me.purchases:
             self._open(me.purchases[purchase])
+            return
+        if me.uninstalled is not None:
+            self.refusal = limits.UNINSTALLED
             return
         terms = sold_terms.sold(parsed, rules.catalogue, self.now)
         if terms is None and parsed.refused_by != limits.TOO_MANY_OPEN:

@@ -129,7 +129,7 @@ def _decided(
         if is_first and is_letter:
             # What it came after was compacted away.
             continue
-        if is_first and shop.again:
+        if is_first and (shop.again or shop.uninstalled):
             row = ShopRow(shop.merchant, shop.shop_id, shop.installed, shop.uninstalled)
             is_first = False
             continue

@@ -60,8 +60,8 @@ class WorkerMetrics:
         )
         self.shop_claims = counter(
             "billing_shop_claims_total",
-            "Installations that were not simply the next one of their merchant, by outcome: taken, "
-            "reinstalled, replaced_without_id or older",
+            "Installations that were not simply the next one of their merchant, and reports of "
+            "older ones, by outcome: taken, reinstalled, replaced_without_id or older",
             ["outcome"],
         )
         self.internal_errors = counter(
@@ -144,7 +144,8 @@ class WorkerMetrics:
         )
         self.webhooks_ignored = counter(
             "billing_webhooks_ignored_total",
-            "Signed webhooks of other types, by type; `other` for types beyond the first 30",
+            "Signed webhooks that change nothing, by type: of other types, or about a shop that no "
+            "merchant has; `other` for types beyond the first 30",
             ["platform", "type"],
         )
         self.platform_seconds = histogram(

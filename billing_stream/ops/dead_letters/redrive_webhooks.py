@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from billing_stream.domain.charges import Charge
-from billing_stream.domain.ids import charge_key
+from billing_stream.domain.ids import charge_key, shop_key
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import InvalidRecord, WebhookForged, WebhookMalformed
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.desk_connection import Cluster
-from billing_stream.platforms.base import PlatformEvent
+from billing_stream.platforms.base import PlatformEvent, ShopEvent
 from billing_stream.platforms.webhook_bodies import read_object
 from billing_stream.platforms.webhook_records import TOPICS, payload_of, read_kept
 from billing_stream.records import schemas, topics
@@ -41,7 +41,13 @@ async def record_of(cluster: Cluster, delivery: HttpDelivery, body: bytes) -> tu
     try:
         if "command" in read_object(body):
             return topics.COMMANDS, body
-        content = read_kept(delivery.platform, body, kind=delivery.kind, shop=delivery.shop)
+        content = read_kept(
+            delivery.platform,
+            body,
+            kind=delivery.kind,
+            shop=delivery.shop,
+            received_at=delivery.received_at,
+        )
     except (WebhookForged, WebhookMalformed) as error:
         raise InvalidRecord(str(error)) from None
     merchant_id = None
@@ -51,19 +57,23 @@ async def record_of(cluster: Cluster, delivery: HttpDelivery, body: bytes) -> tu
             charge = charge_key(delivery.platform, content.charge_id)
             merchant_id = await merchant_of_charge(cluster, charge)
     if merchant_id is None:
-        merchant_id = await _merchant_of(cluster, delivery)
+        shop = content.shop if isinstance(content, ShopEvent) else _shop_of(delivery)
+        merchant_id = await _merchant_of(cluster, shop)
     payload = payload_of(content, merchant_id)
     return payload.topic, schemas.encode(payload.data)
 
 
-async def _merchant_of(cluster: Cluster, delivery: HttpDelivery) -> str:
+def _shop_of(delivery: HttpDelivery) -> str:
     if not delivery.shop:
         raise InvalidRecord("it names neither a merchant nor a shop")
-    shop = f"{delivery.platform}:{delivery.shop}"
+    return shop_key(delivery.platform, delivery.shop)
+
+
+async def _merchant_of(cluster: Cluster, shop: str) -> str:
     owner = await read_row(cluster, topics.SHOPS_TABLE, shop)
     merchant_id = None if owner is None else codecs.shop(owner).merchant_id
     if merchant_id is None:
-        raise InvalidRecord(f"the shop {delivery.shop} has no merchant")
+        raise InvalidRecord(f"the shop {shop.partition(':')[2]} has no merchant")
     return merchant_id
 
 

@@ -8,7 +8,8 @@ from billing_stream.domain.model import Platform
 from billing_stream.errors import PlatformError
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.platforms.platform_factory import new_platforms
-from billing_stream.platforms.shopify import TOPIC, Shopify
+from billing_stream.platforms.shopify import Shopify
+from billing_stream.platforms.shopify_webhooks import TOPIC
 from billing_stream.platforms.stripe import Stripe
 from billing_stream.platforms.webhook_endpoints import (
     missing_events,
