@@ -47,6 +47,18 @@ async def test_the_environment_has_a_token_per_shop() -> None:
     assert await error_text(tokens, "three.example") == "no access token is known for this shop"
 
 
+async def test_token_is_found_by_any_form_of_the_shops_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokens = EnvironmentTokens(json.dumps({f"https://{ONE}/": "shpat_1", "shpat x": "shpat_2"}))
+
+    assert await tokens.token_of(ONE) == "shpat_1"
+    assert tokens.shops() == [ONE]
+    (warning,) = caplog.messages
+    assert warning.startswith("access token 2 is not under the domain of a shop: its parts are")
+    assert "shpat" not in warning
+
+
 @pytest.mark.parametrize("text", MALFORMED, ids=lambda text: text[:40])
 def test_a_malformed_variable_is_named_and_not_shown(text: str) -> None:
     with pytest.raises(SettingsError, match="SHOPIFY_ACCESS_TOKENS is not") as raised:
