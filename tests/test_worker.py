@@ -233,6 +233,37 @@ async def test_a_trial_that_ended_is_extended_and_ends_once_more(
     assert "a sick week" not in json.dumps(events)
 
 
+async def test_shop_is_found_by_any_form_of_its_name_and_an_operator_sets_one(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    async with outside(kafka, prefix, folder) as found:
+        url = found.worker.url
+
+        async def served(domain: str) -> bool:
+            return (await get(url, "/api/billing", client_headers(domain))).status == 200
+
+        for merchant, domain in ((M1, "HTTPS://Müller.Example:443/admin"), (M2, "me@one.example")):
+            payload = {"merchant_id": merchant, "platform_name": " Shopify ", "domain": domain}
+            await found.send(names.MERCHANT_CREATED, payload, key=merchant)
+        await until(lambda: served("xn--mller-kva.example"), 20, "the shop")
+        assert await served("müller.example.")
+        (letter,) = await found.audit.dead_letters()
+        body = {"merchant_id": M2, "platform": "shopify", "domain": "one.example/"}
+        answer = await get(
+            url,
+            "/internal/shops",
+            operator_headers("olga"),
+            method="POST",
+            json={**body, "reason": "ticket 4714", "idempotency_key": "k"},
+        )
+        await until(lambda: served("one.example"), 20, "the shop that was set")
+        code, said = await run(environment(kafka, prefix), "verify", "--allow-lag")
+
+    assert letter["reason"].startswith("INVALID_SHOP: domain 'me@one.example': it has an @")
+    assert (answer.status, answer.data["domain"]) == (201, "one.example")
+    assert code == 0, said
+
+
 async def test_what_fell_due_while_no_worker_ran_is_told_by_the_next_one(
     kafka: str, prefix: str, folder: Path
 ) -> None:
