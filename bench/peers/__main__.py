@@ -49,7 +49,7 @@ def options() -> argparse.Namespace:
     usual = streams.QUICK if arguments.quick else streams.FULL
     for name, value in (
         ("rounds", usual.rounds),
-        ("records", usual.queued),
+        ("records", 2 * usual.queued),
         ("seconds", usual.seconds),
     ):
         if getattr(arguments, name) is None:
@@ -156,7 +156,7 @@ async def run(arguments: argparse.Namespace, where: Where) -> dict[str, Any]:
         plan = replace(
             streams.QUICK if arguments.quick else streams.FULL,
             rounds=arguments.rounds,
-            queued=arguments.records,
+            queued=arguments.records // 2,
             seconds=arguments.seconds,
             peak_per_s=arguments.maximum or 0.0,
         )

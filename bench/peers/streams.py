@@ -1,7 +1,7 @@
 """billing-stream and Kafka Streams in turn: started, restored, with a full queue, at fixed rates.
 
-Each run is one process after its preparation: its full queue is the warm-up of the fixed rates,
-so that a JIT compiler has done its work before latencies count.
+After its preparation a run is one process: cold with a full queue, then at the rates, the highest
+first, and warm with a full queue. So a JIT compiler has done its work before latencies count.
 """
 
 import shutil
@@ -31,8 +31,8 @@ Figures = dict[str, float]
 class Plan:
     """How much is measured.
 
-    `queued` webhooks at once, then `seconds` at `LOW_RATE` and at each of `shares` of the peak,
-    which is billing-stream's own, in records per second.
+    `queued` webhooks at once, first and last; between them `seconds` at `LOW_RATE` and at each of
+    `shares` of the peak, which is billing-stream's own, in records per second.
     """
 
     rounds: int
@@ -50,11 +50,11 @@ class Plan:
     @property
     def total(self) -> int:
         """The webhooks of a run."""
-        return self.queued + sum(self.rates) * (SETTLE_SECONDS + self.seconds)
+        return 2 * self.queued + sum(self.rates) * (SETTLE_SECONDS + self.seconds)
 
 
-FULL = Plan(rounds=3, queued=200_000, seconds=20)
-QUICK = Plan(rounds=1, queued=40_000, seconds=5, shares=(0.25,), commits_ms=(20, 100))
+FULL = Plan(rounds=3, queued=100_000, seconds=20)
+QUICK = Plan(rounds=1, queued=20_000, seconds=5, shares=(0.25,), commits_ms=(20, 100))
 
 
 @dataclass
@@ -82,7 +82,7 @@ async def compare(where: Where, plan: Plan) -> Compared:
     Raises RuntimeError when the result of a system is wrong.
     """
     if not plan.peak_per_s:
-        peak = await throughput(where, OURS, plan.queued // 10, plan.queued)
+        peak = await throughput(where, OURS, plan.queued // 5, 2 * plan.queued)
         plan = replace(plan, peak_per_s=peak.records_per_s)
     found = Compared(plan, [OURS])
     try:
@@ -121,11 +121,15 @@ async def measure(where: Where, system: Peer, plan: Plan) -> Figures:
             found["restored_per_s"] = records / max(seconds, 0.001)
             async with Purchases(setting) as events:
                 run = _Run(where, setting, load, worker, events)
-                found |= await run.full_queue(plan.queued)
+                _, end = await run.full_queue(0, plan.queued)
+                found["cold_cpu_s"] = end.worker.cpu
                 first = plan.queued
-                for rate in plan.rates:
+                for rate in reversed(plan.rates):
                     found |= await run.at_rate(rate, plan.seconds, first)
                     first += rate * (SETTLE_SECONDS + plan.seconds)
+                begin, end = await run.full_queue(first, plan.queued)
+                found["queue_per_s"] = (end.events - begin.events) / (end.at - begin.at)
+                found |= _costs("queue", begin, end)
                 found["end_mib"] = worker.memory_bytes() / MIB
                 await worker.stop()
                 if events.count != plan.total or len(events.ids) != plan.total:
@@ -169,19 +173,15 @@ class _Run:
     worker: WorkerProcess
     events: Purchases
 
-    async def full_queue(self, queued: int) -> Figures:
-        """Of the first half with all that came before it, and of the second half alone."""
+    async def full_queue(self, first: int, queued: int) -> tuple[_Sample, _Sample]:
+        """After a fifth of them, when all have been sent, and at the end."""
         say(f"queueing {queued:,} webhooks")
-        await self.load.send(names.PURCHASE_UPDATED, self.load.webhooks(range(queued)))
-        await self._events(queued // 2)
-        half = self._sample()
-        await self._events(queued)
-        end = self._sample()
-        return {
-            "cold_cpu_s": half.worker.cpu,
-            "queue_per_s": (end.events - half.events) / (end.at - half.at),
-            **_costs("queue", half, end),
-        }
+        numbers = range(first, first + queued)
+        await self.load.send(names.PURCHASE_UPDATED, self.load.webhooks(numbers))
+        await self._events(first + queued // 5)
+        begin = self._sample()
+        await self._events(first + queued)
+        return begin, self._sample()
 
     async def at_rate(self, rate: int, seconds: int, first: int) -> Figures:
         """Latencies, and costs over the same seconds."""

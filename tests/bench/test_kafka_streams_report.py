@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from bench.peers.catalog import OURS, kstreams
-from bench.peers.streams import QUICK, Compared, Figures
+from bench.peers.streams import FULL, QUICK, Compared, Figures
 from bench.peers.streams_report import comparisons, measures, report
 
 PLAN = replace(QUICK, peak_per_s=20_000.0)
@@ -39,6 +39,15 @@ def test_report_warns_of_a_machine_that_was_not_idle() -> None:
 
     assert "Other processes used up to 96% of the cores" in report(busy)
     assert "Other processes used up to" not in quiet
+
+
+def test_report_of_a_quick_run_says_that_it_is_too_short_to_warm_up() -> None:
+    short = compared(figures(10.0), figures(15.0))
+    full = compared(figures(10.0), figures(15.0))
+    full.plan = replace(PLAN, queued=FULL.queued)
+
+    assert "do not warm up a JVM" in report(short)
+    assert "do not warm up a JVM" not in report(full)
 
 
 def test_each_measure_is_compared_with_the_best_settings() -> None:
