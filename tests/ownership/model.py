@@ -148,6 +148,7 @@ class Protocol:
         used = [record[:2] for record in state.records if record is not None]
         used += [hidden[:2] for hidden in state.hidden if hidden is not None]
         used += [state.late] if state.late is not None else []
+        used += [(len(WORKERS), p + 1) for p in PARTITIONS]
         for w, worker in enumerate(state.workers):
             if worker.status != GONE:
                 used.append((w, worker.number))
@@ -207,14 +208,17 @@ class Protocol:
         had a partition are alike: of assignments that differ in them only, one is followed.
         """
         free = [w for w in WORKERS if self._can_join(state.workers[w])]
-        new = [w for w in free if not state.workers[w].wanted]
+        new = [w for w in free if self._is_like_others(state, w)]
         for assigned in product(free, repeat=len(PARTITIONS)):
             used = [w for w in dict.fromkeys(assigned) if w in new]
             if used != new[: len(used)]:
                 continue
-            members = {*new, *assigned}
+            members = {*(w for w in free if not state.workers[w].wanted), *assigned}
             label = f"generation 2 is {assigned} of {sorted(members)}"
             yield label, self._next(state, members, assigned)
+
+    def _is_like_others(self, state: State, w: int) -> bool:
+        return not state.workers[w].wanted
 
     def _can_join(self, worker: Worker) -> bool:
         return worker.status == LIVES and not worker.round
