@@ -16,7 +16,7 @@ from billing_stream.domain.commands import (
     RefundCharge,
     UpdateCharge,
 )
-from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.domain.outcomes import ShopRegistered, TrialClaimed
 from billing_stream.engine.lanes import Lanes
 from billing_stream.faust_adapter.faust_app import App
 from billing_stream.faust_adapter.faust_inputs import read_input
@@ -31,6 +31,9 @@ from billing_stream.records.payloads import (
     RefundFailedIn,
 )
 from billing_stream.records.topics import Topics
+
+# Not a union of msgspec: the merchant of a shop has no tag, in any release.
+SHOP_RECORD = ShopRegistered | TrialClaimed
 
 
 class Input(Struct, frozen=True):
@@ -50,8 +53,9 @@ INPUTS = (
     Input("webhooks-refund-failed", names.REFUND_FAILED, RefundFailedIn, FailRefund),
     # From other systems; and records that were forwarded from a wrong partition.
     Input("commands", names.COMMANDS, Command, Command),
-    # Which merchant owns a shop, written by the lane of the merchant for that of the shop.
-    Input("shops", names.SHOPS, ShopRegistered, ShopRegistered),
+    # Which merchant owns a shop or claims its trial, by the lane of the merchant for that of the
+    # shop.
+    Input("shops", names.SHOPS, SHOP_RECORD, SHOP_RECORD),
     # Which purchase has a charge, written by the lane of its merchant for that of the charge; and
     # webhooks of charges that no purchase has yet.
     Input("charges", names.CHARGES, ChargeRecord, ChargeRecord),

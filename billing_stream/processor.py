@@ -38,13 +38,14 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord
 from billing_stream.records.timestamps import instant
 from billing_stream.records.topics import Topics
-from billing_stream.tables import charges, shops
+from billing_stream.tables import charges, shop_trials, shops
 from billing_stream.tables.catalogue_versions import Catalogue
 from billing_stream.tables.deadline_steps import TIMER, DeadlineSteps
 from billing_stream.tables.deadlines import Deadlines
 from billing_stream.tables.other_inputs import OTHERS, take_other
 from billing_stream.tables.outgoing_records import OutgoingRecords
 from billing_stream.tables.rows import PartitionRows, StagedRows
+from billing_stream.tables.shop_trial_records import claims
 from billing_stream.tables.tables import require_own, restorers
 
 logger = logging.getLogger(__name__)
@@ -94,10 +95,11 @@ class BillingProcessor:
 
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
         """Take a mark: a version, all charges registered, a dead letter that was carried out."""
-        if self.catalogue.restore(self.rows, key, value) or charges.restore(self.rows, key):
+        rows = self.rows
+        if self.catalogue.restore(rows, key, value) or charges.restore(rows, key):
             return
-        if value is not None:
-            self.rows.redriven[key.decode()] = value.decode()
+        if value is not None and not shop_trials.restore(rows, key, value):
+            rows.redriven[key.decode()] = value.decode()
 
     def restored(self) -> None:
         """Set the deadlines of what was restored."""
@@ -296,6 +298,9 @@ class BillingStage:
         records = self._processor.records
         self._out += records.events(decision.events, merchant_id, correlation_id, cause)
         self._out += records.shops(decision.shops)
+        if decision.trial_claims:
+            place, made = self._processor, decision.trial_claims
+            self._out += claims(made, correlation_id, place.names, place.partitions)
         for bought in decision.purchases:
             before = self._rows.purchase(bought.id)
             charge_id = bought.platform_charge_id

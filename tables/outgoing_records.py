@@ -17,7 +17,7 @@ from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.schemas import InputRecord, encode
 from billing_stream.records.topics import Topics
 from billing_stream.records.upcasting.versions import WRITTEN
-from billing_stream.tables import codecs
+from billing_stream.tables import codecs, shop_trial_records
 from billing_stream.tables.rows import StagedRows
 
 
@@ -45,6 +45,8 @@ class OutgoingRecords:
             yield Outgoing(topic, merchant_id.encode(), encode(merchant), WRITTEN)
         for letter, done in rows.redriven.items():
             yield Outgoing(topic, MARK_PREFIX + letter.encode(), done.encode(), WRITTEN)
+        if trials := rows.trials.maps[0]:
+            yield from shop_trial_records.marks(topic, trials)
         topic = changelogs[topics.CREDIT_PURCHASES]
         for purchase_id, purchase in rows.purchases.items():
             yield Outgoing(topic, purchase_id.encode(), encode(purchase), WRITTEN)

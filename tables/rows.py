@@ -5,7 +5,7 @@ made, so that memory never leads the log.
 """
 
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from heapq import merge
@@ -89,6 +89,7 @@ class PartitionRows:
         self.adjustments: dict[str, Adjustment] = {}
         # Dead letters that were sent again and carried out, with the record that was.
         self.redriven: dict[str, str] = {}
+        self.trials: dict[str, str] = {}
         self.versions: Versions = ()
         self.charges: dict[str, Charge] = {}
         # Those of them that have webhooks waiting.
@@ -248,6 +249,7 @@ class StagedRows:
         self.shops: dict[str, Shop | None] = {}
         self.adjustments: dict[str, Adjustment] = {}
         self.redriven: dict[str, str] = {}
+        self.trials = ChainMap({}, base.trials)
         self.versions = base.versions
         self.unclaimed = base.unclaimed
         self.charges: dict[str, Charge] = {}
@@ -380,4 +382,5 @@ class StagedRows:
             put_charges(base, self.charges)
         base.charges_filled = self.charges_filled
         base.redriven.update(self.redriven)
+        base.trials.update(self.trials.maps[0])
         base.versions = self.versions

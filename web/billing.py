@@ -27,6 +27,7 @@ from billing_stream.web.models import (
 )
 from billing_stream.web.operation import About, Answer, Call, operation
 from billing_stream.web.owners import ReadMerchant
+from billing_stream.web.shop_trials import is_available
 
 RECENT_PURCHASES = 5
 
@@ -55,8 +56,8 @@ async def get_billing(call: Call[Client]) -> Answer[BillingBody]:
     """Trial, credits and the newest purchases."""
     query = ReadMerchant(await merchant_of(call), take=RECENT_PURCHASES)
     found = await call.context.owners.read(query, call.ids)
-    recent = call.context.bodies_of(found.purchases)
-    return Answer(billing_body(known(found.merchant), recent, call.context.now()))
+    merchant, recent = known(found.merchant), call.context.bodies_of(found.purchases)
+    return Answer(billing_body(merchant, await _trial(call, merchant), recent))
 
 
 @operation(
@@ -68,7 +69,7 @@ async def get_billing(call: Call[Client]) -> Answer[BillingBody]:
 async def get_trial(call: Call[Client]) -> Answer[TrialBody]:
     """The trial."""
     found = await call.context.owners.read(ReadMerchant(await merchant_of(call)), call.ids)
-    return Answer(trial_body(known(found.merchant), call.context.now()))
+    return Answer(await _trial(call, known(found.merchant)))
 
 
 @operation(
@@ -93,6 +94,13 @@ async def start_trial(
     asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
     granted, given = await call.context.commands.carry_out(asked, call.ids, TrialGranted)
     return Answer(TrialStartedBody(True, granted.ends_at, granted.credits_granted), given)
+
+
+async def _trial(call: Call[Client], merchant: Merchant) -> TrialBody:
+    context = call.context
+    once_per = context.policy.trial_once_per
+    available = await is_available(context.owners, once_per, merchant, call.ids)
+    return trial_body(merchant, context.now(), available=available)
 
 
 OPERATIONS = (get_billing, get_trial, start_trial)

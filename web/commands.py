@@ -36,6 +36,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
     Reply,
     TimedReply,
+    TrialAsked,
 )
 from billing_stream.domain.policy import Pack
 from billing_stream.errors import PlatformError, TemporaryFailure
@@ -44,6 +45,7 @@ from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready
 from billing_stream.web.limits import ShopConcurrencyLimit
 from billing_stream.web.owners import PartitionRouter, ReadPacks, ReadPurchase
 from billing_stream.web.peers import Peers
+from billing_stream.web.shop_trials import answer_of_owner
 
 logger = logging.getLogger(__name__)
 
@@ -307,7 +309,13 @@ class Commands:
         command = asked.command
         if isinstance(command, ReservePurchase):
             return await self._checkouts.open(command, asked.shop_domain, asked.correlation_id)
-        return await self._owners.commit_locally(command, asked.correlation_id, asked.origin)
+        commit = partial(
+            self._owners.commit_locally, correlation_id=asked.correlation_id, origin=asked.origin
+        )
+        answered = await commit(command)
+        if isinstance(command, StartTrial) and isinstance(answered.reply, TrialAsked):
+            return await answer_of_owner(self._owners, command, commit)
+        return answered
 
 
 def waiting(answered: TimedReply) -> PurchaseOpened | None:

@@ -119,10 +119,10 @@ def pack_bodies(packs: Mapping[str, Pack], currency: str) -> list[PackBody]:
     ]
 
 
-def trial_body(merchant: Merchant, now: datetime) -> TrialBody:
+def trial_body(merchant: Merchant, now: datetime, *, available: bool) -> TrialBody:
     """The merchant's trial as it stands at `now`, or by its own clock where that is later."""
     return TrialBody(
-        available=merchant.trial_available,
+        available=available,
         active=merchant.trial_active(merchant.time(now)),
         started_at=merchant.trial_started_at,
         ends_at=merchant.trial_ends_at,
@@ -151,10 +151,10 @@ def purchase_body(purchase: Purchase, old_currency: str) -> PurchaseBody:
     )
 
 
-def billing_body(merchant: Merchant, recent: list[PurchaseBody], now: datetime) -> BillingBody:
-    """The merchant's billing as it stands at `now`; `recent` newest first."""
+def billing_body(merchant: Merchant, trial: TrialBody, recent: list[PurchaseBody]) -> BillingBody:
+    """The merchant's billing; `recent` newest first."""
     return BillingBody(
-        trial=trial_body(merchant, now),
+        trial=trial,
         credits_purchased=merchant.total_credits_purchased,
         last_purchase_at=merchant.last_purchase_at,
         recent_purchases=recent,

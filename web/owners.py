@@ -124,6 +124,28 @@ class FindCharge(Struct, frozen=True, tag="find_charge", tag_field="query"):
         return ChargeFound(rows.charge(self.charge).merchant_id)
 
 
+class ShopTrialFound(Struct, frozen=True):
+    """The merchant that has the trial of a shop; None: none has claimed it."""
+
+    merchant_id: str | None
+
+
+class FindShopTrial(Struct, frozen=True, tag="find_shop_trial", tag_field="query"):
+    """Which merchant has the trial of a shop, by `shop_trial_key`?"""
+
+    shop: str
+    found: ClassVar = ShopTrialFound
+
+    @property
+    def key(self) -> str:
+        """The trial of a shop lies on the partition of its own key."""
+        return self.shop
+
+    def read(self, rows: PartitionRows) -> ShopTrialFound:
+        """From committed rows."""
+        return ShopTrialFound(rows.trials.get(self.shop))
+
+
 class ReadMerchant(Struct, frozen=True, tag="read_merchant", tag_field="query"):
     """A merchant, and `take` of its purchases: after the newest `skip`, or the one `after`."""
 
@@ -205,7 +227,7 @@ def _with_billing(rows: PartitionRows, merchant_id: str) -> Merchant | None:
     return msgspec.structs.replace(merchant, parked=()) if merchant.parked else merchant
 
 
-AnyQuery = FindShop | FindCharge | ReadMerchant | ReadPurchase | ReadPacks
+AnyQuery = FindShop | FindCharge | FindShopTrial | ReadMerchant | ReadPurchase | ReadPacks
 
 _query: msgspec.json.Decoder[AnyQuery] = msgspec.json.Decoder(AnyQuery)
 

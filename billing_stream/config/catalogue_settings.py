@@ -18,7 +18,7 @@ from billing_stream.config.catalogue_file import (
 from billing_stream.config.durations import Duration
 from billing_stream.config.setting import CurrencyCode, setting
 from billing_stream.domain.currencies import DECIMALS
-from billing_stream.domain.policy import PACKS, Pack, Policy
+from billing_stream.domain.policy import PACKS, OncePer, Pack, Policy
 
 CATALOGUE = "BILLING_CATALOGUE"
 OLD_NAMES: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -88,6 +88,12 @@ class CatalogueSettings(BaseSettings):
         "TRIAL_REMINDER",
         "how long before its end a trial is announced to end; a shorter trial is not",
         timedelta(days=3),
+    )
+    trial_once_per: OncePer = setting(
+        "TRIAL_ONCE_PER",
+        "who has one trial: `merchant`, each merchant id, or `shop`, each shop of a platform, "
+        "whatever merchant ids it had",
+        OncePer.MERCHANT,
     )
     pending_purchase_expiry: Duration = setting(
         "PENDING_PURCHASE_EXPIRY", "how long a purchase waits for payment", timedelta(hours=24)

@@ -314,6 +314,7 @@ class Settings(
             trial_duration=self.trial_duration,
             trial_credits=self.trial_credits,
             trial_reminder=self.trial_reminder,
+            trial_once_per=self.trial_once_per,
             currency=self.currency,
             currency_of_old_rows=self.currency_of_old_rows,
             packs=self.packs,

@@ -32,6 +32,7 @@ SHARED = frozenset(
         "topic_prefix",
         "trial_credits",
         "trial_duration",
+        "trial_once_per",
         "trial_reminder",
     }
 )

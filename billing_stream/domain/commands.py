@@ -78,6 +78,17 @@ class StartTrial(Struct, frozen=True, gc=False, tag="start_trial", tag_field="co
     command_id: str = ""
 
 
+class AnswerTrialClaim(
+    Struct, frozen=True, gc=False, tag="answer_trial_claim", tag_field="command"
+):
+    """The owner of a shop says whether its trial is this merchant's. Only workers write it."""
+
+    merchant_id: Uuid
+    shop: Text
+    granted: bool
+    command_id: str = ""
+
+
 class ReservePurchase(Struct, frozen=True, gc=False, tag="reserve_purchase", tag_field="command"):
     """Open a pending purchase of a pack, before the platform is asked for a checkout.
 
@@ -349,6 +360,7 @@ class ImportMerchant(
 Command = (
     CreateMerchant
     | StartTrial
+    | AnswerTrialClaim
     | ReservePurchase
     | AttachCharge
     | FailPurchase

@@ -11,6 +11,7 @@ from billing_stream.domain import (
     imports,
     merchants,
     purchases,
+    trial_claims,
     trial_deadlines,
     trial_extensions,
     trials,
@@ -21,6 +22,7 @@ from billing_stream.domain.commands import (
     AdjustCredits,
     AdvanceClock,
     AdvanceTime,
+    AnswerTrialClaim,
     AttachCharge,
     Command,
     CreateMerchant,
@@ -53,7 +55,10 @@ def decide(state: State, command: Command, now: datetime) -> Decision:
     if isinstance(command, AdvanceClock):
         clock.move(draft, command)
     _let_time_pass(draft, command.most if isinstance(command, AdvanceTime) else None)
-    return draft.seal(_carry_out(draft, command))
+    reply = _carry_out(draft, command)
+    if draft.merchant.platform_shop_id is not None and not draft.merchant.trial_available:
+        trial_claims.claim_used(draft, state.merchant, command)
+    return draft.seal(reply)
 
 
 def _let_time_pass(draft: Draft, most: int | None) -> None:
@@ -80,6 +85,8 @@ def _carry_out(draft: Draft, command: Command) -> Reply:
             return Done()
         case StartTrial():
             return draft.gone() or idempotency.idempotent(draft, command, trials.start)
+        case AnswerTrialClaim():
+            return draft.unknown() or trial_claims.answer(draft, command)
         case ReservePurchase():
             return draft.gone() or idempotency.idempotent(draft, command, purchases.reserve)
         case AttachCharge():

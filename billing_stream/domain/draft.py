@@ -15,6 +15,7 @@ from billing_stream.domain.outcomes import (
     Reply,
     ShopRegistered,
     StoredResponse,
+    TrialClaimed,
     UnmatchedWebhook,
 )
 from billing_stream.domain.reports import ParkedWebhook
@@ -40,6 +41,7 @@ class Draft:
         "now",
         "policy",
         "rows",
+        "trial_claims",
     )
 
     def __init__(self, state: State, now: datetime) -> None:
@@ -61,6 +63,7 @@ class Draft:
         self._forgotten: list[str] = []
         self._events: list[Event] = []
         self._shops: list[ShopRegistered] = []
+        self.trial_claims: list[TrialClaimed] = []
         self._unclaimed: list[UnmatchedWebhook] = []
         self._adjustments: tuple[Adjustment, ...] = ()
 
@@ -201,4 +204,5 @@ class Draft:
             shops,
             unclaimed,
             self._adjustments,
+            tuple(self.trial_claims),
         )

@@ -21,6 +21,7 @@ from billing_stream.domain.outcomes import (
     Rejected,
     Reply,
     StoredResponse,
+    TrialAsked,
 )
 from billing_stream.domain.purchases import opening
 from billing_stream.domain.state import Rows
@@ -83,9 +84,13 @@ def idempotent(draft: Draft, command: Asked, rule: Callable[[Draft, Asked], Repl
         message = "too many idempotency keys within the time they are kept"
         return Rejected(ErrorCode.TOO_MANY_REQUESTS, message)
     reply = rule(draft, command)
-    if not (isinstance(reply, Rejected) and reply.code in NOT_KEPT):
+    if not _is_for_now(reply):
         draft.remember(StoredResponse(draft.merchant.merchant_id, key, asked, reply, draft.now))
     return reply
+
+
+def _is_for_now(reply: Reply) -> bool:
+    return isinstance(reply, TrialAsked) or (isinstance(reply, Rejected) and reply.code in NOT_KEPT)
 
 
 def _current(draft: Draft, reply: Reply) -> Reply:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from billing_stream.domain.instant import Instant as Instant
 from billing_stream.domain.reports import ParkedWebhook, Returned
+from billing_stream.domain.shop_trial import ShopTrial as ShopTrial
 from billing_stream.domain.trial_extension import TrialExtension as TrialExtension
 
 
@@ -66,6 +67,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     platform_shop_id: str | None = None
     installed_at: Instant | None = None
     uninstalled_at: Instant | None = None
+    shop_trial: ShopTrial | None = None
 
     @property
     def balance(self) -> int:

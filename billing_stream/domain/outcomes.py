@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from billing_stream.domain.model import Adjustment, Instant, Merchant, Platform, Purchase
 from billing_stream.domain.reports import DisputeStatus, ParkedWebhook
+from billing_stream.domain.shop_trial import TrialClaimed as TrialClaimed
 
 
 class TrialStarted(Struct, frozen=True, gc=False):
@@ -304,6 +305,10 @@ class TrialGranted(Struct, frozen=True, gc=False, tag="trial_granted"):
     credits_granted: int
 
 
+class TrialAsked(Struct, frozen=True, gc=False, tag="trial_asked"):
+    """The answer to StartTrial while the owner of the shop decides: ask again."""
+
+
 class PurchaseOpened(Struct, frozen=True, gc=False, tag="purchase_opened"):
     """The answer to ReservePurchase; `checkout_url` is None until a charge is attached."""
 
@@ -347,6 +352,7 @@ Reply = (
     | Superseded
     | Rejected
     | TrialGranted
+    | TrialAsked
     | PurchaseOpened
     | AdjustmentMade
     | TrialExtensionMade
@@ -392,3 +398,4 @@ class Decision(Struct, frozen=True, gc=False):
     shops: tuple[ShopRegistered, ...] = ()
     unclaimed: tuple[UnmatchedWebhook, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
+    trial_claims: tuple[TrialClaimed, ...] = ()

@@ -1,6 +1,7 @@
 """The numbers in the rules, and the packs that are sold."""
 
 from datetime import timedelta
+from enum import StrEnum
 from types import MappingProxyType
 
 from msgspec import Struct, field
@@ -40,6 +41,13 @@ shops are named as they come.
 """
 
 
+class OncePer(StrEnum):
+    """Who has one trial: each merchant id, or each shop, whatever merchant ids it had."""
+
+    MERCHANT = "merchant"
+    SHOP = "shop"
+
+
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """The numbers in the rules; they come from the settings.
 
@@ -49,6 +57,7 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
 
     trial_duration: timedelta = timedelta(days=14)
     trial_credits: int = 500
+    trial_once_per: OncePer = OncePer.MERCHANT
     # None: no end is announced.
     trial_reminder: timedelta | None = timedelta(days=3)
     purchase_expiry: timedelta = timedelta(hours=24)

@@ -9,8 +9,9 @@ from msgspec import Struct
 from billing_stream.domain import commands, outcomes
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Platform
-from billing_stream.domain.policy import Pack
+from billing_stream.domain.policy import OncePer, Pack
 from billing_stream.domain.reports import DisputeStatus
+from billing_stream.domain.shop_trial import ClaimCause, shop_trial_key
 from billing_stream.records import dead_letters, schemas, topics
 from billing_stream.records.catalogue_records import CurrencyOfOldRows, SetVersion
 from billing_stream.records.charge_records import ChargeRegistered, UnroutedWebhook
@@ -91,6 +92,8 @@ def _inputs() -> dict[str, list[Example]]:
     shop = outcomes.ShopRegistered(
         "shopify", DOMAIN, MERCHANT_ID, platform_shop_id="gid://shopify/Shop/7", installed_at=NOW
     )
+    key = shop_trial_key("shopify", "7")
+    claim = outcomes.TrialClaimed(key, MERCHANT_ID, ClaimCause.ASKED, OncePer.SHOP)
     updated, refunded, disputed, failed = topics.WEBHOOKS
     dispute = {"dispute_id": DISPUTE_ID, "status": "withdrawn", "amount": "9.99"}
     gone = outcomes.ShopRegistered("shopify", DOMAIN, MERCHANT_ID, gone=True)
@@ -102,7 +105,11 @@ def _inputs() -> dict[str, list[Example]]:
         failed: _bare_and_enveloped(failed, {**charge, "refund_id": "re_7", "amount": "4.99"}),
         topics.OPERATOR_COMMANDS: _operator_commands(),
         topics.CHARGES: _charges(),
-        topics.SHOPS: [Example("registered", _json(shop)), Example("gone", _json(gone))],
+        topics.SHOPS: [
+            Example("registered", _json(shop)),
+            Example("gone", _json(gone)),
+            Example("trial", {"correlation_id": CORRELATION_ID, "data": _json(claim)}),
+        ],
     }
 
 
@@ -145,6 +152,7 @@ def _commands() -> list[Example]:
     every: list[commands.Command] = [
         commands.CreateMerchant(m, "shopify", DOMAIN),
         commands.StartTrial(m, "start-1"),
+        commands.AnswerTrialClaim(m, shop_trial_key("shopify", "7"), granted=True),
         commands.ReservePurchase(m, "small", Platform.SHOPIFY, "https://shop.example/", "buy-1"),
         commands.ReservePurchase(m, "small", Platform.SHOPIFY, currency="JPY"),
         commands.AttachCharge(m, p, CHARGE_ID, CHECKOUT_URL),

@@ -105,8 +105,10 @@ def inputs() -> list[Record]:
         )
         for topic, name, payload in payloads
     ]
-    shop = outcomes.ShopRegistered
-    found.append(Record(topics.SHOPS, shop.__name__, doc(shop), (shop,)))
+    shops = (outcomes.ShopRegistered, outcomes.TrialClaimed)
+    about_shops = "The merchant of a shop; or the claim of a merchant to the trial of its shop."
+    claim = input_envelope("TrialClaimed", outcomes.TrialClaimed)
+    found.append(Record(topics.SHOPS, "ShopRecord", about_shops, (*shops, claim)))
     charges = (
         "Which purchase has a charge; or a webhook that names no merchant, of a charge without."
     )

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from billing_stream.domain.commands import Command, UpdateCharge
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant
-from billing_stream.domain.outcomes import Event, EventData, ShopRegistered
+from billing_stream.domain.outcomes import Event, EventData, ShopRegistered, TrialClaimed
 from billing_stream.errors import InvalidRecord
 from billing_stream.records import topics
 from billing_stream.records.charge_records import ChargeRecord
@@ -29,6 +29,7 @@ from billing_stream.records.installations import installation
 from billing_stream.records.operator_commands import BY_OPERATORS, OperatorCommand
 from billing_stream.records.payloads import PurchaseUpdated
 from billing_stream.records.record_ref import record_ref
+from billing_stream.records.shop_records import shop_record_of
 from billing_stream.records.timestamps import TIMESTAMP_MAX, TIMESTAMP_MIN
 from billing_stream.records.unreadable import Headers as Headers
 from billing_stream.records.unreadable import headers_bytes, why_unreadable
@@ -52,7 +53,7 @@ class InputRecord(Protocol):
     headers: Headers
 
 
-Payload = Command | ShopRegistered | OperatorCommand | ChargeRecord
+Payload = Command | ShopRegistered | TrialClaimed | OperatorCommand | ChargeRecord
 
 
 class DecodedRecord(Struct, frozen=True, gc=False):
@@ -104,7 +105,6 @@ _purchase_updated = msgspec.json.Decoder(PurchaseUpdated)
 _command: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CommandIn)
 _operator_command: msgspec.json.Decoder[OperatorCommand] = msgspec.json.Decoder(OperatorCommand)
 _charge_record: msgspec.json.Decoder[ChargeRecord] = msgspec.json.Decoder(ChargeRecord)
-_shop = msgspec.json.Decoder(ShopRegistered).decode
 
 
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
@@ -175,7 +175,7 @@ def _decode_payload(topic: str, payload: bytes | Raw, record: InputRecord) -> Pa
     if topic in RETURNS:
         return returned(topic, payload, came_from)
     if topic == topics.SHOPS:
-        return _shop(payload)
+        return shop_record_of(payload)
     if topic == topics.CHARGES:
         return _charge_record.decode(payload)
     if topic == topics.OPERATOR_COMMANDS:

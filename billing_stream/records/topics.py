@@ -187,7 +187,12 @@ class Topics(Struct, frozen=True):
                 "Command, or a forwarded record",
                 "anyone; lanes forward",
             ),
-            (SHOPS, "platform:domain", "ShopRegistered", "lanes of merchants and shops"),
+            (
+                SHOPS,
+                "platform:domain, or platform:#digest",
+                "ShopRecord",
+                "lanes of merchants and shops",
+            ),
             (
                 OPERATOR_COMMANDS,
                 "topic[partition]",

@@ -113,6 +113,7 @@ def test_settings_are_exchanged_without_their_values() -> None:
         ("BILLING_TOPIC_PREFIX", "y."),
         ("BILLING_APP_ID", "other"),
         ("TRIAL_CREDITS", "50"),
+        ("TRIAL_ONCE_PER", "shop"),
         ("BILLING_EARLY_WEBHOOK_EXPIRY", "1h"),
         ("BILLING_POISON_PERCENT", "51"),
     ],

@@ -16,7 +16,7 @@ from billing_stream.audit.verify.event_content import content_of
 from billing_stream.audit.verify.model_state import EarlyWebhook
 from billing_stream.domain.commands import AdjustCredits, Command, ExtendTrial, ImportMerchant
 from billing_stream.domain.ids import derived_id
-from billing_stream.domain.outcomes import TimedReply, TrialGranted
+from billing_stream.domain.outcomes import TimedReply, TrialGranted, TrialStarted
 from billing_stream.engine.log import MARK_PREFIX, POSITION_PREFIX, RESERVED_PREFIX
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.partitioner import partition_of
@@ -29,6 +29,7 @@ from tests.simulation.charges import Charges, meaning_of_routed
 from tests.simulation.expected_catalogue import ExpectedCatalogue
 from tests.simulation.node import TOPICS, Decided, InputCount, Node
 from tests.simulation.requests import TopicPartition, Txn
+from tests.simulation.shop_trials import ShopTrials, answer_of
 from tests.simulation.shops import Shops
 from tests.simulation.sim_log import Entry, SimLog
 from tests.simulation.traffic import Meaning
@@ -74,6 +75,7 @@ class Audit:
         self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in names.TABLES}
         self.shops = Shops()
         self.charges = Charges(partitions)
+        self.trials = ShopTrials(partitions)
         # What each request that was committed was answered, and by which transaction.
         self.effects: dict[str, tuple[TimedReply, int]] = {}
         self.journalled: set[str] = set()
@@ -202,6 +204,9 @@ class Audit:
     def _record(self, partition: int, entry: Entry) -> list[Any]:
         """What must come of an input record."""
         if entry.topic == names.SHOPS:
+            said = msgspec.json.decode(entry.value or b"")
+            if "data" in said:
+                return self.trials.take(said["data"], partition)
             return self.shops.take(entry, f"{entry.topic}[{entry.partition}]@{entry.offset}")
         if entry.topic == names.OPERATOR_COMMANDS:
             return self.catalogue.take(entry, partition)
@@ -228,6 +233,8 @@ class Audit:
     def _meaning(self, entry: Entry) -> tuple[Meaning, str]:
         if entry.txn is None:
             return entry.meaning, entry.topic
+        if not entry.headers:
+            return answer_of(entry), entry.topic
         headers = {name: (value or b"").decode() for name, value in entry.headers}
         topic, _, rest = headers["billing-forwarded-from"].rpartition("[")
         partition, _, offset = rest.partition("]@")
@@ -309,6 +316,7 @@ class Audit:
                 event = command.merchant_id, sequence, content, expected.at
                 found.append(("event", event, correlation_id, cause))
             found += [("shop", msgspec.json.decode(encode(shop))) for shop in expected.shops]
+            found += [("claim", command.merchant_id, *claim) for claim in expected.claims]
             new = dict(self._attached(command.merchant_id).items() - before.items())
             asked = command.purchases if isinstance(command, ImportMerchant) else ()
             for purchase in [old.id for old in asked if old.id in new] or new:
@@ -352,6 +360,8 @@ class Audit:
             require(value == wanted[2], f"{value}, not {wanted[2]}")
         elif kind == "shop":
             require(topic == names.SHOPS and value == wanted[1], f"{value}, not {wanted[1]}")
+        elif kind in ("claim", "answer"):
+            self.trials.compare(tp, value["data"], wanted)
         elif kind == "charge":
             _, key, claim = wanted
             require(tp == (names.CHARGES, partition_of(key, self.partitions)), f"{key} to {tp}")
@@ -421,6 +431,8 @@ class Audit:
         require(headers["cause"] == cause.encode(), f"{headers} not {cause}")
         require(value["event_id"] not in self.event_ids, f"event {value['event_id']} twice")
         self.event_ids.add(value["event_id"])
+        if kind == TrialStarted.kind:
+            self.trials.start(merchant, self.model.of(merchant).shop_id)
         require(sequence == self.sequences.get(merchant, 0) + 1, f"sequence {sequence}")
         self.sequences[merchant] = sequence
 
@@ -557,6 +569,10 @@ def _check_rows(world: World, audit: Audit) -> None:
     ]
     wanted = audit.shops.every_row()
     require(sorted(shops, key=encode) == wanted, f"shops {shops}, not {wanted}")
+    trials: dict[str, str] = {}
+    for partition, node in owners.items():
+        trials.update(cast(BillingProcessor, node.lanes[partition].processor).rows.trials)
+    require(trials == audit.trials.owners, f"trials {trials}, not {audit.trials.owners}")
     charges = {}
     for key, value in in_memory[names.CHARGES_TABLE].items():
         row = msgspec.json.decode(value)

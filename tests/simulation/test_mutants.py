@@ -9,6 +9,7 @@ from tests.simulation.loop import simulate
 from tests.simulation.mutants import CHARGE_MUTANTS, MUTANTS, ORDER_MUTANTS, Mutant
 from tests.simulation.run import run
 from tests.simulation.shop_mutants import SHOP_MUTANTS
+from tests.simulation.shop_trial_mutants import SHOP_TRIAL_MUTANTS
 from tests.simulation.test_simulation import SEEDS
 from tests.simulation.world import World
 from tests.simulation.written import verified
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.logs_errors
 
 
 @pytest.mark.parametrize(
-    "mutant", [*MUTANTS, *CHARGE_MUTANTS, *SHOP_MUTANTS], ids=lambda mutant: mutant.name
+    "mutant",
+    [*MUTANTS, *CHARGE_MUTANTS, *SHOP_MUTANTS, *SHOP_TRIAL_MUTANTS],
+    ids=lambda mutant: mutant.name,
 )
 def test_a_broken_engine_is_found_within_500_seeds(mutant: Mutant) -> None:
     with mutant.alive():

@@ -23,7 +23,7 @@ from billing_stream.domain.commands import (
     StartTrial,
 )
 from billing_stream.domain.outcomes import TimedReply
-from billing_stream.domain.policy import Policy
+from billing_stream.domain.policy import OncePer, Policy
 from billing_stream.engine.crash_points import CrashPoint
 from billing_stream.engine.lane import Lane, NotReady
 from billing_stream.engine.log import Fenced
@@ -44,6 +44,7 @@ MINUTE = timedelta(minutes=1)
 POLICY = Policy(
     trial_duration=20 * MINUTE,
     trial_reminder=6 * MINUTE,
+    trial_once_per=OncePer.SHOP,
     purchase_expiry=12 * MINUTE,
     answer_retention=15 * MINUTE,
     parked_max=3,

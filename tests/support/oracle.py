@@ -31,7 +31,7 @@ from billing_stream.domain.commands import Command
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Adjustment, Merchant, Purchase
 from billing_stream.domain.outcomes import Event, Reply, ShopRegistered
-from billing_stream.domain.policy import Policy
+from billing_stream.domain.policy import OncePer, Policy
 
 Row = dict[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +56,7 @@ def rules_of(policy: Policy) -> Rules:
         parked_max=policy.parked_max,
         former_max=policy.former_shops_max,
         open_max=policy.open_purchases_max,
+        once_per_shop=policy.trial_once_per is OncePer.SHOP,
         discounts=policy.accept_discounts,
         test_clock=policy.test_clock,
         early_us=None if early is None else duration_us(early),
@@ -82,7 +83,10 @@ def shops_of(state: State) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that must come of a command. `shops` are the claims, as records have them."""
+    """All that must come of a command. `shops` are the claims, as records have them.
+
+    `claims` are trials of shops, each with why.
+    """
 
     at: datetime
     reply: Row
@@ -90,6 +94,7 @@ class Outcome:
     sequence: int
     shops: list[ShopRegistered]
     unclaimed: list[EarlyWebhook]
+    claims: list[tuple[str, str]]
     changed: bool
 
 
@@ -127,6 +132,7 @@ class Oracle:
             sequence=state.sequence,
             shops=[*gone, *(_claim(claim, parsed.merchant) for claim in step.shops)],
             unclaimed=step.given_up,
+            claims=step.claims,
             changed=step.changed,
         )
 
@@ -199,6 +205,8 @@ def _reply(step: Step, parsed: ParsedCommand, rules: Rules) -> Row:
         return {"type": "superseded"}
     if parsed.command == "clock":
         return {"type": "clock_moved", "now": moment(step.now)}
+    if step.waits and parsed.command == "trial":
+        return {"type": "trial_asked"}
     if parsed.command == "trial":
         return {
             "type": "trial_granted",

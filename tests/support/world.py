@@ -48,6 +48,7 @@ Everything = tuple[
     dict[str, Shop],
     dict[str, Adjustment],
     dict[str, Charge],
+    dict[str, str],
 ]
 
 
@@ -61,6 +62,7 @@ def everything(rows: PartitionRows) -> Everything:
         dict(rows.shops),
         dict(rows.adjustments),
         dict(rows.charges),
+        dict(rows.trials),
     )
 
 

@@ -107,6 +107,8 @@ async def _timeline(
 
 def trial_words(merchant: Merchant, now: datetime) -> str:
     """How the trial stands, in a word or two."""
+    if merchant.trial_available and merchant.shop_trial and merchant.shop_trial.granted is False:
+        return "not used, its shop had one"
     if merchant.trial_available:
         return "not used"
     return "running" if merchant.trial_active(merchant.time(now)) else "over"

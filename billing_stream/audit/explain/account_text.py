@@ -38,7 +38,9 @@ def _state(found: Explanation) -> Iterator[str]:
     if state.merchant.get("domain"):
         yield f"  shop       {state.merchant['platform']}:{state.merchant['domain']}"
     yield f"  balance    {state.balance} credits"
-    if state.trial_available:
+    if state.trial_available and (state.merchant.get("shop_trial") or {}).get("granted") is False:
+        yield "  trial      not used, its shop had one"
+    elif state.trial_available:
         yield "  trial      not used"
     else:
         running = "running" if state.trial_active else "over"

@@ -13,6 +13,7 @@ from billing_stream.audit.verify.model_state import (
     State,
 )
 from billing_stream.audit.verify.row_versions import UNTOLD
+from billing_stream.audit.verify.shop_trials import TrialClaim
 
 Row = Mapping[str, Any]
 
@@ -101,6 +102,13 @@ def _extensions(rows: Any) -> list[ExtensionState]:
     ]
 
 
+def _claim(row: Any) -> TrialClaim | None:
+    if row is None:
+        return None
+    by, key = row.get("asked_by", ""), row.get("idempotency_key")
+    return TrialClaim(row["shop"], row.get("granted"), by, key)
+
+
 Field = tuple[str, Any, Callable[[Any], Any], Callable[[Any], Any]]
 
 _MERCHANT: tuple[Field, ...] = (
@@ -122,6 +130,7 @@ _MERCHANT: tuple[Field, ...] = (
     ("installed_at", None, _time, lambda me: me.installed),
     ("uninstalled_at", None, _time, lambda me: me.uninstalled),
     ("trial_extensions", (), _extensions, lambda me: list(me.extensions)),
+    ("shop_trial", None, _claim, lambda me: me.claim),
     ("version", 0, _same, lambda me: me.version),
     ("sequence", 0, _same, lambda me: me.sequence),
 )

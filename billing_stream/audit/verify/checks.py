@@ -4,6 +4,7 @@ from collections import defaultdict
 
 from billing_stream.audit.verify import skipped_records
 from billing_stream.audit.verify.check_charges import check_charges
+from billing_stream.audit.verify.check_shop_trials import check_shop_trials
 from billing_stream.audit.verify.credit_checks import (
     check_adjustments,
     check_credits,
@@ -52,6 +53,7 @@ def check_all(history: History, rules: Rules, report: Report) -> None:
     check_operator_commands(history, report)
     check_shops(history, report)
     check_charges(history, report)
+    check_shop_trials(history, report)
     skipped_records.note(history, report)
     note_other_terms(history, rules.catalogue, report)
     for facts in history.merchants.values():

@@ -9,6 +9,7 @@ from billing_stream.audit.verify.catalogue_versions import CatalogueFacts, Versi
 from billing_stream.audit.verify.log_records import partition_of
 from billing_stream.audit.verify.model_state import EventContent
 from billing_stream.audit.verify.shop_claims import ShopFacts
+from billing_stream.audit.verify.shop_trials import ShopTrialFacts
 from billing_stream.audit.verify.verify_charges import ChargeFacts
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.written_order import OrderMark, Place, WrittenOrder
@@ -204,6 +205,7 @@ class History:
     operator_commands: dict[RecordRef, RecordRef | None] = field(default_factory=dict)
     catalogue: CatalogueFacts = field(default_factory=CatalogueFacts)
     charges: ChargeFacts = field(default_factory=ChargeFacts)
+    shop_trials: ShopTrialFacts = field(default_factory=ShopTrialFacts)
     _known: dict[int, list[tuple[Place, Version]]] = field(default_factory=dict)
     # Why inputs are stopped, per input partition: the reason and its kind.
     # Per partition: the first moment by which workers are known to publish reminders.

@@ -9,6 +9,7 @@ from billing_stream.audit.written_order import OrderMark
 
 POSITION, STOPPED, LOG, ORDER = "\0position/", "\0stopped/", "\0log/", "\0order"
 FILLED = "\0mark/charges/filled"
+SHOP_TRIAL = "\0mark/trial/"
 
 
 def take(history: History, key: str, record: Record, decode: Callable[[bytes], Any]) -> str | None:
@@ -24,6 +25,8 @@ def take(history: History, key: str, record: Record, decode: Callable[[bytes], A
         history.marks[input_of(key.removeprefix(LOG), partition)] = decode(value or b"")
     elif key == FILLED:
         history.charges.filled.add(partition)
+    elif key.startswith(SHOP_TRIAL):
+        history.shop_trials.rows[key.removeprefix(SHOP_TRIAL)] = (value or b"").decode()
     elif key == ORDER:
         mark = decode(value or b"")
         history.order_marks[partition] = OrderMark(mark["number"], mark["read"])

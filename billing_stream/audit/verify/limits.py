@@ -28,6 +28,7 @@ UNKNOWN_STATUS = "UNKNOWN_STATUS"
 PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
 TOO_MANY_REFUNDS = "TOO_MANY_REFUNDS"
 OF_WEBHOOKS = (UNKNOWN_STATUS, PAYMENT_MISMATCH, TOO_MANY_REFUNDS)
+_STARTS = ("trial", "answer")
 _LIMITED = ("trial", "reserve", *WEBHOOKS)
 
 
@@ -38,6 +39,7 @@ def mark_refused_by_limits(history: History) -> None:
     the log knows its purchase.
     """
     for facts in history.merchants.values():
+        _mark_starts(facts)
         for queue in facts.inputs.values():
             for index, found in enumerate(queue):
                 if found.parsed.command in _LIMITED:
@@ -75,6 +77,24 @@ def _mark_entries(facts: Facts) -> None:
         if parsed.command == "reserve" and purchase_of(parsed) not in known:
             refused = parsed._replace(refused_by=NOT_OPENED)
             facts.journal[index] = entry._replace(parsed=refused)
+
+
+def _mark_starts(facts: Facts) -> None:
+    """Say of each command that may start a trial whether the owner of the shop is asked first.
+
+    TRIAL_ONCE_PER is a setting, too: whether a command started a trial, its event says.
+    """
+    by = {event.origin_key for event in facts.events if event.kind == "trial.started"}
+    causes = {cause for cause, _ in by}
+    for queue in facts.inputs.values():
+        for index, found in enumerate(queue):
+            if found.parsed.command in _STARTS:
+                parsed = found.parsed._replace(asks=found.name not in causes)
+                queue[index] = found._replace(parsed=parsed)
+    for index, entry in enumerate(facts.journal):
+        if entry.parsed.command in _STARTS:
+            parsed = entry.parsed._replace(asks=(entry.origin, entry.correlation) not in by)
+            facts.journal[index] = entry._replace(parsed=parsed)
 
 
 def purchase_of(parsed: ParsedCommand) -> str:

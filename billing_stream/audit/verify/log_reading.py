@@ -42,6 +42,7 @@ from billing_stream.audit.verify.model_state import WEBHOOKS, Rules
 from billing_stream.audit.verify.odd_json import InvalidInput
 from billing_stream.audit.verify.row_versions import REMINDED, purchase_of, require_known
 from billing_stream.audit.verify.shop_claims import Shop
+from billing_stream.audit.verify.shop_trials import ShopClaim
 from billing_stream.audit.verify.verify_inputs import AboutInput, ParsedCommand
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
@@ -161,6 +162,9 @@ class Reader:
                 history.charges.take(record, history.partitions, limit)
                 return
             parsed = verify_inputs.read(base, record.value, record.timestamp, str(ref), limit)
+            if isinstance(parsed, ShopClaim):
+                history.shop_trials.take(parsed, record, history.partitions)
+                return
         except InvalidInput as error:
             history.bad[ref] = digest(record.key, record.value, record.headers)
             history.bad_reasons[ref] = str(error)

@@ -8,6 +8,8 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from billing_stream.audit.verify.shop_trials import TrialClaim
+
 # Purchase ids are derived, so that a purchase has the same id in every replay.
 NAMESPACE = uuid.UUID("6f1d3c0a-3d0f-5a58-9a3e-0f5c2f4b7c11")
 DAY_US = 86_400_000_000
@@ -78,6 +80,8 @@ class Rules:
     reminder_us: int = 3 * DAY_US
     # From when on reminders are published: releases up to 0.5.1 published none.
     reminded_from: int = 0
+    # Where the log does not say it: whether the owner of a shop is asked before a trial.
+    once_per_shop: bool = False
 
     @property
     def parked_us(self) -> int:
@@ -197,6 +201,7 @@ class State:
     uninstalled: int | None = None
     extensions: tuple[ExtensionState, ...] = ()
     shop_id: str | None = None
+    claim: TrialClaim | None = None
 
     def copy(self) -> "State":
         """A state that can change without this one."""

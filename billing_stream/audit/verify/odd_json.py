@@ -60,6 +60,10 @@ _KNOWN = frozenset(
         "days",
         "record",
         "payload",
+        "shop",
+        "granted",
+        "why",
+        "once_per",
         *FIELDS,
     )
 )

@@ -38,6 +38,8 @@ class Verdict:
     event_id: str | None = None
     table: str | None = None
     unproved: int = 0
+    # Claims to the trials of shops, each with why.
+    claims: list[tuple[str, str]] = field(default_factory=list)
 
 
 def check_order(history: History, report: Report) -> None:
@@ -124,6 +126,7 @@ def _carry_out(
         if verdict.table is None and step.changed:
             verdict.table = _other_row(facts, step.state)
         verdict.order.append((command, recorded))
+        verdict.claims += step.claims
         state = step.state
         done += len(step.events)
         given_up += len(step.given_up) + (step.refusal is not None and command.ref in refused)

@@ -11,6 +11,7 @@ from billing_stream.audit.verify.model_state import (
     Rules,
     State,
 )
+from billing_stream.audit.verify.shop_trials import FOUND, STARTED, USED, TrialClaim, shop_key
 from billing_stream.audit.verify.verify_inputs import TRIAL_DAYS_MAX, ParsedCommand
 
 EXTENSIONS_MAX = 100
@@ -60,3 +61,29 @@ def extend(
     # The first period may be short, too: that is known by its start.
     me.reminded = bool(began) and ends - began[0] < rules.reminder_us
     return None, [("trial.extended", name, 0, None, (ends, parsed.note))]
+
+
+def ask_owner(me: State, parsed: ParsedCommand) -> tuple[bool, str | None]:
+    """Whether a start waits for the owner of the shop, and its refusal; the state has the claim."""
+    if me.shop_id is None:
+        return False, None
+    shop, claim = shop_key(me.platform, me.shop_id), me.claim
+    if claim is not None and claim.granted is None:
+        return True, None
+    if claim is None or claim.shop != shop:
+        me.claim = TrialClaim(shop, None, parsed.command_id, parsed.key)
+        return True, None
+    return False, None if claim.granted else USED
+
+
+def claim_used(me: State, was_used: bool, command: str) -> str | None:
+    """Why a used trial is claimed at the owner of the shop, whatever the settings are; or None."""
+    if me.shop_id is None or not me.used:
+        return None
+    shop = shop_key(me.platform, me.shop_id)
+    known = me.claim if me.claim is not None and me.claim.shop == shop else None
+    started = not was_used and command != "import"
+    if known is not None and (known.granted or not started):
+        return None
+    me.claim = known or TrialClaim(shop)
+    return STARTED if started else FOUND

@@ -9,6 +9,7 @@ from typing import Any
 
 from billing_stream.audit.verify.catalogue_versions import check_catalogue
 from billing_stream.audit.verify.changed_logs import find_changed
+from billing_stream.audit.verify.check_shop_trials import check_claims
 from billing_stream.audit.verify.checks import check_all
 from billing_stream.audit.verify.facts import Facts, History
 from billing_stream.audit.verify.log_reading import Reader
@@ -156,6 +157,8 @@ async def _replay_all(
             continue
         report.count("order")
         report.count("tables")
+        if verdict.fault is None:
+            check_claims(history, facts, verdict.claims, report)
         if verdict.fault is not None:
             report.fault(
                 "order",

@@ -19,6 +19,7 @@ from billing_stream.audit.verify.model_state import RULES, Terms
 from billing_stream.audit.verify.odd_json import InvalidInput, payloads
 from billing_stream.audit.verify.releases import Old, read_old
 from billing_stream.audit.verify.shop_claims import Shop
+from billing_stream.audit.verify.shop_trials import ShopClaim, answer_of, claim_of
 from billing_stream.audit.verify.stated_money import currency_of, money_of
 from billing_stream.records import topics as names
 from billing_stream.records.record_ref import RecordRef
@@ -89,6 +90,9 @@ class ParsedCommand(NamedTuple):
     own: str | None = None
     # By which version of the rules it was decided.
     rules: int = RULES
+    # What the owner of a shop says of its trial; by the events, whether it is asked.
+    granted: bool = False
+    asks: bool | None = None
     # The end that an extension asks for, where it asks for no days.
     ends: int | None = None
     # Of an installation: the platform's id of the shop, and when it was made.
@@ -123,7 +127,7 @@ def require_readable(record: Record) -> None:
 
 def read(
     topic: str, value: bytes | None, timestamp: int, ref: str, bytes_max: int
-) -> ParsedCommand | Shop | AboutInput:
+) -> ParsedCommand | Shop | ShopClaim | AboutInput:
     """What a record of `topic` (its name without prefix) says. Raises Bad.
 
     `timestamp` is the record's, in ms since the epoch.
@@ -143,7 +147,7 @@ def read(
 
 def _said(
     topic: str, value: bytes, data: Mapping[str, Any], ref: str
-) -> ParsedCommand | Shop | AboutInput:
+) -> ParsedCommand | Shop | ShopClaim | AboutInput:
     parsed: ParsedCommand | AboutInput
     if topic == names.PURCHASE_UPDATED:
         status = _text(data, "status", 64)
@@ -157,7 +161,7 @@ def _said(
         parsed = ParsedCommand("create", _uuid(data), ref, text=domain, platform=platform)
         parsed = parsed._replace(**shop_claims.installation(data))
     elif topic == names.SHOPS:
-        return shop_claims.said_of(data)
+        return claim_of(data) if "record" in data else shop_claims.said_of(data)
     elif topic in (names.COMMANDS, names.OPERATOR_COMMANDS):
         of_merchant = data.get("command") in (EXTEND, SET_SHOP)
         by_operators = topic == names.OPERATOR_COMMANDS
@@ -185,6 +189,9 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
         return shop._replace(**shop_claims.stated_installation(data))
     if name == "start_trial":
         return ParsedCommand("trial", merchant, source, key=_key(data))
+    if name == "answer_trial_claim":
+        of, granted = answer_of(data)
+        return ParsedCommand("answer", merchant, source, text=of, granted=granted)
     if name == "reserve_purchase":
         pack, url = _text(data, "pack"), _text(data, "return_url", 2048, default="/")
         if data.get("cancel_url") is not None:

@@ -22,12 +22,13 @@ from billing_stream.audit.verify.model_state import (
 )
 from billing_stream.audit.verify.releases import Old, OldPurchase
 from billing_stream.audit.verify.verify_inputs import SET_SHOP, ParsedCommand
+from billing_stream.audit.verify.verify_trials import Trials
 
 # What a forgotten merchant is refused.
 _OF_PRESENT_ONES = ("trial", "reserve", "extend", SET_SHOP)
 
 
-class Step(Installations):
+class Step(Installations, Trials):
     """What one command does: the state after it and what must have been published."""
 
     __slots__ = ()
@@ -42,12 +43,15 @@ class Step(Installations):
         self.given_up: list[EarlyWebhook] = []
         self.shops: list[Claim] = []
         self.superseded = False
+        self.claims: list[tuple[str, str]] = []
+        self.waits = False
         self.refusal: str | None = None
         self.changed = False
         if parsed.command == "clock":
             self._move_clock(parsed, at_us)
         self._let_time_pass(parsed.number if parsed.command == "time" else 0)
         self._carry_out(parsed)
+        self.claim_trial(trial_model.claim_used(self.state, before.used, parsed.command))
         if self.changed:
             self.state.version += 1
             self.state.sequence += len(self.events)
@@ -94,6 +98,8 @@ class Step(Installations):
             return
         elif self.state.created is None:
             self.refusal = "MERCHANT_NOT_FOUND"
+        elif command == "answer":
+            self.hear_owner(parsed)
         elif command == "adjust":
             self._adjust(parsed)
         elif command == "forget":
@@ -111,7 +117,7 @@ class Step(Installations):
         elif command == SET_SHOP:
             self._once(parsed, (parsed.platform, parsed.text, parsed.note or ""), self._set_shop)
         elif command == "trial":
-            self._once(parsed, ("trial",), self._start_trial)
+            self._once(parsed, ("trial",), self.start_trial)
         elif command == "reserve":
             asked = (parsed.text, parsed.platform, parsed.url, parsed.currency or "")
             self._once(parsed, asked, self._reserve)
@@ -215,7 +221,7 @@ class Step(Installations):
             self.refusal = limits.TOO_MANY_KEYS
         else:
             rule(parsed)
-            if self.refusal not in limits.NOT_KEPT:
+            if not self.waits and self.refusal not in limits.NOT_KEPT:
                 # What is kept beside the question: which purchase or refusal answered it.
                 answer = (self.refusal or "", self._purchase_id(parsed))
                 me.keys = {**me.keys, parsed.key: ((*asked, *answer), self.now)}
@@ -231,18 +237,6 @@ class Step(Installations):
             self.refusal = refusal
         elif parsed.command == "reserve":
             self._open(self.state.purchases[purchase])
-
-    def _start_trial(self, parsed: ParsedCommand) -> None:
-        me = self.state
-        if me.used:
-            self.refusal = "TRIAL_ALREADY_USED"
-            return
-        if me.uninstalled is not None:
-            self.refusal = limits.UNINSTALLED
-            return
-        me.used, me.started, me.ends = True, self.now, self.now + self._rules.trial_us
-        credits = parsed.terms[0] if parsed.terms else self._rules.catalogue.trial_credits
-        self.publish("trial.started", "", credits, None, me.ends)
 
     def _purchase_id(self, parsed: ParsedCommand) -> str:
         name = f"purchase/{self.state.merchant}/{parsed.command_id}"

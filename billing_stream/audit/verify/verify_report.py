@@ -24,6 +24,7 @@ TITLES = {
     "journal": "commands that came from no topic are in the journal",
     "shops": "every shop has the merchant with the claim that counts",
     "charges": "every charge has the purchase that registered it first, every webhook one outcome",
+    "shop-trials": "the trial of a shop is that of the merchant that claimed it first",
     "catalogue": "each version of the catalogue was asked for, and is the same for all",
     "order": "the order of decisions is written, and explains all of it",
     "tables": "the tables are what the contract makes of the inputs",

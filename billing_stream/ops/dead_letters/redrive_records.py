@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from billing_stream.domain.ids import shop_key
-from billing_stream.domain.outcomes import ShopRegistered
+from billing_stream.domain.outcomes import ShopRegistered, TrialClaimed
 from billing_stream.domain.shops import NOBODYS, Claim, claim
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.errors import DeadLettersError, InvalidRecord
@@ -145,7 +145,7 @@ async def _checked(
         raise NotRedrivable(f"would be a dead letter again: {error}") from None
     if isinstance(command, ShopRegistered):
         return await _copy_of_claim(cluster, command, headers, raw, force=force)
-    if isinstance(command, OperatorCommand | ChargeRecord):
+    if isinstance(command, TrialClaimed | OperatorCommand | ChargeRecord):
         raise NotRedrivable("is a record of lanes or operators, which does not come that way")
     merchant = command.merchant_id
     what = f"{command.__struct_config__.tag} of merchant {merchant}"

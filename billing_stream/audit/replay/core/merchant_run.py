@@ -29,6 +29,7 @@ read_entry = msgspec.json.Decoder(schemas.JournalEntry).decode
 _REFUSAL = re.compile(r"[A-Z_]+: ")
 GIVEN_UP = "no purchase claimed the charge "
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+TRIAL_STARTED = "evt.billing.trial.started.v1"
 TOO_MANY_OPEN = "TOO_MANY_OPEN_PURCHASES"
 PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
 # What versions of the rules decide otherwise.
@@ -56,6 +57,8 @@ class Command(Struct, kw_only=True):
     # dead letters and rows say; None: as the code and the settings that are here.
     rules: int | None = None
     discounts: bool | None = None
+    # Whether it started a trial; else it may have asked the owner of the shop, or been refused.
+    starts_trial: bool = False
 
 
 class Effect(Struct):
@@ -102,6 +105,12 @@ def commands_of(recorded: Recorded, max_record_bytes: int) -> list[Command]:
         if isinstance(command.payload, ReservePurchase):
             named = (recorded.merchant_id, command.payload.command_id)
             command.over_limit = derived_id("purchase", *named) not in opened
+    by = {(e.cause, e.correlation_id) for e in recorded.events if e.type == TRIAL_STARTED}
+    for command in (*inputs, *entries):
+        correlation_id = command.correlation_id if command.is_entry else None
+        command.starts_trial = any(
+            cause == command.cause and correlation_id in (None, other) for cause, other in by
+        )
     by_name = {command.name: command for command in (*inputs, *entries)}
     return [by_name[name] for name in recorded.order]
 
@@ -289,11 +298,15 @@ def _decided(effect: Effect) -> tuple[Any, ...]:
 
 def _policy_of(policy: Policy, command: Command) -> Policy:
     """The policy with what a command's own records say of the limits and rules of then."""
-    own = {
+    own: dict[str, Any] = {
         "open_purchases_max": 1 if command.over_limit else 1 << 30,
         "accept_discounts": command.discounts,
         "rules": command.rules,
     }
     # Releases up to 0.5.1 have none of them.
+    if hasattr(policy, "trial_once_per"):
+        own["trial_once_per"] = type(policy.trial_once_per)(
+            "merchant" if command.starts_trial else "shop"
+        )
     known = {n: value for n, value in own.items() if value is not None and hasattr(policy, n)}
     return msgspec.structs.replace(policy, **known)
