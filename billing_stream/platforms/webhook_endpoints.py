@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from billing_stream.platforms.shopify import Shopify
-from billing_stream.platforms.shopify_webhooks import TOPIC
 from billing_stream.platforms.stripe import Stripe
 from billing_stream.platforms.stripe_webhooks import EVENTS_READ
 
@@ -43,9 +42,9 @@ def missing_events(endpoints: Iterable[Endpoint]) -> list[str]:
     return [] if _EVERY in enabled else sorted(EVENTS_READ - enabled)
 
 
-async def shopify_subscribed(shopify: Shopify, shop: str) -> bool:
-    """Whether the app subscribed to purchases in a shop, by the API. Raises PlatformError.
+async def shopify_subscribed(shopify: Shopify, shop: str, topic: str) -> bool:
+    """Whether the app subscribed to a topic in a shop, by the API. Raises PlatformError.
 
     Shopify does not list the subscriptions of `shopify.app.toml` there.
     """
-    return bool(await shopify.subscriptions(shop, TOPIC.upper().replace("/", "_")))
+    return bool(await shopify.subscriptions(shop, topic.upper().replace("/", "_")))

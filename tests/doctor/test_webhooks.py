@@ -72,23 +72,35 @@ async def test_endpoints_that_cannot_be_read_are_a_warning(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "verdict"), [([{"id": "gid://shopify/WebhookSubscription/1"}], "OK"), ([], "WARN")]
+    ("subscribed", "missing"),
+    [
+        ((True, True), []),
+        ((False, True), ["app_purchases_one_time/update"]),
+        ((True, False), ["app/uninstalled"]),
+        ((False, False), ["app_purchases_one_time/update", "app/uninstalled"]),
+    ],
 )
-async def test_a_missing_subscription_of_shopify_is_named(nodes: list[Any], verdict: str) -> None:
+async def test_a_missing_subscription_of_shopify_is_named(
+    subscribed: tuple[bool, bool], missing: list[str]
+) -> None:
     async with fake_platform() as fake:
-        fake.replies(Reply(body={"data": {"webhookSubscriptions": {"nodes": nodes}}}))
-        (found,) = await findings(
+        nodes = [[{"id": "gid://shopify/WebhookSubscription/1"}] * there for there in subscribed]
+        data = [{"webhookSubscriptions": {"nodes": one}} for one in nodes]
+        fake.replies(*(Reply(body={"data": one}) for one in data))
+        found = await findings(
             fake,
             SHOPIFY_API_SECRET="shopify-secret-for-tests-0123456789",
             SHOPIFY_API_VERSION="2026-10",
             SHOPIFY_ACCESS_TOKENS=json.dumps({SHOP: "token"}),
             SHOPIFY_API_URL=fake.url,
         )
-        (asked,) = fake.asked
+        asked = [one.json["variables"]["topics"] for one in fake.asked]
 
-    assert found.verdict == verdict
-    assert SHOP in found.message
-    assert asked.json["variables"] == {"topics": ["APP_PURCHASES_ONE_TIME_UPDATE"]}
+    assert all(SHOP in one.message for one in found)
+    assert asked == [["APP_PURCHASES_ONE_TIME_UPDATE"], ["APP_UNINSTALLED"]]
+    assert [one.verdict for one in found] == (["WARN"] * len(missing) or ["OK"])
+    for one, topic in zip(found, missing, strict=False):
+        assert f"no subscription to {topic} in" in one.message
 
 
 async def test_a_gateway_without_look_ups_is_a_warning() -> None:

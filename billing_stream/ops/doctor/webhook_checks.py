@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import partial
+from types import MappingProxyType
 
 from billing_stream.config.settings import Settings
 from billing_stream.domain.model import Platform
@@ -9,7 +10,7 @@ from billing_stream.errors import PlatformError
 from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
 from billing_stream.platforms.platform_factory import new_platforms
 from billing_stream.platforms.shopify import Shopify
-from billing_stream.platforms.shopify_webhooks import TOPIC
+from billing_stream.platforms.shopify_webhooks import TOPIC, UNINSTALLED_TOPIC
 from billing_stream.platforms.stripe import Stripe
 from billing_stream.platforms.webhook_endpoints import (
     missing_events,
@@ -47,6 +48,15 @@ async def check_webhooks(settings: Settings) -> AsyncIterator[Finding]:
             await platform.close()
 
 
+# What is missing where Shopify does not send a topic.
+SHOPIFY_TOPICS = MappingProxyType(
+    {
+        TOPIC: UNPAID,
+        UNINSTALLED_TOPIC: "until then purchases of shops that left stay open until they expire",
+    }
+)
+
+
 async def _stripe(stripe: Stripe) -> Finding:
     try:
         endpoints = await stripe_endpoints(stripe)
@@ -70,14 +80,14 @@ async def _shopify(shopify: Shopify) -> AsyncIterator[Finding]:
         yield ok(CHECK, "no shop of Shopify is known here: its subscriptions are not looked at")
     for shop in shops:
         try:
-            subscribed = await shopify_subscribed(shopify, shop)
+            missing = [t for t in SHOPIFY_TOPICS if not await shopify_subscribed(shopify, shop, t)]
         except PlatformError as error:
             message = f"the subscriptions of {shop} cannot be read: {error}"
             yield warn(CHECK, message, "look at its access token")
             continue
-        if subscribed:
-            yield ok(CHECK, f"Shopify sends {TOPIC} of {shop}")
-        else:
-            message = f"the app has no subscription to {TOPIC} in {shop} that the API shows"
-            action = f"subscribe, unless shopify.app.toml does; {UNPAID}"
+        if not missing:
+            yield ok(CHECK, f"Shopify sends {' and '.join(SHOPIFY_TOPICS)} of {shop}")
+        for topic in missing:
+            message = f"the app has no subscription to {topic} in {shop} that the API shows"
+            action = f"subscribe, unless shopify.app.toml does; {SHOPIFY_TOPICS[topic]}"
             yield warn(CHECK, message, action)
