@@ -315,6 +315,10 @@ class Audit:
             for sequence, content in enumerate(expected.events, first):
                 event = command.merchant_id, sequence, content, expected.at
                 found.append(("event", event, correlation_id, cause))
+                if content[0] == TrialStarted.kind:
+                    # Now, as later in the transaction its shop may become known.
+                    shop_id = self.model.of(command.merchant_id).shop_id
+                    self.trials.start(command.merchant_id, shop_id)
             found += [("shop", msgspec.json.decode(encode(shop))) for shop in expected.shops]
             found += [("claim", command.merchant_id, *claim) for claim in expected.claims]
             new = dict(self._attached(command.merchant_id).items() - before.items())
@@ -431,8 +435,6 @@ class Audit:
         require(headers["cause"] == cause.encode(), f"{headers} not {cause}")
         require(value["event_id"] not in self.event_ids, f"event {value['event_id']} twice")
         self.event_ids.add(value["event_id"])
-        if kind == TrialStarted.kind:
-            self.trials.start(merchant, self.model.of(merchant).shop_id)
         require(sequence == self.sequences.get(merchant, 0) + 1, f"sequence {sequence}")
         self.sequences[merchant] = sequence
 
