@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from billing_stream.domain.shops import NOBODYS, Shop
+from billing_stream.domain.shops import Shop
 
 
 def put_shops(rows: dict[str, Shop], changed: Mapping[str, Shop | None]) -> None:
@@ -12,8 +12,3 @@ def put_shops(rows: dict[str, Shop], changed: Mapping[str, Shop | None]) -> None
             rows.pop(key, None)
         else:
             rows[key] = shop
-
-
-def merchant_of(rows: Mapping[str, Shop], key: str) -> str | None:
-    """The merchant id of the owner of the shop `platform:domain`, or None."""
-    return rows.get(key, NOBODYS).merchant_id

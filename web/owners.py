@@ -24,7 +24,6 @@ from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.processor import BillingLane, BillingLanes
 from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.tables.rows import PartitionRows
-from billing_stream.tables.shop_rows import merchant_of
 from billing_stream.web.envelope import ApiError, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.peers import Peers
 
@@ -99,7 +98,8 @@ class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
 
     def read(self, rows: PartitionRows) -> ShopFound:
         """From committed rows."""
-        return ShopFound(merchant_of(rows.shops, self.shop))
+        shop = rows.shops.get(self.shop)
+        return ShopFound(None if shop is None else shop.merchant_id)
 
 
 class ChargeFound(Struct, frozen=True):

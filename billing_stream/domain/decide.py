@@ -70,7 +70,8 @@ def _let_time_pass(draft: Draft, most: int | None) -> None:
     if next(overdue, None) is None:
         if draft.merchant.on_trial:
             trial_deadlines.pass_time(draft, draft.now)
-        webhooks.expire_parked(draft)
+        if draft.merchant.parked:
+            webhooks.expire_parked(draft)
 
 
 def _carry_out(draft: Draft, command: Command) -> Reply:

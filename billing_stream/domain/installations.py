@@ -17,10 +17,8 @@ def shop_of(merchant: Merchant) -> str | None:
     return f"{merchant.platform}:{merchant.domain}" if merchant.domain else None
 
 
-def missing(draft: Draft) -> Rejected | None:
+def missing() -> Rejected:
     """The refusal of what only a merchant that has the app may begin."""
-    if draft.merchant.uninstalled_at is None:
-        return None
     message = "the app is uninstalled; repeat this when it is installed again"
     return Rejected(ErrorCode.MERCHANT_UNINSTALLED, message)
 

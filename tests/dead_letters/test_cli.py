@@ -37,7 +37,7 @@ async def test_letters_are_listed_filtered_and_counted(
         lines = await at.dlq("list", "--json", "--limit", "0")
         newest = await at.dlq("list", "--limit", "1")
         of_topic = await at.dlq("list", "--topic", names.COMMANDS)
-        of_reason = await at.dlq("list", "--reason", "missing required .*platform", "--json")
+        of_reason = await at.dlq("list", "--reason", "INVALID_SHOP: .*platform", "--json")
         of_merchant = await at.dlq("list", "--merchant", M2.upper(), "--json")
         of_partition = await at.dlq("list", "--partition", str(first.partition), "--json")
         recent = await at.dlq("list", "--since", "1h")

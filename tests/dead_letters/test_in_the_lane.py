@@ -120,6 +120,8 @@ async def asked(scene: Scene, name: str) -> dict[str, Any]:
     if name == "dispute_charge":
         await purchase(scene, "c")
         return command(name, charge_id="c", dispute_id="d", status="withdrawn", amount="4.00")
+    if name == "answer_trial_claim":
+        return command(name, shop="shopify:#7", granted=True)
     if name == "adjust_credits":
         return command(name, credits=5, reason="gift", idempotency_key="k")
     if name == "move_clock":

@@ -104,6 +104,7 @@ async def test_order_of_a_transaction_precedes_its_requests() -> None:
             {"topic": UPDATED, "from": 0, "to": 1},
             {"topic": CREATED, "from": 2, "to": 3},
         ],
+        "rules": 2,
     }
 
 

@@ -27,7 +27,7 @@ from billing_stream.domain.policy import Policy
 from billing_stream.domain.shops import Shop
 from billing_stream.domain.state import State
 from billing_stream.tables.rows import PartitionRows, StagedRows
-from billing_stream.tables.shop_rows import merchant_of, put_shops
+from billing_stream.tables.shop_rows import put_shops
 from tests.support.world import CHECKOUT, M1, M2, NOBODY, NOW, World, everything, pending_of
 
 HOUR = timedelta(hours=1)
@@ -243,11 +243,11 @@ def test_a_shop_belongs_to_the_last_who_registered_it(world: World) -> None:
     staged = StagedRows(rows)
     put_shops(rows.shops, {"shopify:a.example": Shop(M1)})
     staged.shops["shopify:a.example"] = Shop(M2)
-    assert merchant_of(rows.shops, "shopify:a.example") == M1
+    assert rows.shops["shopify:a.example"].merchant_id == M1
 
     staged.apply()
 
-    assert merchant_of(rows.shops, "shopify:a.example") == M2
+    assert rows.shops["shopify:a.example"].merchant_id == M2
 
 
 def test_a_shop_that_is_gone_is_nobodys(world: World) -> None:
@@ -256,7 +256,7 @@ def test_a_shop_that_is_gone_is_nobodys(world: World) -> None:
     put_shops(world.rows.shops, {"shopify:a.example": None})
 
     assert dict(world.rows.shops) == {}
-    assert merchant_of(world.rows.shops, "shopify:a.example") is None
+    assert "shopify:a.example" not in world.rows.shops
 
 
 def test_purchases_of_a_merchant_come_newest_first(world: World) -> None:

@@ -7,7 +7,6 @@ from billing_stream.domain.commands import ForgetMerchant
 from billing_stream.engine import record_order
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
-from billing_stream.tables.shop_rows import merchant_of
 from tests.replaying.log import replayed
 from tests.verify.world import PARTITIONS, POLICY, World, merchant_id
 
@@ -39,7 +38,8 @@ async def upgraded(patch: pytest.MonkeyPatch, *records: dict[str, str]) -> World
 def owner(world: World, domain: str) -> str | None:
     shop = f"shopify:{domain}"
     lane = world.lanes[partition_of(shop, PARTITIONS)]
-    return merchant_of(lane.processor.rows.shops, shop)
+    known = lane.processor.rows.shops.get(shop)
+    return None if known is None else known.merchant_id
 
 
 async def require_right(world: World, by_older_rules: int) -> None:

@@ -12,11 +12,17 @@ from tests.support.tokens import client_headers
 from tests.web.conftest import M1
 
 SHOP = "one.example"
+# Their commands come by records alone.
+OF_RECORDS = {
+    ErrorCode.UNKNOWN_STATUS,
+    ErrorCode.PAYMENT_MISMATCH,
+    ErrorCode.TOO_MANY_REFUNDS,
+}
 MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def test_every_error_code_has_a_status() -> None:
-    assert set(STATUS) == set(ErrorCode) | set(WebCode)
+    assert set(STATUS) == (set(ErrorCode) | set(WebCode)) - OF_RECORDS
 
 
 def test_the_statuses_are_those_that_clients_know() -> None:
@@ -40,7 +46,7 @@ def test_the_statuses_are_those_that_clients_know() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/nothing", 404, "NOT_FOUND"),
         ("GET", "/api", 404, "NOT_FOUND"),
         ("GET", "/api/billing/nothing", 404, "NOT_FOUND"),
         ("POST", "/nothing", 404, "NOT_FOUND"),

@@ -402,33 +402,40 @@ async def test_above_the_limit_of_a_platform_webhooks_are_to_be_repeated(tmp_pat
 DISPUTE = {"id": "dp_1", "payment_intent": "pi_1", "amount": 999, "currency": "usd"}
 
 
+# Signed when they are sent: a signature is valid for five minutes.
 @pytest.mark.parametrize(
     ("webhook", "topic", "said"),
     [
         (
-            sent.custom(
+            lambda: sent.custom(
                 {"charge_id": "c-1", "merchant_id": M1, "status": "active", "amount": 9.99}
             ),
             names.PURCHASE_UPDATED,
             {"status": "active", "amount": "9.99"},
         ),
         (
-            sent.custom({**REFUND, "refund_id": "r1", "amount": "4.99000000", "currency": "usd"}),
+            lambda: sent.custom(
+                {**REFUND, "refund_id": "r1", "amount": "4.99000000", "currency": "usd"}
+            ),
             names.PURCHASE_REFUNDED,
             {"refund_id": "r1", "amount": "4.99", "currency": "USD"},
         ),
         (
-            sent.custom({**REFUND, "kind": "refund_failed", "refund_id": "r1", "amount": 4.99}),
+            lambda: sent.custom(
+                {**REFUND, "kind": "refund_failed", "refund_id": "r1", "amount": 4.99}
+            ),
             names.REFUND_FAILED,
             {"refund_id": "r1", "amount": "4.99"},
         ),
         (
-            sent.custom({**REFUND, "kind": "disputed", "dispute_id": "d1", "status": "withdrawn"}),
+            lambda: sent.custom(
+                {**REFUND, "kind": "disputed", "dispute_id": "d1", "status": "withdrawn"}
+            ),
             names.PURCHASE_DISPUTED,
             {"dispute_id": "d1", "status": "withdrawn"},
         ),
         (
-            sent.stripe(
+            lambda: sent.stripe(
                 sent.event(
                     "checkout.session.completed",
                     {**SESSION, "amount_total": 1, "currency": "usd"},
@@ -438,12 +445,12 @@ DISPUTE = {"id": "dp_1", "payment_intent": "pi_1", "amount": 999, "currency": "u
             {"status": "active", "amount": "0.01", "currency": "USD"},
         ),
         (
-            sent.stripe(sent.event("charge.refunded", {**STRIPE_CHARGE, "amount": 1998})),
+            lambda: sent.stripe(sent.event("charge.refunded", {**STRIPE_CHARGE, "amount": 1998})),
             names.PURCHASE_REFUNDED,
             {"amount": "9.99", "charge_amount": "19.98", "currency": "USD"},
         ),
         (
-            sent.stripe(
+            lambda: sent.stripe(
                 sent.event(
                     "charge.dispute.funds_withdrawn",
                     {**DISPUTE, "metadata": {"merchant_id": M1}},
@@ -456,9 +463,9 @@ DISPUTE = {"id": "dp_1", "payment_intent": "pi_1", "amount": 999, "currency": "u
     ids=["paid", "refund", "refund failed", "dispute", "stripe paid", "stripe", "stripe dispute"],
 )
 async def test_amounts_refunds_and_disputes_reach_their_topics(
-    shops: Cluster, webhook: Signed, topic: str, said: dict[str, Any]
+    shops: Cluster, webhook: Callable[[], Signed], topic: str, said: dict[str, Any]
 ) -> None:
-    reply = await send(shops, webhook)
+    reply = await send(shops, webhook())
 
     assert reply.data == {"accepted": True}
     (kept,) = records(shops)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from billing_stream.audit.verify.model_state import FORGOTTEN, RULES, State
+from billing_stream.audit.verify.model_state import FORGOTTEN, RULES, Rules, State
 from billing_stream.audit.verify.shop_names import INVALID_SHOP, shop_of
 from billing_stream.audit.verify.verify_inputs import ParsedCommand
 from billing_stream.audit.verify.verify_payments import Payments
@@ -29,11 +29,13 @@ class Installations(Payments):
 
     __slots__ = ()
 
+    _rules: Rules
     shops: list[Claim]
     superseded: bool
 
-    def _create(self, parsed: ParsedCommand) -> None:
-        me, shop = self.state, self._named_shop(parsed)
+    def create(self, parsed: ParsedCommand) -> None:
+        """An installation: the merchant and its shop, or a change of it."""
+        me, shop = self.state, self.named_shop(parsed)
         if shop is None:
             if me.created is None:
                 me.created, self.changed = self.now, True
@@ -69,9 +71,9 @@ class Installations(Payments):
         self.shops.append(Claim(new, shop_id, installed, again, stays_gone))
         self.changed = True
 
-    def _set_shop(self, parsed: ParsedCommand) -> None:
+    def set_shop(self, parsed: ParsedCommand) -> None:
         """Claim it, also where it is the present one: another merchant may have it."""
-        shop = self._named_shop(parsed)
+        shop = self.named_shop(parsed)
         if shop is not None:
             self._take_shop(shop)
             self.state.uninstalled = None
@@ -87,7 +89,7 @@ class Installations(Payments):
         me.platform, me.domain = shop
         self.changed = True
 
-    def _named_shop(self, parsed: ParsedCommand) -> tuple[str, str] | None:
+    def named_shop(self, parsed: ParsedCommand) -> tuple[str, str] | None:
         """The shop that it names; None where it names none, which its dead letter says."""
         if parsed.rules != RULES:
             return parsed.platform.lower(), parsed.text.lower()
@@ -101,14 +103,14 @@ class Installations(Payments):
         current = [f"{me.platform}:{me.domain}"] if me.domain else []
         return list(dict.fromkeys([*me.former, *current]))
 
-    def _uninstall(self, parsed: ParsedCommand) -> None:
+    def uninstall(self, parsed: ParsedCommand) -> None:
         """Open purchases expire, once per installation."""
         me = self.state
         self.superseded = is_about_another(self.state, parsed)
         if self.superseded or me.uninstalled is not None:
             return
         for _, purchase in me.pending:
-            self._expire(purchase, "uninstalled")
+            self.expire(purchase, "uninstalled")
         current = f"{me.platform}:{me.domain}"
         for shop in self._shops():
             said = (me.shop_id, me.installed) if shop == current else (None, None)
@@ -117,7 +119,7 @@ class Installations(Payments):
         me.uninstalled = at if me.installed is None else max(at, me.installed)
         self.publish("merchant.uninstalled", "")
 
-    def _forget(self, parsed: ParsedCommand) -> None:
+    def forget(self, parsed: ParsedCommand) -> None:
         """Domain, shops, checkout pages and answers go; the money trail stays."""
         me = self.state
         if me.forgotten is not None:
@@ -137,7 +139,7 @@ class Installations(Payments):
                 self.put(purchase, bare)
         self.publish("merchant.forgotten", "")
 
-    def _expire(self, purchase: str, reason: str) -> None:
+    def expire(self, purchase: str, reason: str) -> None:
         bought = self.state.purchases[purchase]
         why = "expired" if bought.url is None else bought.no_checkout
         self.put(purchase, bought._replace(status="expired", no_checkout=why))

@@ -64,7 +64,7 @@ class Step(Installations, Trials):
         step = overdue[:most] if most else overdue
         for expires, purchase in step:
             self._publish_all(trial_model.let_time_pass(me, self._rules, now, expires))
-            self._expire(purchase, "not paid in time")
+            self.expire(purchase, "not paid in time")
         if len(step) < len(overdue):
             return
         self._publish_all(trial_model.let_time_pass(me, self._rules, now, now))
@@ -91,7 +91,7 @@ class Step(Installations, Trials):
             known = parsed.purchase if parsed.purchase in self.state.purchases else None
             self.hear(parsed, command, parsed.text, known)
         elif command == "create":
-            self._create(parsed)
+            self.create(parsed)
         elif command == "import" and parsed.old is not None:
             self._bring_in(parsed, parsed.old)
         elif command in ("time", "clock"):
@@ -103,9 +103,9 @@ class Step(Installations, Trials):
         elif command == "adjust":
             self._adjust(parsed)
         elif command == "forget":
-            self._forget(parsed)
+            self.forget(parsed)
         elif command == "uninstall":
-            self._uninstall(parsed)
+            self.uninstall(parsed)
         elif (
             command in ("trial", "reserve", "extend", "set_shop")
             and self.state.forgotten is not None
@@ -115,7 +115,7 @@ class Step(Installations, Trials):
             self.refusal, events = trial_model.extend(self.state, self._rules, self.now, parsed)
             self._publish_all(events)
         elif command == SET_SHOP:
-            self._once(parsed, (parsed.platform, parsed.text, parsed.note or ""), self._set_shop)
+            self._once(parsed, (parsed.platform, parsed.text, parsed.note or ""), self.set_shop)
         elif command == "trial":
             self._once(parsed, ("trial",), self.start_trial)
         elif command == "reserve":
@@ -138,7 +138,7 @@ class Step(Installations, Trials):
             me.created, self.changed = old.created, True
         self._paid_by(old.last_paid)
         if parsed.platform and parsed.text and not me.domain and me.forgotten is None:
-            shop = self._named_shop(parsed)
+            shop = self.named_shop(parsed)
             if shop is not None:
                 me.platform, me.domain = shop
                 at = old.created if old.created <= self.now + AHEAD_MAX else None

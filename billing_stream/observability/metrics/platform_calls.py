@@ -14,7 +14,9 @@ from billing_stream.platforms.base import (
     CheckoutRequest,
     FoundCharge,
     IgnoredWebhook,
+    PaymentFinder,
     Platform,
+    PlatformEvent,
     WebhookContent,
 )
 
@@ -26,6 +28,7 @@ _TYPE = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
 CREATE_CHECKOUT = "create_checkout"
 FIND_CHARGE = "find_charge"
+FIND_OWNER = "find_owner"
 READ_WEBHOOK = "read_webhook"
 
 
@@ -69,6 +72,18 @@ class InstrumentedPlatform:
         finally:
             self._lookup_seconds.observe(perf_counter() - began)
             self._calls(self._name, FIND_CHARGE, outcome).inc()
+
+    async def find_owner(self, event: PlatformEvent) -> PlatformEvent | IgnoredWebhook:
+        """As the platform does; ignored where it is never asked. See `PaymentFinder`."""
+        if not isinstance(self._platform, PaymentFinder):
+            return IgnoredWebhook(event.kind)
+        outcome = "error"
+        try:
+            found = await self._platform.find_owner(event)
+            outcome = "ignored" if isinstance(found, IgnoredWebhook) else "ok"
+            return found
+        finally:
+            self._calls(self._name, FIND_OWNER, outcome).inc()
 
     def read_webhook(
         self, headers: Mapping[str, str], body: bytes, now: datetime

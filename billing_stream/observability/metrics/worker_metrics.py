@@ -138,8 +138,8 @@ class WorkerMetrics:
         )
         self.platform_calls = counter(
             "billing_platform_calls_total",
-            "Calls of payment platforms (create_checkout, find_charge), and webhooks that they "
-            "sent (read_webhook)",
+            "Calls of payment platforms (create_checkout, find_charge, find_owner), and webhooks "
+            "that they sent (read_webhook)",
             ["platform", "operation", "outcome"],
         )
         self.webhooks_ignored = counter(
