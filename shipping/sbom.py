@@ -5,10 +5,13 @@ gives the same bytes.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from billing_stream import __version__
 
 ROOT = Path(__file__).parent.parent
 FILE = Path("dist/billing-stream.cdx.json")
@@ -21,6 +24,10 @@ def sbom(lock: Path, to: Path) -> None:
     command += ["--pyproject", str(ROOT / "pyproject.toml"), "--mc-type", "application"]
     command += ["--spec-version", "1.6", "--output-format", "JSON", "--output-reproducible"]
     subprocess.run([*command, "--output-file", str(to)], check=True)
+    bill = json.loads(to.read_text())
+    # pyproject.toml says only where the version is.
+    bill["metadata"]["component"]["version"] = __version__
+    to.write_text(json.dumps(bill, indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

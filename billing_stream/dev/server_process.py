@@ -136,7 +136,13 @@ class Server:
     def kill(self) -> None:
         """SIGKILL, as a machine that lost its power."""
         if self.process is not None and self.process.alive:
+            # Those of PostgreSQL have groups of their own, and keep the next one from starting.
+            children = psutil.Process(self.process.pid).children(recursive=True)
             os.killpg(self.process.pid, signal.SIGKILL)
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(children, timeout=5.0)
         self._wait_gone(5.0)
         self._release()
 
