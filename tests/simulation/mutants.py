@@ -234,7 +234,7 @@ MUTANTS = (
         SimLog,
         "last_stable",
         [("min(firsts, default=self.ends.get(tp, 0))", "self.ends.get(tp, 0)")],
-        seed=189,
+        seed=626,
     ),
     Mutant(
         "a forwarded record is lost",
@@ -284,6 +284,7 @@ MUTANTS = (
         trial_deadlines,
         "pass_time",
         [('f"{merchant_id}/{period}".strip("/")', "merchant_id")],
+        seed=710,
     ),
     Mutant(
         "an uninstall leaves purchases open",
