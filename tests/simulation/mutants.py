@@ -15,7 +15,6 @@ from typing import Any
 from billing_stream import processor
 from billing_stream.domain import charges as domain_charges
 from billing_stream.domain import (
-    installations,
     returns,
     trial_deadlines,
     trial_extensions,
@@ -294,7 +293,7 @@ MUTANTS = (
     ),
     Mutant(
         "an uninstall of an earlier installation counts",
-        installations,
+        uninstalls,
         "is_about_another",
         [("installed_at > at", "False")],
     ),
