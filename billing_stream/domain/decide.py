@@ -7,6 +7,7 @@ from typing import assert_never
 from billing_stream.domain import (
     adjustments,
     clock,
+    early_webhooks,
     idempotency,
     imports,
     merchants,
@@ -47,9 +48,8 @@ from billing_stream.domain.state import State
 def decide(state: State, command: Command, now: datetime) -> Decision:
     """What `command` causes at `now`, the record's timestamp (aware UTC).
 
-    Pure and total: the same arguments give the same decision, and a refusal is a reply.
-    What fell due by `now` happens first, in the order of the deadlines, so a late timer never
-    changes an outcome.
+    Pure and total: a refusal is a reply. What fell due by `now` happens first, in the order of the
+    deadlines, so a late timer never changes an outcome.
     """
     draft = Draft(state, now)
     if isinstance(command, AdvanceClock):
@@ -71,7 +71,7 @@ def _let_time_pass(draft: Draft, most: int | None) -> None:
         if draft.merchant.on_trial:
             trial_deadlines.pass_time(draft, draft.now)
         if draft.merchant.parked:
-            webhooks.expire_parked(draft)
+            early_webhooks.expire(draft)
 
 
 def _carry_out(draft: Draft, command: Command) -> Reply:

@@ -81,18 +81,6 @@ def apply_parked(draft: Draft, purchase_id: str, charge_id: str) -> None:
                 draft.expire_parked(parked, refused=refused)
 
 
-def expire_parked(draft: Draft) -> None:
-    """Give up webhooks whose charge nobody claimed in time."""
-    waiting = draft.merchant.parked
-    limit = draft.now - draft.policy.early_webhook_expiry
-    if waiting[0].at > limit:
-        return
-    draft.change(parked=tuple(parked for parked in waiting if parked.at > limit))
-    for parked in waiting:
-        if parked.at <= limit:
-            draft.expire_parked(parked)
-
-
 def _apply_or_park(draft: Draft, webhook: ParkedWebhook, known: Purchase | None = None) -> Reply:
     purchase = known or draft.purchase_of_charge(webhook.charge_id)
     if purchase is not None:
