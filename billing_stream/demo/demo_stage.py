@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from billing_stream.dev.client import client_headers
 from billing_stream.dev.server_process import free_port
-from billing_stream.dev.worker_process import COMMAND, WorkerProcess
+from billing_stream.dev.worker_process import WorkerProcess, run_command
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.records import topics as names
@@ -48,16 +48,7 @@ class Worker(WorkerProcess):
 
     async def run(self, *arguments: str) -> None:
         """Run `billing-stream` to its end; RuntimeError when it fails."""
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *arguments,
-            env=self.env,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        if process.returncode:
-            raise RuntimeError(output.decode())
+        await run_command(self.env, *arguments)
 
     async def start_ready(self) -> float:
         """Start the worker and wait until it is ready; the seconds that took."""

@@ -20,7 +20,7 @@ from billing_stream.dev.cache import DevError, step
 from billing_stream.dev.client import client_headers
 from billing_stream.dev.cluster import Cluster
 from billing_stream.dev.server_process import free_port, is_free
-from billing_stream.dev.worker_process import COMMAND, WorkerProcess
+from billing_stream.dev.worker_process import COMMAND, WorkerProcess, run_command
 
 DOMAIN = "anna.example"
 PORT = 8000
@@ -115,12 +115,12 @@ async def _run(cluster: Cluster, port: int) -> int:
 async def _start(worker: WorkerProcess, projector: WorkerProcess, env: Mapping[str, str]) -> str:
     """Start both on topics of their own; the id of a merchant that has its record."""
     with step("creating topics"):
-        await _command(env, "topics", "create")
+        await run_command(env, "topics", "create")
     with step("starting worker and projector"):
         await asyncio.gather(worker.start(), projector.start())
         await asyncio.gather(worker.ready(), projector.ready())
     with step(f"creating the merchant of {DOMAIN}"):
-        merchant = await _command(env, "dev", "merchant", DOMAIN)
+        merchant = await run_command(env, "dev", "merchant", DOMAIN)
         await _wait_for_merchant(worker, env["CLIENT_JWT_SECRET"])
     return merchant
 
@@ -130,21 +130,6 @@ async def _stop(one: WorkerProcess) -> None:
         with contextlib.suppress(TimeoutError):
             await one.stop()
         await one.kill()
-
-
-async def _command(env: Mapping[str, str], *arguments: str) -> str:
-    """Run `billing-stream` to its end; what it printed. RuntimeError when it fails."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env=env,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, errors = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed:\n{(errors or out).decode().rstrip()}")
-    return out.decode().strip()
 
 
 async def _wait_for_merchant(worker: WorkerProcess, secret: str) -> None:
@@ -166,7 +151,7 @@ async def _say_where(
     env: Mapping[str, str],
     folder: Path,
 ) -> None:
-    token = await _command(env, "dev", "token", DOMAIN)
+    token = await run_command(env, "dev", "token", DOMAIN)
     for name, text in {
         "API": f"{worker.url}/docs",
         "dashboard": f"{worker.url}/ops   (sign in: billing-stream dev operator-token)",

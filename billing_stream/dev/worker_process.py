@@ -20,6 +20,21 @@ TAIL_BYTES = 20_000
 _SHORT = aiohttp.ClientTimeout(total=2)
 
 
+async def run_command(env: Mapping[str, str], *arguments: str) -> str:
+    """Run `billing-stream` to its end; what it printed. RuntimeError when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{(errors or out).decode().rstrip()}")
+    return out.decode().strip()
+
+
 class Running(Protocol):
     """As much of `asyncio.subprocess.Process` as is needed."""
 

@@ -15,7 +15,7 @@ from billing_stream.domain.model import Instant, Merchant
 from billing_stream.domain.outcomes import ShopRegistered
 from billing_stream.domain.shop_names import shop_names
 
-# The clock of whoever told of an installation may be ahead of the broker's.
+# The clock of a producer may be ahead of the broker's.
 AHEAD_MAX = timedelta(days=1)
 
 

@@ -13,7 +13,7 @@ from billing_stream.domain.outcomes import (
 
 
 def start(draft: Draft, command: StartTrial) -> Reply:
-    """Start the trial, once per merchant for ever; its credits are announced, not totalled.
+    """Start the trial, once per merchant; its credits are announced, not totalled.
 
     Once per shop, where the settings say so: then the owner of the shop is asked before.
     """

@@ -38,11 +38,11 @@ def uninstall(draft: Draft, command: UninstallMerchant) -> Reply:
             expire(draft, purchase, REASON)
     for shop in shops_of(merchant):
         platform, _, domain = shop.partition(":")
-        told = ShopRegistered(platform, domain, merchant.merchant_id, uninstalled=True)
+        claim = ShopRegistered(platform, domain, merchant.merchant_id, uninstalled=True)
         if shop == shop_of(merchant):
             said = merchant.platform_shop_id, merchant.installed_at
-            told = replace(told, platform_shop_id=said[0], installed_at=said[1])
-        draft.register_shop(told)
+            claim = replace(claim, platform_shop_id=said[0], installed_at=said[1])
+        draft.register_shop(claim)
     at = min(command.triggered_at or draft.now, draft.now)
     draft.change(uninstalled_at=newest(merchant.installed_at, at))
     # A merchant may come back and uninstall again: each time is an event of its own.

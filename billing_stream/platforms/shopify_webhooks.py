@@ -96,7 +96,7 @@ def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
     try:
         triggered_at = msgspec.convert(at, type=Instant)
     except msgspec.ValidationError:
-        # Now is no answer: what is erased does not come back, and the shop may have come back.
+        # Without it: an erasure is final, and the shop may have installed the app again since then.
         reason = "the header X-Shopify-Triggered-At is not an RFC 3339 time"
         _, _, shop = content.shop.partition(":")
         raise WebhookMalformed(

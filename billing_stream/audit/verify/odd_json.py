@@ -67,7 +67,7 @@ _KNOWN = frozenset(
         *FIELDS,
     )
 )
-# Of an installation that is no command: an odd value is unknown, and of several the last counts.
+# Not in a command: an invalid value of these is unknown, and of several values the last counts.
 _LENIENT = frozenset(("platform_shop_id", "installed_at"))
 # Takes the place of bytes that are not UTF-8. No text has it: Unicode keeps it free.
 _MARK = "\U0010ffff"

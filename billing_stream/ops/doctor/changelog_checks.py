@@ -66,7 +66,7 @@ def of_versions(found: Mapping[int, Sequence[int]]) -> Iterable[Finding]:
             CHECK,
             f"rows of version {max(newer.values())} in partitions {_listed(newer)}: this program "
             f"reads up to {VERSION}, a newer release wrote them",
-            "run that release or a later one here; going back is told in "
+            "run that release or a later one here; going back is described in "
             "`billing-stream docs upgrade`",
         )
         return

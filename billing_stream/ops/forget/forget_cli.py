@@ -60,7 +60,7 @@ class Merchant(click.ParamType):
     "--remains",
     "look",
     is_flag=True,
-    help="Then look for what is left in topics that are kept for ever; reads them all.",
+    help="Then look for what is left in topics that are kept permanently; reads them all.",
 )
 def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
     """Remove what is personal of MERCHANT (its id), and keep the money trail.
@@ -123,10 +123,10 @@ def _outcome_text(outcome: ForgetResult, merchant: str) -> str:
 def _show(found: Iterable[residual_data.ResidualData]) -> None:
     found = list(found)
     if not found:
-        say("nothing personal is left in the topics that are kept for ever")
+        say("nothing personal is left in the topics that are kept permanently")
         return
     say(
-        "still in topics that are kept for ever "
+        "still in topics that are kept permanently "
         "(`billing-stream docs operators`, What Kafka keeps):"
     )
     for one in found:
