@@ -19,14 +19,15 @@ WIDTH = 90
 COMMANDS = """\
 # Commands
 
-All commands as `--help` prints them. `billing-stream completion` completes them in your shell; their
+All commands as `--help` prints them. `billing-stream completion` completes them in a shell; their
 [exit codes](exit-codes.md) mean the same everywhere. Made by `python -m shipping.reference`.
 """
 HTTP = """\
 # HTTP API
 
-Every worker takes every request and passes it to the worker that owns the merchant. [openapi.json](api/openapi.json) is the
-same for machines; [events](events.md) describes the topics. Made by `python -m shipping.reference`.
+Every worker takes every request and passes it to the worker that owns the merchant.
+[openapi.json](api/openapi.json) is the same for machines; [events](events.md) describes the topics.
+Made by `python -m shipping.reference`.
 """
 
 

@@ -106,8 +106,8 @@ def test_a_mistyped_name_is_told_with_the_one_that_was_meant(
     monkeypatch.setenv("BILLING_PARTITION", "8")
     (with_file / ".env").write_text(FILE + "BILLING_NOTHING_LIKE_IT_AT_ALL=1\n")
     told = config().stderr.splitlines()
-    assert "BILLING_PARTITION is no setting: BILLING_PARTITIONS?" in told
-    assert any(line.startswith("BILLING_NOTHING_LIKE_IT_AT_ALL is no setting") for line in told)
+    assert "BILLING_PARTITION is not a setting: BILLING_PARTITIONS?" in told
+    assert any(line.startswith("BILLING_NOTHING_LIKE_IT_AT_ALL is not a setting") for line in told)
 
 
 def test_an_empty_value_is_as_none(with_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
