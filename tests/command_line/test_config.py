@@ -50,7 +50,7 @@ def config(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["config", *arguments])
 
 
-def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
+def test_environment_overrides_file_and_file_overrides_default(
     with_file: Path,
 ) -> None:
     shown = json.loads(config("--json").stdout)
@@ -145,7 +145,7 @@ def test_the_example_is_made_from_the_settings() -> None:
     assert (ROOT / ".env.example").read_text() == settings_reference.env_example()
 
 
-def test_the_example_filled_in_with_every_comment_taken_off_is_the_defaults(
+def test_uncommented_example_equals_the_defaults(
     nothing_set: Path,
 ) -> None:
     example = settings_reference.env_example()
