@@ -184,9 +184,8 @@ def _account() -> tuple[int, int] | None:
         except KeyError:
             continue
         return entry.pw_uid, entry.pw_gid
-    raise DevError(
-        "PostgreSQL does not run as root, and there is no user postgres or nobody"
-    )  # prose: ok
+    users = "postgres or nobody"  # prose: ok
+    raise DevError(f"PostgreSQL does not run as root, and there is no user {users}")
 
 
 def _shared_folder(folder: Path) -> Path:
