@@ -6,7 +6,7 @@ writes docs/http-api.md, from docs/api/openapi.json, and docs/commands.md, from 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,9 @@ class HttpApi:
         required = schema.get("required", ())
         rows = []
         for name, field in schema["properties"].items():
-            inner = next((one for one in field.get("anyOf", ()) if "description" in one), {})
+            inner: dict[str, Any] = next(
+                (one for one in field.get("anyOf", ()) if "description" in one), {}
+            )
             text = field.get("description") or inner.get("description", "")
             rows.append((f"`{name}`", self._type(field), "yes" if name in required else "no", text))
         return _table(("Field", "Type", "Required", "Description"), rows)
@@ -185,8 +187,8 @@ def _example(holder: dict[str, Any]) -> str:
     return ""
 
 
-def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [names, ("---",) * len(names), *rows]
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines: list[Sequence[str]] = [names, ["---"] * len(names), *rows]
     return "\n".join(
         f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in line)} |"
         for line in lines
