@@ -71,7 +71,7 @@ class Reader:
 
     @classmethod
     def of_all(cls, options: Mapping[str, Any], tps: Iterable[TopicPartition]) -> "Reader":
-        """Reads all of these partitions, without a group."""
+        """Reads all of these partitions, and nobody is asked."""
         consumer = _consumer(options, group_id=None)
         consumer.assign([*tps])
         return cls(consumer)
@@ -99,7 +99,7 @@ class Reader:
         return self.assigned() - self.placed.keys()
 
     def reset_positions(self, tps: Iterable[TopicPartition] | None = None) -> None:
-        """Have the positions of these (or all) loaded again before they are read on."""
+        """Have these (or all) placed anew before they are read on."""
         for tp in list(self.placed if tps is None else tps):
             self.placed.pop(tp, None)
             self._passed.pop(tp, None)
@@ -191,7 +191,7 @@ class Reader:
     async def ends(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The ends of partitions, as a reader of committed records sees them.
 
-        Raises KafkaError when the broker does not answer.
+        Raises KafkaError when the broker does not tell.
         """
         ends = await self._consumer.end_offsets(list(tps))
         return dict(ends)
@@ -225,11 +225,11 @@ class Reader:
             if offsets:
                 await self._consumer.commit(offsets)
         except (KafkaError, IllegalStateError) as error:
-            logger.debug("the positions were not committed to the group: %r", error)
+            logger.debug("the group was not told the positions: %r", error)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Positions of revoked or assigned partitions must be loaded again."""
+    """What is taken from us, or given back, must be placed anew."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

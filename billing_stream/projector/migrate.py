@@ -40,8 +40,8 @@ async def migrate(
     """Make or upgrade the schema, one process at a time; the versions that were carried out.
 
     The role `reader` may read it from then on. Purchases that were projected without a currency
-    get `currency_of_old_rows`. Raises ProjectionError when the schema there is
-    of another program or newer, or there is no such role, and asyncpg's own errors when
+    get `currency_of_old_rows`. Raises ProjectionError when what stands there is
+    not ours or newer than this program, or there is no such role, and asyncpg's own errors when
     PostgreSQL does not answer.
     """
     database = Database(url, schema)
@@ -115,7 +115,7 @@ def _upgrade(connection: Connection, done: list[str], currency: str | None) -> N
     except CommandError as error:
         raise ProjectionError(
             f"the schema is of another version than this program ({error}): run the program "
-            "that made it, or rebuild it: billing-stream projector rebuild"
+            "that made it, or make it anew: billing-stream projector rebuild"
         ) from error
 
 

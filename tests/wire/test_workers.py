@@ -38,7 +38,7 @@ async def carried_through(
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_worker_with_a_password_and_least_rights_serves_a_merchant(
+async def test_a_worker_with_a_password_and_just_its_rights_carries_a_merchant_through(
     secured: SecuredKafka, prefix: str, folder: Path, mechanism: str
 ) -> None:
     env = environment("", prefix, **secured.sasl_environment("worker", mechanism))
@@ -48,7 +48,7 @@ async def test_worker_with_a_password_and_least_rights_serves_a_merchant(
     await carried_through(secured, prefix, env, folder)
 
 
-async def test_worker_with_a_certificate_and_least_rights_serves_a_merchant(
+async def test_a_worker_with_a_certificate_and_just_its_rights_carries_a_merchant_through(
     secured: SecuredKafka, prefix: str, folder: Path
 ) -> None:
     env = environment("", prefix, **secured.mutual_environment("worker"))
@@ -85,7 +85,7 @@ async def test_projector_and_tools_run_with_just_their_rights(
             assert code == 0, (command, output)
 
 
-async def test_dashboard_of_a_worker_with_least_rights_shows_dead_letters(
+async def test_dead_letters_are_on_the_dashboard_of_a_worker_with_just_its_rights(
     secured: SecuredKafka, prefix: str, folder: Path
 ) -> None:
     env = environment("", prefix, **secured.sasl_environment("worker"))

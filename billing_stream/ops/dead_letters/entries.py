@@ -1,4 +1,4 @@
-"""A dead letter as it is read: what the lanes wrote, its reference and merchant."""
+"""A dead letter as it is read: what the lanes wrote, where it stands, whose it is."""
 
 import re
 from datetime import datetime
@@ -22,8 +22,8 @@ _uuid = re.compile(UUID_TEXT)
 class DeadLetterEntry(Struct, frozen=True):
     """A dead letter. `ref` is its own, `at` when it became one.
 
-    `root` is the first letter of its line: itself, or the one with the copy that failed again.
-    `merchant` is the one that value or key name.
+    `root` is the first letter of its line: itself, or that whose copy was bad or refused again.
+    `merchant` is whose it is, as far as value or key say.
     """
 
     ref: str
@@ -73,9 +73,7 @@ def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:
     text = name if "[" in name else f"{cluster.letters}[{name.replace('@', ']@')}"
     topic, partition, offset = RecordRef.parse(text)
     if cluster.topics.base(topic) != cluster.topics.base(cluster.letters):
-        raise ValueError(
-            f"{name!r} is not a reference of a dead letter, such as {cluster.letters}[3]@17"
-        )
+        raise ValueError(f"{name!r} is no place of a dead letter: {cluster.letters}[3]@17 is one")
     return partition, offset
 
 
@@ -88,7 +86,7 @@ def payload_of(value: bytes | None) -> Any:
 
 
 def kind_of(reason: str) -> str:
-    """A reason without the details of one letter, to count by."""
+    """A reason without what is of one letter alone, to count by."""
     code, colon, _ = reason.partition(":")
     if colon and re.fullmatch(r"[A-Z_]+", code):
         return code

@@ -30,7 +30,7 @@ class Brokers:
             yield fail(
                 "brokers",
                 f"none answers: {'; '.join(lines)}",
-                "start them, or fix KAFKA_BOOTSTRAP_SERVERS and the KAFKA_ settings of security",
+                "start them, or mend KAFKA_BOOTSTRAP_SERVERS and the KAFKA_ settings of security",
             )
         else:
             yield of_brokers(self.seen, settings.replication_factor)

@@ -21,7 +21,7 @@ SKEW_MAX = timedelta(seconds=5)
 
 
 async def check_database(settings: Settings) -> AsyncIterator[Finding]:
-    """All about it, and this machine's clock compared with its own."""
+    """All about it, and this machine's clock beside its own."""
     check = "postgresql"
     if settings.database_url is None:
         yield ok(check, "DATABASE_URL is not set: no history and no reports, billing runs without")
@@ -33,7 +33,7 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
         yield fail(
             check,
             f"does not answer: {error or type(error).__name__}",
-            "start it, or correct DATABASE_URL; billing runs without, history and reports do not",
+            "start it, or mend DATABASE_URL; billing runs without, history and reports do not",
         )
         return
     try:
@@ -66,7 +66,7 @@ async def _schema(connection: Any, schema: str) -> Finding:
 
 
 def of_version(schema: str, version: str, known: Sequence[str]) -> Finding:
-    """The version of a schema and those that this program knows, the latest first."""
+    """The version of a schema beside those that this program knows, the latest first."""
     check = "projection"
     if version == known[0]:
         return ok(check, f"schema {schema} is of this program's version, {version}")
@@ -109,7 +109,7 @@ def of_content(found: Sequence[Gap], kept: int) -> Iterator[Finding]:
 
 
 def skew(ours: datetime, theirs: datetime) -> Finding:
-    """This machine's clock compared with another's."""
+    """This machine's clock beside another's."""
     apart = ours - theirs
     message = f"{abs(apart.total_seconds()):.1f} s {'before' if apart > timedelta() else 'behind'}"
     if abs(apart) > SKEW_MAX:

@@ -105,7 +105,7 @@ async def _within(seconds: float, name: str, check: Check, settings: Settings) -
     except (KafkaError, BillingError, asyncpg.PostgresError, OSError) as error:
         # One check that breaks down must not keep the others from telling.
         text = str(error) or type(error).__name__
-        found.append(fail(name, f"could not be looked at: {text}", "fix this first"))
+        found.append(fail(name, f"could not be looked at: {text}", "mend this first"))
     return found
 
 

@@ -24,7 +24,7 @@ DOUBTS_MAX = 5
 
 
 async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
-    """Each one exists, and matches the settings."""
+    """Each one is there, and as it must be."""
     wanted = Topics(settings.app_id, settings.topic_prefix).all()
     wrong, doubtful = await check_topics(
         client_options(settings),
@@ -38,11 +38,11 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
             if line.endswith("is missing")
             else "BILLING_PARTITIONS must be the number with which the topics were created"
             if "partitions" in line
-            else "correct it with kafka-configs or kafka-reassign-partitions"
+            else "mend it with kafka-configs or kafka-reassign-partitions"
         )
         yield fail("topics", line, action)
     if not wrong:
-        yield ok("topics", f"all {len(wanted)} match the settings")
+        yield ok("topics", f"all {len(wanted)} are as they must be")
     try:
         await require_no_lost_changelog(
             client_options(settings), Topics(settings.app_id, settings.topic_prefix)
