@@ -2,7 +2,8 @@
 
     python -m shipping.reference
 
-writes docs/http-api.md, from docs/api/openapi.json, and docs/commands.md, from `--help`.
+writes the end of docs/http-api.md, from docs/api/openapi.json, and that of docs/commands.md, from
+`--help`; what is before the mark is kept.
 """
 
 import json
@@ -16,32 +17,28 @@ from billing_stream.cli import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDTH = 90
-COMMANDS = """\
-# Commands
-
-All commands as `--help` prints them. `billing-stream completion` completes them in a shell; their
-[exit codes](exit-codes.md) mean the same everywhere. Made by `python -m shipping.reference`.
-"""
-HTTP = """\
-# HTTP API
-
-Every worker takes every request and passes it to the worker that owns the merchant.
-[openapi.json](api/openapi.json) is the same for machines; [events](events.md) describes the topics.
-Made by `python -m shipping.reference`.
-"""
+MARK = "<!-- made by python -m shipping.reference -->"
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its name in docs."""
-    return {"commands.md": _commands(), "http-api.md": HttpApi().page()}
+    """The text of each page by its name in docs: what is written before the mark, then the rest."""
+    made = {"commands.md": _commands(), "http-api.md": HttpApi().page()}
+    return {page: f"{_written(page)}{MARK}\n\n{text}" for page, text in made.items()}
+
+
+def _written(page: str) -> str:
+    text, mark, _ = (DOCS / page).read_text().partition(MARK)
+    if not mark:
+        raise ValueError(f"docs/{page} has no line {MARK}")
+    return text
 
 
 def _commands() -> str:
     sections = list(_sections(cli, "billing-stream"))
     rows = (f"| [`{path}`](#{path.replace(' ', '-')}) | {short} |\n" for path, short, _ in sections)
-    table = f"\n| Command | Purpose |\n|---|---|\n{''.join(rows)}"
+    table = f"| Command | Purpose |\n|---|---|\n{''.join(rows)}"
     helps = (f"\n## {path}\n\n```text\n{text}\n```\n" for path, _, text in sections)
-    return COMMANDS + table + "".join(helps)
+    return table + "".join(helps)
 
 
 def _sections(command: click.Command, path: str) -> Iterator[tuple[str, str, str]]:
@@ -64,7 +61,7 @@ class HttpApi:
 
     def page(self) -> str:
         """All of it."""
-        parts = [HTTP, self._document["info"].get("description", ""), *self._shared()]
+        parts = [self._document["info"].get("description", ""), *self._shared()]
         for tag in self._document["tags"]:
             parts.append(f"## {tag['name'].capitalize()}\n\n{tag.get('description', '')}")
             for path, operations in self._document["paths"].items():
