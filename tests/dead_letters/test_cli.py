@@ -166,7 +166,7 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
         (["redrive", "--all"], "--because"),
         (["discard", "--all", "--because", "x" * 256, "--yes"], "1 to 255 characters"),
         (["redrive", "--all", "--edit", "-", *WHY], "--edit corrects one letter"),
-        (["list", "--reason", "("], "no regular expression"),
+        (["list", "--reason", "("], "not a regular expression"),
         (["list", "--since", "yesterday"], "neither a time"),
         (["list", "--partition", "99"], "has 4 partitions"),
         (["show", "0@7"], "there is no dead letter"),

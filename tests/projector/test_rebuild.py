@@ -55,7 +55,7 @@ async def test_a_rebuild_mends_the_tables_while_projectors_go_on(
     left = await fetch(postgres_url, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^public_'")
 
     assert code == 0, output
-    assert "schema public was made anew" in output
+    assert "schema public was rebuilt" in output
     assert left == []
 
 
