@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BillingApp:
-    """A built app: Faust's part, and ours."""
+    """A built app: Faust's part and that of billing."""
 
     settings: Settings
     topics: Topics

@@ -35,7 +35,7 @@ class LazyGroup(click.Group):
         "dlq": (
             "billing_stream.ops.dead_letters.dead_letter_cli",
             "dlq",
-            "Dead letters: list, show, send again, give up.",
+            "Dead letters: list, show, redrive, discard.",
         ),
         "catalogue": (
             "billing_stream.ops.catalogue.catalogue_cli",
@@ -100,7 +100,7 @@ class LazyGroup(click.Group):
         "forget": (
             "billing_stream.ops.forget.forget_cli",
             "forget",
-            "Remove what is personal of a merchant; the money trail stays.",
+            "Erase a merchant's personal data; financial records are kept.",
         ),
         "inputs": (
             "billing_stream.ops.inputs.input_cli",
@@ -206,7 +206,7 @@ def cli(context: click.Context) -> None:
             78: "the consumer group does not accept it; the log says why",
         },
         "billing-stream worker",
-        "BILLING_API_EXTERNAL_PORT=8001 billing-stream worker  # one more beside it",
+        "BILLING_API_EXTERNAL_PORT=8001 billing-stream worker  # one more worker",
         "curl -f localhost:8000/ready                          # may it get requests?",
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": "brokers, host:port,...",
@@ -235,7 +235,7 @@ def worker() -> None:
 
 @cli.group(
     epilog=help_epilog(
-        {0: "all topics are as they must be", 2: "they are not, or no broker answers"},
+        {0: "all topics match the settings", 2: "they do not, or no broker answers"},
         "billing-stream topics create",
         "billing-stream topics check",
         environment=None,
@@ -248,8 +248,8 @@ def topics() -> None:
 @topics.command(
     epilog=help_epilog(
         {
-            0: "all topics are there and as they must be",
-            2: "one is not as it must be, or was lost, or no broker answers",
+            0: "all topics exist and match the settings",
+            2: "one does not match, or was lost, or no broker answers",
         },
         "billing-stream topics create",
         "BILLING_REPLICATION_FACTOR=3 billing-stream topics create",
@@ -265,7 +265,7 @@ def create() -> None:
     """Create the topics that are missing. What exists is checked, not changed.
 
     It may be run again at any time, and by several at once. A changelog that was there before
-    and is lost is not made anew: see `billing-stream docs restore`.
+    and is lost is not made again: see `billing-stream docs restore`.
     """
     from billing_stream.console.progress import waiting
     from billing_stream.kafka import topic_admin as admin
@@ -293,12 +293,12 @@ def create() -> None:
 
 @topics.command(
     epilog=help_epilog(
-        {0: "all topics are as they must be", 2: "they are not, or no broker answers"},
+        {0: "all topics match the settings", 2: "they do not, or no broker answers"},
         "billing-stream topics check",
     )
 )
 def check() -> None:
-    """Say what is wrong with the topics: missing ones, partitions, replicas, retention.
+    """Report problems of the topics: missing ones, partitions, replicas, retention.
 
     A worker checks the same before it starts. Nothing is changed.
     """
@@ -312,11 +312,11 @@ def _check(settings: Settings) -> None:
     from billing_stream.kafka.topic_admin import check_before_start
 
     asyncio.run(check_before_start(settings))
-    say("all topics are as they must be")
+    say("all topics match the settings")
 
 
 def main() -> None:
-    """The console script: errors of ours are one clear message, exit codes as in docs."""
+    """The console script: expected errors are one clear message, exit codes as in docs."""
     from aiokafka.errors import KafkaError
 
     try:

@@ -1,6 +1,6 @@
-"""Every error of ours.
+"""Every error that this program raises.
 
-A refusal by a rule is no error but a value (`domain.outcomes.Rejected`). What else is raised
+A refusal by a rule is not an error but a value (`domain.outcomes.Rejected`). What else is raised
 while a transaction is made is fatal when `is_fatal` says so, or when it concerns no single record,
 request or deadline: one log line, then the process ends at once.
 """
@@ -8,7 +8,7 @@ request or deadline: one log line, then the process ends at once.
 from typing import ClassVar
 
 EXIT_FATAL = 70
-"""Of a process that ended by an error that is none of those below; its log says which."""
+"""Of a process that ended by an error that is not one of those below; its log says which."""
 
 EXIT_USAGE = 2
 """Of a process that did nothing: wrong usage, settings or topics, or a server does not answer."""
@@ -17,7 +17,7 @@ EXIT_GROUP = 78
 """Of a process that its consumer group does not accept: settings, or rights, must change."""
 
 EXIT_NEWER_STATE = 65
-"""Of a process that found rows of a newer release, so that a process manager can tell."""
+"""Of a process that found rows of a newer release, for a process manager."""
 
 
 class BillingError(Exception):
@@ -31,7 +31,7 @@ class SettingsError(BillingError):
 
 
 class TopicsError(BillingError):
-    """Topics are missing or not as they must be; says each and what is wrong."""
+    """Topics are missing or do not match the settings; names each with its problem."""
 
 
 class AuthorizationError(BillingError):

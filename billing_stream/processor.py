@@ -145,13 +145,13 @@ class BillingStage:
 
     @property
     def steps(self) -> DeadlineSteps:
-        """How much of what is overdue this transaction processes."""
+        """How many overdue deadlines this transaction processes."""
         if self._steps is None:
             self._steps = DeadlineSteps(self._rows, self._policy.expired_per_step)
         return self._steps
 
     def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
-        """Decode and decide; forward what is on a wrong partition; divert what is bad."""
+        """Decode and decide; forward records of other partitions; divert invalid ones."""
         # A record on which a rule fails would fail on every worker in turn.
         try:
             return self._add_record(topic, record)
@@ -243,7 +243,7 @@ class BillingStage:
         yield from self._out
 
     def apply(self) -> None:
-        """Lay the changes into the rows and set deadlines anew."""
+        """Lay the changes into the rows and set deadlines again."""
         self._rows.apply()
         schedule = self._processor.schedule
         for merchant_id in self.time_advanced_for.union(self._rows.merchants):

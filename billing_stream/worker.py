@@ -119,7 +119,7 @@ async def drain(billing: BillingApp) -> None:
     end = loop.time() + seconds
     left = await context.gate.close(seconds)
     if left:
-        logger.warning("stopping with %s requests in work", left)
+        logger.warning("stopping with %s requests in flight", left)
     # Whose clients have given up: a platform's answer is kept all the same.
     await context.checkouts.settle(max(0.0, end - loop.time()))
 

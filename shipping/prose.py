@@ -64,6 +64,7 @@ FOUND = re.compile(rf"\b(?:{'|'.join(_SPACED)})(?!\w)", re.I)
 INSTEAD = [(re.compile(rf"(?:{words})(?!\w)", re.I), use) for words, use in _SPACED.items()]
 
 BLOCK = re.compile(r"^ *```.*?^ *```|<!--.*?-->", re.M | re.S)
+MADE = re.compile(r"<!-- made by .*", re.S)  # To the end of the page; its words are in the code.
 INLINE = re.compile(r"`[^`]+`|(?<=\])\([^)]*\)")
 RELEASED = re.compile(r"^## \d+\.\d+\.\d+ .*", re.M | re.S)
 TAG = re.compile(r"<(style|script)\b.*?</\1>|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|<[^>]*>", re.S)
@@ -129,7 +130,7 @@ def hits(root: Path) -> Iterator[Hit]:
 
 
 def _document(text: str) -> Iterator[Hit]:
-    text = _blank(BLOCK, _blank(RELEASED, text))
+    text = _blank(BLOCK, _blank(MADE, _blank(RELEASED, text)))
     yield from _words("documents", _blank(INLINE, text))
     yield from _forms("question headings", text)
     yield from _forms("empty header cells", text)

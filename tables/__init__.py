@@ -1,1 +1,1 @@
-"""The tables: what is known of every merchant, kept in memory, backed by changelogs."""
+"""The tables: the rows of every merchant, kept in memory, backed by changelogs."""

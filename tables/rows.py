@@ -107,7 +107,7 @@ class PartitionRows:
         return self.merchants.get(merchant_id)
 
     def purchase(self, purchase_id: str) -> Purchase | None:
-        """The purchase with this id, whoever's it is."""
+        """The purchase with this id, of any merchant."""
         return self.purchases.get(purchase_id)
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
@@ -306,7 +306,7 @@ class StagedRows:
         return self.adjustments.get(adjustment_id) or self._base.adjustment(adjustment_id)
 
     def purchases_of(self, merchant_id: str) -> Iterable[Purchase]:
-        """All purchases of the merchant, with what is staged."""
+        """All purchases of the merchant, with staged ones."""
         staged = self.purchases
         own = [staged.get(p.id, p) for p in self._base.purchases_of(merchant_id)]
         return [*own, *(staged[opened] for opened in self._opened.get(merchant_id, ()))]
@@ -320,7 +320,7 @@ class StagedRows:
         return self.charges.get(key) or self._base.charge(key)
 
     def shop(self, key: str) -> Shop | None:
-        """The row of the shop `platform:domain`, with what is staged."""
+        """The row of the shop `platform:domain`, with staged changes."""
         return self.shops[key] if key in self.shops else self._base.shops.get(key)
 
     def add(self, decision: Decision) -> None:

@@ -1,1 +1,1 @@
-"""The HTTP API: who asks, whose shop it is, which worker knows, and the answer."""
+"""The HTTP API: the client, the merchant of its shop, the owner, and the answer."""

@@ -1,6 +1,6 @@
 """The checkout page of development and tests: a person, or the demo, pays or declines.
 
-It stands in for the platform's own page, and tells the outcome as the platform would: by a
+It replaces the platform's own page, and reports the outcome as the platform would: by a
 record on the webhook topic.
 """
 
@@ -37,7 +37,7 @@ _HEADERS = {
 
 @operation("GET", CHECKOUT_PATH, ANYONE)
 async def show_checkout(call: Call[None], token: str) -> web.Response:
-    """Show what is to be paid."""
+    """Show the amount to be paid."""
     checkout = _checkout(call, token)
     return _page(
         f"""<h1>{escape(checkout.title)}</h1>
@@ -46,14 +46,14 @@ async def show_checkout(call: Call[None], token: str) -> web.Response:
 <button name="action" value="pay">Pay</button>
 <button name="action" value="decline">Decline</button>
 </form>
-<p><small>No money moves here: this page stands in for the payment platform.<br>
+<p><small>No money moves here: this page replaces the payment platform.<br>
 Charge {escape(checkout.charge_id)}</small></p>"""
     )
 
 
 @operation("POST", CHECKOUT_PATH, ANYONE, codes=(WebCode.VALIDATION_ERROR,))
 async def finish_checkout(call: Call[None], token: str) -> web.Response:
-    """Pay or decline: what the platform would tell is put on the webhook topic."""
+    """Pay or decline: the platform's webhook is put on its topic."""
     checkout = _checkout(call, token)
     form = parse_qs((await read_body(call.request)).decode("ascii", "replace"))
     status = STATUSES.get("".join(form.get("action", [])))
@@ -75,7 +75,7 @@ async def finish_checkout(call: Call[None], token: str) -> web.Response:
     paid = status == STATUSES["pay"]
     said = "Paid" if paid else "Declined"
     back = escape(checkout.back(paid=paid))
-    return _page(f'<h1>{said}.</h1><p>Go on to <a href="{back}">{back}</a></p>')
+    return _page(f'<h1>{said}.</h1><p>Continue to <a href="{back}">{back}</a></p>')
 
 
 OPERATIONS = (show_checkout, finish_checkout)

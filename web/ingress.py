@@ -161,7 +161,7 @@ class KafkaIngress:
             if not isinstance(error, TimeoutError):
                 # A producer that failed once may do so for ever.
                 await self.close()
-            raise not_ready("Kafka has not acknowledged it; send it again") from None
+            raise not_ready("Kafka has not acknowledged it; retry") from None
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:

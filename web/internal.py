@@ -36,7 +36,7 @@ WORKER = Access(
 
 
 def peer_response(found: object) -> web.Response:
-    """What one worker tells another."""
+    """The answer of one worker to another."""
     return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
 

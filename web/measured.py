@@ -1,4 +1,4 @@
-"""`/metrics`, and what is measured and traced of every request."""
+"""`/metrics`, and the measurements and traces of every request."""
 
 from time import perf_counter
 
@@ -20,7 +20,7 @@ METHODS = frozenset(hdrs.METH_ALL)
 async def get_metrics(call: Call[None]) -> web.Response:
     """All metrics of this worker, in the format that is asked for.
 
-    Prometheus reads them. They name nobody, and need no token.
+    Prometheus reads them. They name no merchant, and need no token.
     """
     encode, content_type = choose_encoder(call.request.headers.get(hdrs.ACCEPT, ""))
     body = encode(call.context.metrics.registry)
@@ -28,7 +28,7 @@ async def get_metrics(call: Call[None]) -> web.Response:
 
 
 def measuring_middleware(metrics: WorkerMetrics) -> Middleware:
-    """Count and time each request, whoever answers it: outside of all other middlewares."""
+    """Count and time each request, with any answer: outside of all other middlewares."""
 
     @web.middleware
     async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -41,7 +41,7 @@ class Query(Protocol[Found_co]):
 
     @property
     def key(self) -> str:
-        """The key whose partition knows."""
+        """The key of the partition that knows."""
 
     @property
     def found(self) -> type[Found_co]:
@@ -52,7 +52,7 @@ class Query(Protocol[Found_co]):
 
 
 class ShopFound(Struct, frozen=True):
-    """Whose shop it is; None when it is nobody's that we know."""
+    """The merchant of the shop; None when it is unknown."""
 
     merchant_id: str | None
 
@@ -60,7 +60,7 @@ class ShopFound(Struct, frozen=True):
 class MerchantFound(Struct, frozen=True):
     """A merchant and some of its purchases, newest first; `total` counts all of them.
 
-    `merchant` is None without a billing record, and then there is nothing else. `skipped` is how
+    `merchant` is missing without a billing record, and then there is nothing else. `skipped` is how
     many newer purchases there are, None where `after` is not one of the merchant's. `early` are its
     webhooks that wait for their charge.
     """
@@ -86,7 +86,7 @@ class PacksFound(Struct, frozen=True):
 
 
 class FindShop(Struct, frozen=True, tag="find_shop", tag_field="query"):
-    """Whose is the shop `platform:domain`?"""
+    """The merchant of the shop `platform:domain`."""
 
     shop: str
     found: ClassVar = ShopFound
@@ -238,7 +238,7 @@ def parse_query(text: str) -> AnyQuery:
 
 
 class ShopCache:
-    """Whose a shop is, as other workers said lately. What was not found is not kept."""
+    """Merchants of shops, as other workers answered lately. Misses are not kept."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -275,7 +275,7 @@ class PartitionRouter:
         self._cache = ShopCache()
 
     async def merchant_of(self, shop: str, ids: Ids) -> str:
-        """The merchant whose shop it is.
+        """The merchant of the shop.
 
         Raises ApiError: MERCHANT_NOT_FOUND, or NOT_READY as `read` does.
         """
@@ -285,7 +285,7 @@ class PartitionRouter:
         return merchant_id
 
     async def find_merchant(self, shop: str, ids: Ids) -> str | None:
-        """The merchant whose shop it is, or None: nobody's. Raises ApiError as `read` does."""
+        """The merchant of the shop, or None. Raises ApiError as `read` does."""
         query = FindShop(shop)
         rows = self._rows_here(self.partition_of(query.key))
         if rows is not None:
@@ -299,8 +299,8 @@ class PartitionRouter:
     async def read(self, query: Query[Row], ids: Ids) -> Row:
         """The answer of whichever worker owns the key.
 
-        Raises ApiError (NOT_READY) while nobody is known to own it, or the owner does not
-        answer: not found is only ever said by an owner.
+        Raises ApiError (NOT_READY) without a known owner, or while the owner does not
+        answer: only an owner answers not found.
         """
         rows = self._rows_here(self.partition_of(query.key))
         if rows is not None:

@@ -109,7 +109,7 @@ class Peers:
     ) -> bytes:
         """The body of the owner's good answer. `operator` is who asks, where it is one.
 
-        Raises ApiError: NOT_READY when surely nothing was done (nobody owns the partition,
+        Raises ApiError: NOT_READY when surely nothing was done (the partition has no owner,
         the owner may not be asked, cannot be reached, or refuses); OUTCOME_UNKNOWN when a
         request other than GET was sent and not answered.
         """
@@ -132,7 +132,7 @@ class Peers:
             raise ApiError(WebCode.INTERNAL_ERROR, FAILED)
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
             level = logging.WARNING if status == HTTPStatus.GATEWAY_TIMEOUT else logging.ERROR
-            self.note(level, url, self.trouble(url) or f"refuses a worker of ours with {status}")
+            self.note(level, url, self.trouble(url) or f"rejected the internal token with {status}")
             if method != "GET" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise outcome_unknown("the worker that was asked has not done it")
         raise not_ready(f"the owner of partition {partition} is not ready")
@@ -151,12 +151,12 @@ class Peers:
         return body
 
     def not_understood(self, partition: int, error: Exception) -> ApiError:
-        """What is said when the answer of an owner makes no sense; logged once."""
+        """The error for an invalid answer of an owner; logged once."""
         self.note(logging.ERROR, self.url_of(partition) or "?", f"is not understood: {error}")
         return not_ready(f"the owner of partition {partition} is not understood")
 
     def note(self, level: int, url: str, why: str) -> None:
-        """Log what is wrong with a worker: once, until it answers or partitions move."""
+        """Log the problem of a worker: once, until it answers or partitions move."""
         if url not in self._noted:
             self._noted.add(url)
             logger.log(level, "the worker at %s %s", url, why)

@@ -30,7 +30,7 @@ class OrderMark(NamedTuple):
 class WrittenOrder:
     """Takes a partition of the journal; then it knows the place of each record.
 
-    `mark` is what the changelog said before. `faults` are those of the orders themselves: what,
+    `mark` is the one in the changelog before. `faults` are those of the orders themselves: what,
     and the offset in the journal.
     """
 

@@ -84,7 +84,7 @@ def unknown(names: Iterable[str]) -> dict[str, str | None]:
     epilog=help_epilog(
         {0: "the settings are right", 2: "they are not, or wrong usage"},
         "billing-stream config",
-        "billing-stream config --changed   # only what is not a default",
+        "billing-stream config --changed   # only changed values",
         "billing-stream config --json | jq '.BILLING_PARTITIONS.value'",
         environment={ENV_FILE: "the file to read instead of .env; empty: none"},
     )
@@ -97,7 +97,7 @@ def config(changed: bool, json_to: Path | None) -> None:
     From the environment, then from a file, then the default; at the end, the packs that they
     make. Secrets are masked. When
     something is missing or malformed, each such variable is named, and nothing else is shown.
-    Variables that look like settings of ours and are none are told on standard error.
+    Variables that look like settings and are not are named on standard error.
     """
     settings = Settings.from_env()
     in_files = settings_in_files()
@@ -119,7 +119,7 @@ def config(changed: bool, json_to: Path | None) -> None:
         say(warning, err=True)
     for name, meant in unknown([*os.environ, *in_files]).items():
         hint = f": {meant}?" if meant else ""
-        say(f"{name} is no setting{hint}", err=True)
+        say(f"{name} is not a setting{hint}", err=True)
 
 
 def _show(rows: list[Effective]) -> None:

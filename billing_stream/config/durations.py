@@ -13,7 +13,7 @@ LONGEST = timedelta(days=36_500)
 def parse_duration(value: Any) -> Any:
     """Read "14d", "24h", "30m", "90s" or "500ms".
 
-    Raises ValueError when it is none of these, not more than nothing, or longer than
+    Raises ValueError when it is not one of these, not more than nothing, or longer than
     a hundred years.
     """
     if isinstance(value, timedelta):

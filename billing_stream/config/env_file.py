@@ -1,4 +1,4 @@
-"""Where settings are read from beside the environment."""
+"""Where settings are read from, next to the environment."""
 
 import os
 from collections.abc import Iterator

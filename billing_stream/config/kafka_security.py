@@ -52,7 +52,7 @@ class KafkaSecuritySettings(BaseSettings):
     )
     start_deadline: Duration = setting(
         "BILLING_START_DEADLINE",
-        "at the start, wait so long for coordinators and leaders of a Kafka that answers; "
+        "how long to wait at the start for coordinators and leaders of a Kafka that answers; "
         "then end with 2",
         timedelta(seconds=60),
     )
@@ -80,7 +80,7 @@ class KafkaSecuritySettings(BaseSettings):
     def kafka_ssl_context(self) -> ssl.SSLContext:
         """What TLS to the brokers is made with: names are checked, TLS 1.2 at least.
 
-        Raises ValueError, whose text says which file cannot be used, and why.
+        Raises ValueError with the file that cannot be used, and why.
         """
         try:
             context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
@@ -146,7 +146,7 @@ class KafkaSecuritySettings(BaseSettings):
 
 
 def postgres_problems(variable: str, url: str) -> list[str]:
-    """What is wrong with the TLS part of a PostgreSQL address: its mode and files. No values."""
+    """Problems of the TLS part of a PostgreSQL address: its mode and files. No values."""
     try:
         query = {name: values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
     except ValueError:

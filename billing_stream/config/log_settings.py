@@ -1,4 +1,4 @@
-"""What is logged, and in which form."""
+"""What logs contain, and in which form."""
 
 from enum import StrEnum
 

@@ -156,24 +156,24 @@ class Settings(
     )
     drain_delay: Duration = setting(
         "BILLING_DRAIN_DELAY",
-        "after SIGTERM a worker says so long that it is not ready, and still serves",
+        "how long a worker reports not ready and still serves after SIGTERM",
         timedelta(seconds=3),
     )
     requests_per_minute: int = setting(
         "BILLING_REQUESTS_PER_MINUTE",
-        "requests of one shop to this worker; more are told to wait (429)",
+        "requests of one shop per minute to this worker; more get 429",
         600,
         ge=1,
         le=1_000_000,
     )
     requests_waiting_max: Count = setting(
         "BILLING_REQUESTS_WAITING_MAX",
-        "requests in work on this worker; more are told to come again (503)",
+        "requests in flight on this worker; more get 503",
         512,
     )
     shop_requests_waiting_max: Count = setting(
         "BILLING_SHOP_REQUESTS_WAITING_MAX",
-        "commands of one shop in work on this worker; more are told to wait (429)",
+        "commands of one shop in flight on this worker; more get 429",
         64,
     )
     max_body_bytes: int = setting(
@@ -204,7 +204,7 @@ class Settings(
     )
     session_timeout: Duration = setting(
         "BILLING_SESSION_TIMEOUT",
-        "a worker silent for so long loses its partitions",
+        "a worker without a heartbeat for this time loses its partitions",
         timedelta(seconds=8),
     )
     max_record_bytes: int = setting(
@@ -216,7 +216,7 @@ class Settings(
     )
     stuck_not_ready_after: Duration = setting(
         "BILLING_STUCK_NOT_READY_AFTER",
-        "a worker that has work and does not get on is not ready after this",
+        "a worker that has work and makes no progress is not ready after this",
         timedelta(seconds=30),
     )
     stuck_exit_after: Duration = setting(

@@ -12,22 +12,22 @@ from billing_stream.config.settings import Settings
 HEADER = """\
 # Settings
 
-All from the environment, and what it leaves open from `.env` in the current folder, or from the
+Settings come from the environment; missing ones from `.env` in the current folder, or from the
 file that `BILLING_ENV_FILE` names (empty: from none). [.env.example](../.env.example) is one to
-begin with. An empty value is as none. Durations are a whole number and a unit: `500ms`, `90s`,
-`30m`, `24h`, `14d`. `billing-stream config` shows what is in force, and where it comes from.
+start from. An empty value counts as missing. Durations are a whole number and a unit: `500ms`,
+`90s`, `30m`, `24h`, `14d`. `billing-stream config` shows the values in force and their sources.
 A missing or malformed one names itself at start-up, and shows no value.
 
 `python -m billing_stream.config.settings_reference > docs/settings.md` makes this page, and
 `python -m billing_stream.config.settings_reference env > .env.example` the example.
 
-| variable | what | default |
+| Variable | Meaning | Default |
 |---|---|---|
 """
 
 ENV_HEADER = """\
-# Copy this file to .env and fill in what is required; the rest shows the defaults.
-# What the environment sets goes before what stands here. Made by
+# Copy this file to .env and set the required values; the rest shows the defaults.
+# The environment overrides this file. Made by
 # `python -m billing_stream.config.settings_reference env`; docs/settings.md is the same to read.
 
 """

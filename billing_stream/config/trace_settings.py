@@ -1,4 +1,4 @@
-"""Whether a worker tells a collector what it does."""
+"""Whether a worker sends traces to a collector."""
 
 from enum import StrEnum
 

@@ -24,7 +24,7 @@ def completion(context: click.Context, shell: str) -> None:
     """Print the completion script of a shell: bash (4.4 or newer), zsh or fish.
 
     What it completes is asked of the installed billing-stream at each key press, so the
-    script need not be made anew after an upgrade.
+    script need not be made again after an upgrade.
     """
     kind = get_completion_class(shell)
     if kind is None:

@@ -16,7 +16,7 @@ _WHERE = (
 
 
 def error_message(error: Exception) -> str | None:
-    """The message for people, with why Kafka does not answer; None for what is a fault of ours."""
+    """The message for people, with why Kafka does not answer; None for a bug of the program."""
     refused = authorization_error(error)
     if refused is not None:
         return f"{error}\n{refused}" if isinstance(error, BillingError) else refused

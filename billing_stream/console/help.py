@@ -16,7 +16,7 @@ def help_epilog(
 ) -> str:
     """The `epilog` of a click command.
 
-    Lines are kept as they are (the character \\\\b tells click so), so that commands can be copied.
+    Lines are kept as they are (with the character \\\\b), so that commands can be copied.
     """
     parts = []
     if environment:

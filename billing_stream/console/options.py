@@ -28,7 +28,7 @@ class Duration(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Read it, or say what is wrong with it."""
+        """Read it, or report why it is invalid."""
         try:
             duration: timedelta = parse_duration(value)
         except ValueError as error:
@@ -42,7 +42,7 @@ class NewFile(click.ParamType):
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path, when it can be written as far as one can tell."""
+        """The path, when it can probably be written."""
         path = Path(value)
         folder = path.absolute().parent
         if not folder.is_dir():

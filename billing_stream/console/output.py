@@ -56,6 +56,6 @@ class _Plain(logging.Formatter):
 
 
 def clean_warnings() -> None:
-    """Clean what is logged in a command, which has no log: Python prints it where it warns."""
+    """Clean the log lines of a command, which has no log: Python prints it where it warns."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Plain())

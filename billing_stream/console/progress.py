@@ -16,17 +16,17 @@ REDRAW_SECONDS = 0.1
 LINE_SECONDS = 10.0
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
+"""Called with the activity, how much is done, and of how much."""
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at standard error, on something that can draw a line anew."""
+    """Whether somebody looks at standard error, on something that can redraw a line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Shows what it is told. What is over within two seconds shows nothing."""
+    """Shows the progress; none for an activity of less than two seconds."""
     shown: _Bars | _Lines = _Bars() if on_terminal() else _Lines()
     try:
         yield shown.show
@@ -97,7 +97,7 @@ class _Bars:
         self._bar: Any = None
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Draw it, at most so often."""
+        """Draw it, at a limited rate."""
         now = time.monotonic()
         if what != self._what:
             self.end()
@@ -123,7 +123,7 @@ class _Lines:
         self._printed_at = time.monotonic()
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Say it, when it was not said for a while."""
+        """Print it, when it was not printed for a while."""
         now = time.monotonic()
         if now - self._printed_at >= LINE_SECONDS:
             self._printed_at = now
@@ -134,7 +134,7 @@ class _Lines:
 
 
 Advance = Callable[[int], None]
-"""Told how many more are done."""
+"""Called with how many more are done."""
 
 
 @contextmanager

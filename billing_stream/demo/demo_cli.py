@@ -31,7 +31,7 @@ from billing_stream.dev.cluster import Cluster
 )
 @click.option("--keep", is_flag=True, help="Keep the data folder, and say where it is.")
 def demo(keep: bool) -> None:
-    """Tell the main job as a story: real Kafka, real worker, a crash in the middle.
+    """Show the main job as a story: real Kafka, real worker, a crash in the middle.
 
     Three merchants, a trial that expires, purchases that are paid, paid late, declined, an
     early webhook, a duplicate and a bad record. Ends with a check: exit code 0 when all

@@ -93,7 +93,7 @@ class Worker(WorkerProcess):
 
 
 class Stream:
-    """Sends records as upstream does, and reads what is published as a consumer does."""
+    """Sends records as upstream does, and reads events as a consumer does."""
 
     def __init__(self, kafka: str) -> None:
         self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
@@ -122,7 +122,7 @@ class Stream:
         return f"{sent.topic}[{sent.partition}]@{sent.offset}"
 
     async def read(self, wanted: int, seconds: float) -> list[tuple[str, dict[str, Any]]]:
-        """What is published next: `wanted` records, or fewer when time is up."""
+        """The next published records, `wanted` of them, or fewer when time is up."""
         got: list[tuple[str, dict[str, Any]]] = []
         end = time.monotonic() + seconds
         while len(got) < wanted and time.monotonic() < end:

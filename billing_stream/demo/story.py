@@ -1,4 +1,4 @@
-"""The story. Each scene sends records, shows what is published, and says why."""
+"""The story. Each scene sends records, shows the published events, and says why."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ def scene(number: int, title: str) -> None:
 
 
 class Story:
-    """The merchants, what they do, and what must come of it."""
+    """The merchants, what they do, and the expected outcome."""
 
     def __init__(self, kafka: str, folder: Path) -> None:
         self.stream = Stream(kafka)
@@ -81,7 +81,7 @@ class Story:
 
     async def trial(self) -> None:
         """Cleo tries it for free."""
-        scene(3, f"Cleo starts her free trial ({TRIAL_SECONDS} s here, 14 days as a rule)")
+        scene(3, f"Cleo starts her free trial ({TRIAL_SECONDS} s here, 14 days by default)")
         await self.post(CLEO, "/api/billing/trials")
         await self.show(1)
 
@@ -101,11 +101,11 @@ class Story:
 
     async def early(self) -> None:
         """The webhook is faster than the checkout's own answer."""
-        scene(5, "Cleo's payment is told before her charge is known: parked, then applied")
+        scene(5, "Cleo's payment is reported before her charge is known: parked, then applied")
         purchase = await self.reserve(CLEO, "large")
         await self.webhook(CLEO, "charge-cleo", "ACTIVE")
         await asyncio.sleep(0.5)
-        say("   (nothing yet: nobody has claimed the charge)")
+        say("   (nothing yet: no purchase has the charge)")
         await self.attach(CLEO, purchase, "charge-cleo")
         await self.show(1)
 
@@ -120,7 +120,7 @@ class Story:
 
     async def crash(self) -> str:
         """Kill the worker while records wait; start it again."""
-        scene(7, "The worker is killed with SIGKILL; meanwhile Ben opens a purchase")
+        scene(7, "The worker is killed with SIGKILL while Ben opens a purchase")
         pid = self.worker.pid
         await self.worker.kill()
         purchase = await self.reserve(BEN, "small")
@@ -162,7 +162,7 @@ class Story:
             good &= verdict(f"{NAMES[merchant]} has {credits} credits", right)
         good &= verdict("the worker stops when asked to", await self.worker.stop() == 0)
         say()
-        say("All as it must be." if good else "Something is WRONG.")
+        say("All is correct." if good else "Something is WRONG.")
         return good
 
     async def post(
@@ -197,7 +197,7 @@ class Story:
         )
 
     async def webhook(self, merchant: str, charge: str, status: str) -> None:
-        """What a platform tells, in the envelope that upstream puts it in."""
+        """A platform's report, in the envelope that upstream puts it in."""
         await self.stream.send(
             names.PURCHASE_UPDATED,
             merchant,
@@ -212,7 +212,7 @@ class Story:
         )
 
     async def show(self, wanted: int, seconds: float = 10.0) -> None:
-        """Show what is published."""
+        """Show the published events."""
         for topic, value in await self.stream.read(wanted, seconds):
             say(f"   -> {line(topic, value)}")
 
@@ -259,7 +259,7 @@ def verdict(what: str, good: bool) -> bool:
 
 
 async def tell(kafka: str, folder: Path) -> bool:
-    """Tell the whole story; whether all came out right."""
+    """Show the whole story; whether all came out right."""
     began = time.monotonic()
     story = Story(kafka, folder)
     try:

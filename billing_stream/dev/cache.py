@@ -27,13 +27,13 @@ def cache_dir() -> Path:
 
 
 def say(text: str) -> None:
-    """Tell a person on stderr: stdout is for what a shell evaluates."""
+    """Inform a person on stderr: stdout is for what a shell evaluates."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say what is being done, every 10 seconds that it still is, and how long it took."""
+    """Print the activity, again every 10 seconds while it lasts, and how long it took."""
     began = time.monotonic()
     over = threading.Event()
 
@@ -88,7 +88,7 @@ def _lock(path: Path) -> int:
 def cached(name: str, what: str, make: Callable[[Path], None], root: Path | None = None) -> Path:
     """The folder `name` of the cache, made by `make` when it is not there yet.
 
-    `make` fills a folder beside it that takes its name only when it is whole, so an
+    `make` fills a folder next to it that takes its name only when it is whole, so an
     interrupted one is made again, and two processes at once make it once. Raises DevError
     when the cache cannot be written.
     """

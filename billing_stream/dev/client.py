@@ -1,4 +1,4 @@
-"""What a client of the API sends: for the demo, and for trying it by hand."""
+"""What a client of the API sends: for the demo, and for trying it manually."""
 
 import time
 

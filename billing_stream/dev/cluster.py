@@ -47,8 +47,8 @@ class Cluster:
     ) -> None:
         """`delete`: delete the data at the end of the block.
 
-        `jvm` and `properties` are those of `Kafka`. `brokers` is one of BROKERS; None: as many
-        as the data is of, one when there is none.
+        `jvm` and `properties` are those of `Kafka`. `brokers` is one of BROKERS, by default as
+        many as the data is of, one without data.
         """
         self.data_dir = (data_dir or default_data_dir()).absolute()
         self._kafka, self._postgres = kafka, postgres
@@ -129,7 +129,7 @@ class Cluster:
             self._delete_data()
 
     def up(self) -> None:
-        """Start what is wanted and not running, detached; what runs is only waited for.
+        """Start the wanted servers that do not run, detached; what runs is only waited for.
 
         Raises DevError when the servers belong to a process that will end them.
         """
@@ -256,7 +256,7 @@ class Cluster:
             yield
 
     def _await_orphans(self) -> None:
-        """Servers whose owner was killed are being ended by their supervisors: let them."""
+        """Supervisors end the servers of an owner that was killed: let them."""
         if self._state["owner"] is None or _process(self._state["owner"]) is not None:
             return
         end = time.monotonic() + ORPHAN_STOP_SECONDS_MAX + 7.0
@@ -264,7 +264,7 @@ class Cluster:
             time.sleep(0.05)
 
     def _ports(self) -> dict[str, int]:
-        """The ports of last time while they are free or ours, else new ones."""
+        """The ports of last time while they are free or used by these servers, else new ones."""
         ports: dict[str, int] = {}
         for name, owner in self._owners.items():
             known = self._state["ports"].get(name)
@@ -290,7 +290,7 @@ class Cluster:
         return _process(self._state["processes"].get(name))
 
     def _read_state(self) -> dict[str, Any]:
-        """The state file; empty when it was never written or is not one of ours."""
+        """The state file; empty when it was never written or is of another program."""
         state: dict[str, Any] = {"ports": {}, "processes": {}, "owner": None, "brokers": None}
         try:
             found = json.loads(self._state_file.read_text())
@@ -308,7 +308,7 @@ class Cluster:
         unfinished.replace(self._state_file)
 
     def _delete_data(self) -> None:
-        """Delete what is ours, and the folder when nothing else is in it.
+        """Delete the servers' data, and the folder when nothing else is in it.
 
         Never the whole folder: BILLING_DATA_DIR may name one that has other things in it.
         A worker's tables are copies of what this Kafka held, so they go too.

@@ -1,4 +1,4 @@
-"""`billing-stream dev`: Kafka and PostgreSQL on this machine, by hand."""
+"""`billing-stream dev`: Kafka and PostgreSQL on this machine, manually."""
 
 import shlex
 import sys
@@ -45,7 +45,7 @@ _only = click.option(
     )
 )
 def dev() -> None:
-    """Run a real Kafka and a real PostgreSQL on this machine, and try the service by hand.
+    """Run a real Kafka and a real PostgreSQL on this machine, and try the service manually.
 
     Their data is in BILLING_DATA_DIR (`.data` in the current folder), their logs in
     `logs` under it. Whatever the machine lacks is fetched once and kept in

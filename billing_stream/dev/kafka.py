@@ -132,7 +132,7 @@ class Node:
 class Kafka:
     """One broker; `folder` has its data and settings, `log` its output.
 
-    `properties` go after ours, and `format_options` to the formatting of its storage.
+    `properties` go after these, and `format_options` to the formatting of its storage.
     `jvm`: see `Jvm`. `node`: which one it is of several. `listeners` are (port, port that it
     advertises to the clients of this listener), besides its own port.
     """
@@ -193,7 +193,7 @@ class Kafka:
     def kill(self) -> None:
         """SIGKILL. `start` brings it back on the same port and data.
 
-        A commit acknowledged within the last moments may stay unfinished for ever then: at
+        A commit acknowledged within the last moments may stay unfinished permanently then: at
         its start Kafka 4.4 takes a partition that has no leader yet for a deleted one, and
         does not write the marker that was due. Readers of committed records stop there.
         """

@@ -1,4 +1,4 @@
-"""`billing-stream dev operator-token` and `dev clock`: what operators do, tried by hand."""
+"""`billing-stream dev operator-token` and `dev clock`: what operators do, tried manually."""
 
 import asyncio
 from typing import Any

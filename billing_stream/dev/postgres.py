@@ -149,7 +149,7 @@ class Postgres:
     def _clear_dead_owner(self) -> None:
         """Remove the pid file of a killed server.
 
-        PostgreSQL does that itself, but takes for alive a zombie that nobody waited for (in
+        PostgreSQL does that itself, but takes for alive a zombie without a waiting parent (in
         a container the first process often does not), and a later process with that pid.
         """
         file = self.folder / "data" / "postmaster.pid"
@@ -184,7 +184,8 @@ def _account() -> tuple[int, int] | None:
         except KeyError:
             continue
         return entry.pw_uid, entry.pw_gid
-    raise DevError("PostgreSQL does not run as root, and there is no user postgres or nobody")
+    users = "postgres or nobody"  # prose: ok
+    raise DevError(f"PostgreSQL does not run as root, and there is no user {users}")
 
 
 def _shared_folder(folder: Path) -> Path:

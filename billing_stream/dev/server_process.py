@@ -25,7 +25,7 @@ _PORT_TRIES_MAX = 1_000
 
 
 def free_port(taken: set[int] | None = None) -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on and that is not in `taken`."""
+    """A TCP port on 127.0.0.1 without a listener that is not in `taken`."""
     for port in random.sample(_PORTS, _PORT_TRIES_MAX):
         if port not in (taken or ()) and is_free(port):
             return port
@@ -33,7 +33,7 @@ def free_port(taken: set[int] | None = None) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on this port of 127.0.0.1."""
+    """Whether this port of 127.0.0.1 has no listener."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -45,7 +45,7 @@ def is_free(port: int) -> bool:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that can be told from a later one with the same pid."""
+    """A process that is distinguished from a later one with the same pid."""
 
     pid: int
     created: float

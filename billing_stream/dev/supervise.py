@@ -1,8 +1,8 @@
-"""Holds one server and ends it when whoever asked for it is gone, however it went.
+"""Holds one server and ends it when the process that asked for it is gone, however it ended.
 
     python supervise.py '[command, log, cwd, stop signal, account]'
 
-Its standard input is a pipe whose other end the parent holds. A byte in it asks for a
+Its standard input is a pipe; the parent holds its other end. A byte in it asks for a
 graceful stop; when it closes without one the parent is gone, be it by SIGKILL, and the
 server's process group is ended all the same.
 """

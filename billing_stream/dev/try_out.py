@@ -1,4 +1,4 @@
-"""`billing-stream dev merchant` and `dev token`: what one needs to try the API by hand."""
+"""`billing-stream dev merchant` and `dev token`: what one needs to try the API manually."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def development_settings() -> Settings:
 @click.argument("domain")
 @click.option("--platform", default="shopify", show_default=True)
 def merchant(domain: str, platform: str) -> None:
-    """Tell that a merchant installed the app in the shop DOMAIN; prints the merchant's id.
+    """Simulate a merchant that installs the app in the shop DOMAIN; prints the merchant's id.
 
     Writes to evt.merchant.created.v1, as upstream does. The id is derived from the domain:
     the same shop twice is the same merchant. Development and test only.

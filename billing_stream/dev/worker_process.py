@@ -170,7 +170,7 @@ class WorkerProcess:
         os.kill(self.pid, number)
 
     def pause(self) -> None:
-        """SIGSTOP: the process stands still and knows nothing of it."""
+        """SIGSTOP: the process is frozen and does not notice."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -14,15 +14,15 @@ from billing_stream.domain.outcomes import (
 
 
 def id_of(command: AdjustCredits) -> str:
-    """The id of the adjustment: of merchant and key, so a key has one for ever."""
+    """The id of the adjustment: of merchant and key, so a key has one permanently."""
     return derived_id("adjustment", command.merchant_id, command.idempotency_key)
 
 
 def adjust(draft: Draft, command: AdjustCredits) -> Reply:
-    """Give credits, or take them away, but never more than there are.
+    """Add or remove credits, but never more than the balance has.
 
     The same again, however much later, gives the same answer and changes nothing, the note of the
-    first included. A refusal leaves its key free. Trial credits are no part of the balance.
+    first included. A refusal leaves its key free. Trial credits are not part of the balance.
     """
     adjustment_id = id_of(command)
     made = draft.rows.adjustment(adjustment_id)

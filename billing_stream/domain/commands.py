@@ -71,7 +71,7 @@ class CreateMerchant(Struct, frozen=True, gc=False, tag="create_merchant", tag_f
 
 
 class StartTrial(Struct, frozen=True, gc=False, tag="start_trial", tag_field="command"):
-    """Start the free trial; once per merchant, for ever."""
+    """Start the free trial; once per merchant."""
 
     merchant_id: Uuid
     idempotency_key: Key | None = None
@@ -211,7 +211,7 @@ class AdvanceTime(
 class AdjustCredits(
     Struct, frozen=True, omit_defaults=True, gc=False, tag="adjust_credits", tag_field="command"
 ):
-    """An operator gives credits or takes them away; once per key, for ever.
+    """An operator adds or removes credits; once per key, permanently.
 
     The reason is internal, and published for other services, so it names no person. Merchants
     read `merchant_note` only.
@@ -272,7 +272,7 @@ class SetShop(
 class ForgetMerchant(
     Struct, frozen=True, omit_defaults=True, gc=False, tag="forget_merchant", tag_field="command"
 ):
-    """The merchant is gone: what is personal goes too, the money trail stays.
+    """Erase the merchant's personal data; financial records are kept.
 
     `shop` and `triggered_at` are as in `UninstallMerchant`. Of a shop that the merchant had before
     only the name goes.

@@ -89,7 +89,7 @@ class Draft:
         return Rejected(ErrorCode.MERCHANT_NOT_FOUND, message)
 
     def purchase(self, purchase_id: str) -> Purchase | None:
-        """The merchant's own purchase; another merchant's is as good as none."""
+        """The merchant's own purchase; another merchant's counts as not found."""
         found = self._purchases.get(purchase_id) or self.rows.purchase(purchase_id)
         return found if found and found.merchant_id == self.merchant.merchant_id else None
 
@@ -177,7 +177,7 @@ class Draft:
         return made
 
     def register_shop(self, shop: ShopRegistered) -> None:
-        """Tell the shops table whose this domain is."""
+        """Record the merchant of this domain in the shops table."""
         self._shops.append(shop)
 
     def publish(self, subject_id: str, data: EventData) -> None:

@@ -4,7 +4,7 @@ from billing_stream.domain.draft import Draft
 
 
 def expire(draft: Draft) -> None:
-    """Give up webhooks whose charge nobody claimed in time."""
+    """Report webhooks with a charge that no purchase claimed in time."""
     waiting = draft.merchant.parked
     limit = draft.now - draft.policy.early_webhook_expiry
     if waiting[0].at > limit:

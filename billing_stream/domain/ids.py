@@ -9,7 +9,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def derived_id(*parts: str) -> str:
-    """The version 5 UUID of `parts` as text, the same in every process and for ever.
+    """The version 5 UUID of `parts` as text, the same in every process, permanently.
 
     Equal to `str(uuid.uuid5(namespace, "/".join(parts)))`, at a third of the cost.
 

@@ -1,4 +1,4 @@
-"""Rules of what comes from the service before this one: brought in once, and never told twice."""
+"""Rules of what comes from the service before this one: imported and published once."""
 
 from datetime import datetime
 
@@ -24,7 +24,7 @@ UNPAID = frozenset({PurchaseStatus.PENDING, PurchaseStatus.FAILED, PurchaseStatu
 
 
 def import_merchant(draft: Draft, command: ImportMerchant) -> Reply:
-    """Take what is not known here yet; the same again changes nothing and tells nothing.
+    """Take the unknown data; the same again changes nothing and publishes nothing.
 
     What happened here wins: a trial that was used here, a purchase that went further here.
     Refused whole when a purchase is another merchant's.
@@ -43,7 +43,7 @@ def import_merchant(draft: Draft, command: ImportMerchant) -> Reply:
 
 
 def _bring_record(draft: Draft, command: ImportMerchant) -> tuple[str, str] | Rejected | None:
-    """The record is as old as the older one says; a shop is registered where there is none."""
+    """The record is as old as the older one says; a shop is registered where one is missing."""
     merchant = draft.merchant
     if merchant.created_at is None or command.created_at < merchant.created_at:
         draft.change(created_at=command.created_at)
@@ -61,7 +61,7 @@ def _bring_record(draft: Draft, command: ImportMerchant) -> tuple[str, str] | Re
 
 
 def _bring_trial(draft: Draft, command: ImportMerchant) -> None:
-    """A trial that was used there cannot be had here; one that has ended is not told again."""
+    """A trial that was used there cannot be had here; one that has ended is not published again."""
     merchant = draft.merchant
     if command.trial_available or not merchant.trial_available:
         return

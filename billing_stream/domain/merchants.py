@@ -93,7 +93,7 @@ def named_shop(draft: Draft, platform: str, domain: str) -> tuple[str, str] | Re
 
 
 def forget(draft: Draft, command: ForgetMerchant) -> Reply:
-    """Remove what is personal: domain, shops, checkout pages, refusals of platforms, answers.
+    """Remove personal data: domain, shops, checkout pages, refusals of platforms, answers.
 
     Credits, amounts, charges and events stay, so payments and refunds still find their purchase.
     To one that is forgotten already nothing more happens: nothing personal is taken in since.
@@ -134,7 +134,7 @@ def _unregister(draft: Draft, shop: str, kept: Collection[str] = ()) -> None:
 
 
 def _keep_former_shop(draft: Draft, new: str) -> None:
-    """Its clients may go on using the shop it had; of very many, the oldest goes."""
+    """Its clients may continue to use the shop it had; of very many, the oldest goes."""
     former = tuple(dict.fromkeys(one for one in shops.shops_of(draft.merchant) if one != new))
     excess = max(0, len(former) - draft.policy.former_shops_max)
     kept = {shops.name_of(shop) for shop in (new, *former[excess:])} if excess else ()

@@ -35,12 +35,12 @@ class PurchaseStatus(StrEnum):
 class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A row of `billing_records`: one per merchant.
 
-    `created_at` is None for a merchant known only by a webhook that came first.
+    `created_at` is missing for a merchant known only by a webhook that came first.
     `version` counts changes and `sequence` counts published events, both without gaps.
     `updated_at` is also the merchant's clock: no later decision is made before it.
     `trial_reminded`: no reminder of the present end of its trial is left to be published.
-    `former_shops` are shops (`platform:domain`) it had before; `forgotten_at` is when what is
-    personal of it was removed, None again when it installs the app again. `platform_shop_id` is the
+    `former_shops` are shops (`platform:domain`) it had before; `forgotten_at` is when the
+    personal data was erased, None again when it installs the app again. `platform_shop_id` is the
     platform's own id of its present shop, `installed_at` when the newest installation that is known
     was made, `uninstalled_at` when that one was uninstalled.
     """
@@ -71,7 +71,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     @property
     def balance(self) -> int:
-        """Credits bought and not paid back, and adjusted: what all events add up to."""
+        """Credits purchased, less refunds, and adjusted: the sum of all events."""
         return self.total_credits_purchased + self.credits_adjusted
 
     def time(self, moment: datetime) -> datetime:
@@ -97,7 +97,7 @@ class Merchant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         return ends_at if short else ends_at - before
 
     def trial_active(self, moment: datetime) -> bool:
-        """Whether the trial runs at `moment`, told or not that it has ended."""
+        """Whether the trial runs at `moment`, even if its expiry is not published yet."""
         return self.trial_ends_at is not None and self.trial_ends_at > moment
 
 

@@ -29,7 +29,7 @@ class TrialEnding(Struct, frozen=True, gc=False):
 
 
 class TrialExpired(Struct, frozen=True, gc=False):
-    """The trial ended; `expired_at` is its end, however late it is told."""
+    """The trial ended; `expired_at` is its end, however late this is published."""
 
     kind: ClassVar[str] = "trial.expired"
     merchant_id: str
@@ -85,7 +85,7 @@ class PurchaseExpired(Struct, frozen=True, gc=False):
 
 
 class PurchaseRefunded(Struct, frozen=True, gc=False):
-    """A paid purchase was paid back, whole or in part, and these credits taken off the total.
+    """A paid purchase was refunded, whole or in part, and these credits removed from the total.
 
     `credits` and `amount` are those of this refund alone; the rest is as in `credits.purchased`.
     """
@@ -151,7 +151,7 @@ class CreditsAdjusted(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class MerchantForgotten(Struct, frozen=True, gc=False):
-    """What is personal of the merchant was removed here; whoever keeps copies does likewise."""
+    """The merchant's personal data was erased; services with copies do likewise."""
 
     kind: ClassVar[str] = "merchant.forgotten"
     merchant_id: str
@@ -165,9 +165,9 @@ class MerchantUninstalled(Struct, frozen=True, gc=False):
 
 
 class TrialImported(Struct, frozen=True, gc=False):
-    """A trial that was used at the service before this one; null: nobody knows when.
+    """A trial that was used at the service before this one; null: at an unknown time.
 
-    Once per merchant, for ever. An end that was past by then is not told again.
+    Once per merchant. An end that was past by then is not published again.
     """
 
     kind: ClassVar[str] = "trial.imported"
@@ -179,7 +179,7 @@ class TrialImported(Struct, frozen=True, gc=False):
 class CreditsImported(Struct, frozen=True, gc=False):
     """A purchase that was paid at the service before this one: its credits are in the balance.
 
-    Once per purchase, for ever, and instead of `credits.purchased`.
+    Once per purchase, and instead of `credits.purchased`.
     """
 
     kind: ClassVar[str] = "credits.imported"
@@ -212,7 +212,7 @@ EventData = (
 
 
 class Event(Struct, frozen=True, gc=False):
-    """Something that happened. The same event has the same id for ever.
+    """Something that happened. The same event has the same id permanently.
 
     `sequence` numbers a merchant's events 1, 2, 3 … without gaps.
     """
@@ -271,7 +271,7 @@ class Done(Struct, frozen=True, gc=False, tag="done"):
 
 
 class Superseded(Struct, frozen=True, gc=False, tag="superseded"):
-    """The answer to what is about an older installation, or another shop: it changed nothing."""
+    """The answer about an older installation, or another shop: it changed nothing."""
 
 
 class Rejected(Struct, frozen=True, gc=False, tag="rejected"):
@@ -309,7 +309,7 @@ class TrialAsked(Struct, frozen=True, gc=False, tag="trial_asked"):
 
 
 class PurchaseOpened(Struct, frozen=True, gc=False, tag="purchase_opened"):
-    """The answer to ReservePurchase; `checkout_url` is None until a charge is attached."""
+    """The answer to ReservePurchase; `checkout_url` is missing until a charge is attached."""
 
     purchase_id: str
     credits: int

@@ -95,7 +95,7 @@ def opening(purchase: Purchase) -> PurchaseOpened | Rejected:
 
 
 def opened(purchase: Purchase) -> PurchaseOpened:
-    """The answer that tells of this purchase."""
+    """The answer with this purchase."""
     return PurchaseOpened(
         purchase.id,
         purchase.credits,

@@ -27,7 +27,7 @@ class Rows(Protocol):
         """The merchant's row, or None when nothing was ever heard of it."""
 
     def purchase(self, purchase_id: str) -> Purchase | None:
-        """The purchase with this id, whoever's it is."""
+        """The purchase with this id, of any merchant."""
 
     def purchase_of_charge(self, merchant_id: str, charge_id: str) -> Purchase | None:
         """The merchant's purchase that this charge is attached to."""

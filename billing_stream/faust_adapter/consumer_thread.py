@@ -264,7 +264,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
 
     @_in_thread
     async def positions(self, tps: list[TP]) -> dict[TP, Position]:
-        """Where the client stands in each, and where its records end."""
+        """The client's position in each, and the end of its records."""
         consumer = self._ensure_consumer()
         asked = [TopicPartition(*tp) for tp in tps]
         asked = [tp for tp in asked if tp in consumer.assignment()]

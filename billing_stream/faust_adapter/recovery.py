@@ -1,6 +1,6 @@
 """Faust's recovery, replaced: fence, restore, seek, start.
 
-Faust's own delivery of changelogs stays paused for ever. Each rebalance that Faust
+Faust's own delivery of changelogs stays paused permanently. Each rebalance that Faust
 reports leads to one pass of `_recover`; a further one in between begins it again. So does the
 loss of a partition that the group has not given away: it is fenced and restored again.
 """
@@ -160,7 +160,7 @@ class LaneRecovery(Recovery):
 
 
 def new_table_manager(lanes: Lanes[Any]) -> type[TableManager]:
-    """The `TableManager` setting of an app whose tables live in these lanes."""
+    """The `TableManager` setting of an app with its tables in these lanes."""
 
     class BoundRecovery(LaneRecovery):
         pass

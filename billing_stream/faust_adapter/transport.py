@@ -233,7 +233,7 @@ class EngineConsumer(driver.Consumer):
     def ack(self, message: Any) -> bool:
         """Be done with a message.
 
-        Faust would keep its offset until a commit, which is not Faust's here: for ever.
+        Faust would keep its offset until a commit, which is not Faust's here: permanently.
         """
         if message.acked:
             return False
@@ -248,7 +248,7 @@ class EngineConsumer(driver.Consumer):
         await self._show_offsets()
 
     async def commit(self, *args: Any, **kwargs: Any) -> bool:
-        """Show the group how far we are; positions proper stand in the transactions."""
+        """Show the group the positions; those that count are in the transactions."""
         await self._show_offsets()
         return True
 
@@ -318,7 +318,7 @@ def new_transport(
     options: Mapping[str, Any],
     input_topics: frozenset[str],
 ) -> driver.Transport:
-    """A transport for this app, whose consumer works with these lanes."""
+    """A transport for this app; its consumer works with these lanes."""
 
     class BoundConsumer(EngineConsumer):
         pass

@@ -31,7 +31,7 @@ class Resource(StrEnum):
 
 
 class Acl(Struct, frozen=True):
-    """One rule: operations on a resource; `prefixed`: on all whose names begin so."""
+    """One rule: operations on a resource; `prefixed`: on all names that begin so."""
 
     resource: Resource
     name: str

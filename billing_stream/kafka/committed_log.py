@@ -59,7 +59,7 @@ class CommittedLog:
     ) -> dict[TopicPartition, int]:
         """The end of each, with the records of transactions that are open. Raises KafkaError.
 
-        Reading to such an end waits for them: what is visible in one partition is then surely
+        Reading to such an end waits for them: all that is visible in one partition is then surely
         there in the others. Without, the end is before the first open one.
         """
         level = "read_uncommitted" if with_open else "read_committed"
@@ -76,8 +76,8 @@ class CommittedLog:
         """Records of one partition at a time, each partition in its order.
 
         Ends that count open transactions are waited for. Raises ReadStalled after `seconds_max` in
-        which no partition got on; behind an open transaction, which is logged, when it is open for
-        longer than brokers allow.
+        which no partition made progress; behind an open transaction, which is logged, when it is
+        open for longer than brokers allow.
         """
         left = {tp for tp, end in ends.items() if end > starts[tp]}
         if not left:

@@ -69,7 +69,7 @@ def _closed(settings: Settings) -> str:
     if not settings.kafka_tls:
         return _PORT
     if settings.kafka_ssl_certfile is None:
-        return "perhaps it asks for a certificate of ours (KAFKA_SSL_CERTFILE)"
+        return "perhaps it requires a client certificate (KAFKA_SSL_CERTFILE)"
     return "perhaps it does not trust our certificate (KAFKA_SSL_CERTFILE)"
 
 

@@ -114,7 +114,7 @@ class Stalls:
             max(self._seconds_max, OPEN_SECONDS_MAX) if found else self._seconds_max
         ):
             stuck = ", ".join(f"{tp.topic}[{tp.partition}]@{at[tp]}" for tp in sorted(stable))
-            raise ReadStalled("; ".join(_lines(found)) or f"nothing more comes of {stuck}")
+            raise ReadStalled("; ".join(_lines(found)) or f"no more records come from {stuck}")
         if found and (now - self._reported > REPORT_SECONDS or self._reported == self._moved):
             self._reported = now
             for line in _lines(found):
@@ -137,9 +137,9 @@ async def stable_end_offsets(
 ) -> dict[TopicPartition, int]:
     """The end offset of each partition, when all before it is committed or aborted.
 
-    For partitions whose writers are fenced; `committed` reads what is committed, and `everything`
-    what is not, too. A commit is answered before its markers are written, and a committed
-    reader's end is before the first record that has none yet: whoever stopped there would miss
+    For partitions with fenced writers; `committed` reads committed records, `everything` also
+    uncommitted ones. A commit is answered before its markers are written, and a committed
+    reader's end is before the first record without one: stopping there would miss
     rows that count. It waits for as long as that takes: `waits` has for what, and the log says it.
     """
     waits = waits if waits is not None else OpenTransactions()

@@ -20,7 +20,7 @@ async def require_rights(
     *,
     deadline: StartDeadline,
 ) -> None:
-    """Raise AuthorizationError when the group or a transactional id is not ours to use.
+    """Raise AuthorizationError when the group or a transactional id is not allowed.
 
     Waits for their coordinators, which a new cluster makes when they are first asked for. Later,
     Faust would wait for its group without a word. Raises KafkaNotReady at the deadline, and

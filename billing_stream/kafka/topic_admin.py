@@ -1,4 +1,4 @@
-"""Creates the topics of the registry, and says what is wrong with those that exist."""
+"""Creates the topics of the registry, and reports problems of those that exist."""
 
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 IN_SYNC = "min.insync.replicas"
 # Setting, value, and why no other one.
 ADVISED = (
-    ("compression.type", "producer", "brokers compress anew what is compressed"),
+    ("compression.type", "producer", "brokers compress compressed batches again"),
     (
         "unclean.leader.election.enable",
         "false",
@@ -39,14 +39,14 @@ LISTED_SECONDS_MAX = 30.0
 
 
 class TopicProblems(NamedTuple):
-    """A line for each. With what is `wrong` no worker starts; `doubtful` is not as advised."""
+    """A line for each. With a `wrong` one no worker starts; `doubtful` is not as advised."""
 
     wrong: list[str]
     doubtful: list[str]
 
 
 def config_of(topic: Topic, replication: int) -> dict[str, str]:
-    """The settings that a topic with so many replicas is made with.
+    """The settings that a topic with this number of replicas is made with.
 
     With three, two must have a record before it counts as written: else one broker alone can
     acknowledge it, and take it with it. With two, nothing could be written while one is away.
@@ -63,7 +63,7 @@ async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClien
 async def create_topics(
     options: Mapping[str, Any], topics: list[Topic], *, partitions: int, replication: int
 ) -> list[str]:
-    """Create what is missing; the names of those created. What exists is not changed.
+    """Create the missing ones; the names of those created. What exists is not changed.
 
     Raises TopicsError when the broker refuses one.
     """
@@ -105,7 +105,7 @@ async def _wait_until_listed(client: AIOKafkaAdminClient, names: set[str]) -> se
 async def check_topics(
     options: Mapping[str, Any], topics: list[Topic], *, partitions: int, replication: int
 ) -> TopicProblems:
-    """What is wrong with these topics, and what is not as advised."""
+    """The problems of these topics, and deviations from the advice."""
     async with _admin(options) as client:
         existing = set(await client.list_topics())
         wrong = [f"{t.name}: is missing" for t in topics if t.name not in existing]
@@ -134,7 +134,7 @@ async def in_sync_needed(options: Mapping[str, Any], names: list[str]) -> dict[s
 
 
 async def require_topics(settings: Settings, topics: list[Topic], deadline: StartDeadline) -> None:
-    """Raise TopicsError, saying everything that is wrong, unless all is as it must be.
+    """Raise TopicsError with every problem, unless all topics match the settings.
 
     Raises KafkaNotReady at the deadline, and KafkaError when no broker answers.
     """
@@ -148,7 +148,7 @@ async def require_topics(settings: Settings, topics: list[Topic], deadline: Star
         hint = _what_to_do(wrong)
         if settings.kafka_security_protocol != "PLAINTEXT":
             hint += f"\nwhat this user may not see is missing, too: {ACLS}"
-        raise TopicsError(f"the topics are not as they must be:\n{lines}\n{hint}")
+        raise TopicsError(f"the topics do not match the settings:\n{lines}\n{hint}")
 
 
 async def check_before_start(settings: Settings, deadline: StartDeadline | None = None) -> None:
@@ -181,7 +181,7 @@ def _what_to_do(wrong: list[str]) -> str:
         hints.append("partitions cannot be changed: BILLING_PARTITIONS must say what there is")
     if not hints:
         hints.append(
-            "mend them with kafka-configs or kafka-reassign-partitions "
+            "correct them with kafka-configs or kafka-reassign-partitions "
             "(`billing-stream docs scale`)"
         )
     return "\n".join(hints)

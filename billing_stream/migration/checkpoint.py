@@ -1,6 +1,6 @@
 """Which blocks were sent already. It only saves time: the same command twice changes nothing.
 
-A block is known by the digest of its records, so one that changed meanwhile is sent again.
+A block is known by the digest of its records, so one that has changed is repeated.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Checkpoint:
             file.write(f"{line}\n")
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self.path.unlink(missing_ok=True)
         self._done = {}
 

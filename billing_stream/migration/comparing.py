@@ -15,7 +15,7 @@ from billing_stream.migration.old_database import PURCHASES, RECORDS
 from billing_stream.tables import codecs
 
 TOLERANCE = timedelta(minutes=10)
-"""Times of the same payment, told to two services, lie no further apart."""
+"""Times of the same payment, reported to two services, differ by this at most."""
 
 PAID = (PurchaseStatus.COMPLETED, PurchaseStatus.REFUNDED)
 
@@ -63,7 +63,7 @@ class Checksum:
 
 
 class Comparison:
-    """Takes the merchants of the old database; `finish` adds what is only here."""
+    """Takes the merchants of the old database; `finish` adds those that are only here."""
 
     def __init__(self, here: CurrentRows, now: datetime, tolerance: timedelta = TOLERANCE) -> None:
         self._here = here
@@ -91,7 +91,7 @@ class Comparison:
             self._purchase(merchant, purchase)
 
     def finish(self) -> None:
-        """What is left is only here."""
+        """Those that are left are only here."""
         for raw in self._here.merchants.values():
             row = codecs.merchant.decode(raw)
             if row.created_at is not None:
@@ -164,7 +164,7 @@ class Comparison:
         self.here[PURCHASES].add(*_purchase(row.merchant_id, row, status))
 
     def _status(self, status: PurchaseStatus, expires_at: datetime) -> PurchaseStatus:
-        """A pending purchase whose time is over is as good as expired, told or not."""
+        """An overdue pending purchase counts as expired, published or not."""
         over = status is PurchaseStatus.PENDING and expires_at <= self._now
         return PurchaseStatus.EXPIRED if over else status
 

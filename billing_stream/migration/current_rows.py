@@ -19,7 +19,7 @@ _POLL_MS = 300
 
 
 class CurrentRows(Struct):
-    """The rows, as they stand in the changelogs, by merchant and by purchase."""
+    """The rows of the changelogs, by merchant and by purchase."""
 
     merchants: dict[str, bytes] = field(default_factory=dict)
     purchases: dict[str, bytes] = field(default_factory=dict)
@@ -55,7 +55,7 @@ async def wait_until_read(
 ) -> bool:
     """Wait until workers have committed all commands up to these ends; False: not in time.
 
-    `advance` is told of commands that are done. Workers write how far they are into the
+    `advance` is called with the commands that are done. Workers write how far they are into the
     changelog of `billing_records`, in the same transaction as what they did.
     """
     wanted = POSITION_PREFIX + topics.name(names.COMMANDS).encode()

@@ -17,7 +17,7 @@ REPAIRS = {
     "record-without-time": "no time of creation: the first time that is known of the merchant",
     "trial-flag-missing": "no trial flag: used if there are dates, else available",
     "trial-dates-without-flag": "dates of a trial, and the flag says available: it was used",
-    "trial-flag-without-dates": "a trial that was used and has no dates: used, nobody knows when",
+    "trial-flag-without-dates": "a trial that was used and has no dates: used, at an unknown time",
     "trial-without-start": "the trial's start is its end less TRIAL_DURATION",
     "trial-without-end": "the trial's end is its start and TRIAL_DURATION",
     "trial-ends-before-start": "the trial's end is its start and TRIAL_DURATION",
@@ -37,22 +37,22 @@ REPAIRS = {
     "payment-without-time": "paid, and no time of payment: that of its creation",
     "payment-time-unpaid": "a time of payment of what was not paid: left out",
     # Of both.
-    "time-unreadable": "a time that is none, e.g. infinity: as if it were not there",
+    "time-unreadable": "not a time, e.g. infinity: counts as missing",
 }
 
 REJECTS = {
-    "merchant-no-uuid": "the merchant's id is no uuid",
+    "merchant-no-uuid": "the merchant's id is not a uuid",
     "record-no-time": "nothing says when the merchant came",
-    "purchase-no-uuid": "the purchase's id is no uuid",
+    "purchase-no-uuid": "the purchase's id is not a uuid",
     "purchase-of-two": "another row has the same id and says something else",
     "purchase-no-time": "nothing says when the purchase was made",
-    "credits-unusable": "the credits are no whole number from 1 to 1,000,000,000",
-    "amount-unusable": "the amount is no positive sum of money",
-    "status-unknown": "the status is none of pending, completed, failed, expired",
+    "credits-unusable": "the credits are not a whole number from 1 to 1,000,000,000",
+    "amount-unusable": "the amount is not a positive sum of money",
+    "status-unknown": "the status is not one of pending, completed, failed, expired",
 }
 
 Rejected = Callable[[str, str, Mapping[str, Any]], None]
-"""Told of each rejected row: table, reason, row."""
+"""Called with each rejected row: table, reason, row."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Findings:
 
 @contextmanager
 def writing(path: Path | None) -> Iterator[Rejected | None]:
-    """Takes rejected rows to the file, if there is one; it is written anew."""
+    """Takes rejected rows to the file, if there is one; it is overwritten."""
     if path is None:
         yield None
         return

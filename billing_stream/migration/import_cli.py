@@ -43,7 +43,7 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
             0: "everything is here",
             1: "rows were rejected, or differ",
             2: "it could not be done, or wrong usage or settings",
-            130: "stopped by SIGINT or SIGTERM; run again, it goes on",
+            130: "stopped by SIGINT or SIGTERM; run again, it continues",
         },
         "billing-stream import --from postgresql://reader@old/billing --dry-run",
         "OLD_DATABASE_URL=... billing-stream import --shops shops.csv",
@@ -68,7 +68,7 @@ SHOW = click.option("--show", default=20, show_default=True, help="Differences s
     type=Duration(),
     default="1m",
     show_default=True,
-    help="Give up comparing when workers get on with nothing for so long.",
+    help="Stop waiting if the workers make no progress for this long.",
 )
 @click.option("--fresh", is_flag=True, help="Send everything, also what was acknowledged before.")
 @click.pass_context
@@ -155,7 +155,7 @@ def _run(work: Coroutine[Any, Any, Report]) -> Report:
     try:
         return asyncio.run(_stoppable(work))
     except asyncio.CancelledError:
-        say("stopped; run the same again, it goes on where it was", err=True)
+        say("stopped; run the same again, it continues where it was", err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 

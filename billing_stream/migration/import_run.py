@@ -33,7 +33,7 @@ RECORDS_ON_THEIR_WAY_MAX = 5_000
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What is asked of an import. `wait`: so long nothing may be processed at all."""
+    """The options of an import. `wait`: how long workers may process nothing."""
 
     dry_run: bool = False
     fresh: bool = False
@@ -139,7 +139,7 @@ class Import:
             yield block
 
     async def _compare(self, old: OldDatabase) -> None:
-        """Once more through the same snapshot: what was sent against what is here."""
+        """Once more through the same snapshot: what was sent against the rows here."""
         with progress() as show:
             here = await read_locally(self._kafka, self._topics, self._settings.partitions, show)
         comparison = Comparison(here, datetime.now(UTC))

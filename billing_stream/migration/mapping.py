@@ -1,6 +1,6 @@
 """Rows of the old service to one command per merchant, which says all that is known of it.
 
-What is faulty is repaired by a rule that has a name (`findings.REPAIRS`), or rejected.
+A fault is repaired by a rule that has a name (`findings.REPAIRS`), or rejected.
 """
 
 from collections.abc import Iterable, Mapping

@@ -93,7 +93,7 @@ class Report:
         yield "no difference" if not self.faults else f"{self.faults:,} differences"
 
     def _title(self, found: Difference) -> str:
-        return "went on here" if found.moved_on and not self.strict else "differs"
+        return "changed here" if found.moved_on and not self.strict else "differs"
 
     def as_json(self) -> dict[str, Any]:
         """The whole report for machines, every difference included."""

@@ -1,7 +1,7 @@
 """The old service's two tables, merchant by merchant, as they are in one snapshot.
 
 Every column is read as text, whatever its type: so no value can be one that a driver refuses,
-and a table whose enum is text, or whose numbers are, is read alike.
+and a table with text in place of an enum or of numbers is read alike.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -50,7 +50,7 @@ Row = Mapping[str, Any]
 
 
 class Group(NamedTuple):
-    """All rows of one merchant; `key` is its id in lower case, None where there is none."""
+    """All rows of one merchant; `key` is its id in lower case, None where it is missing."""
 
     key: str | None
     records: list[Row]
@@ -91,7 +91,7 @@ class OldDatabase:
         return [row[0] for row in await self._connection.fetch(query, RECORDS, PURCHASES)]
 
     async def shared_charge_ids(self) -> int:
-        """How many charges are said to be of more than one merchant."""
+        """The number of charges with more than one merchant."""
         query = (
             "SELECT count(*) FROM (SELECT 1 FROM credit_purchases "
             "WHERE btrim(platform_charge_id::text) <> '' GROUP BY btrim(platform_charge_id::text) "
@@ -138,7 +138,7 @@ class OldDatabase:
 
 @asynccontextmanager
 async def reading(url: str) -> AsyncIterator[OldDatabase]:
-    """One snapshot, in which nobody can write. Raises ImportFailed when it cannot be read."""
+    """One read-only snapshot. Raises ImportFailed when it cannot be read."""
     connection = await _connect(url)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -193,7 +193,7 @@ async def _require_tables(connection: Any) -> None:
             problems.append(f"{table} has no column {', '.join(missing)}")
     if problems:
         raise ImportFailed(
-            f"--from is no database of the old service: {'; '.join(problems)} "
+            f"--from is not a database of the old service: {'; '.join(problems)} "
             "(another schema? add ?options=-csearch_path%3Dname to the address)"
         )
 

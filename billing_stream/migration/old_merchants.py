@@ -30,7 +30,7 @@ async def merchants(
 
 
 async def note_columns(old: OldDatabase, findings: Findings) -> None:
-    """What is to be said of the tables as a whole."""
+    """Findings about the tables as a whole."""
     naive = await old.naive_columns()
     if naive:
         findings.notes.append(f"times without a time zone, read as UTC: {', '.join(naive)}")
@@ -38,5 +38,5 @@ async def note_columns(old: OldDatabase, findings: Findings) -> None:
     if shared:
         findings.notes.append(
             f"{shared:,} charges are of more than one merchant: each keeps its own, webhooks "
-            "say whose they are"
+            "name the merchant"
         )

@@ -101,5 +101,5 @@ async def sending(
             yield Sender(producer, topic, partitions)
     except KafkaError as error:
         raise ImportFailed(
-            f"Kafka did not take the commands ({error}): run the same again, it goes on"
+            f"Kafka did not take the commands ({error}): run the same again, it continues"
         ) from error

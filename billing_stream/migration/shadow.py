@@ -21,9 +21,9 @@ from billing_stream.records.topics import Topics
 async def shadow(
     settings: Settings, url: str, *, looks: int, grace: timedelta, differences_max: int = 20
 ) -> Report:
-    """Look so often, `grace` apart, and report what differed in every look. Only reads.
+    """Look several times, `grace` apart, and report what differed each time. Only reads.
 
-    What is on its way to one of the two when it is looked at differs once, and not again.
+    Data on its way to one of the two when it is looked at differs once, and not again.
     """
     began = time.monotonic()
     found: list[list[Difference]] = []

@@ -1,4 +1,4 @@
-"""Takes out of a log line what is for nobody's log: secrets, tokens, addresses of people."""
+"""Takes out of a log line what no log may contain: secrets, tokens, addresses of people."""
 
 import re
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Logging of a process of ours: one form for our lines and those of the libraries.
+"""Logging of a process: one form for its own lines and those of the libraries.
 
-`log_redaction` takes out what is for nobody's log, and `RepeatFilter` holds back what repeats.
+`log_redaction` takes out what no log may contain, and `RepeatFilter` holds back what repeats.
 """
 
 import logging
@@ -46,11 +46,11 @@ FIELDS = (
     *("partition", "correlation_id", "request_id", "route", "status", "count"),
     *("action", "operator", SUPPRESSED),
 )
-"""What a line can have beside timestamp, level, logger and event."""
+"""What a line can have in addition to timestamp, level, logger and event."""
 
 
 def _matters(record: logging.LogRecord) -> bool:
-    """The group's offsets are for display: that they could not be committed is no error."""
+    """The group's offsets are for display: a failure to commit them is not an error."""
     return not str(record.msg).startswith("OffsetCommit failed")
 
 
@@ -91,7 +91,7 @@ def _console(colours: bool) -> Processor:
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Ours at the level that is set; the libraries' debug records cost time even unread."""
+    """Own lines at the set level; the libraries' debug records cost time even unread."""
     stream = sys.stderr
     handler = logging.StreamHandler(stream)
     colours = stream.isatty() and not os.environ.get("NO_COLOR")
@@ -120,7 +120,7 @@ def set_up_logging(settings: Settings) -> None:
 def _log_uncaught(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """What ends the process is a line of the log, too; Ctrl-C is nobody's fault."""
+    """What ends the process is a line of the log, too; Ctrl-C is not an error."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)
         return
@@ -139,11 +139,11 @@ def _log_uncaught_of_thread(found: threading.ExceptHookArgs) -> None:
 
 
 class RepeatFilter(logging.Filter):
-    """Lets a message through once in so many seconds; the next one says how many it stands for.
+    """Lets a message through once in some seconds; the next one says how many it stands for.
 
-    Of the Kafka client, whatever one place in its code says is one message: while a broker is
-    away it says the same of every node, hundreds of times a second. Of ours, the same text is.
-    What is critical is always told, and so is every act of an operator.
+    Of the Kafka client, all texts of one place in its code are one message: while a broker is
+    away it says the same of every node, hundreds of times a second. Of billing, the same text is.
+    Critical messages are never held back, nor is any act of an operator.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -152,7 +152,7 @@ class RepeatFilter(logging.Filter):
         self._reported: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is told; with how many of its kind were not, as `suppressed`."""
+        """Whether the record is logged; `suppressed`: how many of its kind were not."""
         if record.levelno >= logging.CRITICAL or record.name == AUDIT_LOGGER:
             return True
         text = "" if record.name.startswith("aiokafka") else record.getMessage()

@@ -27,7 +27,7 @@ def documents() -> dict[str, Any]:
 
 
 def encoded(document: Any) -> str:
-    """The document as it stands in its file."""
+    """The document as its file has it."""
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

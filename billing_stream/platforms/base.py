@@ -41,7 +41,7 @@ class Checkout(Struct, frozen=True):
 
 
 class PlatformEventKind(StrEnum):
-    """What a webhook can tell of a charge."""
+    """What a webhook can report of a charge."""
 
     UPDATED = "updated"
     REFUNDED = "refunded"
@@ -55,7 +55,7 @@ class PlatformEvent(Struct, frozen=True, kw_only=True):
     `status` is a word of `evt.webhook.app.purchase_updated.v1`, or that of a dispute. Its owner
     is named by `merchant_id` (we gave it to the platform) or `shop_domain`, or else the platform
     knows it (`PaymentFinder`). Amounts (decimal text) are as in the payload of the topic.
-    `delivery_id` is for audit only: a delivery sent again may have another one.
+    `delivery_id` is for audit only: a repeated delivery may have another one.
     """
 
     kind: PlatformEventKind
@@ -168,7 +168,7 @@ class Platform(Protocol):
         """
 
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
-        """Open a checkout. Raises PlatformError when there is none after bounded retries.
+        """Open a checkout. Raises PlatformError when it fails after bounded retries.
 
         CheckoutRefused: the platform refuses what was asked for; TemporaryFailure: it may be
         opened later.

@@ -1,4 +1,4 @@
-"""A payment gateway of your own: one request opens a checkout, one webhook tells of it."""
+"""A payment gateway of your own: one request opens a checkout, one webhook reports it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime

@@ -143,4 +143,4 @@ def read_token(token: str, secret: str) -> LocalCheckout:
         RecursionError,
     ):
         # PyJWT lets some of the latter through, for tokens made to be odd.
-        raise PlatformError("this is no checkout of ours") from None
+        raise PlatformError("this is not a checkout of this service") from None

@@ -14,9 +14,9 @@ _WHOLE_IN_HUNDREDTHS = frozenset({"ISK", "UGX"})
 
 
 def to_minor(amount: str, currency: str) -> int:
-    """How many minor units `amount` (decimal text) is; never rounded.
+    """The number of minor units of `amount` (decimal text); never rounded.
 
-    Raises PlatformError when it is no positive amount, or none that Stripe can charge.
+    Raises PlatformError when it is not a positive amount that Stripe can charge.
     """
     # At most 18 digits, so that no context of decimal rounds them.
     if re.match(AMOUNT_TEXT, amount) is None or not Decimal(amount):
@@ -29,7 +29,7 @@ def to_minor(amount: str, currency: str) -> int:
 
 
 def from_minor(minor: int, currency: str) -> str:
-    """The decimal text of so many minor units: 999 in USD is "9.99", 500 in JPY is "500"."""
+    """The decimal text of a number of minor units: 999 in USD is "9.99", 500 in JPY is "500"."""
     return f"{Decimal(minor).scaleb(-_decimals(currency.upper())):f}"
 
 

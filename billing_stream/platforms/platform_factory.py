@@ -114,6 +114,6 @@ def _local(settings: Settings, read: WebhookReader) -> Local:
 
 
 def _texts(*values: SecretStr | None) -> list[str]:
-    """Those that are set: an empty variable is as good as none."""
+    """Those that are set: an empty variable counts as missing."""
     texts = (value.get_secret_value().strip() for value in values if value is not None)
     return [text for text in texts if text]

@@ -70,7 +70,7 @@ class CredentialsRefused(PlatformError):
 
 
 class TryLater(TemporaryFailure):
-    """It may work in a moment: in `after_seconds`, where the platform said when."""
+    """It may work in a moment: in `after_seconds`, where the platform states it."""
 
     def __init__(self, text: str, after_seconds: float | None = None) -> None:
         super().__init__(text)
@@ -166,14 +166,14 @@ class Http:
             raise TemporaryFailure(f"{self.name} does not answer") from None
 
     def decode(self, body: bytes, form: type[T]) -> T:
-        """The body of an answer as a struct. Raises PlatformError when it is none."""
+        """The body of an answer as a struct. Raises PlatformError when it is not one."""
         try:
             return decode(body, form)
         except ValueError:
             raise self.not_understood() from None
 
     def page(self, url: str | None) -> str:
-        """The address of a checkout page. Raises PlatformError when it is none."""
+        """The address of a checkout page. Raises PlatformError when it is not one."""
         if url is None or not is_page(url):
             raise self.not_understood()
         return url

@@ -1,8 +1,8 @@
 """Signatures of webhooks. Stripe's scheme serves the custom gateway too, both ways.
 
 `t=<unix seconds>,v1=<hex HMAC-SHA256 of "{t}.{raw body}">`, with more than one v1 while a
-secret is being replaced. As in Stripe's own library, what is too old is refused, and what
-comes from the future is not: a sender's clock may be ahead.
+secret is being replaced. As in Stripe's own library, old signatures are refused, and those that
+come from the future are not: a sender's clock may be ahead.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ def find_header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def usable(secrets: Sequence[str]) -> list[bytes]:
-    """The secrets as keys. An empty one is none: everybody could sign with it."""
+    """The secrets as keys. An empty one is left out: everybody could sign with it."""
     return [secret.encode() for secret in secrets if secret.strip()]
 
 
 def same(one: str, other: str) -> bool:
-    """Whether both are equal, in a time that tells nothing of where they differ."""
+    """Whether both are equal, in a time that does not depend on where they differ."""
     return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))
 
 

@@ -1,6 +1,6 @@
 """Where the access tokens of shops come from: the environment, a file or a service.
 
-Whoever installs the app in shops obtains them; this service only looks them up.
+The program that installs the app in shops obtains them; this service only looks them up.
 """
 
 import logging
@@ -124,7 +124,7 @@ class _TokenAnswer(Struct):
 class HttpTokens:
     """Tokens of a service: GET `url`, {shop} replaced; remembered for 5 minutes.
 
-    `headers` are made anew for each request. `clock` is in seconds.
+    `headers` are made for each request. `clock` is in seconds.
     """
 
     def __init__(

@@ -50,5 +50,5 @@ def text_at(found: Mapping[str, Any], *path: str) -> str | None:
 
 
 def own_id(text: str | None) -> str | None:
-    """The id if it has the form of ours: an account may serve other systems, with other ids."""
+    """The id if it has the form of billing's: an account may serve other systems, too."""
     return text if text is not None and _UUID.match(text) else None

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def decode(body: bytes, form: type[T]) -> T:
-    """The JSON as a struct. Raises ValueError, which shows no value, when it is none."""
+    """The JSON as a struct. Raises ValueError, which shows no value, when it is not one."""
     try:
         return msgspec.json.decode(body, type=form)
     except RecursionError:

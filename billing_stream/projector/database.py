@@ -46,9 +46,9 @@ class Database(Struct, frozen=True):
     ) -> Any:
         """A connection in which unqualified names are those of the schema.
 
-        A statement is given up after `statement_seconds`. `writable`: to the one of several
-        servers in the address that takes writes. Raises ProjectionError when the address
-        is none, and asyncpg's errors.
+                A statement is given up after `statement_seconds`. `writable`: to the one of several
+                servers in the address that takes writes. Raises ProjectionError when the address
+        is not one, and asyncpg's errors.
         """
         try:
             return await asyncpg.connect(
@@ -64,7 +64,7 @@ class Database(Struct, frozen=True):
         except ValueError:
             # Its text may have the address, and so the password, in it.
             raise ProjectionError(
-                "DATABASE_URL is no address like postgresql://user:password@host:5432/database"
+                "DATABASE_URL is not an address like postgresql://user:password@host:5432/database"
             ) from None
 
     def beside(self, suffix: str) -> "Database":

@@ -1,4 +1,4 @@
-"""How far the log was read, kept beside the rows and committed with them."""
+"""How far the log was read, kept next to the rows and committed with them."""
 
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
@@ -87,7 +87,7 @@ async def load_last(
 async def lock(connection: Any, expected: Mapping[TopicPartition, int]) -> None:
     """Keep all others from writing rows of these partitions until the transaction ends.
 
-    Raises PositionsMoved unless they stand where we began: rows written from elsewhere on
+    Raises PositionsMoved unless they are where this batch began: rows written from elsewhere on
     would leave a gap. It is the first statement of every transaction that writes.
     """
     if _found(await connection.fetch(_LOCK, *columns(expected))) != expected:

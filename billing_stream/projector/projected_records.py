@@ -155,9 +155,9 @@ class Records:
         return names.CREDIT_PURCHASES if topic == self._purchases else "billing_events"
 
     def decode(self, record: Record) -> Row | Gone | None:
-        """What the record says; None when it is no row.
+        """The content of the record; None when it is not a row.
 
-        Raises UnprojectableRecord; NewerState and SettingsError, for which nothing may be put aside
+        Raises UnprojectableRecord; NewerState and SettingsError, for which nothing may be rejected
         or left out.
         """
         try:

@@ -108,9 +108,9 @@ class Projector:
         return list(self._placing.stopped.values())
 
     async def run(self, stopping: asyncio.Event, reached: Callable[[], bool] = _never) -> None:
-        """Go on until told to stop, or `reached`; nothing is in flight when this returns.
+        """Run until stopped, or `reached`; nothing is in flight when this returns.
 
-        Raises ProjectionError for what no waiting mends, and KafkaError.
+        Raises ProjectionError for permanent failures, and KafkaError.
         """
         while not stopping.is_set() and not reached():
             try:

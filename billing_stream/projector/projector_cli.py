@@ -46,7 +46,7 @@ T = TypeVar("T")
 )
 @click.pass_context
 def projector(context: click.Context) -> None:
-    """Project what is committed in Kafka into PostgreSQL (DATABASE_URL), for reports.
+    """Project the committed log of Kafka into PostgreSQL (DATABASE_URL), for reports.
 
     Without a subcommand it runs until SIGTERM or SIGINT, and waits for a PostgreSQL that is
     away. Start several to share the partitions. Metrics: BILLING_PROJECTOR_PORT/metrics.
@@ -90,9 +90,9 @@ def migrate() -> None:
 @click.option("--because", help="Replace the tables though Kafka has lost records: why.")
 @click.option("--by", default=whoami, show_default="user@host", help="Who does it.")
 def rebuild(because: str | None, by: str) -> None:
-    """Make all tables anew from the log beside the live ones, then swap them in.
+    """Rebuild all tables from the log next to the live ones, then swap them in.
 
-    Reports and projectors go on meanwhile. Needs room for a second copy; killed half-way, it
+    Reports and projectors continue. Needs room for a second copy; killed half-way, it
     leaves the schema <name>_next behind, which the next rebuild removes. Where Kafka has lost
     records, the live tables may have more than a rebuild finds: it changes nothing without
     --because.

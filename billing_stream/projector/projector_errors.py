@@ -14,7 +14,7 @@ DATABASE_AWAY = (
     # asyncpg is out of step when the server is killed between two messages.
     asyncpg.InternalClientError,
 )
-"""PostgreSQL is away, slow, restarting, or cut us off: to be tried again, for ever."""
+"""PostgreSQL is away, slow, restarting, or closed the connection: to be retried without end."""
 
 AT_ONCE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 """A transaction that gave way to another one: the same one is tried again, on its connection."""
@@ -26,7 +26,7 @@ REFUSED = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedObjectError,
 )
-"""What no waiting mends: a wrong password, no such database, no right to make tables, a server
+"""A permanent failure: a wrong password, no such database, no right to make tables, a server
 that is not the one that we trust."""
 
 UNFIT = (
@@ -90,4 +90,4 @@ class ProjectionError(BillingError):
 
 
 class PositionsMoved(Exception):
-    """What is stored is not where we began: others wrote, or a rebuild was swapped in."""
+    """The stored positions moved: another one wrote, or a rebuild was swapped in."""

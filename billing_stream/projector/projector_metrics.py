@@ -1,4 +1,4 @@
-"""What the projector tells Prometheus. Names are given here once."""
+"""The metrics of the projector. Names are given here once."""
 
 import time
 from collections import Counter as Counted
@@ -84,7 +84,7 @@ class Metrics:
         self.rejects_open.set(rejects)
 
     def lags(self, lags: Mapping[TopicPartition, int], *, complete: bool) -> None:
-        """The lag of each partition; `complete` when these are all that are ours."""
+        """The lag of each partition; `complete` when these are all of this projector."""
         self.lag.clear()
         for (topic, partition), lag in lags.items():
             self.lag.labels(topic, str(partition)).set(lag)

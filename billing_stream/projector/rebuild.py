@@ -1,4 +1,4 @@
-"""`projector rebuild`: a fresh schema beside the live one, then swapped in."""
+"""`projector rebuild`: a fresh schema next to the live one, then swapped in."""
 
 import asyncio
 import contextlib
@@ -77,7 +77,7 @@ async def rebuild(settings: Settings, *, by: str, because: str | None) -> None:
         ) from None
     read = metrics.registry.get_sample_value("billing_projector_records_total") or 0
     say(
-        f"schema {live.schema} was made anew of {read:,.0f} records "
+        f"schema {live.schema} was rebuilt from {read:,.0f} records "
         f"in {time.monotonic() - began:.1f} s"
     )
 
@@ -139,7 +139,7 @@ async def _show(reader: Reader, ends: dict[TopicPartition, int], total: int) -> 
 
 @asynccontextmanager
 async def _alone(live: Database) -> AsyncIterator[Any]:
-    """A connection whose holder is the only one that rebuilds this schema."""
+    """A connection; its holder is the only one that rebuilds this schema."""
     async with live.connected() as connection:
         if not await connection.fetchval(_ALONE, live.schema):
             raise ProjectionError(f"schema {live.schema} is being rebuilt already")

@@ -50,7 +50,7 @@ def database_of(settings: Settings) -> Database:
 async def require_readable(
     settings: Settings, records: Records, topics: Topics, deadline: StartDeadline
 ) -> None:
-    """Raise TopicsError unless all topics that we read are there as they must be."""
+    """Raise TopicsError unless all topics that are read match the settings."""
     read = {*records.topics, topics.name(names.CATALOGUE)}
     wanted = [topic for topic in topics.all() if topic.name in read]
     await require_topics(settings, wanted, deadline)
@@ -59,7 +59,7 @@ async def require_readable(
 async def run(settings: Settings) -> None:
     """Project until SIGTERM or SIGINT.
 
-    Raises SettingsError, TopicsError or ProjectionError for what no waiting mends, and KafkaError.
+    Raises SettingsError, TopicsError or ProjectionError for permanent failures, and KafkaError.
     """
     topics = Topics(settings.app_id, settings.topic_prefix)
     metrics, deadline = Metrics(), StartDeadline.of(settings)
@@ -127,7 +127,7 @@ async def _until_stopped(projector: Projector, stopping: asyncio.Event) -> None:
 
 
 async def _watch(reader: Reader, projector: Projector, metrics: Metrics) -> None:
-    """Measure the lag, and tell the group where we are, and the log how it catches up."""
+    """Measure the lag, commit the positions to the group, and log how it catches up."""
     began = told = time.monotonic()
     caught_up = False
     while True:

@@ -25,7 +25,7 @@ class Reject(Struct, frozen=True):
 
 
 class Batch(Struct):
-    """What is written at once.
+    """Rows written at once.
 
     `begins` are the offsets from which it was read, `ends` the next ones to be read, `last` the
     records before those.
@@ -44,7 +44,7 @@ def batch_of(
     read: Mapping[TopicPartition, Sequence[Record]],
     begins: Mapping[TopicPartition, int],
 ) -> Batch:
-    """Decode what was read. A row that goes is None, after the key."""
+    """Decode the records. None, after the key, stands for a deleted row."""
     last = {tp: LastRecord.of(found[-1]) for tp, found in read.items()}
     batch = Batch({tp: begins[tp] for tp in read}, ends_of(read), last)
     for tp, found in read.items():

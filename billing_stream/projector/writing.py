@@ -24,7 +24,7 @@ async def write(connection: Any, batch: Batch) -> None:
     """Write all of it or nothing.
 
     Raises PositionsMoved, and asyncpg's errors: after one of the connection it is unknown
-    whether it was written, and the positions tell.
+    whether it was written, and the positions show it.
     """
     transaction = connection.transaction()
     await transaction.start()

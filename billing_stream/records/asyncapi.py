@@ -1,6 +1,6 @@
 """AsyncAPI 3.0: the topics of this service for those who write to them or read them.
 
-Made from the registry of topics and from the structs of the records. The changelogs are ours
+Made from the registry of topics and from the structs of the records. The changelogs are private
 alone, and so not in it.
 """
 
@@ -30,7 +30,7 @@ FORWARDED = "ForwardedRecord"
 _ABOUT = """\
 What billing reads and writes on Kafka. Values are JSON in UTF-8, keys are text; what has the
 same key is read in the order in which it was written. Fields that a producer adds are ignored.
-Every event is published once, for ever: the same event has the same `event_id`.
+Every event is published once: the same event has the same `event_id`.
 
 Where several systems share a cluster, BILLING_TOPIC_PREFIX stands before every name.
 """
@@ -202,7 +202,7 @@ def _forwarded() -> dict[str, Any]:
         "name": FORWARDED,
         "title": FORWARDED,
         "summary": "A record that stood on another partition than its merchant's, "
-        "or a dead letter that is sent again",
+        "or a dead letter that is redriven",
         "description": "Of any input topic, as it came; its headers say where from.",
         "contentType": "application/json",
         "headers": {
@@ -211,7 +211,7 @@ def _forwarded() -> dict[str, Any]:
                 forwarding.FORWARDED_TOPIC: {
                     "type": "string",
                     "enum": list(topics.OF_MERCHANTS),
-                    "description": "the topic whose record it is",
+                    "description": "the topic of the original record",
                 },
                 forwarding.FORWARDED_FROM: {
                     "type": "string",
@@ -246,7 +246,7 @@ def _forwarded() -> dict[str, Any]:
                 },
             },
             {
-                "name": "sent again",
+                "name": "redriven",
                 "payload": example.value,
                 "headers": {
                     forwarding.FORWARDED_TOPIC: source,

@@ -278,7 +278,7 @@ def _others() -> dict[str, list[Example]]:
         action="redriven",
         by="anna@ops-1",
         at=NOW,
-        reason="the producer is mended, ticket 4712",
+        reason="the producer is fixed, ticket 4712",
         target=str(RecordRef(topics.COMMANDS, 3, 204)),
         edited=True,
     )

@@ -50,7 +50,7 @@ class Record(Struct, frozen=True):
 
 
 def event_envelope(kind: type[Struct], event_type: str) -> type[Struct]:
-    """The envelope of an event of ours, with this data."""
+    """The envelope of a published event, with this data."""
     known: dict[str, Any] = {
         "event_id": Uuid,
         "event_type": Annotated[str, Meta(extra_json_schema={"const": event_type})],
@@ -62,7 +62,7 @@ def event_envelope(kind: type[Struct], event_type: str) -> type[Struct]:
     return msgspec.defstruct(
         f"{kind.__name__}Event",
         list(known.items()),
-        namespace={"__doc__": "The same event has the same `event_id` for ever."},
+        namespace={"__doc__": "The same event has the same `event_id` permanently."},
         frozen=True,
     )
 
@@ -191,7 +191,7 @@ def components(types: Iterable[Any], ref: str) -> tuple[list[Schema], dict[str, 
 
 
 def doc(thing: Any) -> str:
-    """What is said of it in the code."""
+    """Its description in the code."""
     return inspect.getdoc(thing) or ""
 
 

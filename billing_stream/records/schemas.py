@@ -110,7 +110,7 @@ _charge_record: msgspec.json.Decoder[ChargeRecord] = msgspec.json.Decoder(Charge
 def decode(topic: str, record: InputRecord, max_bytes: int) -> DecodedRecord:
     """What the record says, read as one of `topic` (its name without a prefix).
 
-    Raises InvalidRecord, with the reason, for whatever it cannot make sense of.
+    Raises InvalidRecord, with the reason, for all that is invalid.
     """
     value = record.value
     size = len(record.key or b"")
@@ -236,7 +236,7 @@ def _in_lower_case(command: Command, came_from: str) -> Command:
 
 
 def _require_without(command: Payload, character: str, what: str) -> None:
-    """PostgreSQL takes neither, and nobody means one."""
+    """PostgreSQL takes neither, and no sender means one."""
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if character in (value if isinstance(value, str) else repr(value)):

@@ -1,4 +1,4 @@
-"""The registry of topics: who writes each, what is in it, how it is kept."""
+"""The registry of topics: the writer of each, its content, how it is kept."""
 
 from enum import StrEnum
 
@@ -115,7 +115,7 @@ class Role(StrEnum):
 
 
 class Topic(Struct, frozen=True):
-    """One topic as it must be.
+    """One topic as it is required.
 
     `config` are its settings: with other ones records are lost or refused. Of
     `max.message.bytes` more is right, too.

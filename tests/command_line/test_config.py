@@ -50,7 +50,7 @@ def config(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["config", *arguments])
 
 
-def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
+def test_environment_overrides_file_and_file_overrides_default(
     with_file: Path,
 ) -> None:
     shown = json.loads(config("--json").stdout)
@@ -106,8 +106,8 @@ def test_a_mistyped_name_is_told_with_the_one_that_was_meant(
     monkeypatch.setenv("BILLING_PARTITION", "8")
     (with_file / ".env").write_text(FILE + "BILLING_NOTHING_LIKE_IT_AT_ALL=1\n")
     told = config().stderr.splitlines()
-    assert "BILLING_PARTITION is no setting: BILLING_PARTITIONS?" in told
-    assert any(line.startswith("BILLING_NOTHING_LIKE_IT_AT_ALL is no setting") for line in told)
+    assert "BILLING_PARTITION is not a setting: BILLING_PARTITIONS?" in told
+    assert any(line.startswith("BILLING_NOTHING_LIKE_IT_AT_ALL is not a setting") for line in told)
 
 
 def test_an_empty_value_is_as_none(with_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_the_example_is_made_from_the_settings() -> None:
     assert (ROOT / ".env.example").read_text() == settings_reference.env_example()
 
 
-def test_the_example_filled_in_with_every_comment_taken_off_is_the_defaults(
+def test_uncommented_example_equals_the_defaults(
     nothing_set: Path,
 ) -> None:
     example = settings_reference.env_example()

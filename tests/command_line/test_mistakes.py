@@ -183,7 +183,7 @@ async def test_a_merchant_a_shop_a_letter_that_nobody_knows(kafka: str, prefix: 
 
     assert "platform:domain" in await told(env, "explain", MERCHANT)
     assert "shopify:anna.example" in await told(env, "explain", "shopify:no.example")
-    assert "is no merchant id" in await told(env, "forget", "anna", "--yes")
+    assert "is not a merchant id" in await told(env, "forget", "anna", "--yes")
     assert "is that its id, a uuid?" in await told(env, "verify", "--merchant", "anna")
     assert "'anna' is not a dead letter like 3@17" in await told(env, "dlq", "show", "anna")
     assert "--state all" in await told(env, "dlq", "show", "0@7")

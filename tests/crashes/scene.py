@@ -286,7 +286,7 @@ class Scene:
         await rest()
 
     async def settle(self, node: Node) -> None:
-        """Until nothing more comes of it."""
+        """Until no more records come from it."""
         count = -1
         while not node.dead and count != len(self.log.history):
             count = len(self.log.history)

@@ -90,7 +90,7 @@ async def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
         assert redriven[0] == 1
         assert f"can be done, start_trial of merchant {M1}" in redriven[1]
         assert "left alone: would be a dead letter again" in redriven[1]
-        assert "nothing was done; 1 of 2 dead letters would be sent again" in redriven[1]
+        assert "nothing was done; 1 of 2 dead letters would be redriven" in redriven[1]
         assert discarded[0] == 0
         assert await everything(kafka, at.topics.all()) == before
 
@@ -154,7 +154,7 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
 
         assert "cannot be read" in found.letter.record.reason
         assert redriven[0] == 1
-        assert "is no topic that billing reads" in redriven[1]
+        assert "is not a topic that billing reads" in redriven[1]
         assert discarded[0] == 0
 
 
@@ -166,13 +166,13 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
         (["redrive", "--all"], "--because"),
         (["discard", "--all", "--because", "x" * 256, "--yes"], "1 to 255 characters"),
         (["redrive", "--all", "--edit", "-", *WHY], "--edit corrects one letter"),
-        (["list", "--reason", "("], "no regular expression"),
+        (["list", "--reason", "("], "not a regular expression"),
         (["list", "--since", "yesterday"], "neither a time"),
         (["list", "--partition", "99"], "has 4 partitions"),
         (["show", "0@7"], "there is no dead letter"),
         (["show", "nonsense"], "`billing-stream dlq list` shows them"),
         (["show", "billing.commands.v1[0]@1"], "is not a dead letter like 3@17"),
-        (["redrive", "--all", *WHY], "nobody can be asked here"),
+        (["redrive", "--all", *WHY], "not a terminal"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )

@@ -107,7 +107,7 @@ async def test_what_nobody_claimed_is_sent_again_with_all_that_it_said(
 
 
 @pytest.mark.full
-async def test_a_payment_that_is_sent_again_after_the_purchase_expired_is_honoured(
+async def test_payment_redriven_after_expiry_is_honoured(
     kafka: str, prefix: str, folder: Path
 ) -> None:
     async with stage(kafka, prefix, folder) as at:

@@ -109,7 +109,7 @@ async def test_an_interrupted_redrive_says_how_far_it_came(
         last = await at.dlq("redrive", "--all", *BECAUSE)
 
         assert code == (1 if done < len(MERCHANTS) else 0), output
-        assert f"{done} of 12 dead letters were sent again" in output
+        assert f"{done} of 12 dead letters were redriven" in output
         assert "Traceback" not in output
         assert last[0] == 0, last
         await check_once(at)

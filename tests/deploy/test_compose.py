@@ -90,7 +90,7 @@ def test_each_service_is_confined_checked_and_started_again(name: str) -> None:
     assert "privileged" not in service
 
 
-def test_what_is_of_us_gets_no_right_back_and_runs_as_the_user_of_the_image() -> None:
+def test_own_containers_regain_no_right_and_run_as_the_image_user() -> None:
     for service in ours().values():
         assert "cap_add" not in service
         assert "user" not in service

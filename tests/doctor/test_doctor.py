@@ -144,9 +144,9 @@ async def test_it_warns_of_what_is_hardly_meant(kafka: str, prefix: str) -> None
     )
     code, output = await run(env, "doctor")
     assert code == 1
-    assert "BILLING_PARTITION is no setting\n      -> did you mean BILLING_PARTITIONS?" in output
+    assert "BILLING_PARTITION is not a setting\n      -> did you mean BILLING_PARTITIONS?" in output
     assert "clients can sign as operators" in output
-    assert "FAIL  data folder: /dev/null is no folder" in output
+    assert "FAIL  data folder: /dev/null is not a folder" in output
     assert secret not in output
     assert "\x1b" not in output
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.browser import DESK, browser
+
 pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,21 @@ def test_it_has_every_command_and_every_route(site: Path) -> None:
 def test_who_reads_it_fetches_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         assert LOADED.findall(page.read_text()) == [], page
+
+
+async def test_search_finds_a_page_in_a_site_opened_as_files(site: Path) -> None:
+    requested: list[str] = []
+    async with browser() as opened:
+        page = await opened.new_page(viewport=DESK)
+        page.on("request", lambda request: requested.append(request.url))
+        await page.goto((site / "index.html").as_uri())
+        await page.get_by_role("textbox", name="Search").fill("murmur2")
+        hits = page.locator(".md-search-result__link")
+        await hits.first.wait_for(state="attached", timeout=20_000)
+        found = await hits.evaluate_all("all => all.map(one => one.href)")
+
+    assert any("/scale.html" in address for address in found), found
+    assert {url for url in requested if not url.startswith("file:")} == set()
 
 
 def test_what_is_outside_of_the_site_is_text(site: Path) -> None:

@@ -80,7 +80,7 @@ def test_credits_can_be_taken_down_to_nothing_and_no_further() -> None:
     assert answer(world.adjust(-100, "all of it")).balance == 0
 
 
-def test_the_same_adjustment_is_made_once_however_much_later_it_comes_again() -> None:
+def test_adjustment_repeated_much_later_is_made_once() -> None:
     world = World().created()
     first = world.adjust(25)
     world.adjust(1, "another")

@@ -63,7 +63,7 @@ def test_all_events_of_all_merchants_have_ids_of_their_own() -> None:
     assert len(set(ids)) == len(ids) == 2 * (1 + 2 * 3 + 2)
 
 
-def test_purchases_of_different_requests_and_merchants_have_ids_of_their_own() -> None:
+def test_purchase_ids_differ_by_request_and_merchant() -> None:
     world, other = World().created(M1), World().created(M2)
 
     ids = {world.opened(M1), world.opened(M1), other.opened(M2), other.opened(M2)}

@@ -71,7 +71,7 @@ def told_once(world: World) -> bool:
     return len(set(ids)) == len(ids)
 
 
-def test_an_imported_merchant_has_its_times_its_credits_and_tells_where_they_came_from() -> None:
+def test_imported_merchant_keeps_times_and_publishes_credits_with_origin() -> None:
     world = World()
 
     decision = bring(world, old(P1), old(P2, "failed"), **used_trial(NOW + DAY))
@@ -190,7 +190,7 @@ def test_a_pending_purchase_expires_here_at_its_old_end() -> None:
     assert kinds(expired.events) == ["purchase.expired"]
 
 
-def test_a_pending_purchase_whose_time_is_over_comes_as_expired_and_tells_no_expiry() -> None:
+def test_overdue_pending_purchase_is_imported_as_expired_without_event() -> None:
     world = World()
 
     bring(world, old(P1, "pending", expires_at=NOW))
@@ -234,7 +234,7 @@ def test_a_refund_of_an_imported_purchase_takes_its_credits_off_once() -> None:
     assert world.purchase(P1).status is PurchaseStatus.REFUNDED
 
 
-def test_a_purchase_paid_there_after_the_first_import_counts_with_the_second() -> None:
+def test_purchase_paid_after_the_first_import_counts_with_the_second() -> None:
     world = World()
     bring(world, pending())
     world.later(days=2).tick()
@@ -325,7 +325,7 @@ def test_what_happened_here_stays_and_the_old_total_counts_once() -> None:
     assert world.purchase(here).status is PurchaseStatus.COMPLETED
 
 
-def test_the_shop_is_registered_by_the_import_or_by_the_event_that_comes_later() -> None:
+def test_shop_is_registered_by_the_import_or_a_later_event() -> None:
     known, unknown = World(), World()
     shop = {"platform": "Shopify", "domain": "Anna.example"}
 

@@ -19,7 +19,7 @@ from billing_stream.domain.outcomes import Done, ErrorCode, ShopRegistered
 from tests.support.world import M1, M2, NOBODY, NOW, World, code_of, writes_nothing
 
 
-def test_an_installed_merchant_has_a_record_with_the_defaults_and_a_registered_shop() -> None:
+def test_installed_merchant_has_a_default_record_and_a_registered_shop() -> None:
     world = World()
 
     decision = world.do(CreateMerchant(M1, "Shopify", "Anna.Example"))

@@ -175,7 +175,7 @@ def test_a_charge_belongs_to_one_purchase() -> None:
 
 
 @pytest.mark.parametrize("end", ["failed", "expired"])
-def test_a_purchase_that_failed_or_expired_still_takes_its_charge_to_honour_a_payment(
+def test_failed_or_expired_purchase_takes_its_charge_for_a_late_payment(
     end: str,
 ) -> None:
     world = World().created()
@@ -287,7 +287,7 @@ def test_a_purchase_that_is_not_paid_in_time_expires_once() -> None:
     )
 
 
-def test_several_purchases_expire_in_the_order_they_were_opened_and_the_rest_stays() -> None:
+def test_purchases_expire_in_the_order_of_opening_and_the_rest_stays() -> None:
     world = World().created()
     opened = [world.later(minutes=1).opened() for _ in range(3)]
     young = world.later(hours=12).opened()
@@ -321,7 +321,7 @@ def test_a_platform_that_gives_no_checkout_fails_the_purchase_once() -> None:
     )
 
 
-def test_a_purchase_with_a_checkout_stays_open_when_another_attempt_got_none() -> None:
+def test_purchase_with_a_checkout_stays_open_after_a_failed_attempt() -> None:
     world = World().created()
     purchase = world.charged()
     before = world.everything()
@@ -333,9 +333,7 @@ def test_a_purchase_with_a_checkout_stays_open_when_another_attempt_got_none() -
     assert world.everything() == before
 
 
-def test_the_one_who_opens_is_told_the_same_whenever_he_asks_once_there_is_a_checkout_or_none() -> (
-    None
-):
+def test_repeated_open_gets_the_same_reply_with_or_without_a_checkout() -> None:
     world = World().created()
     got = world.reserve(key="got").reply
     none = world.reserve(key="none").reply
@@ -375,7 +373,7 @@ def test_an_expired_purchase_without_a_checkout_gets_none_any_more() -> None:
         (["1000"], [100]),
     ],
 )
-def test_a_part_paid_back_takes_its_share_of_the_credits_and_the_last_cent_takes_the_rest(
+def test_partial_refund_takes_its_share_and_the_last_cent_the_rest(
     amounts: list[str | None], credits: list[int]
 ) -> None:
     world = World().created()
@@ -493,7 +491,7 @@ def test_a_refund_takes_the_credits_off_once() -> None:
 
 
 @pytest.mark.parametrize("before", ["pending", "failed", "expired"])
-def test_a_refund_that_is_told_before_its_payment_comes_to_nothing_in_the_end(
+def test_refund_before_its_payment_leaves_no_credits(
     before: str,
 ) -> None:
     world = World().created()

@@ -17,7 +17,7 @@ from tests.support.world import M1, M2, NOW, World, kinds, told
 END = NOW + timedelta(days=14)
 
 
-def test_what_fell_due_happens_before_the_command_so_a_late_timer_changes_no_outcome() -> None:
+def test_deadlines_precede_the_command_so_a_late_timer_changes_no_outcome() -> None:
     world = World().on_trial()
     purchase = world.charged()
 
@@ -198,7 +198,7 @@ def play(steps: list[Step], ticks: list[int]) -> World:
 
 @settings(deadline=None, max_examples=150)
 @given(STEPS, st.lists(st.integers(0, 3), min_size=1, max_size=15))
-def test_a_timer_that_looks_often_late_or_never_changes_only_when_things_are_told(
+def test_timer_interval_changes_only_when_events_are_published(
     steps: list[Step], ticks: list[int]
 ) -> None:
     often, seldom = play(steps, ticks), play(steps, [])

@@ -110,7 +110,7 @@ def test_a_late_payment_is_honoured(end: str) -> None:
     assert world.merchant().total_credits_purchased == 100
 
 
-def test_an_early_webhook_is_parked_and_applied_when_its_charge_is_attached() -> None:
+def test_early_webhook_is_parked_and_applied_with_its_charge() -> None:
     world = World().created()
     purchase = world.opened()
     before, row = world.merchant(), world.purchase(purchase)
@@ -208,7 +208,7 @@ def test_parked_webhooks_of_other_charges_stay_parked() -> None:
     assert [parked.charge_id for parked in world.merchant().parked] == ["one", "other"]
 
 
-def test_a_webhook_that_nobody_claims_within_the_purchase_expiry_is_reported_once() -> None:
+def test_unmatched_webhook_is_reported_once_after_the_expiry() -> None:
     world = World().created()
     world.webhook("ACTIVE", "nobody's", source="w[3]@77")
 

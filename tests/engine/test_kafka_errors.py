@@ -50,7 +50,7 @@ def test_page_has_the_class_of_every_code_of_the_client() -> None:
     assert {code: kind for code, _, kind, _ in ROWS} == {c: class_of_code(c) for c, *_ in ROWS}
     others = {
         code
-        for first, last in OTHERS.findall(PAGE.split("## Not answers to our requests")[1])
+        for first, last in OTHERS.findall(PAGE.split("## Codes of other requests")[1])
         for code in range(int(first), int(last or first) + 1)
     }
     listed = {code for code, *_ in ROWS}

@@ -192,7 +192,7 @@ async def test_before_it_was_created_nothing_was_and_nobody_is_said_to_be_nobody
     assert before[1]["timeline"] == []
     assert [code for code, *_ in (nobody, no_shop, nonsense)] == [2, 2, 2]
     assert "nothing is recorded" in nobody[2]
-    assert "nobody's" in no_shop[2]
+    assert "has no merchant" in no_shop[2]
     assert "platform:domain" in nonsense[2]
 
 

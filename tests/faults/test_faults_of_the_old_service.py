@@ -36,7 +36,7 @@ def restarted(world: World) -> World:
     return world
 
 
-def test_3_a_trial_expiry_is_published_once_however_often_the_job_runs_or_restarts() -> None:
+def test_3_trial_expiry_is_published_once_with_repeated_or_restarted_jobs() -> None:
     world = World().on_trial().later(days=14)
 
     runs = [restarted(world.later(hours=1)).tick() for _ in range(50)]

@@ -187,6 +187,6 @@ async def test_what_is_no_merchant_id_is_wrong_usage(kafka: str, prefix: str) ->
 
     code, output = await run(env, "forget", "anna", "--yes")
 
-    assert (code, "no merchant id" in output) == (2, True), output
+    assert (code, "not a merchant id" in output) == (2, True), output
     code, output = await run(env, "forget", ANNA)
     assert (code, "--yes" in output) == (2, True), output

@@ -99,7 +99,7 @@ def test_what_began_here_is_no_fault() -> None:
     assert len(found(comparison)) == 2
 
 
-def test_what_went_on_here_after_the_import_is_no_fault_and_explains_the_total() -> None:
+def test_changes_after_the_import_are_no_difference_and_explain_totals() -> None:
     said = command(old(status="pending"), old(P2))
     world = World()
     world.do(said)
@@ -172,7 +172,7 @@ def test_every_value_that_differs_is_named() -> None:
     assert not any(d.moved_on for d in comparison.differences[:-1])
 
 
-def test_a_purchase_whose_time_is_over_is_expired_whether_anyone_told_it_or_not() -> None:
+def test_overdue_purchase_counts_as_expired_published_or_not() -> None:
     said = command(old(status="pending"))
     world = World()
     world.do(said)

@@ -60,7 +60,7 @@ async def acknowledged(folder: Path, process: Process, blocks: int) -> int:
 
 
 @pytest.mark.full
-async def test_an_import_is_killed_goes_on_and_is_repeated_and_nothing_counts_twice(
+async def test_killed_import_continues_and_a_repetition_counts_nothing_twice(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:
     filled = await fill(postgres_url, MERCHANTS)

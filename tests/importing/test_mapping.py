@@ -138,7 +138,7 @@ def test_a_purchase_is_repaired_by_a_rule_with_a_name(
         ({"status": "REFUNDED"}, "status-unknown", 0),
     ],
 )
-def test_a_purchase_that_cannot_be_used_is_rejected_and_its_credits_are_counted(
+def test_unusable_purchase_is_rejected_and_its_credits_are_counted(
     columns: dict[str, Any], reason: str, paid_credits: int
 ) -> None:
     command, findings = mapped(purchase(**columns))

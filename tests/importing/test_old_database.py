@@ -60,7 +60,7 @@ async def test_rows_without_a_merchant_and_of_any_spelling_are_kept_together(
     assert found == [(merchant, 2), ("shop 7", 1), (None, 2)]
 
 
-async def test_times_are_read_as_utc_whatever_their_type_and_the_time_zone_of_the_server(
+async def test_times_are_read_as_utc_in_any_type_and_server_time_zone(
     postgres_url: str,
 ) -> None:
     zoned = SCHEMA.replace('"trial_ends_at" TIMESTAMP(3)', '"trial_ends_at" TIMESTAMPTZ(3)')

@@ -109,7 +109,7 @@ async def test_of_each_partition_only_the_newest_are_kept(lane: Writer) -> None:
     }
 
 
-async def test_where_kafka_does_not_answer_the_page_says_so_and_not_that_the_letter_is_bad(
+async def test_page_without_kafka_reports_that_and_no_invalid_letter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def rehearse(letter: object) -> None:

@@ -112,7 +112,7 @@ def test_the_good_token_of_these_tests_is_good() -> None:
     ],
 )
 def test_any_other_token_opens_nothing(token: str) -> None:
-    with pytest.raises(PlatformError, match="this is no checkout of ours"):
+    with pytest.raises(PlatformError, match="this is not a checkout of this service"):
         read_token(token, SECRET)
 
 

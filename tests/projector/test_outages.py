@@ -126,7 +126,7 @@ async def test_a_postgres_that_is_slow_or_silent_for_a_while(
 
 
 @pytest.mark.full
-async def test_billing_goes_on_while_postgres_is_away_and_the_projection_converges(
+async def test_billing_continues_without_postgres_and_the_projection_converges(
     kafka: str, prefix: str, folder: Path, own_postgres: Postgres
 ) -> None:
     env = environment(kafka, prefix, DATABASE_URL=own_postgres.database_url)

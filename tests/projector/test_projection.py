@@ -131,7 +131,7 @@ async def test_without_postgres_it_waits_and_stops_when_told(
     ("changed", "said"),
     [
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
-        ({"DATABASE_URL": "mysql://me:secret@here/db"}, "DATABASE_URL is no address"),
+        ({"DATABASE_URL": "mysql://me:secret@here/db"}, "DATABASE_URL is not an address"),
         ({"BILLING_PROJECTION_SCHEMA": "a; b"}, "BILLING_PROJECTION_SCHEMA"),
         ({"BILLING_TOPIC_PREFIX": "none."}, "billing-stream topics create"),
     ],

@@ -55,12 +55,12 @@ async def test_a_rebuild_mends_the_tables_while_projectors_go_on(
     left = await fetch(postgres_url, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^public_'")
 
     assert code == 0, output
-    assert "schema public was made anew" in output
+    assert "schema public was rebuilt" in output
     assert left == []
 
 
 @pytest.mark.full
-async def test_a_rebuild_that_is_killed_leaves_the_live_tables_and_can_be_done_again(
+async def test_killed_rebuild_keeps_the_live_tables_and_can_be_repeated(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:
     await create_topics(kafka, prefix)
@@ -85,7 +85,7 @@ async def test_a_rebuild_that_is_killed_leaves_the_live_tables_and_can_be_done_a
     assert await all_there(postgres_url, log)
 
 
-async def test_tables_of_another_version_are_made_anew_and_those_of_others_are_not(
+async def test_tables_of_another_version_are_rebuilt_and_foreign_ones_are_not(
     kafka: str, prefix: str, postgres_url: str
 ) -> None:
     await create_topics(kafka, prefix)

@@ -23,7 +23,7 @@ POLICY = "billing_stream/domain/policy.py"
 
 
 @pytest.mark.full
-async def test_after_kills_the_same_code_decides_the_same_and_a_changed_rule_does_not(
+async def test_after_kills_the_same_code_agrees_and_a_changed_rule_differs(
     kafka: str, prefix: str, folder: Path
 ) -> None:
     env, topics = environment(kafka, prefix), Topics("billing-stream", prefix)

@@ -106,7 +106,7 @@ async def test_a_merchant_that_changes_while_it_is_read_is_named_and_not_judged(
     assert report.merchants == everyone.merchants - 2
 
 
-async def test_a_purchase_whose_row_is_read_before_that_of_its_merchant_is_not_judged() -> None:
+async def test_purchase_read_before_its_merchant_is_not_judged() -> None:
     """The ends of two topics are never asked for at one moment."""
     world = await rich_world()
     whole, torn = world.copy(), world.copy()

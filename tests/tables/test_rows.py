@@ -284,7 +284,7 @@ def test_the_next_pending_purchase_is_the_first_when_the_first_was_paid(world: W
 
 
 @pytest.mark.parametrize("status", list(PurchaseStatus))
-def test_a_purchase_that_waited_until_another_time_is_looked_for_under_that_one(
+def test_purchase_with_a_changed_deadline_is_found_under_the_new_one(
     status: PurchaseStatus,
 ) -> None:
     # No rule moves an expiry; a log can, in which a purchase was opened twice.

@@ -17,7 +17,7 @@ from tests.verify.traffic import rich_world
 from tests.verify.world import PARTITIONS, START, TOPICS, Copy, World, merchant_id
 
 ONE = merchant_id(1)
-OLD_REASON = "the amount is no sum of money"
+OLD_REASON = "the amount is not a sum of money"
 
 
 def add_letter(world: World, number: int, merchant: str | None) -> str:

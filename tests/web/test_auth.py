@@ -214,7 +214,7 @@ def test_while_a_secret_is_replaced_either_signs(order: tuple[str, str]) -> None
         assert authenticate_operator(operator, *order) == "olga"
 
 
-def test_a_third_secret_signs_nothing_and_two_do_not_make_an_expired_token_good() -> None:
+def test_third_secret_signs_nothing_and_expired_tokens_stay_invalid() -> None:
     forged = with_token(client_token(SHOP, secret=OTHER))
     expired = with_token(client_token(SHOP, secret=OLD, exp=int(time.time()) - 60))
 

@@ -129,7 +129,7 @@ async def test_a_request_id_used_again_names_no_purchase(shop: Cluster) -> None:
     assert len(ids) == 2
 
 
-async def test_a_platform_that_gives_no_checkout_is_a_502_and_the_purchase_failed(
+async def test_platform_without_a_checkout_is_502_and_the_purchase_failed(
     shop: Cluster,
 ) -> None:
     shop.platform.errors = [no_checkout("shopify is busy")]
@@ -322,7 +322,7 @@ async def test_only_workers_of_ours_may_give_commands_to_each_other(shop: Cluste
     assert shop.events("trial.started") == []
 
 
-async def test_a_purchase_reserved_by_a_worker_that_died_gets_its_checkout_from_the_next(
+async def test_purchase_reserved_by_a_dead_worker_gets_its_checkout_later(
     shop: Cluster,
 ) -> None:
     """The first worker had asked the platform, and its answer was lost with it."""

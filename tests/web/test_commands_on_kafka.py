@@ -192,7 +192,7 @@ async def test_the_checkout_page_of_development_pays_and_declines(
 
 
 @pytest.mark.full
-async def test_a_webhook_is_refused_in_time_while_kafka_is_away_and_taken_when_it_is_back(
+async def test_webhook_is_refused_in_time_without_kafka_and_accepted_after(
     prefix: str, folder: Path
 ) -> None:
     with Cluster(folder / "kafka", kafka=True) as cluster:

@@ -69,7 +69,7 @@ async def happened(
     )
 
 
-async def test_all_that_happened_newest_first_with_its_cause_and_the_balance_after(
+async def test_history_is_newest_first_with_cause_and_balance_after(
     node: Cluster, database: Any, postgres_url: str
 ) -> None:
     await migrate(postgres_url)
@@ -299,7 +299,7 @@ async def test_a_database_that_is_away_is_said_so_without_its_password(tmp_path:
         assert (await found.nodes[0].get("/api/billing", SHOP)).status == 200
 
 
-async def test_a_database_that_hangs_holds_up_nothing_else_and_is_used_again_afterwards(
+async def test_hanging_database_delays_nothing_else_and_is_used_again(
     node: Cluster, database: Any, postgres_url: str
 ) -> None:
     await migrate(postgres_url)

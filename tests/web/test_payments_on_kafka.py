@@ -166,7 +166,7 @@ async def test_a_shopify_purchase_paid_a_hundred_times_at_once_is_granted_once(
     assert asked.headers["X-Shopify-Access-Token"] == "shpat_for_tests"
 
 
-async def test_a_shopify_purchase_whose_webhook_comes_before_the_answer_is_granted(
+async def test_shopify_purchase_with_its_webhook_before_the_answer_is_granted(
     market: Market,
 ) -> None:
     charge = "gid://shopify/AppPurchaseOneTime/2"
@@ -179,7 +179,7 @@ async def test_a_shopify_purchase_whose_webhook_comes_before_the_answer_is_grant
     assert await market.total() == 100
 
 
-async def test_stripe_grants_when_it_is_paid_and_takes_its_share_back_when_refunded(
+async def test_stripe_payment_grants_credits_and_a_refund_removes_its_share(
     market: Market,
 ) -> None:
     session = {"id": "cs_test_1", "url": "https://checkout.stripe.example/1", "status": "open"}

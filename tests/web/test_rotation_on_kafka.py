@@ -24,7 +24,7 @@ ROUNDS = (
 )
 
 
-async def test_workers_before_and_after_the_second_round_serve_tokens_of_either_secret(
+async def test_workers_of_both_rounds_serve_tokens_of_either_secret(
     kafka: str, prefix: str, folder: Path
 ) -> None:
     env = environment(kafka, prefix)

@@ -72,7 +72,7 @@ async def fetch(url: str) -> set[bool]:
     return {row["ssl"] for row in rows}
 
 
-async def test_a_server_that_is_not_trusted_ends_the_projector_and_no_password_is_shown(
+async def test_untrusted_server_ends_the_projector_and_shows_no_password(
     kafka: str, prefix: str, folder: Path, server: TlsPostgres
 ) -> None:
     await create_topics_of_projector(kafka, prefix)

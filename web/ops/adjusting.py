@@ -28,7 +28,7 @@ _CREDITS = re.compile(r"[+-]?[0-9]{1,7}", re.ASCII)
 
 
 class AdjustmentForm(Struct, frozen=True):
-    """An adjustment as a form has it; `credits` is None when they are none."""
+    """An adjustment as a form has it; `credits` is not set when they are not a number."""
 
     credits: int | None
     reason: str
@@ -36,7 +36,7 @@ class AdjustmentForm(Struct, frozen=True):
     note: str
 
     def wrong(self) -> str | None:
-        """What is wrong with it, for people."""
+        """Its problems, for people."""
         if not self.credits or abs(self.credits) > CREDITS_MAX:
             return f"Credits are a whole number up to {CREDITS_MAX:,}, up or down, and not 0."
         return wrong_words(self.note, self.reason, "it is published and kept")

@@ -34,7 +34,7 @@ class Trials(Struct, frozen=True):
 class Today(Struct, frozen=True):
     """Since midnight UTC; amounts by currency.
 
-    `refunds` and `refunded` are None where it is not known when something was paid back.
+    `refunds` and `refunded` are None where the times of refunds are unknown.
     """
 
     purchases: int = 0
@@ -74,7 +74,7 @@ def added(parts: Iterable[Amounts]) -> Amounts:
 
 
 def put_together(parts: Iterable[Business]) -> Business:
-    """Those of all workers, whose rows are of different merchants."""
+    """Those of all workers, which have different merchants."""
     found = list(parts)
     counts: dict[tuple[str, str], list[PurchasesOf]] = {}
     for part in found:

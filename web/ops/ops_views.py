@@ -77,7 +77,7 @@ VISITOR = Access(verify=_nobody, refuse=_refuse)
 
 
 async def form_of(call: Call[Session]) -> dict[str, str]:
-    """What a form of ours sends. Raises ApiError when it is none."""
+    """The content of a form. Raises ApiError when it is malformed."""
     form = await read_form(call.request)
     require_ours(call.who, form)
     if call.who.csrf is not None:
@@ -113,12 +113,12 @@ def page(
 
 
 def page_of(call: Call[Session], limit: int, name: str = "page") -> Page:
-    """The page of so many that is asked for by a parameter. Raises ApiError (VALIDATION_ERROR)."""
+    """The requested page number, from a parameter. Raises ApiError (VALIDATION_ERROR)."""
     return Page(parse_page({"page": call.request.query.get(name, "1")}).number, limit)
 
 
 def wrong_reason(reason: str, why: str) -> str | None:
-    """What is wrong with the reason for an act, for people; None when nothing is."""
+    """The problem of the reason for an act, for people, or None."""
     if 0 < len(reason) <= REASON_MAX and reason.isprintable():
         return None
     return f"Say why, in 1 to {REASON_MAX} characters: {why}."
@@ -131,12 +131,12 @@ def see(location: str, **query: str) -> web.Response:
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """The fields of a form. Raises ApiError (VALIDATION_ERROR) when it is none."""
+    """The fields of a form. Raises ApiError (VALIDATION_ERROR) when it is malformed."""
     try:
         text = (await read_body(request)).decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
     except ValueError:
-        raise ApiError(WebCode.VALIDATION_ERROR, "this is no form of ours") from None
+        raise ApiError(WebCode.VALIDATION_ERROR, "malformed form") from None
     return {name: value.strip() for name, value in pairs}
 
 

@@ -1,4 +1,4 @@
-"""The last hour of this worker, by minutes: what its metrics counted meanwhile.
+"""The last hour of this worker, by minutes: the counts of its metrics.
 
 Memory is bounded: sixty minutes, and the latest few looks at the counters.
 """
@@ -184,8 +184,8 @@ def quantile(part: float, buckets: Sequence[float], counts: Sequence[int]) -> fl
 
     >>> quantile(0.5, (1, 2), (2, 2, 0)), quantile(0.99, (1, 2), (0, 0, 1))
     (1.0, 2.0)
-    >>> quantile(0.5, (1, 2), (0, 0, 0)) is None
-    True
+    >>> print(quantile(0.5, (1, 2), (0, 0, 0)))
+    None
     """
     total = sum(counts)
     if not total:

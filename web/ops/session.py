@@ -55,7 +55,7 @@ def begin(token: str, *known: str) -> tuple[str, int, str]:
 def session_of(request: web.Request, cookie: str, *known: str) -> Session:
     """Who asks, by the header Authorization or else the cookie; one of the secrets has signed it.
 
-    Raises ApiError (UNAUTHORIZED, FORBIDDEN) when nobody we know does.
+    Raises ApiError (UNAUTHORIZED, FORBIDDEN) without a known operator.
     """
     if "Authorization" in request.headers:
         return Session(authenticate_operator(request.headers, *known))
@@ -68,7 +68,7 @@ def session_of(request: web.Request, cookie: str, *known: str) -> Session:
 
 
 def require_ours(session: Session, form: Mapping[str, str]) -> None:
-    """Raises ApiError (FORBIDDEN) unless the form is one of ours, shown to this session."""
+    """Raises ApiError (FORBIDDEN) unless the form was shown to this session."""
     if session.csrf is None:
         return
     if not hmac.compare_digest(form.get(CSRF_FIELD, "").encode(), session.csrf.encode()):

@@ -9,7 +9,7 @@ Content = TypeVar("Content")
 
 
 class Shared(Generic[Content]):
-    """What `ask` says, and says again for so many seconds. A failure is not kept."""
+    """The answer of `ask`, kept for some seconds. A failure is not kept."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Shared(Generic[Content]):
         return await asyncio.shield(task)
 
     def forget(self) -> None:
-        """Ask anew the next time, because something was just changed."""
+        """Ask again the next time, because something was just changed."""
         self._until = 0.0
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End the request under way."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Makes the explanation of a merchant out of what is recorded and what its replay says."""
+"""Makes the explanation of a merchant out of its records and its replay."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -25,8 +25,8 @@ from billing_stream.records.topics import BILLING_RECORDS, COMMANDS
 class Origin(Struct, frozen=True, kw_only=True):
     """The record that caused something.
 
-    `topic`, `partition` and `offset` are its reference: of an input, or of the journal, whose
-    `origin` (http, timer, cli) is then given. `sent_as` is the reference of the
+    `topic`, `partition` and `offset` are its reference: of an input, or of the journal with the
+    `origin` (http, timer, cli). `sent_as` is the reference of the
     record as it was first sent, when that was a wrong partition; `copy_of` the dead letter that
     was redriven.
     `waited` are the references of webhooks that had come earlier and took effect with it.
@@ -150,7 +150,7 @@ class Causes:
         return _entry_of(event, self._recorded)
 
     def origin_of(self, event: RecordedEvent) -> Origin | None:
-        """The record and what is known of it, or None when it is not there."""
+        """The record with its facts, or None when it is not there."""
         ref = self.ref_of(event)
         if ref is None:
             return None
@@ -238,7 +238,7 @@ def _notes(recorded: Recorded, outcome: Outcome) -> Iterable[str]:
     if differences:
         yield (
             f"the present rules and settings would not lead to this history: {len(differences)} "
-            "differences. The credits are as recorded; what else is told of the state is by the "
+            "differences. The credits are as recorded; the rest of the state is by the "
             f"present rules. See `billing-stream replay --merchant {recorded.merchant_id}`"
         )
 

@@ -52,7 +52,7 @@ def _state(found: Explanation) -> Iterator[str]:
         )
         back = purchase.get("refunded_credits")
         if back:
-            description += f", {back} of them paid back"
+            description += f", {back} of them refunded"
         yield f"  purchase   {purchase['id']} {description}, {purchase['created_at']}"
     for parked in state.merchant.get("parked", ()):
         yield f"  waiting    {parked['kind']} of charge {parked['charge_id']}, {parked['source']}"
@@ -67,7 +67,7 @@ def _credit(credit: Credit) -> Iterator[str]:
         amount = f", {credit.amount}" if credit.amount is not None else ""
         yield f"{'':22}purchase {credit.purchase_id}{amount}"
     if credit.source is None:
-        yield f"{'':22}caused by what is not recorded"
+        yield f"{'':22}cause not recorded"
         return
     yield from (f"{'':22}{text}" for text in _source(credit.source))
 
@@ -78,7 +78,7 @@ def _source(source: Origin) -> Iterator[str]:
     if source.sent_as is not None:
         yield f"sent to a wrong partition, as {source.sent_as}"
     if source.copy_of is not None:
-        yield f"a dead letter sent again, {source.copy_of}"
+        yield f"redriven from dead letter {source.copy_of}"
     for waited in source.waited:
         yield f"with what had come before, {waited}"
 

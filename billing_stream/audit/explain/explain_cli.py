@@ -42,7 +42,7 @@ ATTEMPTS = 5
         {
             0: "the credits add up to the balance",
             1: "they do not",
-            2: "it cannot tell, or wrong usage or settings",
+            2: "undecided, or wrong usage or settings",
         },
         "billing-stream explain 11111111-1111-4111-8111-111111111111",
         "billing-stream explain shopify:one.myshopify.com --at 2026-01-31T12:00:00Z",
@@ -119,7 +119,7 @@ async def _merchant_id(source: KafkaSource, names: Topics, partitions: int, merc
                 owner = codecs.shop(record.value).merchant_id if record.value else None
     if owner is None:
         raise ReplayError(
-            f"the shop {shop} is nobody's: is that its platform and domain, as in "
+            f"the shop {shop} has no merchant: is that its platform and domain, as in "
             "shopify:anna.example? A forgotten merchant is found by its id only"
         )
     return owner

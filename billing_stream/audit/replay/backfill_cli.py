@@ -49,7 +49,7 @@ SHOWN_MAX = 50
         {
             0: "nothing is left to correct",
             1: "something is, as after --dry-run",
-            2: "it cannot tell, or wrong usage or settings",
+            2: "undecided, or wrong usage or settings",
         },
         "billing-stream backfill --dry-run",
         "billing-stream backfill --from report.json   # of replay --json",
@@ -68,7 +68,7 @@ SHOWN_MAX = 50
     default=WORKING_TREE,
     show_default=True,
     metavar="REV",
-    help="Without --from: the code that says what is right.",
+    help="Without --from: the code with the right credits.",
 )
 @click.option("--merchant", metavar="ID", help="Only this merchant.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
@@ -90,7 +90,7 @@ def backfill(
     if todo.corrections and not dry_run:
         if not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError("nobody can be asked here: say --yes, or --dry-run")
+                raise click.UsageError("not a terminal: pass --yes to confirm, or --dry-run")
             click.confirm(f"Send {len(todo.corrections)} adjustments?", abort=True)
         sent = {"adjustments": len(todo.corrections), "code": report.code}
         with (

@@ -1,4 +1,4 @@
-"""The code that is asked to decide again: what is here, or another revision in a process."""
+"""The code that is asked to decide again: the present code, or another revision in a process."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class Code(Protocol):
         """Take it away."""
 
     async def replay(self, recorded: Recorded) -> Outcome:
-        """What comes of this merchant's input."""
+        """The outcome of this merchant's input."""
 
 
 def code_of(revision: str, policy: Policy, max_record_bytes: int) -> Code:
@@ -181,7 +181,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _repository() -> Path:
-    """The repository in whose folders this is run, else that of this code."""
+    """The repository of the current folder, else that of this code."""
     for folder in (Path.cwd(), ROOT):
         done = _run_git(folder, "rev-parse", "--show-toplevel")
         if done.returncode == 0:
@@ -204,4 +204,4 @@ def _run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes
     try:
         return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True)
     except FileNotFoundError:
-        raise ReplayError("--code REV needs git, and there is none on the path") from None
+        raise ReplayError("--code REV needs git, which is not on the path") from None

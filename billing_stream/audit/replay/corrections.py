@@ -23,7 +23,7 @@ KEY = "backfill/"
 class Correction(Struct, frozen=True, kw_only=True):
     """An adjustment by `credits` (signed) for an event that granted other credits than it should.
 
-    `recorded` and `replayed` are the credits (signed) of the event, 0 where there is none.
+    `recorded` and `replayed` are the credits (signed) of the event, 0 where it is missing.
     `made` is what earlier corrections of this event add up to.
     """
 
@@ -50,7 +50,7 @@ class SentCorrections(Struct):
 
 
 class Plan(Struct):
-    """What is to be sent, and the merchants and events for which nothing can be sent, and why."""
+    """The commands to send, and the merchants and events for which nothing can be sent, and why."""
 
     corrections: list[Correction] = []
     done: int = 0

@@ -12,7 +12,7 @@ from billing_stream.kafka.open_transactions import ReadStalled
 from billing_stream.records.schemas import InputRecord
 
 Progress = Callable[[str, int, int], None]
-"""Told what is done, how many and of how many."""
+"""Called with the activity, how much is done, and of how much."""
 
 
 class ReplayError(BillingError):
@@ -25,7 +25,7 @@ class Source(Protocol):
     def read(self, topics: Sequence[str], partition: int) -> AsyncIterator[Sequence[InputRecord]]:
         """The committed records of these topics' partition up to their ends at this moment.
 
-        Each call goes on where the last one stopped. Transactions that were open at this moment
+        Each call continues where the last one stopped. Transactions that were open at this moment
         are waited for. Raises ReplayError when a topic cannot be read from its first record.
         """
 

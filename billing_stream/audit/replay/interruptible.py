@@ -1,4 +1,4 @@
-"""Runs the work of a command, so that stopping it cleans up and is told from a finding."""
+"""Runs the work of a command, so that stopping it cleans up and is not taken for a finding."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What is recorded in one partition, merchant by merchant."""
+"""The records of one partition, merchant by merchant."""
 
 import re
 from bisect import bisect_left
@@ -149,7 +149,7 @@ class _Reader:
                 self._of(merchant_id).rows.append(Row(table, key.decode(), value))
 
     def take_news(self, records: Sequence[InputRecord]) -> None:
-        """What is new in the changelogs: whose rows they are was changing."""
+        """What is new in the changelogs: rows of merchants that were changing."""
         for record in records:
             key = record.key or b""
             if key.startswith(RESERVED_PREFIX):
@@ -161,7 +161,7 @@ class _Reader:
                 self._history.moving.add(owner)
 
     def freeze(self) -> None:
-        """The rows are read: what is beyond these positions is not in them."""
+        """The rows are read: records beyond these positions are not in them."""
         self._frozen = dict(self._history.positions)
 
     def take(self, records: Sequence[InputRecord]) -> None:
@@ -347,7 +347,7 @@ def merchant_of(value: bytes | None) -> str | None:
 
 
 def event_of(record: InputRecord) -> RecordedEvent:
-    """A published event. The value and headers are ours, so they can be read."""
+    """A published event. Billing wrote value and headers, so they can be read."""
     headers = dict(record.headers)
     ref = str(RecordRef.of(record))
     sequence = int(headers.get("sequence") or b"0")

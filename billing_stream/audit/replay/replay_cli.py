@@ -42,7 +42,7 @@ class Partitions(click.ParamType):
                 first, _, last = part.partition("-")
                 found.update(range(int(first), int(last or first) + 1))
         except ValueError:
-            self.fail(f"{value!r} is no list of partitions: give one like 0,3,5-7", param, ctx)
+            self.fail(f"{value!r} is not a list of partitions such as 0,3,5-7", param, ctx)
         return sorted(found)
 
 
@@ -52,7 +52,7 @@ class Partitions(click.ParamType):
         {
             0: "nothing would be otherwise",
             1: "something would",
-            2: "it cannot tell, or wrong usage or settings",
+            2: "undecided, or wrong usage or settings",
         },
         "billing-stream replay                      # does this code decide the same?",
         "billing-stream replay --code HEAD~3 --partitions 0-3",
@@ -114,7 +114,7 @@ def replay_command(
 
 
 async def replay_cluster(settings: Settings, revision: str, scope: Scope) -> Report:
-    """Replay what is recorded on the cluster of these settings. Raises ReplayError."""
+    """Replay the history on the cluster of these settings. Raises ReplayError."""
     names = Topics(settings.app_id, settings.topic_prefix)
     policy, most = settings.policy, settings.max_record_bytes
     async with AsyncExitStack() as stack:
@@ -162,5 +162,5 @@ def _full_names(topics: Sequence[str], names: Topics) -> list[str]:
     found = [names.base(name) for name in asked]
     for name in found:
         if name not in REPLAYED:
-            raise click.BadParameter(f"{name} is no input; there are: {', '.join(REPLAYED)}")
+            raise click.BadParameter(f"{name} is not an input; there are: {', '.join(REPLAYED)}")
     return [names.name(name) for name in found]

@@ -46,7 +46,7 @@ class Report(Struct, kw_only=True):
         return Counter((d.kind, d.type, d.field or "") for d in self.differences)
 
     def lines(self, examples: int) -> Iterator[str]:
-        """For people; of each kind of difference so many examples."""
+        """For people; with this number of examples for each kind of difference."""
         shown: Counter[tuple[str, str, str]] = Counter()
         for (kind, name, field), count in sorted(self.counts().items()):
             yield f"{count:>8,} {kind}: {name}{f' {field}' if field else ''}"
@@ -107,4 +107,4 @@ def read_report(path: Path) -> Report:
     except OSError as error:
         raise ReplayError(f"{path} cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
-        raise ReplayError(f"{path} is no report of `billing-stream replay`: {error}") from None
+        raise ReplayError(f"{path} is not a report of `billing-stream replay`: {error}") from None

@@ -42,7 +42,7 @@ def differences(state: State, facts: Facts, *, allow_lag: bool) -> Iterator[str]
         elif not allow_lag:
             yield f"purchase {purchase} has no row"
     for purchase in facts.purchases.keys() - state.purchases.keys():
-        yield f"purchase {purchase} has a row, and nobody opened it"
+        yield f"purchase {purchase} has a row, and no command opened it"
     for adjustment, change in state.adjustments.items():
         found = facts.adjustments.get(adjustment)
         if found is not None:
@@ -52,7 +52,7 @@ def differences(state: State, facts: Facts, *, allow_lag: bool) -> Iterator[str]
         elif not allow_lag:
             yield f"adjustment {adjustment} has no row"
     for adjustment in facts.adjustments.keys() - state.adjustments.keys():
-        yield f"adjustment {adjustment} has a row, and nobody made it"
+        yield f"adjustment {adjustment} has a row, and no command made it"
     if not allow_lag and facts.keys != state.keys.keys():
         unequal = sorted(facts.keys ^ state.keys.keys())[:3]
         yield f"idempotency keys that only the table or only the model has: {unequal}"

@@ -141,7 +141,7 @@ def check_dead_letters(history: History, rules: Rules, report: Report) -> None:
 def _objection_to(
     letter: DeadLetterFact, found: Input, kinds: set[str], facts: Facts, rules: Rules
 ) -> str | None:
-    """A good record is a dead letter as a refused command, or a webhook that nobody claimed."""
+    """A valid record is a dead letter as a rejected command or an unmatched webhook."""
     command = found.parsed.command
     if command in WEBHOOKS:
         if letter.reason.partition(":")[0] in OF_WEBHOOKS:
@@ -261,7 +261,7 @@ def check_causes(history: History, facts: Facts, report: Report) -> None:
                 what = f"{event.kind} is the outcome of {event.cause}, beyond the position"
                 fault_of(report, "positions", what, event)
             else:
-                what = f"its cause {event.cause} is no record of the merchant"
+                what = f"its cause {event.cause} is not a record of the merchant"
                 fault_of(report, "causes", what, event)
 
 

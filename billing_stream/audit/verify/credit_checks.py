@@ -50,7 +50,7 @@ def check_credits(facts: Facts, report: Report) -> None:
     report.count("credits", len(granted))
     recorded = (facts.row or {}).get("total_credits_purchased", 0)
     if recorded != total:
-        what = f"the total is {recorded}, granted less paid back is {total}"
+        what = f"the total is {recorded}, granted less refunded is {total}"
         report.fault("credits", what, facts.row_ref, merchant=facts.merchant)
 
 
@@ -66,7 +66,7 @@ def check_adjustments(facts: Facts, report: Report) -> None:
         if event.kind == "credits.adjusted":
             total += event.content[2]
             if event.content[1:3] not in asked:
-                fault_of(report, "credits", "nobody asked for this adjustment", event)
+                fault_of(report, "credits", "no command asked for this adjustment", event)
     recorded = (facts.row or {}).get("credits_adjusted", 0)
     if recorded != total:
         what = f"credits_adjusted is {recorded}, the adjustments add up to {total}"
@@ -74,7 +74,7 @@ def check_adjustments(facts: Facts, report: Report) -> None:
 
 
 def check_payments(history: History, facts: Facts, report: Report) -> None:
-    """Granted iff paid, paid back only when a refund came, expired or failed only if opened."""
+    """Granted iff paid, refunded only when a refund came, expired or failed only if opened."""
     paid: dict[str, RecordRef | None] = {}
     came_back: dict[str, set[str]] = {command: set() for command in WEBHOOKS[1:]}
     refunded: set[str | None] = set()

@@ -93,7 +93,7 @@ class DeadLetterFact(NamedTuple):
     """A dead letter. `digest` is of key, value and headers of the record it keeps.
 
     `given_up`: it may be the letter of a parked webhook, which says what was parked. `parsed` is
-    what such a letter says, or None: older ones said too little to be sent again.
+    what such a letter says, or None: older ones have too little to be redriven.
     """
 
     ref: RecordRef
@@ -230,7 +230,7 @@ class History:
     incomplete: set[int] = field(default_factory=set)
 
     def facts(self, merchant: str) -> Facts:
-        """What is known of a merchant, made when it is new."""
+        """The facts of a merchant, made when it is new."""
         found = self.merchants.get(merchant)
         if found is None:
             found = Facts(merchant, partition_of(merchant, self.partitions))
@@ -268,7 +268,7 @@ class History:
         return self.positions.get(lane, {}).get(name, 0)
 
     def complete(self) -> Iterator[Facts]:
-        """The merchants whose whole history is there."""
+        """The merchants with their whole history in the log."""
         for facts in self.merchants.values():
             if facts.partition not in self.incomplete:
                 yield facts

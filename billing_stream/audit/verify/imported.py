@@ -60,7 +60,7 @@ def mark_refused(history: History) -> None:
 
 
 def imported_trial(facts: Facts) -> tuple[bool, int | None, int | None]:
-    """Of a trial that was brought in: whether its start is known, its end that is left to be told,
+    """Of a trial that was brought in: whether its start is known, its end to be published,
     and its end that was past by then.
     """
     for event in facts.events:

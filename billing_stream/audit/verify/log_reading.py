@@ -1,4 +1,4 @@
-"""From records to facts: every topic of ours, one record at a time.
+"""From records to facts: every topic of billing, one record at a time.
 
 The changelog of `billing_records` comes first: it says how far the lanes were (positions,
 and each merchant's sequence and version), which is the cut at which everything is judged.
@@ -91,7 +91,7 @@ class Reader:
         return first, [topic.name for topic in topics.all() if topic.name not in apart]
 
     def take(self, record: Record) -> None:
-        """Sort one record in; one of ours that cannot be read is a fault."""
+        """Sort one record in; one that billing wrote and that cannot be read is a fault."""
         self.history.counted["records"] += 1
         why = why_unreadable(record) if record.headers else None
         if why is not None and record.topic not in self._bases:
@@ -107,7 +107,7 @@ class Reader:
             self._trouble("formats", what, record)
 
     def finish(self) -> None:
-        """Everything was read: leave out what is later than the cut, or was done before."""
+        """Everything was read: leave out records later than the cut, or done before."""
         skipped_records.leave_out_skipped(self.history)
         skipped_records.leave_out_older(self.history)
         skipped_records.leave_out(self.history)
@@ -281,7 +281,7 @@ class Reader:
         self.history.letters.setdefault(source, []).append(letter)
 
     def _given_up(self, source: RecordRef, value: bytes) -> tuple[bool, ParsedCommand | None]:
-        """Whether it may be what was parked of a webhook, and what it says when sent again."""
+        """Whether it may be what was parked of a webhook, and its payload when redriven."""
         base = self._bases[source[0]]
         try:
             fields = set(_decode(value))

@@ -12,11 +12,11 @@ from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.kafka.open_transactions import ReadStalled
 
 Progress = Callable[[str, int, int], None]
-"""Told what is done, how many and of how many."""
+"""Called with the activity, how much is done, and of how much."""
 
 
 class VerifyError(BillingError):
-    """What is to be verified could not be read."""
+    """The log to be verified could not be read."""
 
 
 class Source(Protocol):
@@ -30,7 +30,7 @@ class Source(Protocol):
         """
 
     def begins_late(self) -> Sequence[tuple[str, int]]:
-        """Topics and partitions, of those read, whose oldest records are gone."""
+        """Topics and partitions, of those read, without their oldest records."""
 
 
 class KafkaSource:

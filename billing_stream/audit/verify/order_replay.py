@@ -26,7 +26,7 @@ _BY_VERSION = ("update", "create", "import")
 
 @dataclass(slots=True)
 class Verdict:
-    """What came of it. `order` are the commands with their events, as far as they are right.
+    """The outcome. `order` are the commands with their events, as far as they are right.
 
     `fault` is what the next one does otherwise, `table` what the tables say otherwise. `unproved`
     is of how many records the order is not written; then neither is a fault.
@@ -135,7 +135,7 @@ def _carry_out(
         verdict.ref, verdict.event_id = event.ref, event.id
         verdict.fault = f"no command is left for {event.kind} (sequence {event.sequence})"
     elif given_up < len(letters) and not history.allow_lag:
-        verdict.fault = "a dead letter says of a webhook that nobody claimed it in time"
+        verdict.fault = "a dead letter says that no purchase claimed a webhook in time"
     return state
 
 
@@ -151,7 +151,7 @@ def _objections(
     recorded: Sequence[Event],
     letters: set[str],
 ) -> Iterator[str]:
-    """Why this step is not what is recorded."""
+    """How this step differs from the record."""
     entry = command if isinstance(command, Entry) else None
     cause = command.origin if isinstance(command, Entry) else command.name
     where = f"{command.ref} ({command.parsed.command})"
@@ -167,7 +167,7 @@ def _objections(
             yield f"{where} and its events have other correlation ids"
     for waiting in step.given_up:
         if waiting.source not in letters and RecordRef.parse_or_none(waiting.source):
-            yield f"{where} gives {waiting.source} up, which is no dead letter"
+            yield f"{where} gives {waiting.source} up, which is not a dead letter"
     if entry is not None and not step.changed and not step.given_up:
         yield f"{where} changes nothing"
 

@@ -36,7 +36,7 @@ async def reading(database_url: str, schema: str) -> AsyncIterator[Any]:
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
         # The text of some of these has the address, and so the password, in it.
         raise VerifyError(
-            f"PostgreSQL cannot be read ({type(error).__name__}): mend DATABASE_URL, or make it "
+            f"PostgreSQL cannot be read ({type(error).__name__}): correct DATABASE_URL, or make it "
             "empty to verify Kafka alone"
         ) from None
 

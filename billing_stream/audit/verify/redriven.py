@@ -1,4 +1,4 @@
-"""Dead letters that were sent again: of one, whatever its copies, one is carried out.
+"""Redriven dead letters: of one, whatever its copies, one is processed.
 
 A copy names its letter in a header; the copy of a copy that was bad or refused names the first
 letter. A copy beyond the one that was carried out is a dead letter and does nothing.
@@ -28,7 +28,7 @@ def letter_of(record: Record) -> str:
 
 
 def leave_out_repeated(history: History) -> None:
-    """Take copies out that come after the one that was carried out: they are no commands."""
+    """Take copies out after the one that was carried out: they do not count as commands."""
     copies: dict[tuple[int, str], list[tuple[Input, Facts]]] = defaultdict(list)
     for facts in history.merchants.values():
         for found in facts.every_input():
@@ -46,7 +46,7 @@ def leave_out_repeated(history: History) -> None:
 
 
 def other_than_parked(letter: DeadLetterFact, found: Input) -> str | None:
-    """Why the letter of a webhook that nobody claimed cannot be sent again in its reference."""
+    """Why the dead letter of an unmatched webhook cannot be redriven in its reference."""
     if letter.parsed is None:
         return None
     wanted = found.parsed
@@ -62,7 +62,7 @@ def other_than_parked(letter: DeadLetterFact, found: Input) -> str | None:
         )
         for s in (letter.parsed, wanted)
     )
-    return None if parked == said else f"says {parked}, and {found.name} said {said}"
+    return None if parked == said else f"says {parked}, and {found.name} had {said}"
 
 
 def check_redriven(history: History, report: Report) -> None:
@@ -82,7 +82,7 @@ def check_redriven(history: History, report: Report) -> None:
         report.count("redriven")
         objection = _objection(history, action)
         if objection is None and action.letter in dealt_with and not action.again:
-            objection = f"{action.letter} was dealt with before, and nobody asked for it again"
+            objection = f"{action.letter} was dealt with before, and was not to be redriven"
         if objection is not None:
             report.fault("redriven", objection, action.ref)
         dealt_with.add(action.letter)
@@ -98,9 +98,9 @@ def check_redriven(history: History, report: Report) -> None:
 def _objection(history: History, action: Action) -> str | None:
     line = history.lines.get(action.letter)
     if line is None:
-        return f"of {action.letter}, which is no dead letter"
+        return f"of {action.letter}, which is not a dead letter"
     if action.action == "redriven" and history.redriven.get(action.target or "") != line:
-        return f"{action.letter} was sent again as {action.target}, which is no copy of it"
+        return f"{action.letter} was redriven as {action.target}, which is not a copy of it"
     return None
 
 

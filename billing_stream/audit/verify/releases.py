@@ -56,13 +56,13 @@ class Old(NamedTuple):
 
 
 def read_old(data: Mapping[str, Any]) -> Old:
-    """What the command says. ValueError when it makes no sense."""
+    """The content of the command. ValueError when it is invalid."""
     available = data.get("trial_available", True)
     purchases = data.get("purchases", [])
     if not isinstance(available, bool):
         raise ValueError("trial_available is neither true nor false")
     if not isinstance(purchases, list) or len(purchases) > PURCHASES_MAX:
-        raise ValueError(f"the purchases are no list of {PURCHASES_MAX} at most")
+        raise ValueError(f"the purchases are not a list of {PURCHASES_MAX} at most")
     return Old(
         _moment(data, "created_at"),
         not available,
@@ -75,10 +75,10 @@ def read_old(data: Mapping[str, Any]) -> Old:
 
 def _purchase(data: Any) -> OldPurchase:
     if not isinstance(data, dict):
-        raise ValueError("a purchase is no object")
+        raise ValueError("a purchase is not an object")
     credits, charge = data.get("credits"), data.get("platform_charge_id")
     if type(credits) is not int or not 0 < credits <= CREDITS_MAX:
-        raise ValueError("the credits are no whole number above 0")
+        raise ValueError("the credits are not a whole number above 0")
     amount = _matching(data, "amount", _AMOUNT)
     if not amount.strip("0."):
         raise ValueError("the amount is not above 0")
@@ -99,14 +99,14 @@ def _purchase(data: Any) -> OldPurchase:
 def _one_of(data: Mapping[str, Any], name: str, words: tuple[str, ...]) -> str:
     value = data.get(name)
     if not isinstance(value, str) or value not in words:
-        raise ValueError(f"{name} is none of {', '.join(words)}")
+        raise ValueError(f"{name} is not one of {', '.join(words)}")
     return value
 
 
 def _matching(data: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
     value = data.get(name)
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        raise ValueError(f"{name} is none")
+        raise ValueError(f"{name} is missing")
     return value
 
 
@@ -114,7 +114,7 @@ def _moment(data: Mapping[str, Any], name: str) -> int:
     try:
         return micros_of(msgspec.convert(data.get(name), _Moment))
     except msgspec.ValidationError:
-        raise ValueError(f"{name} is no time") from None
+        raise ValueError(f"{name} is not a time") from None
 
 
 def _moment_or_none(data: Mapping[str, Any], name: str) -> int | None:

@@ -1,7 +1,7 @@
 """In which version of the state a row was written, and what older ones left out.
 
 Every record of a changelog has it in its header `state`; releases up to 0.4.0 wrote none, which
-is 1. What those of 0.1.0 mean is said here a second time, apart from what workers make of them.
+is 1. What those of 0.1.0 mean is stated here a second time, apart from what workers make of them.
 """
 
 from typing import Any

@@ -33,7 +33,7 @@ def check_operator_commands(history: History, report: Report) -> None:
             continue
         skipped[target] = ref
         if not _says_skipped(history, target):
-            report.fault("dead-letters", f"was skipped by {ref}, and is no dead letter", target)
+            report.fault("dead-letters", f"was skipped by {ref}, and is not a dead letter", target)
     for ref, letters in history.letters.items():
         if history.is_read(*ref) and _says_skipped(history, ref):
             by = skipped.get(ref)
@@ -73,7 +73,7 @@ def note(history: History, report: Report) -> None:
 
 # Up to 0.5.1: zeros beyond the sixth decimal; in commands, amounts that are numbers; the name of
 # a shop that is missing, empty or long.
-_AMOUNT = "the amount is no sum of money"
+_AMOUNT = "the amount is not a sum of money"
 _AMOUNT_OF_A_COMMAND = ("Expected `str", "at `$.amount`")
 _NAME = re.compile(
     r"Expected `str.* - at `\$\.(platform|platform_name|domain)`"

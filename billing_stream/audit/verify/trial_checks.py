@@ -20,7 +20,7 @@ def check_trial(history: History, facts: Facts, report: Report) -> None:
         if parsed.command == "trial" and (found is None or found.ref not in history.letters)
     ]
     if started is not None and not asked:
-        fault_of(report, "trials", "nobody asked for this trial", started)
+        fault_of(report, "trials", "no command asked for this trial", started)
     # Of one that waits for the owner of its shop the rest is a check of its own.
     waits = any(claim.why == ASKED for claim in history.shop_trials.of(facts.merchant))
     if started is None and not waits:

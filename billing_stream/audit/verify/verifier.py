@@ -47,7 +47,7 @@ async def verify(
     max_examples: int = 10,
     progress: Progress | None = None,
 ) -> Report:
-    """Verify what is committed on a cluster; `options` are those of an aiokafka client.
+    """Verify the committed records of a cluster; `options` are those of an aiokafka client.
 
     With `allow_lag`, while workers run: only what they have read by now is judged. With
     `merchant`, only this one, and the report has its history. Raises VerifyError, or aiokafka's
@@ -211,7 +211,7 @@ def _history_lines(facts: Facts, verdict: Verdict) -> list[str]:
 
 
 def _note_overdue(history: History, report: Report) -> None:
-    """What fell due and is not told yet: a late timer is no fault, but good to know."""
+    """Overdue and not published yet: a late timer is not a fault, but good to know."""
     last: dict[int, int] = {}
     for facts in history.merchants.values():
         ats = [found.at for found in facts.every_input()] + [e.at for e in facts.journal]
@@ -224,6 +224,6 @@ def _note_overdue(history: History, report: Report) -> None:
             trials += 1
     if trials and not history.allow_lag:
         report.notes.append(
-            f"{trials} trials ended before the last record of their partition and their end is "
-            "not told yet: a timer that is late is no fault, one that never comes would be"
+            f"{trials} trials ended before the last record of their partition and their expiry is "
+            "not published yet: a late timer is not a fault, one that never runs would be"
         )

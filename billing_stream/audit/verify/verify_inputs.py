@@ -198,7 +198,7 @@ def command(data: Mapping[str, Any], command_id: str | None = None) -> ParsedCom
             url += "\x1f" + _text(data, "cancel_url", 2048)
         platform = _text(data, "platform")
         if platform not in PLATFORMS:
-            raise InvalidInput("the platform is none that is known")
+            raise InvalidInput("the platform is unknown")
         reserve = ParsedCommand("reserve", merchant, source, text=pack, platform=platform, url=url)
         return reserve._replace(key=_key(data), currency=currency_of(data))
     if name == "attach_charge":
@@ -305,7 +305,7 @@ def _name(data: Mapping[str, Any], name: str) -> str:
 def _uuid(data: Mapping[str, Any], name: str = "merchant_id") -> str:
     value = data.get(name)
     if not isinstance(value, str) or _UUID.fullmatch(value) is None:
-        raise InvalidInput(f"{name} is no uuid")
+        raise InvalidInput(f"{name} is not a uuid")
     return value.lower()
 
 
@@ -340,7 +340,7 @@ def _flag(data: Mapping[str, Any], name: str) -> bool:
 def _credits(data: Mapping[str, Any]) -> int:
     value = data.get("credits")
     if type(value) is not int or not 0 < abs(value) <= ADJUSTMENT_MAX:
-        raise InvalidInput("the credits are no adjustment")
+        raise InvalidInput("the credits are not an adjustment")
     return value
 
 

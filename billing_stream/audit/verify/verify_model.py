@@ -1,4 +1,4 @@
-"""The contract as a plain state machine: one merchant, one command, what must come of it.
+"""The contract as a plain state machine: one merchant, one command, its outcome.
 
 It shares nothing with the code that it judges. Times are microseconds since the epoch.
 """
@@ -129,7 +129,7 @@ class Step(Installations, Trials):
             self._no_checkout(parsed)
 
     def _bring_in(self, parsed: ParsedCommand, old: Old) -> None:
-        """What is not known here comes in, once; what happened here stays."""
+        """Unknown data comes in, once; what happened here stays."""
         me = self.state
         if parsed.purchase:
             self.refusal = "PURCHASE_NOT_FOUND"
@@ -152,7 +152,7 @@ class Step(Installations, Trials):
             self._bring_purchase(purchase)
 
     def _bring_purchase(self, old: OldPurchase) -> None:
-        """A new one as it was; a known one goes on: to paid, or from pending to unpaid."""
+        """A new one as it was; a known one continues: to paid, or from pending to unpaid."""
         me = self.state
         overdue = old.status == "pending" and old.expires <= self.now
         status = "expired" if overdue else old.status
@@ -184,7 +184,7 @@ class Step(Installations, Trials):
             me.last_paid, self.changed = moment, True
 
     def _adjust(self, parsed: ParsedCommand) -> None:
-        """Once per key, for ever; never below nothing."""
+        """Once per key, permanently; the balance never becomes negative."""
         me = self.state
         adjustment = str(uuid.uuid5(NAMESPACE, f"adjustment/{me.merchant}/{parsed.key}"))
         before = me.adjustments.get(adjustment)

@@ -8,12 +8,12 @@ from billing_stream.console.tables import table_lines
 from billing_stream.records.record_ref import RecordRef
 
 TITLES = {
-    "formats": "every record of ours can be read, and is where it belongs",
+    "formats": "every record of billing can be read, and is where it belongs",
     "outcomes": "every command and webhook has its outcome, once",
     "positions": "positions only rise, and are not beyond what has no outcome",
     "dead-letters": "every bad record is a dead letter once, and no good one is",
     "forwarded": "every record of another partition was forwarded once",
-    "redriven": "a dead letter sent again counts once, and who sent it is known",
+    "redriven": "a redriven dead letter counts once, and its sender is recorded",
     "event-ids": "no event id twice, no id with other bytes",
     "once": "once per trial, once per purchase",
     "causes": "every event names a record or command that is there",
@@ -93,7 +93,7 @@ class Report:
         return {check.name for check in self.checks.values() if not check.ok}
 
     def count(self, name: str, number: int = 1) -> None:
-        """So many more things were looked at by a check."""
+        """A check looked at `number` more things."""
         self.checks[name].counted += number
 
     def fault(

@@ -1,4 +1,4 @@
-"""Shops: whose each is, by the topic, by the table, and by what was asked for.
+"""Shops: the merchant of each, by the topic, the table and the commands.
 
 Written from the contract: an older installation replaces no newer one. Another merchant gets a
 shop when the platform's id of it is the same or not known, or its merchant has left; otherwise its

@@ -1,1 +1,1 @@
-"""What a worker tells Prometheus: one registry per built app."""
+"""The metrics of a worker for Prometheus: one registry per built app."""

@@ -1,4 +1,4 @@
-"""Counts and times what is asked of a payment platform, and the webhooks that it sends."""
+"""Counts and times the calls of a payment platform, and the webhooks that it sends."""
 
 import re
 from collections.abc import Mapping

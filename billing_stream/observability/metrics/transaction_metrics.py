@@ -1,7 +1,7 @@
-"""Counts what the engine observes. See `engine.observer`.
+"""Counts the engine's observations. See `engine.observer`.
 
 Everything is counted per transaction. What needs a look at each record that was written is one
-pass in C; what is counted one by one are requests and dead letters.
+pass in C; requests and dead letters are counted one by one.
 """
 
 from collections import Counter

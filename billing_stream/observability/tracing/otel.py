@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry. Its provider is ours alone: nothing global is set."""
+"""Spans of OpenTelemetry. Its provider is private: nothing global is set."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -102,7 +102,7 @@ class OtelTracing:
 
 
 def _context(propagator: TraceContextTextMapPropagator, traceparent: str) -> Context:
-    """What goes on from this traceparent, or from the beginning; never from what runs here."""
+    """A context that continues this traceparent, or a new one; never the present one."""
     return propagator.extract({TRACEPARENT: traceparent}, context=Context())
 
 

@@ -1,4 +1,4 @@
-"""What the web and the lanes want of traces, whoever makes them."""
+"""What the web and the lanes want of traces, with any implementation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,10 +18,10 @@ class TransactionSpan(Protocol):
     def deciding(
         self, name: str, parent: str, attributes: Attributes
     ) -> AbstractContextManager[str]:
-        """A decision; gives the traceparent for what comes of it."""
+        """A decision; gives the traceparent for its results."""
 
     def committed(self) -> None:
-        """It is committed and applied: tell of it."""
+        """It is committed and applied: record it."""
 
 
 class Tracing(Protocol):
@@ -30,19 +30,19 @@ class Tracing(Protocol):
     def serving(
         self, method: str, route: str, headers: Mapping[str, str]
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """A request over HTTP; to be told the status of its answer."""
+        """A request over HTTP; to be given the status of its answer."""
 
     def sending(self, name: str, attributes: Attributes) -> AbstractContextManager[str]:
         """A command or record on its way to a lane; gives the traceparent to go with it."""
 
     def passed_on(self) -> Mapping[str, str]:
-        """Headers for a request to another worker, within what is served here."""
+        """Headers for a request to another worker, within the request served here."""
 
     def transaction(self, partition: int, parent: str) -> TransactionSpan:
         """A transaction begins; `parent` is the traceparent of its first traced command."""
 
     def close(self) -> None:
-        """Send what is left; waits for some seconds at most."""
+        """Send the rest; waits for some seconds at most."""
 
 
 def traceparent_of(headers: Sequence[tuple[str, bytes | None]]) -> str | None:

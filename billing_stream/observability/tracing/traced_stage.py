@@ -1,6 +1,6 @@
 """A transaction that traces the commands which came with a traceparent.
 
-The events and journal entries of such a command carry the traceparent of its decision. It is no
+The events and journal entries of such a command carry the traceparent of its decision. It is not a
 part of what they say: a command that is decided again after a crash has another one.
 """
 

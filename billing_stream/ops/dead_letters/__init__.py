@@ -1,8 +1,8 @@
-"""Dead letters: find them, look at them, send them again or give them up, and who did it.
+"""Dead letters: find them, look at them, redrive or discard them, and who did it.
 
-For code: `find`, `find_one`, `redrive` and `discard`, on a `Cluster`. A letter that is sent again
+For code: `find`, `find_one`, `redrive` and `discard`, on a `Cluster`. A letter that is redriven
 is processed once: the copy and the record of who sent it are one transaction under one
-transactional id, so that of two who begin at once one is told so; and the lane carries out one
+transactional id, so that of two who begin at once one gets an error; and the lane carries out one
 copy of a letter, however many there are.
 """
 

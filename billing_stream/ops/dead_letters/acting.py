@@ -1,4 +1,4 @@
-"""What can be done with dead letters: send them again, or give them up."""
+"""What can be done with dead letters: redrive or discard them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -25,7 +25,7 @@ TEXT_MAX = 255
 class ActionResult(Struct, frozen=True):
     """What became of one letter.
 
-    `action` is what stands in the ledger now, None when nothing was done: for a dry run, or
+    `action` is its entry in the action log, None when nothing was done: for a dry run, or
     because of `refused`. `what` says what a copy asks for.
     """
 
@@ -62,7 +62,7 @@ async def redrive(
 
     `value` takes the reference of the value of a single letter. A letter that was redriven or
     discarded before is refused unless `again`; even then only one copy of it is carried out.
-    `force` sends what makes no sense, too. After `stop` no more is begun: what has no outcome
+    `force` sends invalid ones, too. After `stop` no more is begun: what has no outcome
     is untouched. Raises DeadLettersError, and then the ledger says what was done; ValueError
     for a `by` or `reason` that is empty or too long.
     """

@@ -52,7 +52,7 @@ class ActionLog:
 async def read_ledger(
     cluster: Cluster, *, whole: bool = False, progress: Progress | None = None
 ) -> ActionLog:
-    """The ledger as it is; with `whole`, what is being committed is waited for."""
+    """The ledger as it is; with `whole`, commits under way are waited for."""
     ledger = ActionLog()
     async for records in read(cluster, cluster.ledger, whole=whole, progress=progress):
         for record in records:

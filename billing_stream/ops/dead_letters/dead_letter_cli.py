@@ -48,7 +48,7 @@ SHOWN_MAX = 50
     )
 )
 def dlq() -> None:
-    """Dead letters: records that made no sense, refused commands, webhooks nobody claimed.
+    """Dead letters: invalid records, rejected commands, unmatched webhooks.
 
     A letter is named by its reference, dlq.billing.v1[3]@17, or in short 3@17. A redriven one is
     processed once; who sent what, and why, is kept in a ledger.
@@ -96,7 +96,7 @@ def list_letters(state: str, limit: int, json_to: Path | None, **given: Any) -> 
 
 @dlq.command(
     epilog=help_epilog(
-        {0: "shown", 2: "there is none, or wrong usage or settings"},
+        {0: "shown", 2: "not found, or wrong usage or settings"},
         "billing-stream dlq show 3@17",
         "billing-stream dlq show 3@17 --value-to letter.json",
     )
@@ -154,15 +154,15 @@ def redrive(
 ) -> None:
     """Send dead letters again, those named or all that match.
 
-    Each is processed once, with the time at which it is sent again as its time. Copies go to
-    billing.commands.v1. A letter that was sent again already is left alone; with --again another
+    Each is processed once, with the time at which it is redriven as its time. Copies go to
+    billing.commands.v1. A letter that was redriven already is skipped; with --again another
     copy is sent, and carried out only if no other copy was.
     """
     value = edit.read() if edit is not None else None
     if value is not None and len(letters) != 1:
         raise click.UsageError("--edit corrects one letter: name it")
     chosen = _choose(letters, given, None if again else State.OPEN)
-    if not _agreed(chosen, given, "send again"):
+    if not _agreed(chosen, given, "redrive"):
         return
     with progress_bar("sending") as progress:
         outcomes, stopped = _run(
@@ -176,7 +176,7 @@ def redrive(
             dry_run=given["dry_run"],
             progress=progress,
         )
-    _tell(outcomes, len(chosen), stopped, "were sent again", given["dry_run"])
+    _tell(outcomes, len(chosen), stopped, "were redriven", given["dry_run"])
 
 
 @dlq.command(
@@ -238,7 +238,7 @@ def _agreed(chosen: list[DeadLetterHistory], given: dict[str, Any], verb: str) -
     if given["dry_run"] or given["yes"]:
         return True
     if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked here: say --yes, or --dry-run")
+        raise click.UsageError("not a terminal: pass --yes to confirm, or --dry-run")
     return click.confirm(f"{verb} {len(chosen):,} dead letters?")
 
 

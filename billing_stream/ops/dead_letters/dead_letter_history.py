@@ -31,7 +31,7 @@ class Filters(Struct, frozen=True, kw_only=True):
     state: State | None = State.OPEN
 
     def matches(self, letter: DeadLetterEntry, state: State, prefix: str) -> bool:
-        """Whether the letter is one of them. Raises re.error when `reason` is none."""
+        """Whether the letter is one of them. Raises re.error when `reason` is not a pattern."""
         topic = letter.record.topic
         return (
             self.state in (None, state)
@@ -80,7 +80,7 @@ async def find(
 
 
 async def find_one(cluster: Cluster, name: str) -> DeadLetterHistory:
-    """The dead letter of a reference. Raises DeadLettersError when there is none."""
+    """The dead letter of a reference. Raises DeadLettersError when it does not exist."""
     try:
         partition, offset = parse_name(cluster, name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the commands are told: which letters, by whom, and how far the work is."""
+"""Options of the commands: which letters, by whom, and how far the work is."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Pattern(click.ParamType):
         try:
             re.compile(value)
         except re.error as error:
-            self.fail(f"{value!r} is no regular expression: {error}", param, ctx)
+            self.fail(f"{value!r} is not a regular expression: {error}", param, ctx)
         return str(value)
 
 
@@ -34,11 +34,13 @@ def filtering(command: Command) -> Command:
         click.option("--partition", type=click.IntRange(0), help="Of this partition."),
         click.option("--merchant", metavar="ID", help="Of this merchant."),
         click.option("--until", type=Moment(), help="Dead before then."),
-        click.option("--since", type=Moment(), help="Dead since then, or for so long: 2h, 3d."),
+        click.option("--since", type=Moment(), help="Newer than a time or an age: 2h, 3d."),
         click.option(
-            "--reason", type=Pattern(), help="Whose reason has this in it, whatever letter case."
+            "--reason",
+            type=Pattern(),
+            help="Only reasons that match this pattern, in any letter case.",
         ),
-        click.option("--topic", help="Whose record came from this topic."),
+        click.option("--topic", help="Only dead letters from this topic."),
     ):
         command = option(command)
     return command
@@ -50,7 +52,7 @@ def acting(command: Command) -> Command:
         click.option("-y", "--yes", is_flag=True, help="Do not ask."),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
         click.option("--by", default=whoami, show_default="user@host", help="Who does it."),
-        click.option("--because", required=True, help="Why: kept in the ledger for ever."),
+        click.option("--because", required=True, help="Why: kept in the action log permanently."),
         click.option("--all", "every", is_flag=True, help="All open ones: no filter is needed."),
     ):
         command = option(command)
@@ -67,6 +69,6 @@ FILTERS = ("topic", "reason", "since", "until", "merchant", "partition")
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """Told how much is done, and of how much; shows it of what takes longer than a moment."""
+    """Called with how much is done, and of how much; shows it if it takes long."""
     with progress() as show:
         yield lambda done, total: show(label, done, total)

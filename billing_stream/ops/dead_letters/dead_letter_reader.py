@@ -1,4 +1,4 @@
-"""Topics read to their ends, without a group, and what is committed only."""
+"""Topics read to their ends, without a group, committed records only."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import MappingProxyType
@@ -29,7 +29,7 @@ async def read(
     `since` are offsets by partition before which nothing is read; `newest` is of how many
     offsets before the end, at most. What a transaction that is open now writes is left out, or
     with `whole` waited for. Raises
-    DeadLettersError when the topic is not there or nothing comes of it any more.
+    DeadLettersError when the topic does not exist or sends nothing any more.
     """
     async with CommittedLog(cluster.options) as log:
         tps = _partitions(log, cluster, topic, partitions)
@@ -50,7 +50,7 @@ async def read(
 
 
 async def read_one(cluster: Cluster, topic: str, partition: int, offset: int) -> Any | None:
-    """The record of a reference, or None when there is none (any more)."""
+    """The record of a reference, or None when it does not exist (any more)."""
     async with CommittedLog(cluster.options) as log:
         (tp,) = _partitions(log, cluster, topic, [partition])
         begin = (await log.begins([tp]))[tp]

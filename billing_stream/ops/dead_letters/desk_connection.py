@@ -43,7 +43,7 @@ class Cluster(Struct, frozen=True):
 
     @property
     def commands(self) -> str:
-        """The topic on which they are sent again."""
+        """The topic to which they are redriven."""
         return self.topics.name(names.COMMANDS)
 
     @property

@@ -150,7 +150,7 @@ class Operator:
 
 
 def _as_error(error: BaseException) -> DeadLettersError:
-    """The error, as it is told to people."""
+    """The error, for people."""
     # The client wraps what it did not expect in the middle of a transaction.
     if isinstance(error, IllegalOperation) or class_of(error) is ErrorClass.FENCED:
         return DeadLettersError(

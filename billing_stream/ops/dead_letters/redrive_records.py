@@ -1,8 +1,8 @@
-"""The copy of a dead letter that is sent: of what, where to, and whether it makes sense now.
+"""The copy of a dead letter that is sent: of what, where to, and whether it is valid now.
 
 Copies go to `billing.commands.v1`, as forwarded records do, with headers that name the topic
-whose record it is and the letter: so the topics of others hold what they sent and nothing else,
-and all copies stand where lanes look for them.
+the record's topic and the letter: so the topics of others hold what they sent and nothing else,
+and all copies are where lanes look for them.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ class RedriveRecord(Struct, frozen=True):
 
 
 class NotRedrivable(Exception):
-    """Why a letter cannot be sent again as it is; the text is for people."""
+    """Why a letter cannot be redriven as it is; the text is for people."""
 
 
 class _Candidate(Struct):
@@ -86,7 +86,7 @@ async def copy_of(
     if base == topics.CHARGES:
         return await _copy_of_unrouted(cluster, letter, value, force)
     if base not in topics.INPUTS:
-        raise NotRedrivable(f"{letter.record.topic} is no topic that billing reads")
+        raise NotRedrivable(f"{letter.record.topic} is not a topic that billing reads")
     record = letter.record if value is not None else await _mended(cluster, letter.record)
     raw = record.value if value is None else value
     return await _checked(cluster, letter, _headers(record, base, letter.root), raw, force=force)
@@ -192,7 +192,7 @@ def _by_its_key(
     headers: list[tuple[str, bytes | None]],
     value: bytes | None,
 ) -> RedriveRecord:
-    """Nobody can say whose it is: it goes where its key says."""
+    """Its merchant is unknown: it goes where its key says."""
     key = letter.record.key
     text = (key or b"").decode("utf-8", "replace")
     partition = partition_of(text, cluster.partitions) if text else letter.partition

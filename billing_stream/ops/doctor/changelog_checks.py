@@ -1,4 +1,4 @@
-"""The versions of the newest rows in the changelogs, beside those that this program knows."""
+"""The versions of the newest rows in the changelogs, and those that this program knows."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -59,7 +59,7 @@ async def check_state(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def of_versions(found: Mapping[int, Sequence[int]]) -> Iterable[Finding]:
-    """What is to be said of the versions of the newest rows of each partition, in their order."""
+    """Findings about the versions of the newest rows of each partition, in their order."""
     newer = {p: max(versions) for p, versions in found.items() if max(versions) > VERSION}
     if newer:
         yield fail(

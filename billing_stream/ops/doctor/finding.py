@@ -24,7 +24,7 @@ class Finding(Struct, frozen=True):
 
 
 def ok(check: str, message: str) -> Finding:
-    """As it must be."""
+    """Correct."""
     return Finding(check, Verdict.OK, message)
 
 

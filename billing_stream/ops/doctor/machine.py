@@ -20,12 +20,12 @@ REPLICAS_MIN = 3
 
 
 def check_settings(settings: Settings, names: list[str]) -> Iterator[Finding]:
-    """What is allowed, and still hardly meant. `names`: of all variables that are set."""
+    """Settings that are allowed, and probably not meant. `names`: of all variables that are set."""
     check = "settings"
     strange = unknown(names)
     for name, meant in strange.items():
         action = f"did you mean {meant}?" if meant else "remove it: see billing-stream config"
-        yield warn(check, f"{name} is no setting", action)
+        yield warn(check, f"{name} is not a setting", action)
     for path in readable_by_others(settings):
         yield warn(check, f"{path} can be read by others", f"chmod 600 {path}")
     real = settings.is_real
@@ -91,7 +91,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         yield fail(
             check,
-            f"{folder} is no folder that this user can write",
+            f"{folder} is not a folder that this user can write",
             "set BILLING_DATA_DIR to a folder of its own, or give it to this user",
         )
         return

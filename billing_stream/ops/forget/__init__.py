@@ -1,1 +1,1 @@
-"""`billing-stream forget`: have what is personal of a merchant removed, and see that it was."""
+"""`billing-stream forget`: have a merchant's personal data erased, and check that it was."""

@@ -36,7 +36,7 @@ class Merchant(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The id in lower case."""
         if re.match(UUID_TEXT, value) is None:
-            self.fail(f"{value!r} is no merchant id (a uuid)", param, ctx)
+            self.fail(f"{value!r} is not a merchant id (a uuid)", param, ctx)
         return str(value).lower()
 
 
@@ -53,19 +53,17 @@ class Merchant(click.ParamType):
 )
 @click.argument("merchant", type=Merchant())
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--wait", type=Duration(), default="60s", show_default=True, help="For the outcome, so long."
-)
+@click.option("--wait", type=Duration(), default="60s", show_default=True, help="For the outcome.")
 @click.option(
     "--remains",
     "look",
     is_flag=True,
-    help="Then look for what is left in topics that are kept permanently; reads them all.",
+    help="Then look for personal data in topics that are kept permanently; reads them all.",
 )
 def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
-    """Remove what is personal of MERCHANT (its id), and keep the money trail.
+    """Erase the personal data of MERCHANT (its id); financial records are kept.
 
-    Removed: the shop's domain, former ones too, checkout pages, what platforms said of failed
+    Removed: the shop's domain, former ones too, checkout pages, platforms' reasons of failed
     checkouts, stored answers. Kept: credits, purchases, amounts, charges, adjustments, events.
     It cannot be undone; a merchant that installs the app again is known again, its trial used.
 
@@ -74,8 +72,8 @@ def forget(merchant: str, yes: bool, wait: timedelta, look: bool) -> None:
     settings = BackgroundSettings.from_env()
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("nobody can be asked here: say --yes")
-        click.confirm(f"remove what is personal of merchant {merchant}, for good?", abort=True)
+            raise click.UsageError("not a terminal: pass --yes to confirm")
+        click.confirm(f"erase the personal data of merchant {merchant}?", abort=True)
     topics = Topics(settings.app_id, settings.topic_prefix)
     options = client_options(settings)
     deadline = StartDeadline.of(settings)
@@ -116,7 +114,7 @@ def _outcome_text(outcome: ForgetResult, merchant: str) -> str:
         case ForgetOutcome.WAITING:
             return (
                 f"not carried out yet: {outcome.ref} waits for a worker, which will do it. "
-                "Does one run? The same command again is safe, and tells what came of it"
+                "Does one run? The same command again is safe, and prints the outcome"
             )
 
 

@@ -1,4 +1,4 @@
-"""The command goes to `billing.commands.v1`; what came of it is read from the log."""
+"""The command goes to `billing.commands.v1`; its outcome is read from the log."""
 
 import asyncio
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ async def forget(
     seconds_max: float,
     deadline: StartDeadline,
 ) -> ForgetResult:
-    """Ask for it, and wait for what comes of it.
+    """Ask for it, and wait for the outcome.
 
     `options` are those of an aiokafka client. After `seconds_max` the outcome is WAITING: the
     command stays in its topic, and a worker carries it out. Raises aiokafka's errors.
@@ -64,7 +64,7 @@ async def forget(
 
 
 class _Watch:
-    """What tells the outcome: an event, a dead letter, or that the lane has gone on."""
+    """What shows the outcome: an event, a dead letter, or that the lane has continued."""
 
     def __init__(self, topics: Topics, partition: int) -> None:
         kind = names.event_type(MerchantForgotten.kind)

@@ -1,4 +1,4 @@
-"""What the topics that are kept for ever still say of a merchant, and where."""
+"""What the topics that are kept permanently still contain of a merchant, and where."""
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

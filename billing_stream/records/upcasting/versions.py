@@ -59,8 +59,8 @@ def upcast(table: str, record: ChangelogRecord) -> bytes | None:
     """The value of a changelog record as this program would have written it.
 
     Raises NewerState when a newer program wrote it: what that means is not known here;
-    UnreadableRow when a client could not read it; msgspec.DecodeError when an older row is no JSON
-    object.
+    UnreadableRow when a client could not read it; msgspec.DecodeError when an older row
+    is not a JSON object.
     """
     if record.headers == WRITTEN:
         return record.value

@@ -1,1 +1,1 @@
-"""Decides one merchant's recorded input and compares; runs beside the code of any revision."""
+"""Decides one merchant's recorded input and compares; runs next to the code of any revision."""

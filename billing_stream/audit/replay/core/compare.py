@@ -1,4 +1,4 @@
-"""What was recorded of a merchant against what comes of it now."""
+"""The recorded outcome of a merchant against the present one."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

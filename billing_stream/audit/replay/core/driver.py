@@ -1,4 +1,4 @@
-"""Decides what it is told on standard input, a merchant a line; the answers on standard output.
+"""Decides the merchants on standard input, one a line; the answers on standard output.
 
 Started in the folder of another revision, with that folder first on the path.
 """

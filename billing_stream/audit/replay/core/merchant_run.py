@@ -39,7 +39,7 @@ _BY_VERSION = (UpdateCharge, CreateMerchant, ImportMerchant)
 class Command(Struct, kw_only=True):
     """A command to be decided, whatever way it came.
 
-    `payload` is None when the record is bad, and `bad` says why. `cause` is what its events name.
+    `payload` is missing for an invalid record, and `bad` says why. `cause` is what its events name.
     """
 
     name: str
@@ -264,7 +264,7 @@ class Run:
 
 
 def parse_event(value: bytes, sequence: int, cause: str, ref: str = "") -> RecordedEvent:
-    """An event in its envelope, taken apart. Raises ValueError when it is none."""
+    """An event in its envelope, taken apart. Raises ValueError when it is not one."""
     envelope = msgspec.json.decode(value)
     return RecordedEvent(
         event_id=envelope["event_id"],

@@ -1,4 +1,4 @@
-"""What is recorded of one merchant, and what comes of deciding it again. JSON between processes."""
+"""The records of one merchant, and the outcome of deciding it again. JSON between processes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +60,7 @@ class RecordedDeadLetter(Struct):
 
 
 class Row(Struct):
-    """A row as a changelog has it; `value` is None when it was taken out."""
+    """A row as a changelog has it; without a `value` when it was deleted."""
 
     table: str
     key: str
@@ -141,7 +141,7 @@ class Step(Struct, kw_only=True):
 
 
 class Outcome(Struct, kw_only=True):
-    """What came of it. `steps` are filled on demand.
+    """The outcome. `steps` are filled on demand.
 
     `by_older_rules` are the records that the rules of then decided otherwise than those of now.
     """
@@ -153,7 +153,7 @@ class Outcome(Struct, kw_only=True):
 
 
 class Job(Struct, kw_only=True):
-    """What a driver is told first. `policy` are the numbers that are not the code's own."""
+    """What a driver reads first. `policy` are the numbers that are not the code's own."""
 
     root: str
     policy: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The tables of the old service, the history of events, positions and views.
 
-No CHECK and no foreign key: the log is the truth, and what is odd in it must be seen here too,
+No CHECK and no foreign key: the log is the truth, and its oddities must be seen here too,
 not stop the projection.
 """
 
