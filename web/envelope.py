@@ -179,7 +179,7 @@ class Ids(Struct, frozen=True):
     correlation_id: str
 
 
-class Error(Struct, frozen=True):
+class ErrorBody(Struct, frozen=True):
     """Why there is no `data`."""
 
     code: str
@@ -213,7 +213,7 @@ class ApiResponse(Struct, frozen=True):
     """Every answer: either `data` or `error`; lists have `pagination`."""
 
     data: Any
-    error: Error | None
+    error: ErrorBody | None
     meta: Meta
     pagination: Pagination | UnsetType = UNSET
 
@@ -262,7 +262,7 @@ def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
     headers = {**CODE_HEADERS.get(code, {}), **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    said = Error(code, shown(error.message), error.details)
+    said = ErrorBody(code, shown(error.message), error.details)
     return _response(request, STATUS[code], None, said, given=error.given, headers=headers)
 
 
@@ -270,7 +270,7 @@ def _response(
     request: web.BaseRequest,
     status: int,
     data: Any,
-    error: Error | None,
+    error: ErrorBody | None,
     *,
     given: Given | None,
     pagination: Pagination | UnsetType = UNSET,

@@ -34,7 +34,7 @@ from billing_stream.web.envelope import (
     STATUS,
     ApiResponse,
     Code,
-    Error,
+    ErrorBody,
     Meta,
     Pagination,
 )
@@ -324,7 +324,7 @@ def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
     shown = {}
     for code in codes:
         message, of_it = _MESSAGES.get(code, "why, in words"), _DETAILS.get(code)
-        said = Error(str(code), message, _UNREADY if unready else of_it)
+        said = ErrorBody(str(code), message, _UNREADY if unready else of_it)
         shown[str(code)] = ApiResponse(None, said, _META)
     name = UNREADY_RESPONSE if unready else ERROR_RESPONSE
     content = {"schema": {"$ref": REF.format(name=name)}, "examples": _examples(shown)}

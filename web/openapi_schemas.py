@@ -8,7 +8,7 @@ from typing import get_args, get_origin
 
 from billing_stream.records.invalid_fields import InvalidField
 from billing_stream.records.json_schemas import Schema, components
-from billing_stream.web.envelope import STATUS, ApiResponse, Error
+from billing_stream.web.envelope import STATUS, ApiResponse, ErrorBody
 from billing_stream.web.health import ReadyBody
 from billing_stream.web.operation import Operation
 
@@ -42,7 +42,7 @@ def _envelopes(operations: Iterable[Operation], envelope: Schema) -> dict[str, S
         if operation.paginated:
             said["pagination"] = {"$ref": REF.format(name="Pagination")}
         found[response_name(operation)] = _envelope(envelope, said)
-    for name, error in ((ERROR_RESPONSE, Error.__name__), (UNREADY_RESPONSE, _UNREADY_ERROR)):
+    for name, error in ((ERROR_RESPONSE, ErrorBody.__name__), (UNREADY_RESPONSE, _UNREADY_ERROR)):
         found[name] = _envelope(envelope, {"data": null, "error": {"$ref": REF.format(name=error)}})
     return found
 
@@ -70,11 +70,12 @@ def schemas(operations: Iterable[Operation]) -> dict[str, Schema]:
         "description": "Why a request was refused.",
         "enum": sorted(str(code) for code in STATUS),
     }
-    error = found[Error.__name__]
+    error = found[ErrorBody.__name__]
     properties = {**error["properties"], "code": {"$ref": REF.format(name="Code")}}
     (fields, unready), _ = components([list[InvalidField] | None, ReadyBody], REF)
-    found[Error.__name__] = error | {"properties": properties | {"details": fields}}
-    found[_UNREADY_ERROR] = error | {"properties": properties | {"details": unready}}
+    found[ErrorBody.__name__] = error | {"properties": properties | {"details": fields}}
+    named = {"title": _UNREADY_ERROR, "properties": properties | {"details": unready}}
+    found[_UNREADY_ERROR] = error | named
     return dict(sorted(found.items()))
 
 
