@@ -42,6 +42,7 @@ from billing_stream.domain.outcomes import (
 from billing_stream.domain.policy import Pack
 from billing_stream.errors import PlatformError, TemporaryFailure
 from billing_stream.platforms import base
+from billing_stream.records.invalid_fields import readable
 from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready, outcome_unknown
 from billing_stream.web.owners import PartitionRouter, ReadPacks, ReadPurchase
 from billing_stream.web.peers import Peers
@@ -356,7 +357,7 @@ def require_valid(command: AttachCharge) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(command), type(command))
     except msgspec.ValidationError as error:
-        raise PlatformError(f"the platform's answer does not fit: {error}") from None
+        raise PlatformError(f"the platform's answer does not fit: {readable(str(error))}") from None
 
 
 def new_command_id() -> str:

@@ -121,9 +121,7 @@ def register(
         ended_sessions=EndedSessions(ingress, settings.partitions),
         cookies=CookiePolicy(settings.is_real, settings.ops_url or settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),
-        webhook_limit=RateLimit(
-            settings.webhooks_per_minute, refusal=TOO_MANY_WEBHOOKS, name="platform"
-        ),
+        webhook_limit=_webhook_limit(settings.webhooks_per_minute),
         login_limit=RateLimit(settings.failed_logins_per_minute, refusal=TOO_MANY_LOGINS),
         refusals=refusals,
         gate=ConcurrencyLimit(settings.requests_waiting_max),
@@ -147,6 +145,10 @@ def register(
         follower = Follower(context.ended_sessions, options, topics, settings.partitions)
         application.cleanup_ctx.append(_meanwhile("ended-sessions", follower.watch))
     return context
+
+
+def _webhook_limit(per_minute: int) -> RateLimit:
+    return RateLimit(per_minute, refusal=TOO_MANY_WEBHOOKS, name="platform")
 
 
 def _bodies(settings: Settings, metrics: WorkerMetrics) -> BodyLimit:
