@@ -45,10 +45,11 @@ install:
 		{ echo "Python 3.11 or newer is needed, and there is no $(PYTHON)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
-	@case "$$(uname -sm)" in "Linux aarch64" | "Linux arm64") \
-		echo "faust-streaming has no wheel for Linux arm64, so it is built here: in C with a C compiler and" \
-			"zlib.h (Debian: gcc zlib1g-dev), else in pure Python" ;; \
-	esac
+	@test "$$(uname -sm)" != "Linux aarch64" || \
+		printf '#include <Python.h>\n#include <zlib.h>\n' | cc -fsyntax-only -x c \
+			-I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" - 2>/dev/null || { \
+		echo "faust-streaming has no wheel for Linux arm64, so it is built here: first install a C compiler and"; \
+		echo "the headers of Python and zlib (Debian: apt-get install gcc python3-dev zlib1g-dev)"; exit 1; }
 	@echo "setting up $(VENV) (once; half a minute to two)"
 	@rm -f $(STAMP)
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
