@@ -247,12 +247,9 @@ async def merchant_of(call: Call[Client]) -> str:
     try:
         return await call.context.owners.merchant_of(call.who.shop, call.ids)
     except ApiError as error:
-        if error.error_code is ErrorCode.MERCHANT_NOT_FOUND and call.who.platform not in set(
-            Platform
-        ):
-            raise ApiError(
-                WebCode.UNKNOWN_PLATFORM,
-                f"no merchant is known with this X-Shop-Platform, which is usually one of "
-                f"{', '.join(Platform)}",
-            ) from None
-        raise
+        is_usual = call.who.platform in [*Platform]
+        if is_usual or error.error_code is not ErrorCode.MERCHANT_NOT_FOUND:
+            raise
+        usual = ", ".join(Platform)
+        why = f"no merchant is known with this X-Shop-Platform, which is usually one of {usual}"
+        raise ApiError(WebCode.UNKNOWN_PLATFORM, why) from None

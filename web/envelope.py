@@ -148,11 +148,11 @@ def not_ready(message: str) -> ApiError:
 
 def invalid(field: str, message: str, rule: Rule = Rule.FORMAT) -> ApiError:
     """The answer where a field or a parameter is not as it has to be."""
-    return invalid_field(InvalidField(field, rule, message))
+    return refusal_of(InvalidField(field, rule, message))
 
 
-def invalid_field(found: InvalidField, code: Code = WebCode.VALIDATION_ERROR) -> ApiError:
-    """The same, of a field that is known already."""
+def refusal_of(found: InvalidField, code: Code = WebCode.VALIDATION_ERROR) -> ApiError:
+    """The refusal of a field with the rule that it breaks."""
     return ApiError(code, found.message, [found])
 
 

@@ -19,8 +19,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.config.listener_settings import Listener
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.records.invalid_fields import Rule
-from billing_stream.records.invalid_fields import invalid_field as found_invalid
+from billing_stream.records.invalid_fields import Rule, invalid_field
 from billing_stream.web.envelope import (
     ApiError,
     Code,
@@ -30,9 +29,9 @@ from billing_stream.web.envelope import (
     WebCode,
     ids_of,
     invalid,
-    invalid_field,
     not_ready,
     outcome_unknown,
+    refusal_of,
     respond,
     respond_error,
     route_of,
@@ -329,7 +328,7 @@ async def parse_body(request: web.Request, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise invalid_field(found_invalid(str(error), kind)) from None
+        raise refusal_of(invalid_field(str(error), kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ApiError(WebCode.BAD_REQUEST, "the body is not JSON") from None
 

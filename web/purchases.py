@@ -17,7 +17,7 @@ from billing_stream.records.invalid_fields import InvalidField, Rule
 from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
-from billing_stream.web.envelope import ApiError, WebCode, invalid, invalid_field
+from billing_stream.web.envelope import ApiError, WebCode, invalid, refusal_of
 from billing_stream.web.models import (
     PURCHASE_EXAMPLE,
     CheckoutBody,
@@ -164,7 +164,7 @@ async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> A
     """Open a purchase of a pack, and a checkout for it at the platform."""
     if body.platform not in call.context.platforms:
         why = f"payment through {body.platform} is not set up here"
-        raise invalid_field(InvalidField("platform", Rule.CHOICE, why), WebCode.UNKNOWN_PLATFORM)
+        raise refusal_of(InvalidField("platform", Rule.CHOICE, why), WebCode.UNKNOWN_PLATFORM)
     require_url("return_url", body.return_url, body.platform)
     require_url("cancel_url", body.cancel_url, body.platform)
     merchant_id, command_id = await merchant_of(call), new_command_id()

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from tests.support.worker import Worker, create_topics, environment, worker
 M1 = "11111111-1111-4111-8111-111111111111"
 SHOP = "one.example"
 TOPICS = [topics.event_type("trial.started"), topics.event_type("credits.purchased")]
+SCHEMAS = ROOT / "docs" / "api" / "schemas"
 MODELS_MAX = 80
 WAIT_SECONDS = 30.0
 
@@ -130,9 +132,7 @@ async def test_generated_client_buys_and_java_and_node_read_the_events(
     by_java, by_node = await asyncio.gather(
         asyncio.to_thread(run_java, "Consumer", kafka, prefix, *TOPICS),
         asyncio.to_thread(
-            run_node,
-            *("consumer.mjs", kafka, prefix, str(len(ids))),
-            *(ROOT / "docs" / "api" / "schemas", *TOPICS),
+            partial(run_node, "consumer.mjs", kafka, prefix, str(len(ids)), SCHEMAS, *TOPICS),
         ),
     )
 

