@@ -136,3 +136,15 @@ async def test_ids_that_are_long_or_odd_are_replaced(two: Cluster, odd: str) -> 
     assert reply.status == 200
     assert MADE_UP.fullmatch(reply.headers["X-Request-ID"])
     assert MADE_UP.fullmatch(reply.headers["X-Correlation-ID"])
+
+
+async def test_no_browser_of_another_origin_may_read_an_answer(two: Cluster) -> None:
+    await two.create(M1, "one.example")
+    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
+
+    preflight = await get(two.nodes[0].url, "/api/billing", asked, method="OPTIONS")
+    answer = await two.nodes[0].get("/api/billing", "one.example", Origin="https://shop.example")
+
+    assert (preflight.status, answer.status) == (405, 200)
+    for reply in (preflight, answer):
+        assert not [name for name in reply.headers if name.startswith("Access-Control-")]
