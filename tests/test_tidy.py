@@ -1,6 +1,7 @@
 """What review would otherwise have to look for."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -132,12 +133,17 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 def test_no_dependency_names_a_registry() -> None:
     locks = [*(ROOT / "requirements").glob("*.txt")]
     locks += (ROOT / "billing_stream" / "dev" / "locks").glob("*.txt")
-    assert len(locks) == 7
+    locks += (ROOT / "tests" / "clients").glob("*/*.txt")
+    assert len(locks) == 10
     for lock in locks:
         text = lock.read_text()
         assert "--index-url" not in text
         assert "https:" not in text
         assert "--hash=sha256:" in text
+    packages = json.loads((ROOT / "tests" / "clients" / "node" / "package-lock.json").read_text())
+    for name, package in packages["packages"].items():
+        assert "resolved" not in package
+        assert not name or package["integrity"].startswith("sha512-")
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from aiohttp import web
 from msgspec import Struct
 
 from billing_stream.domain.ids import shop_key
+from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.domain.shop_names import platform_name, shop_domain
 from billing_stream.records.examples import DOMAIN
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.web.envelope import RATE_LIMITED, ApiError, WebCode
 from billing_stream.web.operation import Access, Call
 from billing_stream.web.refusals import Credential
 
@@ -63,8 +64,9 @@ def authenticate(
 
     `lifetime`: for how long a token may be valid from now on.
 
-    Raises ApiError: UNAUTHORIZED when the token or a header is missing, malformed, forged,
-    expired or valid for too long; FORBIDDEN when the token is good but not for this.
+    Raises ApiError: UNAUTHORIZED when the token is missing, malformed, forged, expired or valid for
+    too long; FORBIDDEN when it is good but not for this; BAD_REQUEST when another header is missing
+    or malformed.
     """
     claims = verified_claims(headers, secrets, ["exp", "sub"])
     if lifetime is not None:
@@ -169,7 +171,8 @@ def _scopes(claim: Any) -> list[str]:
 def _header(headers: Mapping[str, str], name: str, name_of: Callable[[str], str]) -> str:
     value = _named(headers.get(name, ""), name_of)
     if value is None:
-        raise ApiError(WebCode.UNAUTHORIZED, f"{name} is missing or malformed")
+        what = "is not the name of a shop or a platform" if headers.get(name) else "is missing"
+        raise ApiError(WebCode.BAD_REQUEST, f"the header {name} {what}")
     return value
 
 
@@ -184,7 +187,7 @@ async def _client_of(context: "Context", request: web.Request) -> Client:
     lifetime = context.client_token_lifetime
     client = authenticate(request.headers, *context.client_secrets, lifetime=lifetime)
     # By what the token says: the platform is only a header.
-    context.rate_limit.hit(client.domain)
+    request[RATE_LIMITED] = context.rate_limit.hit(client.domain)
     return client
 
 
@@ -194,6 +197,8 @@ CLIENT = Access(
     codes=(
         WebCode.UNAUTHORIZED,
         WebCode.FORBIDDEN,
+        WebCode.BAD_REQUEST,
+        WebCode.UNKNOWN_PLATFORM,
         ErrorCode.MERCHANT_NOT_FOUND,
         ErrorCode.TOO_MANY_REQUESTS,
     ),
@@ -234,5 +239,17 @@ OPERATOR = Access(
 
 
 async def merchant_of(call: Call[Client]) -> str:
-    """The merchant whose client asks. Raises ApiError when it is none of ours."""
-    return await call.context.owners.merchant_of(call.who.shop, call.ids)
+    """The merchant whose client asks. Raises ApiError when it is none of ours.
+
+    Merchants of platforms that take no payments here are announced, too: only where there is none,
+    the platform may be a mistake.
+    """
+    try:
+        return await call.context.owners.merchant_of(call.who.shop, call.ids)
+    except ApiError as error:
+        is_usual = call.who.platform in [*Platform]
+        if is_usual or error.error_code is not ErrorCode.MERCHANT_NOT_FOUND:
+            raise
+        usual = ", ".join(Platform)
+        why = f"no merchant is known with this X-Shop-Platform, which is usually one of {usual}"
+        raise ApiError(WebCode.UNKNOWN_PLATFORM, why) from None

@@ -83,6 +83,7 @@ async def get_trial(call: Call[Client]) -> Answer[TrialBody]:
         tag="trials",
         summary="Start the free trial",
         example=TrialStartedBody(True, ENDS_AT, 500),
+        location=True,
         body_examples={"plain": StartTrialBody(), "repeatable": StartTrialBody("start-1")},
     ),
 )
@@ -93,7 +94,8 @@ async def start_trial(
     command = StartTrial(await merchant_of(call), key, new_command_id())
     asked = CommandRequest(command, call.who.domain, call.ids.correlation_id)
     granted, given = await call.context.commands.carry_out(asked, call.ids, TrialGranted)
-    return Answer(TrialStartedBody(True, granted.ends_at, granted.credits_granted), given)
+    started = TrialStartedBody(True, granted.ends_at, granted.credits_granted)
+    return Answer(started, given, location=TRIALS_PATH)
 
 
 async def _trial(call: Call[Client], merchant: Merchant) -> TrialBody:

@@ -24,6 +24,7 @@ from billing_stream.ops.catalogue.course import (
     course_of,
 )
 from billing_stream.records.examples import ENDS_AT, VERSION
+from billing_stream.records.invalid_fields import Rule
 from billing_stream.records.operator_commands import PackAsked, SetCatalogue
 from billing_stream.records.schemas import encode
 from billing_stream.tables.catalogue_versions import (
@@ -34,7 +35,7 @@ from billing_stream.tables.catalogue_versions import (
 from billing_stream.web.auth import OPERATOR
 from billing_stream.web.envelope import ApiError, Given, invalid, outcome_unknown
 from billing_stream.web.operation import INTERNAL, About, Answer, Call, operation
-from billing_stream.web.operators import Reason
+from billing_stream.web.operators import Reason, without_key
 from billing_stream.web.pagination import Page, cursor_after
 
 CATALOGUE_PATH = "/internal/catalogue"
@@ -86,7 +87,7 @@ async def set_catalogue(
     What was opened before keeps its terms. Whatever a platform cannot charge is refused.
     """
     if key is None:
-        raise invalid("idempotency_key", "a version needs an idempotency key")
+        raise without_key("a version")
     context, dashboard = call.context, call.context.dashboard
     try:
         packs = as_asked(context.sellable({"packs": msgspec.to_builtins(body.packs)}))
@@ -94,13 +95,14 @@ async def set_catalogue(
         raise invalid("packs", "; ".join(str(error).splitlines())) from None
     command = SetCatalogue(packs, call.who, body.reason, body.effective_at, key)
     if len(encode(command)) > context.max_record_bytes:
-        raise invalid("packs", f"they have more than {context.max_record_bytes} bytes")
+        most = context.max_record_bytes
+        raise invalid("packs", f"`packs` has more than {most} bytes", Rule.LENGTH)
     at = body.effective_at
     if at is not None and at < context.now():
         # That of a version which was set before may be over.
         dashboard.forget_catalogue()
         if all(one.idempotency_key != key for one in await dashboard.versions()):
-            raise invalid("effective_at", "is in the past")
+            raise invalid("effective_at", "`effective_at` is in the past", Rule.RANGE)
     about = {"operator": call.who, "request_id": call.ids.request_id}
     with audited("set_catalogue", **about) as said:
         try:

@@ -8,8 +8,9 @@ purchase, however many copies of a request wait.
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -41,8 +42,8 @@ from billing_stream.domain.outcomes import (
 from billing_stream.domain.policy import Pack
 from billing_stream.errors import PlatformError, TemporaryFailure
 from billing_stream.platforms import base
+from billing_stream.records.invalid_fields import readable
 from billing_stream.web.envelope import ApiError, Given, Ids, WebCode, not_ready, outcome_unknown
-from billing_stream.web.limits import ShopConcurrencyLimit
 from billing_stream.web.owners import PartitionRouter, ReadPacks, ReadPurchase
 from billing_stream.web.peers import Peers
 from billing_stream.web.shop_trials import answer_of_owner
@@ -248,6 +249,31 @@ class Checkouts:
             logger.warning("purchase %s has no checkout yet: %s", purchase_id, error)
 
 
+class ShopConcurrencyLimit:
+    """So many commands of one shop at once: a shop alone must not fill a worker."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._in_work: Counter[str] = Counter()
+
+    @contextmanager
+    def enter(self, domain: str) -> Iterator[None]:
+        """Be in work. Raises ApiError (TOO_MANY_REQUESTS)."""
+        if self._in_work[domain] >= self._most:
+            raise ApiError(
+                ErrorCode.TOO_MANY_REQUESTS,
+                "too many requests of this shop are in work",
+                retry_after=1,
+            )
+        self._in_work[domain] += 1
+        try:
+            yield
+        finally:
+            self._in_work[domain] -= 1
+            if not self._in_work[domain]:
+                del self._in_work[domain]
+
+
 class Commands:
     """Carries out what clients ask for."""
 
@@ -331,7 +357,7 @@ def require_valid(command: AttachCharge) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(command), type(command))
     except msgspec.ValidationError as error:
-        raise PlatformError(f"the platform's answer does not fit: {error}") from None
+        raise PlatformError(f"the platform's answer does not fit: {readable(str(error))}") from None
 
 
 def new_command_id() -> str:

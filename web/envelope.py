@@ -20,6 +20,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from billing_stream.domain.model import Instant
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.plain_text import shown
+from billing_stream.records.invalid_fields import InvalidField, Rule
 from billing_stream.web.refusals import Credential
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-ID"
 CORRELATION_ID = "X-Correlation-ID"
 REPLAYED = "Idempotent-Replayed"
+LOCATION = "Location"
+# As in draft-ietf-httpapi-ratelimit-headers.
+RATE_LIMIT = "RateLimit"
+RATE_LIMIT_POLICY = "RateLimit-Policy"
 RETRY_AFTER_SECONDS = 1
 
 # What a caller may choose is written to headers, logs and events: short, and nothing odd.
@@ -48,6 +53,7 @@ class WebCode(StrEnum):
     VALIDATION_ERROR = "VALIDATION_ERROR"
     NOT_READY = "NOT_READY"
     BAD_REQUEST = "BAD_REQUEST"
+    UNKNOWN_PLATFORM = "UNKNOWN_PLATFORM"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
@@ -81,6 +87,7 @@ STATUS: Mapping[Code, HTTPStatus] = MappingProxyType(
         WebCode.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
         ErrorCode.PLATFORM_ERROR: HTTPStatus.BAD_GATEWAY,
         WebCode.BAD_REQUEST: HTTPStatus.BAD_REQUEST,
+        WebCode.UNKNOWN_PLATFORM: HTTPStatus.UNPROCESSABLE_ENTITY,
         WebCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
         WebCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
         WebCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -104,8 +111,8 @@ CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
 class ApiError(Exception):
     """A refusal on its way out; `details` is JSON for machines, the message for people.
 
-    `given` says when it was given first, `retry_after` is in seconds. `credential` is
-    what was wrong, where it is not what every request to the operation has to show.
+    `given` says when it was given first, `retry_after` is in seconds, `headers` are sent with it.
+    `credential` is what was wrong, where it is not what every request to the operation has to show.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class ApiError(Exception):
         *,
         given: "Given | None" = None,
         retry_after: int | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
         credential: Credential | None = None,
     ) -> None:
         super().__init__(message)
@@ -124,6 +132,7 @@ class ApiError(Exception):
         self.details = details
         self.given = given
         self.retry_after = retry_after
+        self.headers = headers
         self.credential = credential
 
     @property
@@ -137,9 +146,14 @@ def not_ready(message: str) -> ApiError:
     return ApiError(WebCode.NOT_READY, message)
 
 
-def invalid(field: str, message: str) -> ApiError:
+def invalid(field: str, message: str, rule: Rule = Rule.FORMAT) -> ApiError:
     """The answer where a field or a parameter is not as it has to be."""
-    return ApiError(WebCode.VALIDATION_ERROR, message, {"field": field})
+    return refusal_of(InvalidField(field, rule, message))
+
+
+def refusal_of(found: InvalidField, code: Code = WebCode.VALIDATION_ERROR) -> ApiError:
+    """The refusal of a field with the rule that it breaks."""
+    return ApiError(code, found.message, [found])
 
 
 def outcome_unknown(why: str) -> ApiError:
@@ -165,7 +179,7 @@ class Ids(Struct, frozen=True):
     correlation_id: str
 
 
-class Error(Struct, frozen=True):
+class ErrorBody(Struct, frozen=True):
     """Why there is no `data`."""
 
     code: str
@@ -199,13 +213,15 @@ class ApiResponse(Struct, frozen=True):
     """Every answer: either `data` or `error`; lists have `pagination`."""
 
     data: Any
-    error: Error | None
+    error: ErrorBody | None
     meta: Meta
     pagination: Pagination | UnsetType = UNSET
 
 
 _encode = msgspec.json.Encoder().encode
 _IDS = web.RequestKey("billing_ids", Ids)
+# What the answer says of the limit that counted the request, whatever else it says.
+RATE_LIMITED = web.RequestKey("billing_rate_limit", Mapping[str, str])
 
 
 def ids_of(request: web.BaseRequest) -> Ids:
@@ -231,18 +247,22 @@ def respond(
     status: int = HTTPStatus.OK,
     pagination: Pagination | UnsetType = UNSET,
     given: Given | None = None,
+    location: str | None = None,
 ) -> web.Response:
     """An answer with data; `given` says when it was given first, now by default."""
-    return _response(request, status, data, None, given=given, pagination=pagination)
+    headers = {LOCATION: location} if location else {}
+    return _response(
+        request, status, data, None, given=given, pagination=pagination, headers=headers
+    )
 
 
 def respond_error(request: web.BaseRequest, error: ApiError) -> web.Response:
     """An answer that refuses."""
     code = error.error_code
-    headers = dict(CODE_HEADERS.get(code, {}))
+    headers = {**CODE_HEADERS.get(code, {}), **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    said = Error(code, shown(error.message), error.details)
+    said = ErrorBody(code, shown(error.message), error.details)
     return _response(request, STATUS[code], None, said, given=error.given, headers=headers)
 
 
@@ -250,7 +270,7 @@ def _response(
     request: web.BaseRequest,
     status: int,
     data: Any,
-    error: Error | None,
+    error: ErrorBody | None,
     *,
     given: Given | None,
     pagination: Pagination | UnsetType = UNSET,
@@ -259,7 +279,8 @@ def _response(
     ids = ids_of(request)
     meta = Meta(ids.request_id, ids.correlation_id, given.at if given else datetime.now(UTC))
     sent = CIMultiDict(HEADERS)
-    sent.extend(headers)
+    sent.update(request.get(RATE_LIMITED, {}))
+    sent.update(headers)
     if given is not None and given.replayed:
         sent[REPLAYED] = "true"
     sent[REQUEST_ID] = ids.request_id

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from billing_stream.domain.commands import Uuid
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Instant, Platform
 from billing_stream.domain.outcomes import CreditsPurchased
@@ -36,7 +37,7 @@ class HistoryBody(Struct, frozen=True):
     are missing from the projection: `balance_after` lacks their credits.
     """
 
-    event_id: str
+    event_id: Uuid
     type: str
     at: Instant
     sequence: int
@@ -44,7 +45,7 @@ class HistoryBody(Struct, frozen=True):
     correlation_id: str | None
     credits: int
     balance_after: int
-    purchase_id: str | None
+    purchase_id: Uuid | None
     data: dict[str, Any]
     complete: bool = True
 

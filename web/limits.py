@@ -6,7 +6,7 @@ by address: those that fail count.
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
@@ -20,7 +20,15 @@ from aiohttp.web_protocol import RequestHandler
 
 from billing_stream.config.listener_settings import Address, Listener
 from billing_stream.domain.outcomes import ErrorCode
-from billing_stream.web.envelope import ApiError, WebCode, fault, not_ready, respond_error
+from billing_stream.web.envelope import (
+    RATE_LIMIT,
+    RATE_LIMIT_POLICY,
+    ApiError,
+    WebCode,
+    fault,
+    not_ready,
+    respond_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +45,7 @@ class RateLimit:
     """So many requests of a shop per minute, on this worker; all of them at once if need be.
 
     One time per shop (the generic cell rate algorithm): until then its requests are paid for.
-    `refusal` is the message of a refusal.
+    `refusal` is the message of a refusal, `name` that of the limit in headers.
     """
 
     def __init__(
@@ -45,14 +53,20 @@ class RateLimit:
         per_minute: int,
         clock: Callable[[], float] = monotonic,
         refusal: str = "too many requests of this shop",
+        name: str = "shop",
     ) -> None:
         self._price = MINUTE / per_minute
+        self._name = f'"{name}"'
+        self._policy = f"{self._name};q={per_minute};w={MINUTE:g}"
         self._clock = clock
         self._refusal = refusal
         self._paid_until: OrderedDict[str, float] = OrderedDict()
 
-    def hit(self, shop: str) -> None:
-        """Count a request. Raises ApiError (TOO_MANY_REQUESTS) with the seconds to wait."""
+    def hit(self, shop: str) -> dict[str, str]:
+        """Count a request; the headers that say how many may follow.
+
+        Raises ApiError (TOO_MANY_REQUESTS) with them, and with the seconds to wait.
+        """
         now = self._clock()
         until = max(self._paid_until.pop(shop, now), now) + self._price
         wait = until - now - MINUTE
@@ -62,6 +76,7 @@ class RateLimit:
         if len(self._paid_until) > SHOPS_KEPT_MAX:
             self._paid_until.popitem(last=False)
         self._require(wait)
+        return self._headers(until - now)
 
     def require_room(self, shop: str) -> None:
         """Raise as `hit` would, and count nothing."""
@@ -71,33 +86,18 @@ class RateLimit:
     def _require(self, wait: float) -> None:
         if wait > 1e-9:
             raise ApiError(
-                ErrorCode.TOO_MANY_REQUESTS, self._refusal, retry_after=max(1, ceil(wait))
-            )
-
-
-class ShopConcurrencyLimit:
-    """So many commands of one shop at once: a shop alone must not fill a worker."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._in_work: Counter[str] = Counter()
-
-    @contextmanager
-    def enter(self, domain: str) -> Iterator[None]:
-        """Be in work. Raises ApiError (TOO_MANY_REQUESTS)."""
-        if self._in_work[domain] >= self._most:
-            raise ApiError(
                 ErrorCode.TOO_MANY_REQUESTS,
-                "too many requests of this shop are in work",
-                retry_after=1,
+                self._refusal,
+                retry_after=max(1, ceil(wait)),
+                headers=self._headers(MINUTE),
             )
-        self._in_work[domain] += 1
-        try:
-            yield
-        finally:
-            self._in_work[domain] -= 1
-            if not self._in_work[domain]:
-                del self._in_work[domain]
+
+    def _headers(self, paid: float) -> dict[str, str]:
+        left = int((MINUTE - paid) / self._price + 1e-9)
+        return {
+            RATE_LIMIT_POLICY: self._policy,
+            RATE_LIMIT: f"{self._name};r={left};t={ceil(paid)}",
+        }
 
 
 class ConcurrencyLimit:

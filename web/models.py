@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Struct, UnsetType
 
+from billing_stream.domain.commands import Uuid
 from billing_stream.domain.model import Instant, Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.policy import Pack
 from billing_stream.records.examples import (
@@ -34,8 +35,8 @@ class PurchaseBody(Struct, frozen=True):
     disputes, is only there when it is not 0.
     """
 
-    id: str
-    merchant_id: str
+    id: Uuid
+    merchant_id: Uuid
     credits: int
     amount: str
     status: PurchaseStatus
@@ -87,7 +88,7 @@ class TrialStartedBody(Struct, frozen=True):
 class CheckoutBody(Struct, frozen=True):
     """A purchase that waits for payment, and the page on which it is paid."""
 
-    purchase_id: str
+    purchase_id: Uuid
     checkout_url: str
     expires_at: Instant
 

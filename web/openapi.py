@@ -1,7 +1,6 @@
 """The description of the HTTP API (OpenAPI 3.1), made from the code that serves it."""
 
 from collections.abc import Mapping
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +11,7 @@ from billing_stream.domain.commands import Key
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.records.examples import CORRELATION_ID as CORRELATION
 from billing_stream.records.examples import NOW
+from billing_stream.records.invalid_fields import InvalidField, Rule
 from billing_stream.records.json_schemas import Schema, components, doc
 from billing_stream.web import (
     billing,
@@ -26,14 +26,24 @@ from billing_stream.web import (
 )
 from billing_stream.web.envelope import (
     CORRELATION_ID,
+    LOCATION,
+    RATE_LIMIT,
+    RATE_LIMIT_POLICY,
     REPLAYED,
     REQUEST_ID,
     STATUS,
     ApiResponse,
     Code,
-    Error,
+    ErrorBody,
     Meta,
     Pagination,
+)
+from billing_stream.web.openapi_schemas import (
+    ERROR_RESPONSE,
+    REF,
+    UNREADY_RESPONSE,
+    response_name,
+    schemas,
 )
 from billing_stream.web.operation import IDEMPOTENCY_KEY, PATH_PARAMETER, About, Operation
 
@@ -41,7 +51,7 @@ from billing_stream.web.operation import IDEMPOTENCY_KEY, PATH_PARAMETER, About,
 STORED_REFUSALS = frozenset(
     {ErrorCode.TRIAL_ALREADY_USED, ErrorCode.PLATFORM_ERROR, ErrorCode.CHECKOUT_REFUSED}
 )
-REF = "#/components/schemas/{name}"
+RATE_LIMIT_HEADERS = [RATE_LIMIT_POLICY, RATE_LIMIT]
 JSON = "application/json"
 # In the order in which they are described.
 OPERATIONS: tuple[Operation, ...] = (
@@ -64,7 +74,8 @@ A POST with an idempotency key can be repeated: the first answer comes again, wi
 `Idempotent-Replayed: true`. Only `meta.request_id` and `meta.correlation_id` are those of the
 repetition.
 
-What goes wrong is told by `error.code`; `error.message` is for people.
+What goes wrong is told by `error.code`; `error.message` is for people. Where a field or a
+parameter is wrong, `error.details` is a list that names it and the rule it breaks.
 
 | code | status |
 |---|---|
@@ -84,6 +95,17 @@ _IDS = {
 _HEADERS: dict[str, Schema] = {
     "Retry-After": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "seconds"},
     "WWW-Authenticate": {"type": "string"},
+    LOCATION: {"type": "string", "format": "uri-reference", "description": "What was made"},
+    RATE_LIMIT_POLICY: {
+        "type": "string",
+        "pattern": '^"[a-z]+";q=[0-9]+;w=60$',
+        "description": "`q` requests in `w` seconds, of this shop or platform, at one worker",
+    },
+    RATE_LIMIT: {
+        "type": "string",
+        "pattern": '^"[a-z]+";r=[0-9]+;t=[0-9]+$',
+        "description": "`r` more now, and all of them again after `t` seconds",
+    },
 }
 
 
@@ -110,7 +132,7 @@ def document() -> dict[str, Any]:
             },
             "parameters": _parameters(),
             "headers": _response_headers(),
-            "schemas": _schemas(),
+            "schemas": schemas(OPERATIONS),
             "responses": _refusals(),
         },
     }
@@ -239,18 +261,19 @@ def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _good(operation: Operation) -> Schema:
-    (data,), _ = components([operation.data], REF)
-    said: dict[str, Schema] = {"data": data, "error": {"type": "null"}}
-    example = ApiResponse(described(operation).example, None, _META)
+    about = described(operation)
+    example = ApiResponse(about.example, None, _META)
     if operation.paginated:
-        said["pagination"] = {"$ref": REF.format(name="Pagination")}
         example = msgspec.structs.replace(example, pagination=Pagination(1, 10, 1, 1))
+    headers = [REPLAYED] if operation.idempotent else []
+    headers += [LOCATION] if about.location else []
+    headers += RATE_LIMIT_HEADERS if ErrorCode.TOO_MANY_REQUESTS in operation.every_code() else []
     found = {
         "description": operation.status.phrase,
-        "headers": _header_refs(*((REPLAYED,) if operation.idempotent else ())),
+        "headers": _header_refs(*headers),
         "content": {
             JSON: {
-                "schema": _envelope(said),
+                "schema": {"$ref": REF.format(name=response_name(operation))},
                 "examples": _examples({"good": example}),
             }
         },
@@ -297,21 +320,17 @@ def _is_unready(codes: list[Code]) -> bool:
 
 
 def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
-    narrowed: dict[str, Schema] = {"code": {"enum": [str(code) for code in codes]}}
-    if details is not None and _is_unready(codes):
-        (narrowed["details"],), _ = components([details], REF)
-    error = {
-        "allOf": [{"$ref": REF.format(name=Error.__name__)}, {"properties": narrowed}],
-    }
+    unready = details is not None and _is_unready(codes)
     shown = {}
     for code in codes:
-        said = Error(str(code), _MESSAGES.get(code, "why, in words"))
+        message, of_it = _MESSAGES.get(code, "why, in words"), _DETAILS.get(code)
+        said = ErrorBody(str(code), message, _UNREADY if unready else of_it)
         shown[str(code)] = ApiResponse(None, said, _META)
-    content: Schema = {"schema": _envelope({"data": {"type": "null"}, "error": error})}
-    if "details" not in narrowed:
-        content["examples"] = _examples(shown)
+    name = UNREADY_RESPONSE if unready else ERROR_RESPONSE
+    content = {"schema": {"$ref": REF.format(name=name)}, "examples": _examples(shown)}
     more = {name for code in codes for name in envelope.CODE_HEADERS.get(code, {})}
     more |= {REPLAYED} if STORED_REFUSALS.intersection(codes) else set()
+    more |= set(RATE_LIMIT_HEADERS) if ErrorCode.TOO_MANY_REQUESTS in codes else set()
     return {
         "description": f"{status.phrase}: {', '.join(codes)}",
         "headers": _header_refs(*sorted(more)),
@@ -320,55 +339,13 @@ def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
 
 
 _META = Meta(CORRELATION, CORRELATION, NOW)
+_INVALID = InvalidField("days", Rule.RANGE, "`days` must be at least 1")
+_UNREADY = health.ReadyBody(False, ["partition 3 is recovering"], [], [])
+_DETAILS: dict[Code, list[InvalidField]] = {envelope.WebCode.VALIDATION_ERROR: [_INVALID]}
 _MESSAGES: dict[Code, str] = {
+    envelope.WebCode.VALIDATION_ERROR: _INVALID.message,
     envelope.WebCode.UNAUTHORIZED: "the token has expired",
     envelope.WebCode.NOT_FOUND: "there is nothing at this path",
     envelope.WebCode.NOT_READY: "partition 3 is recovering",
     envelope.WebCode.INTERNAL_ERROR: "the fault is ours, and it is logged",
 }
-
-
-def _envelope(said: dict[str, Schema]) -> Schema:
-    """`ApiResponse` with these members said more exactly."""
-    whole = _generated()[ApiResponse.__name__]
-    properties = {**whole["properties"], **said}
-    if "pagination" not in said:
-        del properties["pagination"]
-    return {
-        "type": "object",
-        "description": whole["description"],
-        "properties": properties,
-        "required": list(properties),
-    }
-
-
-def _schemas() -> dict[str, Schema]:
-    found = {name: schema for name, schema in _generated().items() if name != ApiResponse.__name__}
-    found["Code"] = {
-        "type": "string",
-        "description": "Why a request was refused.",
-        "enum": sorted(str(code) for code in STATUS),
-    }
-    error = found[Error.__name__]
-    code = {"$ref": REF.format(name="Code")}
-    found[Error.__name__] = error | {"properties": {**error["properties"], "code": code}}
-    return dict(sorted(found.items()))
-
-
-@cache
-def _generated() -> Mapping[str, Schema]:
-    """The schemas of every struct in a body, by name."""
-    every = OPERATIONS
-    bodies = [operation.body for operation in every if operation.body is not None]
-    _, taken = components(bodies, REF)
-    _, given = components([ApiResponse, *(operation.data for operation in every)], REF)
-    # What we send always has its fields with defaults, too; but not those that may be unset.
-    for name, schema in given.items():
-        if "properties" in schema and name != ApiResponse.__name__:
-            required = schema.get("required", ())
-            schema["required"] = [
-                field
-                for field, form in schema["properties"].items()
-                if field in required or "default" in form
-            ]
-    return taken | given

@@ -19,6 +19,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from billing_stream.config.listener_settings import Listener
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.records.invalid_fields import Rule, invalid_field
 from billing_stream.web.envelope import (
     ApiError,
     Code,
@@ -30,6 +31,7 @@ from billing_stream.web.envelope import (
     invalid,
     not_ready,
     outcome_unknown,
+    refusal_of,
     respond,
     respond_error,
     route_of,
@@ -58,11 +60,15 @@ _FOR_CREDENTIALS = (WebCode.UNAUTHORIZED, WebCode.FORBIDDEN)
 
 
 class Answer(Struct, Generic[Data], frozen=True):
-    """What a handler answers; `given` says when it was given first, now by default."""
+    """What a handler answers; `given` says when it was given first, now by default.
+
+    `location` is the path of what was made, where it can be read.
+    """
 
     data: Data
     given: Given | None = None
     pagination: Pagination | UnsetType = UNSET
+    location: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ class About:
     """How clients are told of an operation; `example` is one of its data.
 
     `body` is the type of a body that the handler reads itself, `details` that of the details
-    of its refusals, where it is always the same. `links` name operations that lead on.
+    of its refusals, where it is always the same. `links` name operations that lead on. `location`:
+    its good answers say where that is which was made.
     """
 
     id: str
@@ -141,6 +148,7 @@ class About:
     body_examples: Mapping[str, Any] = field(default_factory=dict)
     details: Any = None
     links: Mapping[str, Any] = field(default_factory=dict)
+    location: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +256,12 @@ class Operation:
         if isinstance(found, web.StreamResponse):
             return found
         return respond(
-            request, found.data, status=self.status, pagination=found.pagination, given=found.given
+            request,
+            found.data,
+            status=self.status,
+            pagination=found.pagination,
+            given=found.given,
+            location=found.location,
         )
 
 
@@ -304,8 +317,9 @@ def operation(
 async def parse_body(request: web.Request, kind: type[Body]) -> Body:
     """The body as JSON; without one, as if it were `{}`.
 
-    Raises ApiError (VALIDATION_ERROR), naming what is wrong, or UNSUPPORTED_MEDIA_TYPE when the
-    body is declared as another kind than JSON. Where nothing is declared, it is taken as JSON.
+    Raises ApiError: VALIDATION_ERROR, naming the field and its rule; BAD_REQUEST when it is not
+    JSON; UNSUPPORTED_MEDIA_TYPE when it is declared as another kind. Where nothing is declared, it
+    is taken as JSON.
     """
     raw = await read_body(request)
     declared = request.headers.get(hdrs.CONTENT_TYPE)
@@ -314,9 +328,9 @@ async def parse_body(request: web.Request, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise ApiError(WebCode.VALIDATION_ERROR, str(error)) from None
+        raise refusal_of(invalid_field(str(error), kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ApiError(WebCode.VALIDATION_ERROR, "the body is not JSON") from None
+        raise ApiError(WebCode.BAD_REQUEST, "the body is not JSON") from None
 
 
 def key_of(request: web.Request, in_body: str | None) -> str | None:
@@ -327,9 +341,15 @@ def key_of(request: web.Request, in_body: str | None) -> str | None:
     """
     keys = set(request.headers.getall(IDEMPOTENCY_KEY, ()))
     if len(keys) > 1:
-        raise invalid("idempotency_key", "the headers have different idempotency keys")
+        raise invalid(
+            "idempotency_key", "the headers have different idempotency keys", Rule.CONFLICT
+        )
     if in_body is not None and keys - {in_body}:
-        raise invalid("idempotency_key", "the header and the body have different idempotency keys")
+        raise invalid(
+            "idempotency_key",
+            "the header and the body have different idempotency keys",
+            Rule.CONFLICT,
+        )
     key = next(iter(keys), in_body)
     if key is not None and _KEY.fullmatch(key) is None:
         raise invalid(

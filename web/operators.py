@@ -33,6 +33,7 @@ from billing_stream.domain.outcomes import (
 )
 from billing_stream.observability.audit_log import audited
 from billing_stream.records.examples import ADJUSTMENT_ID, DOMAIN, ENDS_AT, MERCHANT_ID
+from billing_stream.records.invalid_fields import Rule
 from billing_stream.web.auth import OPERATOR
 from billing_stream.web.billing import known
 from billing_stream.web.commands import (
@@ -87,17 +88,12 @@ class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: Key | None = None
     merchant_note: Note | None = None
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for an adjustment of nothing."""
-        if self.credits == 0:
-            raise ValueError("credits must not be 0")
-
 
 class AdjustedBody(Struct, frozen=True):
     """An adjustment; `balance` is purchased and adjusted credits together, after it."""
 
-    adjustment_id: str
-    merchant_id: str
+    adjustment_id: Uuid
+    merchant_id: Uuid
     credits: int
     balance: int
 
@@ -114,11 +110,6 @@ class ExtendBody(Struct, frozen=True, forbid_unknown_fields=True):
     days: Days | None = None
     idempotency_key: Key | None = None
     merchant_note: Note | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError where it says neither, or both."""
-        if (self.ends_at is None) == (self.days is None):
-            raise ValueError("either ends_at or days is needed")
 
 
 class ExtendedBody(Struct, frozen=True):
@@ -155,7 +146,7 @@ class ClockBody(Struct, frozen=True, forbid_unknown_fields=True):
 class ClockMovedBody(Struct, frozen=True):
     """The time it is for the merchant."""
 
-    merchant_id: str
+    merchant_id: Uuid
     now: Instant
 
 
@@ -183,8 +174,10 @@ async def adjust_credits(
 
     The balance never goes below nothing by it. A refusal leaves the key free.
     """
+    if body.credits == 0:
+        raise invalid("credits", "`credits` must not be 0", Rule.RANGE)
     if key is None:
-        raise invalid("idempotency_key", "an adjustment needs an idempotency key")
+        raise without_key("an adjustment")
     merchant_id = body.merchant_id.lower()
     command = AdjustCredits(
         merchant_id, body.credits, body.reason, key, new_command_id(), body.merchant_note
@@ -221,8 +214,9 @@ async def extend_trial(call: Call[str], body: ExtendBody, key: str | None) -> An
     A key is valid permanently; a refusal leaves it free. The end never comes nearer, and is ten
     years away at most.
     """
+    _require_one(body, "ends_at", "days")
     if key is None:
-        raise invalid("idempotency_key", "an extension needs an idempotency key")
+        raise without_key("an extension")
     command = ExtendTrial(
         body.merchant_id.lower(),
         body.reason,
@@ -259,7 +253,7 @@ async def set_shop(call: Call[str], body: ShopBody, key: str | None) -> Answer[S
     A refusal leaves its key free.
     """
     if key is None:
-        raise invalid("idempotency_key", "a change of the shop needs an idempotency key")
+        raise without_key("a change of the shop")
     command = SetShop(
         body.merchant_id.lower(), body.platform, body.domain, body.reason, key, new_command_id()
     )
@@ -301,9 +295,21 @@ OPERATIONS = (adjust_credits, extend_trial, set_shop)
 TEST_OPERATIONS = (move_clock,)
 
 
+def without_key(what: str) -> ApiError:
+    """The refusal where a key is needed, here or in the header."""
+    return invalid("idempotency_key", f"{what} needs an idempotency key", Rule.REQUIRED)
+
+
+def _require_one(body: Struct, first: str, second: str) -> None:
+    """Raise ApiError (VALIDATION_ERROR) unless the body has exactly one of two fields."""
+    given = [name for name in (first, second) if getattr(body, name) is not None]
+    if len(given) != 1:
+        rule = Rule.CONFLICT if given else Rule.REQUIRED
+        raise invalid(first, f"give either `{first}` or `{second}`", rule)
+
+
 async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetime:
-    if (body.to is None) == (body.forward is None):
-        raise ApiError(WebCode.VALIDATION_ERROR, "either `to` or `forward` is needed")
+    _require_one(body, "to", "forward")
     if body.to is not None:
         return body.to
     found = await call.context.owners.read(ReadMerchant(merchant_id), call.ids)
@@ -311,7 +317,7 @@ async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetim
     try:
         to: datetime = now + parse_duration(body.forward)
     except (OverflowError, ValueError):
-        raise ApiError(WebCode.VALIDATION_ERROR, "`forward` is beyond all time") from None
+        raise invalid("forward", "`forward` is beyond all time", Rule.RANGE) from None
     return to
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from billing_stream.records.invalid_fields import Rule
 from billing_stream.web.envelope import ApiError, Pagination, invalid
 
 LIMIT_DEFAULT = 10
@@ -82,7 +83,7 @@ def parse_page(query: Mapping[str, str]) -> Page:
     """The page asked for. Raises ApiError (VALIDATION_ERROR), naming the parameter."""
     cursor = query.get("cursor")
     if cursor is not None and "page" in query:
-        raise invalid("cursor", "cursor and page exclude each other")
+        raise invalid("cursor", "cursor and page exclude each other", Rule.CONFLICT)
     if cursor is not None and _CURSOR.fullmatch(cursor) is None:
         raise wrong_cursor()
     return Page(
@@ -97,5 +98,5 @@ def _number(query: Mapping[str, str], name: str, default: int, largest: int) -> 
     if text is None:
         return default
     if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= largest:
-        raise invalid(name, f"{name} must be a whole number from 1 to {largest}")
+        raise invalid(name, f"{name} must be a whole number from 1 to {largest}", Rule.RANGE)
     return int(text)

@@ -13,10 +13,11 @@ from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
 from billing_stream.domain.policy import PACKS
 from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
+from billing_stream.records.invalid_fields import InvalidField, Rule
 from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
-from billing_stream.web.envelope import ApiError, invalid
+from billing_stream.web.envelope import ApiError, WebCode, invalid, refusal_of
 from billing_stream.web.models import (
     PURCHASE_EXAMPLE,
     CheckoutBody,
@@ -150,6 +151,7 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
             "repeatable": BuyBody(*_BUY, "buy-1"),
             "in yen": BuyBody(*_BUY, currency="JPY"),
         },
+        location=True,
         links={
             "purchase": {
                 "operationId": "getPurchase",
@@ -161,7 +163,8 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
 async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> Answer[CheckoutBody]:
     """Open a purchase of a pack, and a checkout for it at the platform."""
     if body.platform not in call.context.platforms:
-        raise invalid("platform", f"payment through {body.platform} is not set up here")
+        why = f"payment through {body.platform} is not set up here"
+        raise refusal_of(InvalidField("platform", Rule.CHOICE, why), WebCode.UNKNOWN_PLATFORM)
     require_url("return_url", body.return_url, body.platform)
     require_url("cancel_url", body.cancel_url, body.platform)
     merchant_id, command_id = await merchant_of(call), new_command_id()
@@ -179,7 +182,8 @@ async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> A
     opened, given = await call.context.commands.carry_out(asked, call.ids, PurchaseOpened)
     if opened.checkout_url is None:
         raise ValueError(f"purchase {opened.purchase_id} has no checkout")
-    return Answer(CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at), given)
+    checkout = CheckoutBody(opened.purchase_id, opened.checkout_url, opened.expires_at)
+    return Answer(checkout, given, location=f"{PURCHASES_PATH}/{opened.purchase_id}")
 
 
 @operation(

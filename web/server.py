@@ -28,7 +28,7 @@ from billing_stream.platforms.sellable import sellable_packs
 from billing_stream.records.topics import Topics
 from billing_stream.web import checkout_page, described, internal, openapi, operators
 from billing_stream.web.auth import shop_token_headers
-from billing_stream.web.commands import Checkouts, Commands
+from billing_stream.web.commands import Checkouts, Commands, ShopConcurrencyLimit
 from billing_stream.web.context import Context
 from billing_stream.web.envelope import envelope_middleware
 from billing_stream.web.ingress import Ingress, KafkaIngress
@@ -37,7 +37,6 @@ from billing_stream.web.limits import (
     ConcurrencyLimit,
     Connections,
     RateLimit,
-    ShopConcurrencyLimit,
 )
 from billing_stream.web.measured import get_metrics, measuring_middleware, tracing_middleware
 from billing_stream.web.operation import Operation, listener_middleware
@@ -122,7 +121,7 @@ def register(
         ended_sessions=EndedSessions(ingress, settings.partitions),
         cookies=CookiePolicy(settings.is_real, settings.ops_url or settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),
-        webhook_limit=RateLimit(settings.webhooks_per_minute, refusal=TOO_MANY_WEBHOOKS),
+        webhook_limit=_webhook_limit(settings.webhooks_per_minute),
         login_limit=RateLimit(settings.failed_logins_per_minute, refusal=TOO_MANY_LOGINS),
         refusals=refusals,
         gate=ConcurrencyLimit(settings.requests_waiting_max),
@@ -146,6 +145,10 @@ def register(
         follower = Follower(context.ended_sessions, options, topics, settings.partitions)
         application.cleanup_ctx.append(_meanwhile("ended-sessions", follower.watch))
     return context
+
+
+def _webhook_limit(per_minute: int) -> RateLimit:
+    return RateLimit(per_minute, refusal=TOO_MANY_WEBHOOKS, name="platform")
 
 
 def _bodies(settings: Settings, metrics: WorkerMetrics) -> BodyLimit:

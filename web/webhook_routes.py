@@ -34,7 +34,7 @@ from billing_stream.platforms.webhook_records import payload_of
 from billing_stream.records.examples import CHARGE_ID, MERCHANT_ID
 from billing_stream.records.invalid_fields import readable
 from billing_stream.web.context import Context
-from billing_stream.web.envelope import ApiError, WebCode, not_ready
+from billing_stream.web.envelope import RATE_LIMITED, ApiError, WebCode, not_ready
 from billing_stream.web.limits import read_body
 from billing_stream.web.operation import About, Access, Answer, Call, Operation, operation
 from billing_stream.web.owners import FindCharge
@@ -154,7 +154,7 @@ async def _take(call: Call[None], platform: Platform) -> bool:
     except WebhookMalformed as error:
         invalid = InvalidWebhook.of(error)
     # What nobody signed must not use up the limit of those who sign.
-    context.webhook_limit.hit(platform)
+    request[RATE_LIMITED] = context.webhook_limit.hit(platform)
     if invalid is None:
         if isinstance(content, PlatformEvent) and not (content.merchant_id or content.shop_domain):
             content = await _with_owner(adapter, content)

@@ -58,4 +58,9 @@ def _message(problem: Any, description: str | None) -> str:
         case "too_short":
             # Of a secret, whose "items" nobody would take for characters.
             return f"must have {problem['ctx']['min_length']} characters at least"
-    return str(problem["msg"]).removeprefix("Value error, ")
+        case "int_parsing":
+            return "must be a whole number"
+        case "bool_parsing":
+            return "must be true or false"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return message.replace("Input should be", "must be")

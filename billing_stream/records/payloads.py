@@ -18,7 +18,7 @@ ShopIdIn = Annotated[
     Raw,
     Meta(
         description="the platform's own id of the shop; a number is read as its text",
-        extra_json_schema={"type": ["string", "integer", "null"]},
+        extra_json_schema={"anyOf": [{"type": kind} for kind in ("string", "integer", "null")]},
     ),
 ]
 InstalledAtIn = Annotated[

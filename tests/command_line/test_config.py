@@ -192,3 +192,19 @@ def test_a_store_on_disk_is_refused_with_what_to_do(
         assert refused.exit_code == 2
         assert "BILLING_STORE can only be memory" in str(refused)
         assert "remove BILLING_STORE and BILLING_STORE_CACHE_MB" in str(refused)
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "0", "99999999999", "1.5", "\x1b[2J"])
+def test_a_wrong_value_of_any_setting_is_told_in_words_of_our_own(
+    text: str, with_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    for name in names:
+        monkeypatch.setenv(name, text)
+
+    error = config().exception
+
+    assert isinstance(error, SettingsError)
+    assert sum(name in str(error) for name in names) > 20
+    for words in ("Input should", "unable to", "pydantic", "regex", "pattern '", "type="):
+        assert words not in str(error), str(error)

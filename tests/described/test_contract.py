@@ -150,6 +150,19 @@ async def slowly(stage: Stage) -> Reply:
     return await stage.ask(data=parts())
 
 
+async def badly(stage: Stage) -> Reply:
+    """Without a header that is needed; where there is none, too slowly."""
+    if stage.operation.access is CLIENT:
+        headers = stage.headers()
+        del headers["X-Shop-Platform"]
+        return await stage.ask(headers=headers)
+    return await slowly(stage)
+
+
+async def of_no_platform(stage: Stage) -> Reply:
+    return await stage.ask(headers={**stage.headers(), "X-Shop-Platform": "ebay"})
+
+
 async def invalid(stage: Stage) -> Reply:
     if stage.operation.paginated:
         return await stage.ask(stage.operation.path + "?page=0")
@@ -210,7 +223,8 @@ WAYS: Mapping[Code, Way] = {
     WebCode.INTERNAL_ERROR: with_a_fault,
     WebCode.NOT_READY: while_it_stops,
     WebCode.OUTCOME_UNKNOWN: in_no_time,
-    WebCode.BAD_REQUEST: slowly,
+    WebCode.BAD_REQUEST: badly,
+    WebCode.UNKNOWN_PLATFORM: of_no_platform,
     WebCode.BODY_TOO_LARGE: lambda stage: stage.ask(data=b"x" * 400_000),
     WebCode.UNSUPPORTED_MEDIA_TYPE: lambda stage: stage.ask(data="{}"),
     WebCode.VALIDATION_ERROR: invalid,

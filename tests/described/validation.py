@@ -48,7 +48,6 @@ def errors_at(place: str, value: Any, *, closed: bool = False) -> list[str]:
 def _registry(closed: bool) -> Any:
     document = described()
     if closed:
-        # Not the parts of an allOf: each knows only some of the fields.
         document = rewrite(document, _close)
     resource = Resource.from_contents(document, default_specification=DRAFT202012)
     return cast(Any, Registry()).with_resource(WHOLE, resource)
@@ -93,6 +92,12 @@ def wrong_with(path: str, method: str, reply: Reply) -> list[str]:
         return [f"Content-Type: {reply.headers['Content-Type']}"]
     schema = place + pointer("content", "application/json", "schema")
     found = errors_at(schema, reply.body, closed=True)
+    error = reply.body["error"]
+    if (
+        error is not None
+        and error["code"] not in response["content"]["application/json"]["examples"]
+    ):
+        found.append(f"{error['code']} is not said to be one of its codes")
     for name, header in response["headers"].items():
         said = resolved(header)[1]
         if said.get("required") or name in reply.headers:

@@ -11,21 +11,19 @@ from billing_stream.dev.cache import DevError, cache_dir, cached
 
 
 @pytest.fixture
-def jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def jars(tmp_path: Path) -> Path:
     """A folder with one jar, and a list that has its hash."""
     fetched = tmp_path / "fetched" / "deep"
     fetched.mkdir(parents=True)
     (fetched / "good.jar").write_bytes(b"good")
-    locks = tmp_path / "locks"
-    locks.mkdir()
-    (locks / "kafka-jars.sha256").write_text(f"{hashlib.sha256(b'good').hexdigest()}  good.jar\n")
-    monkeypatch.setattr(provision, "LOCKS", locks)
+    known = f"{hashlib.sha256(b'good').hexdigest()}  good.jar\n"
+    (tmp_path / "jars.sha256").write_text(known)
     (tmp_path / "target").mkdir()
     return tmp_path
 
 
 def test_a_jar_with_its_hash_is_taken(jars: Path) -> None:
-    provision.check_jars(jars / "fetched", jars / "target")
+    provision.check_jars(jars / "fetched", jars / "target", jars / "jars.sha256")
 
     assert (jars / "target" / "good.jar").read_bytes() == b"good"
 
@@ -34,15 +32,15 @@ def test_an_altered_jar_is_refused_by_name(jars: Path) -> None:
     (jars / "fetched" / "deep" / "good.jar").write_bytes(b"evil")
 
     with pytest.raises(DevError, match=r"good\.jar is not the file we know: sha256"):
-        provision.check_jars(jars / "fetched", jars / "target")
+        provision.check_jars(jars / "fetched", jars / "target", jars / "jars.sha256")
     assert not (jars / "target" / "good.jar").exists()
 
 
 def test_a_jar_that_is_missing_is_refused_by_name(jars: Path) -> None:
     (jars / "fetched" / "deep" / "good.jar").unlink()
 
-    with pytest.raises(DevError, match=r"good\.jar, a jar of Kafka, was not fetched"):
-        provision.check_jars(jars / "fetched", jars / "target")
+    with pytest.raises(DevError, match=r"good\.jar was not fetched"):
+        provision.check_jars(jars / "fetched", jars / "target", jars / "jars.sha256")
 
 
 def test_every_jar_of_the_list_is_a_hash_and_a_name() -> None:

@@ -26,7 +26,7 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 PORT = "8000"
-# What `make setup` and the commands need of the project's folder.
+# What `make setup-demo` and the commands need of the project's folder.
 LINKED = ("Makefile", "pyproject.toml", "requirements")
 LOOK_AGAIN_SECONDS = 15.0
 

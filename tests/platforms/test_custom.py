@@ -148,7 +148,7 @@ def test_a_signed_body_that_makes_no_sense_is_malformed(custom: Custom, body: by
         ({"charge_id": 5}, "`charge_id` must be text, not a whole number"),
         ({"charge_id": ""}, "`charge_id` is missing"),
         ({"merchant_id": "m1"}, "`merchant_id` must be a UUID"),
-        ({"purchase_id": 1.5}, "`purchase_id` must be text or null, not a number"),
+        ({"purchase_id": 1.5}, "`purchase_id` must be text or null, not a decimal number"),
         ({"status": ""}, "`status` is missing"),
         ({"kind": "deleted"}, "`kind` is not one of the known values"),
         ({"amount": "x"}, "`amount` must be a decimal number"),

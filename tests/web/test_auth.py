@@ -172,24 +172,34 @@ def test_anything_but_a_bearer_token_is_unauthorized(value: str) -> None:
     assert refusal(headers) is WebCode.UNAUTHORIZED
 
 
-@pytest.mark.parametrize("header", ["Authorization", "X-Shop-Platform", "X-Shop-Domain"])
-def test_each_header_is_needed(header: str) -> None:
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ("Authorization", WebCode.UNAUTHORIZED),
+        ("X-Shop-Platform", WebCode.BAD_REQUEST),
+        ("X-Shop-Domain", WebCode.BAD_REQUEST),
+    ],
+)
+def test_each_header_is_needed(header: str, code: WebCode) -> None:
     headers = client_headers(SHOP)
     del headers[header]
 
+    assert refusal(headers) is code
+    # Without a token nothing else is said.
+    headers.pop("Authorization", None)
     assert refusal(headers) is WebCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("platform", ["", " ", "a:b", "shopify:x", "sh opify", "é", "x" * 65])
 def test_a_platform_that_would_blur_the_shop_is_refused(platform: str) -> None:
-    assert refusal(client_headers(SHOP, X_Shop_Platform=platform)) is WebCode.UNAUTHORIZED
+    assert refusal(client_headers(SHOP, X_Shop_Platform=platform)) is WebCode.BAD_REQUEST
 
 
 @pytest.mark.parametrize("domain", ["", "a b", "x@a.example", "x" * 256, "a\tb", "\udce9.example"])
 def test_an_odd_domain_is_refused(domain: str) -> None:
     headers = client_headers(domain, token=client_token("x"))
 
-    assert refusal(headers) is WebCode.UNAUTHORIZED
+    assert refusal(headers) is WebCode.BAD_REQUEST
 
 
 @pytest.mark.parametrize("one", ["müller.example", "https://XN--mller-kva.example/"])
@@ -257,7 +267,8 @@ async def test_nobody_does_anything_without_a_good_token_for_the_shop(
         (401, client_headers(SHOP, token=client_token(SHOP, secret=INTERNAL_SECRET))),
         (401, client_headers(SHOP, token=expired)),
         (401, client_headers(SHOP, token=client_token(SHOP, exp=None))),
-        (401, {**client_headers(SHOP), "X-Shop-Platform": ""}),
+        (400, {**client_headers(SHOP), "X-Shop-Platform": ""}),
+        (422, {**client_headers(SHOP), "X-Shop-Platform": "ebay"}),
         (403, client_headers(SHOP, token=client_token(SHOP, scope="other"))),
         (403, client_headers(SHOP, token=client_token("two.example"))),
     ]

@@ -181,7 +181,6 @@ async def test_a_fault_of_an_adapter_is_ours_and_a_repetition_may_mend_it(shop: 
     [
         ({**BUY, "pack": 7}, "pack"),
         ({**BUY, "platform": "paypal"}, "platform"),
-        ({**BUY, "platform": "custom"}, "custom"),
         ({**BUY, "return_url": "/back"}, "return_url"),
         ({**BUY, "return_url": "javascript:alert(1)"}, "return_url"),
         ({**BUY, "return_url": "https://app.example/\r\nX-Evil: 1"}, "return_url"),
@@ -190,7 +189,7 @@ async def test_a_fault_of_an_adapter_is_ours_and_a_repetition_may_mend_it(shop: 
         ({**BUY, "idempotency_key": ""}, "idempotency_key"),
         ({**BUY, "idempotency_key": "k" * 256}, "idempotency_key"),
         ({**BUY, "idempotency_key": "a\x00b"}, "idempotency_key"),
-        ([], "object"),
+        ([], ""),
     ],
 )
 async def test_a_body_that_is_not_right_is_refused_and_says_what_is_wrong(
@@ -199,7 +198,18 @@ async def test_a_body_that_is_not_right_is_refused_and_says_what_is_wrong(
     reply = await shop.nodes[0].post(PURCHASES, SHOP, body)
 
     assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
-    assert named in reply.body["error"]["message"]
+    error = reply.body["error"]
+    (wrong,) = error["details"]
+    assert (wrong["field"], wrong["message"]) == (named, error["message"])
+    assert named in wrong["message"]
+    assert (await shop.nodes[0].get(PURCHASES, SHOP)).data == []
+
+
+async def test_a_platform_that_is_not_set_up_is_refused_by_a_code_of_its_own(shop: Cluster) -> None:
+    reply = await shop.nodes[0].post(PURCHASES, SHOP, {**BUY, "platform": "custom"})
+
+    assert (reply.status, reply.code) == (422, "UNKNOWN_PLATFORM")
+    assert [wrong["field"] for wrong in reply.body["error"]["details"]] == ["platform"]
     assert (await shop.nodes[0].get(PURCHASES, SHOP)).data == []
 
 
@@ -211,12 +221,24 @@ async def test_an_unknown_pack_is_refused_and_its_key_stays_free(shop: Cluster) 
     assert good.status == 201
 
 
-@pytest.mark.parametrize("raw", [b"{", b"\xff", b"[" * 5000, b"null", b'"x"'])
-async def test_what_is_no_json_object_is_refused(shop: Cluster, raw: bytes) -> None:
+@pytest.mark.parametrize(
+    ("raw", "refusal"),
+    [
+        (b"{", (400, "BAD_REQUEST")),
+        (b"\xff", (400, "BAD_REQUEST")),
+        (b"[" * 5000, (422, "VALIDATION_ERROR")),
+        (b"null", (422, "VALIDATION_ERROR")),
+        (b'"x"', (422, "VALIDATION_ERROR")),
+    ],
+)
+async def test_what_is_no_json_object_is_refused(
+    shop: Cluster, raw: bytes, refusal: tuple[int, str]
+) -> None:
     for path in (TRIALS, PURCHASES):
         headers = client_headers(SHOP, Content_Type="application/json")
         reply = await get(shop.nodes[0].url, path, headers, method="POST", data=raw)
-        assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
+        assert (reply.status, reply.code) == refusal
+        assert (reply.body["error"]["details"] is None) == (refusal[0] == 400)
     assert (await shop.nodes[0].get(TRIALS, SHOP)).data["available"] is True
 
 

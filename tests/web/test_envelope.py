@@ -32,6 +32,10 @@ def test_the_statuses_are_those_that_clients_know() -> None:
         "TRIAL_ALREADY_USED": 409,
         "IDEMPOTENCY_KEY_REUSED": 409,
         "INVALID_PACK": 422,
+        "UNKNOWN_PLATFORM": 422,
+        "BAD_REQUEST": 400,
+        "UNSUPPORTED_MEDIA_TYPE": 415,
+        "TOO_MANY_REQUESTS": 429,
         "VALIDATION_ERROR": 422,
         "UNAUTHORIZED": 401,
         "FORBIDDEN": 403,
@@ -132,3 +136,15 @@ async def test_ids_that_are_long_or_odd_are_replaced(two: Cluster, odd: str) -> 
     assert reply.status == 200
     assert MADE_UP.fullmatch(reply.headers["X-Request-ID"])
     assert MADE_UP.fullmatch(reply.headers["X-Correlation-ID"])
+
+
+async def test_no_browser_of_another_origin_may_read_an_answer(two: Cluster) -> None:
+    await two.create(M1, "one.example")
+    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
+
+    preflight = await get(two.nodes[0].url, "/api/billing", asked, method="OPTIONS")
+    answer = await two.nodes[0].get("/api/billing", "one.example", Origin="https://shop.example")
+
+    assert (preflight.status, answer.status) == (405, 200)
+    for reply in (preflight, answer):
+        assert not [name for name in reply.headers if name.startswith("Access-Control-")]

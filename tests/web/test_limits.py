@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.web import limits
+from billing_stream.web.commands import ShopConcurrencyLimit
 from billing_stream.web.envelope import ApiError
-from billing_stream.web.limits import ConcurrencyLimit, RateLimit, ShopConcurrencyLimit
+from billing_stream.web.limits import ConcurrencyLimit, RateLimit
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import client_headers
 from tests.web.conftest import M1, M2
@@ -135,7 +136,48 @@ async def test_a_shop_has_no_more_requests_under_other_platforms(small: Cluster)
         await node.get("/api/billing", SHOP, X_Shop_Platform=f"p{number}") for number in range(5)
     ]
 
-    assert [reply.status for reply in replies] == [404, 404, 404, 429, 429]
+    assert [reply.status for reply in replies] == [422, 422, 422, 429, 429]
+
+
+def test_headers_say_how_many_requests_may_follow_and_when_all_may() -> None:
+    clock = Clock()
+    limit = RateLimit(3, clock)
+
+    told = [limit.hit("a")["RateLimit"] for _ in range(3)]
+    with pytest.raises(ApiError) as refused:
+        limit.hit("a")
+    clock.now += 20
+
+    assert told == ['"shop";r=2;t=20', '"shop";r=1;t=40', '"shop";r=0;t=60']
+    assert refused.value.headers["RateLimit"] == '"shop";r=0;t=60'
+    assert refused.value.retry_after == 20
+    assert limit.hit("a") == {
+        "RateLimit-Policy": '"shop";q=3;w=60',
+        "RateLimit": '"shop";r=0;t=60',
+    }
+
+
+async def test_every_answer_to_a_known_client_tells_the_limit(small: Cluster) -> None:
+    await small.create(M1, SHOP)
+    node = small.nodes[0]
+
+    good = await node.get("/api/billing", SHOP)
+    bad = await node.get("/api/billing/purchases?page=0", SHOP)
+    nobody = await node.get("/api/billing")
+    last = await node.get("/api/billing", SHOP)
+    refused = await node.get("/api/billing", SHOP)
+
+    assert [reply.status for reply in (good, bad, nobody, last, refused)] == [
+        *(200, 422, 401, 200, 429),
+    ]
+    assert "RateLimit" not in nobody.headers
+    assert [r.headers["RateLimit"][:10] for r in (good, bad, last, refused)] == [
+        *('"shop";r=2', '"shop";r=1', '"shop";r=0', '"shop";r=0'),
+    ]
+    assert {r.headers["RateLimit-Policy"] for r in (good, bad, last, refused)} == {
+        '"shop";q=3;w=60'
+    }
+    assert int(refused.headers["Retry-After"]) >= 1
 
 
 def test_a_shop_has_so_many_commands_in_work_and_no_more() -> None:

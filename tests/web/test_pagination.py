@@ -48,7 +48,9 @@ def test_anything_but_a_whole_number_in_the_limits_is_refused(name: str, text: s
         parse_page({name: text})
 
     assert refused.value.error_code is WebCode.VALIDATION_ERROR
-    assert refused.value.details == {"field": name}
+    (wrong,) = refused.value.details
+    assert (wrong.field, wrong.rule) == (name, "range")
+    assert name in wrong.message
 
 
 @pytest.mark.parametrize(("name", "text"), [("page", "1000001"), ("limit", "101")])
@@ -66,7 +68,8 @@ def test_a_cursor_with_a_page_number_is_refused() -> None:
     with pytest.raises(ApiError) as refused:
         parse_page({"page": "2", "cursor": cursor_after("purchases", M1)})
 
-    assert refused.value.details == {"field": "cursor"}
+    (wrong,) = refused.value.details
+    assert (wrong.field, wrong.rule) == ("cursor", "conflict")
 
 
 @pytest.mark.parametrize("reader", [0, 1])
@@ -115,7 +118,8 @@ async def test_a_wrong_cursor_of_purchases_is_422_and_named(two: Cluster, cursor
             reply = await node.get(f"/api/billing/purchases?cursor={text}", "one.example")
 
             assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
-            assert reply.body["error"]["details"] == {"field": "cursor"}
+            (wrong,) = reply.body["error"]["details"]
+            assert (wrong["field"], wrong["rule"]) == ("cursor", "format")
 
 
 async def test_a_bad_page_is_422_and_names_the_parameter(two: Cluster) -> None:
@@ -125,4 +129,8 @@ async def test_a_bad_page_is_422_and_names_the_parameter(two: Cluster) -> None:
         reply = await node.get("/api/billing/purchases?page=2&limit=-5", "one.example")
 
         assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
-        assert reply.body["error"]["details"] == {"field": "limit"}
+        message = "limit must be a whole number from 1 to 100"
+        assert reply.body["error"]["message"] == message
+        assert reply.body["error"]["details"] == [
+            {"field": "limit", "rule": "range", "message": message}
+        ]

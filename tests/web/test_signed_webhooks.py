@@ -220,7 +220,7 @@ INVALID: dict[str, Invalid] = {
     "stripe, a payment": (
         lambda: sent.stripe(sent.event("checkout.session.completed", {**SESSION, "id": ""})),
         {"kind": "updated", "merchant_id": M1, "delivery_id": "evt_1", "shop": None},
-        "`data.object.id` must have at least 1 characters",
+        "`data.object.id` must have at least 1 character",
     ),
     "stripe, a refund": (
         lambda: sent.stripe(sent.event("charge.refunded", {**STRIPE_CHARGE, "currency": 5})),

@@ -19,6 +19,7 @@ from billing_stream.ops.dead_letters import (
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
 from billing_stream.ops.dead_letters.showing import record_lines, value_bytes
 from billing_stream.plain_text import clean_line
+from billing_stream.records.invalid_fields import readable
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import OPS, Call, operation
 from billing_stream.web.ops.dashboard import ActionPending, why_not
@@ -161,7 +162,7 @@ async def _whole(cluster: Cluster, name: str) -> DeadLetterDetail:
     return DeadLetterDetail(
         found=found,
         name=name,
-        reason=clean_line(record.reason),
+        reason=clean_line(readable(record.reason)),
         key=_text(record.key),
         headers=[(clean_line(name), _text(held) or "") for name, held in record.headers],
         value=list(record_lines(record)),

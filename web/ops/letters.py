@@ -15,6 +15,7 @@ from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, State
 from billing_stream.ops.dead_letters.dead_letter_reader import read
 from billing_stream.ops.dead_letters.entries import kind_of, letter_of
 from billing_stream.records.dead_letters import decode_action
+from billing_stream.records.invalid_fields import readable
 from billing_stream.records.record_ref import RecordRef
 
 # Of each partition, in offsets: those of markers count.
@@ -125,7 +126,7 @@ def _seen(letter: DeadLetterEntry, cluster: Cluster) -> DeadLetterSummary:
         merchant=letter.merchant,
         source=letter.source,
         topic=cluster.topics.base(record.topic),
-        reason=record.reason[:PREVIEW],
+        reason=readable(record.reason)[:PREVIEW],
         kind=kind_of(record.reason),
         state=State.OPEN,
     )

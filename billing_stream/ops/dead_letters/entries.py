@@ -12,6 +12,7 @@ from billing_stream.ops.dead_letters.desk_connection import Cluster
 from billing_stream.records import forwarding, schemas, topics
 from billing_stream.records.dead_letters import DeadLetter, dead_letter, decode_letter
 from billing_stream.records.http_dead_letters import http_delivery
+from billing_stream.records.invalid_fields import readable
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.records.timestamps import instant
 
@@ -87,6 +88,7 @@ def payload_of(value: bytes | None) -> Any:
 
 def kind_of(reason: str) -> str:
     """A reason without what is of one letter alone, to count by."""
+    reason = readable(reason)
     code, colon, _ = reason.partition(":")
     if colon and re.fullmatch(r"[A-Z_]+", code):
         return code

@@ -15,6 +15,7 @@ from billing_stream.ops.dead_letters.dead_letter_history import DeadLetterHistor
 from billing_stream.ops.dead_letters.entries import DeadLetterEntry, kind_of
 from billing_stream.plain_text import clean_line
 from billing_stream.records.dead_letters import DeadLetter, DeadLetterAction
+from billing_stream.records.invalid_fields import readable
 from billing_stream.records.record_ref import RecordRef
 
 KINDS_MAX = 20
@@ -37,7 +38,7 @@ def table(found: Sequence[DeadLetterHistory]) -> Iterator[str]:
             str(one.state),
             one.letter.merchant or "-",
             one.letter.source,
-            one.letter.record.reason,
+            readable(one.letter.record.reason),
         )
         for one in found
     ]
@@ -63,7 +64,7 @@ def whole(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> Ite
     yield f"dead letter  {letter.ref}"
     yield f"since        {_moment(letter.at)}"
     yield f"state        {found.state}"
-    yield f"reason       {clean_line(record.reason)}"
+    yield f"reason       {clean_line(readable(record.reason))}"
     yield f"record       {letter.source}, of {_moment(record.timestamp)}"
     if found.came_of is not None:
         yield f"             a copy of {found.came_of.letter}, {_done(found.came_of)}"
@@ -164,7 +165,8 @@ def _history(found: DeadLetterHistory, following: Sequence[DeadLetterEntry]) -> 
             yield f"             sent as {action.target}{edited}"
             dead = again.get(action.target)
             if dead is not None:
-                yield f"             dead again as {short(dead)}: {clean_line(dead.record.reason)}"
+                reason = clean_line(readable(dead.record.reason))
+                yield f"             dead again as {short(dead)}: {reason}"
 
 
 def _done(action: DeadLetterAction) -> str:
