@@ -88,7 +88,7 @@ def _check_asked(history: History, report: Report) -> None:
         known = max(
             facts.registered[name, merchant], asked[name, merchant] + perhaps[name, merchant]
         )
-        if count > known and not _repeated(facts.said[name], merchant):
+        if count > known + _restated(facts.said[name], merchant):
             what = f"{name} was given up more often than it was registered"
             report.fault("shops", what, merchant=merchant)
     for name, merchant in asked:
@@ -97,9 +97,9 @@ def _check_asked(history: History, report: Report) -> None:
             report.fault("shops", f"{name} was never registered", merchant=merchant)
 
 
-def _repeated(claims: Sequence[Said], merchant: str) -> bool:
-    """Whether a lane may have written that the merchant has left."""
-    return any(said.shop.again and said.shop.merchant == merchant for said in claims)
+def _restated(claims: Sequence[Said], merchant: str) -> int:
+    """How often the shop's lane may have written that the merchant has left: after other claims."""
+    return sum(said.shop.merchant == merchant and not said.shop.gone for said in claims)
 
 
 def _in_order(history: History, claims: Sequence[Said]) -> list[Said]:
