@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import CreditsPurchased, Event
-from billing_stream.engine.kafka_log import OF_ROWS
+from billing_stream.engine.kafka_writer import OF_ROWS
 from billing_stream.engine.log import POSITION_PREFIX
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names

@@ -28,7 +28,7 @@ from billing_stream.domain.model import Merchant, Platform, Purchase
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.domain.policy import Policy
 from billing_stream.domain.state import State
-from billing_stream.engine.kafka_log import NO_HEADERS, OF_ROWS
+from billing_stream.engine.kafka_writer import NO_HEADERS, OF_ROWS
 from billing_stream.engine.partitioner import partition_of
 from billing_stream.records import topics as names
 from billing_stream.records.schemas import Headers

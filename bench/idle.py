@@ -1,7 +1,7 @@
 """What a tick of the timers costs when nothing is due, in this process, without a broker."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -9,9 +9,9 @@ from bench.fill import Filled
 from bench.setting import Setting, say
 from billing_stream.domain.policy import Policy
 from billing_stream.engine.lanes import Lanes
-from billing_stream.engine.log import OnRows, OnTotal
-from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.engine.log import OnRows, OnTotal, Part
 from billing_stream.kafka.topic_logs import ChangelogIds
+from billing_stream.kafka.transaction_offsets import Member
 from billing_stream.processor import BillingProcessor
 from billing_stream.records.topics import Topics
 
@@ -21,7 +21,7 @@ TICKS = 2_000
 class _NoWriter:
     """Nothing is written here."""
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
+    async def commit(self, parts: Sequence[Part]) -> None:
         """Nothing is due, so nothing comes."""
         raise RuntimeError("an idle tick wrote something")
 
@@ -39,9 +39,12 @@ class _FilledLog:
     def __init__(self, filled: Filled) -> None:
         self._filled = filled
 
-    async def fence(self, partition: int) -> _NoWriter:
+    async def join(self, member: Member, partitions: Collection[int]) -> _NoWriter:
         """There is no other owner."""
         return _NoWriter()
+
+    async def end_old_release(self, partition: int) -> None:
+        """There is none."""
 
     async def restore(
         self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None

@@ -19,10 +19,12 @@ from billing_stream.domain.ids import derived_id
 from billing_stream.domain.model import Merchant, Platform, Purchase, PurchaseStatus
 from billing_stream.domain.outcomes import PurchaseOpened
 from billing_stream.domain.policy import Policy
+from billing_stream.engine.commit_scheduler import CommitScheduler
 from billing_stream.engine.lane import Lane
+from billing_stream.engine.log import Part
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_inputs import Inputs
-from billing_stream.engine.partition_processor import Outgoing, Request
+from billing_stream.engine.partition_processor import Request
 from billing_stream.processor import BillingProcessor
 from billing_stream.records import topics
 from billing_stream.records.schemas import encode
@@ -41,10 +43,11 @@ class _Writer:
         self.records = 0
         self.most = 0
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
+    async def commit(self, parts: Sequence[Part]) -> None:
         """Count what would be written."""
-        self.records += len(records)
-        self.most = max(self.most, len(records))
+        count = sum(len(part.records) for part in parts)
+        self.records += count
+        self.most = max(self.most, count)
         await asyncio.sleep(0)
 
     async def close(self) -> None:
@@ -77,6 +80,7 @@ def _rows(count: int) -> Iterator[tuple[bytes, bytes]]:
             merchant_id=MANY,
             credits=100,
             amount="9.99",
+            currency="USD",
             status=PurchaseStatus.PENDING,
             platform=Platform.SHOPIFY,
             created_at=created,
@@ -107,11 +111,12 @@ async def _measure(count: int, step: int) -> dict[str, Any]:
     policy = Policy(expired_per_step=step, open_purchases_max=1_000_000)
     processor = _restored(count, policy)
     configure_gc()
-    writer, observer = _Writer(), _Observer()
+    writer, observer, scheduler = _Writer(), _Observer(), CommitScheduler()
+    await scheduler.use(writer)
     lane = Lane(
         0,
         processor,
-        writer,
+        scheduler,
         inputs=Inputs(0),
         positions_topic="positions",
         die=_fail,

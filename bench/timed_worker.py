@@ -19,10 +19,10 @@ from aiokafka.producer.sender import Sender
 
 from bench.meter import Meter, wall
 from billing_stream.config.settings import Settings
-from billing_stream.engine.kafka_log import KafkaWriter
+from billing_stream.engine.kafka_writer import KafkaWriter
 from billing_stream.engine.lanes import Lanes
+from billing_stream.engine.log import Part
 from billing_stream.engine.partition_inputs import StagedInputs
-from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.faust_adapter.transport import EngineConsumer
 from billing_stream.processor import BillingStage
 from billing_stream.records import schemas
@@ -109,6 +109,7 @@ def _time_stages() -> None:
         (Sender, "_sender_routine", SEND),
         (Sender, "_send_produce_req", SEND),
         (Sender, "_do_add_partitions_to_txn", SEND),
+        (Sender, "_do_txn_offset_commit", SEND),
         (Sender, "_do_txn_commit", SEND),
         (EngineConsumer, "_wait_next_records", FETCH),
     ):
@@ -135,14 +136,14 @@ def _time_commits() -> None:
         await send(self, *args)
         handed_over[self] = wall()
 
-    async def timed_commit(self: KafkaWriter, records: Sequence[Outgoing]) -> None:
+    async def timed_commit(self: KafkaWriter, parts: Sequence[Part]) -> None:
         began = wall()
-        await commit(self, records)
+        await commit(self, parts)
         ended = wall()
         timings.commit_ms.append((ended - began) * 1000)
         timings.wait_ms.append((ended - handed_over.get(self, began)) * 1000)
         timings.counts["transactions"] += 1
-        timings.counts["written"] += len(records)
+        timings.counts["written"] += sum(len(part.records) for part in parts)
         timings.committed()
 
     def timed_start(self: Lanes[Any]) -> None:

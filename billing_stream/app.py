@@ -11,13 +11,13 @@ from billing_stream.config.settings import Settings
 from billing_stream.engine.broker_time import BrokerTime
 from billing_stream.engine.crash_points import crash_at, no_crash
 from billing_stream.engine.fatal import die
-from billing_stream.engine.kafka_log import KafkaLog, transactional_ids
+from billing_stream.engine.kafka_log import KafkaLog, some_ids
 from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.engine.timers import run_timers
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.faust_adapter.faust_app import App, new_app
+from billing_stream.faust_adapter.faust_app import App, new_app, static_member
 from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
 from billing_stream.kafka.client_options import client_options
@@ -67,6 +67,9 @@ def build(settings: Settings) -> BillingApp:
         options,
         app_id=group,
         changelogs={table: topics.changelog(table) for table in names.TABLES},
+        offsets_topic=topics.name(names.MERCHANT_CREATED),
+        worker=static_member(settings),
+        partitions=settings.partitions,
         written=partial(topics.written_by, partitions=settings.partitions),
         crash_hook=crash_hook,
         start_seconds=settings.start_deadline.total_seconds(),
@@ -187,5 +190,4 @@ def _register_timers(app: App, lanes: BillingLanes) -> None:
 async def check_rights(settings: Settings, deadline: StartDeadline) -> None:
     """Raise AuthorizationError where the brokers do not let this user be a worker."""
     group = settings.topic_prefix + settings.app_id
-    ids = transactional_ids(group, 0)
-    await require_rights(client_options(settings), group, ids, deadline=deadline)
+    await require_rights(client_options(settings), group, some_ids(group), deadline=deadline)

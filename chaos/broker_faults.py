@@ -8,10 +8,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
-from billing_stream.engine.kafka_log import transactional_ids
 from billing_stream.records import topics as names
 from chaos.broker import Broker
-from chaos.cluster import GROUP, TRANSACTION, Cluster, Placement, in_sync
+from chaos.cluster import GROUP, Cluster, Placement, in_sync
 from chaos.faults import Hit, Scene, Strike
 from chaos.plan import TWO_AWAY, Step
 from chaos.proxy import Proxy
@@ -56,10 +55,9 @@ async def leader(scene: Scene, step: Step) -> Broker:
 
 
 async def transactions(scene: Scene, step: Step) -> Broker:
-    """The coordinator of the transactions of some partition."""
-    partition = random.Random(step.seed).randrange(scene.stage.partitions)
-    [id, *_] = transactional_ids(scene.stage.group, partition)
-    return _with_id(scene, await cluster_of(scene).coordinator(TRANSACTION, id))
+    """A coordinator of the transactions of some worker."""
+    found = await cluster_of(scene).transaction_coordinators(f"{scene.stage.group}-w.")
+    return _with_id(scene, random.Random(step.seed).choice(found))
 
 
 async def group(scene: Scene, step: Step) -> Broker:

@@ -10,10 +10,11 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from billing_stream.kafka.transaction_requests import ListTransactionsRequest
 from chaos import wire
 
 SECONDS_MAX = 5.0
-GROUP, TRANSACTION = 0, 1
+GROUP = 0
 Partition = tuple[str, int]
 
 
@@ -47,6 +48,17 @@ class Cluster:
         """The id of the broker that coordinates a group or transactional id. Raises KafkaError."""
         async with self._admin() as admin:
             return int(await admin.find_coordinator(key, kind))
+
+    async def transaction_coordinators(self, begin: str) -> list[int]:
+        """The brokers that coordinate transactional ids which begin so. Raises KafkaError."""
+        async with self._admin() as admin:
+            client = admin._client
+            found = []
+            for broker in sorted(one.nodeId for one in client.cluster.brokers()):
+                answer = await client.send(broker, ListTransactionsRequest([], []))
+                if any(id.startswith(begin) for id, *_ in answer.transactions):
+                    found.append(broker)
+            return found
 
     async def controller(self) -> int:
         """The id of the active controller; brokers tell clients of another. Raises OSError."""

@@ -20,7 +20,14 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
-from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
+from aiokafka.producer.sender import (
+    AddOffsetsToTxnHandler,
+    BaseHandler,
+    EndTxnHandler,
+    InitPIDHandler,
+    Sender,
+    SendProduceReqHandler,
+)
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.api import Request
 from faust.assignor.partition_assignor import PartitionAssignor
@@ -39,13 +46,16 @@ NAMES: dict[Any, str] = {
     aiokafka.AIOKafkaProducer: "client _message_accumulator _sender _txn_manager",
     MessageAccumulator: "_batch_ttl _batches _txn_manager flush_for_commit",
     MessageBatch: "_drain_waiter",
-    Sender: "_acks _coordinator_dead _do_init_pid _do_txn_commit _fail_all _find_coordinator "
-    "_in_flight _message_accumulator _muted_partitions _request_timeout_ms _send_produce_req "
-    "_txn_manager client",
-    TransactionManager: "_pid_and_epoch _pid_waiter _sequence_numbers _transaction_waiter "
-    "_txn_partitions begin_transaction complete_transaction fatal_error has_pid "
+    Sender: "_acks _coordinator_dead _do_init_pid _do_txn_commit _do_txn_offset_commit _fail_all "
+    "_find_coordinator _in_flight _message_accumulator _muted_partitions _request_timeout_ms "
+    "_send_produce_req _txn_manager client",
+    TransactionManager: "_pending_txn_offsets _pid_and_epoch _pid_waiter _sequence_numbers "
+    "_transaction_waiter _txn_partitions add_offsets_to_txn begin_transaction "
+    "complete_transaction consumer_group_added error_transaction fatal_error has_pid "
     "is_empty_transaction is_fatal_error maybe_add_partition_to_txn partitions_to_add "
     "set_pid_and_epoch state",
+    BaseHandler: "_default_backoff _sender create_request do group handle_error handle_response",
+    AddOffsetsToTxnHandler: "do",
     EndTxnHandler: "_commit_result _sender create_request handle_response",
     InitPIDHandler: "_sender create_request handle_response",
     SendProduceReqHandler: "_batches _sender _to_reenqueue create_request handle_response",
@@ -141,7 +151,6 @@ OF_A_COMMITTER = [
     "_time",
     "_under_way",
     "_wake",
-    "_writer",
 ]
 
 

@@ -12,25 +12,21 @@ from typing import Any, Generic, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
+from billing_stream.engine.commit_scheduler import CommitScheduler, Turn
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.input_commands import judge_logs
-from billing_stream.engine.log import OWNER_KEY, Fenced, Writer
+from billing_stream.engine.log import OWNER_KEY, Fenced, Part
 from billing_stream.engine.observer import Observer, Transaction
 from billing_stream.engine.partition_inputs import Batch, Inputs, StagedInputs
 from billing_stream.engine.partition_processor import MustWait, Outgoing, Processor, Request, Stage
 from billing_stream.records.timestamps import utc_now
-from billing_stream.records.topics import JOURNAL
+from billing_stream.records.topics import JOURNAL, MERCHANT_CREATED
 from billing_stream.records.upcasting.versions import WRITTEN
 
-# One transaction: enough to make its cost per record small, few enough to keep it short.
+# Of one lane in one transaction.
 RECORDS_PER_COMMIT_MAX = 2_000
 # Records waiting in a lane before its agents have to wait.
 RECORDS_WAITING_MAX = 8_000
-# A quiet lane commits at once. A busy one begins a transaction so often at most, unless
-# this many records wait: a transaction costs broker and worker about a millisecond of
-# processor time, however small it is.
-COMMIT_INTERVAL_SECONDS = 0.02
-RECORDS_AT_ONCE = 200
 
 
 @dataclass(slots=True)
@@ -59,23 +55,21 @@ P = TypeVar("P", bound=Processor)
 class Committer(Generic[P]):
     """The one writer of a partition. `die` must not return to one that failed.
 
-    `lose` is called when the partition's transactional ids were taken: nothing is committed any
-    more, and the rows may be old. `slots` bounds the transactions that a worker has open at once.
+    `lose` is called when the group has given the partition away: nothing is committed any more, and
+    the rows may be old. `scheduler` has the lane wait for its turn, and writes.
     """
 
     def __init__(
         self,
         partition: int,
         processor: P,
-        writer: Writer,
+        scheduler: CommitScheduler,
         *,
         inputs: Inputs,
         positions_topic: str,
         die: Die,
         lose: Lose,
         clock: Clock = utc_now,
-        commit_interval: float = COMMIT_INTERVAL_SECONDS,
-        slots: asyncio.Semaphore | None = None,
         crash_hook: CrashHook = no_crash,
         observer: Observer | None = None,
     ) -> None:
@@ -84,9 +78,10 @@ class Committer(Generic[P]):
         self.inputs = inputs
         self.epoch = 0
         self.stats = LaneStats()
-        self._writer = writer
+        self._scheduler = scheduler
         self._positions_topic = positions_topic
         self._journal_topic = processor.names.name(JOURNAL)
+        self._first_input = processor.names.name(MERCHANT_CREATED)
         self._die = die
         self._lose = lose
         self._clock = clock
@@ -105,8 +100,6 @@ class Committer(Generic[P]):
         self._task: asyncio.Task[None] | None = None
         self._time = asyncio.get_running_loop().time
         self._began = 0.0
-        self._commit_interval = commit_interval
-        self._slots = slots or asyncio.Semaphore(1)
         self._crash_hook = crash_hook
         self._observer = observer
 
@@ -131,9 +124,8 @@ class Committer(Generic[P]):
                 await self._open.wait()
                 self._wake.clear()
                 while self._has_work() and self._open.is_set():
-                    await self._gather_some()
-                    async with self._slots:
-                        await self._commit_one()
+                    async with self._scheduler.turn(self._records_waiting) as turn:
+                        await self._commit_one(turn)
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
             raise
@@ -142,25 +134,19 @@ class Committer(Generic[P]):
         except BaseException as error:
             self._die(f"partition {self.partition} cannot commit", error)
 
-    async def _commit_one(self) -> None:
+    async def _commit_one(self, turn: Turn) -> None:
         # It may have been paused while it waited.
         if not self._open.is_set():
             return
         self._idle.clear()
         self._began = self._time()
-        await self._commit()
+        await self._commit(turn)
         self._idle.set()
 
     def _has_work(self) -> bool:
         return bool(self._batches or self._requests or self._due or self.inputs.has_work)
 
-    async def _gather_some(self) -> None:
-        """Let more records come, when the last transaction began only just now."""
-        wait = self._began + self._commit_interval - self._time()
-        if wait > 0 and self._records_waiting < RECORDS_AT_ONCE:
-            await asyncio.sleep(wait)
-
-    async def _commit(self) -> None:
+    async def _commit(self, turn: Turn) -> None:
         """One transaction. The order of the steps is what makes it exactly once."""
         # 1. Decide, on a stage laid over what was committed. Nothing is visible yet, so a
         #    failure from here to 3 loses nothing and grants nothing.
@@ -189,7 +175,7 @@ class Committer(Generic[P]):
         #    the process must end and read the truth from the log.
         self._under_way = batches, waiting
         if records:
-            await self._writer.commit(records)
+            await turn.commit(Part(self.partition, records, inputs.position(self._first_input)))
         self._pass(CrashPoint.COMMITTED)
         # 4. Apply. Earlier, a reader could see what then was never committed.
         stage.apply()

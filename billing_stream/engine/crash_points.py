@@ -10,12 +10,14 @@ EXIT_CRASHED = 86
 class CrashPoint(StrEnum):
     """Where a crash would hurt, in the order of a partition's life."""
 
+    JOINED = "joined"
     FENCED = "fenced"
     RECOVERING = "recovering"
     SOUGHT = "sought"
     STAGED = "staged"
     HALF_SENT = "half_sent"
     SENT = "sent"
+    ACCEPTED = "accepted"
     COMMITTED = "committed"
     APPLIED = "applied"
 

@@ -104,10 +104,9 @@ class Lane(Committer[P]):
             answer = self._requests.popleft().answer
             if not answer.done():
                 answer.set_exception(NotReady(f"partition {self.partition} moved away"))
-        await self._writer.close()
 
     def give_up(self) -> None:
-        """Commit nothing any more: the partition's transactional ids were taken."""
+        """Commit nothing any more: the group has given the partition away."""
         self._open.clear()
         self._idle.set()
         batches, waiting = self._under_way

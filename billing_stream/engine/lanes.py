@@ -11,7 +11,8 @@ from typing import Generic
 from msgspec import Struct
 
 from billing_stream.engine.changelog_ids import StoredIds, created_again
-from billing_stream.engine.committer import COMMIT_INTERVAL_SECONDS, Clock, Die, P
+from billing_stream.engine.commit_scheduler import COMMIT_INTERVAL_SECONDS, CommitScheduler
+from billing_stream.engine.committer import Clock, Die, P
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
 from billing_stream.engine.fatal import die
 from billing_stream.engine.input_names import input_name, lane_of
@@ -21,10 +22,10 @@ from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import (
     CHANGELOGS_KEY,
     MARK_PREFIX,
+    MEMBERS_KEY,
     RESERVED_PREFIX,
     Fenced,
     Log,
-    Writer,
 )
 from billing_stream.engine.losses import Losses
 from billing_stream.engine.observer import Observer
@@ -33,19 +34,19 @@ from billing_stream.engine.partition_processor import ChangelogRows
 from billing_stream.engine.poison import PoisonLimits
 from billing_stream.errors import LostChangelog, UnreadableRow
 from billing_stream.kafka.topic_logs import ChangelogIds
+from billing_stream.kafka.transaction_offsets import Member
 from billing_stream.records.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
 
 LOST = (
-    "lost its transactions: another worker took it over, or one stayed open for longer than "
-    "Kafka allows, because a broker was away"
+    "lost its transactions: the group gave it to another worker, or one stayed open for longer "
+    "than Kafka allows, because a broker was away"
 )
 DRAIN_SECONDS = 3.0
-# Transactions of one worker at a time. More only wait for one another's turn at the broker and
-# the processor; meanwhile records gather for fewer and larger ones.
-COMMITS_AT_ONCE = 2
 CONFIRM_POLL_SECONDS = 0.02
+# Of no group: a log in memory needs none.
+NO_MEMBER = Member("", -1, "")
 
 
 class Restoring(Struct, frozen=True):
@@ -79,7 +80,6 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         partitions: int | None = None,
         clock: Clock = utc_now,
         commit_interval: float = COMMIT_INTERVAL_SECONDS,
-        commits_at_once: int = COMMITS_AT_ONCE,
         on_failure: Die = die,
         crash_hook: CrashHook = no_crash,
         poison: PoisonLimits | None = None,
@@ -106,14 +106,14 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         self._new_inputs = partial(
             Inputs, limits=poison, stoppable=stoppable, commands=commands, lanes=partitions
         )
+        self._scheduler = CommitScheduler(commit_interval)
         self._new_lane = partial(
             Lane[P],
+            scheduler=self._scheduler,
             positions_topic=positions_topic,
             die=on_failure,
             lose=self._lose,
             clock=clock,
-            commit_interval=commit_interval,
-            slots=asyncio.Semaphore(commits_at_once),
             crash_hook=crash_hook,
             observer=observer,
         )
@@ -220,14 +220,18 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         self._lost.append(lane)
         logger.warning("partition %s %s", partition, LOST, extra={"partition": partition})
 
-    async def restore(self, partitions: Iterable[int]) -> dict[int, Lane[P]]:
-        """Fence, then read: new lanes for these partitions, not started.
+    async def restore(
+        self, partitions: Iterable[int], member: Member = NO_MEMBER
+    ) -> dict[int, Lane[P]]:
+        """Join, then read: new lanes for these partitions, not started.
 
-        Fencing after the read would miss what the old owner committed in between. Raises
+        `member` is the member of the group that we are now; all lanes write as that from here on.
+        Who reads before it has joined would miss what the old owner committed in between. Raises
         RebalancedAgain when the lanes are paused meanwhile. A partition with a changelog record
         that cannot be read is left out, and named in `unreadable`.
         """
-        self._restore_task = asyncio.ensure_future(self._restore_readable(sorted(partitions)))
+        wanted = sorted(partitions)
+        self._restore_task = asyncio.ensure_future(self._join_and_restore(wanted, member))
         try:
             return await self._restore_task
         except asyncio.CancelledError:
@@ -238,76 +242,62 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         finally:
             self._restore_task = None
 
-    async def _restore_readable(self, wanted: list[int]) -> dict[int, Lane[P]]:
+    async def close(self) -> None:
+        """Let go of the connections; there are no lanes any more."""
+        await self._scheduler.use(None)
+
+    async def _join_and_restore(self, wanted: list[int], member: Member) -> dict[int, Lane[P]]:
+        self.activity += 1
+        await self._scheduler.use(None)
+        await self._scheduler.use(await self._log.join(member, {*self, *wanted}))
+        self._crash_hook(CrashPoint.FENCED)
         self.unreadable = {}
         while True:
             try:
-                return await self._fence_and_read(wanted)
+                return await self._read(wanted)
             except (UnreadableRow, LostChangelog) as error:
                 self.unreadable[error.partition] = str(error)
                 logger.critical("partition %s does not start: %s", error.partition, error)
                 # The others can: one that ended the worker would end every other in turn.
                 wanted = [partition for partition in wanted if partition != error.partition]
 
-    async def _fence_and_read(self, wanted: list[int]) -> dict[int, Lane[P]]:
-        self.activity += 1
+    async def _read(self, wanted: list[int]) -> dict[int, Lane[P]]:
         began = time.monotonic()
         self._at_most = None
         self._restores = (tuple(wanted), began, self.activity) if wanted else None
-        writers: dict[int, Writer] = {}
-        processors: dict[int, P] = {}
         try:
-            async with asyncio.TaskGroup() as group:
-                for partition in wanted:
-                    group.create_task(self._fence(partition, writers))
-            self._crash_hook(CrashPoint.FENCED)
-            for partition in wanted:
-                processors[partition] = self._new_processor(partition)
-            inputs = {p: InputRows() for p in wanted}
-            ids = {p: StoredIds(p, self._log) for p in wanted}
-
-            def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
-                self.activity += len(rows)
-                processor = processors[partition]
-                ours = [row for row in rows if row[0].startswith(RESERVED_PREFIX)]
-                if ours:
-                    rows = [row for row in rows if not row[0].startswith(RESERVED_PREFIX)]
-                processor.restore(table, rows)
-                for key, value in ours:
-                    if key.startswith(MARK_PREFIX):
-                        processor.restore_mark(key[len(MARK_PREFIX) :], value)
-                    elif key == CHANGELOGS_KEY:
-                        ids[partition].take(table, value)
-                    else:
-                        inputs[partition].take(key, value)
-
-            count = await self._log.restore(wanted, on_rows, self._note_total)
+            restored = await self._read_rows(wanted)
+            new = [p for p in wanted if not restored[p].has_members]
+            for partition in new:
+                await self._end_old_release(partition)
+            restored |= await self._read_rows(new)
             self._crash_hook(CrashPoint.RECOVERING)
-            for stored in ids.values():
-                stored.require_all()
-            for processor in processors.values():
-                processor.restored()
+            for one in restored.values():
+                one.ids.require_all()
+                one.processor.restored()
             # Rows live long: the garbage collector need not walk them again and again.
             gc.freeze()
-        except BaseException:
-            # Nothing was begun: whoever comes next fences these ids again.
-            await asyncio.gather(*(w.close() for w in writers.values()), return_exceptions=True)
-            raise
         finally:
             self._restores = None
         if wanted:
+            count, seconds = sum(one.records for one in restored.values()), time.monotonic() - began
             logger.info(
-                "restored partitions %s: %s records in %.2f s",
-                _ranges(wanted),
-                count,
-                time.monotonic() - began,
+                "restored partitions %s: %s records in %.2f s", _ranges(wanted), count, seconds
             )
             if self._observer is not None:
-                self._observer.restored(wanted, count, time.monotonic() - began)
-        lanes = {p: self._lane(p, processors[p], writers[p], inputs[p]) for p in wanted}
-        for partition, lane in lanes.items():
-            lane.inputs.pending += ids[partition].missing()
-        return lanes
+                self._observer.restored(wanted, count, seconds)
+        return {p: self._lane(p, one) for p, one in restored.items()}
+
+    async def _read_rows(self, wanted: list[int]) -> "dict[int, _Restored[P]]":
+        restored = {p: _Restored(self._new_processor(p), StoredIds(p, self._log)) for p in wanted}
+
+        def on_rows(partition: int, table: str, rows: ChangelogRows) -> None:
+            self.activity += len(rows)
+            restored[partition].take(table, rows)
+
+        if wanted:
+            await self._log.restore(wanted, on_rows, self._note_total)
+        return restored
 
     def note_changelogs(self, now: ChangelogIds) -> None:
         """End the process when a changelog that it writes to is another topic by now.
@@ -339,10 +329,10 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
     def _note_total(self, records: int) -> None:
         self._at_most = records
 
-    async def _fence(self, partition: int, writers: dict[int, Writer]) -> None:
+    async def _end_old_release(self, partition: int) -> None:
         while True:
             try:
-                writers[partition] = await self._log.fence(partition)
+                await self._log.end_old_release(partition)
             except Fenced:
                 # Another worker takes it, too. If that is its owner now, this restore is cancelled.
                 if self._losses.too_many(partition):
@@ -351,9 +341,39 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
             else:
                 return
 
-    def _lane(self, partition: int, processor: P, writer: Writer, rows: InputRows) -> Lane[P]:
-        inputs = self._new_inputs(partition, rows=rows)
-        return self._new_lane(partition, processor, writer, inputs=inputs)
+    def _lane(self, partition: int, restored: "_Restored[P]") -> Lane[P]:
+        inputs = self._new_inputs(partition, rows=restored.inputs)
+        lane = self._new_lane(partition, restored.processor, inputs=inputs)
+        lane.inputs.pending += restored.ids.missing()
+        return lane
+
+
+class _Restored(Generic[P]):
+    """What the changelogs of a partition have."""
+
+    def __init__(self, processor: P, ids: StoredIds) -> None:
+        self.processor = processor
+        self.ids = ids
+        self.inputs = InputRows()
+        self.records = 0
+        self.has_members = False
+
+    def take(self, table: str, rows: ChangelogRows) -> None:
+        """Take rows of a table, and the engine's own records among them."""
+        self.records += len(rows)
+        ours = [row for row in rows if row[0].startswith(RESERVED_PREFIX)]
+        if ours:
+            rows = [row for row in rows if not row[0].startswith(RESERVED_PREFIX)]
+        self.processor.restore(table, rows)
+        for key, value in ours:
+            if key.startswith(MARK_PREFIX):
+                self.processor.restore_mark(key[len(MARK_PREFIX) :], value)
+            elif key == CHANGELOGS_KEY:
+                self.ids.take(table, value)
+            elif key == MEMBERS_KEY:
+                self.has_members = True
+            else:
+                self.inputs.take(key, value)
 
 
 def _ranges(numbers: list[int]) -> str:

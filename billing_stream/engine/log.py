@@ -1,10 +1,11 @@
 """What the engine asks of the log. Kafka and the simulated log obey one test suite."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from billing_stream.engine.partition_processor import ChangelogRows, Outgoing
 from billing_stream.kafka.topic_logs import ChangelogIds
+from billing_stream.kafka.transaction_offsets import Member
 
 # Keys of the engine's own records in a changelog; no row has one that begins so.
 RESERVED_PREFIX = b"\x00"
@@ -25,6 +26,8 @@ CHANGELOGS_KEY = RESERVED_PREFIX + b"changelogs"
 ORDER_KEY = RESERVED_PREFIX + b"order"
 # Written where nothing else is, because only the owner can write.
 OWNER_KEY = RESERVED_PREFIX + b"owner"
+# Since it was written, only members of the group write. Workers of 0.5.1 do not start with it.
+MEMBERS_KEY = RESERVED_PREFIX + b"members"
 
 OnRows = Callable[[int, str, ChangelogRows], None]
 """Takes partition, table and rows of a changelog, in their order."""
@@ -37,14 +40,23 @@ class Fenced(Exception):
     """Another worker owns the partition now: nothing of ours can be written any more."""
 
 
+class Part(NamedTuple):
+    """What one lane has in a transaction. `position` is for display: that of its first input."""
+
+    partition: int
+    records: Sequence[Outgoing]
+    position: int = 0
+
+
 class Writer(Protocol):
-    """Writes transactions for one partition, as its one owner."""
+    """Writes transactions as one member of the group, in one of its generations."""
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
-        """Write all records, or none, and return when that is certain.
+    async def commit(self, parts: Sequence[Part]) -> None:
+        """Write all records of all lanes, or none, and return when that is certain.
 
-        Raises Fenced when another owner took over; after any other error it is unknown
-        whether they were written, and the process must end.
+        Raises Fenced when the group has given partitions to others; after any other error it is
+        unknown whether they were written, and the process must end. May be called again before the
+        last call has returned, with other lanes.
         """
 
     async def close(self) -> None:
@@ -63,10 +75,18 @@ class Log(Protocol):
     changelogs: Mapping[str, str]
     ids: ChangelogIds | None
 
-    async def fence(self, partition: int) -> Writer:
-        """Become the owner: whoever was it before can commit nothing from here on.
+    async def join(self, member: Member, partitions: Collection[int]) -> Writer:
+        """Begin to write these partitions, as a member of the group in its present generation.
 
-        An open transaction of the old owner has ended when this returns.
+        What members of earlier generations had open in them has ended when this returns, and none
+        of them can commit anything from here on.
+        """
+
+    async def end_old_release(self, partition: int) -> None:
+        """End and fence a worker of a release before 0.6.0, and keep others from starting.
+
+        To be called when a restore found no MEMBERS_KEY: it is written. Raises Fenced when such a
+        worker takes the partition at the same time.
         """
 
     async def restore(
@@ -75,7 +95,7 @@ class Log(Protocol):
         """Read all changelogs of these partitions to their ends; how many records it were.
 
         `on_total` is called before the first row, where that is known.
-        To be called after `fence`: what the old owner committed until then is read. Rows of
+        To be called after `join`: what the old owner committed until then is read. Rows of
         older releases come as if the present one had written them. Raises NewerState, and
         UnreadableRow for the first record that no release can have written.
         """

@@ -161,6 +161,11 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         self._calls: set[asyncio.Future[Any]] = set()
         self._takes_calls = True
 
+    @property
+    def member_id(self) -> str:
+        """As which the group knows this client."""
+        return str(self._ensure_consumer()._coordinator.member_id)
+
     async def call_thread(
         self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> Any:

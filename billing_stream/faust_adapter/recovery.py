@@ -1,8 +1,8 @@
-"""Faust's recovery, replaced: fence, restore, seek, start.
+"""Faust's recovery, replaced: join, restore, seek, start.
 
 Faust's own delivery of changelogs stays paused permanently. Each rebalance that Faust
 reports leads to one pass of `_recover`; a further one in between begins it again. So does the
-loss of a partition that the group has not given away: it is fenced and restored again.
+loss of a partition that the group has not given away: it is restored again.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from mode import Service
 from billing_stream.engine.fatal import die
 from billing_stream.engine.input_names import lane_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
+from billing_stream.kafka.transaction_offsets import Member
 
 # Not __name__: under that name mode logs the life of every service class in this module.
 logger = logging.getLogger("billing_stream.recovery")
@@ -29,7 +30,7 @@ class LaneRecovery(Recovery):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._generation_seen = -1
+        self._seen = -1, ""
         self.lanes.on_loss = self._on_loss
 
     async def on_rebalance(
@@ -38,10 +39,13 @@ class LaneRecovery(Recovery):
         """Note the assignment, then let Faust signal the start of recovery."""
         actives = self.app.assignor.assigned_actives()
         owned = {lane_of(tp.partition, self.lanes.partitions) for tp in actives}
-        if self._generation_seen not in (-1, generation_id - 1):
-            # We were not there in between: someone else may have owned what we hold.
+        consumer: Any = self.app.consumer
+        member_id = consumer.member_id
+        stayed = self._seen == (generation_id - 1, member_id)
+        if self.lanes and not stayed:
+            # We were not there in between: another worker may have owned what we hold.
             owned = set()
-        self._generation_seen = generation_id
+        self._seen = generation_id, member_id
         await self.lanes.drop(set(self.lanes) - owned)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
@@ -58,6 +62,7 @@ class LaneRecovery(Recovery):
         """The worker stops: let the lanes go, and their connections with them."""
         await super().on_stop()
         await self.lanes.drop(set(self.lanes))
+        await self.lanes.close()
 
     @Service.task
     async def _restart_recovery(self) -> None:
@@ -100,14 +105,16 @@ class LaneRecovery(Recovery):
             raise RebalancedAgain
 
     async def _recover(self, generation: int) -> None:
-        consumer = self.app.consumer
+        consumer: Any = self.app.consumer
         self._set_recovery_started()
         self.completed.clear()
         # 1. Let go of what is not ours. The lanes are paused since the revocation.
         owned = {tp.partition for tp in self.active_tps}
         await self.lanes.drop(set(self.lanes) - owned)
-        # 2. Fence and restore what is new; a kept partition is not read again.
-        restored = await self._unless_rebalanced(self.lanes.restore(owned - set(self.lanes)))
+        # 2. Join, and restore what is new; a kept partition is not read again.
+        member = Member(self.app.conf.id, generation, consumer.member_id)
+        restoring = self.lanes.restore(owned - set(self.lanes), member)
+        restored = await self._unless_rebalanced(restoring)
         if self.app.consumer_generation_id != generation:
             await asyncio.gather(*(lane.stop() for lane in restored.values()))
             raise RebalancedAgain

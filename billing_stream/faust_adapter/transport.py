@@ -73,6 +73,11 @@ class EngineConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> EngineConsumerThread:
         return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    @property
+    def member_id(self) -> str:
+        """As which the group knows this worker since the last rebalance."""
+        return self._engine_thread.member_id
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield one message per partition; its value is the whole `Batch`."""
         if not self.flow_active:

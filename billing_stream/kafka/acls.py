@@ -80,7 +80,8 @@ def _worker(topics: Topics) -> list[Acl]:
     return [
         *_on_topics(every, read, written),
         Acl(Resource.GROUP, group, ("Read",)),
-        # `<group>-<partition>-<turn>`: whoever takes a partition over fences its last owner.
+        # `<group>-w.<generation>.<worker>.<turn>`: a worker ends what earlier ones left open.
+        # `<group>-<partition>-<turn>` are those of releases before 0.6.0.
         Acl(Resource.TRANSACTIONAL_ID, f"{group}-", ("Describe", "Write"), prefixed=True),
     ]
 

@@ -14,23 +14,18 @@ first copy may still arrive, and acts on the transaction that is open by then. T
 import asyncio
 import math
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import CoordinationType
 from aiokafka.errors import (
-    ConcurrentTransactions,
-    CoordinatorLoadInProgressError,
-    InvalidProducerEpoch,
     InvalidTxnState,
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
     ProducerFenced,
-    UnknownError,
 )
-from aiokafka.producer.sender import EndTxnHandler, InitPIDHandler, Sender, SendProduceReqHandler
+from aiokafka.producer.sender import AddOffsetsToTxnHandler, Sender
 from aiokafka.producer.transaction_manager import (
     NO_PRODUCER_ID,
     PidAndEpoch,
@@ -40,22 +35,19 @@ from aiokafka.producer.transaction_manager import (
 from aiokafka.structs import TopicPartition
 from aiokafka.util import create_future
 
-from billing_stream.kafka.transaction_requests import (
-    ApiVersionsRequest,
-    DescribeTransactionsRequest,
-    EndTxnRequest,
-    InitProducerIdRequest,
-    ProduceRequest,
-    finalized_level,
+from billing_stream.kafka.transaction_handlers import (
+    DescribeHandler,
+    EndHandler,
+    ProduceHandler,
+    ReinitialiseHandler,
 )
+from billing_stream.kafka.transaction_offsets import Member, NotMember, OffsetsHandler
+from billing_stream.kafka.transaction_requests import ApiVersionsRequest, finalized_level
 
 PROTOCOL_2_LEVEL = 2
 VERSION_SECONDS_MAX = 60.0
 RETRY_SECONDS = 0.1
 ADDED_POLL_SECONDS = 0.002
-
-# PRODUCER_FENCED, which aiokafka has no class for, is INVALID_PRODUCER_EPOCH in older versions.
-_KNOWN_CODES: Mapping[int, int] = MappingProxyType({90: InvalidProducerEpoch.errno})
 
 
 async def transaction_version(client: Any) -> int:
@@ -136,6 +128,25 @@ class TransactionalProducer(AIOKafkaProducer):
         """Its transactional id."""
         return str(self._txn_manager.transactional_id)
 
+    async def add_offsets(self, member: Member, offsets: Mapping[TopicPartition, int]) -> None:
+        """Make offsets part of the transaction, as a member of a group.
+
+        Raises NotMember where the group has another generation by now, and KafkaError.
+        """
+        if member.generation < 0:
+            # Of such the group asks for nothing: clients before KIP-447 send no generation.
+            raise NotMember
+        await asyncio.shield(self._txn_manager.add_offsets_of(member, offsets))
+
+    async def add_group(self, group: str) -> None:
+        """Make the offsets of a group part of the transaction, without any. Raises KafkaError."""
+        handler, sender = AddOffsetsToTxnHandler(self._sender, group), self._sender
+        id = self.transactional_id
+        while not await handler.do(
+            await sender._find_coordinator(CoordinationType.TRANSACTION, id)
+        ):
+            pass
+
     async def add_partitions(self, partitions: Iterable[TopicPartition]) -> None:
         """Add partitions without records, so that they get its marker. Raises KafkaError."""
         manager = self._txn_manager
@@ -155,6 +166,21 @@ class _Manager(TransactionManager):
         self.protocol = 1
         self.unanswered = False
         self.reinitialising = False
+        self.member = Member("", -1, "")
+
+    def add_offsets_of(self, member: Member, offsets: Mapping[TopicPartition, int]) -> Any:
+        """Queue offsets; the future is done when they are accepted or refused."""
+        self.member = member
+        if self.protocol >= 2:
+            # The request adds the group by itself.
+            self.consumer_group_added(member.group)
+        return self.add_offsets_to_txn(offsets, member.group)
+
+    def offsets_accepted(self, error: BaseException | None) -> None:
+        """The group has answered; with an error, the transaction can only be aborted."""
+        _, _, accepted = self._pending_txn_offsets.popleft()
+        if not accepted.done():
+            accepted.set_result(None) if error is None else accepted.set_exception(error)
 
     def has_pid(self) -> bool:
         """Whether requests can be sent; not while a new epoch is to come."""
@@ -188,6 +214,12 @@ class _Manager(TransactionManager):
             # The sender initialises again, and the next transaction waits for that.
             self.state = TransactionState.UNINITIALIZED
             self._pid_waiter = create_future()
+
+    def error_transaction(self, exc: BaseException) -> None:
+        """Leave only the abort of this transaction."""
+        super().error_transaction(exc)
+        # Marks it as retrieved: who waited for offsets need not come to the commit.
+        self._transaction_waiter.exception()
 
     def fatal_error(self, exc: BaseException) -> None:
         """Fail every caller that waits for this producer, now and later."""
@@ -269,23 +301,31 @@ class _Sender(Sender):
         manager = self._txn_manager
         if manager.producer_id == NO_PRODUCER_ID:
             return await super()._do_init_pid(node_id)
-        if not manager.reinitialising and not await _Describe(self).do(node_id):
+        if not manager.reinitialising and not await DescribeHandler(self).do(node_id):
             return False
         manager.reinitialising = True
-        return await _Reinitialise(self).do(node_id)
+        return await ReinitialiseHandler(self).do(node_id)
 
     async def _send_produce_req(self, node_id: int, batches: Any) -> None:
         if self._txn_manager.protocol < 2:
             await super()._send_produce_req(node_id, batches)
             return
-        await _Produce(self, batches).do(node_id)
+        await ProduceHandler(self, batches).do(node_id)
         self._in_flight.remove(node_id)
         self._muted_partitions.difference_update(batches)
+
+    async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
+        node_id = await self._find_coordinator(CoordinationType.GROUP, group_id)
+        await OffsetsHandler(self, offsets, self._txn_manager.member).do(node_id)
 
     async def _do_txn_commit(self, commit_result: Any) -> None:
         manager = self._txn_manager
         if manager.protocol < 2:
-            await super()._do_txn_commit(commit_result)
+            try:
+                await super()._do_txn_commit(commit_result)
+            except InvalidTxnState:
+                # Ended by the coordinator, or by the next owner: not as this producer wanted.
+                raise ProducerFenced() from None
             return
         await self._message_accumulator.flush_for_commit()
         if manager.is_empty_transaction():
@@ -294,102 +334,4 @@ class _Sender(Sender):
         node_id = await self._find_coordinator(
             CoordinationType.TRANSACTION, manager.transactional_id
         )
-        await _EndTxn(self, commit_result).do(node_id)
-
-
-class _Describe(InitPIDHandler):
-    """Makes sure that the transactional id has no other owner yet.
-
-    InitProducerId is rejected then, but not before it has aborted the other's open transaction.
-    """
-
-    def create_request(self) -> Any:
-        """The request."""
-        return DescribeTransactionsRequest([self._sender._txn_manager.transactional_id])
-
-    def handle_response(self, resp: Any) -> Any:
-        """None when done, else seconds until the next attempt. Raises KafkaError."""
-        manager = self._sender._txn_manager
-        code, _, _, _, _, *owner, _, _ = resp.states[0]
-        if code == 0:
-            if tuple(owner) != manager._pid_and_epoch:
-                raise ProducerFenced()
-            return None
-        return super().handle_response(SimpleNamespace(error_code=code))
-
-
-class _Reinitialise(InitPIDHandler):
-    """Takes the next epoch of the producer's own id, unless that has another owner."""
-
-    def create_request(self) -> Any:
-        """The request."""
-        manager = self._sender._txn_manager
-        wanted = manager.transactional_id, manager.transaction_timeout_ms
-        return InitProducerIdRequest(*wanted, *manager._pid_and_epoch)
-
-    def handle_response(self, resp: Any) -> Any:
-        """None when done, else seconds until the next attempt. Raises KafkaError."""
-        if _known_code(resp.error_code) == InvalidProducerEpoch.errno:
-            raise ProducerFenced()
-        return super().handle_response(resp)
-
-
-class _Produce(SendProduceReqHandler):
-    """Records of version 2."""
-
-    def create_request(self) -> Any:
-        """The request."""
-        topics: dict[str, list[Any]] = {}
-        for tp, batch in self._batches.items():
-            topics.setdefault(tp.topic, []).append((tp.partition, batch.get_data_buffer(), {}))
-        request = ProduceRequest(
-            self._sender._txn_manager.transactional_id,
-            self._sender._acks,
-            self._sender._request_timeout_ms,
-            [(topic, partitions, {}) for topic, partitions in topics.items()],
-        )
-        request.required_acks = self._sender._acks
-        return request
-
-    def handle_response(self, response: Any) -> None:
-        """Resolve each batch, or queue it for another attempt."""
-        # As version 8, the last that aiokafka reads: the same fields without tags.
-        topics = []
-        for topic, partitions, _ in response.topics:
-            known = []
-            for number, code, *rest, _ in partitions:
-                if code == ConcurrentTransactions.errno:
-                    # The broker still writes the markers of this producer's last transaction:
-                    # usual, and nothing that aiokafka has to warn of.
-                    self._to_reenqueue.append(self._batches[TopicPartition(topic, number)])
-                else:
-                    known.append((number, _known_code(code), *rest))
-            topics.append((topic, known))
-        super().handle_response(SimpleNamespace(API_VERSION=8, topics=topics))
-
-
-class _EndTxn(EndTxnHandler):
-    """The end of version 2, and the epoch of what follows."""
-
-    def create_request(self) -> Any:
-        """The request."""
-        manager = self._sender._txn_manager
-        producer = manager.transactional_id, *manager._pid_and_epoch
-        return EndTxnRequest(*producer, self._commit_result)
-
-    def handle_response(self, resp: Any) -> Any:
-        """None when done, else seconds until the next attempt. Raises KafkaError."""
-        code = _known_code(resp.error_code)
-        if code == UnknownError.errno:
-            # Kafka 4.4 fails so while another producer takes the id; asked again, it says that.
-            code = CoordinatorLoadInProgressError.errno
-        if code == 0:
-            self._sender._txn_manager.next_epoch(resp.producer_id, resp.producer_epoch)
-        elif code == InvalidTxnState.errno:
-            # The coordinator has aborted the transaction itself: it was open for too long.
-            raise ProducerFenced()
-        return super().handle_response(SimpleNamespace(error_code=code))
-
-
-def _known_code(code: int) -> int:
-    return _KNOWN_CODES.get(code, code)
+        await EndHandler(self, commit_result).do(node_id)

@@ -83,6 +83,87 @@ _STATE = array(
     ("topics", array(("topic", TEXT), ("partitions", CompactArray(Int32)))),
 )
 
+_CODES = array(("partition", Int32), ("error_code", Int16))
+_OFFSETS = array(
+    ("partition", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", TEXT)
+)
+
+
+def _offsets_request(version: int) -> type[Any]:
+    return request(
+        "TxnOffsetCommit",
+        28,
+        version,
+        [
+            ("transactional_id", TEXT),
+            ("group_id", TEXT),
+            *_PRODUCER,
+            ("generation_id", Int32),
+            ("member_id", TEXT),
+            ("group_instance_id", TEXT),
+            ("topics", array(("topic", TEXT), ("partitions", _OFFSETS))),
+        ],
+        [("throttle_time_ms", Int32), ("topics", array(("topic", TEXT), ("partitions", _CODES)))],
+    )
+
+
+# Offsets of a group, of a transaction: accepted of a member of the present generation (KIP-447).
+TxnOffsetCommitRequest = _offsets_request(3)
+# The same in version 2 of the protocol: the group becomes part of the transaction by it.
+TxnOffsetCommitRequest2 = _offsets_request(5)
+
+# The transactional ids of one coordinator, in some states or of some producers; none: of all.
+ListTransactionsRequest = request(
+    "ListTransactions",
+    66,
+    0,
+    [("states", CompactArray(TEXT)), ("producer_ids", CompactArray(Int64))],
+    [
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("unknown_states", CompactArray(TEXT)),
+        (
+            "transactions",
+            array(("transactional_id", TEXT), ("producer_id", Int64), ("state", TEXT)),
+        ),
+    ],
+)
+
+_PRODUCERS = array(
+    ("producer_id", Int64),
+    ("producer_epoch", Int32),
+    ("last_sequence", Int32),
+    ("last_timestamp", Int64),
+    ("coordinator_epoch", Int32),
+    ("open_since_offset", Int64),
+)
+
+# Who has written to these partitions, and where an open transaction of each begins.
+DescribeProducersRequest = request(
+    "DescribeProducers",
+    61,
+    0,
+    [("topics", array(("topic", TEXT), ("partitions", CompactArray(Int32))))],
+    [
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            array(
+                ("topic", TEXT),
+                (
+                    "partitions",
+                    array(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", TEXT),
+                        ("producers", _PRODUCERS),
+                    ),
+                ),
+            ),
+        ),
+    ],
+)
+
 DescribeTransactionsRequest = request(
     "DescribeTransactions",
     65,

@@ -53,27 +53,32 @@ async def last_started(client: Any, transactional_id: str) -> int | None:
 
     None where there was none. Raises KafkaError.
     """
-    found = await _describe(client, transactional_id)
+    found = await described(client, transactional_id)
     return None if found is None or found.start_ms < 0 else found.start_ms
 
 
 async def _state(client: Any, transactional_id: str) -> str | None:
-    found = await _describe(client, transactional_id)
+    found = await described(client, transactional_id)
     return None if found is None else found.state
 
 
-class _Described(NamedTuple):
+class Described(NamedTuple):
+    """A transactional id at its coordinator; `start_ms` is below 0 without a transaction."""
+
     state: str
     timeout_ms: int
     start_ms: int
+    producer_id: int
+    epoch: int
 
 
-async def _describe(client: Any, transactional_id: str) -> _Described | None:
+async def described(client: Any, transactional_id: str) -> Described | None:
+    """What the coordinator of an id says of it; None where it knows nothing. Raises KafkaError."""
     node = await find_coordinator(client, CoordinationType.TRANSACTION, transactional_id)
     answer = await client.send(node, DescribeTransactionsRequest([transactional_id]))
     code, _, *found = answer.states[0]
     if code == 0:
-        return _Described(*found[:3])
+        return Described(*found[:5])
     if code == NOT_KNOWN:
         return None
     raise for_code(code)(transactional_id)

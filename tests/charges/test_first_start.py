@@ -107,7 +107,7 @@ async def test_first_start_that_is_killed_halfway_changes_nothing(after: bool) -
     for _ in range(200):
         if transactions(partition) < 1:
             await asyncio.sleep(0)
-    writer: Any = partition.lane._writer
+    writer: Any = partition.writer
     writer.crash_after_commit, writer.crash_before_commit = after, not after
     await settle(partition)
     assert isinstance(partition.deaths.causes[0][1], Crash)

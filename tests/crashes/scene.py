@@ -60,7 +60,12 @@ POLICY = Policy(
 )
 FIRST, SECOND = (derived_id("purchase", M, command_id) for command_id in ("p1", "p2"))
 CHECKOUT = "https://pay.example/1"
-IN_RECOVERY = (CrashPoint.FENCED, CrashPoint.RECOVERING, CrashPoint.SOUGHT)
+IN_RECOVERY = (
+    CrashPoint.JOINED,
+    CrashPoint.FENCED,
+    CrashPoint.RECOVERING,
+    CrashPoint.SOUGHT,
+)
 OWNED = set(range(PARTITIONS))
 
 # A merchant with a charge attached to the first purchase, and a webhook for another charge.
@@ -249,7 +254,8 @@ class Scene:
         self.nodes.append(node)
         node.crash_at = crash_at
         self._stall_at = (name, stall_at) if stall_at is not None else None
-        node.hear(OWNED, 1)
+        self.log.generation, self.log.members = len(self.nodes), {name}
+        node.hear(OWNED, self.log.generation)
         await rest()
         return node
 

@@ -26,7 +26,12 @@ from tests.support.worker import create_topics, environment
 SEED = 20260201
 PARTITIONS = 4
 MERCHANTS = 24
-IN_RECOVERY = (CrashPoint.FENCED, CrashPoint.RECOVERING, CrashPoint.SOUGHT)
+IN_RECOVERY = (
+    CrashPoint.JOINED,
+    CrashPoint.FENCED,
+    CrashPoint.RECOVERING,
+    CrashPoint.SOUGHT,
+)
 PURCHASES = "/api/billing/purchases"
 TRIALS = "/api/billing/trials"
 BUY = {"pack": "small", "platform": "shopify", "return_url": "https://app.example/back"}

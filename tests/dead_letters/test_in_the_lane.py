@@ -221,7 +221,7 @@ async def test_a_copy_that_makes_no_sense_is_a_dead_letter_that_names_the_first(
 async def test_a_crash_before_the_commit_forgets_that_a_copy_was_carried_out(
     scene: Scene,
 ) -> None:
-    scene.partition.lane._writer.crash_before_commit = True  # type: ignore[attr-defined]
+    scene.partition.writer.crash_before_commit = True
     copy = record(
         names.COMMANDS,
         0,

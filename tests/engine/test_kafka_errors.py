@@ -6,18 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError, kafka_errors
+from aiokafka.structs import BrokerMetadata
 
 from billing_stream.engine.fatal import EXIT_FENCED, exit_code_of
 from billing_stream.engine.kafka_log import KafkaLog
 from billing_stream.engine.lease import Lease
+from billing_stream.engine.log import Fenced, Part
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, GroupRefused
 from billing_stream.faust_adapter.consumer_thread import LeasedConsumer
-from billing_stream.kafka.error_classes import ErrorClass, class_of, class_of_code
+from billing_stream.kafka.error_classes import (
+    ErrorClass,
+    authorization_error,
+    class_of,
+    class_of_code,
+)
+from billing_stream.kafka.transaction_offsets import Member as MemberOfGroup
 from billing_stream.projector.changelog_reader import Reader
 from billing_stream.records.upcasting.versions import WRITTEN
-from tests.support.stand_in import CLOSED, SILENT, StandIn, stand_in
+from tests.support.stand_in import CLOSED, MEMBER, SILENT, StandIn, stand_in
 
 PAGE = (Path(__file__).parents[2] / "docs" / "kafka-errors.md").read_text()
 ROW = re.compile(r"^\| (-?\d+) \| `([A-Z_]+)` \| (\w+) \| ([^|]+) \| [^|]+ \|$", re.M)
@@ -27,13 +36,32 @@ ROWS = [
     for code, name, kind, requests in ROW.findall(PAGE)
 ]
 TOPIC = "app-rows-changelog"
-WRITING = {"FindCoordinator", "InitProducerId", "AddPartitionsToTxn", "Produce", "EndTxn"}
+WRITING = {
+    "FindCoordinator",
+    "InitProducerId",
+    "ListTransactions",
+    "DescribeProducers",
+    "AddPartitionsToTxn",
+    "Produce",
+    "AddOffsetsToTxn",
+    "TxnOffsetCommit",
+    "EndTxn",
+}
 JOINING = {"JoinGroup", "SyncGroup", "Heartbeat"}
 READING = {"Fetch", "ListOffsets"}
 # The broker has them already: the client counts the batch as written.
 WRITTEN_BEFORE = 46
 NOT_COORDINATOR = 16
-RECORD = Outgoing(TOPIC, b"key", b"row", headers=WRITTEN, partition=0)
+GONE = 99
+PART = Part(0, [Outgoing(TOPIC, b"key", b"row", headers=WRITTEN, partition=0)])
+AS = MemberOfGroup("app", 1, MEMBER)
+# What the group answers to the offsets of who has no partitions any more.
+NO_MEMBER = {
+    "ILLEGAL_GENERATION": 22,
+    "UNKNOWN_MEMBER_ID": 25,
+    "REBALANCE_IN_PROGRESS": 27,
+    "FENCED_INSTANCE_ID": 82,
+}
 
 
 def answers(to: set[str], *kinds: ErrorClass) -> list[Any]:
@@ -62,17 +90,22 @@ def test_page_has_the_class_of_every_code_of_the_client() -> None:
             assert name in known or code in (-1, 2, 3, 5, 6, 7, 10), (name, known)
 
 
-def log_on(broker: StandIn, servers: str | None = None) -> KafkaLog:
+def log_on(broker: StandIn, servers: str | None = None, seconds: float = 60.0) -> KafkaLog:
     """A log of one table."""
-    options = {"bootstrap_servers": servers or broker.address}
-    return KafkaLog(options, app_id="app", changelogs={"rows": TOPIC})
+    return KafkaLog(
+        {"bootstrap_servers": servers or broker.address},
+        app_id="app",
+        changelogs={"rows": TOPIC},
+        offsets_topic=TOPIC,
+        start_seconds=seconds,
+    )
 
 
 async def write(broker: StandIn) -> None:
     """A lane's first transaction."""
-    writer = await log_on(broker).fence(0)
+    writer = await log_on(broker).join(AS, [0])
     try:
-        await writer.commit([RECORD])
+        await writer.commit([PART])
     finally:
         await writer.close()
 
@@ -109,14 +142,61 @@ async def test_other_answer_ends_the_worker_with_its_code(
         assert class_of(caught.value) is kind
 
 
+@pytest.mark.parametrize("name", NO_MEMBER)
+async def test_offsets_of_no_member_abort_the_transaction_and_say_so(name: str) -> None:
+    async with stand_in(TOPIC) as broker:
+        writer = await log_on(broker).join(AS, [0])
+        before = broker.asked.copy()
+        broker.fail("TxnOffsetCommit", NO_MEMBER[name])
+        with pytest.raises(Fenced) as caught:
+            await writer.commit([PART])
+        after = broker.asked - before
+        await writer.close()
+
+    assert exit_code_of(caught.value) == EXIT_FENCED
+    assert after["TxnOffsetCommit"] == 1
+    assert after["EndTxn"] == 1, "readers would be held back"
+    assert name in PAGE
+
+
+async def test_member_of_no_generation_asks_the_group_for_nothing() -> None:
+    """The group would accept its offsets, as those of a client that knows of no generations."""
+    async with stand_in(TOPIC) as broker:
+        writer = await log_on(broker).join(MemberOfGroup("app", -1, ""), [0])
+        with pytest.raises(Fenced):
+            await writer.commit([PART])
+        await writer.close()
+
+    assert broker.asked["TxnOffsetCommit"] == 0
+
+
+@pytest.mark.parametrize("request_", ["AddOffsetsToTxn", "TxnOffsetCommit"])
+async def test_group_that_is_refused_is_named(request_: str) -> None:
+    async with stand_in(TOPIC) as broker:
+        broker.fail(request_, 30, times=None)
+        with pytest.raises(KafkaError) as caught:
+            await write(broker)
+
+    said = authorization_error(caught.value) or ""
+    assert said.startswith("Kafka does not allow it: group app: ")
+    assert "billing-stream topics acls" in said
+
+
+async def test_topic_that_may_only_be_written_is_no_reason_not_to_join() -> None:
+    """As those of events."""
+    async with stand_in(TOPIC) as broker:
+        broker.fail("DescribeProducers", 29, times=None)
+        await write(broker)
+
+
 async def test_connection_lost_while_looking_for_a_coordinator_is_not_the_end() -> None:
     """As while brokers are restarted."""
     async with stand_in(TOPIC) as broker:
         log = log_on(broker)
-        writer = await log.fence(0)
+        writer = await log.join(AS, [0])
         broker.fail("EndTxn", NOT_COORDINATOR)
         broker.fail("FindCoordinator", CLOSED)
-        await writer.commit([RECORD])
+        await writer.commit([PART])
         await writer.close()
         assert await restored(log) == [(b"key", b"row")]
 
@@ -126,6 +206,35 @@ async def restored(log: KafkaLog) -> list[tuple[bytes, bytes | None]]:
     found: list[tuple[bytes, bytes | None]] = []
     await log.restore([0], lambda _, __, rows: found.extend(rows))
     return found
+
+
+@pytest.mark.parametrize("request_", ["ListTransactions", "DescribeProducers"])
+async def test_connection_lost_while_joining_is_not_the_end(request_: str) -> None:
+    async with stand_in(TOPIC) as broker:
+        broker.fail(request_, CLOSED)
+        await write(broker)
+        assert await restored(log_on(broker)) == [(b"key", b"row")]
+
+
+async def test_broker_that_is_gone_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while the others name it still."""
+    tried: list[int] = []
+    brokers, known = ClusterMetadata.brokers, ClusterMetadata.broker_metadata
+
+    def with_gone(self: ClusterMetadata) -> set[BrokerMetadata]:
+        gone = set() if tried else {BrokerMetadata(GONE, "127.0.0.1", 1, None)}
+        return {*brokers(self), *gone}
+
+    def note(self: ClusterMetadata, node: int) -> Any:
+        tried.extend([node] if node == GONE else [])
+        return known(self, node)
+
+    async with stand_in(TOPIC) as broker:
+        monkeypatch.setattr(ClusterMetadata, "brokers", with_gone)
+        monkeypatch.setattr(ClusterMetadata, "broker_metadata", note)
+        await write(broker)
+        assert tried
+        assert await restored(log_on(broker)) == [(b"key", b"row")]
 
 
 @pytest.mark.parametrize(("request_", "code", "kind"), answers(READING, ErrorClass.RETRIABLE))
@@ -166,7 +275,7 @@ async def test_broker_that_accepts_and_never_answers_does_not_delay_a_restore() 
     address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     async with silent, stand_in(TOPIC) as broker:
         log = log_on(broker, f"{address},{broker.address}")
-        await (await log.fence(0)).close()
+        await (await log.join(AS, [0])).close()
         await restored(log)
 
     # To find out who answers, once each; a client waits there for as long as for any request.
@@ -176,7 +285,7 @@ async def test_broker_that_accepts_and_never_answers_does_not_delay_a_restore() 
 async def test_connection_lost_at_the_end_of_a_restore_does_not_cancel_it() -> None:
     async with stand_in(TOPIC) as broker:
         log = log_on(broker)
-        await (await log.fence(0)).close()
+        await (await log.join(AS, [0])).close()
         broker.fail("Fetch", CLOSED)
         assert await restored(log) == []
 

@@ -14,7 +14,7 @@ from billing_stream.engine.log import Fenced
 from billing_stream.engine.partition_inputs import Batch, GapInInput
 from billing_stream.engine.partition_processor import Request
 from billing_stream.records import topics as names
-from tests.support.memory_log import Crash, MemoryWriter
+from tests.support.memory_log import Crash
 from tests.support.partition import Partition, Record, record
 
 M1 = "11111111-1111-4111-8111-111111111111"
@@ -48,12 +48,6 @@ class Message:
         self.acked.set()
 
 
-def writer(partition: Partition) -> MemoryWriter:
-    found = partition.lane._writer
-    assert isinstance(found, MemoryWriter)
-    return found
-
-
 async def test_records_become_rows_events_and_a_position_in_one_transaction() -> None:
     partition = await Partition().restart()
 
@@ -69,7 +63,7 @@ async def test_a_crash_before_the_commit_changes_nothing_and_the_inputs_come_aga
     partition = await Partition().restart()
     await partition.feed(created(0))
     before = partition.rows()
-    writer(partition).crash_before_commit = True
+    partition.writer.crash_before_commit = True
 
     await partition.feed(trial(0))
 
@@ -85,7 +79,7 @@ async def test_a_crash_before_the_commit_changes_nothing_and_the_inputs_come_aga
 async def test_a_crash_after_the_commit_does_not_repeat_what_was_committed() -> None:
     partition = await Partition().restart()
     await partition.feed(created(0))
-    writer(partition).crash_after_commit = True
+    partition.writer.crash_after_commit = True
     await partition.feed(trial(0))
     partition.deaths.causes.clear()
 
@@ -99,7 +93,7 @@ async def test_a_crash_after_the_commit_does_not_repeat_what_was_committed() -> 
 async def test_memory_never_leads_the_log() -> None:
     partition = await Partition().restart()
     await partition.feed(created(0))
-    writer(partition).crash_before_commit = True
+    partition.writer.crash_before_commit = True
 
     await partition.feed(trial(0))
 
@@ -176,7 +170,7 @@ async def test_a_request_is_journalled_with_the_positions_and_answered_after_the
 async def test_a_request_that_was_not_committed_is_never_answered() -> None:
     partition = await Partition().restart()
     await partition.feed(created(0))
-    writer(partition).crash_before_commit = True
+    partition.writer.crash_before_commit = True
 
     answer = partition.lane.ask(request())
     await asyncio.sleep(0.01)

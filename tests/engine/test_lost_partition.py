@@ -1,17 +1,23 @@
 """A partition whose transactions Kafka ended, and whose worker still owns it, is taken back."""
 
 import asyncio
-import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from billing_stream.domain.commands import StartTrial
-from billing_stream.engine.kafka_log import new_producer, transactional_ids
 from billing_stream.engine.lane import NotReady, OutcomeUnknown
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.losses import LOSSES_MAX, LOSSES_SECONDS, Losses
 from billing_stream.engine.partition_processor import Request
+from billing_stream.kafka.earlier_transactions import generation_of
+from billing_stream.kafka.producers import new_producer
+from billing_stream.kafka.transaction_requests import ListTransactionsRequest
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
@@ -38,7 +44,7 @@ def trial(key: str) -> Request:
 
 async def test_lost_partition_answers_nobody_until_it_is_restored() -> None:
     partition = await owned()
-    await partition.log.fence(0)
+    partition.log.take_away(0)
 
     with pytest.raises(OutcomeUnknown):
         await partition.lane.ask(trial("http/1"))
@@ -53,7 +59,7 @@ async def test_lost_partition_answers_nobody_until_it_is_restored() -> None:
 async def test_lost_partition_continues_after_it_is_restored() -> None:
     partition = await owned()
     lanes = partition.lanes
-    await partition.log.fence(0)
+    partition.log.take_away(0)
     with pytest.raises(OutcomeUnknown):
         await partition.lane.ask(trial("http/1"))
 
@@ -74,7 +80,7 @@ async def test_lost_partition_continues_after_it_is_restored() -> None:
 async def test_batch_that_waits_for_a_lost_lane_is_let_go() -> None:
     partition = await owned()
     lane, epoch = partition.lane, partition.lanes.epoch
-    await partition.log.fence(0)
+    partition.log.take_away(0)
     with pytest.raises(OutcomeUnknown):
         await lane.ask(trial("http/1"))
     await partition.lanes.drop(())
@@ -89,7 +95,7 @@ async def test_partition_lost_after_the_lease_waits_for_the_group() -> None:
     partition = await owned()
     now = 0.0
     partition.lanes._lease = Lease(8.0, lambda: now)
-    await partition.log.fence(0)
+    partition.log.take_away(0)
 
     with pytest.raises(OutcomeUnknown):
         await partition.lane.ask(trial("http/1"))
@@ -129,6 +135,42 @@ def test_partition_lost_again_and_again_is_given_up() -> None:
 async def test_worker_whose_transactions_are_ended_takes_its_partitions_back(
     kafka: str, prefix: str, folder: Path
 ) -> None:
+    async def end_transactions() -> None:
+        # As the coordinator does with a transaction that is open for too long.
+        for name in await present_ids(kafka, f"{prefix}billing-stream"):
+            stranger = new_producer({"bootstrap_servers": kafka}, name)
+            await stranger.start()
+            await stranger.stop()
+
+    await disturbed(kafka, prefix, folder, end_transactions)
+
+
+async def test_worker_whose_offsets_are_refused_takes_its_partitions_back(
+    kafka: str, prefix: str, folder: Path
+) -> None:
+    group = f"{prefix}billing-stream"
+
+    async def remove_member() -> None:
+        # As the coordinator does with a member that it has not heard of for too long.
+        admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        await admin.start()
+        try:
+            (answer,) = await admin.describe_consumer_groups([group])
+            (found,) = answer.groups
+            node = await admin.find_coordinator(group)
+            for member_id, *_ in found[5]:
+                left = await admin._client.send(node, LeaveGroupRequest(group, member_id))
+                assert left.error_code == 0
+        finally:
+            await admin.close()
+
+    await disturbed(kafka, prefix, folder, remove_member)
+
+
+async def disturbed(
+    kafka: str, prefix: str, folder: Path, disturb: Callable[[], Awaitable[None]]
+) -> None:
+    """A worker at work, three times disturbed, goes on, and has lost or doubled nothing."""
     env = environment(kafka, prefix, BILLING_PARTITIONS=str(PARTITIONS))
     await create_topics(env)
     audit = Audit(kafka, Topics("billing-stream", prefix))
@@ -137,13 +179,9 @@ async def test_worker_whose_transactions_are_ended_takes_its_partitions_back(
         worker(env, folder) as one,
     ):
         load = asyncio.create_task(send(traffic))
-        for partition in random.Random(1).sample(range(PARTITIONS), 3):
+        for _ in range(3):
             await asyncio.sleep(0.5)
-            # As the coordinator does with a transaction that is open for too long.
-            for name in transactional_ids(f"{prefix}billing-stream", partition):
-                stranger = new_producer({"bootstrap_servers": kafka}, name)
-                await stranger.start()
-                await stranger.stop()
+            await disturb()
         await load
 
         await audit.wait_for(traffic.expected, 60)
@@ -152,6 +190,22 @@ async def test_worker_whose_transactions_are_ended_takes_its_partitions_back(
         assert "lost its transactions" in one.log.read_text()
         await one.ready()
     await audit.check(traffic.expected)
+
+
+async def present_ids(kafka: str, app: str) -> list[str]:
+    """The transactional ids of an app, of its group's last generation."""
+    client = AIOKafkaClient(bootstrap_servers=kafka)
+    await client.bootstrap()
+    try:
+        found = []
+        for broker in client.cluster.brokers():
+            answer: Any = await client.send(broker.nodeId, ListTransactionsRequest([], []))
+            found += [name for name, *_ in answer.transactions]
+    finally:
+        await client.close()
+    generations = {name: generation_of(app, name) for name in found}
+    last = max(number for number in generations.values() if number is not None)
+    return [name for name, number in generations.items() if number == last]
 
 
 async def send(traffic: Traffic) -> None:

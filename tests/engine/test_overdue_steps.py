@@ -241,8 +241,8 @@ async def test_a_crash_between_the_steps_continues_exactly(
 ) -> None:
     waiting = asked(partition, AdvanceTime(M1, "waits"))
     await until(lambda: len(steps(partition)) >= after)
-    writer = partition.lane._writer
-    writer.crash_before_commit, writer.crash_after_commit = not written, written  # type: ignore[attr-defined]
+    writer = partition.writer
+    writer.crash_before_commit, writer.crash_after_commit = not written, written
     await until(lambda: bool(partition.deaths.causes))
     assert isinstance(partition.deaths.causes.pop()[1], Crash)
     assert not waiting.done()

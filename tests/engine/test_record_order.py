@@ -126,7 +126,7 @@ async def test_request_alone_and_records_that_come_again_write_no_order() -> Non
 async def test_order_is_whole_after_a_crash_around_the_commit(written: bool) -> None:
     partition = await Partition().restart()
     await partition.feed(created(0))
-    writer = partition.lane._writer
+    writer = partition.writer
     assert isinstance(writer, MemoryWriter)
     writer.crash_before_commit, writer.crash_after_commit = not written, written
     await together(partition, [command(0, "start_trial")], [paid(0)])

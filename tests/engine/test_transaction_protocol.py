@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -12,10 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import InvalidTxnState, KafkaError, ProducerFenced
 
-from billing_stream.dev.kafka import Kafka
-from billing_stream.engine.kafka_log import KafkaLog, complete_last_transaction, new_producer
-from billing_stream.engine.log import Fenced
-from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.engine.kafka_log import complete_last_transaction
+from billing_stream.kafka.producers import new_producer
 from billing_stream.kafka.transaction_protocol import TransactionalProducer, transaction_version
 from billing_stream.kafka.transaction_requests import InitProducerIdRequest
 from tests.support.audit import read_committed
@@ -26,7 +24,6 @@ from tests.support.late_request import (
     PRODUCE,
     LateRequest,
 )
-from tests.support.ports import free_port
 
 PARTITIONS = 3
 # Kafka gives the id another producer id then.
@@ -40,31 +37,6 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.xdist_group("tests/engine/test_transaction_protocol.py"),
 ]
-
-
-@pytest.fixture(scope="module")
-def kafka_without_the_feature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker of a cluster that has not finalized `transaction.version`, as older ones."""
-    folder = tmp_path_factory.mktemp("kafka")
-    port = free_port()
-    kafka = Kafka(
-        folder / "kafka",
-        folder / "kafka.log",
-        port,
-        free_port(),
-        format_options=("--feature", "transaction.version=0"),
-    )
-    kafka.start()
-    yield kafka.bootstrap_servers
-    kafka.stop()
-
-
-@pytest.fixture(params=["version 1", "of the cluster"])
-def servers(request: pytest.FixtureRequest) -> str:
-    """Both protocols, where the cluster of the tests speaks the second."""
-    name = "kafka_without_the_feature" if request.param == "version 1" else "kafka"
-    found: str = request.getfixturevalue(name)
-    return found
 
 
 class Scene:
@@ -317,25 +289,6 @@ async def test_late_request_of_the_second_end_leaves_the_first_transaction_whole
         assert errors_of(await scene.transaction(producer, "open", late)) <= FENCED_CODES
         await scene.transaction(producer, "last")
         await scene.require_whole()
-
-
-async def test_writer_of_a_lost_partition_says_so_and_the_new_one_goes_on(servers: str) -> None:
-    async with scene_on(servers) as scene:
-        log = KafkaLog(
-            {"bootstrap_servers": servers}, app_id=scene.topic, changelogs={"rows": scene.topic}
-        )
-        old = await log.fence(0)
-        await old.commit([Outgoing(scene.topic, b"k", b"old", partition=0)])
-        new = await log.fence(0)
-        for _ in range(2):
-            with pytest.raises(Fenced):
-                await old.commit([Outgoing(scene.topic, b"k", b"zombie", partition=0)])
-
-        await new.commit([Outgoing(scene.topic, b"k", b"new", partition=0)])
-
-        values = [r.value for r in await read_committed(servers, [scene.topic])]
-        assert values == [b"old", b"new"]
-        await asyncio.gather(old.close(), new.close())
 
 
 async def test_records_wait_for_a_leader_as_long_as_it_takes(servers: str) -> None:

@@ -1,12 +1,12 @@
 """A worker that lives and does not get on is noticed; one that is only slow is not."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from billing_stream.engine.partition_processor import Outgoing
+from billing_stream.engine.log import Part
 from billing_stream.engine.watchdog import STEP_SECONDS_MAX, Watchdog
 from billing_stream.records import topics as names
 from tests.support.partition import Partition, record
@@ -22,7 +22,7 @@ class Hang:
     def __init__(self) -> None:
         self.let_go = asyncio.Event()
 
-    async def commit(self, _: list[Outgoing]) -> None:
+    async def commit(self, parts: Sequence[Part]) -> None:
         """Wait."""
         await self.let_go.wait()
 
@@ -78,7 +78,7 @@ class Watch:
 
 async def feed_a_hanging_lane(partition: Partition) -> tuple[Hang, "asyncio.Future[Any]"]:
     hang = Hang()
-    partition.lane._writer = hang  # type: ignore[assignment]
+    await partition.lanes._scheduler.use(hang)
     feed = asyncio.ensure_future(partition.feed(record(names.MERCHANT_CREATED, 0, CREATED)))
     await asyncio.sleep(0.01)
     return hang, feed

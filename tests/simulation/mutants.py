@@ -30,7 +30,7 @@ from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.tables import charges
 from billing_stream.tables.rows import StagedRows
 from tests.simulation.node import Node
-from tests.simulation.sim_log import SimLog, SimWriter
+from tests.simulation.sim_log import SimClient, SimLog, SimProducer, SimWriter
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,9 @@ class Mutant:
         return found[self.method]
 
 
-WRITE = "if records:\n        await self._writer.commit(records)"
-FENCE = """async with asyncio.TaskGroup() as group:
-            for partition in wanted:
-                group.create_task(self._fence(partition, writers))"""
+PART = "Part(self.partition, records, inputs.position(self._first_input))"
+WRITE = f"if records:\n        await turn.commit({PART})"
+JOIN = "await self._scheduler.use(await self._log.join(member, {*self, *wanted}))"
 MUST_WAIT = "self._waiting[name] = [batch]\n            "
 EXPIRY = 'draft.publish(f"{merchant_id}/{period}".strip("/"), TrialExpired'
 ANSWER = "entry.answer.set_result(reply)"
@@ -106,7 +105,9 @@ MUTANTS = (
             (
                 WRITE,
                 f"{WRITE}\n    positions = inputs.records(self._positions_topic)\n"
-                "    if positions:\n        await self._writer.commit(positions)",
+                "    async with self._scheduler.turn(0) as turn:\n"
+                "        if positions:\n"
+                "            await turn.commit(Part(self.partition, positions, 0))",
             ),
         ],
     ),
@@ -116,8 +117,8 @@ MUTANTS = (
         "_commit",
         [
             (
-                "await self._writer.commit(records)",
-                "try:\n            await self._writer.commit(records)\n"
+                f"await turn.commit({PART})",
+                f"try:\n            await turn.commit({PART})\n"
                 "        except ConnectionError:\n            pass",
             )
         ],
@@ -136,14 +137,14 @@ MUTANTS = (
         seed=40,
     ),
     Mutant(
-        "restores before it fences",
+        "restores before it joins",
         Lanes,
-        "_fence_and_read",
+        "_join_and_restore",
         [
-            (FENCE, "pass"),
+            (JOIN, "pass"),
             (
-                "self._crash_hook(CrashPoint.RECOVERING)",
-                f"{FENCE}\n        self._crash_hook(CrashPoint.RECOVERING)",
+                "return await self._read(wanted)",
+                f"found = await self._read(wanted)\n            {JOIN}\n            return found",
             ),
         ],
     ),
@@ -151,7 +152,7 @@ MUTANTS = (
         "begins at the start, not at the restored position",
         Lanes,
         "_lane",
-        [("rows=rows", "rows=InputRows()")],
+        [("rows=restored.inputs", "rows=InputRows()")],
     ),
     Mutant(
         "seeks to where it was before it restored",
@@ -180,26 +181,50 @@ MUTANTS = (
         seed=30,
     ),
     Mutant(
-        "nobody is fenced",
+        "the group accepts offsets of an earlier generation",
         SimLog,
-        "_init",
-        [("return producer.next_epoch(epoch)", "return producer.epoch")],
+        "_accept",
+        [("request.generation != self.generation", "False")],
+    ),
+    Mutant(
+        "no offsets are part of a transaction",
+        SimProducer,
+        "commit",
+        [("await self._add_offsets(frozenset(plan.partition for plan in plans))", "pass")],
+    ),
+    Mutant(
+        "offsets are accepted before the records are sent",
+        SimProducer,
+        "commit",
+        [
+            ("await self._add_offsets(frozenset(plan.partition for plan in plans))", "pass"),
+            (
+                "half = len(groups) // 2",
+                "await self._add_offsets(frozenset())\n    half = len(groups) // 2",
+            ),
+        ],
+    ),
+    Mutant(
+        "nobody ends the transactions of earlier members, or waits for their end",
+        SimClient,
+        "join",
+        [("self._end_earlier(member)", "pass"), ("self._undecided(member, partitions)", "False")],
+    ),
+    Mutant(
+        "a transaction has the part of one lane only",
+        SimWriter,
+        "commit",
+        [("for p in parts", "for p in parts[:1]")],
     ),
     Mutant(
         "a transaction begins under an epoch in which a request is under way",
-        SimWriter,
+        SimProducer,
         "commit",
         [("self._unanswered and", "False and")],
     ),
     Mutant(
-        "a producer takes its next epoch without saying who it is",
-        SimWriter,
-        "_reinitialise",
-        [("InitProducerId(self._partition, self._epoch)", "InitProducerId(self._partition, None)")],
-    ),
-    Mutant(
         "the epoch that the end of a transaction gives is not taken",
-        SimWriter,
+        SimProducer,
         "commit",
         [("self._continue_with(self._ask(", "id(self._ask(")],
     ),
@@ -208,12 +233,6 @@ MUTANTS = (
         SimLog,
         "_commit",
         [("producer.next_epoch()", "pass"), ("producer.epoch - 1 if", "producer.epoch if")],
-    ),
-    Mutant(
-        "a producer may return from an epoch that is over",
-        SimLog,
-        "_init",
-        [("raise Fenced", "str")],
     ),
     Mutant(
         "records that arrive again are appended again",

@@ -16,6 +16,7 @@ from billing_stream.engine.lanes import Lanes
 from billing_stream.engine.log import Fenced
 from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Outgoing, Request
+from billing_stream.kafka.transaction_offsets import Member
 from billing_stream.processor import BillingProcessor, BillingStage
 from billing_stream.records import topics as names
 from billing_stream.records.operator_commands import InputCommand
@@ -70,7 +71,7 @@ class RecordingStage(BillingStage):
     def outgoing(self) -> Any:
         """As it is; the writer that gets it next is told what it is made of."""
         found: list[Outgoing] = list(super().outgoing())
-        self._node.staged = self.done
+        self._node.staged[self._processor.partition] = self.done
         return found
 
 
@@ -133,6 +134,7 @@ class Node(Process):
         self.next: dict[TopicPartition, int] = {}
         self.held: list[Batch] = []
         self.generation_seen = -1
+        self.owned: set[int] = set()
         self.taken_back = 0
         self.lanes = Lanes(
             SimClient(log, self),
@@ -152,7 +154,7 @@ class Node(Process):
     def hear(self, owned: set[int], generation: int) -> None:
         """A new assignment."""
         missed = self.generation_seen not in (-1, generation - 1)
-        self.generation_seen = generation
+        self.generation_seen, self.owned = generation, owned
         before, self._task = self._task, None
         self.phase = Phase.REVOKING
         self._task = asyncio.create_task(self._rebalance(owned, missed, before))
@@ -198,7 +200,8 @@ class Node(Process):
 
     async def _restore(self, partitions: Iterable[int]) -> None:
         self.phase = Phase.RECOVERING
-        self.lanes.adopt(await self.lanes.restore(partitions))
+        member = Member("group", self.generation_seen, self.name)
+        self.lanes.adopt(await self.lanes.restore(partitions, member))
         await self.gate(None)
         self.seek()
         await self.gate(CrashPoint.SOUGHT)

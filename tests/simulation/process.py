@@ -38,9 +38,11 @@ class Process:
 
     def __init__(self, name: str, decide: Decide) -> None:
         self.name = name
+        # Of a static member; one that takes its place has the same.
+        self.worker = name
         self.dead = False
-        # What the last transaction collected was made of; the writer takes it at once.
-        self.staged: Sequence[Any] = ()
+        # What each lane's part of a transaction was made of; the writer takes it at once.
+        self.staged: dict[int, Sequence[Any]] = {}
         self.crash_at: CrashPoint | None = None
         self.passes_left = 0
         self.stalled: list[tuple[CrashPoint | None, asyncio.Future[None]]] = []

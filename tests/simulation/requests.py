@@ -1,9 +1,9 @@
 """Requests of a transactional producer, and how a coordinator takes them, in both versions.
 
-The id of a transaction is the partition that it belongs to. In version 1 a producer adds
-partitions, and its epoch stays when a transaction ends; in version 2 (KIP-890) a produce request
-adds its own, and each end gives the next transaction another epoch. A request may arrive again,
-long after its repetition was answered.
+A transaction has parts, one per lane, and an id of its worker and generation. In version 1 a
+producer adds partitions, and its epoch stays when a transaction ends; in version 2 (KIP-890) a
+produce request adds its own, and each end gives the next transaction another epoch. A request may
+arrive again, long after its repetition was answered.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,10 @@ class Refused(Exception):
     """The coordinator knows no such transaction: as INVALID_TXN_STATE."""
 
 
+class NotMember(Exception):
+    """The group has another generation, or not this member."""
+
+
 class State(Enum):
     """What became of a transaction."""
 
@@ -32,7 +36,8 @@ class State(Enum):
 
 @dataclass(slots=True, eq=False)
 class Txn:
-    """One transaction. From its first record on it is known whose it is, and what it is to hold."""
+    """A lane's part of a transaction. It is known from the first record whose it is, and what it is
+    to hold."""
 
     partition: int
     generation: int = 0
@@ -49,9 +54,9 @@ class Txn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """A request of the producer of a partition."""
+    """A request of a producer."""
 
-    partition: int
+    id: str
     epoch: int | None
 
     @property
@@ -62,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitProducerId(Request):
-    """Become the owner; with an epoch: only from this one on (KIP-360)."""
+    """Take the id; with an epoch: only from this one on (KIP-360)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,27 +79,46 @@ class AddPartitions(Request):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Produce(Request):
-    """Records for one place. `plan` is the transaction as its producer means it."""
+    """Records for one place, each with its part as the producer means it."""
 
     tp: TopicPartition
-    records: Sequence[Outgoing]
+    records: Sequence[tuple[Txn, Outgoing]]
     sequence: int
-    plan: Txn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AddOffsets(Request):
+    """Offsets of these partitions, as this member of the group in this generation."""
+
+    member: str
+    generation: int
+    partitions: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndTxn(Request):
-    """Commit."""
+    """Commit, or abort."""
+
+    commit: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Combined:
+    """An open transaction: its parts by lane, and the partitions whose offsets were accepted."""
+
+    id: str
+    parts: dict[int, Txn] = field(default_factory=dict)
+    accepted: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class Producer:
-    """What the brokers know of the producer of a partition."""
+    """What the brokers know of a transactional id."""
 
     epoch: int = 0
     # The epoch whose owner asked for the present one.
     previous: int | None = None
-    txn: Txn | None = None
+    txn: Combined | None = None
     last: State | None = None
     added: set[TopicPartition] = field(default_factory=set)
     sequences: dict[TopicPartition, int] = field(default_factory=dict)
@@ -115,3 +139,8 @@ class Producer:
         """The transaction has ended, if there was one."""
         self.txn, self.last = None, state
         self.added = set()
+
+
+def generation_of(id: str) -> int:
+    """The generation that a transactional id names."""
+    return int(id.partition(".")[0])

@@ -34,7 +34,7 @@ from billing_stream.records.schemas import encode
 from tests.simulation.loop import rest
 from tests.simulation.node import BATCH_MAX, TOPICS, Node, Phase
 from tests.simulation.process import Fault, Process
-from tests.simulation.requests import EndTxn, Refused, Txn
+from tests.simulation.requests import EndTxn, NotMember, Refused, Txn
 from tests.simulation.requests import Request as Sent
 from tests.simulation.sim_log import SimLog
 from tests.simulation.traffic import KINDS, OPERATORS, Meaning, Traffic
@@ -124,6 +124,8 @@ class World:
         )
         self.nodes: list[Node] = []
         self.members: list[Node] = []
+        # Another process has their name: the group does not take them back.
+        self.replaced: list[Node] = []
         self.generation = 0
         self.clients: list[Client] = []
         self.attempts: list[Attempt] = []
@@ -163,6 +165,7 @@ class World:
             (2, self._kill),
             (4, self._join_or_leave),
             (3, self._cut_off),
+            (2, self._start_again),
             (2, self._move_with_work_waiting),
             (3, self._come_back),
             (8, self._release),
@@ -345,7 +348,8 @@ class World:
         """What happens to a process at a gate."""
         if not self.faulty:
             return Fault.NONE
-        if point in (CrashPoint.HALF_SENT, CrashPoint.SENT) and self.random.random() < ARRIVALS:
+        points = (CrashPoint.HALF_SENT, CrashPoint.SENT, CrashPoint.ACCEPTED)
+        if point in points and self.random.random() < ARRIVALS:
             self._arrive()
         luck = self.random.random()
         stalled = sum(len(node.stalled) for node in self.nodes if not node.dead)
@@ -354,6 +358,7 @@ class World:
             return Fault.STALL
         if luck > 1 - self.lost_rate and point in (
             CrashPoint.SENT,
+            CrashPoint.ACCEPTED,
             CrashPoint.COMMITTED,
             CrashPoint.HALF_SENT,
         ):
@@ -374,7 +379,7 @@ class World:
         elif luck < self.late_rate * 1.5 + self.lost_rate / 10:
             fault = Fault.LOST
         if fault is not Fault.NONE:
-            self.say(f"{fault.value} {request.name} of partition {request.partition}")
+            self.say(f"{fault.value} {request.name} of {request.id}")
         return fault
 
     async def _arrive_late(self) -> None:
@@ -385,16 +390,14 @@ class World:
         if not self.log.late:
             return
         request = self.log.late.pop(self.random.randrange(len(self.log.late)))
-        running = any(txn.partition == request.partition for txn in self.log.open)
+        running = any(txn.id == request.id for txn in self.log.open_transactions)
         during = "in an open transaction" if running else "between transactions"
         try:
             self.log.take(request)
             became = "taken"
-        except (Fenced, Refused) as error:
+        except (Fenced, Refused, NotMember) as error:
             became = f"refused: {error}"
-        self.say(
-            f"a late {request.name} of partition {request.partition} arrives {during}: {became}"
-        )
+        self.say(f"a late {request.name} of {request.id} arrives {during}: {became}")
 
     async def _arm(self) -> None:
         node = self.random.choice(self.alive)
@@ -417,6 +420,19 @@ class World:
             self.say(f"{zombie.name} is cut off")
             self._rebalance()
 
+    async def _start_again(self) -> None:
+        """A static member starts again, in the same generation; its old process lives on."""
+        running = [node for node in self.members if node.phase is Phase.RUNNING]
+        if running:
+            zombie = self.random.choice(running)
+            node = self._new_node()
+            node.worker = zombie.worker
+            self.members[self.members.index(zombie)] = node
+            self.replaced.append(zombie)
+            self.log.members = (self.log.members - {zombie.name}) | {node.name}
+            self.say(f"{node.name} starts in the place of {zombie.name}")
+            node.hear(zombie.owned, self.generation)
+
     async def _move_with_work_waiting(self) -> None:
         """A rebalance that comes while one transaction lasts and requests wait behind it."""
         if not any(node.stalled for node in self.members):
@@ -430,7 +446,7 @@ class World:
 
     async def _come_back(self) -> None:
         outside = [n for n in self.nodes if not n.dead and n not in self.members]
-        outside = [n for n in outside if n.phase is not Phase.REVOKING]
+        outside = [n for n in outside if n.phase is not Phase.REVOKING and n not in self.replaced]
         if outside:
             self.members.append(self.random.choice(outside))
             self._rebalance()
@@ -444,10 +460,10 @@ class World:
 
     async def _time_out(self) -> None:
         """The broker gives up a transaction that stays open too long, and fences its writer."""
-        if self.log.open:
-            partition = self.random.choice(self.log.open).partition
-            self.log.time_out(partition)
-            self.say(f"the open transaction of partition {partition} times out")
+        if self.log.open_transactions:
+            id = self.random.choice(self.log.open_transactions).id
+            self.log.time_out(id)
+            self.say(f"the open transaction of {id} times out")
 
     async def _compact(self) -> None:
         topic = self.random.choice(list(self.log.tables))
@@ -482,6 +498,8 @@ class World:
             owned[self.random.choice(self.members).name].add(partition)
         self.generation += 1
         self.say(f"generation {self.generation}: {owned}")
+        self.log.generation = self.generation
+        self.log.members = set(owned)
         for node in self.members:
             node.hear(owned[node.name], self.generation)
 
@@ -515,6 +533,8 @@ class World:
         # A node that has just started becomes a member only when it is through.
         await rest(10.0)
         self.skew.clear()
+        for node in self.replaced:
+            node.die("another process has its name")
         self.members = [node for node in self.nodes if not node.dead]
         self._rebalance()
         await rest(10.0)

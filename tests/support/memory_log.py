@@ -1,13 +1,15 @@
 """A log in memory that obeys the same suite as Kafka: fencing, atomic commits, restore."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from billing_stream.engine.log import Fenced, OnRows, OnTotal
+from billing_stream.engine.log import MEMBERS_KEY, Fenced, OnRows, OnTotal, Part
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.engine.restored_rows import restore_rows
 from billing_stream.kafka.topic_logs import ChangelogIds
+from billing_stream.kafka.transaction_offsets import Member
 from billing_stream.records.schemas import Headers
+from billing_stream.records.upcasting.versions import WRITTEN
 
 
 class Crash(Exception):
@@ -27,24 +29,25 @@ class Read:
 
 
 class MemoryWriter:
-    """One owner of a partition; void as soon as another one fenced it."""
+    """One owner of partitions; void of each as soon as another one has joined with it."""
 
-    def __init__(self, log: "MemoryLog", partition: int, generation: int) -> None:
+    def __init__(self, log: "MemoryLog", generation: int) -> None:
         self._log = log
-        self._partition = partition
         self._generation = generation
         self.crash_before_commit = False
         self.crash_after_commit = False
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
+    async def commit(self, parts: Sequence[Part]) -> None:
         """Append all records, or none."""
-        if self._log.generations[self._partition] != self._generation:
-            raise Fenced(f"partition {self._partition} has another owner")
+        for part in parts:
+            if self._log.generations[part.partition] != self._generation:
+                raise Fenced(f"partition {part.partition} has another owner")
         if self.crash_before_commit:
             raise Crash("before the commit")
-        for record in records:
-            partition = self._partition if record.partition is None else record.partition
-            self._log.append(record.topic, partition, record)
+        for own, records, _ in parts:
+            for record in records:
+                partition = own if record.partition is None else record.partition
+                self._log.append(record.topic, partition, record)
         if self.crash_after_commit:
             raise Crash("after the commit")
 
@@ -64,6 +67,7 @@ class MemoryLog:
         self._tables = {topic: table for table, topic in changelogs.items()}
         self.topics: dict[tuple[str, int], list[Outgoing]] = {}
         self.generations: dict[int, int] = {}
+        self._generation = 0
 
     def append(self, topic: str, partition: int, record: Outgoing) -> int:
         """Write one record; its offset."""
@@ -80,11 +84,20 @@ class MemoryLog:
             for record in records
         ]
 
-    async def fence(self, partition: int) -> MemoryWriter:
+    def take_away(self, *partitions: int) -> None:
+        """Another worker owns these partitions now."""
+        self._generation += 1
+        self.generations.update(dict.fromkeys(partitions, self._generation))
+
+    async def join(self, member: Member, partitions: Collection[int]) -> MemoryWriter:
         """Become the owner."""
-        generation = self.generations.get(partition, 0) + 1
-        self.generations[partition] = generation
-        return MemoryWriter(self, partition, generation)
+        self.take_away(*partitions)
+        return MemoryWriter(self, self._generation)
+
+    async def end_old_release(self, partition: int) -> None:
+        """Write what keeps it from starting."""
+        topic = next(iter(self.changelogs.values()))
+        self.append(topic, partition, Outgoing(topic, MEMBERS_KEY, b"", WRITTEN))
 
     async def restore(
         self, partitions: Sequence[int], on_rows: OnRows, on_total: OnTotal | None = None

@@ -15,7 +15,7 @@ from billing_stream.engine.poison import PoisonLimits
 from billing_stream.processor import BillingLane, BillingLanes, BillingProcessor
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Topics
-from tests.support.memory_log import MemoryLog
+from tests.support.memory_log import MemoryLog, MemoryWriter
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = Topics("app")
@@ -90,6 +90,13 @@ class Partition:
         self.lanes.start()
         self.lane = restored[0]
         return self
+
+    @property
+    def writer(self) -> MemoryWriter:
+        """What the current owner writes with."""
+        found = self.lanes._scheduler.writer
+        assert isinstance(found, MemoryWriter)
+        return found
 
     @property
     def processor(self) -> BillingProcessor:

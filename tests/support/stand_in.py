@@ -33,6 +33,10 @@ _KINDS: list[type[Any]] = [
     txn.InitProducerIdRequest,
     transaction_requests.InitProducerIdRequest,
     txn.AddPartitionsToTxnRequest,
+    txn.AddOffsetsToTxnRequest,
+    transaction_requests.TxnOffsetCommitRequest,
+    transaction_requests.ListTransactionsRequest,
+    transaction_requests.DescribeProducersRequest,
     txn.EndTxnRequest,
     produce.ProduceRequest,
     fetch.FetchRequest,
@@ -180,6 +184,37 @@ class StandIn:
                     "partition_errors": [{"partition": n, "error_code": code} for n in numbers],
                 }
                 for topic, numbers in request.topics
+            ]
+        }
+
+    def _addoffsetstotxn(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code}
+
+    def _txnoffsetcommit(self, request: Any, code: int) -> dict[str, Any]:
+        return {
+            "topics": [
+                {
+                    "topic": topic,
+                    "partitions": [{"partition": n, "error_code": code} for n, *_ in partitions],
+                }
+                for topic, partitions, _ in request.topics
+            ]
+        }
+
+    def _offsetfetch(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code}
+
+    def _listtransactions(self, request: Any, code: int) -> dict[str, Any]:
+        return {"error_code": code}
+
+    def _describeproducers(self, request: Any, code: int) -> dict[str, Any]:
+        return {
+            "topics": [
+                {
+                    "topic": topic,
+                    "partitions": [{"partition": n, "error_code": code} for n in numbers],
+                }
+                for topic, numbers, _ in request.topics
             ]
         }
 

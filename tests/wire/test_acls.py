@@ -6,8 +6,9 @@ import shlex
 
 import pytest
 
-from billing_stream.engine.kafka_log import transactional_ids
+from billing_stream.engine.kafka_log import old_ids
 from billing_stream.kafka.acls import Process, Resource, acls
+from billing_stream.kafka.earlier_transactions import member_ids
 from billing_stream.kafka.overlapping_apps import overlaps
 from billing_stream.records import topics as names
 from billing_stream.records.topics import Role, Topics
@@ -65,14 +66,19 @@ async def test_names_that_begin_with_those_of_another_app_are_refused(
         assert rights[0]["said"] in output
 
 
+def ids(app: str) -> list[str]:
+    """Those under which a worker writes, now and in releases before."""
+    return [*member_ids(app, 3, "0" * 32, 2), *old_ids(app, 7)]
+
+
 def test_an_overlap_by_the_rule_is_one_of_rights() -> None:
     """The rule is checked against the table of rights itself, whichever names there are."""
     apps = ("a", "a-b", "a-b-c", "ab", "a.b", "b", "a-0", "a-0-1", "A")
     for ours, theirs in itertools.permutations(apps, 2):
         own = acls(Process.WORKER, Topics(ours))
         (prefix,) = [one.name for one in own if one.resource is Resource.TRANSACTIONAL_ID]
-        covered = any(one.startswith(prefix) for one in transactional_ids(theirs, 0))
-        back = any(one.startswith(f"{theirs}-") for one in transactional_ids(ours, 0))
+        covered = any(one.startswith(prefix) for one in ids(theirs))
+        back = any(one.startswith(f"{theirs}-") for one in ids(ours))
         topics = [Topics(app).changelog(names.BILLING_RECORDS) for app in (ours, theirs)]
         assert bool(list(overlaps(ours, topics))) is (covered or back), (ours, theirs)
 
@@ -84,7 +90,7 @@ def test_a_worker_may_write_what_its_lanes_write_and_not_what_is_upstreams() -> 
 
     assert {topic for topic, _ in TOPICS.written_by(3, 8)} <= written
     assert "p.evt.merchant.created.v1" not in written
-    assert all(one.startswith(own.name) for one in transactional_ids("p.billing-stream", 7))
+    assert all(one.startswith(own.name) for one in ids("p.billing-stream"))
 
 
 def test_a_projector_may_write_nothing_and_nobody_may_delete_or_alter() -> None:

@@ -10,9 +10,10 @@ from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec.structs import replace
 
 from billing_stream.engine.crash_points import CrashHook, CrashPoint, no_crash
-from billing_stream.engine.kafka_log import complete_last_transaction, new_producer
+from billing_stream.engine.kafka_log import complete_last_transaction
 from billing_stream.errors import DeadLettersError
 from billing_stream.kafka.error_classes import ErrorClass, class_of
+from billing_stream.kafka.producers import new_producer
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.transaction_state import last_transaction_states

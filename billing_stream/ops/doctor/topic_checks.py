@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from billing_stream.config.settings import Settings
 from billing_stream.config.shared_settings import shared_settings
-from billing_stream.engine.kafka_log import transactional_ids
+from billing_stream.engine.kafka_log import some_ids
 from billing_stream.errors import AuthorizationError, KafkaNotReady, TopicsError
 from billing_stream.kafka.added_partitions import added, listed, partition_counts, require_lanes
 from billing_stream.kafka.answering_broker import answering
@@ -84,15 +84,14 @@ async def _added_partitions(settings: Settings) -> list[Finding]:
 
 
 async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether this user may use the group and each transactional id, and no other app has them.
+    """Whether this user may use the group and transactional ids, and no other app has them.
 
     A new cluster has no coordinators yet: they are waited for, WAIT_SECONDS at most.
     """
     group = settings.topic_prefix + settings.app_id
-    ids = [i for p in range(settings.partitions) for i in transactional_ids(group, p)]
     try:
         await require_rights(
-            client_options(settings), group, ids, deadline=StartDeadline(WAIT_SECONDS)
+            client_options(settings), group, some_ids(group), deadline=StartDeadline(WAIT_SECONDS)
         )
     except AuthorizationError as error:
         yield fail("rights", str(error), "billing-stream topics acls worker --user ... | sh")
@@ -103,7 +102,7 @@ async def check_rights(settings: Settings) -> AsyncIterator[Finding]:
         for other in others:
             yield fail("rights", problem(group, other), ACTION)
         if not others:
-            yield ok("rights", f"the group {group} and {len(ids)} transactional ids may be used")
+            yield ok("rights", f"the group {group} and its transactional ids may be used")
 
 
 async def check_workers(settings: Settings) -> AsyncIterator[Finding]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.ownership.model import Protocol
-from tests.ownership.states import Fault, State
+from tests.membership.model import Protocol
+from tests.membership.states import Fault, State
 
 STATES_MAX = 1_500_000
 CIRCLE = "workers fence one another without end"
