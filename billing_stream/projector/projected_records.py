@@ -51,6 +51,8 @@ class MerchantRow(Struct, frozen=True, gc=False):
     updated_at: Instant | None = None
     credits_adjusted: int = 0
     version: int = 0
+    platform: str = ""
+    domain: str = ""
 
 
 class PurchaseRow(Struct, frozen=True, kw_only=True, gc=False):
