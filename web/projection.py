@@ -93,17 +93,21 @@ class Projection:
     async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
         """The rows of a query that reads. Raises ApiError (NOT_READY) as `page` does."""
         if self._url is None:
-            raise _not_ready("there is no projection here: DATABASE_URL is not set")
+            raise ProjectionUnreadable("there is no projection here: DATABASE_URL is not set")
         if time.monotonic() < self._away_until:
-            raise _not_ready("the projection does not answer")
+            raise ProjectionUnreadable("the projection does not answer")
         try:
             return await self._fetch(self._url, query, arguments)
         except asyncpg.UndefinedTableError:
-            raise _not_ready("there is no projection yet: no projector has run") from None
+            raise ProjectionUnreadable("there is no projection yet: no projector has run") from None
+        except asyncpg.UndefinedColumnError:
+            raise ProjectionUnreadable(
+                "its tables are of another release: run the projector of this one"
+            ) from None
         except (*_AWAY, ValueError):
             # No more of the error: its text may have the address, and so the password, in it.
             self._away_until = time.monotonic() + AWAY_SECONDS
-            raise _not_ready("the projection does not answer") from None
+            raise ProjectionUnreadable("the projection does not answer") from None
 
     def close(self) -> None:
         """Let the connections go, with queries that run."""
@@ -139,9 +143,13 @@ class Projection:
             return self._pool
 
 
-def _not_ready(why: str) -> ApiError:
-    return ApiError(
-        WebCode.NOT_READY,
-        f"the history cannot be read now: {why}. Billing itself goes on",
-        retry_after=RETRY_AFTER_SECONDS,
-    )
+class ProjectionUnreadable(ApiError):
+    """The refusal (NOT_READY) where the projection cannot be read; `why` is for people."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            WebCode.NOT_READY,
+            f"the history cannot be read now: {why}. Billing itself goes on",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
+        self.why = why

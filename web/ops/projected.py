@@ -14,13 +14,14 @@ from billing_stream.web.projection import Projection
 _TRIALS = """
 SELECT count(*) AS merchants,
     count(trial_started_at) AS started,
-    count(*) FILTER (WHERE trial_ends_at > now()) AS running,
+    count(*) FILTER (WHERE trial_ends_at > clock) AS running,
     count(*) FILTER (WHERE last_purchase_at >= trial_started_at) AS converted,
-    count(*) FILTER (WHERE trial_ends_at > now() AND trial_ends_at <= now() + interval '1 day')
+    count(*) FILTER (WHERE trial_ends_at > clock AND trial_ends_at <= clock + interval '1 day')
         AS ending_day,
-    count(*) FILTER (WHERE trial_ends_at > now() AND trial_ends_at <= now() + interval '7 days')
+    count(*) FILTER (WHERE trial_ends_at > clock AND trial_ends_at <= clock + interval '7 days')
         AS ending_week
-FROM billing_records
+-- A merchant's test clock may be ahead.
+FROM (SELECT *, GREATEST(now(), updated_at) AS clock FROM billing_records) merchants
 """
 _PURCHASES = """
 SELECT status, platform, sum(count)::bigint AS count,
