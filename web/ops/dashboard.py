@@ -122,8 +122,8 @@ class Dashboard:
         self._business = Shared(self._sum, BUSINESS_SECONDS)
         self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
         self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
-        topics = Records(Topics(settings.app_id, settings.topic_prefix)).topics
-        state = partial(ask_state, self._projection, topics)
+        self.projected_topics = Records(Topics(settings.app_id, settings.topic_prefix)).topics
+        state = partial(ask_state, self._projection, self.projected_topics)
         self._projection_state = Shared(state, PROJECTION_SECONDS)
         self._revenue = {
             days: Shared(partial(ask_revenue, self._projection, days), REVENUE_SECONDS)

@@ -7,7 +7,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot, WorkerSnapshot
-from billing_stream.web.ops.page_text import moment, number
+from billing_stream.web.ops.page_text import counted, moment
 from billing_stream.web.ops.projection_state import ProjectionState
 
 # A webhook that is only a little early has its charge after some seconds.
@@ -40,21 +40,20 @@ def of_cluster(cluster: ClusterSnapshot) -> Iterator[Notice]:
     """What workers, partitions and look-ups say."""
     stops = len(cluster.stops)
     if stops:
-        inputs = "An input is stopped" if stops == 1 else f"{number(stops)} inputs are stopped"
-        yield Notice(Level.RED, f"{inputs}: its records wait.", f"{WORKERS_PATH}#stopped-title")
+        text = f"{counted(stops, 'input')} stopped: its records wait."
+        yield Notice(Level.RED, text, f"{WORKERS_PATH}#stopped-title")
     lost = ", ".join(str(p.number) for p in cluster.partitions if p.url is None)
     if lost:
         yield Notice(Level.RED, f"Partition {lost} has no owner.", WORKERS_PATH)
     paid = cluster.reconciliation.paid_not_credited
     if paid:
-        purchases = "purchase is" if paid == 1 else "purchases are"
-        text = f"{number(paid)} {purchases} paid at the platform and not credited."
+        text = f"{counted(paid, 'purchase')} paid at the platform and not credited."
         yield Notice(Level.RED, text, "/ops#reconciliation-title")
     for worker in cluster.workers:
         yield from _of_worker(worker)
     failures = cluster.hour().failures
     if failures:
-        text = f"{number(failures)} HTTP requests failed in the last hour (5xx)."
+        text = f"{counted(failures, 'HTTP request')} failed in the last hour (5xx)."
         yield Notice(Level.AMBER, text, "/ops#engine-title")
 
 
@@ -75,8 +74,9 @@ def of_early(cluster: ClusterSnapshot, now: datetime) -> Iterator[Notice]:
     """Webhooks that have waited for their charge for longer than usual."""
     early = cluster.early
     if early.oldest is not None and now - early.oldest > EARLY:
-        text = f"{number(early.count)} early webhooks wait, the oldest since {moment(early.oldest)}"
-        yield Notice(Level.AMBER, f"{text} UTC.", "/ops#early-title")
+        since = f"the oldest since {moment(early.oldest)} UTC"
+        text = f"{counted(early.count, 'early webhook')} without a charge, {since}."
+        yield Notice(Level.AMBER, text, "/ops#early-title")
 
 
 def of_letters(open_letters: int | None, older: bool) -> Iterator[Notice]:
@@ -85,9 +85,9 @@ def of_letters(open_letters: int | None, older: bool) -> Iterator[Notice]:
     if open_letters is None:
         yield Notice(Level.AMBER, "Dead letters cannot be read.", path)
     elif open_letters:
-        many = "dead letter is" if open_letters == 1 else "dead letters are"
-        shown = f"{number(open_letters)}{'+' if older else ''}"
-        yield Notice(Level.AMBER, f"{shown} {many} open: a payment may be among them.", path)
+        least = "At least " if older else ""
+        text = f"{least}{counted(open_letters, 'open dead letter')}: a payment may be among them."
+        yield Notice(Level.AMBER, text, path)
 
 
 def of_projection(state: ProjectionState, now: datetime) -> Iterator[Notice]:
@@ -98,12 +98,11 @@ def of_projection(state: ProjectionState, now: datetime) -> Iterator[Notice]:
         yield Notice(Level.AMBER, f"The projection cannot be read: {state.why}.")
         return
     if state.gaps:
-        gaps = "has an open gap" if state.gaps == 1 else f"has {number(state.gaps)} open gaps"
-        text = f"The projection {gaps}: run billing-stream projector gaps."
-        yield Notice(Level.RED, text)
+        gaps = counted(state.gaps, "open gap")
+        yield Notice(Level.RED, f"{gaps} in the projection: run billing-stream projector gaps.")
     if state.rejects:
-        text = f"{number(state.rejects)} records fit no table of the projection."
-        yield Notice(Level.AMBER, text)
+        records = counted(state.rejects, "record")
+        yield Notice(Level.AMBER, f"{records} without a place in the tables of the projection.")
     if state.away(now):
         since = f" since {moment(state.written_at)} UTC" if state.written_at else ""
         yield Notice(Level.AMBER, f"No projector has written{since}: lists and revenue are old.")

@@ -25,7 +25,7 @@ FROM (SELECT *, GREATEST(now(), updated_at) AS clock FROM billing_records) merch
 """
 _PURCHASES = """
 SELECT status, platform, sum(count)::bigint AS count,
-    json_object_agg(currency, amount::text)::text AS amounts
+    json_object_agg(currency, amount::text ORDER BY currency)::text AS amounts
 FROM (
     SELECT status, platform, COALESCE(currency, '') AS currency, count(*) AS count,
         sum(amount) AS amount
@@ -44,7 +44,7 @@ FROM (
         AND e.at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
         AND NOT p.test
 ) told
-GROUP BY 1, 2
+GROUP BY 1, 2 ORDER BY 2
 """
 
 _object = msgspec.json.Decoder(dict[str, Any])

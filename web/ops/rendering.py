@@ -39,6 +39,7 @@ def new_environment() -> Environment:
     )
     filters: dict[str, Any] = {
         "number": page_text.number,
+        "counted": page_text.counted,
         "rate": page_text.rate,
         "duration": page_text.duration,
         "ago": page_text.ago,
