@@ -244,7 +244,7 @@ async def test_csv_has_every_row_and_no_formula(
     await database.execute(
         "INSERT INTO credit_purchases (id, merchant_id, credits, amount, status, platform, "
         "created_at, expires_at, version) SELECT gen_random_uuid(), $1, 1, 1, 'pending', 'stripe', "
-        "$2::timestamptz - n * interval '1 s', $2::timestamptz, 1 FROM generate_series(1, 2500) n",
+        "$2::timestamptz - n * interval '1 s', $2::timestamptz, 1 FROM generate_series(1, 6_000) n",
         merchant_id(1),
         AT,
     )
@@ -254,8 +254,8 @@ async def test_csv_has_every_row_and_no_formula(
     listed = await page(node, "/ops/merchants.csv?q=north")
 
     found = list(csv.DictReader(io.StringIO(reply.raw.decode(), newline="")))
-    assert len(found) == 2_506
-    assert len({row["id"] for row in found}) == 2_506
+    assert len(found) == 6_006
+    assert len({row["id"] for row in found}) == 6_006
     charges = [row["platform_charge_id"] for row in reversed(found[:6])]
     assert charges == [f"'{text}" for text in formulas[:5]] + [formulas[5]]
     assert found[0]["domain"] == "shop-1.north.example"
@@ -267,7 +267,7 @@ async def test_csv_has_every_row_and_no_formula(
     assert len(listed.raw.splitlines()) == 31
     acts = [record for record in caplog.records if record.name == AUDIT_LOGGER]
     assert [record.getMessage() for record in acts] == [
-        "export list=purchases outcome=done rows=2506",
+        "export list=purchases outcome=done rows=6006",
         "export list=purchases outcome=done rows=6",
         "export list=merchants outcome=done rows=30",
     ]
@@ -281,7 +281,7 @@ async def test_an_export_that_breaks_off_is_no_whole_file(
     await database.execute(
         "INSERT INTO credit_purchases (id, merchant_id, credits, amount, status, platform, "
         "created_at, expires_at, version) SELECT gen_random_uuid(), $1, 1, 1, 'pending', 'stripe', "
-        "now(), now(), 1 FROM generate_series(1, 1500) n",
+        "now(), now(), 1 FROM generate_series(1, 5_500) n",
         merchant_id(1),
     )
     projection = node.nodes[0].context.dashboard.lists._projection
@@ -300,7 +300,7 @@ async def test_an_export_that_breaks_off_is_no_whole_file(
         await page(node, "/ops/purchases.csv")
 
     (act,) = (record.getMessage() for record in caplog.records if record.name == AUDIT_LOGGER)
-    assert act == "export list=purchases outcome=broken off rows=1000"
+    assert act == "export list=purchases outcome=broken off rows=5000"
 
 
 async def test_lists_and_exports_are_for_operators_only(node: Cluster) -> None:
@@ -352,8 +352,8 @@ async def test_conversion_is_by_the_week_in_which_trials_started(
     monday = datetime.now(UTC) - timedelta(days=datetime.now(UTC).weekday(), weeks=2)
     monday = monday.replace(hour=0, minute=0, second=0, microsecond=0)
     await database.execute(
-        "UPDATE billing_records SET trial_started_at = $1::timestamptz, trial_ends_at = $1::timestamptz + interval '7 days', "
-        "last_purchase_at = CASE WHEN last_purchase_at IS NOT NULL THEN now() END",
+        "UPDATE billing_records SET trial_started_at = $1::timestamptz, "
+        "trial_ends_at = $1::timestamptz + interval '7 days', last_purchase_at = CASE WHEN last_purchase_at IS NOT NULL THEN now() END",
         monday,
     )
 

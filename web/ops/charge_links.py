@@ -10,8 +10,8 @@ _STRIPE = "https://dashboard.stripe.com"
 def charge_link(platform: str, charge_id: str | None, test: bool) -> str | None:
     """The page of a charge at its platform; None where there is no such page.
 
-    Shopify shows charges of an app to the shop and in the Partner Dashboard of the app's owner,
-    whose addresses do not follow from the charge; a platform of ours has no known page.
+    Shopify shows charges of an app to the shop, and in the Partner Dashboard of the app's owner:
+    the addresses there do not follow from the charge. A custom platform has no known page.
 
     >>> charge_link("stripe", "cs_test_1", False)
     'https://dashboard.stripe.com/test/checkout/sessions/cs_test_1'

@@ -159,7 +159,7 @@ class Dashboard:
             return ProjectionState(True, "it does not answer")
 
     async def revenue(self, days: int) -> Revenue | None:
-        """Revenue of so many days (one of DAYS); None where it cannot be read now."""
+        """Revenue of the last `days`, one of DAYS; None where it cannot be read now."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._revenue[days].get()

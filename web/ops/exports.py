@@ -23,7 +23,7 @@ from billing_stream.web.pagination import Page
 
 logger = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 1_000
+ROWS_AT_ONCE = 5_000
 SECONDS_MAX = 600.0
 # What begins a formula in one spreadsheet or another.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -104,7 +104,7 @@ def _cells(columns: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
 
 
 def cell(value: Any) -> Any:
-    """A value as it stands in the file: times in ISO 8601, and text that is never a formula.
+    """A value for the file: times in ISO 8601, and text that is never a formula.
 
     >>> cell("=1+1"), cell(-5), cell(None), cell(Decimal("9.99")), cell("anna.example")
     ("'=1+1", '-5', '', '9.99', 'anna.example')

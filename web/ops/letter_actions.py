@@ -1,4 +1,4 @@
-"""What is done with a dead letter: redrive it, with another value or its own, or discard it."""
+"""The actions on a dead letter: redrive it, with another value or its own, or discard it."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -31,7 +31,7 @@ Act = Callable[[DeadLetterEntry], Awaitable[ActionResult]]
 
 
 class ActionForm(Struct, frozen=True):
-    """A form as it was sent; `value` is None where it is the letter's own."""
+    """A form as it was sent; no `value`: the letter's own."""
 
     kind: str
     reason: str = ""

@@ -52,7 +52,7 @@ PURCHASE_COLUMNS = (
 
 
 class ShownList(Struct, frozen=True):
-    """A part of a list, and what it is "as of"; or why there is none."""
+    """A part of a list, and what it is "as of"; or why it cannot be shown."""
 
     listed: Listed | None
     state: ProjectionState

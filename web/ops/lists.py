@@ -17,18 +17,12 @@ _KEY = r"[0-9T:.+-]{20,40}_[0-9a-f-]{36}"
 _ID_PART = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
 SOUGHT_MAX = 320
 
-# The walk over all merchants is the same whether many are found or none, a second at a million.
-_SOUGHT = """
-WITH found AS MATERIALIZED (
-    SELECT * FROM billing_records
-    WHERE strpos(lower(domain), $1) > 0 OR ($2 AND strpos(merchant_id::text, $1) > 0)
-)
-"""
+_SOUGHT = "(strpos(domain, {}) > 0 OR ({} AND strpos(merchant_id::text, {}) > 0))"
 _MERCHANTS = """
 SELECT merchant_id::text AS id, platform, domain, created_at, last_purchase_at,
     total_credits_purchased + credits_adjusted AS balance, total_credits_purchased AS purchased,
     trial_started_at, trial_ends_at, updated_at
-FROM {source} WHERE {where} ORDER BY {order} DESC, merchant_id DESC LIMIT {limit}
+FROM billing_records WHERE {where} ORDER BY {order} DESC, merchant_id DESC LIMIT {limit}
 """
 # The shop of those that are shown only.
 _PURCHASES = """
@@ -63,7 +57,7 @@ class MerchantFilter(Struct, frozen=True):
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "MerchantFilter":
-        """As a query asks; what is not known is left out."""
+        """As a query asks; an unknown order is the default."""
         sought = query.get("q", "").strip()[:SOUGHT_MAX]
         order = query.get("order", "")
         return cls(sought, Order(order) if order in list(Order) else Order.NEWEST)
@@ -121,17 +115,19 @@ class Lists:
 
     async def merchants(self, wanted: MerchantFilter, page: Page) -> Listed:
         """Merchants with a billing record. Raises ApiError (VALIDATION_ERROR) for a cursor."""
-        conditions, order = _Conditions(), wanted.order.column
-        source = "billing_records"
+        conditions, column = _Conditions(), wanted.order.column
+        name, order = f"merchants-{wanted.order}", column
         sought = wanted.sought.lower()
         if sought:
-            source = "found"
-            conditions.add(sought, _ID_PART.fullmatch(sought) is not None)
+            conditions.require(_SOUGHT, sought, _ID_PART.fullmatch(sought) is not None, sought)
+            # One walk over all of them, and not by an index: few, or none, may be found.
+            order = f"{column} + interval '0'"
         if wanted.order is Order.PAID:
             conditions.require("last_purchase_at IS NOT NULL")
-        conditions.follow(page, f"merchants-{wanted.order}", order, "merchant_id")
-        query = (_SOUGHT if sought else "") + _MERCHANTS
-        return await self._list(query, conditions, page, f"merchants-{wanted.order}", order, source)
+        conditions.follow(page, name, column, "merchant_id")
+        limit = conditions.add(page.limit + 1)
+        text = _MERCHANTS.format(where=conditions.text, order=order, limit=limit)
+        return await self._list(text, conditions, page, name, column)
 
     async def purchases(self, wanted: PurchaseFilter, page: Page) -> Listed:
         """Purchases. Raises ApiError (VALIDATION_ERROR) for a cursor of another list."""
@@ -145,26 +141,20 @@ class Lists:
             conditions.require("created_at >= {}", begins)
             conditions.require("created_at < {}", begins + timedelta(days=1))
         conditions.follow(page, "purchases", "created_at", "id")
-        return await self._list(_PURCHASES, conditions, page, "purchases", "created_at")
+        limit = conditions.add(page.limit + 1)
+        text = _PURCHASES.format(where=conditions.text, limit=limit)
+        return await self._list(text, conditions, page, "purchases", "created_at")
 
     async def _list(
-        self,
-        query: str,
-        conditions: "_Conditions",
-        page: Page,
-        name: str,
-        order: str,
-        source: str = "",
+        self, query: str, conditions: "_Conditions", page: Page, name: str, column: str
     ) -> Listed:
+        rows = await self._projection.rows(query, *conditions.values)
         # One more than is shown says whether there is more.
-        limit = conditions.add(page.limit + 1)
-        text = query.format(where=conditions.text, limit=limit, order=order, source=source)
-        rows = await self._projection.rows(text, *conditions.values)
         shown = rows[: page.limit]
         if len(rows) <= page.limit:
             return Listed(shown, None)
         last = shown[-1]
-        return Listed(shown, cursor_after(name, f"{last[order].isoformat()}_{last['id']}"))
+        return Listed(shown, cursor_after(name, f"{last[column].isoformat()}_{last['id']}"))
 
 
 class _Conditions:

@@ -91,7 +91,7 @@ def of_letters(open_letters: int | None, older: bool) -> Iterator[Notice]:
 
 
 def of_projection(state: ProjectionState, now: datetime) -> Iterator[Notice]:
-    """What the projection lacks; nothing where there is none by the settings."""
+    """What the projection lacks; nothing where the settings have no projection."""
     if not state.configured:
         return
     if state.why is not None:

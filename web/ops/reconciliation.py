@@ -12,7 +12,7 @@ class Reconciliation(Struct, frozen=True):
     """Look-ups of unpaid purchases: now, and since the worker started.
 
     `paid_not_credited` purchases are paid at their platform and not credited here. `reported` and
-    `skipped` count look-ups: by platform and what it said of the charge, and by platform.
+    `skipped` count look-ups: by platform and state of the charge, and by platform.
     """
 
     paid_not_credited: int = 0

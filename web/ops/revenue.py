@@ -60,7 +60,7 @@ class PackRevenue(Struct, frozen=True):
 
     @property
     def net(self) -> Decimal:
-        """What is left."""
+        """Revenue without refunds."""
         return self.revenue - self.refunded
 
 
@@ -93,7 +93,7 @@ class Revenue(Struct, frozen=True):
 
 
 async def ask_revenue(projection: Projection, days: int) -> Revenue:
-    """Revenue of so many days. Raises ApiError (NOT_READY)."""
+    """Revenue of the last `days`. Raises ApiError (NOT_READY)."""
     today = datetime.now(UTC).date()
     shown = [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
     monday = today - timedelta(days=today.weekday(), weeks=WEEKS - 1)
