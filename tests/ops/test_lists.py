@@ -353,7 +353,8 @@ async def test_conversion_is_by_the_week_in_which_trials_started(
     monday = monday.replace(hour=0, minute=0, second=0, microsecond=0)
     await database.execute(
         "UPDATE billing_records SET trial_started_at = $1::timestamptz, "
-        "trial_ends_at = $1::timestamptz + interval '7 days', last_purchase_at = CASE WHEN last_purchase_at IS NOT NULL THEN now() END",
+        "trial_ends_at = $1::timestamptz + interval '7 days', "
+        "last_purchase_at = CASE WHEN last_purchase_at IS NOT NULL THEN now() END",
         monday,
     )
 

@@ -26,7 +26,6 @@ from billing_stream.ops.dead_letters import (
     discard,
     redrive,
 )
-from billing_stream.projector.projected_records import Records
 from billing_stream.records.catalogue_records import SetVersion
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, Ids, not_ready
@@ -122,7 +121,7 @@ class Dashboard:
         self._business = Shared(self._sum, BUSINESS_SECONDS)
         self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
         self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
-        self.projected_topics = Records(Topics(settings.app_id, settings.topic_prefix)).topics
+        self.projected_topics = Topics(settings.app_id, settings.topic_prefix).projected()
         state = partial(ask_state, self._projection, self.projected_topics)
         self._projection_state = Shared(state, PROJECTION_SECONDS)
         self._revenue = {

@@ -65,13 +65,13 @@ async def export(
         first = await ask(Page(limit=ROWS_AT_ONCE))
         response = _response(call, name)
         await response.prepare(call.request)
-        said["rows"] = 0
+        said["rows"] = written = 0
         try:
             async with asyncio.timeout(SECONDS_MAX):
                 await response.write(_lines([columns]))
                 async for rows in _parts(first, ask):
                     await response.write(_lines(map(_cells(columns), rows)))
-                    said["rows"] = int(str(said["rows"])) + len(rows)
+                    said["rows"] = written = written + len(rows)
                 await response.write_eof()
         except (ApiError, TimeoutError, ConnectionError) as error:
             said["outcome"] = "broken off"
