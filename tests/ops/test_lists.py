@@ -244,7 +244,7 @@ async def test_csv_has_every_row_and_no_formula(
     await database.execute(
         "INSERT INTO credit_purchases (id, merchant_id, credits, amount, status, platform, "
         "created_at, expires_at, version) SELECT gen_random_uuid(), $1, 1, 1, 'pending', 'stripe', "
-        "$2::timestamptz - n * interval '1 s', $2::timestamptz, 1 FROM generate_series(1, 6_000) n",
+        "$2::timestamptz - n * interval '1 s', $2::timestamptz, 1 FROM generate_series(1, 6000) n",
         merchant_id(1),
         AT,
     )
@@ -281,14 +281,14 @@ async def test_an_export_that_breaks_off_is_no_whole_file(
     await database.execute(
         "INSERT INTO credit_purchases (id, merchant_id, credits, amount, status, platform, "
         "created_at, expires_at, version) SELECT gen_random_uuid(), $1, 1, 1, 'pending', 'stripe', "
-        "now(), now(), 1 FROM generate_series(1, 5_500) n",
+        "now(), now(), 1 FROM generate_series(1, 5500) n",
         merchant_id(1),
     )
     projection = node.nodes[0].context.dashboard.lists._projection
     answers: list[Sequence[Any]] = []
     ask = projection.rows
 
-    async def fails_later(query: str, *arguments: Any) -> Sequence[Any]:
+    async def fails_later(query: str, *arguments: Any, **_: Any) -> Sequence[Any]:
         if answers:
             raise ProjectionUnreadable("it went away")
         answers.append(await ask(query, *arguments))
@@ -401,7 +401,7 @@ class Explained(Projection):
 
     plan = ""
 
-    async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
+    async def rows(self, query: str, *arguments: Any, seconds: float = 2.0) -> Sequence[Any]:
         """The rows; the plan is kept."""
         plan = await super().rows(f"EXPLAIN {query}", *arguments)
         self.plan = "\n".join(row[0] for row in plan)

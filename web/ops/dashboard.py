@@ -56,7 +56,7 @@ ASK_ROWS_SECONDS = 8.0
 LETTERS_SECONDS = 2.0
 CATALOGUE_SECONDS = 1.0
 PROJECTION_SECONDS = 2.0
-REVENUE_SECONDS = 30.0
+REVENUE_SECONDS = 60.0
 # A page is for seeing what is wrong: it does not wait for what does not answer.
 WAIT_SECONDS = 3.0
 ACT_SECONDS = 8.0

@@ -17,7 +17,7 @@ _KEY = r"[0-9T:.+-]{20,40}_[0-9a-f-]{36}"
 _ID_PART = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
 SOUGHT_MAX = 320
 
-_SOUGHT = "(strpos(domain, {}) > 0 OR ({} AND strpos(merchant_id::text, {}) > 0))"
+_SOUGHT = "(strpos(lower(domain), {}) > 0 OR ({} AND strpos(merchant_id::text, {}) > 0))"
 _MERCHANTS = """
 SELECT merchant_id::text AS id, platform, domain, created_at, last_purchase_at,
     total_credits_purchased + credits_adjusted AS balance, total_credits_purchased AS purchased,
