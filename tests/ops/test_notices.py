@@ -11,8 +11,18 @@ import pytest_asyncio
 
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.records.topics import COMMANDS
-from billing_stream.web.ops.notices import Level, level_of, of_letters, of_projection
+from billing_stream.tables.early_webhooks import EarlyWebhooks
+from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot, PartitionSnapshot
+from billing_stream.web.ops.figures import PartitionFigures
+from billing_stream.web.ops.notices import (
+    Level,
+    level_of,
+    of_early,
+    of_letters,
+    of_projection,
+)
 from billing_stream.web.ops.projection_state import ProjectionState
+from billing_stream.web.ops.recorder import Rate
 from tests.support.nodes import Cluster, cluster, get
 from tests.support.tokens import operator_headers
 
@@ -119,6 +129,33 @@ async def test_what_look_ups_found_is_on_the_overview(two: Cluster) -> None:
     shown = (await get(two.nodes[0].url, "/ops", operator_headers())).raw.decode()
 
     assert "<dt>Found paid at Shopify, their webhook was missing</dt><dd>5</dd>" in shown
+
+
+def waiting(partition: int, early_of: dict[str, EarlyWebhooks]) -> PartitionSnapshot:
+    """A partition with these early webhooks, by the merchant of their shop."""
+    early = EarlyWebhooks.together(early_of.values())
+    figures = PartitionFigures(partition, None, 0, 0, None, Rate(), [], early, early_of)
+    return PartitionSnapshot(partition, "http://127.0.0.1:1", figures, None, False)
+
+
+def test_merchants_of_early_webhooks_are_named_the_longest_wait_first() -> None:
+    one = waiting(0, {"merchant-2": EarlyWebhooks(1, FRESH)})
+    two = waiting(1, {"merchant-1": EarlyWebhooks(2, OLD), "merchant-2": EarlyWebhooks(3, FRESH)})
+
+    found = ClusterSnapshot([], [one, two]).early_merchants
+
+    assert list(found.items()) == [
+        ("merchant-1", EarlyWebhooks(2, OLD)),
+        ("merchant-2", EarlyWebhooks(4, FRESH)),
+    ]
+
+
+@pytest.mark.parametrize(("minutes", "count"), [(9, 0), (11, 1)])
+def test_only_a_webhook_that_is_very_early_is_told(minutes: int, count: int) -> None:
+    since = NOW - timedelta(minutes=minutes)
+    cluster = ClusterSnapshot([], [waiting(0, {"merchant-1": EarlyWebhooks(1, since)})])
+
+    assert len(list(of_early(cluster, NOW))) == count
 
 
 @pytest.mark.parametrize("path", ["/ops/merchants", "/ops/purchases", "/ops/revenue"])

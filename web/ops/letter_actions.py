@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from aiokafka.errors import KafkaError
@@ -105,10 +106,12 @@ async def _carry_out(
         return await _form(call, letter, wanted, HTTPStatus.UNPROCESSABLE_ENTITY, wrong)
     found = await find_letter(call.context.dashboard.letter_cluster, letter)
     action = "discard" if wanted.kind == "discard" else "redrive"
-    about = {"operator": call.who.operator, "request_id": call.ids.request_id, "letter": letter}
-    edited = {} if wanted.value is None else {"edited": True}
+    operator, request_id = call.who.operator, call.ids.request_id
+    about: dict[str, Any] = {"letter": letter}
+    if wanted.value is not None:
+        about["edited"] = True
     try:
-        with audited(action, **about, **edited) as said:
+        with audited(action, operator=operator, request_id=request_id, **about) as said:
             outcome = await act(found.letter)
             if outcome.refused is not None:
                 said["outcome"] = "refused"
