@@ -1,6 +1,7 @@
 """The actions on a dead letter: redrive it, with another value or its own, or discard it."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -101,9 +102,11 @@ async def discard(call: Call[Session], letter: str) -> web.Response:
 async def _carry_out(
     call: Call[Session], letter: str, wanted: ActionForm, act: Act
 ) -> web.Response:
+    # A new value was checked before: it is confirmed again, and not written again.
+    show = partial(_form, call, letter, wanted, confirm=wanted.value is not None)
     wrong = wrong_reason(wanted.reason, "it is kept with the letter")
     if wrong is not None:
-        return await _form(call, letter, wanted, HTTPStatus.UNPROCESSABLE_ENTITY, wrong)
+        return await show(HTTPStatus.UNPROCESSABLE_ENTITY, wrong)
     found = await find_letter(call.context.dashboard.letter_cluster, letter)
     action = "discard" if wanted.kind == "discard" else "redrive"
     operator, request_id = call.who.operator, call.ids.request_id
@@ -117,13 +120,12 @@ async def _carry_out(
                 said["outcome"] = "refused"
     except ActionPending:
         error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
-        return await _form(call, letter, wanted, HTTPStatus.GATEWAY_TIMEOUT, error)
+        return await show(HTTPStatus.GATEWAY_TIMEOUT, error)
     except (DeadLettersError, KafkaError) as failed:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        return await _form(call, letter, wanted, status, why_not(failed))
+        return await show(HTTPStatus.SERVICE_UNAVAILABLE, why_not(failed))
     if outcome.refused is not None:
         error = f"Nothing was done: it {outcome.refused}."
-        return await _form(call, letter, wanted, HTTPStatus.CONFLICT, error)
+        return await show(HTTPStatus.CONFLICT, error)
     done = "discarded" if wanted.kind == "discard" else "redriven"
     return see(f"{LETTERS_PATH}/{letter}", done=done)
 
