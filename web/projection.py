@@ -108,7 +108,7 @@ class Projection:
             ) from None
         except asyncpg.QueryCanceledError:
             # It answers: others need not be refused for one question that is too large.
-            raise ProjectionUnreadable(f"the answer took longer than {seconds:g} s") from None
+            raise ProjectionUnreadable(f"it does not answer within {seconds:g} s") from None
         except (*_AWAY, ValueError):
             # No more of the error: its text may have the address, and so the password, in it.
             self._away_until = time.monotonic() + AWAY_SECONDS
