@@ -1,5 +1,6 @@
 """Revenue day by day and pack by pack, and how many trials led to a purchase: both projected."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -99,8 +100,10 @@ async def ask_revenue(projection: Projection, days: int) -> Revenue:
     today = datetime.now(UTC).date()
     shown = [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
     monday = today - timedelta(days=today.weekday(), weeks=WEEKS - 1)
-    rows = await projection.rows(_REVENUE, _midnight(shown[0]), seconds=SECONDS)
-    weeks = await projection.rows(_CONVERSION, _midnight(monday), seconds=SECONDS)
+    rows, weeks = await asyncio.gather(
+        projection.rows(_REVENUE, _midnight(shown[0]), seconds=SECONDS),
+        projection.rows(_CONVERSION, _midnight(monday), seconds=SECONDS),
+    )
     names = sorted({row["currency"] for row in rows})
     return Revenue(
         [_currency(name, shown, [r for r in rows if r["currency"] == name]) for name in names],
