@@ -27,6 +27,7 @@ from tests.support.nodes import Cluster, Reply, cluster, get
 from tests.support.tokens import client_headers, operator_headers
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 MERCHANTS = 60
 ROW = re.compile(r'<tr><th scope="row"[^>]*>(.*?)</tr>', re.DOTALL)
 MANY = 20_000
@@ -361,6 +362,26 @@ async def test_conversion_is_by_the_week_in_which_trials_started(
     shown = await page(node, "/ops/revenue")
 
     assert rows(shown) == [f"{monday:%Y-%m-%d} 4 0 2 50.0%"]
+
+
+async def test_a_trial_that_ended_by_a_test_clock_does_not_run(
+    node: Cluster, database: Any
+) -> None:
+    await merchants(database, 2)
+    now = datetime.now(UTC)
+    await database.execute(
+        "UPDATE billing_records SET trial_started_at = $1, trial_ends_at = $2", now, now + DAY
+    )
+    await database.execute(
+        "UPDATE billing_records SET updated_at = $1 WHERE merchant_id = $2",
+        now + 2 * DAY,
+        merchant_id(1),
+    )
+
+    shown = await page(node, "/ops")
+
+    assert b"<dt>Trials started</dt><dd>2</dd>" in shown.raw
+    assert b"<dt>Trials running now</dt><dd>1</dd>" in shown.raw
 
 
 async def test_lists_say_what_they_are_as_of(node: Cluster, database: Any) -> None:
