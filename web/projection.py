@@ -90,31 +90,48 @@ class Projection:
         skipped = page.skip if before is None else rows[0]["newer"]
         return HistoryPage(shown, rows[0]["total"], skipped)
 
-    async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
-        """The rows of a query that reads. Raises ApiError (NOT_READY) as `page` does."""
+    async def rows(
+        self, query: str, *arguments: Any, seconds: float = STATEMENT_SECONDS
+    ) -> Sequence[Any]:
+        """The rows of a query that reads, within `seconds`. Raises ApiError as `page`."""
         if self._url is None:
-            raise _not_ready("there is no projection here: DATABASE_URL is not set")
+            raise ProjectionUnreadable("there is no projection here: DATABASE_URL is not set")
         if time.monotonic() < self._away_until:
-            raise _not_ready("the projection does not answer")
+            raise ProjectionUnreadable("the projection does not answer")
         try:
-            return await self._fetch(self._url, query, arguments)
+            return await self._fetch(self._url, query, arguments, seconds)
         except asyncpg.UndefinedTableError:
-            raise _not_ready("there is no projection yet: no projector has run") from None
+            raise ProjectionUnreadable("there is no projection yet: no projector has run") from None
+        except asyncpg.UndefinedColumnError:
+            raise ProjectionUnreadable(
+                "its tables are of another release: run the projector of this one"
+            ) from None
+        except asyncpg.QueryCanceledError:
+            # It answers: others need not be refused for one question that is too large.
+            raise ProjectionUnreadable(f"it does not answer within {seconds:g} s") from None
         except (*_AWAY, ValueError):
             # No more of the error: its text may have the address, and so the password, in it.
             self._away_until = time.monotonic() + AWAY_SECONDS
-            raise _not_ready("the projection does not answer") from None
+            raise ProjectionUnreadable("the projection does not answer") from None
 
     def close(self) -> None:
         """Let the connections go, with queries that run."""
         if self._pool is not None:
             self._pool.terminate()
 
-    async def _fetch(self, url: str, query: str, arguments: Sequence[Any]) -> Sequence[Any]:
+    async def _fetch(
+        self, url: str, query: str, arguments: Sequence[Any], seconds: float
+    ) -> Sequence[Any]:
         pool = await self._opened(url)
         connection = await pool.acquire(timeout=CONNECT_SECONDS + ACQUIRE_SECONDS)
+        rows: Sequence[Any]
         try:
-            rows: Sequence[Any] = await connection.fetch(query, *arguments)
+            if seconds == STATEMENT_SECONDS:
+                rows = await connection.fetch(query, *arguments)
+                return rows
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+                rows = await connection.fetch(query, *arguments, timeout=seconds + 0.5)
             return rows
         finally:
             await pool.release(connection)
@@ -139,9 +156,13 @@ class Projection:
             return self._pool
 
 
-def _not_ready(why: str) -> ApiError:
-    return ApiError(
-        WebCode.NOT_READY,
-        f"the history cannot be read now: {why}. Billing itself goes on",
-        retry_after=RETRY_AFTER_SECONDS,
-    )
+class ProjectionUnreadable(ApiError):
+    """The refusal (NOT_READY) where the projection cannot be read; `why` is for people."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            WebCode.NOT_READY,
+            f"the history cannot be read now: {why}. Billing itself goes on",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
+        self.why = why

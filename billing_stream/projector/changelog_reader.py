@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -52,6 +53,8 @@ class Reader:
         self._expected: dict[TopicPartition, LastRecord] = {}
         # Partitions whose last record is another one now, with its offset.
         self.replaced: dict[TopicPartition, int] = {}
+        # When partitions were stored to their ends, last, until the database has it.
+        self.complete: dict[TopicPartition, datetime] = {}
 
     @classmethod
     def of_group(
@@ -187,6 +190,10 @@ class Reader:
                 position = max(position, self._passed.get(tp, 0))
             found[tp] = max(0, end - position)
         return found
+
+    def note_complete(self, lags: Mapping[TopicPartition, int], at: datetime) -> None:
+        """Note the partitions without a lag; `at` is before their ends were asked for."""
+        self.complete.update(dict.fromkeys((tp for tp, lag in lags.items() if not lag), at))
 
     async def ends(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The ends of partitions, as a reader of committed records sees them.

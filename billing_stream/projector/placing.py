@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 2.0
 # How often the last record of each partition is read once more, to see that it is the same.
 COMPARE_SECONDS = 300.0
+# How often it is stored that all is projected: what the dashboard's lists are "as of".
+COMPLETE_SECONDS = 5.0
 KAFKA_SECONDS_MAX = 5.0
 
 
@@ -29,6 +31,7 @@ class Placing:
         self._reader = reader
         self._checked = 0.0
         self._compared = time.monotonic()
+        self._completed = 0.0
         # Of this projector: stopped until an operator accepts it.
         self.stopped: dict[TopicPartition, Gap] = {}
 
@@ -64,6 +67,10 @@ class Placing:
         passed = reader.behind_markers()
         if passed:
             reader.move(await positions.pass_markers(connection, passed))
+        if reader.complete and time.monotonic() - self._completed > COMPLETE_SECONDS:
+            self._completed = time.monotonic()
+            complete, reader.complete = reader.complete, {}
+            await positions.note_complete(connection, complete, min(complete.values()))
         known = {tp: reader.stored[tp] for tp in reader.placed}
         found = await positions.load(connection, known)
         reader.reset_positions(tp for tp in known if found.get(tp) != known[tp])

@@ -1,6 +1,7 @@
 """How far the log was read, kept next to the rows and committed with them."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -43,6 +44,16 @@ FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
 WHERE p.topic = passed.topic AND p.partition = passed.partition
     AND p.next_offset = passed.from_offset
 RETURNING p.topic, p.partition, p.next_offset
+"""
+# Rows that another projector is writing are passed over: it knows better.
+_COMPLETE = """
+UPDATE projection_positions p SET complete_at = $3
+FROM (
+    SELECT topic, partition FROM projection_positions
+    WHERE (topic, partition) IN (SELECT * FROM unnest($1::text[], $2::integer[]))
+    FOR UPDATE SKIP LOCKED
+) free
+WHERE p.topic = free.topic AND p.partition = free.partition
 """
 
 
@@ -112,6 +123,11 @@ async def pass_markers(
     """Move positions over offsets that hold no records, from and to; those that were moved."""
     begins, ends = zip(*passed.values(), strict=True)
     return _found(await connection.fetch(_PASS, *columns(passed), begins, ends))
+
+
+async def note_complete(connection: Any, tps: Collection[TopicPartition], at: datetime) -> None:
+    """Store that all that was committed in these partitions at this time is projected."""
+    await connection.execute(_COMPLETE, *columns(tps), at)
 
 
 def columns(tps: Collection[TopicPartition]) -> tuple[list[str], list[int]]:

@@ -51,6 +51,8 @@ class MerchantRow(Struct, frozen=True, gc=False):
     updated_at: Instant | None = None
     credits_adjusted: int = 0
     version: int = 0
+    platform: str = ""
+    domain: str = ""
 
 
 class PurchaseRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -136,17 +138,14 @@ class Records:
 
     def __init__(self, topics: Topics, currency_of_old_rows: str | None = None) -> None:
         self.currency_of_old_rows = currency_of_old_rows
+        # The full names of the topics to be read.
+        self.topics = topics.projected()
         self._merchants = topics.changelog(names.BILLING_RECORDS)
         self._purchases = topics.changelog(names.CREDIT_PURCHASES)
         self._signs = {
             topics.name(names.event_type(kind)): names.CREDITS_SIGN.get(kind, 0)
             for kind in names.EVENT_TYPES
         }
-
-    @property
-    def topics(self) -> list[str]:
-        """The full names of the topics to be read."""
-        return [self._merchants, self._purchases, *self._signs]
 
     def table(self, topic: str) -> str:
         """The table that the rows of this topic belong to."""

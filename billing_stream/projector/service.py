@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import time
+from datetime import UTC, datetime
 
 from aiokafka.errors import KafkaError
 
@@ -131,6 +132,7 @@ async def _watch(reader: Reader, projector: Projector, metrics: Metrics) -> None
     began = told = time.monotonic()
     caught_up = False
     while True:
+        asked_at = datetime.now(UTC)
         try:
             ends = await reader.ends(reader.assigned())
         except KafkaError as error:
@@ -138,6 +140,7 @@ async def _watch(reader: Reader, projector: Projector, metrics: Metrics) -> None
         else:
             lags = reader.lag(ends)
             metrics.lags(lags, complete=projector.ready)
+            reader.note_complete(lags, asked_at)
             left = sum(lags.values())
             now = time.monotonic()
             if not caught_up and projector.ready and left == 0:

@@ -33,7 +33,8 @@ def _columns(text: str) -> list[Column]:
 MERCHANTS = _columns(
     "merchant_id uuid, trial_available boolean, trial_started_at timestamptz, "
     "trial_ends_at timestamptz, total_credits_purchased bigint, last_purchase_at timestamptz, "
-    "created_at timestamptz, updated_at timestamptz, credits_adjusted bigint, version bigint"
+    "created_at timestamptz, updated_at timestamptz, credits_adjusted bigint, version bigint, "
+    "platform text, domain text"
 )
 # An amount is text until PostgreSQL reads it: exact, and quicker than a Decimal.
 PURCHASES = _columns(

@@ -151,6 +151,11 @@ class Topics(Struct, frozen=True):
         """The full names of the input topics."""
         return [self.name(topic) for topic in INPUTS]
 
+    def projected(self) -> list[str]:
+        """The full names of the topics that the projection has: two changelogs, and events."""
+        changelogs = [self.changelog(table) for table in (BILLING_RECORDS, CREDIT_PURCHASES)]
+        return changelogs + [self.name(event_type(kind)) for kind in EVENT_TYPES]
+
     def stoppable(self) -> list[str]:
         """The full names of the inputs that stop when too many of their records are invalid.
 

@@ -32,7 +32,13 @@ READ = (
     "/ops/dead-letters",
     "/ops/dead-letters/0@1",
     "/ops/dead-letters/0@1/redrive",
+    "/ops/dead-letters/0@1/edit",
+    "/ops/dead-letters/0@1/discard",
     "/ops/merchants",
+    "/ops/merchants.csv",
+    "/ops/purchases",
+    "/ops/purchases.csv",
+    "/ops/revenue",
     f"/ops/merchants/{M1}",
     f"/ops/merchants/{M1}/adjust",
     "/ops/catalogue",
@@ -41,6 +47,8 @@ READ = (
 )
 ACT = (
     "/ops/dead-letters/0@1/redrive",
+    "/ops/dead-letters/0@1/edit",
+    "/ops/dead-letters/0@1/discard",
     f"/ops/merchants/{M1}/adjust",
     f"/ops/merchants/{M1}/extend-trial",
     f"/ops/merchants/{M1}/shop",

@@ -67,6 +67,7 @@ async def test_a_worker_that_does_not_answer_is_shown_as_such(two: Cluster) -> N
     page = await get(two.nodes[0].url, "/ops/workers", operator_headers())
     assert page.status == 200
     assert f"The worker at {gone.url} does not answer.".encode() in page.raw
+    assert b"Money waits" in page.raw
     assert page.raw.count(b"owner does not answer") == 2
 
 
@@ -76,7 +77,7 @@ async def test_a_partition_of_nobody_is_told(two: Cluster) -> None:
 
     page = await get(two.nodes[0].url, "/ops/workers", operator_headers())
 
-    assert b"Nobody owns partition 3." in page.raw
+    assert b"Partition 3 has no owner." in page.raw
     assert b"no owner" in page.raw
 
 
@@ -88,7 +89,7 @@ async def test_stopped_input_is_shown_with_the_commands_for_it(two: Cluster, pag
 
     shown = html.unescape((await get(two.nodes[0].url, page, operator_headers())).raw.decode())
 
-    assert "An input is stopped." in shown
+    assert "1 input stopped: its records wait." in shown
     assert "1001 invalid records in a row" in shown
     assert f"billing-stream inputs resume {COMMANDS} 2 --reason" in shown
     assert f"billing-stream inputs skip '{COMMANDS}[2]@17' --reason" in shown

@@ -83,7 +83,7 @@ async def test_early_webhook_is_on_both_pages_of_any_worker(two: Cluster) -> Non
     for node in (0, 1):
         since = f"1, the oldest since {came:%Y-%m-%d %H:%M:%S}"
         assert f'id="early">{since}' in await page(two, f"/ops/merchants/{M1}", node)
-        assert f"Early webhooks: {since}" in await page(two, "/ops", node)
+        assert f'id="early">{since}' in await page(two, "/ops", node)
 
 
 async def test_webhook_that_found_its_charge_waits_no_longer(two: Cluster) -> None:
@@ -93,7 +93,7 @@ async def test_webhook_that_found_its_charge_waits_no_longer(two: Cluster) -> No
 
     assert (measured(two, COUNT), measured(two, AGE)) == (0, 0)
     assert NONE in await page(two, f"/ops/merchants/{M1}")
-    assert "Early webhooks: none" in await page(two, "/ops")
+    assert NONE in await page(two, "/ops")
     assert len(two.events("credits.purchased")) == 1
 
 

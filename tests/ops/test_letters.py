@@ -16,7 +16,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, WebCode
-from billing_stream.web.ops import letter_pages
+from billing_stream.web.ops import letter_actions
 from billing_stream.web.ops.letters import Letters
 from tests.support.worker import create_topics, environment
 from tests.support.world import M1
@@ -112,7 +112,7 @@ async def test_of_each_partition_only_the_newest_are_kept(lane: Writer) -> None:
 async def test_page_without_kafka_reports_that_and_no_invalid_letter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def rehearse(letter: object) -> None:
+    async def rehearse(*_: object) -> None:
         raise KafkaConnectionError("gone")
 
     async def whole(*_: object) -> Any:
@@ -120,9 +120,9 @@ async def test_page_without_kafka_reports_that_and_no_invalid_letter(
 
     dashboard = SimpleNamespace(rehearse=rehearse, letter_cluster=None)
     call: Any = SimpleNamespace(context=SimpleNamespace(dashboard=dashboard))
-    monkeypatch.setattr(letter_pages, "_whole", whole)
+    monkeypatch.setattr(letter_actions, "letter_detail", whole)
 
     with pytest.raises(ApiError, match="Kafka does not answer") as caught:
-        await letter_pages.show_redrive.handler(call, letter="0@1")
+        await letter_actions.show_redrive.handler(call, letter="0@1")
 
     assert caught.value.error_code is WebCode.NOT_READY

@@ -161,7 +161,7 @@ async def test_a_database_of_the_release_before_is_widened_with_its_views(
         await first_version.execute(f"DROP OWNED BY {role}")
         await first_version.execute(f"DROP ROLE {role}")
 
-    assert done == ["0002", "0003", "0004"]
+    assert done == ["0002", "0003", "0004", "0010"]
     assert total["total"] == BIG
     assert [row["data_type"] for row in types] == ["bigint"]
     assert kept["granted"]

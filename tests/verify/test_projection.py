@@ -19,7 +19,8 @@ from tests.verify.world import Copy, merchant_id
 SCHEMA = "reports"
 COLUMNS = {
     names.BILLING_RECORDS: "merchant_id trial_available trial_started_at trial_ends_at "
-    "total_credits_purchased last_purchase_at created_at updated_at credits_adjusted version",
+    "total_credits_purchased last_purchase_at created_at updated_at credits_adjusted version "
+    "platform domain",
     names.CREDIT_PURCHASES: "id merchant_id credits amount status platform platform_charge_id "
     "created_at completed_at expires_at version currency pack test refunded_amount "
     "refunded_credits disputed_credits",
@@ -33,6 +34,8 @@ DEFAULTS = {
     "refunded_amount": 0,
     "refunded_credits": 0,
     "disputed_credits": 0,
+    "platform": "",
+    "domain": "",
 }
 SIGNS = {"credits.purchased": 1, "credits.adjusted": 1, "purchase.refunded": -1}
 
@@ -116,6 +119,7 @@ async def test_a_true_projection(
             "the log has not",
         ),
         ("UPDATE billing_records SET credits_adjusted = 77", "credits_adjusted is 77"),
+        ("UPDATE billing_records SET domain = 'other.example'", "domain is other.example"),
         ("DELETE FROM billing_events WHERE sequence = 2", "billing_events: the event is missing"),
         ("UPDATE billing_events SET credits_delta = 1", "credits_delta is 1"),
         ("UPDATE billing_events SET data = data || '{\"credits\": 3}'", "data says something else"),
@@ -145,6 +149,15 @@ async def test_a_wrong_projection_is_named(
 
     assert report.faults() == {"projection"}
     assert any(parsed in fault.what for fault in report.checks["projection"].examples)
+
+
+async def test_shops_that_an_older_release_did_not_project_are_no_fault(
+    copy: Copy, connection: Any, postgres_url: str
+) -> None:
+    await project(connection, copy, postgres_url)
+    await connection.execute("UPDATE billing_records SET platform = NULL, domain = NULL")
+
+    assert (await verify(copy, postgres_url)).faults() == set()
 
 
 @pytest.mark.parametrize("accepted", [False, True])

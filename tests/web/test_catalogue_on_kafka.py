@@ -165,5 +165,5 @@ async def test_a_projection_from_before_gets_the_currency_of_old_rows(
     finally:
         await connection.close()
 
-    assert done == ["0003", "0004"]
+    assert done == ["0003", "0004", "0010"]
     assert [tuple(row) for row in found] == [("EUR", None, False)] * 2

@@ -1,7 +1,8 @@
 """The overview, and the page of workers and partitions."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -12,10 +13,17 @@ from billing_stream.observability.metrics.worker_metrics import HTTP_SECONDS, TR
 from billing_stream.web.internal import WORKER, peer_response
 from billing_stream.web.operation import INTERNAL, OPS, Call, operation
 from billing_stream.web.ops.business import Amounts
-from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot
 from billing_stream.web.ops.dashboard import ROWS_PATH, TotalsWithSource
+from billing_stream.web.ops.notices import (
+    level_of,
+    of_cluster,
+    of_early,
+    of_letters,
+    of_projection,
+)
 from billing_stream.web.ops.ops_views import OPS_PATH, SESSION, page
 from billing_stream.web.ops.recorder import MINUTES, Counts, Minute, quantile
+from billing_stream.web.ops.revenue import DAYS
 from billing_stream.web.ops.session import Session
 from billing_stream.web.peer_client import FIGURES_PATH
 
@@ -52,15 +60,29 @@ class PurchaseTotal(Struct, frozen=True):
 async def overview(call: Call[Session]) -> web.Response:
     """How all of it is, on one page."""
     dashboard = call.context.dashboard
-    cluster, business, letters = await asyncio.gather(
-        dashboard.cluster(), dashboard.business(), dashboard.letters()
+    cluster, business, letters, state, revenue = await asyncio.gather(
+        dashboard.cluster(),
+        dashboard.business(),
+        dashboard.letters(),
+        dashboard.projection_state(),
+        dashboard.revenue(DAYS[0]),
     )
-    now, table = cluster.now(), _table(business)
+    now, table, moment = cluster.now(), _table(business), datetime.now(UTC)
+    notices = [
+        *of_cluster(cluster),
+        *of_early(cluster, moment),
+        *of_letters(*(letters.seen.open, letters.seen.older) if letters.seen else (None, False)),
+        *of_projection(state, moment),
+    ]
     return page(
         call,
         "overview.html",
         cluster=cluster,
-        problems=list(problems(cluster)),
+        notices=notices,
+        level=level_of(notices),
+        state=state,
+        revenue=revenue,
+        reconcile=dashboard.reconcile,
         now_counts=now,
         commits=_latency(now.commits, TRANSACTION_SECONDS),
         answers=_latency(now.answers, HTTP_SECONDS),
@@ -78,7 +100,9 @@ async def overview(call: Call[Session]) -> web.Response:
 async def workers(call: Call[Session]) -> web.Response:
     """Every worker and every partition."""
     cluster = await call.context.dashboard.cluster()
-    return page(call, "workers.html", cluster=cluster, problems=list(problems(cluster)))
+    notices = list(of_cluster(cluster))
+    level = level_of(notices)
+    return page(call, "workers.html", cluster=cluster, notices=notices, level=level)
 
 
 @operation("GET", FIGURES_PATH, WORKER, listeners=INTERNAL)
@@ -91,20 +115,6 @@ async def own_figures(call: Call[Any]) -> web.Response:
 async def own_rows(call: Call[Any]) -> web.Response:
     """What this worker tells another of its rows: trials, purchases and revenue, or null."""
     return peer_response(await call.context.dashboard.own_rows())
-
-
-def problems(cluster: ClusterSnapshot) -> Iterator[str]:
-    """What is wrong, as sentences; nothing when all is well."""
-    for worker in cluster.workers:
-        if worker.figures is None:
-            yield f"The worker at {worker.url} {worker.trouble}."
-        elif worker.figures.restoring is not None:
-            yield f"The worker at {worker.url} is restoring partitions."
-        else:
-            yield from (f"{worker.url}: {problem}." for problem in worker.figures.problems)
-    lost = [str(p.number) for p in cluster.partitions if p.url is None]
-    if lost:
-        yield f"Nobody owns partition {', '.join(lost)}."
 
 
 def course(minutes: Sequence[Minute]) -> HourSeries:

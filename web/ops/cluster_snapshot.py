@@ -10,6 +10,7 @@ from billing_stream.engine.stopped_inputs import Stop
 from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.envelope import ApiError, Ids
 from billing_stream.web.ops.figures import Figures, PartitionFigures, WorkerFigures
+from billing_stream.web.ops.reconciliation import Reconciliation
 from billing_stream.web.ops.recorder import Counts, Minute, together
 from billing_stream.web.peer_client import FIGURES_PATH
 from billing_stream.web.peers import Peers
@@ -72,6 +73,18 @@ class ClusterSnapshot(Struct, frozen=True):
     def early(self) -> EarlyWebhooks:
         """Webhooks that wait for their charge, of all partitions that have a worker."""
         return EarlyWebhooks.together(p.figures.early for p in self.partitions if p.figures)
+
+    @property
+    def reconciliation(self) -> Reconciliation:
+        """What the look-ups of all workers found."""
+        return Reconciliation.together(one.reconciliation for one in self.figures)
+
+    @property
+    def early_merchants(self) -> dict[str, EarlyWebhooks]:
+        """Those that wait at their charge, by the merchant of their shop; longest first."""
+        known = {m for p in self.partitions if p.figures for m in p.figures.early_of}
+        found = {merchant_id: self.early_of(merchant_id) for merchant_id in known}
+        return dict(sorted(found.items(), key=lambda one: (str(one[1].oldest), one[0])))
 
     def early_of(self, merchant_id: str) -> EarlyWebhooks:
         """Those that wait at their charge, and came from a shop of this merchant."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,17 +19,28 @@ from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.ops.catalogue.catalogue_log import CatalogueLog
 from billing_stream.ops.catalogue.course import CatalogueCourse, course_of
-from billing_stream.ops.dead_letters import ActionResult, Cluster, DeadLetterEntry, redrive
+from billing_stream.ops.dead_letters import (
+    ActionResult,
+    Cluster,
+    DeadLetterEntry,
+    discard,
+    redrive,
+)
 from billing_stream.records.catalogue_records import SetVersion
+from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, Ids, not_ready
 from billing_stream.web.ops.business import Business, put_together
 from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
+from billing_stream.web.ops.exports import ExportLimit
 from billing_stream.web.ops.figures import Figures
 from billing_stream.web.ops.letters import DeadLetterSummaries, Letters
+from billing_stream.web.ops.lists import Lists
 from billing_stream.web.ops.page_rows import OwnRows
 from billing_stream.web.ops.projected import Projected
+from billing_stream.web.ops.projection_state import ProjectionState, ask_state
 from billing_stream.web.ops.recorder import Recorder
 from billing_stream.web.ops.rendering import new_environment
+from billing_stream.web.ops.revenue import DAYS, Revenue, ask_revenue
 from billing_stream.web.ops.shared import Shared
 from billing_stream.web.peers import Peers
 from billing_stream.web.projection import Projection
@@ -43,6 +55,8 @@ ROWS_SECONDS = 30.0
 ASK_ROWS_SECONDS = 8.0
 LETTERS_SECONDS = 2.0
 CATALOGUE_SECONDS = 1.0
+PROJECTION_SECONDS = 2.0
+REVENUE_SECONDS = 60.0
 # A page is for seeing what is wrong: it does not wait for what does not answer.
 WAIT_SECONDS = 3.0
 ACT_SECONDS = 8.0
@@ -89,12 +103,15 @@ class Dashboard:
         self._packs = settings.packs
         self._clock = watchdog.lanes.clock
         self.recorder = Recorder(metrics, watchdog.lanes)
-        self.figures = Figures(watchdog, self.recorder, ask_lags)
+        self.figures = Figures(watchdog, self.recorder, ask_lags, metrics)
+        self.reconcile = settings.reconcile
         self.letter_cluster = Cluster.of(settings)
         self.catalogue_log = CatalogueLog(self.letter_cluster)
         # Apart from the merchants' own: a slow question here must not be an answer to them.
         self._projection = Projection.of(settings)
         self.projected = Projected(self._projection)
+        self.lists = Lists(self._projection)
+        self.exports = ExportLimit()
         self._peers = peers
         self._cluster = ClusterFigures(self.figures, peers, settings.partitions)
         self._rows = OwnRows(watchdog.lanes)
@@ -104,6 +121,13 @@ class Dashboard:
         self._business = Shared(self._sum, BUSINESS_SECONDS)
         self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
         self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
+        self.projected_topics = Topics(settings.app_id, settings.topic_prefix).projected()
+        state = partial(ask_state, self._projection, self.projected_topics)
+        self._projection_state = Shared(state, PROJECTION_SECONDS)
+        self._revenue = {
+            days: Shared(partial(ask_revenue, self._projection, days), REVENUE_SECONDS)
+            for days in DAYS
+        }
         self._acting = asyncio.Lock()
         self._under_way: set[asyncio.Future[Any]] = set()
 
@@ -124,6 +148,22 @@ class Dashboard:
             return TotalsWithSource(
                 None, False, "This takes longer than usual, and is still being counted."
             )
+
+    async def projection_state(self) -> ProjectionState:
+        """How far the projection is."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._projection_state.get()
+        except TimeoutError:
+            return ProjectionState(True, "it does not answer")
+
+    async def revenue(self, days: int) -> Revenue | None:
+        """Revenue of the last `days`, one of DAYS; None where it cannot be read now."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._revenue[days].get()
+        except (ApiError, TimeoutError):
+            return None
 
     async def letters(self) -> DeadLettersResult:
         """The newest dead letters."""
@@ -153,31 +193,54 @@ class Dashboard:
         """Read it again the next time, because a version was just set."""
         self._versions.forget()
 
-    async def redrive(self, letter: DeadLetterEntry, operator: str, reason: str) -> ActionResult:
-        """Send a dead letter again, once. Raises NotYet, DeadLettersError, KafkaError."""
+    async def redrive(
+        self, letter: DeadLetterEntry, operator: str, reason: str, value: bytes | None = None
+    ) -> ActionResult:
+        """Redrive a dead letter, once; with `value` in place of its own if that is given.
 
+        Raises ActionPending, DeadLettersError, KafkaError.
+        """
+        return await self._act(redrive, letter, by=operator, reason=reason, value=value)
+
+    async def discard(self, letter: DeadLetterEntry, operator: str, reason: str) -> ActionResult:
+        """Close a dead letter without a redrive, once. Raises as `redrive` does."""
+        return await self._act(discard, letter, by=operator, reason=reason)
+
+    async def rehearse(self, letter: DeadLetterEntry, value: bytes | None = None) -> ActionResult:
+        """What a redrive would do. Raises DeadLettersError, KafkaError."""
+        (outcome,) = await redrive(
+            self.letter_cluster, [letter], by="nobody", reason="a look", value=value, dry_run=True
+        )
+        return outcome
+
+    async def _act(
+        self,
+        action: Callable[..., Awaitable[list[ActionResult]]],
+        letter: DeadLetterEntry,
+        **how: Any,
+    ) -> ActionResult:
         async def act() -> ActionResult:
             # One after the other: whoever comes second is told what the first has done.
             async with self._acting:
-                (outcome,) = await redrive(
-                    self.letter_cluster, [letter], by=operator, reason=reason
-                )
+                (outcome,) = await action(self.letter_cluster, [letter], **how)
                 self._letters.forget()
                 return outcome
 
         return await self._finish(act())
 
-    async def rehearse(self, letter: DeadLetterEntry) -> ActionResult:
-        """What sending it again would do. Raises DeadLettersError, KafkaError."""
-        (outcome,) = await redrive(
-            self.letter_cluster, [letter], by="nobody", reason="a look", dry_run=True
-        )
-        return outcome
-
     async def close(self) -> None:
         """End what is under way."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        for shared in (self._seen, self._own, self._business, self._letters, self._versions):
+        several: tuple[Shared[Any], ...] = (
+            self._seen,
+            self._own,
+            self._business,
+            self._letters,
+            self._versions,
+            self._projection_state,
+            *self._revenue.values(),
+        )
+        for shared in several:
             await shared.close()
         self._projection.close()
 
@@ -195,7 +258,7 @@ class Dashboard:
         self._under_way.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            logger.warning("a dead letter was not sent again: %s", error)
+            logger.warning("nothing was done with a dead letter: %s", error)
 
     async def _sum(self) -> TotalsWithSource:
         why = "There is no projection: DATABASE_URL is not set."

@@ -11,8 +11,10 @@ from billing_stream.engine.lane import Lane
 from billing_stream.engine.lanes import Restoring
 from billing_stream.engine.stopped_inputs import Stop, stops_of
 from billing_stream.engine.watchdog import Watchdog
+from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.tables.early_webhooks import EarlyWebhooks, early_by_merchant
+from billing_stream.web.ops.reconciliation import Reconciliation
 from billing_stream.web.ops.recorder import CurrentRates, Minute, Rate, Recorder
 
 
@@ -47,15 +49,22 @@ class WorkerFigures(Struct, frozen=True):
     partitions: list[PartitionFigures]
     now: CurrentRates
     minutes: list[Minute]
+    # Missing where another worker is of an older release.
+    reconciliation: Reconciliation = Reconciliation()
 
 
 class Figures:
     """The figures of this worker. `ask_lags` gives the latest sample and asks nobody."""
 
     def __init__(
-        self, watchdog: Watchdog, recorder: Recorder, ask_lags: Callable[[], Lags]
+        self,
+        watchdog: Watchdog,
+        recorder: Recorder,
+        ask_lags: Callable[[], Lags],
+        metrics: WorkerMetrics,
     ) -> None:
         self._watchdog = watchdog
+        self._metrics = metrics
         self._recorder = recorder
         self._ask_lags = ask_lags
         self._began = time.monotonic()
@@ -72,6 +81,7 @@ class Figures:
             partitions=[self._partition(p, lane, lags) for p, lane in sorted(lanes.items())],
             now=self._recorder.now(),
             minutes=self._recorder.minutes(),
+            reconciliation=Reconciliation.of(self._metrics),
         )
 
     def _partition(self, partition: int, lane: Lane[Any], lags: Lags) -> PartitionFigures:

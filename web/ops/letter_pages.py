@@ -1,14 +1,13 @@
-"""Dead letters: the newest of them, one of them whole, and sending it again."""
+"""Dead letters: the newest of them, and one of them whole."""
 
 import asyncio
-from http import HTTPStatus
+from contextlib import suppress
 
 from aiohttp import web
 from aiokafka.errors import KafkaError
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from billing_stream.errors import DeadLettersError
-from billing_stream.observability.audit_log import audited
 from billing_stream.ops.dead_letters import (
     Cluster,
     DeadLetterEntry,
@@ -19,19 +18,21 @@ from billing_stream.ops.dead_letters import (
 from billing_stream.ops.dead_letters.dead_letter_history import find_next
 from billing_stream.ops.dead_letters.showing import record_lines, value_bytes
 from billing_stream.plain_text import clean_line
+from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.invalid_fields import readable
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.operation import OPS, Call, operation
-from billing_stream.web.ops.dashboard import ActionPending, why_not
+from billing_stream.web.ops.dashboard import why_not
 from billing_stream.web.ops.letters import DeadLetterSummary
-from billing_stream.web.ops.ops_views import SESSION, form_of, page, page_of, see, wrong_reason
+from billing_stream.web.ops.ops_views import SESSION, page, page_of
 from billing_stream.web.ops.session import Session
 
 LETTERS_PATH = "/ops/dead-letters"
 LETTER_PATH = "/ops/dead-letters/{letter:[0-9]{1,4}@[0-9]{1,18}}"
-REDRIVE_PATH = LETTER_PATH + "/redrive"
 LIMIT = 25
 FIND_SECONDS = 5.0
+# What a form shows to be corrected; larger ones are for `billing-stream dlq`.
+EDITABLE_BYTES_MAX = 64 << 10
 _STATES = ("open", "redriven", "discarded", "all")
 
 
@@ -71,78 +72,18 @@ async def letters(call: Call[Session]) -> web.Response:
 
 @operation("GET", LETTER_PATH, SESSION, listeners=OPS)
 async def show_letter(call: Call[Session], letter: str) -> web.Response:
-    """All of it, why it is dead, and what was done with it."""
-    whole = await _whole(call.context.dashboard.letter_cluster, letter)
-    return page(call, "letter.html", whole=whole, done=call.request.query.get("done"))
-
-
-@operation("GET", REDRIVE_PATH, SESSION, listeners=OPS)
-async def show_redrive(call: Call[Session], letter: str) -> web.Response:
-    """What sending it again would do, and the button."""
-    return await _form(call, letter)
-
-
-@operation("POST", REDRIVE_PATH, SESSION, listeners=OPS, codes=(WebCode.VALIDATION_ERROR,))
-async def redrive(call: Call[Session], letter: str) -> web.Response:
-    """Send it again: once, however often the form is sent."""
-    form = await form_of(call)
-    reason = form.get("reason", "")
-    wrong = wrong_reason(reason, "it is kept with the letter")
-    if wrong is not None:
-        return await _form(call, letter, HTTPStatus.UNPROCESSABLE_ENTITY, wrong, reason)
-    dashboard, operator = call.context.dashboard, call.who.operator
-    found = await _find(dashboard.letter_cluster, letter)
-    try:
-        with audited(
-            "redrive", operator=operator, request_id=call.ids.request_id, letter=letter
-        ) as said:
-            outcome = await dashboard.redrive(found.letter, operator, reason)
-            if outcome.refused is not None:
-                said["outcome"] = "refused"
-    except ActionPending:
-        error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
-        return await _form(call, letter, HTTPStatus.GATEWAY_TIMEOUT, error, reason)
-    except (DeadLettersError, KafkaError) as failed:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        return await _form(call, letter, status, why_not(failed), reason)
-    if outcome.refused is not None:
-        error = f"Nothing was done: it {outcome.refused}."
-        return await _form(call, letter, HTTPStatus.CONFLICT, error, reason)
-    return see(f"{LETTERS_PATH}/{letter}", done="redriven")
-
-
-async def _form(
-    call: Call[Session],
-    letter: str,
-    status: int = HTTPStatus.OK,
-    error: str | None = None,
-    reason: str = "",
-) -> web.Response:
+    """All of it, why it is dead, what was done with it, and what can be done."""
     dashboard = call.context.dashboard
-    whole = await _whole(dashboard.letter_cluster, letter)
-    refused, what = None, ""
+    whole, refused = await letter_detail(dashboard.letter_cluster, letter), None
     if whole.found.state is State.OPEN:
-        try:
-            outcome = await dashboard.rehearse(whole.found.letter)
-            refused, what = outcome.refused, outcome.what
-        except (DeadLettersError, KafkaError) as failed:
-            # The form that says what went wrong before is worth more than this.
-            if error is None:
-                raise ApiError(WebCode.NOT_READY, why_not(failed)) from None
-    return page(
-        call,
-        "redrive.html",
-        status=status,
-        whole=whole,
-        refused=refused,
-        what=what,
-        topic=dashboard.letter_cluster.commands,
-        error=error,
-        reason=reason,
-    )
+        # Where it cannot be rehearsed, the form says why.
+        with suppress(DeadLettersError, KafkaError):
+            refused = (await dashboard.rehearse(whole.found.letter)).refused
+    done = call.request.query.get("done")
+    return page(call, "letter.html", whole=whole, refused=refused, done=done)
 
 
-async def _find(cluster: Cluster, name: str) -> DeadLetterHistory:
+async def find_letter(cluster: Cluster, name: str) -> DeadLetterHistory:
     """The letter. Raises ApiError: NOT_FOUND, or NOT_READY when it cannot be read."""
     try:
         async with asyncio.timeout(FIND_SECONDS):
@@ -155,9 +96,9 @@ async def _find(cluster: Cluster, name: str) -> DeadLetterHistory:
         raise ApiError(WebCode.NOT_READY, why_not(error)) from None
 
 
-async def _whole(cluster: Cluster, name: str) -> DeadLetterDetail:
-    """All of a letter. Raises ApiError as `_find` does."""
-    found = await _find(cluster, name)
+async def letter_detail(cluster: Cluster, name: str) -> DeadLetterDetail:
+    """All of a letter. Raises ApiError as `find_letter` does."""
+    found = await find_letter(cluster, name)
     record = found.letter.record
     return DeadLetterDetail(
         found=found,
@@ -169,6 +110,17 @@ async def _whole(cluster: Cluster, name: str) -> DeadLetterDetail:
         size=value_bytes(record),
         following=await find_next(cluster, found),
     )
+
+
+def editable_value(record: DeadLetter) -> str | None:
+    """The value of the record as text for a form; None where a form cannot show all of it."""
+    value = record.value or b""
+    if record.truncated is not UNSET or len(value) > EDITABLE_BYTES_MAX:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _matches(letter: DeadLetterSummary, state: str, reason: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -14,8 +15,10 @@ from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.domain.shop_names import sought_shop
 from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.billing import known
-from billing_stream.web.envelope import ApiError, Pagination
+from billing_stream.web.envelope import ApiError, Pagination, WebCode
 from billing_stream.web.operation import OPS, Call, operation
+from billing_stream.web.ops.list_pages import shown_list
+from billing_stream.web.ops.lists import MerchantFilter, Order
 from billing_stream.web.ops.ops_views import SESSION, page, page_of, see
 from billing_stream.web.ops.projected import Projected, TimelineEntry
 from billing_stream.web.ops.session import Session
@@ -26,7 +29,6 @@ MERCHANTS_PATH = "/ops/merchants"
 MERCHANT_PATH = "/ops/merchants/{merchant_id:[0-9a-fA-F-]{36}}"
 LIMIT = 20
 PURCHASES = 10
-TEXT_MAX = 320
 
 
 class Timeline(Struct, frozen=True):
@@ -37,18 +39,21 @@ class Timeline(Struct, frozen=True):
     why: str | None
 
 
-@operation("GET", MERCHANTS_PATH, SESSION, listeners=OPS)
+@operation("GET", MERCHANTS_PATH, SESSION, listeners=OPS, codes=(WebCode.VALIDATION_ERROR,))
 async def merchants(call: Call[Session]) -> web.Response:
-    """The search; where it finds, on to the merchant."""
-    asked = call.request.query.get("q", "").strip()[:TEXT_MAX]
-    missing = None
-    if asked:
-        merchant_id = await _find(call, asked)
+    """The list and the search of it; where a whole id or shop is asked for, on to the merchant."""
+    dashboard, query = call.context.dashboard, call.request.query
+    wanted, cursor = MerchantFilter.of(query), query.get("cursor", "")
+    if wanted.sought and not cursor:
+        merchant_id = await _find(call, wanted.sought)
         if merchant_id is not None:
             return see(f"{MERCHANTS_PATH}/{merchant_id}")
-        missing = asked
-    status = HTTPStatus.OK if missing is None else HTTPStatus.NOT_FOUND
-    return page(call, "merchants.html", status=status, asked=asked, missing=missing)
+    shown = await shown_list(dashboard, cursor, partial(dashboard.lists.merchants, wanted))
+    found = shown.listed is not None and bool(shown.listed.rows)
+    status = HTTPStatus.NOT_FOUND if wanted.sought and not found else HTTPStatus.OK
+    return page(
+        call, "merchants.html", status=status, shown=shown, wanted=wanted, orders=list(Order)
+    )
 
 
 async def _find(call: Call[Session], asked: str) -> str | None:

@@ -21,6 +21,14 @@ def number(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
 
 
+def counted(value: int, one: str) -> str:
+    """
+    >>> counted(1, "purchase"), counted(1200, "purchase")
+    ('1 purchase', '1,200 purchases')
+    """
+    return f"{value:,} {one}{'' if value == 1 else 's'}"
+
+
 def rate(value: float) -> str:
     """A rate per second, without its unit.
 

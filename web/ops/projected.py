@@ -14,17 +14,18 @@ from billing_stream.web.projection import Projection
 _TRIALS = """
 SELECT count(*) AS merchants,
     count(trial_started_at) AS started,
-    count(*) FILTER (WHERE trial_ends_at > now()) AS running,
+    count(*) FILTER (WHERE trial_ends_at > clock) AS running,
     count(*) FILTER (WHERE last_purchase_at >= trial_started_at) AS converted,
-    count(*) FILTER (WHERE trial_ends_at > now() AND trial_ends_at <= now() + interval '1 day')
+    count(*) FILTER (WHERE trial_ends_at > clock AND trial_ends_at <= clock + interval '1 day')
         AS ending_day,
-    count(*) FILTER (WHERE trial_ends_at > now() AND trial_ends_at <= now() + interval '7 days')
+    count(*) FILTER (WHERE trial_ends_at > clock AND trial_ends_at <= clock + interval '7 days')
         AS ending_week
-FROM billing_records
+-- A merchant's test clock may be ahead.
+FROM (SELECT *, GREATEST(now(), updated_at) AS clock FROM billing_records) merchants
 """
 _PURCHASES = """
 SELECT status, platform, sum(count)::bigint AS count,
-    json_object_agg(currency, amount::text)::text AS amounts
+    json_object_agg(currency, amount::text ORDER BY currency)::text AS amounts
 FROM (
     SELECT status, platform, COALESCE(currency, '') AS currency, count(*) AS count,
         sum(amount) AS amount
@@ -43,7 +44,7 @@ FROM (
         AND e.at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
         AND NOT p.test
 ) told
-GROUP BY 1, 2
+GROUP BY 1, 2 ORDER BY 2
 """
 
 _object = msgspec.json.Decoder(dict[str, Any])

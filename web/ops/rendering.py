@@ -11,6 +11,7 @@ from billing_stream.plain_text import clean_text, mask_passwords
 from billing_stream.records.record_ref import RecordRef
 from billing_stream.web import envelope
 from billing_stream.web.ops import page_text
+from billing_stream.web.ops.charge_links import charge_link
 
 # Scripts and styles are files of this service; nothing may show these pages in a frame.
 HEADERS: Mapping[str, str] = MappingProxyType(
@@ -38,6 +39,7 @@ def new_environment() -> Environment:
     )
     filters: dict[str, Any] = {
         "number": page_text.number,
+        "counted": page_text.counted,
         "rate": page_text.rate,
         "duration": page_text.duration,
         "ago": page_text.ago,
@@ -51,6 +53,7 @@ def new_environment() -> Environment:
     }
     made.filters.update(filters)
     made.globals["line"] = page_text.line
+    made.globals["charge_link"] = charge_link
     made.globals["DASH"] = page_text.DASH
     return made
 

@@ -22,7 +22,11 @@ MERCHANT = {
     "updated_at": None,
     "credits_adjusted": 0,
     "version": 0,
+    "platform": "",
+    "domain": "",
 }
+# Null in rows that a release without these columns projected.
+ADDED = ("platform", "domain")
 PURCHASE = {
     "merchant_id": None,
     "credits": None,
@@ -85,7 +89,8 @@ async def _merchants(connection: Any, history: History, report: Report, only: st
             "updated_at", row.get("updated_at")
         ):
             continue
-        for what in _odd(found, row, MERCHANT):
+        columns = {n: default for n, default in MERCHANT.items() if not _unprojected(found, n)}
+        for what in _odd(found, row, columns):
             report.fault("projection", f"billing_records: {what}", merchant=merchant)
     if not history.allow_lag:
         for merchant in missing:
@@ -113,6 +118,10 @@ async def _purchases(connection: Any, history: History, report: Report, only: st
         for purchase in missing:
             what = f"credit_purchases: the row of {purchase} is missing"
             report.fault("projection", what, merchant=rows[purchase]["merchant_id"])
+
+
+def _unprojected(found: Mapping[str, Any], name: str) -> bool:
+    return name in ADDED and found.get(name, "") is None
 
 
 def _odd(
