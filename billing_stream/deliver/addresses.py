@@ -1,5 +1,6 @@
 """Which addresses outgoing webhooks are sent to: public ones, unless private ones are allowed."""
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from billing_stream.errors import BillingError
 
 URL_CHARACTERS_MAX = 2000
 
+_UNICAST = ipaddress.ip_network("2000::/3")
 # The IPv4 address is in the last 32 bits: a gateway would connect to it (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -33,13 +35,14 @@ def is_public(address: str) -> bool:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return found.is_global and not found.is_multicast
+    if isinstance(found, ipaddress.IPv4Address):
+        return found.is_global and not found.is_multicast
+    inner = found.ipv4_mapped or found.sixtofour
+    if found in _NAT64:
+        inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    if inner is not None:
+        return is_public(str(inner))
+    return found in _UNICAST and found.is_global
 
 
 def public_sockets(address_info: tuple[Any, ...]) -> socket.socket:
@@ -50,7 +53,7 @@ def public_sockets(address_info: tuple[Any, ...]) -> socket.socket:
     family, kind, protocol, _, address = address_info
     if not is_public(str(address[0])):
         raise AddressRefused(
-            f"{address[0]} is not a public address (BILLING_WEBHOOKS_ALLOW_PRIVATE)"
+            errno.EACCES, f"{address[0]} is not a public address (BILLING_WEBHOOKS_ALLOW_PRIVATE)"
         )
     return socket.socket(family, kind, protocol)
 
