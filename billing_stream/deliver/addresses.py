@@ -73,7 +73,7 @@ def checked_url(text: str, *, allow_private: bool) -> str:
     if url.scheme not in schemes or not url.host:
         raise EndpointError(f"the address is not {' or '.join(schemes)}://host/...")
     if url.user is not None or url.password is not None or url.fragment:
-        raise EndpointError("the address has a user, password or fragment: leave it out")
+        raise EndpointError("the address may not have a user, a password or a fragment")
     if len(str(url)) > URL_CHARACTERS_MAX:
         raise EndpointError(f"the address is longer than {URL_CHARACTERS_MAX} characters")
     if not allow_private and _is_ip(url.host) and not is_public(url.host):

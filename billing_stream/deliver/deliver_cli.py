@@ -106,8 +106,7 @@ def endpoints_group() -> None:
     epilog=help_epilog(
         DONE,
         "billing-stream deliver endpoints add crm https://crm.example.com/billing",
-        "billing-stream deliver endpoints add books https://books.example.com/in \\",
-        "  --event evt.billing.credits.purchased.v1 --since 2026-11-01",
+        "billing-stream deliver endpoints add crm https://crm.example.com --since 7d",
     ),
 )
 @click.argument("endpoint_id", metavar="ID")
@@ -149,7 +148,7 @@ def add_endpoint(
     epilog=help_epilog(
         {0: "listed", 2: EXIT_WRONG},
         "billing-stream deliver endpoints list",
-        "billing-stream deliver endpoints list --json | jq 'select(.state != \"enabled\")'",
+        "billing-stream deliver endpoints list --json | jq -r .url",
     ),
 )
 @json_option("A JSON object on each line")
@@ -199,7 +198,7 @@ def disable_endpoint(endpoint_id: str, by: str) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @by_option
 def enable_endpoint(endpoint_id: str, by: str) -> None:
-    """Enable an endpoint: what is queued is delivered, failed events at once.
+    """Enable an endpoint: queued events are delivered, failed ones at once.
 
     Also of an endpoint that is enabled: its next tries are not waited for.
     """
@@ -229,7 +228,7 @@ def rotate_secret(endpoint_id: str, keep: timedelta, by: str) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @by_option
 def remove_endpoint(endpoint_id: str, by: str) -> None:
-    """Remove an endpoint, its secrets, and what is queued for it."""
+    """Remove an endpoint, its secrets and its queue."""
     _act("remove_endpoint", endpoint_id, by, endpoints.remove)
     say(f"endpoint {endpoint_id} is removed")
 
@@ -314,7 +313,7 @@ def skip_missing(merchant_id: str, by: str) -> None:
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Any]:
-    """A connection to tables of this version, whose transactions are on disk when they end."""
+    """A connection to tables of this version; its transactions are on disk when they end."""
     database = database_of(settings)
     await migrate_webhooks(database)
     async with database.connected(writable=True) as connection:

@@ -61,7 +61,7 @@ class Metrics:
         )
         self.missing = gauge(
             "billing_deliver_missing_events",
-            "Merchants whose events wait for an earlier one that was not read",
+            "Merchants with events that wait for an earlier one, which was not read",
         )
 
     def known(self, endpoints: Collection[Endpoint]) -> None:
@@ -71,7 +71,7 @@ class Metrics:
             self.disabled.labels(endpoint.id).set(endpoint.disabled_at is not None)
 
     def waiting(self, pending: Mapping[str, Pending]) -> None:
-        """What is queued, by endpoint."""
+        """The queues, by endpoint."""
         self.pending.clear()
         self.failing.clear()
         for endpoint_id, found in pending.items():

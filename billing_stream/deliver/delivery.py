@@ -34,7 +34,7 @@ NOT_YET = "PostgreSQL has not been reached yet"
 
 
 def database_of(settings: Settings) -> Database:
-    """The schema of outgoing webhooks, beside that of the projection. Raises SettingsError."""
+    """The schema of outgoing webhooks, named after that of the projection. Raises SettingsError."""
     url = settings.database_url.get_secret_value() if settings.database_url is not None else ""
     if not url:
         raise SettingsError("DATABASE_URL: is needed by billing-stream deliver")
@@ -84,7 +84,7 @@ class Delivery:
         return found
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Deliver until told to stop. Raises ProjectionError for what no waiting fixes."""
+        """Deliver until `stopping` is set. Raises ProjectionError for what no waiting fixes."""
         while not stopping.is_set():
             try:
                 connection = await self._connect()
@@ -113,7 +113,7 @@ class Delivery:
         return connection
 
     async def _lead(self, connection: Any, stopping: asyncio.Event) -> bool:
-        """Wait for the lock; False when told to stop before."""
+        """Wait for the lock; False when `stopping` was set before."""
         while not await leads(connection, self._database.schema):
             self._note_up()
             if not self._standby:
@@ -146,6 +146,7 @@ class Delivery:
             for task in (reading, watching, sending):
                 task.cancel()
             await asyncio.gather(reading, watching, sending, return_exceptions=True)
+            self._dispatcher = None
 
     def _note_up(self) -> None:
         self._metrics.database_up.set(1)

@@ -1,4 +1,4 @@
-"""What was delivered is noted, and what is due is taken: one round of the dispatcher."""
+"""One round of the dispatcher: note the results, take the next events."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -124,7 +124,7 @@ async def note(connection: Any, results: Sequence[Sent], retry_for: timedelta) -
     """Note the results: delivered ones leave their queue, failed ones wait for the next try.
 
     An endpoint without a success for `retry_for`, or that is gone, is disabled, and keeps its
-    events. An event that fails for so long at an endpoint that takes others is given up.
+    events. An event that fails for `retry_for` at an endpoint that takes others is given up.
     """
     succeeded = [result for result in results if result.error is None]
     failed = [result for result in results if result.error is not None]
@@ -166,7 +166,7 @@ def _columns(results: Sequence[Sent]) -> tuple[list[str], list[str]]:
 async def due(
     connection: Any, free: Mapping[str, int], busy: Collection[Queue]
 ) -> dict[Queue, list[Due]]:
-    """What is to be sent now: of each endpoint at most as many queues as are `free`, not `busy`."""
+    """The events to send now: of each endpoint at most as many queues as are `free`, not `busy`."""
     rows = await connection.fetch(
         _DUE,
         list(free),
@@ -183,13 +183,13 @@ async def due(
 
 
 class Pending(Struct, frozen=True):
-    """What is queued for an endpoint, and for how long its oldest failing event has failed."""
+    """The queued events of an endpoint, and for how long its oldest failing event has failed."""
 
     deliveries: int
     failing_seconds: float
 
 
 async def pending(connection: Any) -> dict[str, Pending]:
-    """What is queued, by endpoint."""
+    """The queues, by endpoint."""
     rows = await connection.fetch(_PENDING)
     return {row["id"]: Pending(row["pending"], row["failing_seconds"]) for row in rows}

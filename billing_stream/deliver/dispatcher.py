@@ -1,4 +1,4 @@
-"""Sends what is due: each merchant's events in order, endpoints independently of each other."""
+"""Sends events: each merchant's in order, endpoints independently of each other."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ class Dispatcher:
     """Takes queues that are due, on a connection that leads, and notes what became of them.
 
     A queue is in memory while its events are sent, and until that is noted: killed before, it
-    sends them again. `lock` is for the connection, which others use too.
+    repeats them. `lock` is for the connection, which others use too.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Dispatcher:
         self.missing: list[MissingEvent] = []
 
     def disabled(self) -> list[Endpoint]:
-        """Endpoints that are disabled, whoever did it."""
+        """Endpoints that are disabled."""
         return [one for one in self._endpoints.values() if one.disabled_at is not None]
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Deliver until told to stop; requests in flight are finished, and noted.
+        """Deliver until `stopping` is set; requests in flight are finished, and noted.
 
-        Raises asyncpg's errors; what was not noted is sent again.
+        Raises asyncpg's errors; results that were not noted are repeated.
         """
         try:
             while not stopping.is_set():
@@ -166,7 +166,7 @@ class Dispatcher:
             )
 
     async def _look_after(self) -> None:
-        """Count what waits, and delete what is too old, from time to time."""
+        """Count the queues, and delete events that are too old, from time to time."""
         now = time.monotonic()
         if now - self._counted > COUNT_SECONDS:
             self._counted = now

@@ -47,7 +47,7 @@ _REMOVE = "DELETE FROM webhook_endpoints WHERE id = $1"
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """One endpoint. `event_types`: None for all. `old_secret` is valid beside `secret`.
+    """One endpoint. `event_types`: None for all. `old_secret` is valid as well as `secret`.
 
     `begins_at`: of earlier events it gets none. `failing_since`: without a success since then.
     """
@@ -115,7 +115,7 @@ async def disable(connection: Any, endpoint_id: str, because: str = DISABLED_BY_
 
 
 async def enable(connection: Any, endpoint_id: str) -> None:
-    """Deliver what is queued at once, and retry from the beginning. Raises EndpointError."""
+    """Deliver its queue at once, and retry from the beginning. Raises EndpointError."""
     async with written(connection):
         await _one(connection, endpoint_id, _ENABLE)
         await connection.execute(_DUE_NOW, endpoint_id)
@@ -130,7 +130,7 @@ async def rotate_secret(connection: Any, endpoint_id: str, keep: timedelta) -> s
 
 
 async def remove(connection: Any, endpoint_id: str) -> None:
-    """Remove an endpoint and what is queued for it. Raises EndpointError."""
+    """Remove an endpoint and its queue. Raises EndpointError."""
     async with written(connection):
         await _one(connection, endpoint_id, _REMOVE)
 

@@ -1,4 +1,4 @@
-"""What is stored of an event, and sent: the envelope of its record, with `type` and `sequence`."""
+"""The stored and sent form of an event: the envelope of its record, with `type` and `sequence`."""
 
 from datetime import datetime
 

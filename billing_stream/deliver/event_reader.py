@@ -39,7 +39,7 @@ class EventReader:
         """Read until it is cancelled; `queued` is set after each batch with deliveries.
 
         Raises asyncpg's errors: what was in flight may or may not have been stored, and the
-        positions tell. Raises KafkaError.
+        positions show it. Raises KafkaError.
         """
         self._reader.reset_positions()
         while True:
@@ -81,7 +81,7 @@ class EventReader:
     async def _place(self, connection: Any) -> None:
         """Read on from the stored positions; from the beginning where the log is another one.
 
-        What is read twice is queued once: the numbers of a merchant's events say so.
+        A record that is read twice is queued once, by the numbers of a merchant's events.
         """
         reader = self._reader
         new = reader.unpositioned()

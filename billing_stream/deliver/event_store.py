@@ -154,7 +154,7 @@ async def pass_missing(connection: Any, merchant_id: str) -> int | None:
 
 
 async def missing_events(connection: Any, after: timedelta, limit: int) -> list[MissingEvent]:
-    """Merchants whose events have waited for longer than `after`, the longest first."""
+    """Merchants with events that have waited for longer than `after`, the longest first."""
     return [MissingEvent(**dict(row)) for row in await connection.fetch(_STALE, after, limit)]
 
 

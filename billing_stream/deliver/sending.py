@@ -124,7 +124,7 @@ def retry_after(value: str | None, now: datetime) -> float:
 
 
 async def drained(tasks: set[asyncio.Task[None]], seconds: float) -> None:
-    """Wait for requests in flight, at most so long; then end them."""
+    """Wait for requests in flight, at most `seconds`; then end them."""
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=seconds)
         for task in late:
