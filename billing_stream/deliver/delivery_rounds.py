@@ -175,10 +175,10 @@ async def due(
         [queue.merchant_id for queue in busy],
     )
     found: dict[Queue, list[Due]] = {}
-    for endpoint_id, merchant_id, attempts, *event in rows:
+    for endpoint_id, merchant_id, attempts, sequence, event_id, event_type, body in rows:
         events = found.setdefault(Queue(endpoint_id, merchant_id), [])
         # Only the first one of a queue has been tried.
-        events.append(Due(*event, 0 if events else attempts))
+        events.append(Due(sequence, event_id, event_type, body, 0 if events else attempts))
     return found
 
 
