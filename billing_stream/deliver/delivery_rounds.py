@@ -39,7 +39,7 @@ RETURNING q.endpoint_id, q.merchant_id,
 """
 _WORKS = """
 UPDATE webhook_endpoints SET failing_since = NULL, last_error = NULL
-WHERE id = ANY($1) AND failing_since IS NOT NULL
+WHERE id = ANY($1) AND last_error IS NOT NULL
 """
 _FAILS = """
 UPDATE webhook_endpoints e SET last_error = r.error, failing_since =

@@ -86,7 +86,11 @@ class Dispatcher:
             )
             known = await endpoints.endpoints(self._connection)
             for queue in finished:
-                del self._busy[queue]
+                task = self._busy.pop(queue)
+                await asyncio.wait({task})
+                # Any error but those of a request is fatal.
+                if not task.cancelled():
+                    task.result()
             self._endpoints = {one.id: one for one in known}
             free = self._free() if take else {}
             due = (

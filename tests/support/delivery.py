@@ -65,7 +65,8 @@ def event(sequence: int, merchant: str = MERCHANT, kind: str = PURCHASED) -> Sto
     """An event as it is stored."""
     at = datetime.now(UTC)
     event_id = f"{merchant}/{sequence}"
-    body = {"type": kind, "sequence": sequence, "data": {"merchant_id": merchant}}
+    data = {"merchant_id": merchant}
+    body = {"type": kind, "sequence": sequence, "event_id": event_id, "data": data}
     return StoredEvent(event_id, merchant, sequence, kind, at, msgspec.json.encode(body))
 
 
