@@ -114,7 +114,8 @@ class Delivery:
 
     async def _lead(self, connection: Any, stopping: asyncio.Event) -> bool:
         """Wait for the lock; False when `stopping` was set before."""
-        while not await leads(connection, self._database.schema):
+        silent_max = self._settings.session_timeout
+        while not await leads(connection, self._database.schema, silent_max):
             self._note_up()
             if not self._standby:
                 logger.info("on standby: another process delivers")

@@ -107,6 +107,30 @@ async def test_of_two_processes_one_delivers_and_the_other_takes_over(
                 assert (await second.metrics())["billing_deliver_active"] == 1
 
 
+async def test_a_process_that_hangs_is_replaced_and_its_repeats_skip_nothing(
+    kafka: str, prefix: str, folder: Path, postgres_url: str
+) -> None:
+    await create_topics(kafka, prefix)
+    log = committed_log(kafka, prefix, 10)
+    env = deliver_environment(kafka, prefix, postgres_url, BILLING_DELIVER_CONCURRENCY="2")
+    async with receiving() as receiver:
+        await add_endpoint(env, "e", f"{receiver.url}/e", *SINCE)
+        await log.write(300)
+        async with delivering(env, folder) as first, delivering(env, folder):
+            await receiver.until(lambda: len(receiver.requests) >= 40, SECONDS_MAX, "some")
+            first.pause()
+            await receiver.until(
+                lambda: complete(receiver, log.merchants, 30), SECONDS_MAX, "all by the other"
+            )
+            first.resume()
+            await log.write(100)
+            await receiver.until(
+                lambda: complete(receiver, log.merchants, 40), SECONDS_MAX, "what came later"
+            )
+    for merchant, sequences in by_merchant(receiver).items():
+        assert in_order(sequences, 40), merchant
+
+
 async def test_events_of_several_topics_are_sent_in_their_order(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:
