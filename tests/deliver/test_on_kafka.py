@@ -1,5 +1,6 @@
 """`billing-stream deliver` on a real Kafka and a real PostgreSQL, to a receiver of the test."""
 
+import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
 from functools import partial
@@ -8,13 +9,14 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 from aiokafka import AIOKafkaProducer
 from standardwebhooks import Webhook
 
 from billing_stream.records.topics import event_type
 from tests.support.delivery import MERCHANT, add_endpoint, deliver_environment, delivering
 from tests.support.projection import committed_log, create_topics, fetch, until
-from tests.support.receiver import Receiver, in_order, receiving
+from tests.support.receiver import Received, Receiver, in_order, receiving
 from tests.support.worker import run
 
 pytestmark = pytest.mark.timeout(180)
@@ -115,18 +117,35 @@ async def test_a_process_that_hangs_is_replaced_and_its_repeats_skip_nothing(
     env = deliver_environment(kafka, prefix, postgres_url, BILLING_DELIVER_CONCURRENCY="2")
     async with receiving() as receiver:
         await add_endpoint(env, "e", f"{receiver.url}/e", *SINCE)
-        await log.write(300)
-        async with delivering(env, folder) as first, delivering(env, folder):
-            await receiver.until(lambda: len(receiver.requests) >= 40, SECONDS_MAX, "some")
-            first.pause()
-            await receiver.until(
-                lambda: complete(receiver, log.merchants, 30), SECONDS_MAX, "all by the other"
-            )
-            first.resume()
-            await log.write(100)
-            await receiver.until(
-                lambda: complete(receiver, log.merchants, 40), SECONDS_MAX, "what came later"
-            )
+        await log.write(100)
+        async with delivering(env, folder) as first:
+            await receiver.until(lambda: len(receiver.requests) == 100, SECONDS_MAX, "the first")
+            async with delivering(env, folder) as second:
+                await second.ready(SECONDS_MAX)
+                released = asyncio.Event()
+
+                async def held(received: Received) -> web.Response:
+                    if received.sequence > 15:
+                        await released.wait()
+                    return web.Response(status=204)
+
+                receiver.answers["/e"] = held
+                await log.write(200)
+                await receiver.until(
+                    lambda: any(one.sequence == 16 for one in receiver.requests),
+                    SECONDS_MAX,
+                    "in the middle of it",
+                )
+                first.pause()
+                released.set()
+                await receiver.until(
+                    lambda: complete(receiver, log.merchants, 30), SECONDS_MAX, "by the second"
+                )
+                first.resume()
+                await log.write(100)
+                await receiver.until(
+                    lambda: complete(receiver, log.merchants, 40), SECONDS_MAX, "all"
+                )
     for merchant, sequences in by_merchant(receiver).items():
         assert in_order(sequences, 40), merchant
 
