@@ -15,7 +15,7 @@ from billing_stream.deliver.delivery_rounds import Due, Noted, Queue, Sent
 from billing_stream.deliver.endpoints import Endpoint
 from billing_stream.deliver.event_store import MissingEvent
 from billing_stream.deliver.locks import written
-from billing_stream.deliver.sending import Sender, drained
+from billing_stream.deliver.sending import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +67,21 @@ class Dispatcher:
         try:
             while not stopping.is_set():
                 self.queued.clear()
-                await self._round(take=True)
+                await self._round(stopping)
                 await self._look_after()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.queued.wait(), ROUND_SECONDS)
-            await drained(set(self._busy.values()), STOP_SECONDS_MAX)
-            await self._round(take=False)
+            end = time.monotonic() + STOP_SECONDS_MAX
+            while self._busy and time.monotonic() < end:
+                await asyncio.wait(self._busy.values(), timeout=ROUND_SECONDS)
+                await self._round(stopping)
         finally:
             # Without the lock another process may be sending by now.
-            await drained(set(self._busy.values()), 0)
+            for task in self._busy.values():
+                task.cancel()
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
-    async def _round(self, *, take: bool) -> None:
+    async def _round(self, stopping: asyncio.Event) -> None:
         results, self._results = self._results, []
         finished, self._finished = self._finished, []
         async with self._lock, written(self._connection):
@@ -92,16 +96,12 @@ class Dispatcher:
                 if not task.cancelled():
                     task.result()
             self._endpoints = {one.id: one for one in known}
-            free = self._free() if take else {}
-            due = (
-                await delivery_rounds.due(self._connection, free, self._busy)
-                if any(free.values())
-                else {}
-            )
+            free = {} if stopping.is_set() else self._free()
+            due = await delivery_rounds.due(self._connection, free, self._busy)
         self._metrics.known(known)
         self._report(noted)
         for queue, events in due.items():
-            self._busy[queue] = asyncio.create_task(self._send(queue, events))
+            self._busy[queue] = asyncio.create_task(self._send(queue, events, stopping))
 
     def _free(self) -> dict[str, int]:
         """How many more queues of each endpoint may be sent at once."""
@@ -114,11 +114,11 @@ class Dispatcher:
             if one.disabled_at is None and one.id not in self._paused
         }
 
-    async def _send(self, queue: Queue, events: list[Due]) -> None:
+    async def _send(self, queue: Queue, events: list[Due], stopping: asyncio.Event) -> None:
         try:
             for event in events:
                 endpoint = self._endpoints.get(queue.endpoint_id)
-                if endpoint is None or endpoint.disabled_at is not None:
+                if endpoint is None or endpoint.disabled_at is not None or stopping.is_set():
                     return
                 began = time.monotonic()
                 sent = await self._sender.send(endpoint, queue, event)

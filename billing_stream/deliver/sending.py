@@ -1,6 +1,5 @@
 """One request of an outgoing webhook: signed, bounded, to a public address, without redirects."""
 
-import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -121,12 +120,3 @@ def retry_after(value: str | None, now: datetime) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return min(max((moment - now).total_seconds(), 0.0), RETRY_AFTER_SECONDS_MAX)
-
-
-async def drained(tasks: set[asyncio.Task[None]], seconds: float) -> None:
-    """Wait for requests in flight, at most `seconds`; then end them."""
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=seconds)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
