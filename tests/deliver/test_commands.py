@@ -1,9 +1,11 @@
 """`billing-stream deliver endpoints`, `redeliver`: what they print and change, on PostgreSQL."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 
 import pytest
+from aiohttp import web
 
 from tests.support.delivery import (
     EXPIRED,
@@ -15,7 +17,7 @@ from tests.support.delivery import (
     event,
 )
 from tests.support.projection import fetch
-from tests.support.receiver import in_order, receiving
+from tests.support.receiver import Received, in_order, receiving
 from tests.support.worker import run
 
 SECONDS_MAX = 60.0
@@ -120,13 +122,22 @@ async def test_a_running_process_follows_commands(env: dict[str, str], postgres_
 
 
 async def test_a_crash_repeats_what_was_not_noted_and_nothing_else(postgres_url: str) -> None:
+    released = asyncio.Event()
+
+    async def held(received: Received) -> web.Response:
+        if received.sequence == 8:
+            await released.wait()
+        return web.Response(status=204)
+
     async with receiving() as receiver:
+        receiver.answers["/e"] = held
         first = Delivered(postgres_url)
         await first.start()
         await first.add("e", f"{receiver.url}/e")
         await first.store(event(n) for n in range(1, 31))
-        await receiver.until(lambda: len(receiver.requests) >= 5, SECONDS_MAX, "some")
+        await receiver.until(lambda: len(receiver.requests) == 8, SECONDS_MAX, "some")
         await first.crash()
+        released.set()
         left = await fetch(
             postgres_url, "SELECT min(sequence) AS next FROM public_webhooks.webhook_deliveries"
         )
