@@ -76,7 +76,6 @@ async def test_projector_and_tools_run_with_just_their_rights(
     async with projector(env_of("projector"), folder) as projecting:
         await projecting.ready()
         assert await projecting.stop() == 0
-    await delivered_to_a_receiver(env_of("deliver"), folder)
     async with worker(env_of("worker"), folder):
         for command in (
             ["verify"],
@@ -87,6 +86,7 @@ async def test_projector_and_tools_run_with_just_their_rights(
             async with asyncio.timeout(COMMAND_SECONDS_MAX):
                 code, output = await run(env_of("operator"), *command)
             assert code == 0, (command, output)
+    await delivered_to_a_receiver(env_of("deliver"), folder)
 
 
 async def delivered_to_a_receiver(env: dict[str, str], folder: Path) -> None:
