@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    deliver,
     expiry,
     http,
     latency,
@@ -42,6 +43,7 @@ PARTS = (
     "scale",
     "expiry",
     "projector",
+    "deliver",
 )
 Row = tuple[str, str, str, bool | None]
 Measure = Callable[[Setting], Awaitable[dict[str, Any]]]
@@ -139,6 +141,11 @@ async def run(arguments: argparse.Namespace, kafka: str, folder: Path) -> dict[s
             url = postgres.database_url
             measure = partial(projector.measure, database_url=url, purchases=100_000 // fewer)
             await part("projector", 8, measure, has_history=False)
+    if "deliver" in wanted:
+        with postgres_alone() as postgres:
+            url = postgres.database_url
+            measure = partial(deliver.measure, database_url=url, events=10_000 // fewer)
+            await part("deliver", 8, measure, has_history=False)
     return found
 
 
@@ -170,6 +177,9 @@ def rows(found: dict[str, Any]) -> list[Row]:
     if "projector" in found:
         rate = found["projector"]["rows_per_s"]
         table.append(("rows/s into PostgreSQL", f"{rate:,.0f}", "20,000", rate >= 20_000))
+    if "deliver" in found:
+        rate = found["deliver"]["deliveries_per_s"]
+        table.append(("webhooks/s on one core", f"{rate:,.0f}", "200", rate >= 200))
     for name, figures in found.items():
         if not name.startswith("latency"):
             continue

@@ -72,6 +72,11 @@ class LazyGroup(click.Group):
             "projector",
             "Project the log into PostgreSQL, for reports.",
         ),
+        "deliver": (
+            "billing_stream.deliver.deliver_cli",
+            "deliver",
+            "Deliver events to HTTPS endpoints, as signed webhooks.",
+        ),
         "doctor": (
             "billing_stream.ops.doctor.doctor_cli",
             "doctor",

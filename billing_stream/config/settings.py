@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from billing_stream.config.catalogue_settings import CatalogueSettings
+from billing_stream.config.deliver_settings import DeliverSettings
 from billing_stream.config.durations import Duration
 from billing_stream.config.env_file import env_files
 from billing_stream.config.kafka_security import KafkaSecuritySettings, postgres_problems
@@ -58,6 +59,7 @@ class Settings(
     ReconcileSettings,
     PeerSettings,
     ProjectionSettings,
+    DeliverSettings,
 ):
     """The settings of every process; the variable of each is its alias."""
 

@@ -17,6 +17,7 @@ class Process(StrEnum):
 
     WORKER = "worker"
     PROJECTOR = "projector"
+    DELIVER = "deliver"
     OPERATOR = "operator"
     TOPICS = "topics"
 
@@ -57,6 +58,7 @@ def acls(process: Process, topics: Topics, projector_group: str | None = None) -
     return {
         Process.WORKER: _worker,
         Process.PROJECTOR: lambda t: _projector(t, projector_group),
+        Process.DELIVER: _deliver,
         Process.OPERATOR: _operator,
         Process.TOPICS: _topics,
     }[process](topics)
@@ -92,6 +94,11 @@ def _projector(topics: Topics, group: str | None) -> list[Acl]:
     read.append(topics.name(names.CATALOGUE))
     name = group or f"{topics.prefix}{topics.app_id}-projector"
     return [*_on_topics(read, set(read), set()), Acl(Resource.GROUP, name, ("Read",))]
+
+
+def _deliver(topics: Topics) -> list[Acl]:
+    read = [topic.name for topic in topics.all() if topic.role is Role.EVENT]
+    return _on_topics(read, set(read), set())
 
 
 def _operator(topics: Topics) -> list[Acl]:

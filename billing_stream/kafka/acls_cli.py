@@ -39,7 +39,7 @@ from billing_stream.records.topics import Topics
 def print_acls(process: str, user: str, command_config: str, offline: bool) -> None:
     """Print the lines for kafka-acls that allow a process what it needs, and nothing else.
 
-    PROCESS is worker, projector, operator (dlq, replay, explain, verify, forget, backfill,
+    PROCESS is worker, projector, deliver, operator (dlq, replay, explain, verify, forget, backfill,
     import, dev) or topics (`topics create`). Nothing is changed: read the lines, then run them.
 
     Refused where BILLING_APP_ID is a prefix of that of another app on the cluster, or the other

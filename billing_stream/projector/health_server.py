@@ -1,4 +1,4 @@
-"""Metrics and health of the projector over HTTP."""
+"""Metrics and health of the projector, and of `billing-stream deliver`, over HTTP."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,10 +19,11 @@ async def serving(
     registry: CollectorRegistry,
     problems: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]],
+    setting: str = "BILLING_PROJECTOR_PORT",
 ) -> AsyncIterator[None]:
     """Serve /metrics, /health and /ready, which is 503 while there are problems.
 
-    Raises ProjectionError when the port is taken.
+    Raises ProjectionError when the port is taken; `setting` is the variable that gave it.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -52,7 +53,7 @@ async def serving(
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ProjectionError(
-                f"port {port} cannot be listened on ({error.strerror}): set BILLING_PROJECTOR_PORT"
+                f"port {port} cannot be listened on ({error.strerror}): set {setting}"
             ) from None
         yield
     finally:

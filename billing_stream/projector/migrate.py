@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -36,11 +37,13 @@ async def migrate(
     schema: str = "public",
     reader: str | None = None,
     currency_of_old_rows: str | None = None,
+    versions: Path | None = None,
 ) -> list[str]:
     """Make or upgrade the schema, one process at a time; the versions that were carried out.
 
     The role `reader` may read it from then on. Purchases that were projected without a currency
-    get `currency_of_old_rows`. Raises ProjectionError when what stands there is
+    get `currency_of_old_rows`. `versions` is the folder of those of other tables than the
+    projection's. Raises ProjectionError when what stands there is
     not ours or newer than this program, or there is no such role, and asyncpg's own errors when
     PostgreSQL does not answer.
     """
@@ -57,7 +60,7 @@ async def migrate(
         async with engine.begin() as connection:
             await connection.execute(text(_LOCK))
             await connection.run_sync(_make_schema, schema)
-            await connection.run_sync(_upgrade, done, currency_of_old_rows)
+            await connection.run_sync(_upgrade, done, currency_of_old_rows, versions)
             if reader is not None:
                 await connection.run_sync(grant, schema, reader)
     except DBAPIError as error:
@@ -103,10 +106,14 @@ def _make_schema(connection: Connection, schema: str) -> None:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
 
 
-def _upgrade(connection: Connection, done: list[str], currency: str | None) -> None:
+def _upgrade(
+    connection: Connection, done: list[str], currency: str | None, versions: Path | None
+) -> None:
     config = Config()
     config.set_main_option("script_location", "billing_stream.projector:migrations")
     config.set_main_option("path_separator", "os")
+    if versions is not None:
+        config.set_main_option("version_locations", str(versions))
     config.attributes["connection"] = connection
     config.attributes["done"] = done
     config.attributes["currency_of_old_rows"] = currency

@@ -76,7 +76,7 @@ def migrate() -> None:
     """Make or upgrade the tables, without starting anything. The projector does so itself."""
     settings = BackgroundSettings.from_env()
     database = service.database_of(settings)
-    done = _run(migrate_database(database))
+    done = run_on_database(migrate_database(database))
     say(f"schema {database.schema}: {', '.join(done) or 'nothing to do'}")
 
 
@@ -120,7 +120,7 @@ def rebuild(because: str | None, by: str) -> None:
 def gaps() -> None:
     """List the gaps of the projection that are not accepted, and count rejected records."""
     database = service.database_of(BackgroundSettings.from_env())
-    found, kept = _run(_incomplete(database))
+    found, kept = run_on_database(_incomplete(database))
     for gap in found:
         say(f"{gap.ref}  {gap.kind}: {gap}")
     if kept:
@@ -149,7 +149,7 @@ def accept(refs: tuple[RecordRef, ...], every: bool, because: str, by: str) -> N
     if every == bool(refs):
         raise click.UsageError("name gaps, or give --all")
     database = service.database_of(BackgroundSettings.from_env())
-    accepted = _run(_accept(database, None if every else refs, by, because))
+    accepted = run_on_database(_accept(database, None if every else refs, by, because))
     if every and not accepted:
         say("there are no open gaps")
     for gap in accepted:
@@ -174,7 +174,8 @@ async def _accept(
         return await gap_table.accept(connection, refs, by=by, reason=because)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_on_database(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end. Raises ProjectionError where PostgreSQL cannot be used."""
     try:
         return asyncio.run(work)
     except DATABASE_AWAY as error:

@@ -75,7 +75,7 @@ def test_the_schema_would_find_a_mistake() -> None:
 
 def test_it_has_the_whole_system() -> None:
     assert set(services()) == {
-        *("kafka", "postgres", "topics", *WORKERS, "projector", "prometheus", "grafana")
+        *("kafka", "postgres", "topics", *WORKERS, "projector", "deliver", "prometheus", "grafana")
     }
 
 
@@ -136,18 +136,20 @@ def test_a_worker_has_longer_to_stop_than_a_drain_takes() -> None:
 def test_topics_come_before_workers_and_kafka_before_topics() -> None:
     assert services()["topics"]["command"] == ["topics", "create"]
     assert services()["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
-    for name in (*WORKERS, "projector"):
+    for name in (*WORKERS, "projector", "deliver"):
         before = services()[name]["depends_on"]
         assert before["topics"] == {"condition": "service_completed_successfully"}
-    assert services()["projector"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    for name in ("projector", "deliver"):
+        assert services()[name]["depends_on"]["postgres"] == {"condition": "service_healthy"}
 
 
 def test_each_is_asked_on_its_own_port() -> None:
     for name in WORKERS:
         assert services()[name]["healthcheck"]["test"][-1] == "ready", "the port is the setting's"
-    port = settings("projector").projector_port
-    assert services()["projector"]["healthcheck"]["test"][-2:] == ["--port", str(port)]
-    assert published("projector") == [port]
+    ports = settings("projector").projector_port, settings("deliver").deliver_port
+    for name, port in zip(("projector", "deliver"), ports, strict=True):
+        assert services()[name]["healthcheck"]["test"][-2:] == ["--port", str(port)]
+        assert published(name) == [port]
 
 
 def test_prometheus_asks_every_worker_and_projector() -> None:
@@ -156,7 +158,8 @@ def test_prometheus_asks_every_worker_and_projector() -> None:
         t for job in config["scrape_configs"] for s in job["static_configs"] for t in s["targets"]
     }
     wanted = {f"{name}:{port_of(name, Listener.INTERNAL)}" for name in WORKERS}
-    assert targets == {*wanted, f"projector:{settings('projector').projector_port}"}
+    wanted.add(f"projector:{settings('projector').projector_port}")
+    assert targets == {*wanted, f"deliver:{settings('deliver').deliver_port}"}
     for file in config["rule_files"]:
         groups = yaml.safe_load((ROOT / "deploy/prometheus" / file).read_text())["groups"]
         assert all(rule["expr"] for group in groups for rule in group["rules"])

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
+from billing_stream.deliver.service import END_SECONDS_MAX as DELIVER_STOPS
 from billing_stream.faust_adapter.faust_app import static_member
 from billing_stream.projector.service import END_SECONDS_MAX as PROJECTOR_STOPS
 from billing_stream.web.health import HEALTH_PATH, READY_PATH
@@ -37,6 +38,7 @@ from tests.support.production import secret as generated
 VERSIONS = ("1.31", "1.37")
 WORKER = named("StatefulSet", "billing-stream-worker")
 PROJECTOR = named("Deployment", "billing-stream-projector")
+DELIVER = named("Deployment", "billing-stream-deliver")
 
 
 def ids(manifest: dict[str, Any]) -> str:
@@ -128,6 +130,7 @@ def test_a_process_has_no_secret_of_another() -> None:
             *("SHOPIFY_API_KEY", "SHOPIFY_API_SECRET"),
         },
         "Deployment/billing-stream-projector": {"DATABASE_URL"},
+        "Deployment/billing-stream-deliver": {"DATABASE_URL"},
         "Job/billing-stream-topics": set(),
     }
     assert settings().reader_role == "billing_reader"
@@ -190,6 +193,7 @@ def test_workers_that_stop_can_still_be_asked_by_the_others() -> None:
 def test_pods_have_longer_to_stop_than_they_take() -> None:
     assert pod(WORKER)["terminationGracePeriodSeconds"] > stop_seconds(settings())
     assert pod(PROJECTOR)["terminationGracePeriodSeconds"] > PROJECTOR_STOPS
+    assert pod(DELIVER)["terminationGracePeriodSeconds"] > DELIVER_STOPS
 
 
 def test_a_worker_leaves_the_service_before_it_stops_serving() -> None:
@@ -199,7 +203,7 @@ def test_a_worker_leaves_the_service_before_it_stops_serving() -> None:
     )
 
 
-@pytest.mark.parametrize("workload", [WORKER, PROJECTOR], ids=ids)
+@pytest.mark.parametrize("workload", [WORKER, PROJECTOR, DELIVER], ids=ids)
 def test_probes_ask_what_there_is(workload: dict[str, Any]) -> None:
     paths = {
         kind: container(workload)[f"{kind}Probe"]["httpGet"]["path"]
@@ -219,7 +223,9 @@ def test_ports_are_those_of_the_settings() -> None:
     assert ports == {"http": public, "ops": ops, "internal": internal}
     assert len(found.addresses) == 3, "each listener has a port of its own"
     assert container(PROJECTOR)["ports"][0]["containerPort"] == found.projector_port
-    for workload, port in ((WORKER, internal), (PROJECTOR, found.projector_port)):
+    assert container(DELIVER)["ports"][0]["containerPort"] == found.deliver_port
+    others = ((PROJECTOR, found.projector_port), (DELIVER, found.deliver_port))
+    for workload, port in ((WORKER, internal), *others):
         annotations = workload["spec"]["template"]["metadata"]["annotations"]
         assert annotations["prometheus.io/port"] == str(port)
     # Others reach a worker under its own port, not one that the service makes up.
@@ -247,9 +253,9 @@ def test_each_listener_is_open_to_those_it_is_for() -> None:
     assert sources(policy, ops) == labelled[:1]
     assert sources(policy, internal) == [labelled[0], workers, labelled[1]]
     assert sources(policy_of("projector"), found.projector_port) == labelled[1:]
-    assert all(
-        rule["from"] for name in ("worker", "projector") for rule in policy_of(name)["ingress"]
-    )
+    assert sources(policy_of("deliver"), found.deliver_port) == labelled[1:]
+    listening = ("worker", "projector", "deliver")
+    assert all(rule["from"] for name in listening for rule in policy_of(name)["ingress"])
     assert "ingress" not in policy_of("topics")
 
 
@@ -259,6 +265,7 @@ def test_a_process_reaches_what_it_needs_and_nothing_else() -> None:
     wanted = {
         "worker": {dns, kafka, postgres, https, *workers},
         "projector": {dns, kafka, postgres},
+        "deliver": {dns, kafka, postgres, https},
         "topics": {dns, kafka},
     }
     for component, ports in wanted.items():
@@ -287,7 +294,7 @@ def test_pods_have_no_rights_and_write_nowhere_but_to_volumes(workload: dict[str
         assert "hostPath" not in volume
 
 
-@pytest.mark.parametrize("workload", [WORKER, PROJECTOR], ids=ids)
+@pytest.mark.parametrize("workload", [WORKER, PROJECTOR, DELIVER], ids=ids)
 def test_the_data_folder_can_be_written(workload: dict[str, Any]) -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in container(workload)["volumeMounts"]}
     assert str(settings().data_dir) in mounts
@@ -299,7 +306,7 @@ def test_the_data_folder_can_be_written(workload: dict[str, Any]) -> None:
 
 def test_one_pod_at_a_time_may_be_taken() -> None:
     budgets = {one["metadata"]["name"]: one["spec"] for one in of_kind("PodDisruptionBudget")}
-    for workload in (WORKER, PROJECTOR):
+    for workload in (WORKER, PROJECTOR, DELIVER):
         budget = budgets[workload["metadata"]["name"]]
         assert budget["maxUnavailable"] == 1
         assert budget["selector"] == workload["spec"]["selector"]

@@ -17,7 +17,7 @@ from tests.support.certificates import Certificates
 from tests.support.ports import free_port
 
 PASSWORD = "correct-horse-battery-staple"
-USERS = ("worker", "projector", "operator", "topics", "crippled", "nobody")
+USERS = ("worker", "projector", "deliver", "operator", "topics", "crippled", "nobody")
 
 # Whoever comes to the plain listener is the super user: the tests themselves.
 _PROPERTIES = """\

@@ -54,7 +54,7 @@ async def test_names_that_begin_with_those_of_another_app_are_refused(
         await create_topics(environment(kafka, prefix, BILLING_APP_ID=app))
     env = environment(kafka, prefix, BILLING_APP_ID=ours)
 
-    for process in ("worker", "projector", "operator", "topics"):
+    for process in ("worker", "projector", "deliver", "operator", "topics"):
         code, output = await run(env, "topics", "acls", process, "--user", "User:one")
         assert code == (2 if overlap else 0), output
         assert ("kafka-acls.sh" in output) is not overlap

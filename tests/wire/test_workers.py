@@ -4,12 +4,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from billing_stream.kafka.acls import Process
 from billing_stream.records.topics import Topics
 from tests.support.audit import Audit
+from tests.support.delivery import add_endpoint, delivering
 from tests.support.nodes import get
 from tests.support.projection import projector
+from tests.support.receiver import receiving
 from tests.support.secured import PASSWORD, SecuredKafka
 from tests.support.shop import create_merchants, shop
 from tests.support.tokens import operator_headers
@@ -61,7 +64,7 @@ async def test_a_worker_with_a_certificate_and_just_its_rights_carries_a_merchan
 async def test_projector_and_tools_run_with_just_their_rights(
     secured: SecuredKafka, prefix: str, folder: Path, postgres_url: str
 ) -> None:
-    for process in (Process.TOPICS, Process.WORKER, Process.PROJECTOR, Process.OPERATOR):
+    for process in Process:
         await secured.allow_process(process, prefix)
 
     def env_of(user: str) -> dict[str, str]:
@@ -83,6 +86,21 @@ async def test_projector_and_tools_run_with_just_their_rights(
             async with asyncio.timeout(COMMAND_SECONDS_MAX):
                 code, output = await run(env_of("operator"), *command)
             assert code == 0, (command, output)
+    await delivered_to_a_receiver(env_of("deliver"), folder)
+
+
+async def delivered_to_a_receiver(env: dict[str, str], folder: Path) -> None:
+    """Its events come to an endpoint, signed and in order."""
+    env = {**env, "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true"}
+    async with receiving() as receiver:
+        secret = await add_endpoint(env, "e", f"{receiver.url}/e", "--since", "1h")
+        async with delivering(env, folder) as delivery:
+            await receiver.until(lambda: len(receiver.requests) >= 1, COMMAND_SECONDS_MAX, "events")
+            assert await delivery.stop() == 0
+    sequences = receiver.sequences("/e", MERCHANT)
+    assert sequences == list(range(1, len(sequences) + 1))
+    for one in receiver.requests:
+        Webhook(secret).verify(one.body, one.headers)
 
 
 async def test_dead_letters_are_on_the_dashboard_of_a_worker_with_just_its_rights(

@@ -1,0 +1,1 @@
+"""Outgoing webhooks: billing's events, signed and delivered over HTTP to endpoints."""

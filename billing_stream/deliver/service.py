@@ -1,0 +1,74 @@
+"""`billing-stream deliver`: the parts together, until a signal ends it."""
+
+import asyncio
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+from aiokafka import TopicPartition
+
+from billing_stream.config.listener_settings import Listener
+from billing_stream.config.settings import Settings
+from billing_stream.deliver.deliver_metrics import Metrics
+from billing_stream.deliver.delivery import Delivery, database_of
+from billing_stream.deliver.dispatcher import STOP_SECONDS_MAX
+from billing_stream.deliver.endpoints import ENDPOINTS_MAX
+from billing_stream.deliver.event_reader import EventReader
+from billing_stream.deliver.sending import Sender
+from billing_stream.faust_adapter.unfinished import end_hard_after
+from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.start_deadline import StartDeadline
+from billing_stream.kafka.topic_admin import require_topics
+from billing_stream.projector.changelog_reader import Reader
+from billing_stream.projector.health_server import serving
+from billing_stream.projector.projected_records import Records
+from billing_stream.records.topics import Role, Topics
+from billing_stream.web.limits import Connections
+
+logger = logging.getLogger(__name__)
+
+STOPPING = "this process is stopping"
+# From the signal to the end: requests in flight, what became of them, and to disconnect.
+END_SECONDS_MAX = STOP_SECONDS_MAX + 10.0
+
+
+async def run(settings: Settings) -> None:
+    """Deliver until SIGTERM or SIGINT.
+
+    Raises SettingsError, TopicsError or ProjectionError for what no waiting fixes, and KafkaError.
+    """
+    database_of(settings)
+    topics = Topics(settings.app_id, settings.topic_prefix)
+    wanted = [topic for topic in topics.all() if topic.role is Role.EVENT]
+    await require_topics(settings, wanted, StartDeadline.of(settings))
+    tps = [TopicPartition(one.name, n) for one in wanted for n in range(settings.partitions)]
+    metrics, reader = Metrics(), Reader.of_all(client_options(settings), tps)
+    sender = Sender(settings.deliver_timeout, allow_private=settings.webhooks_allow_private)
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    # Names are resolved in threads: a slow one of one endpoint has no other one wait.
+    loop.set_default_executor(ThreadPoolExecutor(ENDPOINTS_MAX))
+
+    def stop() -> None:
+        if not stopping.is_set():
+            end_hard_after(END_SECONDS_MAX, loop)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    delivery = Delivery(settings, EventReader(reader, Records(topics), metrics), sender, metrics)
+    await reader.start()
+    try:
+        async with serving(
+            settings.address_of(Listener.INTERNAL).host,
+            settings.deliver_port,
+            Connections(settings.connections_max, settings.header_timeout.total_seconds()),
+            metrics.registry,
+            lambda: [STOPPING] * stopping.is_set() + delivery.problems(),
+            delivery.warnings,
+            setting="BILLING_DELIVER_PORT",
+        ):
+            await delivery.run(stopping)
+    finally:
+        await sender.close()
+        await reader.stop()
+    logger.info("stopped")
