@@ -33,6 +33,8 @@ from billing_stream.observability.metrics.worker_state import Lags, WorkerState
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.observability.tracing.traced_stage import TracedStage
 from billing_stream.observability.tracing.tracing_factory import new_tracing
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.open_letters import OpenDeadLetters
 from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.reconcile.reconciler import Reconciler
 from billing_stream.records import topics as names
@@ -93,7 +95,9 @@ def build(settings: Settings) -> BillingApp:
         stoppable=topics.stoppable(),
         commands=topics.name(names.OPERATOR_COMMANDS),
         lease=lease,
-        observer=TransactionMetrics(metrics, topics),
+        observer=TransactionMetrics(
+            metrics, topics, {code for pack in settings.packs.values() for code in pack.prices}
+        ),
     )
     app = new_app(settings, group, lanes, server.application_options(settings))
     inputs_read = frozenset(topics.inputs())
@@ -116,7 +120,9 @@ def _register(
         declare_table(app, table.name, topics.changelog(table.name), settings.partitions)
     _register_timers(app, lanes)
     watch = ClusterWatch(settings)
+    letters = OpenDeadLetters(Cluster.of(settings))
     app.task(watch.watch)
+    app.task(letters.watch)
     not_ready_after = settings.stuck_not_ready_after.total_seconds()
     notices = ClusterNotices(
         lanes,
@@ -124,6 +130,7 @@ def _register(
         open_transactions=lambda: cast(EngineConsumer, app.consumer).open_transactions,
         open_seconds=not_ready_after,
         broker_time=broker_time,
+        open_letters=lambda: letters.counts,
         base=topics.base,
     )
     metrics.registry.register(notices)
