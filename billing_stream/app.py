@@ -22,6 +22,7 @@ from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.cluster_watch import ClusterWatch
+from billing_stream.kafka.kafka_absence import KafkaAbsence
 from billing_stream.kafka.open_transactions import REPORT_AFTER, OpenTransactions
 from billing_stream.kafka.replicas import ask_unwritable
 from billing_stream.kafka.required_access import require_rights
@@ -124,6 +125,7 @@ def _register(
     app.task(watch.watch)
     app.task(letters.watch)
     not_ready_after = settings.stuck_not_ready_after.total_seconds()
+    absence = _absence(app)
     notices = ClusterNotices(
         lanes,
         watch,
@@ -131,6 +133,7 @@ def _register(
         open_seconds=not_ready_after,
         broker_time=broker_time,
         open_letters=lambda: letters.counts,
+        absence=absence.problems,
         base=topics.base,
     )
     metrics.registry.register(notices)
@@ -139,7 +142,7 @@ def _register(
         ask_lagging=lambda: cast(EngineConsumer, app.consumer).lagging_inputs(),
         ask_unwritable=lambda: ask_unwritable(settings),
         more_warnings=notices.warnings,
-        recovery_waits=lambda: list(map(str, waits.found(REPORT_AFTER))),
+        recovery_waits=lambda: [*absence.problems(), *map(str, waits.found(REPORT_AFTER))],
         not_ready_after=not_ready_after,
         exit_after=settings.stuck_exit_after.total_seconds(),
         die=die,
@@ -170,6 +173,15 @@ def _register(
         )
         app.task(reconciler.run)
     return BillingApp(settings, topics, lanes, app, context, metrics)
+
+
+def _absence(app: App) -> KafkaAbsence:
+    absence = KafkaAbsence(
+        lambda: cast(EngineConsumer, app.consumer).silent.none_answers(),
+        "Requests get 503 and records wait; the worker continues by itself when Kafka answers",
+    )
+    app.task(absence.watch)
+    return absence
 
 
 def _lags(app: App, topics: Topics) -> Lags:

@@ -21,6 +21,7 @@ class ClusterNotices(Collector):
 
     `open_transactions` are those in the inputs; a warning of one comes after `open_seconds`.
     `open_letters` are the open dead letters by topic and reason, None while they are not known.
+    `absence` is of Kafka: one line while no broker answers.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class ClusterNotices(Collector):
         open_seconds: float,
         broker_time: BrokerTime,
         open_letters: Callable[[], Mapping[tuple[str, str], int] | None],
+        absence: Callable[[], list[str]],
         base: Callable[[str], str] = str,
     ) -> None:
         self._lanes = lanes
@@ -41,6 +43,7 @@ class ClusterNotices(Collector):
         self._open_seconds = open_seconds
         self._broker_time = broker_time
         self._open_letters = open_letters
+        self._absence = absence
 
     def warnings(self) -> list[str]:
         """A line for each."""
@@ -93,6 +96,11 @@ class ClusterNotices(Collector):
         if known is not None:
             ahead.add_metric([], known.total_seconds())
         yield ahead
+        yield GaugeMetricFamily(
+            "billing_kafka_away",
+            "1 while no broker answers this worker, else 0",
+            value=len(self._absence()),
+        )
         letters = GaugeMetricFamily(
             "billing_dead_letters_open",
             "Dead letters of the whole app that are neither redriven nor discarded, by input topic "
