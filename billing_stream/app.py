@@ -22,6 +22,7 @@ from billing_stream.faust_adapter.table_facade import declare_table
 from billing_stream.faust_adapter.transport import EngineConsumer, new_transport
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.cluster_watch import ClusterWatch
+from billing_stream.kafka.kafka_absence import KafkaAbsence
 from billing_stream.kafka.open_transactions import REPORT_AFTER, OpenTransactions
 from billing_stream.kafka.replicas import ask_unwritable
 from billing_stream.kafka.required_access import require_rights
@@ -33,6 +34,8 @@ from billing_stream.observability.metrics.worker_state import Lags, WorkerState
 from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.observability.tracing.traced_stage import TracedStage
 from billing_stream.observability.tracing.tracing_factory import new_tracing
+from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.open_letters import OpenDeadLetters
 from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.reconcile.reconciler import Reconciler
 from billing_stream.records import topics as names
@@ -96,7 +99,9 @@ def build(settings: Settings) -> BillingApp:
         stoppable=topics.stoppable(),
         commands=topics.name(names.OPERATOR_COMMANDS),
         lease=lease,
-        observer=TransactionMetrics(metrics, topics),
+        observer=TransactionMetrics(
+            metrics, topics, {code for pack in settings.packs.values() for code in pack.prices}
+        ),
     )
     app = new_app(settings, group, lanes, server.application_options(settings))
     inputs_read = frozenset(topics.inputs())
@@ -119,14 +124,19 @@ def _register(
         declare_table(app, table.name, topics.changelog(table.name), settings.partitions)
     _register_timers(app, lanes)
     watch = ClusterWatch(settings)
+    letters = OpenDeadLetters(Cluster.of(settings))
     app.task(watch.watch)
+    app.task(letters.watch)
     not_ready_after = settings.stuck_not_ready_after.total_seconds()
+    absence = _absence(app)
     notices = ClusterNotices(
         lanes,
         watch,
         open_transactions=lambda: cast(EngineConsumer, app.consumer).open_transactions,
         open_seconds=not_ready_after,
         broker_time=broker_time,
+        open_letters=lambda: letters.counts,
+        absence=absence.problems,
         base=topics.base,
     )
     metrics.registry.register(notices)
@@ -135,7 +145,7 @@ def _register(
         ask_lagging=lambda: cast(EngineConsumer, app.consumer).lagging_inputs(),
         ask_unwritable=lambda: ask_unwritable(settings),
         more_warnings=notices.warnings,
-        recovery_waits=lambda: list(map(str, waits.found(REPORT_AFTER))),
+        recovery_waits=lambda: [*absence.problems(), *map(str, waits.found(REPORT_AFTER))],
         not_ready_after=not_ready_after,
         exit_after=settings.stuck_exit_after.total_seconds(),
         die=die,
@@ -166,6 +176,15 @@ def _register(
         )
         app.task(reconciler.run)
     return BillingApp(settings, topics, lanes, app, context, metrics)
+
+
+def _absence(app: App) -> KafkaAbsence:
+    absence = KafkaAbsence(
+        lambda: cast(EngineConsumer, app.consumer).silent.none_answers(),
+        "Requests get 503 and records wait; the worker continues by itself when Kafka answers",
+    )
+    app.task(absence.watch)
+    return absence
 
 
 def _lags(app: App, topics: Topics) -> Lags:

@@ -1,6 +1,8 @@
 """`billing-stream docs`: the pages that messages name, where the source is not available."""
 
 import difflib
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -19,14 +21,19 @@ def pages() -> dict[str, Path]:
 
 @click.command(
     epilog=help_epilog(
-        {0: "shown", 2: "there is no such page"},
+        {0: "shown", 2: "there is no such page or section"},
         "billing-stream docs",
         "billing-stream docs restore",
+        "billing-stream docs runbooks BillingDeadLetters",
     )
 )
 @click.argument("page", required=False)
-def docs(page: str | None) -> None:
-    """Show a PAGE of the documentation, or list all of them. Nothing is connected."""
+@click.argument("section", required=False)
+def docs(page: str | None, section: str | None) -> None:
+    """Show a PAGE of the documentation, or list all of them. Nothing is connected.
+
+    SECTION is a heading of the page, such as the name of an alert in `runbooks`.
+    """
     known = pages()
     if page is None:
         titles = ((name, path.read_text().partition("\n")[0]) for name, path in known.items())
@@ -35,7 +42,25 @@ def docs(page: str | None) -> None:
         return
     name = page.removeprefix("docs/").removesuffix(".md")
     if name not in known:
-        close = next(iter(difflib.get_close_matches(name, known, 1)), None)
-        hint = f": {close}?" if close else "; `billing-stream docs` lists them"
+        hint = _meant(name, known) or "; `billing-stream docs` lists them"
         raise click.UsageError(f"there is no page {page}{hint}")
-    click.echo_via_pager(known[name].read_text())
+    text = known[name].read_text()
+    if section is None:
+        click.echo_via_pager(text)
+        return
+    found = sections(text)
+    if section not in found:
+        raise click.UsageError(f"{name} has no section {section}{_meant(section, found)}")
+    for line in found[section].splitlines():
+        say(line)
+
+
+def sections(text: str) -> dict[str, str]:
+    """The parts of a page by their headings of the second level, each with its heading."""
+    parts = re.split(r"^(?=## )", text, flags=re.M)[1:]
+    return {part.partition("\n")[0].removeprefix("## "): part.rstrip() for part in parts}
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f": {close[0]}?" if close else ""

@@ -225,7 +225,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         return LeasedConsumer(
             **options,
             lease=consumer.lease,
-            silent=SilentBrokers(options),
+            silent=consumer.silent,
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,

@@ -16,7 +16,9 @@ from typing import Any, ClassVar, cast
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
@@ -32,6 +34,7 @@ from billing_stream.engine.lease import Lease
 from billing_stream.engine.partition_inputs import Batch, Inputs
 from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
 from billing_stream.kafka.open_transactions import OpenTransactions
+from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.topic_logs import LogName
 
 # Not __name__: under that name mode logs the life of every service class in this module.
@@ -69,6 +72,7 @@ class EngineConsumer(driver.Consumer):
         self.lags: Mapping[TP, int] = {}
         self.lags_at = 0.0
         self.open_transactions = OpenTransactions()
+        self.silent = SilentBrokers(self.client_options)
 
     def _new_consumer_thread(self) -> EngineConsumerThread:
         return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -173,8 +177,9 @@ class EngineConsumer(driver.Consumer):
         except (ConsumerNotStarted, ConsumerStoppedError):
             return
         except (KafkaError, TimeoutError, NotImplementedError) as error:
-            # The watchdog notices when it never succeeds.
-            logger.warning("the logs of %s inputs cannot be looked at yet: %r", len(tps), error)
+            # The watchdog notices when it never succeeds, and a broker away is reported as such.
+            if not isinstance(error, NodeNotReadyError | KafkaConnectionError):
+                logger.warning("the logs of %s inputs cannot be looked at yet: %r", len(tps), error)
             return
         if len(found) == len(tps):
             self._look_at = 0.0

@@ -1,6 +1,7 @@
 """Connections to brokers, and which of the given ones answers."""
 
 import asyncio
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,6 +44,18 @@ async def _first_of(servers: Iterable[str], options: Mapping[str, Any]) -> str |
 
 async def _connected(server: str, options: Mapping[str, Any]) -> None:
     (await connect(server, options)).close()
+
+
+def failure_text(error: BaseException) -> str:
+    """Why a connection failed, for people."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TRY_SECONDS:g} s"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        # The event loops word them in their own ways, with addresses.
+        return os.strerror(error.errno or 0)
+    if isinstance(error, kafka.KafkaConnectionError):
+        return "it closes the connection"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 async def connect(server: str, options: Mapping[str, Any]) -> Any:

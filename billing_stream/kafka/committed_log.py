@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.consumers import KafkaConsumer, asking
 from billing_stream.kafka.open_transactions import Stalls
+from billing_stream.kafka.silent_brokers import SilentBrokers
 
 RECORDS_PER_READ = 10_000
 FETCH_BYTES = 4 << 20
@@ -127,6 +128,8 @@ class CommittedLog:
                 fetch_max_wait_ms=50,
                 max_partition_fetch_bytes=FETCH_BYTES,
             )
+            # A broker that goes away while it reads is not asked all the time.
+            SilentBrokers(self.options).avoided_by(found._client)
             await found.start()
             self._consumers[level] = found
         return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from aiokafka import errors as kafka
 
 from billing_stream.config.settings import Settings
-from billing_stream.kafka.answering_broker import TRY_SECONDS, connect
+from billing_stream.kafka.answering_broker import TRY_SECONDS, connect, failure_text
 from billing_stream.kafka.client_options import client_options
 
 
@@ -55,7 +55,7 @@ async def _trouble(settings: Settings, server: str) -> str | None:
         # The TLS alert that says why can come after the connection was made.
         return f"it closes the connection: {_closed(settings)}"
     except OSError as error:
-        return error.strerror or type(error).__name__
+        return failure_text(error)
     except kafka.KafkaError as error:
         return type(error).__name__
     connection.close()

@@ -11,6 +11,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
 
 from billing_stream.kafka.record_batches import BoundedRecords
+from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.start_deadline import StartDeadline
 
 
@@ -42,6 +43,8 @@ async def consuming(
     """
     level = "read_committed" if committed else "read_uncommitted"
     consumer = KafkaConsumer(**options, **more, enable_auto_commit=False, isolation_level=level)
+    # Some of them live as long as a worker, and are not to ask a broker that is away all the time.
+    SilentBrokers(options).avoided_by(consumer._client)
     try:
         await (deadline.retry("a broker", consumer.start) if deadline else consumer.start())
         yield consumer

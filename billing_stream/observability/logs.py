@@ -49,9 +49,28 @@ FIELDS = (
 """What a line can have in addition to timestamp, level, logger and event."""
 
 
+# What each client and timer makes of a broker that is away: `kafka.silent_brokers` and
+# `kafka.kafka_absence` report the cause, once.
+CONSEQUENCES = (
+    "Unable connect to node with id",
+    "Unable to update metadata from",
+    "Marking the coordinator dead",
+    "Timer commit is overlapping",
+)
+AWAY_ERRORS = ("NodeNotReadyError", "KafkaConnectionError")
+
+
 def _matters(record: logging.LogRecord) -> bool:
     """The group's offsets are for display: a failure to commit them is not an error."""
     return not str(record.msg).startswith("OffsetCommit failed")
+
+
+def _is_a_cause(record: logging.LogRecord) -> bool:
+    """Whether a line of the Kafka client or Faust is more than a consequence of a broker away."""
+    if not record.name.startswith(("aiokafka", "mode.timers")):
+        return True
+    text = record.getMessage()
+    return not text.startswith(CONSEQUENCES) and not any(name in text for name in AWAY_ERRORS)
 
 
 def _loud(_: Any, __: str, event: EventDict) -> EventDict:
@@ -98,6 +117,7 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(
         formatter(settings.log_format, colours=colours, secrets=settings.secret_values())
     )
+    handler.addFilter(_is_a_cause)
     handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

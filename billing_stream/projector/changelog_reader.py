@@ -38,8 +38,11 @@ METADATA_MS_MAX = 10_000
 class Reader:
     """Partitions, each either placed at a position or waiting to be."""
 
-    def __init__(self, consumer: Any, group: str | None = None) -> None:
+    def __init__(
+        self, consumer: Any, group: str | None = None, silent: SilentBrokers | None = None
+    ) -> None:
         self._consumer = consumer
+        self._silent = silent
         self._group = group
         # What ended the membership in the group.
         self._lost: list[BaseException] = []
@@ -61,23 +64,29 @@ class Reader:
         cls, options: Mapping[str, Any], topics: Sequence[str], group: str, session_ms: int
     ) -> "Reader":
         """A member of the group, which is given some of the partitions."""
+        silent = SilentBrokers(options)
         consumer = _consumer(
             options,
+            silent,
             group_id=group,
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=session_ms // 4,
             max_poll_interval_ms=IDLE_MS_MAX,
         )
-        reader = cls(consumer, group)
+        reader = cls(consumer, group, silent)
         consumer.subscribe(topics, listener=_Listener(reader))
         return reader
 
     @classmethod
     def of_all(cls, options: Mapping[str, Any], tps: Iterable[TopicPartition]) -> "Reader":
         """Reads all of these partitions, and nobody is asked."""
-        consumer = _consumer(options, group_id=None)
+        consumer = _consumer(options, SilentBrokers(options), group_id=None)
         consumer.assign([*tps])
         return cls(consumer)
+
+    def none_answers(self) -> str | None:
+        """Since when no broker answers, and why; None while one does."""
+        return None if self._silent is None else self._silent.none_answers()
 
     async def start(self) -> None:
         """Connect. Raises KafkaConnectionError when no broker answers, and GroupRefused."""
@@ -251,7 +260,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._reader.stored = {p: o for p, o in self._reader.stored.items() if p in assigned}
 
 
-def _consumer(options: Mapping[str, Any], **more: Any) -> KafkaConsumer:
+def _consumer(options: Mapping[str, Any], silent: SilentBrokers, **more: Any) -> KafkaConsumer:
     consumer = KafkaConsumer(
         **options,
         **more,
@@ -261,5 +270,5 @@ def _consumer(options: Mapping[str, Any], **more: Any) -> KafkaConsumer:
         metadata_max_age_ms=METADATA_MS_MAX,
         max_partition_fetch_bytes=2 << 20,
     )
-    SilentBrokers(options).avoided_by(consumer._client)
+    silent.avoided_by(consumer._client)
     return consumer

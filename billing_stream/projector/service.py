@@ -14,6 +14,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
 from billing_stream.faust_adapter.unfinished import end_hard_after
 from billing_stream.kafka.client_options import client_options
+from billing_stream.kafka.kafka_absence import KafkaAbsence
 from billing_stream.kafka.old_rows_currency import with_old_currency
 from billing_stream.kafka.required_access import require_rights
 from billing_stream.kafka.start_deadline import StartDeadline
@@ -77,6 +78,9 @@ async def run(settings: Settings) -> None:
         int(settings.session_timeout.total_seconds() * 1000),
     )
     reread = rejects.rereading(client_options(settings))
+    absence = KafkaAbsence(
+        reader.none_answers, "The projector continues by itself when Kafka answers"
+    )
     projector = Projector(database, reader, records, metrics, reread)
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -94,18 +98,24 @@ async def run(settings: Settings) -> None:
             settings.projector_port,
             Connections(settings.connections_max, settings.header_timeout.total_seconds()),
             metrics.registry,
-            lambda: (
-                [STOPPING, *projector.problems()] if stopping.is_set() else projector.problems()
-            ),
+            lambda: [
+                *([STOPPING] if stopping.is_set() else ()),
+                *absence.problems(),
+                *projector.problems(),
+            ],
             projector.warnings,
         ):
             logger.info("projecting %s into schema %s", settings.app_id, database.schema)
-            watching = asyncio.create_task(_watch(reader, projector, metrics))
+            watching = [
+                asyncio.create_task(_watch(reader, projector, metrics)),
+                asyncio.create_task(absence.watch()),
+            ]
             try:
                 await _until_stopped(projector, stopping)
             finally:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+                for task in watching:
+                    task.cancel()
+                await asyncio.gather(*watching, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reader.commit_group_offsets(), LAG_SECONDS)
     finally:

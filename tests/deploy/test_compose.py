@@ -75,7 +75,8 @@ def test_the_schema_would_find_a_mistake() -> None:
 
 def test_it_has_the_whole_system() -> None:
     assert set(services()) == {
-        *("kafka", "postgres", "topics", *WORKERS, "projector", "deliver", "prometheus", "grafana")
+        *("kafka", "postgres", "topics", *WORKERS, "projector", "deliver", "prometheus", "grafana"),
+        "alertmanager",
     }
 
 
@@ -163,6 +164,18 @@ def test_prometheus_asks_every_worker_and_projector() -> None:
     for file in config["rule_files"]:
         groups = yaml.safe_load((ROOT / "deploy/prometheus" / file).read_text())["groups"]
         assert all(rule["expr"] for group in groups for rule in group["rules"])
+
+
+def test_prometheus_sends_alerts_to_the_alertmanager() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (target,) = config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    service, port = target.split(":")
+    assert published(service) == [int(port)]
+    (flag,) = [one for one in services()[service]["command"] if one.startswith("--config.file=")]
+    mounts = dict(volume.split(":")[:2] for volume in services()[service]["volumes"])
+    folder, file = flag.removeprefix("--config.file=").rsplit("/", 1)
+    assert mounts[f"./deploy/{service}"] == folder
+    assert (ROOT / f"deploy/{service}" / file).is_file()
 
 
 def test_ports_are_open_to_this_machine_only() -> None:

@@ -101,6 +101,9 @@ def test_every_file_is_in_the_kustomization_or_an_example() -> None:
         "kustomization.yaml",
         "secret.example.yaml",
     }
+    monitoring = KUBERNETES / "monitoring"
+    own = yaml.safe_load((monitoring / "kustomization.yaml").read_text())["resources"]
+    assert {path.name for path in monitoring.iterdir()} == {*own, "kustomization.yaml"}
     assert all("namespace" not in one["metadata"] for one in manifests())
 
 

@@ -15,6 +15,7 @@ from billing_stream.ops.doctor.finding import Verdict
 from billing_stream.projector.gaps import Gap
 from billing_stream.projector.migrate import VERSIONS_TABLE, migrate
 from billing_stream.records import topics as names
+from tests.support.projection import projector
 from tests.support.worker import create_topics, environment, run, worker
 
 
@@ -31,6 +32,13 @@ def failing(found: list[dict[str, Any]]) -> list[str]:
     return [one["check"] for one in found if one["verdict"] == "FAIL"]
 
 
+def skipped(finding: dict[str, Any]) -> list[str]:
+    """The checks that were left out."""
+    assert finding["verdict"] == "SKIP"
+    names: str = finding["said"].removeprefix("not looked at because of this: ")
+    return names.split(", ")
+
+
 async def test_where_all_is_well_it_says_so(
     kafka: str, prefix: str, folder: Path, postgres_url: str
 ) -> None:
@@ -39,15 +47,23 @@ async def test_where_all_is_well_it_says_so(
     await migrate(postgres_url)
     code, before = await findings(env)
     assert (code, failing(before)) == (0, [])
-    assert of(before, "workers")[0]["todo"] == "billing-stream worker"
-    async with worker(env, folder):
-        code, found = await findings(env)
+    none, hidden = of(before, "workers")
+    assert none["todo"] == "billing-stream worker"
+    assert skipped(hidden) == ["peers", "ready", "worker clocks"]
+    assert of(before, "projector")[0]["todo"] == "billing-stream projector"
+    async with worker(env, folder) as one, projector(env, folder) as other:
+        await other.ready()
+        ports = {"BILLING_API_EXTERNAL_PORT": one.port, "BILLING_PROJECTOR_PORT": other.port}
+        code, found = await findings(env | {name: str(port) for name, port in ports.items()})
     assert code == 0
     assert {one["verdict"] for one in found} == {"OK"}
+    in_use = f"{one.port}, {other.port} in use by billing-stream itself"
+    assert of(found, "ports")[0]["said"] == in_use
+    assert of(found, "ready")[0]["said"] == "1 of 1 workers take requests"
     assert {one["check"] for one in found} == {
-        *("settings", "data folder", "brokers", "replicas", "transactions", "topics", "rights"),
-        *("workers", "peers", "open transactions", "worker clocks", "state", "inputs"),
-        *("catalogue", "projection", "clock"),
+        *("settings", "data folder", "ports", "brokers", "replicas", "transactions", "topics"),
+        *("rights", "workers", "peers", "ready", "open transactions", "worker clocks", "state"),
+        *("inputs", "lag", "dead letters", "catalogue", "projector", "projection", "clock"),
     }
 
 
@@ -56,9 +72,11 @@ async def test_what_is_wrong_with_the_topics_is_said_with_what_to_do(
 ) -> None:
     env = environment(kafka, prefix)
     code, found = await findings(env)
-    missing = of(found, "topics")
+    missing, hidden = of(found, "topics")
     assert code == 1
-    assert all(one["todo"] == "billing-stream topics create" for one in missing)
+    assert missing["said"].startswith("is missing: ")
+    assert missing["todo"] == "billing-stream topics create"
+    assert {"state", "inputs", "lag", "dead letters"} <= set(skipped(hidden))
     _, again = await findings(env)
     assert again == found, "nothing was changed"
 
@@ -89,11 +107,22 @@ async def test_what_is_wrong_with_the_topics_is_said_with_what_to_do(
 
 
 async def test_brokers_and_a_database_that_are_away_do_not_make_it_hang() -> None:
-    env = environment("127.0.0.1:9", "x.", DATABASE_URL="postgresql://u:hidden@127.0.0.1:9/d")
+    env = environment(
+        "127.0.0.1:9,127.0.0.1:10", "x.", DATABASE_URL="postgresql://u:hidden@127.0.0.1:9/d"
+    )
     code, found = await findings(env, "--timeout", "5")
     assert code == 1
     assert failing(found) == ["brokers", "postgresql"]
     assert "hidden" not in json.dumps(found)
+    # One cause is one line, and what it hides is named.
+    brokers, hidden = of(found, "brokers")
+    assert brokers["said"] == "none answers: 127.0.0.1:9, 127.0.0.1:10: Connection refused"
+    assert hidden["verdict"] == "SKIP"
+    assert {"topics", "peers", "dead letters", "projector"} <= set(skipped(hidden))
+    assert skipped(of(found, "postgresql")[1]) == ["projection", "database user", "clock"]
+    assert {one["check"] for one in found} == {
+        *("settings", "data folder", "ports", "brokers", "postgresql"),
+    }
 
 
 async def test_a_schema_of_another_version_is_told(

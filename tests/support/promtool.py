@@ -1,4 +1,4 @@
-"""Prometheus' own checker of rules and settings, from Debian's package: nothing is installed."""
+"""Checkers of Prometheus and Alertmanager, from Debian's packages: nothing is installed."""
 
 import os
 import shutil
@@ -13,29 +13,42 @@ SYSTEM = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bi
 
 def promtool() -> Path:
     """The program: one on the PATH, or one that is fetched once and kept."""
-    found = shutil.which("promtool")
-    return Path(found) if found else cached("promtool", "promtool", _fetch) / "usr/bin/promtool"
+    return _program("promtool", "prometheus")
 
 
-def _fetch(folder: Path) -> None:
-    download = ["apt-get", "--quiet", "download", "prometheus"]
+def amtool() -> Path:
+    """As `promtool`, for the settings of Alertmanager."""
+    return _program("amtool", "prometheus-alertmanager")
+
+
+def _program(name: str, package: str) -> Path:
+    found = shutil.which(name)
+    if found:
+        return Path(found)
+    return cached(name, name, lambda folder: _fetch(folder, package)) / "usr/bin" / name
+
+
+def _fetch(folder: Path, package: str) -> None:
+    download = ["apt-get", "--quiet", "download", package]
     if _done(download, folder).returncode:
         _run(["apt-get", "--quiet", "update"], folder)
         _run(download, folder)
-    (package,) = folder.glob("prometheus_*.deb")
-    _run(["dpkg-deb", "--extract", package.name, "."], folder)
+    (file,) = folder.glob(f"{package}_*.deb")
+    _run(["dpkg-deb", "--extract", file.name, "."], folder)
 
 
 def _run(command: list[str], folder: Path) -> None:
     done = _done(command, folder)
     if done.returncode:
-        raise RuntimeError(f"promtool is fetched with {' '.join(command)}: {done.stderr}")
+        raise RuntimeError(f"a checker is fetched with {' '.join(command)}: {done.stderr}")
 
 
 def _done(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     program = shutil.which(command[0], path=SYSTEM["PATH"])
     if program is None:
-        raise RuntimeError(f"there is no {command[0]}: install promtool and put it on the PATH")
+        raise RuntimeError(
+            f"there is no {command[0]}: install promtool and amtool, and put them on the PATH"
+        )
     return subprocess.run(
         [program, *command[1:]], cwd=folder, env=SYSTEM, capture_output=True, text=True
     )

@@ -62,11 +62,13 @@ def name_of(api: int) -> str:
 class StandIn:
     """One broker, the leader of one partition of each topic and every coordinator.
 
-    `asked` counts requests by name. Of each topic the last batch written can be read.
+    `asked` counts requests by name. Of each topic the last batch written can be read. `others`
+    are ports of more brokers, by their ids, which it names.
     """
 
     def __init__(self, topics: list[str]) -> None:
         self.asked: Counter[str] = Counter()
+        self.others: dict[int, int] = {}
         self._topics = topics
         self._batches: dict[str, bytes] = {}
         self._codes: defaultdict[str, Any] = defaultdict(lambda: repeat(0))
@@ -94,9 +96,9 @@ class StandIn:
         codes = deque([code] * (times or 1))
         self._codes[request] = cycle(codes) if times is None else _then_none(codes)
 
-    async def start(self) -> None:
-        """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> None:
+        """Listen on a port, a free one unless it is given."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
 
     async def stop(self) -> None:
         """Close all connections."""
@@ -152,8 +154,12 @@ class StandIn:
 
     def _metadata(self, request: Any, code: int) -> dict[str, Any]:
         partition = {"leader": NODE, "replicas": [NODE], "isr": [NODE]}
+        brokers = {NODE: self.port, **self.others}
         return {
-            "brokers": [{"node_id": NODE, "host": "127.0.0.1", "port": self.port}],
+            "brokers": [
+                {"node_id": node, "host": "127.0.0.1", "port": port}
+                for node, port in brokers.items()
+            ],
             "controller_id": NODE,
             "topics": [
                 # Its name is called otherwise in later versions.

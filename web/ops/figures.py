@@ -14,6 +14,7 @@ from billing_stream.engine.watchdog import Watchdog
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.tables.early_webhooks import EarlyWebhooks, early_by_merchant
+from billing_stream.web.health import ready_problems
 from billing_stream.web.ops.reconciliation import Reconciliation
 from billing_stream.web.ops.recorder import CurrentRates, Minute, Rate, Recorder
 
@@ -76,7 +77,7 @@ class Figures:
         return WorkerFigures(
             version=__version__,
             up=time.monotonic() - self._began,
-            problems=self._watchdog.problems(),
+            problems=ready_problems(self._watchdog),
             restoring=lanes.restoring,
             partitions=[self._partition(p, lane, lags) for p, lane in sorted(lanes.items())],
             now=self._recorder.now(),

@@ -1,6 +1,6 @@
 """What an operator has to see to in the cluster: warnings of /ready, and their metrics."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -20,6 +20,8 @@ class ClusterNotices(Collector):
     """Warnings and gauges. `base` gives the name of a topic without its prefix.
 
     `open_transactions` are those in the inputs; a warning of one comes after `open_seconds`.
+    `open_letters` are the open dead letters by topic and reason, None while they are not known.
+    `absence` is of Kafka: one line while no broker answers.
     """
 
     def __init__(
@@ -30,6 +32,8 @@ class ClusterNotices(Collector):
         open_transactions: Callable[[], OpenTransactions],
         open_seconds: float,
         broker_time: BrokerTime,
+        open_letters: Callable[[], Mapping[tuple[str, str], int] | None],
+        absence: Callable[[], list[str]],
         base: Callable[[str], str] = str,
     ) -> None:
         self._lanes = lanes
@@ -38,6 +42,8 @@ class ClusterNotices(Collector):
         self._open_transactions = open_transactions
         self._open_seconds = open_seconds
         self._broker_time = broker_time
+        self._open_letters = open_letters
+        self._absence = absence
 
     def warnings(self) -> list[str]:
         """A line for each."""
@@ -90,6 +96,20 @@ class ClusterNotices(Collector):
         if known is not None:
             ahead.add_metric([], known.total_seconds())
         yield ahead
+        yield GaugeMetricFamily(
+            "billing_kafka_away",
+            "1 while no broker answers this worker, else 0",
+            value=len(self._absence()),
+        )
+        letters = GaugeMetricFamily(
+            "billing_dead_letters_open",
+            "Dead letters of the whole app that are neither redriven nor discarded, by input topic "
+            "(http:PLATFORM for webhooks over HTTP) and why; each worker reports all",
+            labels=["topic", "reason"],
+        )
+        for kind, count in sorted((self._open_letters() or {}).items()):
+            letters.add_metric(kind, count)
+        yield letters
 
     def _open(self, seconds: float) -> list[OpenTransaction]:
         found = self._open_transactions().found(seconds)

@@ -5,13 +5,14 @@ pass in C; requests and dead letters are counted one by one.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
 from billing_stream.domain.outcomes import Rejected, TimedReply
 from billing_stream.engine.observer import Transaction
 from billing_stream.engine.partition_processor import RequestFailed
+from billing_stream.observability.metrics.business_metrics import BusinessMetrics
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.processor import INTERNAL_ERROR, BillingStage
 from billing_stream.records import topics as names
@@ -40,10 +41,13 @@ _topic_of = attrgetter("topic")
 
 
 class TransactionMetrics:
-    """The observer of one worker's lanes."""
+    """The observer of one worker's lanes. `currencies` are those of the packs."""
 
-    def __init__(self, metrics: WorkerMetrics, topics: Topics) -> None:
+    def __init__(
+        self, metrics: WorkerMetrics, topics: Topics, currencies: Iterable[str] = ()
+    ) -> None:
         self._metrics = metrics
+        self._business = BusinessMetrics(metrics, topics, currencies)
         self._topics = topics
         self._inputs = {topics.name(base): base for base in names.INPUTS}
         # Topics that are written to, with the counter of each: no name is looked up again.
@@ -59,10 +63,12 @@ class TransactionMetrics:
         metrics = self._metrics
         metrics.transaction_seconds.observe(transaction.seconds)
         metrics.transaction_written.observe(len(transaction.written))
-        for topic, count in Counter(map(_topic_of, transaction.written)).items():
+        topics = Counter(map(_topic_of, transaction.written))
+        for topic, count in topics.items():
             counter = self._written.get(topic)
             if counter is not None:
                 counter.inc(count)
+        self._business.count(transaction.written, topics.keys())
         stage = transaction.stage
         self._count_inputs(transaction, stage)
         self._count_requests(transaction)

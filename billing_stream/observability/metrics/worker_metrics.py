@@ -33,6 +33,7 @@ class WorkerMetrics:
         self._engine(registry)
         self._http(registry)
         self._lookups(registry)
+        self._money(registry)
 
     def _engine(self, registry: CollectorRegistry) -> None:
         counter = partial(Counter, registry=registry)
@@ -173,4 +174,29 @@ class WorkerMetrics:
         )
         self.lookup_lag = gauge(
             "billing_lookup_lag_seconds", "How late look-ups of unpaid purchases are queued"
+        )
+
+    def _money(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, registry=registry)
+        self.credits_granted = counter(
+            "billing_credits_granted_total",
+            "Credits that events of committed transactions added to balances, by event",
+            ["event"],
+        )
+        self.credits_removed = counter(
+            "billing_credits_removed_total",
+            "Credits that events of committed transactions took from balances, by event",
+            ["event"],
+        )
+        self.revenue = counter(
+            "billing_revenue_minor_units_total",
+            "Sums of purchases that were credited, in minor units of the currency (cents); without "
+            "test purchases",
+            ["currency", "platform"],
+        )
+        self.refunds = counter(
+            "billing_refunds_minor_units_total",
+            "Sums that were refunded, in minor units of the currency (cents); without test "
+            "purchases",
+            ["currency"],
         )

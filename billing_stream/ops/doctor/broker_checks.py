@@ -1,7 +1,7 @@
 """The brokers: which can be reached from here, and whether every partition has its replicas."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from aiokafka.errors import KafkaError
 
@@ -29,8 +29,8 @@ class Brokers:
                 raise
             yield fail(
                 "brokers",
-                f"none answers: {'; '.join(lines)}",
-                "start them, or mend KAFKA_BOOTSTRAP_SERVERS and the KAFKA_ settings of security",
+                f"none answers: {_together(lines)}",
+                "start them, or fix KAFKA_BOOTSTRAP_SERVERS and the KAFKA_ settings of security",
             )
         else:
             yield of_brokers(self.seen, settings.replication_factor)
@@ -87,6 +87,15 @@ def of_partitions(seen: Seen, needed: Mapping[str, int]) -> Iterator[Finding]:
         )
     if not behind and not stopped:
         yield ok(check, f"all in sync, of {count} partitions" if count else "no topics yet")
+
+
+def _together(lines: Iterable[str]) -> str:
+    """Servers that do not answer for the same reason, together. A line is `host:port: why`."""
+    servers: dict[str, list[str]] = {}
+    for line in lines:
+        server, _, why = line.partition(": ")
+        servers.setdefault(why, []).append(server)
+    return "; ".join(f"{', '.join(some)}: {why}" for why, some in servers.items())
 
 
 def _listed(away: Mapping[str, str]) -> str:

@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from billing_stream.config.settings import Settings
-from billing_stream.ops.doctor.finding import Finding, Verdict, fail, ok, warn
+from billing_stream.kafka.answering_broker import failure_text
+from billing_stream.ops.doctor.finding import Finding, Verdict, fail, ok, skip, warn
 from billing_stream.projector import gaps, reader_role, rejects
-from billing_stream.projector.database import Database, close
+from billing_stream.projector.database import CONNECT_SECONDS_MAX, Database, close
 from billing_stream.projector.gaps import Gap
 from billing_stream.projector.migrate import VERSIONS_TABLE
 from billing_stream.projector.projector_errors import DATABASE_AWAY, ProjectionError
@@ -30,11 +32,8 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         connection = await database.connect()
     except (*DATABASE_AWAY, ProjectionError, OSError) as error:
-        yield fail(
-            check,
-            f"does not answer: {error or type(error).__name__}",
-            "start it, or mend DATABASE_URL; billing runs without, history and reports do not",
-        )
+        yield not_connected(error)
+        yield skip(check, ("projection", "database user", "clock"))
         return
     try:
         schema = await _schema(connection, database.schema)
@@ -51,6 +50,17 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
         yield skew(asked + (datetime.now(UTC) - asked) / 2, theirs)
     finally:
         await close(connection)
+
+
+def not_connected(error: BaseException) -> Finding:
+    """Why there is no connection: it is away, or it answers and refuses."""
+    without = "billing runs without, history and reports do not"
+    text = failure_text(error)
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {CONNECT_SECONDS_MAX:g} s"
+    if isinstance(error, OSError | asyncpg.CannotConnectNowError):
+        return fail("postgresql", f"does not answer: {text}", f"start it; {without}")
+    return fail("postgresql", f"refuses the connection: {text}", f"fix DATABASE_URL; {without}")
 
 
 async def _schema(connection: Any, schema: str) -> Finding:

@@ -1,16 +1,21 @@
 """What a check found."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct, field
 
 
 class Verdict(StrEnum):
-    """FAIL: a worker would not start, or would not do its work."""
+    """FAIL: a worker would not start, or would not do its work.
+
+    SKIP: not looked at, because of what failed.
+    """
 
     OK = "OK"
     WARN = "WARN"
     FAIL = "FAIL"
+    SKIP = "SKIP"
 
 
 class Finding(Struct, frozen=True):
@@ -31,6 +36,11 @@ def ok(check: str, message: str) -> Finding:
 def warn(check: str, message: str, action: str) -> Finding:
     """Works, and should be looked at."""
     return Finding(check, Verdict.WARN, message, action)
+
+
+def skip(cause: str, checks: Iterable[str]) -> Finding:
+    """These checks are left out, because this one found a cause of whatever they would find."""
+    return Finding(cause, Verdict.SKIP, f"not looked at because of this: {', '.join(checks)}")
 
 
 def fail(check: str, message: str, action: str) -> Finding:

@@ -46,16 +46,14 @@ async def check_inputs(settings: Settings) -> AsyncIterator[Finding]:
             f"find out what happened, then: billing-stream inputs accept {tp.topic} "
             f"{tp.partition} --reason ... (`billing-stream docs runbooks`)",
         )
-    stopped = 0
+    stopped: dict[str, list[str]] = {}
     for lane, inputs in rows.items():
         for name, stop in sorted(inputs.stopped.items()):
             topic, partition = input_of(name, lane)
             if not stop.changed:
-                stopped += 1
-                yield warn(
-                    CHECK,
-                    f"{topic}[{partition}] is stopped: {stop.reason}",
-                    "billing-stream inputs list",
-                )
+                stopped.setdefault(stop.reason, []).append(f"{topic}[{partition}]")
+    for reason, some in stopped.items():
+        message = f"stopped: {', '.join(some)}: {reason}"
+        yield warn(CHECK, message, "billing-stream inputs list")
     if not (changed or stopped or lost):
         yield ok(CHECK, "none is stopped, and their logs are those that were read")

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import SecretStr
@@ -92,6 +93,17 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         yield fail(
             check,
             f"{folder} is not a folder that this user can write",
+            "set BILLING_DATA_DIR to a folder of its own, or give it to this user",
+        )
+        return
+    try:
+        # A file system can refuse what its rights allow.
+        with TemporaryDirectory(prefix=".billing-stream-doctor-", dir=folder):
+            pass
+    except OSError as error:
+        yield fail(
+            check,
+            f"{settings.data_dir} cannot be made: {error.strerror}",
             "set BILLING_DATA_DIR to a folder of its own, or give it to this user",
         )
         return

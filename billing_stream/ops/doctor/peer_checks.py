@@ -7,7 +7,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.kafka.answering_broker import answering
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.group_members import describe_group
-from billing_stream.ops.doctor.finding import Finding, fail, ok, warn
+from billing_stream.ops.doctor.finding import Finding, Verdict, fail, ok, warn
 from billing_stream.plain_text import shown
 from billing_stream.web.envelope import Ids
 from billing_stream.web.peer_client import AWAY, FIGURES_PATH, NOT_ALLOWED, PeerClient
@@ -28,36 +28,39 @@ async def check_peers(settings: Settings) -> AsyncIterator[Finding]:
 
 async def ask_workers(settings: Settings, urls: Iterable[str]) -> AsyncIterator[Finding]:
     """A finding for each of these workers that is in trouble, or that all accept our tokens."""
-    client, accepted, wrong = PeerClient(settings), 0, False
+    client, accepted = PeerClient(settings), 0
+    wrong: dict[tuple[Verdict, str, str], list[str]] = {}
     try:
         for url in urls:
             finding = await _ask(client, url)
-            wrong = wrong or finding is not None
             accepted += finding is None
             if finding is not None:
-                yield finding
+                cause = finding.verdict, finding.message, finding.action
+                wrong.setdefault(cause, []).append(shown(url))
     finally:
         await client.close()
+    for (verdict, why, action), where in wrong.items():
+        name = "the worker at" if len(where) == 1 else f"each of {len(where)} workers at"
+        yield Finding(CHECK, verdict, f"{name} {', '.join(where)} {why}", action)
     if accepted and not wrong:
         yield ok(CHECK, f"{accepted} workers accept the tokens of this environment")
 
 
 async def _ask(client: PeerClient, url: str) -> Finding | None:
-    name = f"the worker at {shown(url)}"
     if not client.allows(url):
         action = "fix BILLING_PEERS, or find out who has joined the consumer group"
-        return fail(CHECK, f"{name} {NOT_ALLOWED}", action)
+        return fail(CHECK, NOT_ALLOWED, action)
     try:
         call = Call(url, "GET", FIGURES_PATH)
         status, _ = await client.send(call, Ids("doctor", "doctor"), ASK_SECONDS)
     except AWAY as error:
-        message = f"{name} does not answer: {type(error).__name__}"
+        message = f"does not answer: {type(error).__name__}"
         return warn(CHECK, message, "run doctor where workers reach each other")
     if status == HTTPStatus.UNAUTHORIZED:
         action = (
             "give all workers and this shell the same one: `billing-stream docs rotate-secrets`"
         )
-        return fail(CHECK, f"{name} {client.trouble(url)}", action)
+        return fail(CHECK, client.trouble(url) or "refuses our tokens", action)
     if status != HTTPStatus.OK:
-        return warn(CHECK, f"{name} answers with {status}", "see its log")
+        return warn(CHECK, f"answers with {status}", "see its log")
     return None

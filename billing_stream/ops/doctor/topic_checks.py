@@ -1,6 +1,6 @@
 """The topics, what this user may do, and the group of the workers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from billing_stream.config.settings import Settings
 from billing_stream.config.shared_settings import shared_settings
@@ -20,7 +20,8 @@ from billing_stream.ops.inputs.input_states import accepted_partitions
 from billing_stream.records.topics import Topics
 
 WAIT_SECONDS = 3.0
-DOUBTS_MAX = 5
+NAMED_MAX = 3
+NONE_RUN = "none runs: records wait"
 
 
 async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
@@ -32,13 +33,13 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         partitions=settings.partitions,
         replication=settings.replication_factor,
     )
-    for line in wrong:
+    for line in grouped(wrong):
         action = (
             "billing-stream topics create"
-            if line.endswith("is missing")
+            if "is missing" in line
             else "BILLING_PARTITIONS must be the number with which the topics were created"
-            if "partitions" in line
-            else "mend it with kafka-configs or kafka-reassign-partitions"
+            if "partitions, must have" in line
+            else "fix it with kafka-configs or kafka-reassign-partitions"
         )
         yield fail("topics", line, action)
     if not wrong:
@@ -51,14 +52,28 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         yield fail("topics", str(error).partition("\n")[0], "see `billing-stream docs restore`")
     for finding in await _added_partitions(settings):
         yield finding
-    for line in doubtful[:DOUBTS_MAX]:
+    for line in grouped(doubtful):
         yield warn("topics", line, "set it with kafka-configs: see `billing-stream docs restore`")
-    if len(doubtful) > DOUBTS_MAX:
-        yield warn(
-            "topics",
-            f"{len(doubtful) - DOUBTS_MAX} more settings are not as advised",
-            "billing-stream topics check",
-        )
+
+
+def grouped(lines: Iterable[str]) -> list[str]:
+    """Lines `topic: fault`, those of the same fault together.
+
+    >>> grouped(["a: is missing", "b: is missing", "c: has 1 replicas"])
+    ['is missing: 2 topics (a, b)', 'c: has 1 replicas']
+    """
+    topics: dict[str, list[str]] = {}
+    for line in lines:
+        topic, _, what = line.partition(": ")
+        topics.setdefault(what, []).append(topic)
+    return [
+        f"{some[0]}: {what}" if len(some) == 1 else f"{what}: {len(some)} topics ({_named(some)})"
+        for what, some in topics.items()
+    ]
+
+
+def _named(topics: list[str]) -> str:
+    return ", ".join(topics[:NAMED_MAX]) + (", ..." if len(topics) > NAMED_MAX else "")
 
 
 async def _added_partitions(settings: Settings) -> list[Finding]:
@@ -118,7 +133,7 @@ async def check_workers(settings: Settings) -> AsyncIterator[Finding]:
         yield _not_yet("workers", error)
         return
     if not found.count:
-        yield warn("workers", "none runs: records wait", "billing-stream worker")
+        yield warn("workers", NONE_RUN, "billing-stream worker")
     elif found.state != STABLE:
         message = f"{found.count}, partitions move ({found.state})"
         yield warn("workers", message, "ask again in a minute")
