@@ -174,13 +174,6 @@ MUTANTS = (
         seed=73,
     ),
     Mutant(
-        "a lost partition is dropped and not restored",
-        Node,
-        "_take_back",
-        [("lost = self.lanes.lost", "lost = []")],
-        seed=30,
-    ),
-    Mutant(
         "the group accepts offsets of an earlier generation",
         SimLog,
         "_accept",
