@@ -228,20 +228,22 @@ class KafkaLog:
             )
             # If an old worker took the id meanwhile, this is fenced; if it takes it later, it
             # restores this. Under one id only, it could take the other in between, and write.
-            topic = next(iter(self.changelogs.values()))
-            for producer in producers:
-                await producer.begin_transaction()
-                # A record that is refused is no error of the commit.
-                await producer.send_and_wait(
-                    topic, b"", key=MEMBERS_KEY, partition=partition, headers=list(WRITTEN)
-                )
-                await producer.commit_transaction()
+            await asyncio.gather(*(self._write_members(one, partition) for one in producers))
         except BaseException as error:
             if class_of(error) is ErrorClass.FENCED:
                 raise Fenced(str(error)) from error
             raise
         finally:
             await asyncio.gather(*(p.stop() for p in producers), return_exceptions=True)
+
+    async def _write_members(self, producer: TransactionalProducer, partition: int) -> None:
+        topic = next(iter(self.changelogs.values()))
+        await producer.begin_transaction()
+        # A record that is refused is no error of the commit.
+        await producer.send_and_wait(
+            topic, b"", key=MEMBERS_KEY, partition=partition, headers=list(WRITTEN)
+        )
+        await producer.commit_transaction()
 
     def _note_protocol(self, version: int) -> None:
         if version != self.protocol:

@@ -268,8 +268,9 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         try:
             restored = await self._read_rows(wanted)
             new = [p for p in wanted if not restored[p].has_members]
-            for partition in new:
-                await self._end_old_release(partition)
+            async with asyncio.TaskGroup() as group:
+                for partition in new:
+                    group.create_task(self._end_old_release(partition))
             restored |= await self._read_rows(new)
             self._crash_hook(CrashPoint.RECOVERING)
             for one in restored.values():
