@@ -74,22 +74,22 @@ class WorkerMetrics:
             self.internal_errors.labels(source)
         self.transaction_seconds = histogram(
             "billing_transaction_duration_seconds",
-            "Time of one transaction, from its first decision until its rows can be read",
+            "Time of a lane's part of a transaction, from its first decision until its rows can be read",
             buckets=TRANSACTION_SECONDS,
         )
         self.transaction_inputs = histogram(
             "billing_transaction_input_records",
-            "Input records of one transaction; none, when only requests or timers were in it",
+            "Input records of a lane's part of a transaction; none, when only requests or timers were in it",
             buckets=TRANSACTION_RECORDS,
         )
         self.transaction_written = histogram(
             "billing_transaction_written_records",
-            "Records written in one transaction: rows, events, journal, dead letters, positions",
+            "Records written in a lane's part of a transaction: rows, events, journal, dead letters, positions",
             buckets=TRANSACTION_RECORDS,
         )
         self.recovery_seconds = histogram(
             "billing_recovery_duration_seconds",
-            "Time to fence and restore the partitions that came to this worker at once",
+            "Time to restore the partitions that came to this worker at once",
             buckets=RECOVERY_SECONDS,
         )
         self.recovery_records = counter(
