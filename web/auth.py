@@ -46,7 +46,7 @@ OPERATOR_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 class Client(Struct, frozen=True):
-    """The shop on whose behalf a client asks, its names in their one form."""
+    """The shop for which a client asks, its names in their one form."""
 
     platform: str
     domain: str
@@ -239,10 +239,10 @@ OPERATOR = Access(
 
 
 async def merchant_of(call: Call[Client]) -> str:
-    """The merchant whose client asks. Raises ApiError when it is none of ours.
+    """The merchant of the client. Raises ApiError when the shop has no merchant.
 
-    Merchants of platforms that take no payments here are announced, too: only where there is none,
-    the platform may be a mistake.
+    Merchants of platforms that take no payments here are announced, too: only without a
+    merchant may the platform be a mistake.
     """
     try:
         return await call.context.owners.merchant_of(call.who.shop, call.ids)

@@ -1,7 +1,7 @@
 """The merchant's API: billing on one page, and the free trial. `web.purchases` has the rest.
 
-A request's way is that of every operation (`web.operation`). Then: whose shop it is, and which
-worker owns that merchant (`web.owners`); reading is from the owner's committed rows; writing is a
+A request's way is that of every operation (`web.operation`). Then: the merchant of the shop, and
+the worker that owns it (`web.owners`); reading is from the owner's committed rows; writing is a
 command for the owner's lane, answered when its transaction has committed (`web.commands`).
 """
 
@@ -109,7 +109,7 @@ OPERATIONS = (get_billing, get_trial, start_trial)
 
 
 def known(merchant: Merchant | None) -> Merchant:
-    """The merchant. Raises ApiError (MERCHANT_NOT_FOUND) when there is none."""
+    """The merchant. Raises ApiError (MERCHANT_NOT_FOUND) for None."""
     if merchant is None:
         raise ApiError(ErrorCode.MERCHANT_NOT_FOUND, "this shop has no billing record")
     return merchant

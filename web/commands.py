@@ -91,7 +91,7 @@ def parse_asked(body: bytes) -> CommandRequest:
 
 
 class Checkouts:
-    """Opens checkouts of purchases whose merchants are owned here."""
+    """Opens checkouts of purchases of merchants that this worker owns."""
 
     def __init__(
         self,
@@ -109,8 +109,8 @@ class Checkouts:
     ) -> TimedReply:
         """The answer to the one who opens the purchase: with a checkout, or a refusal.
 
-        What it says is of the committed rows, so every copy of the request and every repetition
-        is told the same. A temporary failure of the platform is never the answer to a key: then a
+        It is made from the committed rows, so every copy of the request and every repetition
+        gets the same. A temporary failure of the platform is never the answer to a key: then a
         repetition asks the platform again. Raises ApiError: NOT_READY when nothing was done,
         OUTCOME_UNKNOWN when the purchase was opened and what became of it is not known.
         """
@@ -134,13 +134,13 @@ class Checkouts:
         except ApiError as error:
             if error.error_code is not WebCode.NOT_READY:
                 raise
-            raise outcome_unknown("the partition moved meanwhile") from None
+            raise outcome_unknown("the partition moved during the request") from None
         if waiting(answered) is not None:
             raise outcome_unknown("the platform's answer was not kept")
         return answered
 
     async def settle(self, seconds: float) -> None:
-        """Wait for so long at most until what platforms were asked for is attached or failed."""
+        """Wait, for up to `seconds`, until checkouts asked of platforms are attached or failed."""
         if self._opening:
             await asyncio.wait(self._opening.values(), timeout=seconds)
 
@@ -156,7 +156,7 @@ class Checkouts:
         shop_domain: str,
         correlation_id: str,
     ) -> Reply:
-        """The reply to the one attempt to open the checkout; begins it where there is none."""
+        """The reply to the one attempt to open the checkout; begins it where none runs."""
         task = self._opening.get(opened.purchase_id)
         if task is None:
             task = asyncio.create_task(
@@ -250,7 +250,7 @@ class Checkouts:
 
 
 class ShopConcurrencyLimit:
-    """So many commands of one shop at once: a shop alone must not fill a worker."""
+    """Limits the commands of one shop at once: a shop alone must not fill a worker."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -258,11 +258,11 @@ class ShopConcurrencyLimit:
 
     @contextmanager
     def enter(self, domain: str) -> Iterator[None]:
-        """Be in work. Raises ApiError (TOO_MANY_REQUESTS)."""
+        """Be in flight. Raises ApiError (TOO_MANY_REQUESTS)."""
         if self._in_work[domain] >= self._most:
             raise ApiError(
                 ErrorCode.TOO_MANY_REQUESTS,
-                "too many requests of this shop are in work",
+                "too many requests of this shop are in flight",
                 retry_after=1,
             )
         self._in_work[domain] += 1

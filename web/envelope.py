@@ -341,7 +341,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def fault() -> ApiError:
     """The answer when something is wrong with us; what it is, is in the log."""
-    return ApiError(WebCode.INTERNAL_ERROR, "the fault is ours, and it is logged")
+    return ApiError(WebCode.INTERNAL_ERROR, "the service failed, and the failure is logged")
 
 
 def nothing_here() -> ApiError:

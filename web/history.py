@@ -77,7 +77,7 @@ _PAID = HistoryBody(
 async def get_history(call: Call[Client], page: Page) -> Answer[list[HistoryBody]]:
     """All that happened to the merchant, newest first, each with what caused it.
 
-    It comes from the projection, and so a moment after it happened; 503 while there is none.
+    It comes from the projection, and so a moment after it happened; 503 without a projection.
     """
     after = page.after(_LIST, "[1-9][0-9]{0,17}")
     found = await call.context.projection.page(

@@ -1,4 +1,4 @@
-"""What a worker lets in: so many connections, bodies and requests, at once and of one shop.
+"""What a worker lets in: limits of connections, bodies and requests, in total and per shop.
 
 Webhooks are limited by platform: all that is signed counts, and nothing else. Logins are limited
 by address: those that fail count.
@@ -42,7 +42,7 @@ LINGERING_SECONDS = 2.0
 
 
 class RateLimit:
-    """So many requests of a shop per minute, on this worker; all of them at once if need be.
+    """Limits the requests of a shop per minute, on this worker; all of them may come at once.
 
     One time per shop (the generic cell rate algorithm): until then its requests are paid for.
     `refusal` is the message of a refusal, `name` that of the limit in headers.
@@ -101,10 +101,10 @@ class RateLimit:
 
 
 class ConcurrencyLimit:
-    """Counts the requests in work.
+    """Counts the requests in flight.
 
-    `stopping` is told by `/ready`, so that load balancers go elsewhere while this worker still
-    serves; then it closes, and what is in work is finished.
+    `stopping` makes `/ready` fail, so that load balancers go elsewhere while this worker still
+    serves; then it closes, and requests in flight are finished.
     """
 
     def __init__(self, most: int) -> None:
@@ -117,11 +117,11 @@ class ConcurrencyLimit:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Be in work. Raises ApiError (NOT_READY) when there is no place, or never will be."""
+        """Be in flight. Raises ApiError (NOT_READY) when there is no place, or never will be."""
         if self._closed:
             raise not_ready("this worker is stopping")
         if self._in_work >= self._most:
-            raise not_ready("too many requests are in work")
+            raise not_ready("too many requests are in flight")
         self._in_work += 1
         self._empty.clear()
         try:
@@ -132,7 +132,7 @@ class ConcurrencyLimit:
                 self._empty.set()
 
     async def close(self, seconds: float) -> int:
-        """Let nobody in, and wait for so long until all are out; how many are not."""
+        """Let no request in, and wait, up to `seconds`, until all are done; how many are not."""
         self._closed = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
@@ -311,7 +311,7 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is not HTTP, in our envelope: aiohttp's own repeats what was sent."""
+        """The answer to input that is not HTTP, in the usual envelope: aiohttp's own repeats it."""
         super().handle_error(request, status, exc, message)
         is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
         malformed = ApiError(WebCode.BAD_REQUEST, "the request is not valid HTTP")

@@ -66,7 +66,7 @@ class PackBody(Struct, frozen=True):
 class BillingBody(Struct, frozen=True):
     """A merchant's billing on one page.
 
-    `credits_purchased` are those not paid back; `credits_adjusted`, given or, below zero, taken
+    `credits_purchased` are those not refunded; `credits_adjusted`, given or, below zero, taken
     away by operators, is only there when it is not 0. Together they are the balance.
     """
 
@@ -121,7 +121,7 @@ def pack_bodies(packs: Mapping[str, Pack], currency: str) -> list[PackBody]:
 
 
 def trial_body(merchant: Merchant, now: datetime, *, available: bool) -> TrialBody:
-    """The merchant's trial as it stands at `now`, or by its own clock where that is later."""
+    """The merchant's trial at `now`, or by its own clock where that is later."""
     return TrialBody(
         available=available,
         active=merchant.trial_active(merchant.time(now)),

@@ -74,7 +74,7 @@ A POST with an idempotency key can be repeated: the first answer comes again, wi
 `Idempotent-Replayed: true`. Only `meta.request_id` and `meta.correlation_id` are those of the
 repetition.
 
-What goes wrong is told by `error.code`; `error.message` is for people. Where a field or a
+`error.code` states what went wrong; `error.message` is for people. Where a field or a
 parameter is wrong, `error.details` is a list that names it and the rule it breaks.
 
 | code | status |
@@ -82,7 +82,7 @@ parameter is wrong, `error.details` is a list that names it and the rule it brea
 """
 _TAGS = {
     "billing": "Everything on one page.",
-    "trials": "The free trial: once per merchant, for ever.",
+    "trials": "The free trial: once per merchant or shop.",
     "purchases": "Packs of credits, paid through a platform.",
     "webhooks": "For the platforms. The signature is over the raw body, byte for byte.",
     "operators": "For those who look after merchants; not for a public proxy.",
@@ -139,7 +139,7 @@ def document() -> dict[str, Any]:
 
 
 def described(operation: Operation) -> About:
-    """How clients are told of it. Raises ValueError where they are not."""
+    """Its description for clients. Raises ValueError without one."""
     if operation.about is None:
         raise ValueError(f"{operation.method} {operation.path} is not described")
     return operation.about
@@ -347,5 +347,5 @@ _MESSAGES: dict[Code, str] = {
     envelope.WebCode.UNAUTHORIZED: "the token has expired",
     envelope.WebCode.NOT_FOUND: "there is nothing at this path",
     envelope.WebCode.NOT_READY: "partition 3 is recovering",
-    envelope.WebCode.INTERNAL_ERROR: "the fault is ours, and it is logged",
+    envelope.WebCode.INTERNAL_ERROR: "the service failed, and the failure is logged",
 }

@@ -48,7 +48,7 @@ def _envelopes(operations: Iterable[Operation], envelope: Schema) -> dict[str, S
 
 
 def _envelope(whole: Schema, said: dict[str, Schema]) -> Schema:
-    """`ApiResponse` with these members said more exactly."""
+    """`ApiResponse` with these members described more exactly."""
     properties = {**whole["properties"], **said}
     if "pagination" not in said:
         del properties["pagination"]

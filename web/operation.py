@@ -1,7 +1,7 @@
-"""One HTTP operation: declared beside its handler, and served as it is declared.
+"""One HTTP operation: declared next to its handler, and served as it is declared.
 
 Nothing but an `Operation` is routed (`web.server`), and the description of the API is made from
-the same declarations (`web.openapi`). The way of a request: its body, a place in work, who asks,
+the same declarations (`web.openapi`). The way of a request: its body, a place in flight, who asks,
 the arguments, the handler, the answer.
 """
 
@@ -133,7 +133,7 @@ ANYONE: Access[None] = Access(verify=_anyone)
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """How clients are told of an operation; `example` is one of its data.
+    """The description of an operation for clients; `example` is one of its data.
 
     `body` is the type of a body that the handler reads itself, `details` that of the details
     of its refusals, where it is always the same. `links` name operations that lead on. `location`:

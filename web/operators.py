@@ -170,7 +170,7 @@ class ClockMovedBody(Struct, frozen=True):
 async def adjust_credits(
     call: Call[str], body: AdjustBody, key: str | None
 ) -> Answer[AdjustedBody]:
-    """Give a merchant credits, or take some away: once per idempotency key, for ever.
+    """Give a merchant credits, or take some away: once per idempotency key, permanently.
 
     The balance never goes below nothing by it. A refusal leaves the key free.
     """

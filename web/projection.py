@@ -1,7 +1,7 @@
-"""What happened to a merchant, as the projection in PostgreSQL has it; billing goes on without.
+"""What happened to a merchant, as the projection in PostgreSQL has it; billing does not need it.
 
 A page costs one query over a merchant's own events. The database may be slow or away: then
-nobody waits long, and at most a few connections wait at all.
+no request waits long, and at most a few connections wait at all.
 """
 
 import asyncio
@@ -162,7 +162,7 @@ class ProjectionUnreadable(ApiError):
     def __init__(self, why: str) -> None:
         super().__init__(
             WebCode.NOT_READY,
-            f"the history cannot be read now: {why}. Billing itself goes on",
+            f"the history cannot be read now: {why}. Billing itself continues",
             retry_after=RETRY_AFTER_SECONDS,
         )
         self.why = why

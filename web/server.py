@@ -248,7 +248,7 @@ def _served_on(operations: Sequence[Operation]) -> dict[str, frozenset[Listener]
 
 
 def hush_malformed(record: logging.LogRecord) -> bool:
-    """Keep what is no HTTP out of the log.
+    """Keep input that is not HTTP out of the log.
 
     aiohttp answers it with 400, but logs an error with the bytes: a line that was too long
     may be a token, and anyone could fill the log.
@@ -256,5 +256,5 @@ def hush_malformed(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError):
         return True
-    logger.info("refused what is no HTTP: %s", type(error).__name__)
+    logger.info("refused input that is not HTTP: %s", type(error).__name__)
     return False

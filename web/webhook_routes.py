@@ -70,7 +70,7 @@ class WebhookBody(Struct, frozen=True):
 
 
 class GatewayWebhookBody(custom.GatewayWebhook):
-    """What a payment gateway of your own tells of a charge.
+    """What a payment gateway of your own reports of a charge.
 
     Amounts are text or numbers. `kind` is one of:
 
@@ -110,7 +110,7 @@ def webhook(
         about=About(
             id=f"{platform}Webhook",
             tag="webhooks",
-            summary=f"What {platform.capitalize()} tells us of a charge",
+            summary=f"What {platform.capitalize()} reports of a charge",
             example=WebhookBody(True),
             body=body,
             body_examples=body_examples or {},
@@ -122,7 +122,7 @@ def webhook(
             async with asyncio.timeout(ANSWER_SECONDS):
                 return Answer(WebhookBody(await _take(call, platform)))
         except TimeoutError:
-            raise not_ready("it could not be taken in time; send it again") from None
+            raise not_ready("it could not be taken in time; retry it") from None
 
     return take_webhook
 

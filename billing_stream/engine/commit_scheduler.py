@@ -44,7 +44,7 @@ class Turn:
 
 
 class _Combined:
-    """A transaction: of so many lanes, each of which adds its part or nothing."""
+    """A transaction of `lanes` lanes; each of them adds its part or nothing."""
 
     def __init__(self, scheduler: "CommitScheduler", lanes: int) -> None:
         self._scheduler = scheduler

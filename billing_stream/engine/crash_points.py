@@ -26,7 +26,7 @@ CrashHook = Callable[[CrashPoint], None]
 
 
 def no_crash(_: CrashPoint) -> None:
-    """What happens at a point as a rule: nothing."""
+    """Do nothing: the hook of every process but those of crash tests."""
 
 
 def crash_at(text: str) -> CrashHook:

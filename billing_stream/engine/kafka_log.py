@@ -47,7 +47,7 @@ MARKERS_SECONDS = 3.0
 FAILOVER_SECONDS_MAX = 60.0
 
 ClientOptions = Mapping[str, Any]
-"""Options that every aiokafka client of ours is made with: servers and security."""
+"""Options of every aiokafka client: servers and security."""
 
 Written = Callable[[int], Sequence[tuple[str, int]]]
 """All (topic, partition) in which the lane of a partition may write."""
@@ -70,7 +70,7 @@ async def complete_last_transaction(
 
     A broker that was stopped or killed can know a transaction as complete and not have
     marked its partitions. Readers, and our restore, would end before it; and the marker of
-    whatever came next would decide over it. `state` is what the coordinator said of the
+    whatever came next would decide over it. `state` is the coordinator's state of the
     producer's id before it was fenced, `written` all (topic, partition) it may have written in.
     """
     if state not in COMMITTED and state not in ABORTED:

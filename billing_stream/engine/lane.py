@@ -35,7 +35,7 @@ class Lane(Committer[P]):
     """
 
     def start(self) -> None:
-        """Begin to commit; a lane that has begun goes on."""
+        """Begin to commit; a lane that has begun continues."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"lane-{self.partition}")
 
@@ -74,7 +74,7 @@ class Lane(Committer[P]):
     # -- around a rebalance
 
     async def pause(self, drain_seconds: float) -> None:
-        """Commit what waits, for so long at most, then begin no more transactions."""
+        """Commit what waits, for up to `drain_seconds`, then begin no more transactions."""
         if self._task is not None and not self._task.done() and self._open.is_set():
             try:
                 await asyncio.wait_for(self._wait_drained(), drain_seconds)
@@ -84,14 +84,14 @@ class Lane(Committer[P]):
         await self._idle.wait()
 
     def resume(self, epoch: int) -> None:
-        """Go on after a seek: what was delivered before it comes again."""
+        """Continue after a seek: what was delivered before it is delivered again."""
         self._forget_batches()
         self.epoch = epoch
         self._open.set()
         self._wake.set()
 
     async def stop(self) -> None:
-        """End the lane. Commands that wait were not carried out, and are told so."""
+        """End the lane. Commands that wait were not carried out, and fail with NotReady."""
         self._open.clear()
         # What waits in `put` for room, and what comes later, is not for this lane any more.
         self.epoch = NO_EPOCH

@@ -52,7 +52,7 @@ NO_MEMBER = Member("", -1, "")
 class Restoring(Struct, frozen=True):
     """A restore under way: changelog records read so far, and how many there are at most.
 
-    `at_most` is None until it is known.
+    `at_most`: None until it is known.
     """
 
     partitions: tuple[int, ...]
@@ -166,10 +166,9 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         return Restoring(partitions, self.activity - before, self._at_most, seconds)
 
     async def pause(self) -> None:
-        """Finish what is being committed and begin nothing new, until `resume`.
+        """Finish open transactions and begin nothing new, until `resume`.
 
-        A restore under way is broken off: if it fenced on, it would end whoever owns the partition
-        next.
+        A restore under way is broken off: another worker may own its partitions by now.
         """
         self.activity += 1
         self._open.clear()
@@ -227,7 +226,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
 
         `member` is the member of the group that we are now; all lanes write as that from here on.
         Who reads before it has joined would miss what the old owner committed in between. Raises
-        RebalancedAgain when the lanes are paused meanwhile. A partition with a changelog record
+        RebalancedAgain when the lanes are paused during that. A partition with a changelog record
         that cannot be read is left out, and named in `unreadable`.
         """
         wanted = sorted(partitions)
@@ -243,7 +242,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
             self._restore_task = None
 
     async def close(self) -> None:
-        """Let go of the connections; there are no lanes any more."""
+        """Close the connections; there are no lanes any more."""
         await self._scheduler.use(None)
 
     async def _join_and_restore(self, wanted: list[int], member: Member) -> dict[int, Lane[P]]:
@@ -321,7 +320,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         return self.epoch
 
     def start(self) -> None:
-        """Let every lane commit, also one whose start an earlier rebalance came before."""
+        """Let every lane commit, also one that did not start before another rebalance."""
         self._crash_hook(CrashPoint.SOUGHT)
         for lane in self.values():
             lane.start()

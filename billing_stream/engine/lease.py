@@ -1,7 +1,7 @@
 """Whether this worker can still believe that its partitions are its own.
 
 The group gives a member's partitions away when it has heard nothing of it for a session.
-A member that is cut off is not told; but it can know: counted from when the last heartbeat
+A member that is cut off is not notified; but it can know: counted from when the last heartbeat
 that was answered had been sent, a session cannot be over earlier here than there.
 """
 
@@ -22,7 +22,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether nobody else can own our partitions yet."""
+        """Whether no other worker can own these partitions yet."""
         return self._clock() < self._until
 
     def now(self) -> float:

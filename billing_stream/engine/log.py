@@ -37,7 +37,7 @@ OnTotal = Callable[[int], None]
 
 
 class Fenced(Exception):
-    """Another worker owns the partition now: nothing of ours can be written any more."""
+    """Another worker owns the partition now: this one can write nothing any more."""
 
 
 class Part(NamedTuple):
@@ -60,7 +60,7 @@ class Writer(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of connections; nothing is in flight when this is called."""
+        """Close the connections; nothing is in flight when this is called."""
 
 
 class Log(Protocol):

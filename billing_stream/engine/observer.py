@@ -1,4 +1,4 @@
-"""What the engine tells an observer: once per transaction and per restore, never per record.
+"""What the engine reports to an observer: once per transaction and per restore, never per record.
 
 An observer must not raise and must not wait: it is called by the lane, after the commit.
 """
@@ -21,10 +21,10 @@ class InputCount(Struct, frozen=True, gc=False):
 
 
 class Transaction(Struct, Generic[S], frozen=True, gc=False):
-    """What one transaction of a lane was. `seconds` is from its first decision to its last row.
+    """A lane's part of a transaction. `seconds` is from its first decision to its last row.
 
     `replies` are those to `requests`, in their order; `written` are the records in it, which
-    may be none when nothing changed and nobody asked.
+    may be none when nothing changed and no client asked.
     """
 
     partition: int
@@ -37,10 +37,10 @@ class Transaction(Struct, Generic[S], frozen=True, gc=False):
 
 
 class Observer(Protocol):
-    """Told what happened; it changes nothing."""
+    """Is notified of what happened; it changes nothing."""
 
     def committed(self, transaction: Transaction[Any]) -> None:
         """A lane has committed and applied a transaction."""
 
     def restored(self, partitions: Sequence[int], records: int, seconds: float) -> None:
-        """These partitions were fenced and restored from so many changelog records."""
+        """These partitions were restored from `records` changelog records."""

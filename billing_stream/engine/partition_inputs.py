@@ -350,7 +350,7 @@ class StagedInputs:
         return self.reached.get(name, self.inputs.positions.get(name, 0))
 
     def stop_of(self, name: str) -> StoppedInput | None:
-        """Why an input is stopped, with what is staged."""
+        """Why an input is stopped, staged stops included."""
         return _either(self.stopped, self.inputs.stopped, name)
 
     def next_of(self, name: str) -> InputRecord | None:

@@ -27,7 +27,7 @@ class Outgoing(Struct, frozen=True, gc=False):
 class Request(NamedTuple):
     """A command that comes from no topic. `origin` is http, timer, cli or operator:<who>.
 
-    `traceparent` (W3C) is that of whoever asks, when it is traced.
+    `traceparent` (W3C) is that of the caller, when it is traced.
     """
 
     command: Any
@@ -59,9 +59,9 @@ class Stage(Protocol):
     def add_record(self, topic: str, record: InputRecord) -> bool | InputCommand:
         """Take an input record of `topic`; False when it is invalid: a dead letter.
 
-        A command about an input is returned, for the lane to carry out. Raises MustWait, and then
-        only what is fatal. A record that must wait, and all after it in its topic, are added again
-        in the next transaction.
+        A command about an input is returned, for the lane to carry out. Raises MustWait; every
+        other error is fatal. A record that must wait, and all after it in its topic, are added
+        again in the next transaction.
         """
 
     def take_back(self) -> None:

@@ -8,11 +8,11 @@ from msgspec import Struct
 
 
 class TooManyInvalidRecords(Exception):
-    """An input whose records are mostly invalid."""
+    """Most records of an input are invalid."""
 
 
 class PoisonLimits(Struct, frozen=True):
-    """So many invalid records in a row, or this share (percent) of the last `window` records."""
+    """`in_a_row` invalid records, or this share (percent) of the last `window` records."""
 
     in_a_row: int = 1_000
     percent: int = 50

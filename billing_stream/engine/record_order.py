@@ -1,4 +1,4 @@
-"""The order in which a lane takes its input records, written down with what comes of them.
+"""The order in which a lane takes its input records, in the transaction of their effects.
 
 Each transaction that takes records writes one record to the journal, before the entries of its
 requests: the journal, read in order, is the order of all decisions of a partition.

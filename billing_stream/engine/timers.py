@@ -12,7 +12,7 @@ TICK_SECONDS = 0.25
 
 
 async def run_timers(lanes: Lanes[Any]) -> None:
-    """Look at the first deadline of each owned partition, four times a second, for ever."""
+    """Look at the first deadline of each owned partition, four times a second, without end."""
     while True:
         await asyncio.sleep(TICK_SECONDS)
         if lanes.ready:

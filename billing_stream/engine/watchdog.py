@@ -1,6 +1,6 @@
-"""Notices a worker that lives and does not get on: first it is not ready, then it ends.
+"""Notices a worker that lives and makes no progress: first it is not ready, then it ends.
 
-Three things are watched: that recovery goes on, that a lane with work waiting commits, and
+Three things are watched: that recovery continues, that a lane with work waiting commits, and
 that records which wait in Kafka are fetched. Each is judged by whether anything moved, not by
 how long it takes. A standstill because brokers are away is not a reason to end: the brokers
 would not come back by that.
@@ -123,7 +123,7 @@ class Watchdog:
         return [*found, *self._more_warnings()]
 
     async def watch(self) -> None:
-        """Look for ever, and end the process when it has been stuck for too long."""
+        """Look without end, and end the process when it has been stuck for too long."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sample())
             group.create_task(self._ask_brokers())

@@ -79,7 +79,7 @@ class Reader:
 
     @classmethod
     def of_all(cls, options: Mapping[str, Any], tps: Iterable[TopicPartition]) -> "Reader":
-        """Reads all of these partitions, and nobody is asked."""
+        """Reads all of these partitions, outside any group."""
         consumer = _consumer(options, SilentBrokers(options), group_id=None)
         consumer.assign([*tps])
         return cls(consumer)
@@ -111,7 +111,7 @@ class Reader:
         return self.assigned() - self.placed.keys()
 
     def reset_positions(self, tps: Iterable[TopicPartition] | None = None) -> None:
-        """Have these (or all) placed anew before they are read on."""
+        """Forget the positions of these (or all): they need a `seek` before the next read."""
         for tp in list(self.placed if tps is None else tps):
             self.placed.pop(tp, None)
             self._passed.pop(tp, None)
@@ -207,7 +207,7 @@ class Reader:
     async def ends(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The ends of partitions, as a reader of committed records sees them.
 
-        Raises KafkaError when the broker does not tell.
+        Raises KafkaError when the broker does not answer.
         """
         ends = await self._consumer.end_offsets(list(tps))
         return dict(ends)
@@ -241,11 +241,11 @@ class Reader:
             if offsets:
                 await self._consumer.commit(offsets)
         except (KafkaError, IllegalStateError) as error:
-            logger.debug("the group was not told the positions: %r", error)
+            logger.debug("positions not committed to the group: %r", error)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What is taken from us, or given back, must be placed anew."""
+    """Partitions that are revoked or assigned need a new position."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

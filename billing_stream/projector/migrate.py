@@ -43,9 +43,9 @@ async def migrate(
 
     The role `reader` may read it from then on. Purchases that were projected without a currency
     get `currency_of_old_rows`. `versions` is the folder of those of other tables than the
-    projection's. Raises ProjectionError when what stands there is
-    not ours or newer than this program, or there is no such role, and asyncpg's own errors when
-    PostgreSQL does not answer.
+    projection's. Raises ProjectionError when the tables there are of another
+    application or newer than this program, or when the role does not exist, and asyncpg's own
+    errors when PostgreSQL does not answer.
     """
     database = Database(url, schema)
     await require_ours(database)
@@ -122,7 +122,7 @@ def _upgrade(
     except CommandError as error:
         raise ProjectionError(
             f"the schema is of another version than this program ({error}): run the program "
-            "that made it, or make it anew: billing-stream projector rebuild"
+            "that made it, or make it again: billing-stream projector rebuild"
         ) from error
 
 

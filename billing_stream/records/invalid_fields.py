@@ -68,7 +68,7 @@ _OF_A_NAME = re.compile(
 )
 _PLAIN_NAME = re.compile(r"\w{1,64}", re.ASCII)
 _WRONG_TYPE = re.compile(r"Expected `(?P<wanted>[^`]+)`, got `(?P<given>[^`]+)`")
-_FORM = re.compile(r"Expected `str` matching regex (?P<form>.+)", re.DOTALL)
+_FORM = re.compile(r"Expected `str` matching regex (?P<form>.+)", re.DOTALL)  # prose: ok
 _LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign>[<>]=?) (?P<count>\d+)")
 _BOUND = re.compile(r"Expected `\w+` (?P<sign>[<>]=?) (?P<bound>-?[\d.]+)")
 _OF_FIELDS = ("Expected `", "Object missing ", "Object contains ", "Invalid ")

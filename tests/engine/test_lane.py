@@ -59,7 +59,7 @@ async def test_records_become_rows_events_and_a_position_in_one_transaction() ->
     assert partition.deaths.causes == []
 
 
-async def test_a_crash_before_the_commit_changes_nothing_and_the_inputs_come_again() -> None:
+async def test_a_crash_before_the_commit_changes_nothing_and_repeats_the_inputs() -> None:
     partition = await Partition().restart()
     await partition.feed(created(0))
     before = partition.rows()
@@ -149,7 +149,7 @@ async def test_records_delivered_before_a_seek_are_dropped_and_come_again() -> N
     assert M2 not in partition.processor.rows.merchants
 
 
-async def test_a_request_is_journalled_with_the_positions_and_answered_after_the_commit() -> None:
+async def test_a_request_is_in_the_journal_and_answered_after_the_commit() -> None:
     partition = await Partition().restart()
     await partition.feed(created(0))
 
@@ -190,7 +190,7 @@ async def test_a_lane_that_leaves_refuses_requests_and_tells_those_that_wait() -
     assert partition.events("trial.started") == []
 
 
-async def test_bad_records_are_dead_letters_with_place_and_reason_and_good_ones_go_on() -> None:
+async def test_bad_records_are_dead_letters_and_good_ones_are_processed() -> None:
     partition = await Partition().restart()
     topic = names.PURCHASE_UPDATED
     bad: list[tuple[bytes | None, str]] = [
@@ -280,7 +280,7 @@ async def test_the_rows_of_a_new_owner_equal_those_of_the_old_one() -> None:
     assert partition.rows() == live
 
 
-async def test_a_committed_batch_is_let_go_of_at_once_though_what_is_told_of_it_holds_it() -> None:
+async def test_a_committed_batch_is_released_though_an_observer_holds_it() -> None:
     partition = await Partition().restart()
     message = Message()
     batch = Batch(names.MERCHANT_CREATED, [created(0)], 0, partition.lanes.epoch, message.ack)

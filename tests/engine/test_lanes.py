@@ -19,7 +19,7 @@ from tests.support.world import M1
 CREATED = {"merchant_id": M1, "platform_name": "shopify", "domain": "a.example"}
 
 
-async def test_a_lane_adopted_before_another_rebalance_starts_with_the_next_recovery() -> None:
+async def test_a_lane_adopted_before_a_rebalance_starts_with_the_next_one() -> None:
     partition = await Partition().restart()
     adopted = await partition.lanes.restore([0])
     await partition.lanes.drop([0])

@@ -51,7 +51,7 @@ async def test_lanes_without_a_lease_are_not_ready() -> None:
 
 
 @pytest.mark.timeout(90)
-async def test_a_worker_that_was_away_for_a_session_answers_nothing_from_old_rows(
+async def test_a_worker_away_for_a_session_answers_nothing_from_old_rows(
     kafka: str, prefix: str, folder: Path
 ) -> None:
     """Paused, and taken over by another; when it wakes it must not speak for the partition."""

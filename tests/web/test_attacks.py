@@ -130,7 +130,7 @@ async def test_a_token_that_is_no_http_is_not_logged(
 
     assert status_of(answer) == 400
     assert "eyJ" not in caplog.text
-    assert "refused what is no HTTP" in caplog.text
+    assert "refused input that is not HTTP" in caplog.text
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 

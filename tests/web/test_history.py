@@ -272,7 +272,7 @@ def is_not_ready(reply: Any, why: str) -> bool:
     message = reply.body["error"]["message"]
     assert (reply.status, reply.code) == (503, "NOT_READY"), reply.body
     assert why in message
-    assert "Billing itself goes on" in message
+    assert "Billing itself continues" in message
     return int(reply.headers["Retry-After"]) >= 1
 
 

@@ -41,7 +41,7 @@ async def carried_through(
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_a_worker_with_a_password_and_just_its_rights_carries_a_merchant_through(
+async def test_a_worker_with_a_password_and_just_its_rights_serves_a_merchant(
     secured: SecuredKafka, prefix: str, folder: Path, mechanism: str
 ) -> None:
     env = environment("", prefix, **secured.sasl_environment("worker", mechanism))
@@ -51,7 +51,7 @@ async def test_a_worker_with_a_password_and_just_its_rights_carries_a_merchant_t
     await carried_through(secured, prefix, env, folder)
 
 
-async def test_a_worker_with_a_certificate_and_just_its_rights_carries_a_merchant_through(
+async def test_a_worker_with_a_certificate_and_just_its_rights_serves_one(
     secured: SecuredKafka, prefix: str, folder: Path
 ) -> None:
     env = environment("", prefix, **secured.mutual_environment("worker"))
@@ -103,7 +103,7 @@ async def delivered_to_a_receiver(env: dict[str, str], folder: Path) -> None:
         Webhook(secret).verify(one.body, one.headers)
 
 
-async def test_dead_letters_are_on_the_dashboard_of_a_worker_with_just_its_rights(
+async def test_dead_letters_are_on_the_dashboard_with_just_its_rights(
     secured: SecuredKafka, prefix: str, folder: Path
 ) -> None:
     env = environment("", prefix, **secured.sasl_environment("worker"))

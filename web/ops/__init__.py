@@ -7,7 +7,7 @@ ops_views.py   what the pages have in common; paths.py: all of them, which are i
                merchant_pages.py, adjusting.py, extending.py, shop_setting.py and files.py
 rendering.py   from templates to pages
 recorder.py    the last hour of this worker, by minutes
-figures.py     what a worker tells of itself; cluster_snapshot.py asks all of them
+figures.py     what a worker reports of itself; cluster_snapshot.py asks all of them
 page_rows.py   trials, purchases and revenue from a worker's own rows; projected.py: from PostgreSQL
 lists.py       merchants and purchases from PostgreSQL; revenue.py, projection_state.py: as well
 exports.py     lists as CSV; charge_links.py: where a charge is seen at its platform

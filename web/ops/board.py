@@ -32,7 +32,7 @@ MINUTES_SHOWN_MIN = 10
 
 
 class HourSeries(Struct, frozen=True):
-    """A figure over the last hour, minute by minute from the oldest; None: nobody told."""
+    """A figure over the last hour, minute by minute from the oldest; None: not known."""
 
     records: list[float | None]
     requests: list[float | None]
@@ -107,13 +107,13 @@ async def workers(call: Call[Session]) -> web.Response:
 
 @operation("GET", FIGURES_PATH, WORKER, listeners=INTERNAL)
 async def own_figures(call: Call[Any]) -> web.Response:
-    """What this worker tells another: its figures."""
+    """What this worker reports to another: its figures."""
     return peer_response(call.context.dashboard.figures.read())
 
 
 @operation("GET", ROWS_PATH, WORKER, listeners=INTERNAL)
 async def own_rows(call: Call[Any]) -> web.Response:
-    """What this worker tells another of its rows: trials, purchases and revenue, or null."""
+    """What this worker reports to another of its rows: trials, purchases and revenue, or null."""
     return peer_response(await call.context.dashboard.own_rows())
 
 

@@ -1,4 +1,4 @@
-"""All workers and partitions: each worker tells of itself, asked by whichever makes the page."""
+"""All workers and partitions: the worker that makes the page asks each one for its figures."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ _figures = msgspec.json.Decoder(WorkerFigures)
 class WorkerSnapshot(Struct, frozen=True):
     """A worker at an address, with the partitions that it was assigned.
 
-    `figures` is None when `trouble` says why. `here`: it is the one that was asked.
+    `figures`: None when `trouble` says why. `here`: it is the one that was asked.
     """
 
     url: str
@@ -46,9 +46,9 @@ class WorkerSnapshot(Struct, frozen=True):
 
 
 class PartitionSnapshot(Struct, frozen=True):
-    """A partition, whoever has it; `url` is None when nobody does.
+    """A partition, owned or not; `url`: None without an owner.
 
-    `figures` is None while nobody says that it has it: it is restored, or its worker is silent.
+    `figures`: None while no worker reports that it has it: it is restored, or its worker is silent.
     """
 
     number: int
@@ -93,12 +93,12 @@ class ClusterSnapshot(Struct, frozen=True):
 
     @property
     def figures(self) -> list[WorkerFigures]:
-        """What the workers said that answered."""
+        """The figures of the workers that answered."""
         return [worker.figures for worker in self.workers if worker.figures is not None]
 
     @property
     def lag(self) -> int | None:
-        """Records that wait, None when nobody knows."""
+        """Records that wait, None when not known."""
         known = [worker.lag for worker in self.workers if worker.lag is not None]
         return sum(known) if known else None
 

@@ -68,7 +68,7 @@ Done = TypeVar("Done")
 class TotalsWithSource(Struct, frozen=True):
     """Trials, purchases and revenue, and where that is from.
 
-    `business` is None when it is not known. `why` says what it is not, for people.
+    `business`: None when it is not known; `why` has the reason, for people.
     """
 
     business: Business | None
@@ -84,7 +84,7 @@ class DeadLettersResult(Struct, frozen=True):
 
 
 class ActionPending(Exception):
-    """What was begun is not done yet, and goes on."""
+    """An action was begun, is not done yet, and continues."""
 
 
 class Dashboard:
@@ -229,7 +229,7 @@ class Dashboard:
         return await self._finish(act())
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Wait for the actions under way, then end."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
         several: tuple[Shared[Any], ...] = (
             self._seen,
@@ -245,7 +245,7 @@ class Dashboard:
         self._projection.close()
 
     async def _finish(self, work: Awaitable[Done]) -> Done:
-        """What is begun is done, even when nobody waits for it any more."""
+        """An action that was begun is done, even when no request waits for it any more."""
         task = asyncio.ensure_future(work)
         self._under_way.add(task)
         task.add_done_callback(self._ended)

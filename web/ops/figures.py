@@ -1,4 +1,4 @@
-"""What a worker tells of itself: to whom asks it for a page, and to other workers of ours."""
+"""What a worker reports of itself: for a page, and to the other workers."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class PartitionFigures(Struct, frozen=True):
     """A partition that is owned here.
 
     `lag` are records that no transaction has taken yet, None when Kafka was not asked yet;
-    `last_commit` is so many seconds ago, None when there was none since the partition came here.
+    `last_commit` is in seconds ago, None when there was none since the partition came here.
     `stopped` says why inputs of it are stopped, `stops` has each of them. `early` are webhooks that
     wait for their charge, `early_of` those that wait at a charge, by the merchant of their shop.
     """
@@ -55,7 +55,7 @@ class WorkerFigures(Struct, frozen=True):
 
 
 class Figures:
-    """The figures of this worker. `ask_lags` gives the latest sample and asks nobody."""
+    """The figures of this worker. `ask_lags` gives the latest sample and asks no broker."""
 
     def __init__(
         self,
@@ -102,5 +102,5 @@ class Figures:
 
 
 def not_sampled() -> Lags:
-    """Where nobody samples."""
+    """For processes that take no samples."""
     return Lags({}, 0.0)

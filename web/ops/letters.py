@@ -1,7 +1,7 @@
 """The newest dead letters, with what became of them: read on from where the last look ended.
 
 Memory and work are bounded: the newest few of each partition are kept, and of the ledger
-only what is about them. Nothing is read while nobody looks.
+only lines about them. Nothing is read while no page is open.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ PREVIEW = 160
 
 
 class DeadLetterSummary(Struct, frozen=True):
-    """A dead letter as a list shows it; `kind` is its reason without what is of it alone."""
+    """A dead letter as a list shows it; `kind` is its reason without what only this one has."""
 
     partition: int
     offset: int

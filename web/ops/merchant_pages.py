@@ -32,7 +32,7 @@ PURCHASES = 10
 
 
 class Timeline(Struct, frozen=True):
-    """A page of what happened; or why there is none."""
+    """A page of what happened; or why it is missing."""
 
     entries: list[TimelineEntry]
     pages: Pagination | None

@@ -1,4 +1,4 @@
-"""All pages of the dashboard, and what workers tell each other for them."""
+"""All pages of the dashboard, and what workers ask each other for them."""
 
 from billing_stream.web.operation import Operation
 from billing_stream.web.ops import (

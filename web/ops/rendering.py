@@ -1,4 +1,4 @@
-"""From templates to pages: nothing of others is markup, and no browser runs what is not ours."""
+"""From templates to pages: no text of others is markup, and only scripts of the dashboard run."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

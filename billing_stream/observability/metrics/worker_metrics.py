@@ -45,7 +45,7 @@ class WorkerMetrics:
         )
         self.decisions = counter(
             "billing_decisions_total",
-            "Decisions, by what was asked and what came of it: DONE, FORWARDED to another "
+            "Decisions, by kind of command and outcome: DONE, FORWARDED to another "
             "partition, or why it was refused",
             ["kind", "outcome"],
         )
@@ -74,17 +74,17 @@ class WorkerMetrics:
             self.internal_errors.labels(source)
         self.transaction_seconds = histogram(
             "billing_transaction_duration_seconds",
-            "Time of a lane's part of a transaction, from its first decision until its rows can be read",
+            "Time of a lane's part of a transaction, from its first decision to its last row",
             buckets=TRANSACTION_SECONDS,
         )
         self.transaction_inputs = histogram(
             "billing_transaction_input_records",
-            "Input records of a lane's part of a transaction; none, when only requests or timers were in it",
+            "Input records of a lane's part of a transaction; 0 with requests or timers only",
             buckets=TRANSACTION_RECORDS,
         )
         self.transaction_written = histogram(
             "billing_transaction_written_records",
-            "Records written in a lane's part of a transaction: rows, events, journal, dead letters, positions",
+            "Records of a lane in a transaction: rows, events, journal, dead letters, positions",
             buckets=TRANSACTION_RECORDS,
         )
         self.recovery_seconds = histogram(
@@ -120,7 +120,9 @@ class WorkerMetrics:
             ["method", "route"],
             buckets=HTTP_SECONDS,
         )
-        self.http_in_progress = gauge("billing_http_requests_in_progress", "HTTP requests in work")
+        self.http_in_progress = gauge(
+            "billing_http_requests_in_progress", "HTTP requests in flight"
+        )
         self.http_connections = gauge("billing_http_connections", "Open HTTP connections")
         self.http_connections_closed = counter(
             "billing_http_connections_closed_total",

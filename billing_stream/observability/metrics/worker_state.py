@@ -1,4 +1,4 @@
-"""What is looked at when Prometheus asks: lanes, lag, lease, what is due."""
+"""Gauges that are read when Prometheus asks: lanes, lag, lease, deadlines."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -27,7 +27,7 @@ class Lags(Struct, frozen=True):
 
 
 class WorkerState(Collector):
-    """Gauges of a worker's lanes. `ask_lags` gives the latest sample and asks nobody.
+    """Gauges of a worker's lanes. `ask_lags` gives the latest sample and asks no broker.
 
     `base` gives the name of an input without its prefix.
     """
@@ -58,12 +58,12 @@ class WorkerState(Collector):
 
     def _of_the_worker(self) -> Iterable[Metric]:
         lanes = self._lanes
-        yield _gauge(
-            "billing_partitions", "Partitions that there are, whoever owns them", self._partitions
-        )
+        yield _gauge("billing_partitions", "Partitions, owned or not", self._partitions)
         yield _gauge("billing_lanes_owned", "Partitions that this worker owns", len(lanes))
         yield _gauge(
-            "billing_lease_held", "1 while nobody else can own our partitions", lanes.lease_held
+            "billing_lease_held",
+            "1 while no other worker can own the partitions of this one",
+            lanes.lease_held,
         )
         yield _gauge(
             "billing_recovery_in_progress",
@@ -94,11 +94,11 @@ class WorkerState(Collector):
         )
         overdue = _family(
             "billing_due_overdue_merchants",
-            f"Merchants of which something is due, {DUE_COUNTED_MAX} at most",
+            f"Merchants with an overdue deadline, {DUE_COUNTED_MAX} at most",
         )
         late = _family(
             "billing_due_overdue_seconds",
-            "For how long the oldest of what is due has been; 0 when nothing is",
+            "For how long the oldest deadline has been overdue; 0 when none is",
         )
         early = _family("billing_early_webhooks", "Webhooks that wait for their charge")
         oldest = _family(

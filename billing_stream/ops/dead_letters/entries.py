@@ -1,4 +1,4 @@
-"""A dead letter as it is read: what the lanes wrote, where it stands, whose it is."""
+"""A dead letter as it is read: what the lanes wrote, its reference, its merchant."""
 
 import re
 from datetime import datetime
@@ -23,8 +23,8 @@ _uuid = re.compile(UUID_TEXT)
 class DeadLetterEntry(Struct, frozen=True):
     """A dead letter. `ref` is its own, `at` when it became one.
 
-    `root` is the first letter of its line: itself, or that whose copy was bad or refused again.
-    `merchant` is whose it is, as far as value or key say.
+    `root` is the first letter of its line: itself, or the one of which it is a copy that failed
+    again. `merchant`: as far as value or key name one.
     """
 
     ref: str
@@ -74,7 +74,7 @@ def parse_name(cluster: Cluster, name: str) -> tuple[int, int]:
     text = name if "[" in name else f"{cluster.letters}[{name.replace('@', ']@')}"
     topic, partition, offset = RecordRef.parse(text)
     if cluster.topics.base(topic) != cluster.topics.base(cluster.letters):
-        raise ValueError(f"{name!r} is no place of a dead letter: {cluster.letters}[3]@17 is one")
+        raise ValueError(f"{name!r} names no dead letter; an example: {cluster.letters}[3]@17")
     return partition, offset
 
 
@@ -87,7 +87,7 @@ def payload_of(value: bytes | None) -> Any:
 
 
 def kind_of(reason: str) -> str:
-    """A reason without what is of one letter alone, to count by."""
+    """A reason without the parts that differ between letters, to count by."""
     reason = readable(reason)
     code, colon, _ = reason.partition(":")
     if colon and re.fullmatch(r"[A-Z_]+", code):

@@ -23,7 +23,7 @@ SKEW_MAX = timedelta(seconds=5)
 
 
 async def check_database(settings: Settings) -> AsyncIterator[Finding]:
-    """All about it, and this machine's clock beside its own."""
+    """All about it, and the difference of its clock to this machine's."""
     check = "postgresql"
     if settings.database_url is None:
         yield ok(check, "DATABASE_URL is not set: no history and no reports, billing runs without")
@@ -76,7 +76,7 @@ async def _schema(connection: Any, schema: str) -> Finding:
 
 
 def of_version(schema: str, version: str, known: Sequence[str]) -> Finding:
-    """The version of a schema beside those that this program knows, the latest first."""
+    """The version of a schema compared with those that this program knows, the latest first."""
     check = "projection"
     if version == known[0]:
         return ok(check, f"schema {schema} is of this program's version, {version}")
@@ -119,7 +119,7 @@ def of_content(found: Sequence[Gap], kept: int) -> Iterator[Finding]:
 
 
 def skew(ours: datetime, theirs: datetime) -> Finding:
-    """This machine's clock beside another's."""
+    """The difference of this machine's clock to another one."""
     apart = ours - theirs
     message = f"{abs(apart.total_seconds()):.1f} s {'before' if apart > timedelta() else 'behind'}"
     if abs(apart) > SKEW_MAX:

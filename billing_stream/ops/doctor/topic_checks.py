@@ -25,7 +25,7 @@ NONE_RUN = "none runs: records wait"
 
 
 async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
-    """Each one is there, and as it must be."""
+    """Each one exists with the right partitions, replicas and settings."""
     wanted = Topics(settings.app_id, settings.topic_prefix).all()
     wrong, doubtful = await check_topics(
         client_options(settings),
@@ -43,7 +43,7 @@ async def check_every_topic(settings: Settings) -> AsyncIterator[Finding]:
         )
         yield fail("topics", line, action)
     if not wrong:
-        yield ok("topics", f"all {len(wanted)} are as they must be")
+        yield ok("topics", f"all {len(wanted)} are configured correctly")
     try:
         await require_no_lost_changelog(
             client_options(settings), Topics(settings.app_id, settings.topic_prefix)
