@@ -1,4 +1,4 @@
-"""The log on Kafka: transactions that a second owner fences, and our own restore."""
+"""The log on Kafka: joining a generation of the group, and the restore."""
 
 import asyncio
 import logging
