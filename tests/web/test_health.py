@@ -37,7 +37,7 @@ async def test_a_worker_that_recovers_lives_and_is_not_ready(two: Cluster) -> No
     assert (await get(two.nodes[0].url, "/health")).status == 200
     assert (ready.status, ready.code) == (503, "NOT_READY")
     assert int(ready.headers["Retry-After"]) > 0
-    assert "recovering" in ready.body["error"]["message"]
+    assert "being assigned or restored" in ready.body["error"]["message"]
     assert ready.body["error"]["details"]["ready"] is False
 
 
