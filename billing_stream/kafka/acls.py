@@ -82,7 +82,7 @@ def _worker(topics: Topics) -> list[Acl]:
     return [
         *_on_topics(every, read, written),
         Acl(Resource.GROUP, group, ("Read",)),
-        # `<group>-w.<generation>.<worker>.<join>.<turn>`: a worker ends what earlier ones left open.
+        # `<group>-w.<generation>.<worker>.<join>.<turn>`: workers end what is left open.
         # `<group>-<partition>-<turn>` are those of releases before 0.6.0.
         Acl(Resource.TRANSACTIONAL_ID, f"{group}-", ("Describe", "Write"), prefixed=True),
     ]
