@@ -19,6 +19,8 @@ CONNECTIONS_MAX = 4
 IDLE_SECONDS = 60.0
 CONNECT_SECONDS = 2.0
 ACQUIRE_SECONDS = 1.0
+# Of the transaction that it runs in.
+STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
 STATEMENT_SECONDS = 2.0
 # After a failure the next ones are told so at once, for so long.
 AWAY_SECONDS = 2.0
@@ -130,7 +132,8 @@ class Projection:
                 rows = await connection.fetch(query, *arguments)
                 return rows
             async with connection.transaction():
-                await connection.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+                milliseconds = str(int(seconds * 1000))
+                await connection.execute(STATEMENT_TIMEOUT, milliseconds)
                 rows = await connection.fetch(query, *arguments, timeout=seconds + 0.5)
             return rows
         finally:

@@ -212,7 +212,7 @@ async def test_old_release_that_is_contended_each_time_ends_the_restore(
 
     monkeypatch.setattr(partition.log, "end_old_release", contended)
 
-    with pytest.raises(Fenced) as caught:
+    with pytest.raises(ExceptionGroup) as caught:
         await partition.lanes.restore([1])
     assert exit_code_of(caught.value) == EXIT_FENCED
     assert tries == LOSSES_MAX + 1
