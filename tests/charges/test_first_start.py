@@ -59,7 +59,7 @@ def with_old_rows(count: int) -> Partition:
 
 async def settle(partition: Partition) -> None:
     """Let the lane do all that it does by itself."""
-    for _ in range(200):
+    for _ in range(1_000):
         partition.lane.wake_if_due()
         await asyncio.sleep(0)
 

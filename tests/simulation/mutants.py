@@ -245,7 +245,7 @@ MUTANTS = (
         SimLog,
         "last_stable",
         [("min(firsts, default=self.ends.get(tp, 0))", "self.ends.get(tp, 0)")],
-        seed=626,
+        seed=712,
     ),
     Mutant(
         "a forwarded record is lost",
@@ -320,7 +320,7 @@ MUTANTS = (
         BillingProcessor,
         "schedule",
         [("self.policy.trial_reminder", "None")],
-        seed=162,
+        seed=587,
     ),
     Mutant(
         "deadlines are lost in a restart",
