@@ -64,7 +64,7 @@ async def _throughput(
 
 async def _latency(setting: Setting, command: list[str], arguments: argparse.Namespace) -> Figures:
     found = await latency.measure(setting, 1_000, arguments.seconds, command)
-    return {"p50_ms": found["p50_ms"], "p99_ms": found["p99_ms"]}
+    return {name: found[name] for name in ("p50_ms", "p99_ms", "worker_cpu_us", "broker_cpu_us")}
 
 
 PARTS: dict[str, Part] = {"throughput": _throughput, "latency": _latency}
