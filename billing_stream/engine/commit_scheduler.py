@@ -152,7 +152,9 @@ class CommitScheduler:
             combined.written.set_result(None)
             return
         self.transactions += 1
-        task = asyncio.get_running_loop().create_task(self._write(combined.parts, combined.written))
+        # Not kept here: a lane that rests has its last turn, and with it the records of all lanes.
+        parts, combined.parts = combined.parts, []
+        task = asyncio.get_running_loop().create_task(self._write(parts, combined.written))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
         self._look()
