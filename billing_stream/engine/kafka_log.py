@@ -228,7 +228,8 @@ class KafkaLog:
             )
             # If an old worker took the id meanwhile, this is fenced; if it takes it later, it
             # restores this. Under one id only, it could take the other in between, and write.
-            await asyncio.gather(*(self._write_members(one, partition) for one in producers))
+            for producer in producers:
+                await self._write_members(producer, partition)
         except BaseException as error:
             if class_of(error) is ErrorClass.FENCED:
                 raise Fenced(str(error)) from error
