@@ -183,7 +183,6 @@ class KafkaLog:
         written: Sequence[tuple[str, int]],
     ) -> None:
         """Have the transactions of earlier members ended, and wait until they are."""
-        lanes = {p: self._written(p) for p in range(self._partitions)}
         began = time.monotonic()
         while True:
             # For answers, and not for what they say.
@@ -194,6 +193,7 @@ class KafkaLog:
             ):
                 return
             if time.monotonic() - began > MARKERS_SECONDS:
+                lanes = {p: self._written(p) for p in range(self._partitions)}
                 await deadline.retry(
                     "the transactions of the app", partial(earlier.mark_again, lanes, partitions)
                 )
@@ -240,7 +240,7 @@ class KafkaLog:
     async def _write_members(self, producer: TransactionalProducer, partition: int) -> None:
         topic = next(iter(self.changelogs.values()))
         await producer.begin_transaction()
-        # A record that is refused is no error of the commit.
+        # The commit would not fail because of a refused record.
         await producer.send_and_wait(
             topic, b"", key=MEMBERS_KEY, partition=partition, headers=list(WRITTEN)
         )

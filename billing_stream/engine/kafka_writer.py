@@ -78,7 +78,7 @@ class KafkaWriter:
             await self._send(producer, parts, sent)
             await asyncio.gather(*sent)
             self._crash_hook(CrashPoint.SENT)
-            # Last, when all records are in the logs: whoever owns a partition in the next
+            # Last, when all records are in the logs: the owner of a partition in the next
             # generation finds there what was accepted in this one, and waits for its end.
             await producer.add_offsets(
                 self.member,
