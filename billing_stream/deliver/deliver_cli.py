@@ -1,6 +1,5 @@
 """`billing-stream deliver`."""
 
-import asyncio
 import logging
 import re
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiokafka.errors import KafkaConnectionError
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
@@ -23,10 +21,8 @@ from billing_stream.deliver import delivery_rounds, endpoints, event_store, serv
 from billing_stream.deliver.addresses import EndpointError, checked_url
 from billing_stream.deliver.delivery import database_of, migrate_webhooks
 from billing_stream.deliver.locks import written
-from billing_stream.errors import EXIT_FATAL, BillingError
 from billing_stream.observability.audit_log import audited_command
-from billing_stream.observability.logs import set_up_logging
-from billing_stream.projector.projector_cli import run_on_database
+from billing_stream.projector.projector_cli import run_on_database, run_service
 from billing_stream.records import topics as names
 
 logger = logging.getLogger("billing_stream.deliver")
@@ -73,16 +69,7 @@ def deliver(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    settings = BackgroundSettings.from_env()
-    set_up_logging(settings)
-    try:
-        # Not on uvloop, as the projector.
-        asyncio.run(service.run(settings))
-    except (BillingError, KafkaConnectionError):
-        raise
-    except Exception:
-        logger.exception("fatal: the process ends, to be started again")
-        sys.exit(EXIT_FATAL)
+    run_service(service.run, logger, "process")
 
 
 @deliver.group(

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka import TopicPartition
@@ -15,7 +14,7 @@ from billing_stream.deliver.dispatcher import STOP_SECONDS_MAX
 from billing_stream.deliver.endpoints import ENDPOINTS_MAX
 from billing_stream.deliver.event_reader import EventReader
 from billing_stream.deliver.sending import Sender
-from billing_stream.faust_adapter.unfinished import end_hard_after
+from billing_stream.faust_adapter.unfinished import stopped_by_signals
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import require_topics
@@ -44,17 +43,9 @@ async def run(settings: Settings) -> None:
     tps = [TopicPartition(one.name, n) for one in wanted for n in range(settings.partitions)]
     metrics, reader = Metrics(), Reader.of_all(client_options(settings), tps)
     sender = Sender(settings.deliver_timeout, allow_private=settings.webhooks_allow_private)
-    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    stopping = stopped_by_signals(END_SECONDS_MAX)
     # Names are resolved in threads: a slow one of one endpoint has no other one wait.
-    loop.set_default_executor(ThreadPoolExecutor(ENDPOINTS_MAX))
-
-    def stop() -> None:
-        if not stopping.is_set():
-            end_hard_after(END_SECONDS_MAX, loop)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(ENDPOINTS_MAX))
     delivery = Delivery(settings, EventReader(reader, Records(topics), metrics), sender, metrics)
     await reader.start()
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Awaitable, Iterator
@@ -38,6 +39,20 @@ def end_hard_after(
     guard = threading.Timer(seconds, end_hard)
     guard.name, guard.daemon = "stop-guard", True
     guard.start()
+
+
+def stopped_by_signals(seconds: float) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, in the running loop; then as `end_hard_after`."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not stopping.is_set():
+            end_hard_after(seconds, loop)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
 
 
 async def finish(work: Awaitable[Any], seconds: float, what: str) -> None:

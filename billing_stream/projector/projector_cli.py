@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from billing_stream.config.background_settings import BackgroundSettings
+from billing_stream.config.settings import Settings
 from billing_stream.console.help import help_epilog
 from billing_stream.console.options import whoami
 from billing_stream.console.output import say
@@ -53,17 +54,7 @@ def projector(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    settings = BackgroundSettings.from_env()
-    set_up_logging(settings)
-    try:
-        # Not on uvloop: there, tasks of aiokafka end for good when they write to a connection
-        # that was just reset. A worker ends then; this is to outlive a broker.
-        asyncio.run(service.run(settings))
-    except (BillingError, KafkaConnectionError):
-        raise
-    except Exception:
-        logger.exception("fatal: the projector ends, to be started again")
-        sys.exit(EXIT_FATAL)
+    run_service(service.run, logger, "projector")
 
 
 @projector.command(
@@ -172,6 +163,25 @@ async def _accept(
 ) -> list[gap_table.Gap]:
     async with database.connected(writable=True) as connection:
         return await gap_table.accept(connection, refs, by=by, reason=because)
+
+
+def run_service(
+    run: Callable[[Settings], Coroutine[Any, Any, None]],
+    logger: logging.Logger,
+    name: str,
+) -> None:
+    """Run a process until a signal; an unexpected error ends it with EXIT_FATAL."""
+    settings = BackgroundSettings.from_env()
+    set_up_logging(settings)
+    try:
+        # Not on uvloop: there, tasks of aiokafka end for good when they write to a connection
+        # that was just reset. A worker ends then; this is to outlive a broker.
+        asyncio.run(run(settings))
+    except (BillingError, KafkaConnectionError):
+        raise
+    except Exception:
+        logger.exception("fatal: the %s ends, to be started again", name)
+        sys.exit(EXIT_FATAL)
 
 
 def run_on_database(work: Coroutine[Any, Any, T]) -> T:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ from aiokafka.errors import KafkaError
 from billing_stream.config.listener_settings import Listener
 from billing_stream.config.settings import Settings
 from billing_stream.errors import SettingsError
-from billing_stream.faust_adapter.unfinished import end_hard_after
+from billing_stream.faust_adapter.unfinished import stopped_by_signals
 from billing_stream.kafka.client_options import client_options
 from billing_stream.kafka.kafka_absence import KafkaAbsence
 from billing_stream.kafka.old_rows_currency import with_old_currency
@@ -82,15 +81,7 @@ async def run(settings: Settings) -> None:
         reader.none_answers, "The projector continues by itself when Kafka answers"
     )
     projector = Projector(database, reader, records, metrics, reread)
-    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def stop() -> None:
-        if not stopping.is_set():
-            end_hard_after(END_SECONDS_MAX, loop)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    stopping = stopped_by_signals(END_SECONDS_MAX)
     await reader.start()
     try:
         async with serving(
