@@ -41,15 +41,20 @@ def _commands() -> str:
     return table + "".join(helps)
 
 
-def _sections(command: click.Command, path: str) -> Iterator[tuple[str, str, str]]:
+def _sections(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[tuple[str, str, str]]:
     """Path, purpose and help of a command, and of those below it."""
-    context = click.Context(command, info_name=path, max_content_width=WIDTH, terminal_width=WIDTH)
+    widths = {"max_content_width": WIDTH, "terminal_width": WIDTH}
+    # With its parent, from which the names of `--help` come.
+    context = click.Context(command, parent, name, **{**command.context_settings, **widths})
+    path = context.command_path
     yield path, command.get_short_help_str(WIDTH), click.unstyle(command.get_help(context))
     if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            found = command.get_command(context, name)
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
             if found is not None and not found.hidden:
-                yield from _sections(found, f"{path} {name}")
+                yield from _sections(found, below, context)
 
 
 class HttpApi:
