@@ -27,7 +27,7 @@ from tests.support.partition import TOPICS, Partition, record
 MERCHANT = "11111111-1111-4111-8111-111111111111"
 # What observes a transaction decides nothing in it.
 OBSERVERS = ("billing_stream/observability",)
-# Of files and lines; none may rise: docs/architecture.md, "How much there is to read".
+# Of files and lines; none may rise.
 FEW = (15, 2_660)
 WITH_A_DEADLINE = (16, 2_780)
 
