@@ -54,13 +54,12 @@ class CatalogueSettings(BaseSettings):
 
     currency: CurrencyCode = setting(
         "BILLING_CURRENCY",
-        "of purchases that name none, and of the prices below; ISO 4217",
+        "currency of the prices below, and of purchases without one (ISO 4217)",
         _DEFAULT_CURRENCY,
     )
     catalogue: Path | None = setting(
         CATALOGUE,
-        "a TOML file with any number of packs and prices in several currencies, instead of "
-        "the six settings below",
+        "TOML file with packs and prices, instead of the six settings below",
     )
     small_pack_credits: int = _credits("small")
     small_pack_price: str = _price("small")
@@ -80,19 +79,18 @@ class CatalogueSettings(BaseSettings):
     )
     trial_duration_days: int | None = setting(
         "TRIAL_DURATION_DAYS",
-        "the same in days; TRIAL_DURATION wins where both are set",
+        "the same in days; TRIAL_DURATION wins",
         ge=1,
         le=36_500,
     )
     trial_reminder: Duration = setting(
         "TRIAL_REMINDER",
-        "how long before its end a trial is announced to end; a shorter trial is not",
+        "how long before its end the end of a trial is announced",
         timedelta(days=3),
     )
     trial_once_per: OncePer = setting(
         "TRIAL_ONCE_PER",
-        "who has one trial: `merchant`, each merchant id, or `shop`, each shop of a platform, "
-        "whatever merchant ids it had",
+        "one trial per `merchant` (id), or per `shop` of a platform",
         OncePer.MERCHANT,
     )
     pending_purchase_expiry: Duration = setting(
@@ -100,14 +98,13 @@ class CatalogueSettings(BaseSettings):
     )
     pending_purchase_expiry_hours: int | None = setting(
         "PENDING_PURCHASE_EXPIRY_HOURS",
-        "the same in hours; PENDING_PURCHASE_EXPIRY wins where both are set",
+        "the same in hours; PENDING_PURCHASE_EXPIRY wins",
         ge=1,
         le=876_000,
     )
     currency_of_old_rows: CurrencyCode | None = setting(
         "BILLING_CURRENCY_OF_OLD_ROWS",
-        "of all purchases of releases up to 0.5.1, which did not store it; needed once, by "
-        "the first workers and projectors after them",
+        "currency of purchases of releases up to 0.5.1; required once after an upgrade",
     )
 
     _packs: dict[str, Pack] = PrivateAttr(default_factory=lambda: dict(PACKS))

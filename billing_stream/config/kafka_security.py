@@ -22,7 +22,7 @@ class KafkaSecuritySettings(BaseSettings):
 
     kafka_security_protocol: str = setting(
         "KAFKA_SECURITY_PROTOCOL",
-        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; must be set in staging and production",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; required in staging and production",
         "PLAINTEXT",
         pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
     )
@@ -41,19 +41,18 @@ class KafkaSecuritySettings(BaseSettings):
     )
     kafka_ssl_certfile: Path | None = setting(
         "KAFKA_SSL_CERTFILE",
-        "our own certificate (PEM, with its chain), where the brokers ask for one",
+        "client certificate (PEM, with its chain)",
     )
     kafka_ssl_keyfile: Path | None = setting(
         "KAFKA_SSL_KEYFILE",
-        "the key of our certificate (PEM); by default in the file of the certificate",
+        "its key (PEM); by default in the same file",
     )
     kafka_ssl_key_password: SecretStr | None = setting(
-        "KAFKA_SSL_KEY_PASSWORD", "opens the key, where it is encrypted"
+        "KAFKA_SSL_KEY_PASSWORD", "password of an encrypted key"
     )
     start_deadline: Duration = setting(
         "BILLING_START_DEADLINE",
-        "how long to wait at the start for coordinators and leaders of a Kafka that answers; "
-        "then end with 2",
+        "how long a start waits for coordinators and leaders; then exit code 2",
         timedelta(seconds=60),
     )
 

@@ -14,64 +14,59 @@ class LimitSettings(BaseSettings):
 
     open_purchases_max: Count = setting(
         "BILLING_OPEN_PURCHASES_MAX",
-        "unpaid purchases of one merchant; opening more is refused (429)",
+        "unpaid purchases per merchant; one more gets 429",
         50,
     )
     expired_per_step: int = setting(
         "BILLING_EXPIRED_PER_STEP",
-        "overdue purchases of one merchant that expire in one decision; two of these fit into"
-        " a transaction",
+        "overdue purchases of one merchant that expire in one decision",
         1_000,
         ge=1,
         le=10_000,
     )
     early_webhooks_max: int = setting(
         "BILLING_EARLY_WEBHOOKS_MAX",
-        "webhooks of one merchant that wait for their charge; more are dead letters",
+        "webhooks per merchant that wait for their charge; more are dead letters",
         100,
         ge=1,
         le=10_000,
     )
     early_webhook_expiry: Duration | None = setting(
         "BILLING_EARLY_WEBHOOK_EXPIRY",
-        "how long a webhook waits for its charge before it is a dead letter; by default "
-        "PENDING_PURCHASE_EXPIRY",
+        "how long a webhook waits for its charge; by default PENDING_PURCHASE_EXPIRY",
     )
     stored_responses_max: Count = setting(
         "BILLING_STORED_RESPONSES_MAX",
-        "idempotency keys of one merchant within 24 hours; more are refused (429)",
+        "idempotency keys per merchant in 24 hours; more get 429",
         1_000,
     )
     connections_max: Count = setting(
         "BILLING_CONNECTIONS_MAX",
-        "open HTTP connections of each listener; for one more, the one that waits longest for"
-        " a request is closed",
+        "open HTTP connections per listener; for one more, the longest idle is closed",
         768,
     )
     header_timeout: Duration = setting(
         "BILLING_HEADER_TIMEOUT",
-        "a connection is closed when the headers of a request take longer",
+        "time for the headers of a request; then the connection is closed",
         timedelta(seconds=10),
     )
     body_timeout: Duration = setting(
         "BILLING_BODY_TIMEOUT",
-        "a request is refused when its body takes longer (400)",
+        "time for the body of a request; then it gets 400",
         timedelta(seconds=5),
     )
     client_token_max_lifetime: Duration | None = setting(
         "CLIENT_TOKEN_MAX_LIFETIME",
-        "a client's token must expire within this time from now (401); without it, whenever "
-        "its issuer says",
+        "longest validity of a client's token from now; others get 401",
     )
     failed_logins_per_minute: Count = setting(
         "BILLING_FAILED_LOGINS_PER_MINUTE",
-        "logins to the dashboard that may fail from one address; more are refused (429)",
+        "failed dashboard logins per address and minute; more get 429",
         10,
     )
     bodies_waiting_max: Count = setting(
         "BILLING_BODIES_WAITING_MAX",
-        "request bodies received at once; for one more, the one that takes longest is refused"
-        " (503)",
+        "request bodies received at once; for one more, the slowest gets 503",
         256,
     )
 

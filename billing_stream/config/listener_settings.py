@@ -31,32 +31,30 @@ class ListenerSettings(BaseSettings):
 
     api_external_port: Port = setting(
         "BILLING_API_EXTERNAL_PORT",
-        "HTTP port of this worker for clients and webhooks: /api, /webhooks, /docs",
+        "HTTP port for clients and webhooks",
         8000,
     )
     api_host: str = setting(
-        "BILLING_API_HOST", "host name at which other workers reach this one", "127.0.0.1"
+        "BILLING_API_HOST", "host name of this worker for other workers", "127.0.0.1"
     )
     api_bind: str = setting("BILLING_API_BIND", "address to listen on", "0.0.0.0")
     ops_port: Port | None = setting(
         "BILLING_OPS_PORT",
-        "HTTP port of this worker for operators' browsers: /ops; by default "
-        "BILLING_API_EXTERNAL_PORT, to be chosen in staging and production",
+        "HTTP port of the dashboard; by default BILLING_API_EXTERNAL_PORT, required in "
+        "staging and production",
     )
     ops_bind: str | None = setting(
         "BILLING_OPS_BIND",
-        "address to listen on for operators' browsers; by default BILLING_API_BIND",
+        "address of the dashboard; by default BILLING_API_BIND",
     )
     internal_port: Port | None = setting(
         "BILLING_INTERNAL_PORT",
-        "HTTP port of this worker for other workers, operators' programs and Prometheus: "
-        "/internal, /metrics; by default BILLING_API_EXTERNAL_PORT, to be chosen in staging "
-        "and production",
+        "HTTP port of /internal and /metrics; by default BILLING_API_EXTERNAL_PORT, "
+        "required in staging and production",
     )
     internal_bind: str | None = setting(
         "BILLING_INTERNAL_BIND",
-        "address to listen on for other workers and Prometheus, also that of a projector; by "
-        "default BILLING_API_BIND",
+        "address of /internal and /metrics; by default BILLING_API_BIND",
     )
 
     def address_of(self, listener: Listener) -> Address:

@@ -25,6 +25,6 @@ class LogSettings(BaseSettings):
     )
     log_format: LogFormat = setting(
         "BILLING_LOG_FORMAT",
-        "console (to read) or json (one object a line, for a log collector)",
+        "`console`, or `json`: one object per line",
         LogFormat.CONSOLE,
     )

@@ -21,12 +21,11 @@ class PeerSettings(BaseSettings):
 
     peers: str | None = setting(
         "BILLING_PEERS",
-        f"addresses of workers, to which requests are forwarded: {FORM}; needed in "
-        "staging and production, elsewhere any address by default",
+        f"addresses of workers: {FORM}; required in staging and production",
     )
     peer_tokens: PeerTokens = setting(
         "BILLING_PEER_TOKENS",
-        "tokens between workers: both while workers of 0.5.x run, then new",
+        "tokens between workers: `both` while workers of 0.5.x run, then `new`",
         PeerTokens.BOTH,
     )
 

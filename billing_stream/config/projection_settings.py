@@ -16,14 +16,13 @@ class ProjectionSettings(BaseSettings):
     )
     reader_role: str | None = setting(
         "BILLING_READER_ROLE",
-        "role of PostgreSQL that the projector lets read the projection, for the DATABASE_URL"
-        " of workers",
+        "PostgreSQL role that projectors let read the projection: that of workers",
         pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$",
     )
     projector_port: Port = setting(
-        "BILLING_PROJECTOR_PORT", "HTTP port of this projector: /metrics, /health, /ready", 9108
+        "BILLING_PROJECTOR_PORT", "HTTP port of `billing-stream projector`", 9108
     )
     projector_group: Name | None = setting(
         "BILLING_PROJECTOR_GROUP",
-        "consumer group of the projectors of one database; by default named after the app",
+        "consumer group of the projectors of one database; by default from BILLING_APP_ID",
     )

@@ -12,19 +12,18 @@ class ReconcileSettings(BaseSettings):
     """The look-ups of a worker. docs/reconciliation.md says when each purchase is looked up."""
 
     reconcile: bool = setting(
-        "BILLING_RECONCILE", "whether workers ask platforms about unpaid purchases", True
+        "BILLING_RECONCILE", "whether workers look up unpaid purchases at platforms", True
     )
     reconcile_every: Duration = setting(
         "BILLING_RECONCILE_EVERY",
-        "how often an unpaid purchase is looked up in its first two hours",
+        "time between look-ups of a purchase in its first two hours",
         timedelta(minutes=5),
     )
     reconcile_concurrency: int = setting(
-        "BILLING_RECONCILE_CONCURRENCY", "look-ups of this worker at once", 8, ge=1, le=256
+        "BILLING_RECONCILE_CONCURRENCY", "look-ups at once, per worker", 8, ge=1, le=256
     )
     custom_gateway_lookup_url: str | None = setting(
         "CUSTOM_GATEWAY_LOOKUP_URL",
-        "where a gateway of your own reports a charge, {charge_id} replaced; without it its "
-        "purchases are not looked up",
+        "address at which your gateway reports a charge; {charge_id} is replaced",
         pattern=r"^https?://[^\s]*\{charge_id\}[^\s]*$",
     )

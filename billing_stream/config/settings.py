@@ -38,8 +38,8 @@ class AppEnv(StrEnum):
     PRODUCTION = "production"
 
 
-_BEFORE = "the secret before, accepted too while it is being replaced"
-_BEFORE_OR_AFTER = "the secret before, or the one to come, accepted too while it is being replaced"
+_BEFORE = "previous secret, accepted while it is replaced"
+_BEFORE_OR_AFTER = "previous or next secret, accepted while it is replaced"
 STORE = "memory"
 STORE_REMOVED = (
     "can only be memory: the store on disk was removed. Give each worker memory for all its rows "
@@ -76,76 +76,74 @@ class Settings(
         "Kafka brokers, host:port, comma separated",
         pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
     )
-    client_jwt_secret: LongSecret = required(
-        "CLIENT_JWT_SECRET", "signs the tokens of clients (HS256)"
-    )
+    client_jwt_secret: LongSecret = required("CLIENT_JWT_SECRET", "signs tokens of clients (HS256)")
     client_jwt_secret_old: LongSecret | None = setting("CLIENT_JWT_SECRET_OLD", _BEFORE_OR_AFTER)
     internal_jwt_secret: LongSecret = required(
-        "INTERNAL_JWT_SECRET", "signs the tokens between our own processes"
+        "INTERNAL_JWT_SECRET", "signs tokens of workers and operators (HS256)"
     )
     internal_jwt_secret_old: LongSecret | None = setting(
         "INTERNAL_JWT_SECRET_OLD", _BEFORE_OR_AFTER
     )
     database_url: SecretStr | None = setting(
-        "DATABASE_URL", "PostgreSQL, for the projection; billing runs without"
+        "DATABASE_URL", "PostgreSQL for the projection; optional for workers"
     )
     shopify_api_key: SecretStr | None = setting(
-        "SHOPIFY_API_KEY", "Shopify app key; needed in staging and production"
+        "SHOPIFY_API_KEY", "Shopify app key; required in staging and production"
     )
     shopify_api_secret: SecretStr | None = setting(
         "SHOPIFY_API_SECRET",
-        "Shopify app secret, signs its webhooks; needed in staging and production",
+        "Shopify app secret, signs its webhooks; required in staging and production",
     )
     shopify_api_secret_old: SecretStr | None = setting("SHOPIFY_API_SECRET_OLD", _BEFORE)
     shopify_api_version: str | None = setting(
         "SHOPIFY_API_VERSION",
-        "e.g. 2026-10; needed in staging and production",
+        "for example 2026-10; required in staging and production",
         pattern=r"^([0-9]{4}-[0-9]{2}|unstable)$",
     )
     shopify_access_tokens: SecretStr | None = setting(
         "SHOPIFY_ACCESS_TOKENS", 'access tokens of shops as JSON, {"shop domain": "token"}'
     )
     shopify_access_tokens_file: Path | None = setting(
-        "SHOPIFY_ACCESS_TOKENS_FILE", "the same in a file, which is read again when it changes"
+        "SHOPIFY_ACCESS_TOKENS_FILE", "a file with the same, read again when it changes"
     )
     shopify_access_tokens_url: str | None = setting(
         "SHOPIFY_ACCESS_TOKENS_URL",
-        "a service that knows them: GET of this address, {shop} replaced, with a token for "
-        'it; answers {"access_token": "..."}',
+        "a service with the same; {shop} is replaced (docs/platforms.md)",
         pattern=r"^https?://[^\s]*\{shop\}[^\s]*$",
     )
     shopify_api_url: HttpUrl = setting(
-        "SHOPIFY_API_URL", "where the Admin API of {shop} is", "https://{shop}"
+        "SHOPIFY_API_URL", "address of the Admin API; {shop} is replaced", "https://{shop}"
     )
-    stripe_api_key: SecretStr | None = setting("STRIPE_API_KEY", "secret key; sets Stripe up")
+    stripe_api_key: SecretStr | None = setting(
+        "STRIPE_API_KEY", "Stripe's secret key; switches Stripe on"
+    )
     stripe_webhook_secret: SecretStr | None = setting(
-        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; needed with the key"
+        "STRIPE_WEBHOOK_SECRET", "signs Stripe's webhooks; required with STRIPE_API_KEY"
     )
     stripe_webhook_secret_old: SecretStr | None = setting("STRIPE_WEBHOOK_SECRET_OLD", _BEFORE)
     stripe_api_url: HttpUrl = setting(
-        "STRIPE_API_URL", "where Stripe's API is", "https://api.stripe.com"
+        "STRIPE_API_URL", "address of Stripe's API", "https://api.stripe.com"
     )
     stripe_adaptive_pricing: bool = setting(
         "STRIPE_ADAPTIVE_PRICING",
-        "whether Stripe may charge in the merchant's own currency, at its rate",
+        "whether Stripe may charge in the merchant's own currency",
         False,
     )
     custom_gateway_url: HttpUrl | None = setting(
-        "CUSTOM_GATEWAY_URL", "where a gateway of your own opens checkouts; sets it up"
+        "CUSTOM_GATEWAY_URL", "address at which your gateway opens checkouts; switches it on"
     )
     custom_gateway_secret: LongSecret | None = setting(
         "CUSTOM_GATEWAY_SECRET",
-        "signs requests to the gateway and its webhooks; needed with the address",
+        "signs requests to your gateway and its webhooks; required with its address",
     )
     custom_gateway_secret_old: SecretStr | None = setting("CUSTOM_GATEWAY_SECRET_OLD", _BEFORE)
     public_url: HttpUrl | None = setting(
         "BILLING_PUBLIC_URL",
-        "where browsers reach this service, for the local checkout page and forms of the "
-        "dashboard; by default this worker",
+        "address of this service for browsers; by default this worker",
     )
     ops_url: HttpUrl | None = setting(
         "BILLING_OPS_URL",
-        "where browsers reach the dashboard, if elsewhere than at BILLING_PUBLIC_URL",
+        "address of the dashboard for browsers; by default BILLING_PUBLIC_URL",
     )
     partitions: int = setting("BILLING_PARTITIONS", "partitions of every topic", 8, ge=1, le=1024)
     replication_factor: int = setting(
@@ -153,93 +151,95 @@ class Settings(
     )
     request_deadline: Duration = setting(
         "BILLING_REQUEST_DEADLINE",
-        "a request is answered within this, if only with 504",
+        "time after which a request gets 504 at the latest",
         timedelta(seconds=10),
     )
     drain_delay: Duration = setting(
         "BILLING_DRAIN_DELAY",
-        "how long a worker reports not ready and still serves after SIGTERM",
+        "how long a worker still serves, not ready, after SIGTERM",
         timedelta(seconds=3),
     )
     requests_per_minute: int = setting(
         "BILLING_REQUESTS_PER_MINUTE",
-        "requests of one shop per minute to this worker; more get 429",
+        "requests per shop, minute and worker; more get 429",
         600,
         ge=1,
         le=1_000_000,
     )
     requests_waiting_max: Count = setting(
         "BILLING_REQUESTS_WAITING_MAX",
-        "requests in flight on this worker; more get 503",
+        "requests in flight per worker; more get 503",
         512,
     )
     shop_requests_waiting_max: Count = setting(
         "BILLING_SHOP_REQUESTS_WAITING_MAX",
-        "commands of one shop in flight on this worker; more get 429",
+        "commands in flight per shop and worker; more get 429",
         64,
     )
     max_body_bytes: int = setting(
         "BILLING_MAX_BODY_BYTES",
-        "a longer request body is refused, bytes",
+        "bytes of a request body; a longer one is refused",
         262_144,
         ge=8192,
         le=1_000_000,
     )
     data_dir: Path = setting("BILLING_DATA_DIR", "folder for local files", Path(".data"))
     store: str = setting(
-        "BILLING_STORE", "`memory` only: the store on disk was removed (docs/upgrade.md)", STORE
+        "BILLING_STORE", "only `memory`; the store on disk was removed (docs/upgrade.md)", STORE
     )
     worker_name: Name | None = setting(
         "BILLING_WORKER_NAME",
-        "makes the worker a static member of the group: a restart keeps its partitions",
+        "name of this worker: with it a restart keeps its partitions",
     )
     app_id: Name = setting(
         "BILLING_APP_ID",
-        "consumer group, prefix of changelogs and transactional ids",
+        "consumer group; prefix of changelogs and transactional ids",
         "billing-stream",
     )
     topic_prefix: str = setting(
         "BILLING_TOPIC_PREFIX",
-        "put before every topic name, where several systems share a cluster",
+        "prefix of every topic, for several systems on one cluster",
         "",
         pattern=r"^[A-Za-z0-9._-]{0,100}$",
     )
     session_timeout: Duration = setting(
         "BILLING_SESSION_TIMEOUT",
-        "a worker without a heartbeat for this time loses its partitions",
+        "time without a heartbeat after which a worker loses its partitions",
         timedelta(seconds=8),
     )
     max_record_bytes: int = setting(
         "BILLING_MAX_RECORD_BYTES",
-        "a longer record is a dead letter, bytes",
+        "bytes of a record; a longer one is a dead letter",
         262_144,
         ge=1024,
         le=1_000_000,
     )
     stuck_not_ready_after: Duration = setting(
         "BILLING_STUCK_NOT_READY_AFTER",
-        "a worker that has work and makes no progress is not ready after this",
+        "time without progress after which a worker is not ready",
         timedelta(seconds=30),
     )
     stuck_exit_after: Duration = setting(
-        "BILLING_STUCK_EXIT_AFTER", "and ends after this, to be started again", timedelta(minutes=2)
+        "BILLING_STUCK_EXIT_AFTER",
+        "time without progress after which a worker ends, to be restarted",
+        timedelta(minutes=2),
     )
     poison_in_a_row: int = setting(
         "BILLING_POISON_IN_A_ROW",
-        "an input stops when more of its records in a row are invalid",
+        "invalid records in a row, above which an input stops",
         1_000,
         ge=1,
     )
     poison_percent: int = setting(
         "BILLING_POISON_PERCENT",
-        "an input stops when more of its latest 10,000 records are invalid, percent",
+        "invalid ones of the latest 10,000 records, in percent, above which an input stops",
         50,
         ge=1,
         le=100,
     )
     crash_at: str | None = setting(
         "BILLING_CRASH_AT",
-        "for tests of the engine: end the process at this point, e.g. sent or sent:3",
+        "for tests of the engine: point at which the process ends",
     )
 
     @model_validator(mode="after")

@@ -13,13 +13,12 @@ HEADER = """\
 # Settings
 
 Settings come from the environment; missing ones from `.env` in the current folder, or from the
-file that `BILLING_ENV_FILE` names (empty: from none). [.env.example](../.env.example) is one to
-start from. An empty value counts as missing. Durations are a whole number and a unit: `500ms`,
-`90s`, `30m`, `24h`, `14d`. `billing-stream config` shows the values in force and their sources.
-A missing or malformed one names itself at start-up, and shows no value.
+file that `BILLING_ENV_FILE` names (empty: from none); [.env.example](../.env.example) is a start.
+An empty value counts as missing. Durations are a number and a unit: `500ms`, `90s`, `30m`, `24h`,
+`14d`. `billing-stream config` shows the values in force and their sources.
 
-`python -m billing_stream.config.settings_reference > docs/settings.md` makes this page, and
-`python -m billing_stream.config.settings_reference env > .env.example` the example.
+<!-- Made by `python -m billing_stream.config.settings_reference > docs/settings.md`; with `env`,
+to .env.example. -->
 
 | Variable | Meaning | Default |
 |---|---|---|

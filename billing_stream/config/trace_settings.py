@@ -19,7 +19,6 @@ class TraceSettings(BaseSettings):
 
     traces: Traces = setting(
         "BILLING_TRACES",
-        "off or otlp: traces to a collector of OpenTelemetry, by the usual OTEL_ variables; "
-        "needs `billing-stream[otel]`",
+        "`off` or `otlp`: traces to OpenTelemetry (docs/traces.md)",
         Traces.OFF,
     )

@@ -10,15 +10,13 @@ class WebhookSettings(BaseSettings):
 
     webhooks_per_minute: int = setting(
         "BILLING_WEBHOOKS_PER_MINUTE",
-        "signed webhooks of one platform to this worker per minute; above that 429 with "
-        "Retry-After, and the platform repeats them",
+        "signed webhooks per platform, minute and worker; more get 429",
         6_000,
         ge=1,
         le=10_000_000,
     )
     accept_discounts: bool = setting(
         "BILLING_ACCEPT_DISCOUNTS",
-        "take a payment of less than the price, in its currency, for a discount, and grant the "
-        "pack; otherwise such a payment is a dead letter",
+        "whether a payment below the price buys the pack; if not, it is a dead letter",
         False,
     )

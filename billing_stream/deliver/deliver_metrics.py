@@ -18,14 +18,12 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
-        self.active = gauge(
-            "billing_deliver_active", "Whether this process delivers, and is not on standby"
-        )
+        self.active = gauge("billing_deliver_active", "1 while this process delivers, 0 on standby")
         self.database_up = gauge(
-            "billing_deliver_database_up", "Whether PostgreSQL can be read and written"
+            "billing_deliver_database_up", "1 while PostgreSQL can be read and written, else 0"
         )
         self.lag = gauge(
-            "billing_deliver_lag_records", "Committed offsets of event topics that were not read"
+            "billing_deliver_lag_records", "Committed offsets of event topics that are not read"
         )
         self.events = counter("billing_deliver_events_total", "Events read from Kafka")
         self.invalid = counter(
@@ -33,12 +31,12 @@ class Metrics:
         )
         self.requests = counter(
             "billing_deliver_requests_total",
-            "Requests to endpoints by result: delivered or failed",
+            "Requests to endpoints: delivered or failed",
             ["endpoint", "result"],
         )
         self.given_up = counter(
             "billing_deliver_given_up_total",
-            "Events that failed for BILLING_DELIVER_RETRY_FOR at an endpoint that takes others",
+            "Events given up after BILLING_DELIVER_RETRY_FOR, at an endpoint that takes others",
             ["endpoint"],
         )
         self.seconds = Histogram(
@@ -53,11 +51,13 @@ class Metrics:
         )
         self.failing = gauge(
             "billing_deliver_failing_seconds",
-            "For how long the event that fails longest has failed at an endpoint",
+            "How long the event that fails longest has failed",
             ["endpoint"],
         )
         self.disabled = gauge(
-            "billing_deliver_endpoint_disabled", "Whether an endpoint is disabled", ["endpoint"]
+            "billing_deliver_endpoint_disabled",
+            "1 while an endpoint is disabled, else 0",
+            ["endpoint"],
         )
         self.missing = gauge(
             "billing_deliver_missing_events",

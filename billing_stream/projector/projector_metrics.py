@@ -28,26 +28,22 @@ class Metrics:
         )
         self.up_to_date = gauge(
             "billing_projector_up_to_date_timestamp_seconds",
-            "When all partitions of this projector were projected to their ends, last",
+            "Last time that all partitions were projected to their ends",
         )
         self.database_up = gauge(
-            "billing_projector_database_up", "Whether PostgreSQL takes what we write"
+            "billing_projector_database_up", "1 while PostgreSQL accepts writes, else 0"
         )
-        self.partitions = gauge(
-            "billing_projector_partitions", "Partitions that this projector reads"
-        )
-        self.records = counter(
-            "billing_projector_records_total", "Records projected, those without a row too"
-        )
+        self.partitions = gauge("billing_projector_partitions", "Partitions of this projector")
+        self.records = counter("billing_projector_records_total", "Records projected")
         self.rows = counter("billing_projector_rows_total", "Rows written", ["table"])
         self.rejects = counter("billing_projector_rejects_total", "Records that fit into no table")
         self.rejects_open = gauge(
             "billing_projector_rejects_open",
-            "Records that fit into no table and are kept, in the whole projection",
+            "Records that fit into no table and are kept, of the whole projection",
         )
         self.rejects_fixed = counter(
             "billing_projector_rejects_fixed_total",
-            "Records that fitted when they were tried again, and were removed from the rejects",
+            "Kept records that fitted when they were tried again",
         )
         self.open_gaps = gauge(
             "billing_projector_open_gaps",
@@ -57,7 +53,7 @@ class Metrics:
         self.batches = counter("billing_projector_batches_total", "Transactions committed")
         self.failures = counter(
             "billing_projector_database_failures_total",
-            "Times that PostgreSQL went away or refused, by its error",
+            "Failures of PostgreSQL",
             ["error"],
         )
         self.commit_seconds = Histogram(

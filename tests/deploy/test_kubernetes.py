@@ -284,6 +284,8 @@ def test_pods_have_no_rights_and_write_nowhere_but_to_volumes(workload: dict[str
     of_pod, of_container = pod(workload)["securityContext"], container(workload)["securityContext"]
     assert of_pod["runAsNonRoot"] is True
     assert of_pod["runAsUser"] == 10001
+    # Certificates of a Secret, with mode 0440, belong to this group.
+    assert of_pod["fsGroup"] == of_pod["runAsGroup"] == 10001
     assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}
     assert of_container == {
         "allowPrivilegeEscalation": False,

@@ -67,7 +67,7 @@ class ClusterNotices(Collector):
         """All gauges as they are now."""
         added = GaugeMetricFamily(
             "billing_partition_added",
-            "1 for each partition that was added to a topic, until an operator accepts it",
+            "1 for each partition added to a topic and not accepted",
             labels=["topic", "partition"],
         )
         for tp in self._added():
@@ -75,8 +75,7 @@ class ClusterNotices(Collector):
         yield added
         held_back = GaugeMetricFamily(
             "billing_input_held_back_seconds",
-            "For how long a transaction of an input's producer has been open and held back its "
-            "records, as of the last sample",
+            "Age of the open transaction that holds back records of an input",
             labels=["topic", "partition"],
         )
         for one in self._open(0.0):
@@ -85,7 +84,7 @@ class ClusterNotices(Collector):
         yield held_back
         yield GaugeMetricFamily(
             "billing_workers_differing",
-            "Other members of the group that differ from this one in settings that must be equal",
+            "Other workers that differ in settings that must be equal",
             value=len(self._watch.mismatches),
         )
         ahead = GaugeMetricFamily(
@@ -103,8 +102,8 @@ class ClusterNotices(Collector):
         )
         letters = GaugeMetricFamily(
             "billing_dead_letters_open",
-            "Dead letters of the whole app that are neither redriven nor discarded, by input topic "
-            "(http:PLATFORM for webhooks over HTTP) and why; each worker reports all",
+            "Dead letters of the whole app, neither redriven nor discarded, by input topic "
+            "and reason",
             labels=["topic", "reason"],
         )
         for kind, count in sorted((self._open_letters() or {}).items()):

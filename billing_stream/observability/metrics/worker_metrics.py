@@ -40,13 +40,12 @@ class WorkerMetrics:
         histogram = partial(Histogram, registry=registry)
         self.records = counter(
             "billing_records_total",
-            "Input records that transactions took, by input topic",
+            "Input records that transactions took",
             ["topic"],
         )
         self.decisions = counter(
             "billing_decisions_total",
-            "Decisions, by kind of command and outcome: DONE, FORWARDED to another "
-            "partition, or why it was refused",
+            "Decisions by command and outcome: DONE, FORWARDED, or why it was refused",
             ["kind", "outcome"],
         )
         self.events = counter("billing_events_total", "Events published", ["event"])
@@ -55,14 +54,12 @@ class WorkerMetrics:
         )
         self.dead_letters = counter(
             "billing_dead_letters_total",
-            "Dead letters, by the input topic they came from (http:PLATFORM for webhooks over "
-            "HTTP) and why",
+            "Dead letters by input topic (http:PLATFORM for webhooks over HTTP) and reason",
             ["topic", "reason"],
         )
         self.shop_claims = counter(
             "billing_shop_claims_total",
-            "Installations that were not simply the next one of their merchant, and reports of "
-            "older ones, by outcome: taken, reinstalled, replaced_without_id or older",
+            "Unusual installations: taken, reinstalled, replaced_without_id or older",
             ["outcome"],
         )
         self.internal_errors = counter(
@@ -74,7 +71,7 @@ class WorkerMetrics:
             self.internal_errors.labels(source)
         self.transaction_seconds = histogram(
             "billing_transaction_duration_seconds",
-            "Time of a lane's part of a transaction, from its first decision to its last row",
+            "Time from the first decision to the last row of a lane's part of a transaction",
             buckets=TRANSACTION_SECONDS,
         )
         self.transaction_inputs = histogram(
@@ -84,25 +81,25 @@ class WorkerMetrics:
         )
         self.transaction_written = histogram(
             "billing_transaction_written_records",
-            "Records of a lane in a transaction: rows, events, journal, dead letters, positions",
+            "Records that a lane wrote in a transaction",
             buckets=TRANSACTION_RECORDS,
         )
         self.recovery_seconds = histogram(
             "billing_recovery_duration_seconds",
-            "Time to restore the partitions that came to this worker at once",
+            "Time to restore the partitions that this worker got together",
             buckets=RECOVERY_SECONDS,
         )
         self.recovery_records = counter(
             "billing_recovery_records_total",
-            "Changelog records that were read to restore partitions",
+            "Changelog records read to restore partitions",
         )
         self.expiry_steps = counter(
             "billing_expiry_steps_total",
-            "Decisions that let a part of a merchant's overdue purchases expire",
+            "Decisions that expired a part of a merchant's overdue purchases",
         )
         self.commands_held = counter(
             "billing_commands_held_total",
-            "Times that a command waited for a later transaction, behind overdue purchases",
+            "Commands that waited behind overdue purchases for a later transaction",
         )
 
     def _http(self, registry: CollectorRegistry) -> None:
@@ -111,7 +108,7 @@ class WorkerMetrics:
         histogram = partial(Histogram, registry=registry)
         self.http_requests = counter(
             "billing_http_requests_total",
-            "HTTP requests answered, by the route as it is registered",
+            "HTTP requests answered",
             ["method", "route", "code"],
         )
         self.http_seconds = histogram(
@@ -126,34 +123,32 @@ class WorkerMetrics:
         self.http_connections = gauge("billing_http_connections", "Open HTTP connections")
         self.http_connections_closed = counter(
             "billing_http_connections_closed_total",
-            "HTTP connections closed by the server: headers that took too long, or the limit",
+            "HTTP connections that the server closed: slow headers, or too many",
             ["reason"],
         )
         self.credentials_refused = counter(
             "billing_credentials_refused_total",
-            "HTTP requests refused for their credentials: tokens, signatures, logins, forms",
+            "HTTP requests refused for a token, signature, login or form",
             ["credential", "route"],
         )
         self.http_bodies_refused = counter(
             "billing_http_bodies_refused_total",
-            "HTTP requests refused for their body: it was slow, or the limit",
+            "HTTP requests refused because their body was slow, or too many",
             ["reason"],
         )
         self.platform_calls = counter(
             "billing_platform_calls_total",
-            "Calls of payment platforms (create_checkout, find_charge, find_owner), and webhooks "
-            "that they sent (read_webhook)",
+            "Calls of payment platforms, and webhooks from them (read_webhook)",
             ["platform", "operation", "outcome"],
         )
         self.webhooks_ignored = counter(
             "billing_webhooks_ignored_total",
-            "Signed webhooks that change nothing, by type: of other types, or about a shop that no "
-            "merchant has; `other` for types beyond the first 30",
+            "Signed webhooks that change nothing; `other` for types beyond the first 30",
             ["platform", "type"],
         )
         self.platform_seconds = histogram(
             "billing_platform_call_duration_seconds",
-            "Time of a call of a payment platform, with all its attempts",
+            "Time of a call of a payment platform, with retries",
             ["platform", "operation"],
             buckets=PLATFORM_SECONDS,
         )
@@ -162,17 +157,17 @@ class WorkerMetrics:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         self.lookups_reported = counter(
             "billing_lookups_reported_total",
-            "Unpaid purchases that a platform reported as paid or failed when it was asked",
+            "Unpaid purchases that a platform, when asked, reported as paid or failed",
             ["platform", "outcome"],
         )
         self.lookups_skipped = counter(
             "billing_lookups_skipped_total",
-            "Look-ups that were left out because the platform failed or asked to wait",
+            "Look-ups left out because the platform failed or asked to wait",
             ["platform"],
         )
         self.paid_not_credited = gauge(
             "billing_paid_not_credited",
-            "Purchases that their platform reported as paid and that are not credited",
+            "Purchases that a platform reported as paid and that are not credited",
         )
         self.lookup_lag = gauge(
             "billing_lookup_lag_seconds", "How late look-ups of unpaid purchases are queued"
@@ -182,23 +177,21 @@ class WorkerMetrics:
         counter = partial(Counter, registry=registry)
         self.credits_granted = counter(
             "billing_credits_granted_total",
-            "Credits that events of committed transactions added to balances, by event",
+            "Credits added to balances",
             ["event"],
         )
         self.credits_removed = counter(
             "billing_credits_removed_total",
-            "Credits that events of committed transactions took from balances, by event",
+            "Credits taken from balances",
             ["event"],
         )
         self.revenue = counter(
             "billing_revenue_minor_units_total",
-            "Sums of purchases that were credited, in minor units of the currency (cents); without "
-            "test purchases",
+            "Revenue in minor units (cents), without test purchases",
             ["currency", "platform"],
         )
         self.refunds = counter(
             "billing_refunds_minor_units_total",
-            "Sums that were refunded, in minor units of the currency (cents); without test "
-            "purchases",
+            "Refunds in minor units (cents), without test purchases",
             ["currency"],
         )

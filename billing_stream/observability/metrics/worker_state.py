@@ -67,30 +67,29 @@ class WorkerState(Collector):
         )
         yield _gauge(
             "billing_recovery_in_progress",
-            "1 while partitions are moving, restored or sought",
+            "1 while partitions move or are restored",
             not lanes.recovered,
         )
         yield _gauge(
             "billing_transaction_protocol_version",
-            "Version of Kafka's transaction protocol: 2 where the cluster has finalized "
-            "transaction.version 2, else 1; 0 before the first restore",
+            "Version of Kafka's transaction protocol, 1 or 2; 0 before the first restore",
             lanes.protocol,
         )
         yield _gauge(
             "billing_worker_ready",
-            "1 when /ready says so, but for a stop",
+            "1 while the worker is ready, also during a stop",
             not self._watchdog.problems(),
         )
 
     def _of_partitions(self) -> Iterable[Metric]:
-        owned = _family("billing_partition_owned", "1 for each partition owned here")
+        owned = _family("billing_partition_owned", "1 for each partition of this worker")
         stopped = _family(
             "billing_partition_stopped",
             "1 while an input of the partition is stopped",
         )
         waiting = _family(
             "billing_partition_waiting_records",
-            "Records that were fetched and wait for a transaction",
+            "Records fetched that wait for a transaction",
         )
         overdue = _family(
             "billing_due_overdue_merchants",
@@ -98,17 +97,16 @@ class WorkerState(Collector):
         )
         late = _family(
             "billing_due_overdue_seconds",
-            "For how long the oldest deadline has been overdue; 0 when none is",
+            "Age of the oldest overdue deadline; 0 for none",
         )
         early = _family("billing_early_webhooks", "Webhooks that wait for their charge")
         oldest = _family(
             "billing_early_webhooks_oldest_seconds",
-            "For how long the oldest early webhook has waited for its charge; 0 when none waits",
+            "Age of the oldest early webhook; 0 for none",
         )
         not_started = _family(
             "billing_partition_not_started",
-            "1 for each partition owned here that does not start: a changelog is unreadable or "
-            "lacks rows",
+            "1 for each partition that does not start: a changelog is unreadable or lacks rows",
         )
         for partition in sorted(self._lanes.unreadable):
             not_started.add_metric([str(partition)], 1)
@@ -130,8 +128,7 @@ class WorkerState(Collector):
         lags = self._ask_lags()
         lag = GaugeMetricFamily(
             "billing_lag_records",
-            "Offsets of an input up to its end that no transaction has taken yet, also behind an "
-            "open transaction of a producer, as of the last sample",
+            "Offsets of an input that no transaction has taken",
             labels=["topic", "partition"],
         )
         for (topic, partition), count in sorted(lags.records.items()):
@@ -140,14 +137,12 @@ class WorkerState(Collector):
         yield lag
         stopped = GaugeMetricFamily(
             "billing_input_stopped",
-            "1 while an input is stopped: too many of its records are invalid, or its topic "
-            "changed; else 0",
+            "1 while an input is stopped by invalid records or a changed topic, else 0",
             labels=["topic", "partition"],
         )
         changed = GaugeMetricFamily(
             "billing_input_topic_changed",
-            "1 while records of an input are missing or replaced, and no operator accepted it; "
-            "else 0",
+            "1 while records of an input are missing or replaced and not accepted, else 0",
             labels=["topic", "partition"],
         )
         for partition, lane in sorted(self._lanes.items()):
@@ -159,7 +154,7 @@ class WorkerState(Collector):
         yield from (stopped, changed)
         yield _gauge(
             "billing_lag_sampled_timestamp_seconds",
-            "When Kafka was asked for the lag, last",
+            "Time of the last sample of the lag",
             lags.at,
         )
 
