@@ -196,7 +196,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         if lease is None:
             return
         asked = lease.now()
-        while lease.confirmed <= asked:  # noqa: ASYNC110 - heartbeats are another thread's
+        while lease.confirmed <= asked:  # noqa: ASYNC110 - a lease has no event
             await asyncio.sleep(CONFIRM_POLL_SECONDS)
 
     @property

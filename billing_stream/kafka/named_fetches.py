@@ -29,7 +29,7 @@ _LAYOUT = 11
 
 
 class NamedFetches:
-    """Gives names to the fetches of one client. Only used in the thread of the client.
+    """Gives names to the fetches of one client.
 
     Of a partition without a name nothing is fetched. A broker older than Kafka 3.1 does not know
     such fetches, and is asked without names.
