@@ -274,7 +274,8 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
             self._crash_hook(CrashPoint.RECOVERING)
             for one in restored.values():
                 one.ids.require_all()
-                one.processor.restored()
+                for _ in one.processor.restored():
+                    await asyncio.sleep(0)
             # Rows live long: the garbage collector need not walk them again and again.
             gc.freeze()
         finally:
