@@ -119,6 +119,8 @@ class EngineConsumer(driver.Consumer):
                 return []
             messages: dict[str, Any] = {}
             for tp, records in fetched.items():
+                if tp.topic not in self.input_topics:
+                    continue
                 start = self._next.get(tp, records[0].offset)
                 self._next[tp] = records[-1].offset + 1
                 if tp.topic not in messages:
@@ -133,14 +135,12 @@ class EngineConsumer(driver.Consumer):
 
     async def _fetched_records(self) -> Mapping[TP, list[Any]]:
         """Records of inputs whose lanes have room. Those of others wait in the client."""
+        wanted, seconds = self._get_active_partitions(), GETMANY_SECONDS_MAX
         full = {number for number, lane in self.lanes.items() if lane.is_full}
-        seconds = ROOM_SECONDS if full else GETMANY_SECONDS_MAX
-        partitions = self.lanes.partitions
-        wanted = {
-            tp
-            for tp in self._get_active_partitions()
-            if tp.topic in self.input_topics and lane_of(tp.partition, partitions) not in full
-        }
+        if full:
+            lanes = self.lanes.partitions
+            wanted = {tp for tp in wanted if lane_of(tp.partition, lanes) not in full}
+            seconds = ROOM_SECONDS
         if not wanted:
             # Of no partitions, the client would understand: of all.
             await self.sleep(seconds)
@@ -161,9 +161,11 @@ class EngineConsumer(driver.Consumer):
         """Fetch what the lanes may take; look at the logs of the rest."""
         if not self._thread_started:
             return
+        held = self._of_inputs(lambda inputs: inputs.held)
+        if not (held or self._held or self._unsure):
+            return
         assigned = self.assignment()
         stopped = self._of_inputs(lambda inputs: inputs.changed)
-        held = self._of_inputs(lambda inputs: inputs.held)
         self._unsure = {tp for tp in self._unsure - stopped if tp in assigned}
         self._names = {tp: name for tp, name in self._names.items() if tp not in stopped}
         free = {tp for tp in self._held - held - self._unsure if tp in assigned}
