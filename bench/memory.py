@@ -128,7 +128,7 @@ def _restore(processor: BillingProcessor, rows: Iterator[Row]) -> float:
         spent += time.thread_time() - began
         count += len(chunk)
     began = time.thread_time()
-    processor.restored()
+    list(processor.restored())
     spent += time.thread_time() - began
     return spent / count * 1e6
 

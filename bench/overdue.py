@@ -103,7 +103,7 @@ def _restored(count: int, policy: Policy) -> BillingProcessor:
     rows = _rows(count)
     while chunk := [row for row, _ in zip(rows, range(PER_READ), strict=False)]:
         processor.restore(topics.CREDIT_PURCHASES, chunk)
-    processor.restored()
+    list(processor.restored())
     return processor
 
 

@@ -1,7 +1,7 @@
 """The billing of one partition, as the engine drives it: record in, decision, records out."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 
@@ -56,6 +56,8 @@ NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 INTERNAL_ERROR = "INTERNAL_ERROR"
 # Of a copy of a dead letter, where another one was carried out.
 ALREADY_REDRIVEN = "ALREADY_REDRIVEN"
+# After a restore, before heartbeats have a turn: some milliseconds' worth.
+MERCHANTS_AT_ONCE = 5_000
 
 
 class BillingProcessor:
@@ -101,12 +103,14 @@ class BillingProcessor:
         if value is not None and not shop_trials.restore(rows, key, value):
             rows.redriven[key.decode()] = value.decode()
 
-    def restored(self) -> None:
-        """Set the deadlines of what was restored."""
+    def restored(self) -> Iterator[None]:
+        """Set the deadlines of what was restored; yields where others may have their turn."""
         self.catalogue.warn_of_other_packs(self.rows)
         self.charges.restored(self.rows)
-        for merchant_id in self.rows.merchants:
+        for number, merchant_id in enumerate(self.rows.merchants):
             self.schedule(merchant_id)
+            if not number % MERCHANTS_AT_ONCE:
+                yield
 
     def begin(self) -> "BillingStage":
         """An empty stage over what was committed."""

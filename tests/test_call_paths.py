@@ -1,6 +1,5 @@
 """How much a reader has to read to follow one record from its input to the log."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,14 +21,14 @@ from billing_stream.engine.partition_inputs import Batch
 from billing_stream.engine.partition_processor import Request
 from billing_stream.records import topics as names
 from tests.support.call_path import call_path
-from tests.support.partition import TOPICS, Partition, record
+from tests.support.partition import TOPICS, Partition, record, until_committed
 
 MERCHANT = "11111111-1111-4111-8111-111111111111"
 # What observes a transaction decides nothing in it.
 OBSERVERS = ("billing_stream/observability",)
 # Of files and lines; none may rise.
-FEW = (15, 2_660)
-WITH_A_DEADLINE = (16, 2_780)
+FEW = (14, 2_650)
+WITH_A_DEADLINE = (16, 2_760)
 
 
 class Stream:
@@ -37,15 +36,12 @@ class Stream:
 
     def __init__(self, *batches: Batch) -> None:
         self._batches = batches
-        self.acknowledged = asyncio.Event()
 
     def noack(self) -> "Stream":
         return self
 
     async def events(self) -> AsyncIterator[Any]:
-        for batch in self._batches:
-            message = SimpleNamespace(value=batch)
-            yield SimpleNamespace(message=message, ack=self.acknowledged.set)
+        yield SimpleNamespace(message=SimpleNamespace(value=self._batches))
 
 
 async def bought(partition: Partition, number: int) -> str:
@@ -85,7 +81,7 @@ async def test_a_webhook_record_goes_through_few_files(
         stream = Stream(Batch(names.PURCHASE_UPDATED, records, offset, partition.lanes.epoch))
         with call_path() as found:
             await agent.fun(stream)
-            await stream.acknowledged.wait()
+            await until_committed(partition.lane)
         paths.append(found)
 
     paths: list[Any] = []

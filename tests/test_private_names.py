@@ -60,7 +60,7 @@ NAMES: dict[Any, str] = {
     InitPIDHandler: "_sender create_request handle_response",
     SendProduceReqHandler: "_batches _sender _to_reenqueue create_request handle_response",
     # The membership of the group.
-    aiokafka.AIOKafkaConsumer: "_client _coordinator",
+    aiokafka.AIOKafkaConsumer: "_client _coordinator _max_poll_records",
     # Requests that it does not have.
     Request: "_CLASSES",
     # Records that its parser refuses, and batches that it unpacks whatever their size.
@@ -73,9 +73,9 @@ NAMES: dict[Any, str] = {
     "_group_instance_id _maybe_leave_group _push_error_to_user _send_req _session_timeout_ms "
     "coordinator_dead",
     # What takes the place of Faust's transport, recovery and tables.
-    AIOKafkaConsumerThread: "_consumer _create_worker_consumer _ensure_consumer",
-    Consumer: "_add_gap _new_consumer_thread _read_offset _thread _to_message _unacked_messages "
-    "_wait_next_records _waiting_for_ack",
+    AIOKafkaConsumerThread: "_consumer _create_worker_consumer _ensure_consumer _fetch_records "
+    "_gather_remaining_tasks _serve",
+    Consumer: "_drain_messages _get_active_partitions _new_consumer_thread _thread _to_message",
     Recovery: "_generation_id _is_changelog_tp _restart_recovery _set_recovery_ended "
     "_set_recovery_started _stopped",
     PartitionAssignor: "_get_client_metadata _get_copartitioned_groups _protocol_assignments",

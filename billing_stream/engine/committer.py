@@ -25,7 +25,7 @@ from billing_stream.records.upcasting.versions import WRITTEN
 
 # Of one lane in one transaction.
 RECORDS_PER_COMMIT_MAX = 2_000
-# Records waiting in a lane before its agents have to wait.
+# So many records wait in a lane, and those of one fetch, before no more are fetched for it.
 RECORDS_WAITING_MAX = 8_000
 
 
@@ -86,13 +86,11 @@ class Committer(Generic[P]):
         self._lose = lose
         self._clock = clock
         self._batches: deque[Batch] = deque()
-        self._under_way: tuple[Sequence[Batch], Sequence[Waiting]] = (), ()
+        self._under_way: Sequence[Waiting] = ()
         self._records_waiting = 0
         self._requests: deque[Waiting] = deque()
         self._due = False
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._open = asyncio.Event()
@@ -103,17 +101,22 @@ class Committer(Generic[P]):
         self._crash_hook = crash_hook
         self._observer = observer
 
-    async def put(self, batch: Batch) -> None:
-        """Queue a batch; waits while the lane is full."""
-        await self._room.wait()
-        if batch.epoch != self.epoch:
-            batch.acknowledge()
-            return
-        self._batches.append(batch)
-        self._records_waiting += batch.weight
-        if self._records_waiting >= RECORDS_WAITING_MAX:
-            self._room.clear()
-        self._wake.set()
+    def put(self, batch: Batch) -> None:
+        """Queue a batch. One of an earlier epoch is passed over: it is delivered again."""
+        if batch.epoch == self.epoch:
+            self._batches.append(batch)
+            self._records_waiting += batch.weight
+            self._wake.set()
+
+    @property
+    def records_waiting(self) -> int:
+        """Records that were fetched and are in no transaction yet, as `Batch.weight` counts."""
+        return self._records_waiting
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more shall be fetched for it now."""
+        return self._records_waiting >= RECORDS_WAITING_MAX
 
     async def _run(self) -> None:
         # Of every line that is logged in this task, once, and not for each record.
@@ -156,7 +159,8 @@ class Committer(Generic[P]):
         if self.inputs.found:
             judge_logs(inputs)
         inputs.add(taken)
-        batches = self._hold_back(taken, inputs.waiting) if inputs.must_wait else taken
+        if inputs.must_wait:
+            self._hold_back(inputs.waiting)
         waiting: list[Waiting] = []
         replies: list[Any] = []
         if self._requests or self._due:
@@ -173,7 +177,7 @@ class Committer(Generic[P]):
         self._pass(CrashPoint.STAGED)
         # 3. Write and commit. An error here leaves it open whether it is committed, so
         #    the process must end and read the truth from the log.
-        self._under_way = batches, waiting
+        self._under_way = waiting
         if records:
             await turn.commit(Part(self.partition, records, inputs.position(self._first_input)))
         self._pass(CrashPoint.COMMITTED)
@@ -190,10 +194,7 @@ class Committer(Generic[P]):
                 answer = entry.answer
                 failed = isinstance(reply, Exception)
                 answer.set_exception(reply) if failed else answer.set_result(reply)
-        # 6. Acknowledge the inputs, which only frees memory: where to go on stands in 2.
-        for batch in batches:
-            batch.acknowledge()
-        self._under_way = (), ()
+        self._under_way = ()
         if self._observer is not None:
             requests = [entry.request for entry in waiting]
             seconds = self._time() - self._began
@@ -213,19 +214,15 @@ class Committer(Generic[P]):
             taken.append(batch)
             count += batch.weight
         self._records_waiting -= count
-        if self._records_waiting < RECORDS_WAITING_MAX:
-            self._room.set()
         return taken
 
-    def _hold_back(self, batches: Sequence[Batch], held: Sequence[Batch]) -> Sequence[Batch]:
-        """The batches that are in this transaction; of the others a record must wait."""
-        # Back into the queue, behind other topics, and what is due goes first.
+    def _hold_back(self, held: Sequence[Batch]) -> None:
+        """Back into the queue, behind other topics; what is due goes first."""
         names = {batch.name for batch in held}
         waiting = sorted((*held, *self._batches), key=lambda batch: batch.name in names)
         self._batches = deque(waiting)
         self._records_waiting += sum(batch.weight for batch in held)
         self._due = True
-        return [batch for batch in batches if all(batch is not one for one in held)]
 
     def _stage_requests(
         self, stage: Stage, inputs: StagedInputs

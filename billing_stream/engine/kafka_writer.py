@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -119,6 +120,8 @@ class KafkaWriter:
                     group = groups[record.topic, partition] = []
                 group.append(record)
         half = len(groups) // 2
+        # One for all: the client would look at the clock for each record.
+        now = int(time.time() * 1000)
         for number, ((topic, partition), group) in enumerate(groups.items()):
             if sent and number == half and self._crash_hook is not no_crash:
                 # Half of it shall be at the broker, and not only on its way.
@@ -126,10 +129,10 @@ class KafkaWriter:
                 self._crash_hook(CrashPoint.HALF_SENT)
             batch = producer.create_batch()
             for record in group:
-                if not _append(batch, record):
+                if not _append(batch, record, now):
                     sent.append(await producer.send_batch(batch, topic, partition=partition))
                     batch = producer.create_batch()
-                    _append(batch, record)
+                    _append(batch, record, now)
             sent.append(await producer.send_batch(batch, topic, partition=partition))
 
     async def know_topics(self, topics: Collection[str]) -> None:
@@ -174,11 +177,11 @@ async def _errors(sent: "list[asyncio.Future[Any]]") -> list[BaseException | Non
     return [future.exception() for future in done if not future.cancelled()]
 
 
-def _append(batch: Any, record: Outgoing) -> bool:
+def _append(batch: Any, record: Outgoing, now: int) -> bool:
     """Add a record; False when the batch is full. An empty batch takes a record of any size."""
     if record.headers is WRITTEN:
         headers = OF_ROWS
     else:
         headers = list(record.headers) if record.headers else NO_HEADERS
-    added = batch.append(key=record.key, value=record.value, timestamp=None, headers=headers)
+    added = batch.append(key=record.key, value=record.value, timestamp=now, headers=headers)
     return added is not None

@@ -93,7 +93,7 @@ class Lane(Committer[P]):
     async def stop(self) -> None:
         """End the lane. Commands that wait were not carried out, and fail with NotReady."""
         self._open.clear()
-        # What waits in `put` for room, and what comes later, is not for this lane any more.
+        # What comes later is not for this lane any more.
         self.epoch = NO_EPOCH
         await self._idle.wait()
         if self._task is not None:
@@ -109,11 +109,8 @@ class Lane(Committer[P]):
         """Commit nothing any more: the group has given the partition away."""
         self._open.clear()
         self._idle.set()
-        batches, waiting = self._under_way
-        for batch in batches:
-            batch.acknowledge()
         # The commit may have been carried out, and only its answer was lost.
-        for entry in waiting:
+        for entry in self._under_way:
             if not entry.answer.done():
                 entry.answer.set_exception(OutcomeUnknown(f"partition {self.partition} was lost"))
 
@@ -133,11 +130,6 @@ class Lane(Committer[P]):
         return self._idle.is_set() and not self._batches and not self._requests
 
     @property
-    def records_waiting(self) -> int:
-        """Records that were fetched and are in no transaction yet, as `Batch.weight` counts."""
-        return self._records_waiting
-
-    @property
     def seconds_since_commit(self) -> float | None:
         """How long ago the last transaction was, None when there was none."""
         last = self.stats.last_commit
@@ -149,8 +141,5 @@ class Lane(Committer[P]):
             await asyncio.sleep(0.001)
 
     def _forget_batches(self) -> None:
-        for batch in self._batches:
-            batch.acknowledge()
         self._batches.clear()
         self._records_waiting = 0
-        self._room.set()

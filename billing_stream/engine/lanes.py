@@ -196,7 +196,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         if lease is None:
             return
         asked = lease.now()
-        while lease.confirmed <= asked:  # noqa: ASYNC110 - heartbeats are another thread's
+        while lease.confirmed <= asked:  # noqa: ASYNC110 - a lease has no event
             await asyncio.sleep(CONFIRM_POLL_SECONDS)
 
     @property
@@ -274,7 +274,8 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
             self._crash_hook(CrashPoint.RECOVERING)
             for one in restored.values():
                 one.ids.require_all()
-                one.processor.restored()
+                for _ in one.processor.restored():
+                    await asyncio.sleep(0)
             # Rows live long: the garbage collector need not walk them again and again.
             gc.freeze()
         finally:

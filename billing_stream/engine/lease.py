@@ -11,7 +11,7 @@ from time import monotonic
 
 
 class Lease:
-    """Renewed by heartbeats, in the consumer's thread; asked for by everyone."""
+    """Renewed by heartbeats; asked for by everyone."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self._seconds = seconds

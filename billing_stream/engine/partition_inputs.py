@@ -8,7 +8,7 @@ likewise when its log is not the one that its position is of.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -39,10 +39,6 @@ T = TypeVar("T")
 RECORD_BYTES = 4096
 
 
-def _nothing() -> None:
-    """Does nothing: no agent waits."""
-
-
 @dataclass(slots=True)
 class Batch:
     """Records of one input partition, in order.
@@ -58,7 +54,6 @@ class Batch:
     records: list[InputRecord]
     start: int
     epoch: int
-    done: Callable[[], object] = _nothing
     name: str = ""
     lane: int = 0
     weight: int = field(init=False)
@@ -72,13 +67,6 @@ class Batch:
     def end(self) -> int:
         """The position after the last record."""
         return self.records[-1].offset + 1
-
-    def acknowledge(self) -> None:
-        """Release it, once."""
-        # What is told holds the batch: a cycle, which the collector would find seconds later,
-        # with all records of those seconds in it.
-        done, self.done = self.done, _nothing
-        done()
 
 
 class GapInInput(Exception):

@@ -1,6 +1,6 @@
 """What the engine asks of the application: decide, collect, apply. It knows no Kafka."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -102,8 +102,8 @@ class Processor(Protocol):
     def restore_mark(self, key: bytes, value: bytes | None) -> None:
         """Take a mark: what was written under `MARK_PREFIX` and this key."""
 
-    def restored(self) -> None:
-        """All changelogs were read to their ends."""
+    def restored(self) -> Iterator[None]:
+        """All changelogs were read to their ends. It has steps, so that others have their turn."""
 
     def begin(self) -> Stage:
         """An empty stage over what was committed."""

@@ -1,4 +1,4 @@
-"""An agent that reads one input: batches in, lane out."""
+"""An agent that reads one input: batches in, lanes out."""
 
 from typing import Any
 
@@ -9,20 +9,18 @@ from billing_stream.engine.partition_inputs import Batch
 
 
 def read_input(app: faust.App, lanes: Lanes[Any], topic: str, name: str) -> Any:
-    """Give every batch of `topic` to the lane that reads its partition. `name` is the agent's."""
-    channel = app.topic(
-        topic, key_serializer="raw", value_serializer="raw", internal=False, allow_empty=True
-    )
+    """Give what was fetched of `topic` to the lanes that read it. `name` is the agent's."""
+    # Without acknowledgements: where to go on stands in the lanes' transactions.
+    raw: dict[str, Any] = {"key_serializer": "raw", "value_serializer": "raw"}
+    channel = app.topic(topic, **raw, internal=False, allow_empty=True, acks=False)
 
     async def intake(stream: Any) -> None:
         async for event in stream.noack().events():
-            batch: Batch = event.message.value
-            batch.done = event.ack
-            lane = lanes.get(batch.lane)
-            if lane is None:
-                # Revoked since it was fetched: its new owner reads it again.
-                event.ack()
-            else:
-                await lane.put(batch)
+            batches: list[Batch] = event.message.value
+            for batch in batches:
+                lane = lanes.get(batch.lane)
+                # If it was revoked since the fetch, its new owner reads it again.
+                if lane is not None:
+                    lane.put(batch)
 
     return app.agent(channel, name=name)(intake)

@@ -1,7 +1,8 @@
 """Faust's Kafka transport, changed in five ways.
 
-Records are delivered in batches, one message per fetched batch and partition. Seeks go to
-the positions that the lanes restored. Of an input nothing is fetched before its lane has compared
+What is fetched at once comes to each agent as one message with the batches of its input: at low
+load, a message per record or batch cost as much as the rest. Seeks go to the positions that the
+lanes restored. Of an input nothing is fetched before its lane has compared
 the position with the log, and again when a broker says that the log is another one. Waiting for
 streams means pausing the lanes. And the group's own offsets are committed for display only:
 nothing here depends on them.
@@ -10,7 +11,7 @@ nothing here depends on them.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 from aiokafka.errors import (
@@ -26,13 +27,12 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
-from mode.utils.futures import notify
 
 from billing_stream.engine.input_names import input_name, input_of, lane_of
 from billing_stream.engine.lanes import Lanes, RebalancedAgain
 from billing_stream.engine.lease import Lease
 from billing_stream.engine.partition_inputs import Batch, Inputs
-from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread
+from billing_stream.faust_adapter.consumer_client import ConsumerClient
 from billing_stream.kafka.open_transactions import OpenTransactions
 from billing_stream.kafka.silent_brokers import SilentBrokers
 from billing_stream.kafka.topic_logs import LogName
@@ -42,6 +42,8 @@ logger = logging.getLogger("billing_stream.transport")
 
 # How long a seek may have to wait for a fetch under way.
 GETMANY_SECONDS_MAX = 0.25
+# Until a full lane is looked at again: it has work for longer.
+ROOM_SECONDS = 0.02
 # To look at logs; when brokers do not answer, again after a pause.
 LOOK_SECONDS_MAX = 10.0
 LOOK_AGAIN_SECONDS = 1.0
@@ -74,45 +76,76 @@ class EngineConsumer(driver.Consumer):
         self.open_transactions = OpenTransactions()
         self.silent = SilentBrokers(self.client_options)
 
-    def _new_consumer_thread(self) -> EngineConsumerThread:
-        return EngineConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> ConsumerClient:
+        return ConsumerClient(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def member_id(self) -> str:
         """As which the group knows this worker since the last rebalance."""
-        return self._engine_thread.member_id
+        return self._client.member_id
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield one message per partition; its value is the whole `Batch`."""
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Bring messages to the agents, until `fetcher`, who calls it, or the consumer stops."""
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                for message in await self._fetch():
+                    # While the flow is suspended it waits here. Lanes drop what is old then.
+                    await self.callback(message)
+                # What is there already is fetched without a wait.
+                await asyncio.sleep(0)
+        except ConsumerStoppedError:
+            if not self.app.should_stop:
+                raise
+
+    async def _fetch(self) -> list[ConsumerMessage]:
+        """A message for each input of which something came; its value is a list of `Batch`."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
         # A fetch under way during a seek would move on from where the seek went.
         async with self._fetching:
             if not self.flow_active or self.should_stop:
-                return
+                return []
             epoch = self.lanes.epoch
             await self._follow_logs()
             try:
-                records, active = await self._wait_next_records(min(timeout, GETMANY_SECONDS_MAX))
+                fetched = await self._fetched_records()
             except OffsetOutOfRangeError as error:
                 self._doubt(TP(*tp) for tp in error.args[0])
-                return
+                return []
             except NoOffsetForPartitionError:
                 # Of before the seek: the group's own offsets are not used.
-                return
-        for tp, batch in (records or {}).items():
+                return []
             if not self.flow_active or self.should_stop or epoch != self.lanes.epoch:
-                return
-            if tp.topic not in self.input_topics or (active is not None and tp not in active):
-                continue
-            start = self._next.get(tp, batch[0].offset)
-            self._next[tp] = batch[-1].offset + 1
-            message: Any = self._to_message(tp, batch[-1])
-            message.key = None
-            lane = lane_of(tp.partition, self.lanes.partitions)
-            name = input_name(tp.topic, tp.partition, lane)
-            message.value = Batch(tp.topic, batch, start, epoch, name=name, lane=lane)
-            yield tp, message
+                return []
+            messages: dict[str, Any] = {}
+            for tp, records in fetched.items():
+                if tp.topic not in self.input_topics:
+                    continue
+                start = self._next.get(tp, records[0].offset)
+                self._next[tp] = records[-1].offset + 1
+                if tp.topic not in messages:
+                    message: Any = self._to_message(tp, records[-1])
+                    message.key, message.value = None, []
+                    messages[tp.topic] = message
+                lane = lane_of(tp.partition, self.lanes.partitions)
+                name = input_name(tp.topic, tp.partition, lane)
+                batch = Batch(tp.topic, records, start, epoch, name, lane)
+                messages[tp.topic].value.append(batch)
+            return list(messages.values())
+
+    async def _fetched_records(self) -> Mapping[TP, list[Any]]:
+        """Records of inputs whose lanes have room. Those of others wait in the client."""
+        wanted, seconds = self._get_active_partitions(), GETMANY_SECONDS_MAX
+        full = {number for number, lane in self.lanes.items() if lane.is_full}
+        if full:
+            lanes = self.lanes.partitions
+            wanted = {tp for tp in wanted if lane_of(tp.partition, lanes) not in full}
+            seconds = ROOM_SECONDS
+        if not wanted:
+            # Of no partitions, the client would understand: of all.
+            await self.sleep(seconds)
+            return {}
+        return await self._client.getmany(wanted, seconds)
 
     def _doubt(self, tps: Iterable[TP]) -> None:
         """Look at the logs of these inputs before anything more is fetched of them."""
@@ -128,9 +161,11 @@ class EngineConsumer(driver.Consumer):
         """Fetch what the lanes may take; look at the logs of the rest."""
         if not self._thread_started:
             return
+        held = self._of_inputs(lambda inputs: inputs.held)
+        if not (held or self._held or self._unsure):
+            return
         assigned = self.assignment()
         stopped = self._of_inputs(lambda inputs: inputs.changed)
-        held = self._of_inputs(lambda inputs: inputs.held)
         self._unsure = {tp for tp in self._unsure - stopped if tp in assigned}
         self._names = {tp: name for tp, name in self._names.items() if tp not in stopped}
         free = {tp for tp in self._held - held - self._unsure if tp in assigned}
@@ -143,12 +178,11 @@ class EngineConsumer(driver.Consumer):
         held |= self._unsure
         try:
             if held - self._held:
-                await self._engine_thread.stop_fetching(list(held - self._held))
+                await self._client.stop_fetching(list(held - self._held))
             if again:
                 names = {tp: self._names.pop(tp) for tp in again}
-                await self._engine_thread.read_from(again, names)
+                await self._client.read_from(again, names)
                 self._next.update(again)
-                self._read_offset.update(dict.fromkeys(again))
         except (ConsumerNotStarted, ConsumerStoppedError):
             # What follows seeks all of them.
             return
@@ -173,7 +207,7 @@ class EngineConsumer(driver.Consumer):
         self._look_at = time.monotonic() + LOOK_AGAIN_SECONDS
         try:
             async with asyncio.timeout(LOOK_SECONDS_MAX):
-                found, names = await self._engine_thread.logs(marks)
+                found, names = await self._client.logs(marks)
         except (ConsumerNotStarted, ConsumerStoppedError):
             return
         except (KafkaError, TimeoutError, NotImplementedError) as error:
@@ -206,7 +240,7 @@ class EngineConsumer(driver.Consumer):
         """
         async with self._fetching:
             assigned, seeks = self.assignment(), {}
-            await self._engine_thread.stop_fetching(list(assigned))
+            await self._client.stop_fetching(list(assigned))
             for tp in assigned:
                 lane, name = self.lanes.input(*tp)
                 # Changelogs are not fetched here; without a place they would be errors.
@@ -223,8 +257,6 @@ class EngineConsumer(driver.Consumer):
             self._held, self._unsure = set(self._next), set(self._next)
             self._names.clear()
             self._shown.clear()
-            for tp in assigned:
-                self._read_offset[tp] = None
             self.lanes.next_epoch()
 
     @property
@@ -236,21 +268,9 @@ class EngineConsumer(driver.Consumer):
         return True
 
     @property
-    def _engine_thread(self) -> EngineConsumerThread:
+    def _client(self) -> ConsumerClient:
         thread: Any = self._thread
-        return cast(EngineConsumerThread, thread)
-
-    def ack(self, message: Any) -> bool:
-        """Be done with a message.
-
-        Faust would keep its offset until a commit, which is not Faust's here: permanently.
-        """
-        if message.acked:
-            return False
-        message.acked = True
-        self._unacked_messages.discard(message)
-        notify(self._waiting_for_ack)
-        return True
+        return cast(ConsumerClient, thread)
 
     async def wait_empty(self) -> None:
         """Called when partitions are revoked and at a stop: the lanes come to rest."""
@@ -278,7 +298,7 @@ class EngineConsumer(driver.Consumer):
         self._shown.update(changed)
         try:
             async with asyncio.timeout(SHOW_SECONDS_MAX):
-                await self._engine_thread.commit_display_offsets(changed)
+                await self._client.commit_display_offsets(changed)
         except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
             logger.debug("offsets for display not committed: %r", error)
 
@@ -290,9 +310,9 @@ class EngineConsumer(driver.Consumer):
         every = {TP(topic, p) for topic in self.input_topics for p in self.lanes}
         self.lanes.unassigned = sorted((every - set(inputs)) if self.lanes.ready else ())
         if self.lanes.changelogs:
-            ids = await self._engine_thread.changelog_ids(self.lanes.changelogs)
+            ids = await self._client.changelog_ids(self.lanes.changelogs)
             self.lanes.note_changelogs(ids)
-        positions = await self._engine_thread.positions(inputs)
+        positions = await self._client.positions(inputs)
         # To the log's end: what an open transaction holds back waits, too.
         self.lags = {tp: self._lag(tp, one.at, one.end) for tp, one in positions.items()}
         self.lags_at = time.time()
@@ -313,9 +333,6 @@ class EngineConsumer(driver.Consumer):
         """The offset of the record to be processed next, where the lane is here and knows it."""
         lane, name = self.lanes.input(*tp)
         return otherwise if lane is None else lane.positions.get(name, otherwise)
-
-    async def _add_gap(self, *args: Any) -> None:
-        """Gaps between batches are control records, or the lane finds them."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own watch counts acks per record; readiness watches the lanes instead."""

@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Any
 
 from mode import Service
-from mode.threads import ServiceThread
 
 from billing_stream.engine.fatal import die
 
@@ -74,11 +73,8 @@ def unfinished(loop: asyncio.AbstractEventLoop, root: Service | None = None) -> 
 
     May be called from any thread.
     """
-    services = list(_services(root))
-    loops = [loop, *(s.thread_loop for s in services if isinstance(s, ServiceThread))]
-    lines = [f"service {s.label}" for s in services if s.started and not s.should_stop]
-    for each in dict.fromkeys(loops):
-        lines += [f"task {describe(task)}" for task in asyncio.all_tasks(each) if not task.done()]
+    lines = [f"service {s.label}" for s in _services(root) if s.started and not s.should_stop]
+    lines += [f"task {describe(task)}" for task in asyncio.all_tasks(loop) if not task.done()]
     frames = sys._current_frames()
     lines += [
         f"thread {thread.name}: {_stack(frames[thread.ident])}"

@@ -4,6 +4,7 @@ aiokafka has none of these versions.
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.protocol.types import Boolean, CompactArray, CompactBytes, Int8, Int16, Int32, Int64
@@ -141,13 +142,32 @@ class Place(NamedTuple):
     max_bytes: int
 
 
+class SessionFetch(NamedTuple):
+    """What a fetch says of its session; see `fetch_sessions`. The default is: there is none.
+
+    `places`: to be fetched from now on; `forgotten`: not any more.
+    """
+
+    places: Sequence[Place]
+    forgotten: Sequence[Place] = ()
+    session_id: int = 0
+    epoch: int = -1
+
+
 def fetch_from(
-    places: list[Place], *, max_wait_ms: int, min_bytes: int, max_bytes: int, isolation_level: int
+    fetch: SessionFetch, *, max_wait_ms: int, min_bytes: int, max_bytes: int, isolation_level: int
 ) -> Any:
-    """Asks for batches of these logs, in no session."""
+    """Asks for batches of these logs."""
     topics: dict[bytes, list[Any]] = {}
-    for topic_id, partition, epoch, offset, size in places:
+    for topic_id, partition, epoch, offset, size in fetch.places:
         topics.setdefault(topic_id, []).append((partition, epoch, offset, -1, -1, size, {}))
-    wanted: list[Any] = [(topic_id, partitions, {}) for topic_id, partitions in topics.items()]
+    forgotten: dict[bytes, list[int]] = {}
+    for place in fetch.forgotten:
+        forgotten.setdefault(place.topic_id, []).append(place.partition)
     limits = -1, max_wait_ms, min_bytes, max_bytes, isolation_level
-    return FetchRequest(*limits, 0, -1, wanted, [], "")
+    session = fetch.session_id, fetch.epoch
+    return FetchRequest(*limits, *session, _listed(topics), _listed(forgotten), "")
+
+
+def _listed(topics: Mapping[bytes, list[Any]]) -> list[Any]:
+    return [(topic_id, partitions, {}) for topic_id, partitions in topics.items()]

@@ -7,6 +7,8 @@ the log was looked at; a change of either comes to the reader as OffsetOutOfRang
 """
 
 import asyncio
+import logging
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +17,11 @@ from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest as FetchByName
 from aiokafka.protocol.fetch import FetchRequest_v4
 
+from billing_stream.kafka.fetch_sessions import FetchSession
 from billing_stream.kafka.log_requests import Place, fetch_from
 from billing_stream.kafka.topic_logs import LogName
+
+logger = logging.getLogger(__name__)
 
 FENCED_LEADER_EPOCH = 74
 UNKNOWN_LEADER_EPOCH = 76
@@ -29,7 +34,7 @@ _LAYOUT = 11
 
 
 class NamedFetches:
-    """Gives names to the fetches of one client. Only used in the thread of the client.
+    """Gives names to the fetches of one client.
 
     Of a partition without a name nothing is fetched. A broker older than Kafka 3.1 does not know
     such fetches, and is asked without names.
@@ -37,6 +42,8 @@ class NamedFetches:
 
     def __init__(self, client: Any) -> None:
         self.names: dict[TopicPartition, LogName] = {}
+        # By node; the fetcher has one fetch at a time to each.
+        self._sessions: defaultdict[int, FetchSession] = defaultdict(FetchSession)
         self._send = client.send
         client.send = self._named
 
@@ -46,36 +53,46 @@ class NamedFetches:
         asked = request.build(FetchRequest_v4)
         places: list[Place] = []
         topics: dict[bytes, str] = {}
-        unnamed: list[Any] = []
         for topic, partitions in asked.topics:
             for partition, offset, size in partitions:
                 name = self.names.get(TopicPartition(topic, partition))
-                if name is None:
-                    unnamed.append((topic, [_nothing(partition)]))
-                    continue
-                topics[name.topic_id] = topic
-                place = Place(name.topic_id, partition, name.leader_epoch, offset, size)
-                places.append(place)
+                if name is not None:
+                    topics[name.topic_id] = topic
+                    places.append(Place(name.topic_id, partition, name.leader_epoch, offset, size))
+        if not places:
+            await asyncio.sleep(asked.max_wait_time / 1000)
+            return _answer([])
+        session = self._sessions[node_id]
         named = fetch_from(
-            places,
+            session.next(places),
             max_wait_ms=asked.max_wait_time,
             min_bytes=asked.min_bytes,
             max_bytes=asked.max_bytes,
             isolation_level=asked.isolation_level,
         )
-        if not places:
-            await asyncio.sleep(asked.max_wait_time / 1000)
-            return SimpleNamespace(API_VERSION=_LAYOUT, topics=unnamed)
         try:
             answer = await self._send(node_id, named, **options)
         except NotImplementedError:
             return await self._send(node_id, request, **options)
-        found: list[Any] = [
-            (topics[topic_id], [_as_expected(one) for one in partitions])
-            for topic_id, partitions, *_ in answer.topics
-            if topic_id in topics
-        ]
-        return SimpleNamespace(API_VERSION=_LAYOUT, topics=found + unnamed)
+        except BaseException:
+            session.failed()
+            raise
+        session.answered(answer)
+        if answer.error_code:
+            # Most likely the broker has started again, and knows no session.
+            logger.debug("fetch from node %s: error %s", node_id, answer.error_code)
+            await asyncio.sleep(asked.max_wait_time / 1000)
+        return _answer(
+            [
+                (topics[topic_id], [_as_expected(one) for one in partitions])
+                for topic_id, partitions, *_ in answer.topics
+                if topic_id in topics
+            ]
+        )
+
+
+def _answer(topics: list[Any]) -> Any:
+    return SimpleNamespace(API_VERSION=_LAYOUT, topics=topics)
 
 
 def _as_expected(one: Any) -> Any:

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
-from billing_stream.kafka.log_requests import Place, fetch_from, id_text, metadata_of
+from billing_stream.kafka.log_requests import Place, SessionFetch, fetch_from, id_text, metadata_of
 from billing_stream.kafka.record_batches import BoundedRecords
 
 # Requests for a single record each, at a time.
@@ -167,7 +167,9 @@ async def _records(
         name = logs[tp]
         # A broker gives one batch, however small the limit is.
         place = Place(name.topic_id, tp.partition, name.leader_epoch, offset, 1)
-        request = fetch_from([place], max_wait_ms=0, min_bytes=0, max_bytes=1, isolation_level=0)
+        request = fetch_from(
+            SessionFetch([place]), max_wait_ms=0, min_bytes=0, max_bytes=1, isolation_level=0
+        )
         async with slots:
             answer = await client.send(name.leader, request)
         for _, partitions, *_ in answer.topics:

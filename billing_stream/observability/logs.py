@@ -39,7 +39,7 @@ QUIET = (
     # Where mode logs the start and stop of services that we subclass.
     "billing_stream.faust_adapter.recovery",
     "billing_stream.faust_adapter.transport",
-    "billing_stream.faust_adapter.consumer_thread",
+    "billing_stream.faust_adapter.consumer_client",
     "billing_stream.faust_adapter.table_facade",
 )
 FIELDS = (

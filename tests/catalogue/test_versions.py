@@ -276,11 +276,11 @@ async def test_settings_that_differ_from_the_version_are_a_warning(
         await on.ask(SUMMER)
         node = on.workers.nodes[0]
         processor = node.lanes[0].processor
-        processor.restored()
+        list(processor.restored())
         assert "not those in force" not in caplog.text
 
         processor.policy.packs.update(small=Pack(7, {"USD": "1.00"}))
-        processor.restored()
+        list(processor.restored())
         assert "version 1 of the catalogue decides" in caplog.text
         processor.policy.packs.update(PACKS)
 

@@ -410,8 +410,8 @@ async def test_a_lane_that_comes_to_rest_while_it_waits_holds_nobody_up(how: str
     blocker.writes = False
     await settle()
     created = record(names.MERCHANT_CREATED, 0, CREATED)
-    batch = Batch(names.MERCHANT_CREATED, [created], 0, partition.lanes.epoch, lambda: None)
-    await lane.put(batch)
+    batch = Batch(names.MERCHANT_CREATED, [created], 0, partition.lanes.epoch)
+    lane.put(batch)
     await settle()
 
     await (lane.pause(0) if how == "paused" else lane.stop())

@@ -61,7 +61,7 @@ async def read_to_6() -> Partition:
 
 async def accept(partition: Partition, at: int = 0, topic: str = UPDATED) -> None:
     one = order(at, "accept_topic", topic)
-    await partition.lane.put(Batch(ORDERS, [one], at, partition.lanes.epoch))
+    partition.lane.put(Batch(ORDERS, [one], at, partition.lanes.epoch))
     await settle(partition)
 
 
@@ -173,7 +173,7 @@ async def test_changed_log_stops_its_input_until_that_is_accepted(change: str) -
 
     await look(partition, found)
     # What was fetched before it was seen.
-    await partition.lane.put(Batch(UPDATED, [paid(6)], 6, partition.lanes.epoch))
+    partition.lane.put(Batch(UPDATED, [paid(6)], 6, partition.lanes.epoch))
     await settle(partition)
     await partition.restart()
     await look(partition, found)
@@ -190,7 +190,7 @@ async def test_changed_log_stops_its_input_until_that_is_accepted(change: str) -
     assert partition.lane.positions[UPDATED] == resume
     # The consumer looks again before it reads.
     await look(partition, FoundLog("l", found.topic_id, found.begin, found.end))
-    await partition.lane.put(Batch(UPDATED, [paid(resume)], resume, partition.lanes.epoch))
+    partition.lane.put(Batch(UPDATED, [paid(resume)], resume, partition.lanes.epoch))
     await settle(partition)
     assert partition.lane.positions[UPDATED] == resume + 1
     assert partition.deaths.causes == []

@@ -16,7 +16,7 @@ from billing_stream.engine.lease import Lease
 from billing_stream.engine.log import Fenced, Part
 from billing_stream.engine.partition_processor import Outgoing
 from billing_stream.errors import EXIT_FATAL, EXIT_GROUP, GroupRefused
-from billing_stream.faust_adapter.consumer_thread import LeasedConsumer
+from billing_stream.faust_adapter.consumer_client import LeasedConsumer
 from billing_stream.kafka.error_classes import (
     ErrorClass,
     authorization_error,

@@ -14,8 +14,9 @@ from billing_stream.engine.log import Fenced
 from billing_stream.engine.partition_inputs import Batch, GapInInput
 from billing_stream.engine.partition_processor import Request
 from billing_stream.records import topics as names
+from billing_stream.records.schemas import InputRecord
 from tests.support.memory_log import Crash
-from tests.support.partition import Partition, Record, record
+from tests.support.partition import Partition, Record, record, until_committed
 
 M1 = "11111111-1111-4111-8111-111111111111"
 M2 = "22222222-2222-4222-8222-222222222222"
@@ -35,17 +36,6 @@ def trial(offset: int, merchant: str = M1) -> Record:
 
 def request(merchant: str = M1) -> Request:
     return Request(StartTrial(merchant, command_id="http/1"), "http", "c-1")
-
-
-class Message:
-    """Holds its batch, as what an agent acknowledges does."""
-
-    def __init__(self) -> None:
-        self.value: Batch | None = None
-        self.acked = asyncio.Event()
-
-    def ack(self) -> None:
-        self.acked.set()
 
 
 async def test_records_become_rows_events_and_a_position_in_one_transaction() -> None:
@@ -137,13 +127,11 @@ async def test_offsets_that_control_records_took_are_no_gap() -> None:
 
 async def test_records_delivered_before_a_seek_are_dropped_and_come_again() -> None:
     partition = await Partition().restart()
-    done = asyncio.Event()
-    stale = Batch(names.MERCHANT_CREATED, [created(3, M2)], 3, partition.lanes.epoch, done.set)
+    stale = Batch(names.MERCHANT_CREATED, [created(3, M2)], 3, partition.lanes.epoch)
 
     partition.lanes.next_epoch()
-    await partition.lane.put(stale)
+    partition.lane.put(stale)
 
-    assert done.is_set()
     assert partition.lane.is_idle
     await partition.feed(created(0))
     assert M2 not in partition.processor.rows.merchants
@@ -280,18 +268,19 @@ async def test_the_rows_of_a_new_owner_equal_those_of_the_old_one() -> None:
     assert partition.rows() == live
 
 
-async def test_a_committed_batch_is_released_though_an_observer_holds_it() -> None:
+class Records(list[InputRecord]):
+    """A list of which can be seen whether it is gone."""
+
+
+async def test_the_records_of_a_committed_batch_are_released() -> None:
     partition = await Partition().restart()
-    message = Message()
-    batch = Batch(names.MERCHANT_CREATED, [created(0)], 0, partition.lanes.epoch, message.ack)
-    message.value = batch
-    held, acked = weakref.ref(message), message.acked
+    records = Records([created(0)])
+    held = weakref.ref(records)
     gc.disable()
     try:
-        await partition.lane.put(batch)
-        del batch, message
-        await acked.wait()
-        await asyncio.sleep(0)
+        partition.lane.put(Batch(names.MERCHANT_CREATED, records, 0, partition.lanes.epoch))
+        del records
+        await until_committed(partition.lane)
 
         assert held() is None
     finally:
@@ -301,10 +290,9 @@ async def test_a_committed_batch_is_released_though_an_observer_holds_it() -> No
 async def test_a_paused_lane_commits_nothing_until_it_is_resumed() -> None:
     partition = await Partition().restart()
     await partition.lanes.pause()
-    done = asyncio.Event()
-    batch = Batch(names.MERCHANT_CREATED, [created(0)], 0, partition.lanes.epoch, done.set)
+    batch = Batch(names.MERCHANT_CREATED, [created(0)], 0, partition.lanes.epoch)
 
-    await partition.lane.put(batch)
+    partition.lane.put(batch)
     await asyncio.sleep(0.01)
 
     assert partition.rows()["merchants"] == {}

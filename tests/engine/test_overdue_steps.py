@@ -196,7 +196,7 @@ async def test_a_large_record_that_waits_is_counted_once(partition: Partition) -
         partition.lanes.epoch,
     )
 
-    await partition.lane.put(batch)
+    partition.lane.put(batch)
     assert partition.lane.records_waiting == batch.weight > 1
     await until(lambda: partition.lane.is_idle)
 
@@ -217,7 +217,7 @@ async def test_an_input_that_waits_and_then_stops_resumes_at_its_position() -> N
     made = observed(partition)
 
     for batch in (updates[:2], updates[2:]):
-        await partition.lane.put(Batch(topic, [*batch], batch[0].offset, partition.lanes.epoch))
+        partition.lane.put(Batch(topic, [*batch], batch[0].offset, partition.lanes.epoch))
     await until(lambda: partition.lane.is_idle)
 
     assert len(steps(partition)) == STEPS

@@ -45,7 +45,7 @@ async def limited(**limits: int) -> Partition:
 async def give(partition: Partition, *records: Record) -> None:
     """Deliver from the first of them on, and wait for the lane to come to rest."""
     topic, start = records[0].topic, records[0].offset
-    await partition.lane.put(Batch(topic, list(records), start, partition.lanes.epoch))
+    partition.lane.put(Batch(topic, list(records), start, partition.lanes.epoch))
     for _ in range(200):
         await asyncio.sleep(0)
         if partition.lane.is_idle or partition.deaths.causes:

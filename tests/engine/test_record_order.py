@@ -51,7 +51,7 @@ async def together(partition: Partition, *batches: list[Record], request: Any = 
         first = records[0]
         _, name = partition.lanes.input(first.topic, first.partition)
         batch = Batch(first.topic, list(records), first.offset, partition.lanes.epoch, name=name)
-        await partition.lane.put(batch)
+        partition.lane.put(batch)
     if request is not None:
         partition.lane.ask(Request(request, "http", "c-1"))
     await settled(partition)

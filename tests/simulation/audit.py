@@ -595,7 +595,7 @@ def _restored(world: World, node: Node, partition: int) -> BillingProcessor:
                 processor.restore_mark(key[len(MARK_PREFIX) :], entry.value)
             elif not key.startswith(RESERVED_PREFIX):
                 processor.restore(table, [(key, entry.value)])
-    processor.restored()
+    list(processor.restored())
     return processor
 
 

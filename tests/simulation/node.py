@@ -254,7 +254,7 @@ class Node(Process):
         """As an agent does."""
         lane = self.lanes.get(partition)
         if lane is not None:
-            await lane.put(batch)
+            lane.put(batch)
 
     def lane_of(self, partition: int) -> Lane[Any] | None:
         """The lane, also when it only believes that the partition is its own."""

@@ -1,6 +1,5 @@
 """Workers without a broker: real lanes on a log in memory, real HTTP, in one process."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -43,7 +42,7 @@ from billing_stream.web.operation import OPERATION
 from chaos.promises import without_ids as without_ids
 from tests.support.catalogue import MemoryCatalogueLog, OperatorCommands
 from tests.support.memory_log import MemoryLog
-from tests.support.partition import Record
+from tests.support.partition import Record, until_committed
 from tests.support.platform import FakePlatform, MemoryIngress
 from tests.support.ports import free_port
 from tests.support.signed_webhooks import SECRETS
@@ -310,9 +309,9 @@ class Cluster:
     async def put(self, partition: int, topic: str, records: list[Any], start: int) -> None:
         """Deliver records to the lane that owns the partition, and wait for its transaction."""
         node = next(node for node in self.nodes if partition in node.lanes)
-        done = asyncio.Event()
-        await node.lanes[partition].put(Batch(topic, records, start, node.lanes.epoch, done.set))
-        await done.wait()
+        lane = node.lanes[partition]
+        lane.put(Batch(topic, records, start, node.lanes.epoch))
+        await until_committed(lane)
 
     async def tell_shops(self) -> None:
         """Let the lanes take the shops and charges that were registered."""

@@ -66,7 +66,7 @@ def refund(merchant: str, count: int) -> dict[str, Any]:
 async def at_once(world: World) -> None:
     """Have one transaction of each partition take all that is unread, the last topic first."""
     for key, start in reversed(world.unread()):
-        await world.lanes[key[1]].put(world._batch(key, start, 1000))
+        world.lanes[key[1]].put(world._batch(key, start, 1000))
     await world.idle()
 
 

@@ -225,7 +225,7 @@ class World:
 
     async def feed(self, key: Key, start: int, count: int) -> None:
         """Have the lane read some records, and wait until they are committed."""
-        await self.lanes[key[1]].put(self._batch(key, start, count))
+        self.lanes[key[1]].put(self._batch(key, start, count))
         await self.idle()
 
     async def idle(self) -> None:

@@ -1,9 +1,7 @@
-"""The consumer's thread ends, whatever is under way in it and around it."""
+"""The consumer's client ends, whatever is under way in it and around it."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +11,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ConsumerStoppedError
-from mode.threads import WorkerThread
 
 from billing_stream.engine.lease import Lease
-from billing_stream.faust_adapter.consumer_thread import EngineConsumerThread, LeasedConsumer
+from billing_stream.faust_adapter.consumer_client import ConsumerClient, LeasedConsumer
 
 SOON = 20.0
 """A stop that hangs takes a minute, or for ever."""
@@ -34,7 +31,7 @@ class Client:
         pass
 
 
-class Thread(EngineConsumerThread):
+class Started(ConsumerClient):
     """With a client that needs no broker."""
 
     leave: Leave
@@ -50,7 +47,7 @@ async def nothing() -> None:
     pass
 
 
-def new_thread(leave: Leave = nothing) -> Thread:
+def new_client(leave: Leave = nothing) -> Started:
     conf = SimpleNamespace(
         producer_partitioner=None,
         stream_processing_timeout=300.0,
@@ -58,60 +55,59 @@ def new_thread(leave: Leave = nothing) -> Thread:
     )
     app = SimpleNamespace(conf=conf, client_only=False)
     transport = SimpleNamespace(app=app)
-    consumer: Any = SimpleNamespace(transport=transport, RebalanceListener=lambda thread: None)
+    consumer: Any = SimpleNamespace(transport=transport, RebalanceListener=lambda client: None)
     consumer.app = app
-    thread = Thread(consumer, loop=asyncio.get_running_loop())
-    thread.leave = leave
-    return thread
+    client = Started(consumer, loop=asyncio.get_running_loop())
+    client.leave = leave
+    return client
 
 
-async def ends(thread: Thread) -> bool:
-    """Stop it; whether the thread is gone."""
-    await asyncio.wait_for(thread.stop(), SOON)
-    return thread._thread is not None and not thread._thread.is_alive()
+async def ends(client: Started) -> bool:
+    """Stop it; whether it is gone."""
+    await asyncio.wait_for(client.stop(), SOON)
+    return client._thread is not None and not client._thread.is_alive()
 
 
 async def test_a_call_that_a_stop_overtakes_fails_for_its_caller() -> None:
-    thread, begun = new_thread(), asyncio.Event()
-    here = asyncio.get_running_loop()
-    await thread.start()
+    client, begun = new_client(), asyncio.Event()
+    await client.start()
 
     async def never() -> None:
-        here.call_soon_threadsafe(begun.set)
+        begun.set()
         await asyncio.Event().wait()
 
-    call = asyncio.create_task(thread.call_thread(never))
+    call = asyncio.create_task(client.call_thread(never))
     await begun.wait()
 
-    assert await ends(thread)
+    assert await ends(client)
     with pytest.raises(ConsumerStoppedError):
         await call
 
 
 async def test_a_call_after_the_stop_fails_at_once() -> None:
-    thread = new_thread()
-    await thread.start()
-    assert await ends(thread)
+    client = new_client()
+    await client.start()
+    assert await ends(client)
 
     with pytest.raises(ConsumerStoppedError):
-        await asyncio.wait_for(thread.call_thread(nothing), SOON)
+        await asyncio.wait_for(client.call_thread(nothing), SOON)
 
 
 async def test_a_cancelled_caller_is_cancelled_and_not_told_of_a_stop() -> None:
-    thread = new_thread()
-    await thread.start()
-    call = asyncio.create_task(thread.call_thread(asyncio.Event().wait))
+    client = new_client()
+    await client.start()
+    call = asyncio.create_task(client.call_thread(asyncio.Event().wait))
     await asyncio.sleep(0)
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert await ends(thread)
+    assert await ends(client)
 
 
 async def test_calls_that_wait_do_not_keep_out_the_one_that_ends_their_wait() -> None:
-    thread = new_thread()
-    await thread.start()
+    client = new_client()
+    await client.start()
     sought = asyncio.Event()
 
     async def position() -> str:
@@ -121,17 +117,17 @@ async def test_calls_that_wait_do_not_keep_out_the_one_that_ends_their_wait() ->
     async def seek() -> None:
         sought.set()
 
-    waiting = [asyncio.create_task(thread.call_thread(position)) for _ in range(5)]
+    waiting = [asyncio.create_task(client.call_thread(position)) for _ in range(5)]
     await asyncio.sleep(0)
-    await asyncio.wait_for(thread.call_thread(seek), SOON)
+    await asyncio.wait_for(client.call_thread(seek), SOON)
 
     assert await asyncio.gather(*waiting) == ["known"] * 5
-    assert await ends(thread)
+    assert await ends(client)
 
 
-async def test_a_call_ends_in_the_thread_when_its_caller_gives_up() -> None:
-    thread, ended = new_thread(), threading.Event()
-    await thread.start()
+async def test_a_call_ends_when_its_caller_gives_up() -> None:
+    client, ended = new_client(), asyncio.Event()
+    await client.start()
 
     async def never() -> None:
         try:
@@ -140,88 +136,100 @@ async def test_a_call_ends_in_the_thread_when_its_caller_gives_up() -> None:
             ended.set()
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(thread.call_thread(never), 0.1)
+        await asyncio.wait_for(client.call_thread(never), 0.1)
 
-    assert await asyncio.to_thread(ended.wait, SOON)
-    assert await ends(thread)
+    await asyncio.wait_for(ended.wait(), SOON)
+    assert await ends(client)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["under way", "after the last call"])
-async def test_a_stop_that_meets_a_revocation_ends_the_thread(late: bool) -> None:
-    here = asyncio.get_running_loop()
+async def test_a_stop_that_meets_a_revocation_ends_the_client(late: bool) -> None:
     answers: list[ConsumerStoppedError] = []
     asked = asyncio.Event()
 
     async def revocation() -> None:
-        """In the main thread, as Faust's: it needs a call into the thread to be over."""
+        """As Faust's: it needs a call to the client to be over."""
         asked.set()
         try:
-            await thread.call_thread(asyncio.Event().wait)
+            await client.call_thread(asyncio.Event().wait)
         except ConsumerStoppedError as error:
             answers.append(error)
 
-    def begin() -> "Future[None]":
-        return asyncio.run_coroutine_threadsafe(revocation(), here)
+    def begin() -> "asyncio.Task[None]":
+        return asyncio.create_task(revocation())
 
-    before: list[Future[None]] = []
+    before: list[asyncio.Task[None]] = []
 
     async def leave() -> None:
         """As aiokafka's: the member is not out before the revocation is over."""
-        await asyncio.wrap_future(begin() if late else before[0])
+        await (begin() if late else before[0])
 
-    thread = new_thread(leave)
-    await thread.start()
+    client = new_client(leave)
+    await client.start()
     if not late:
         before.append(begin())
         await asked.wait()
 
-    assert await ends(thread)
+    assert await ends(client)
     assert len(answers) == 1
 
 
 @pytest.mark.logs_errors
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), OSError("gone")], ids=repr)
-async def test_a_client_that_cannot_leave_does_not_keep_the_thread(error: BaseException) -> None:
+async def test_a_client_that_cannot_leave_does_not_keep_the_stop(error: BaseException) -> None:
     async def leave() -> None:
         raise error
 
-    thread = new_thread(leave)
-    await thread.start()
+    client = new_client(leave)
+    await client.start()
 
-    assert await ends(thread)
+    assert await ends(client)
 
 
-async def test_a_client_that_never_leaves_does_not_keep_the_thread(
+async def test_a_client_that_never_leaves_does_not_keep_the_stop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def leave() -> None:
         await asyncio.Event().wait()
 
-    thread = new_thread(leave)
-    await thread.start()
+    client = new_client(leave)
+    await client.start()
 
-    assert await ends(thread)
+    assert await ends(client)
     assert "leave:" in caplog.text, "the log must say where it waited"
 
 
-async def test_a_thread_that_does_not_run_yet_is_stopped_once_it_does() -> None:
-    may_run = threading.Event()
-
-    class LateThread(WorkerThread):
-        def run(self) -> None:
-            may_run.wait()
-            super().run()
-
-    thread = new_thread()
-    thread.Worker = LateThread
-    starting = asyncio.create_task(thread.start())
+async def test_a_client_that_does_not_run_yet_is_stopped_once_it_does() -> None:
+    client = new_client()
+    starting = asyncio.create_task(client.start())
     await asyncio.sleep(0)
-    stopping = asyncio.create_task(ends(thread))
-    await asyncio.sleep(0)
-    may_run.set()
+    assert not client.started
 
-    assert await stopping
+    assert await ends(client)
     await asyncio.wait_for(starting, SOON)
+
+
+@pytest.mark.logs_errors
+async def test_a_client_that_cannot_start_says_so_to_who_starts_it() -> None:
+    client = new_client()
+
+    def refuse(transport: Any) -> Any:
+        raise OSError("no broker")
+
+    client._create_worker_consumer = refuse  # type: ignore[method-assign]
+
+    with pytest.raises(OSError, match="no broker"):
+        await asyncio.wait_for(client.start(), SOON)
+
+
+async def test_the_tasks_of_others_outlive_the_client() -> None:
+    client, other = new_client(), asyncio.create_task(asyncio.Event().wait())
+    await client.start()
+
+    assert await ends(client)
+
+    assert not other.done()
+    other.cancel()
 
 
 @pytest_asyncio.fixture

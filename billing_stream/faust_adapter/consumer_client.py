@@ -1,9 +1,10 @@
-"""The thread of the consumer: its client, the calls into it, and how it ends.
+"""The client of the consumer: it lives on the lanes' loop, where Faust has a thread for it.
 
-A stop can meet a rebalance. Then the consumer's thread waits for a callback in the main thread,
-which can wait for a call into the consumer's thread. With Faust and aiokafka alone such a stop
-hangs. Here a call that the thread did not finish before its stop fails at once, and no step of the
-stop can keep the thread from ending.
+Between threads, each fetch would wait for two loops to wake and for the interpreter's lock.
+
+A stop can meet a rebalance. Then the client waits for a callback of Faust's, which can wait for a
+call to the client. With Faust and aiokafka alone such a stop hangs. Here a call that is not
+finished before the stop fails at once, and no step of the stop can keep it from ending.
 """
 
 import asyncio
@@ -141,23 +142,49 @@ async def _leave_group(coordinator: Any) -> None:
     coordinator.reset_generation()
 
 
-def _in_thread(method: Callable[..., Awaitable[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
-    """A method of the consumer's thread that is awaited in another one."""
+def _until_stop(method: Callable[..., Awaitable[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
+    """A method of the client; who awaits it at a stop gets ConsumerStoppedError."""
 
     @wraps(method)
-    async def call(self: "EngineConsumerThread", *args: Any) -> R:
+    async def call(self: "ConsumerClient", *args: Any) -> R:
         result: R = await self.call_thread(method, self, *args)
         return result
 
     return call
 
 
-class EngineConsumerThread(driver.AIOKafkaConsumerThread):
-    """The consumer's thread; its client reads what was committed, and does not wait long."""
+class _Task:
+    """What mode has a thread for: runs the service."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._service._serve(), name="consumer-client")
+        # Marks its error as retrieved: the start of the service raises it, or its crash tells it.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def is_alive(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def stop(self) -> None:
+        """Nothing is left to wait for: the service has told of its shutdown."""
+
+
+class ConsumerClient(driver.AIOKafkaConsumerThread):
+    """The consumer's client; it reads what was committed, and does not wait long.
+
+    Faust calls it a thread; it runs in the loop that it is given.
+    """
+
+    Worker: Any = _Task
+
+    def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+        super().__init__(consumer, loop=loop, thread_loop=loop, **kwargs)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Only touched in the main thread.
         self._calls: set[asyncio.Future[Any]] = set()
         self._takes_calls = True
 
@@ -169,18 +196,18 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
     async def call_thread(
         self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> Any:
-        """Run `fun` in the thread. Raises ConsumerStoppedError when the thread stops first.
+        """Call `fun` of the client. Raises ConsumerStoppedError when the client stops first.
 
         Not in Faust's queue, which runs two at a time and to their ends: two calls that wait for
         a broker, or for a position after a rebalance, would keep out the seek that ends the wait.
         """
-        if not self._takes_calls or self.thread_loop.is_closed():
+        if not self._takes_calls:
             raise ConsumerStoppedError
 
         async def run() -> Any:
             return await maybe_async(fun(*args, **kwargs))
 
-        call = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self.thread_loop))
+        call = asyncio.create_task(run())
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
@@ -189,7 +216,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             caller = asyncio.current_task()
             if caller is None or caller.cancelling():
                 raise
-            # The stop of the thread cancelled the call, and not the caller.
+            # The stop cancelled the call, and not the caller.
             raise ConsumerStoppedError from None
 
     def _fail_calls(self) -> None:
@@ -197,23 +224,39 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         for call in list(self._calls):
             call.cancel()
 
+    async def getmany(
+        self, active_partitions: set[TP] | None, timeout: float
+    ) -> Mapping[TP, list[Any]]:
+        """The records that were fetched of these partitions, at the latest after `timeout`.
+
+        Not as a call: this is how all records come in, and a task each time costs.
+        """
+        if not self._takes_calls:
+            raise ConsumerStoppedError
+        consumer: Any = self._ensure_consumer()
+        limit = consumer._max_poll_records
+        return await self._fetch_records(consumer, active_partitions or set(), timeout, limit)
+
     async def stop(self) -> None:
-        """Stop, also when the thread was started and does not run yet."""
+        """Stop, also when it was started and does not run yet."""
         while self._is_starting:  # noqa: ASYNC110 - it has no event to wait for
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         await super().stop()
 
     @property
     def _is_starting(self) -> bool:
-        """Whether the thread exists, but mode would take it for one that was never started."""
+        """Whether it shall run, but mode would take it for one that was never started."""
         return self._thread is not None and self._thread.is_alive() and not self.started
+
+    async def _gather_remaining_tasks(self) -> None:
+        """Not as mode: the tasks that remain in this loop are not the client's."""
 
     async def on_thread_stop(self) -> None:
         """Leave the group and disconnect, in STOP_SECONDS_MAX for each. Raises nothing.
 
-        If it raised, mode would not notice the end of the thread, and wait for a minute.
+        If it raised, mode would not notice the end, and wait for a minute.
         """
-        self.parent_loop.call_soon_threadsafe(self._fail_calls)
+        self._fail_calls()
         if self._consumer is not None:
             await finish(self._consumer.stop(), STOP_SECONDS_MAX, "leaving the group")
 
@@ -243,7 +286,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
         )
 
-    @_in_thread
+    @_until_stop
     async def logs(
         self, marks: Mapping[TP, LogMark | None]
     ) -> tuple[dict[TP, FoundLog], dict[TP, LogName]]:
@@ -253,12 +296,12 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
         logs = {TP(*tp): log for tp, log in found.items()}
         return logs, {TP(*tp): names.logs[tp] for tp in found}
 
-    @_in_thread
+    @_until_stop
     async def changelog_ids(self, changelogs: Mapping[str, str]) -> ChangelogIds:
         """As the function of this name."""
         return await changelog_ids(self._ensure_consumer()._client, changelogs)
 
-    @_in_thread
+    @_until_stop
     async def read_from(self, seeks: Mapping[TP, int], names: Mapping[TP, LogName]) -> None:
         """Fetch these partitions from these offsets, of these logs and no others."""
         consumer: Any = self._ensure_consumer()
@@ -267,7 +310,7 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             if TopicPartition(*tp) in assigned:
                 consumer.read_from(TopicPartition(*tp), offset, names[tp])
 
-    @_in_thread
+    @_until_stop
     async def positions(self, tps: list[TP]) -> dict[TP, Position]:
         """The client's position in each, and the end of its records."""
         consumer = self._ensure_consumer()
@@ -281,13 +324,13 @@ class EngineConsumerThread(driver.AIOKafkaConsumerThread):
             found[TP(*tp)] = Position(await consumer.position(tp), stable[tp], end)
         return found
 
-    @_in_thread
+    @_until_stop
     async def stop_fetching(self, tps: list[TP]) -> None:
         """Do not fetch these partitions: Faust's own pause fetches and keeps."""
         consumer = self._ensure_consumer()
         consumer.pause(*{TopicPartition(*tp) for tp in tps} & consumer.assignment())
 
-    @_in_thread
+    @_until_stop
     async def commit_display_offsets(self, offsets: Mapping[TP, int | None]) -> None:
         """Commit offsets to the group, for lag displays; None: wherever the client is."""
         consumer = self._ensure_consumer()
