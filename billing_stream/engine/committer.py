@@ -217,7 +217,7 @@ class Committer(Generic[P]):
         return taken
 
     def _hold_back(self, held: Sequence[Batch]) -> None:
-        """Back into the queue, behind other topics; what is due goes first."""
+        """Put them back into the queue, behind other topics; due deadlines go first."""
         names = {batch.name for batch in held}
         waiting = sorted((*held, *self._batches), key=lambda batch: batch.name in names)
         self._batches = deque(waiting)

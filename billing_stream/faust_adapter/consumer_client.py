@@ -169,7 +169,7 @@ class _Task:
         return self._task is not None and not self._task.done()
 
     def stop(self) -> None:
-        """Nothing is left to wait for: the service has told of its shutdown."""
+        """Nothing is left to wait for: the service has reported its shutdown."""
 
 
 class ConsumerClient(driver.AIOKafkaConsumerThread):

@@ -1,7 +1,7 @@
 """Faust's Kafka transport, changed in five ways.
 
-What is fetched at once comes to each agent as one message with the batches of its input: at low
-load, a message per record or batch cost as much as the rest. Seeks go to the positions that the
+A fetch comes to each agent as one message with the batches of its input: at low load, a message
+per record or batch cost as much as the rest. Seeks go to the positions that the
 lanes restored. Of an input nothing is fetched before its lane has compared
 the position with the log, and again when a broker says that the log is another one. Waiting for
 streams means pausing the lanes. And the group's own offsets are committed for display only:
@@ -134,7 +134,7 @@ class EngineConsumer(driver.Consumer):
             return list(messages.values())
 
     async def _fetched_records(self) -> Mapping[TP, list[Any]]:
-        """Records of inputs whose lanes have room. Those of others wait in the client."""
+        """Records of inputs, where the lane has room. Those of full lanes wait in the client."""
         wanted, seconds = self._get_active_partitions(), GETMANY_SECONDS_MAX
         full = {number for number, lane in self.lanes.items() if lane.is_full}
         if full:

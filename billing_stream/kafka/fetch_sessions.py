@@ -1,4 +1,4 @@
-"""Fetch sessions (KIP-227): a broker remembers what one client fetches, and is told the changes.
+"""Fetch sessions (KIP-227): a broker remembers what one client fetches, and fetches name the changes.
 
 Without one, each fetch and its answer name every partition that is read, also those in which
 nothing happens: at low load most of what both sides do. aiokafka has none.
@@ -16,23 +16,23 @@ EPOCH_MAX = 2**31 - 1
 
 
 class FetchSession:
-    """The session with one broker. Of each `next` the answer or the failure must be told.
+    """The session with one broker. Each `next` must be followed by `answered` or `failed`.
 
-    A broker sends what is at the places that it knows, whatever of it the client kept: so a place
-    counts as told when it was sent.
+    A broker sends the records at the places that it knows, whatever the client kept of earlier
+    answers. So a place is known to it once it was sent.
     """
 
     def __init__(self) -> None:
         self._id = NO_SESSION
         self._epoch = FIRST
-        self._told: dict[tuple[bytes, int], Place] = {}
+        self._known: dict[tuple[bytes, int], Place] = {}
 
     def next(self, places: Sequence[Place]) -> SessionFetch:
         """The fetch that has the broker read these places, and no others."""
         wanted = {(place.topic_id, place.partition): place for place in places}
-        told, self._told = self._told, wanted
-        changed = [place for log, place in wanted.items() if told.get(log) != place]
-        forgotten = [place for log, place in told.items() if log not in wanted]
+        known, self._known = self._known, wanted
+        changed = [place for log, place in wanted.items() if known.get(log) != place]
+        forgotten = [place for log, place in known.items() if log not in wanted]
         return SessionFetch(changed, forgotten, self._id, self._epoch)
 
     def answered(self, answer: Any) -> None:
@@ -46,6 +46,6 @@ class FetchSession:
             self._epoch = self._epoch % EPOCH_MAX + 1
 
     def failed(self) -> None:
-        """What the broker knows is not known: begin anew, which ends the session of before."""
+        """What the broker knows is uncertain: begin another session, which ends this one."""
         self._epoch = FIRST
-        self._told = {}
+        self._known = {}

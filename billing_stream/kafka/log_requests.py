@@ -143,7 +143,7 @@ class Place(NamedTuple):
 
 
 class SessionFetch(NamedTuple):
-    """What a fetch says of its session; see `fetch_sessions`. The default is: there is none.
+    """What a fetch says of its session; see `fetch_sessions`. By default it is in no session.
 
     `places`: to be fetched from now on; `forgotten`: not any more.
     """
