@@ -319,7 +319,7 @@ async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetim
     if body.to is not None:
         return body.to
     found = await call.context.owners.read(ReadMerchant(merchant_id), call.ids)
-    now = known(found.merchant).time(datetime.now(UTC))
+    now = known(found.merchant, f"merchant {merchant_id}").time(datetime.now(UTC))
     try:
         to: datetime = now + parse_duration(body.forward)
     except (OverflowError, ValueError):
