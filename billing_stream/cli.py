@@ -324,7 +324,7 @@ def _check(settings: Settings) -> None:
 
 
 def _perhaps_meant(error: click.ClickException) -> str:
-    """The commands whose names are near to a wrong one."""
+    """The commands with names that are near to a wrong one."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     wrong = re.match("No such command '(.+)'", error.message)
     if wrong is None or context is None or not isinstance(context.command, click.Group):
