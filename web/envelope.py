@@ -144,7 +144,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.error_code = code
         self.message = message
-        self.details = _input_named(code, message) if details is None else details
+        self.details: Any = _input_named(code, message) if details is None else details
         self.given = given
         self.retry_after = retry_after
         self.headers = headers

@@ -15,7 +15,7 @@ from tests.support.ports import free_port
 
 SECONDS_MAX = 90.0
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
 
 
 @contextmanager
