@@ -1,9 +1,11 @@
 """The command line. Everything is taken from the environment."""
 
 import asyncio
+import difflib
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 from typing import Any, ClassVar, NoReturn
@@ -124,7 +126,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.message = clean_text(mask_passwords(error.message))
+            error.message = clean_text(mask_passwords(error.message)) + _perhaps_meant(error)
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -140,7 +142,8 @@ class LazyGroup(click.Group):
             command: click.Command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
             raise click.ClickException(
-                f"`{name}` needs {error.name}: install billing-stream[dev]"
+                f"`{name}` needs {error.name}, which is not installed here: install "
+                "billing-stream again, or billing-stream[dev]; in a clone, run `make setup`"
             ) from error
         return command
 
@@ -318,6 +321,16 @@ def _check(settings: Settings) -> None:
 
     asyncio.run(check_before_start(settings))
     say("all topics match the settings")
+
+
+def _perhaps_meant(error: click.ClickException) -> str:
+    """The commands with names that are near to a wrong one."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    wrong = re.match("No such command '(.+)'", error.message)
+    if wrong is None or context is None or not isinstance(context.command, click.Group):
+        return ""
+    near = difflib.get_close_matches(wrong[1], context.command.list_commands(context))
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -20,7 +21,8 @@ from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.domain.shop_names import platform_name, shop_domain
 from billing_stream.records.examples import DOMAIN
-from billing_stream.web.envelope import RATE_LIMITED, ApiError, WebCode
+from billing_stream.records.invalid_fields import Rule
+from billing_stream.web.envelope import RATE_LIMITED, ApiError, WebCode, invalid
 from billing_stream.web.operation import Access, Call
 from billing_stream.web.refusals import Credential
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from billing_stream.web.context import Context
 
 ALGORITHMS = ["HS256"]
+PLATFORM, SHOP = "X-Shop-Platform", "X-Shop-Domain"
 LEEWAY_SECONDS = 30
 SCOPE = "bff:api:access"
 SHOP_TOKENS_AUDIENCE = "billing-stream/shop-tokens"
@@ -41,6 +44,12 @@ NOT_VALID = "the token is not valid"
 EXPIRED = "the token has expired"
 NOT_YET_VALID = "the token is not valid yet"
 
+_HEADER_RULES = MappingProxyType(
+    {
+        Rule.REQUIRED: "is missing",
+        Rule.FORMAT: "must be the name of a platform or the host name of a shop",
+    }
+)
 # It stands in the journal and in events.
 OPERATOR_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
@@ -73,13 +82,18 @@ def authenticate(
         _require_end(claims, lifetime.total_seconds(), "a client's token")
     if SCOPE not in _scopes(claims.get("scope")):
         raise ApiError(WebCode.FORBIDDEN, f"the token has no scope {SCOPE}")
-    platform = _header(headers, "X-Shop-Platform", platform_name)
-    domain = _header(headers, "X-Shop-Domain", shop_domain)
+    platform = _header(headers, PLATFORM, platform_name)
+    domain = _header(headers, SHOP, shop_domain)
     if _named(str(claims.get("platform", platform)), platform_name) != platform:
-        raise ApiError(WebCode.FORBIDDEN, "X-Shop-Platform is not the one the token is for")
+        raise _another_shop(PLATFORM)
     if _named(str(claims["sub"]), shop_domain) != domain:
-        raise ApiError(WebCode.FORBIDDEN, "X-Shop-Domain is not the shop that the token is for")
+        raise _another_shop(SHOP)
     return Client(platform, domain)
+
+
+def _another_shop(header: str) -> ApiError:
+    why = f"`{header}` must be that of the shop that the token is for"
+    return invalid(header, why, Rule.CONFLICT, WebCode.FORBIDDEN)
 
 
 def shop_token_headers(secret: str, shop: str) -> dict[str, str]:
@@ -171,8 +185,9 @@ def _scopes(claim: Any) -> list[str]:
 def _header(headers: Mapping[str, str], name: str, name_of: Callable[[str], str]) -> str:
     value = _named(headers.get(name, ""), name_of)
     if value is None:
-        what = "is not the name of a shop or a platform" if headers.get(name) else "is missing"
-        raise ApiError(WebCode.BAD_REQUEST, f"the header {name} {what}")
+        rule = Rule.FORMAT if headers.get(name) else Rule.REQUIRED
+        why = f"the header `{name}` {_HEADER_RULES[rule]}"
+        raise invalid(name, why, rule, WebCode.BAD_REQUEST)
     return value
 
 
@@ -212,8 +227,8 @@ CLIENT = Access(
         f"`scope` has `{SCOPE}`, `exp` is needed.",
     },
     headers={
-        "X-Shop-Platform": ("The platform of the shop, in any letter case", "shopify"),
-        "X-Shop-Domain": ("The domain of the shop: that of the token", DOMAIN),
+        PLATFORM: ("The platform of the shop, in any letter case", "shopify"),
+        SHOP: ("The domain of the shop: that of the token", DOMAIN),
     },
 )
 
@@ -251,5 +266,5 @@ async def merchant_of(call: Call[Client]) -> str:
         if is_usual or error.error_code is not ErrorCode.MERCHANT_NOT_FOUND:
             raise
         usual = ", ".join(Platform)
-        why = f"no merchant is known with this X-Shop-Platform, which is usually one of {usual}"
-        raise ApiError(WebCode.UNKNOWN_PLATFORM, why) from None
+        why = f"no merchant is known with this `{PLATFORM}`, which is usually one of {usual}"
+        raise invalid(PLATFORM, why, Rule.CHOICE, WebCode.UNKNOWN_PLATFORM) from None

@@ -108,8 +108,8 @@ async def _trial(call: Call[Client], merchant: Merchant) -> TrialBody:
 OPERATIONS = (get_billing, get_trial, start_trial)
 
 
-def known(merchant: Merchant | None) -> Merchant:
+def known(merchant: Merchant | None, whose: str = "this shop") -> Merchant:
     """The merchant. Raises ApiError (MERCHANT_NOT_FOUND) for None."""
     if merchant is None:
-        raise ApiError(ErrorCode.MERCHANT_NOT_FOUND, "this shop has no billing record")
+        raise ApiError(ErrorCode.MERCHANT_NOT_FOUND, f"{whose} has no billing record")
     return merchant

@@ -12,7 +12,8 @@ from aiohttp import web
 from billing_stream.errors import PlatformError
 from billing_stream.platforms.local import LocalCheckout, read_token
 from billing_stream.records import topics as names
-from billing_stream.web.envelope import ApiError, WebCode
+from billing_stream.records.invalid_fields import Rule
+from billing_stream.web.envelope import ApiError, WebCode, invalid
 from billing_stream.web.ingress import WebhookRecord
 from billing_stream.web.limits import read_body
 from billing_stream.web.operation import ANYONE, Call, operation
@@ -58,7 +59,7 @@ async def finish_checkout(call: Call[None], token: str) -> web.Response:
     form = parse_qs((await read_body(call.request)).decode("ascii", "replace"))
     status = STATUSES.get("".join(form.get("action", [])))
     if status is None:
-        raise ApiError(WebCode.VALIDATION_ERROR, "action is pay or decline")
+        raise invalid("action", "`action` must be pay or decline", Rule.CHOICE)
     await call.context.ingress.put(
         WebhookRecord(
             topic=names.PURCHASE_UPDATED,

@@ -108,9 +108,24 @@ CODE_HEADERS: Mapping[Code, Mapping[str, str]] = MappingProxyType(
 )
 
 
+# Refusals of the rules that are about an input: the rule that it breaks, and which it can be. The
+# message begins with its name, where it is not the first.
+INPUTS: Mapping[Code, tuple[Rule, tuple[str, ...]]] = MappingProxyType(
+    {
+        ErrorCode.INVALID_PACK: (Rule.CHOICE, ("pack", "currency")),
+        ErrorCode.INVALID_SHOP: (Rule.FORMAT, ("platform", "domain")),
+        ErrorCode.INVALID_TRIAL_END: (Rule.RANGE, ("ends_at", "days")),
+        ErrorCode.CLOCK_REFUSED: (Rule.RANGE, ("to",)),
+        ErrorCode.INSUFFICIENT_CREDITS: (Rule.RANGE, ("credits",)),
+        ErrorCode.IDEMPOTENCY_KEY_REUSED: (Rule.CONFLICT, ("idempotency_key",)),
+    }
+)
+
+
 class ApiError(Exception):
     """A refusal on its way out; `details` is JSON for machines, the message for people.
 
+    By default `details` name the input, where the code is about one (`INPUTS`).
     `given` says when it was given first, `retry_after` is in seconds, `headers` are sent with it.
     `credential` is what was wrong, where it is not what every request to the operation has to show.
     """
@@ -129,7 +144,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.error_code = code
         self.message = message
-        self.details = details
+        self.details: Any = _input_named(code, message) if details is None else details
         self.given = given
         self.retry_after = retry_after
         self.headers = headers
@@ -141,19 +156,27 @@ class ApiError(Exception):
         return STATUS[self.error_code]
 
 
+def _input_named(code: Code, message: str) -> list[InvalidField] | None:
+    if code not in INPUTS:
+        return None
+    rule, fields = INPUTS[code]
+    first = next((one for one in fields if message.lstrip("`").startswith(one)), fields[0])
+    return [InvalidField(first, rule, message)]
+
+
 def not_ready(message: str) -> ApiError:
     """The answer while a partition moves or recovers: nothing is known, so ask again."""
     return ApiError(WebCode.NOT_READY, message)
 
 
-def invalid(field: str, message: str, rule: Rule = Rule.FORMAT) -> ApiError:
-    """The answer where a field or a parameter is not as it has to be."""
-    return refusal_of(InvalidField(field, rule, message))
-
-
-def refusal_of(found: InvalidField, code: Code = WebCode.VALIDATION_ERROR) -> ApiError:
-    """The refusal of a field with the rule that it breaks."""
-    return ApiError(code, found.message, [found])
+def invalid(
+    field: str,
+    message: str,
+    rule: Rule = Rule.FORMAT,
+    code: Code = WebCode.VALIDATION_ERROR,
+) -> ApiError:
+    """The answer where a field, a parameter, a header or the body is not as it has to be."""
+    return ApiError(code, message, [InvalidField(field, rule, message)])
 
 
 def outcome_unknown(why: str) -> ApiError:

@@ -20,12 +20,14 @@ from aiohttp.web_protocol import RequestHandler
 
 from billing_stream.config.listener_settings import Address, Listener
 from billing_stream.domain.outcomes import ErrorCode
+from billing_stream.records.invalid_fields import Rule
 from billing_stream.web.envelope import (
     RATE_LIMIT,
     RATE_LIMIT_POLICY,
     ApiError,
     WebCode,
     fault,
+    invalid,
     not_ready,
     respond_error,
 )
@@ -162,7 +164,7 @@ class BodyLimit:
         NOT_READY when there are too many.
         """
         if (request.content_length or 0) > request.client_max_size:
-            raise _too_large()
+            raise _too_large(request.client_max_size)
         if request.content.is_eof():
             await read_body(request)
             return
@@ -197,13 +199,14 @@ async def read_body(request: web.Request) -> bytes:
     try:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
+        raise _too_large(request.client_max_size) from None
     except web.RequestPayloadError:
         raise ApiError(WebCode.BAD_REQUEST, "the body is not as it was announced") from None
 
 
-def _too_large() -> ApiError:
-    return ApiError(WebCode.BODY_TOO_LARGE, "the body is too large")
+def _too_large(most: int) -> ApiError:
+    why = f"the body must have at most {most} bytes"
+    return invalid("", why, Rule.LENGTH, WebCode.BODY_TOO_LARGE)
 
 
 class Connections:

@@ -11,7 +11,7 @@ from billing_stream.domain.commands import Key
 from billing_stream.domain.outcomes import ErrorCode
 from billing_stream.records.examples import CORRELATION_ID as CORRELATION
 from billing_stream.records.examples import NOW
-from billing_stream.records.invalid_fields import InvalidField, Rule
+from billing_stream.records.invalid_fields import Rule
 from billing_stream.records.json_schemas import Schema, components, doc
 from billing_stream.web import (
     billing,
@@ -32,11 +32,17 @@ from billing_stream.web.envelope import (
     REPLAYED,
     REQUEST_ID,
     STATUS,
+    ApiError,
     ApiResponse,
     Code,
     ErrorBody,
     Meta,
     Pagination,
+    WebCode,
+    fault,
+    invalid,
+    not_ready,
+    nothing_here,
 )
 from billing_stream.web.openapi_schemas import (
     ERROR_RESPONSE,
@@ -74,8 +80,8 @@ A POST with an idempotency key can be repeated: the first answer comes again, wi
 `Idempotent-Replayed: true`. Only `meta.request_id` and `meta.correlation_id` are those of the
 repetition.
 
-`error.code` states what went wrong; `error.message` is for people. Where a field or a
-parameter is wrong, `error.details` is a list that names it and the rule it breaks.
+`error.code` states what went wrong; `error.message` is for people. Where a field, a parameter or
+a header is wrong, `error.details` is a list that names it and the rule it breaks.
 
 | code | status |
 |---|---|
@@ -316,15 +322,15 @@ def _name(codes: list[Code], details: Any) -> str:
 
 
 def _is_unready(codes: list[Code]) -> bool:
-    return codes == [envelope.WebCode.NOT_READY]
+    return codes == [WebCode.NOT_READY]
 
 
 def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
     unready = details is not None and _is_unready(codes)
     shown = {}
     for code in codes:
-        message, of_it = _MESSAGES.get(code, "why, in words"), _DETAILS.get(code)
-        said = ErrorBody(str(code), message, _UNREADY if unready else of_it)
+        why = _WHY.get(code) or ApiError(code, "why, in words")
+        said = ErrorBody(str(code), why.message, _UNREADY if unready else why.details)
         shown[str(code)] = ApiResponse(None, said, _META)
     name = UNREADY_RESPONSE if unready else ERROR_RESPONSE
     content = {"schema": {"$ref": REF.format(name=name)}, "examples": _examples(shown)}
@@ -339,13 +345,41 @@ def _refusal(status: HTTPStatus, codes: list[Code], details: Any) -> Schema:
 
 
 _META = Meta(CORRELATION, CORRELATION, NOW)
-_INVALID = InvalidField("days", Rule.RANGE, "`days` must be at least 1")
 _UNREADY = health.ReadyBody(False, ["partition 3 is recovering"], [], [])
-_DETAILS: dict[Code, list[InvalidField]] = {envelope.WebCode.VALIDATION_ERROR: [_INVALID]}
-_MESSAGES: dict[Code, str] = {
-    envelope.WebCode.VALIDATION_ERROR: _INVALID.message,
-    envelope.WebCode.UNAUTHORIZED: "the token has expired",
-    envelope.WebCode.NOT_FOUND: "there is nothing at this path",
-    envelope.WebCode.NOT_READY: "partition 3 is recovering",
-    envelope.WebCode.INTERNAL_ERROR: "the service failed, and the failure is logged",
+_WHY: dict[Code, ApiError] = {
+    error.error_code: error
+    for error in (
+        invalid("days", "`days` must be at least 1", Rule.RANGE),
+        invalid("", "the body must be JSON", code=WebCode.BAD_REQUEST),
+        invalid("", "the body must have at most 65536 bytes", Rule.LENGTH, WebCode.BODY_TOO_LARGE),
+        invalid(
+            "Content-Type",
+            "send the body as application/json",
+            Rule.CHOICE,
+            WebCode.UNSUPPORTED_MEDIA_TYPE,
+        ),
+        invalid(
+            "platform",
+            "`platform` must be one of shopify, custom: the others are not set up here",
+            Rule.CHOICE,
+            WebCode.UNKNOWN_PLATFORM,
+        ),
+        ApiError(ErrorCode.INVALID_PACK, "`pack` must be one of small, medium, large"),
+        ApiError(ErrorCode.INVALID_SHOP, "domain '12345': its last part is a number"),
+        ApiError(
+            ErrorCode.INVALID_TRIAL_END,
+            "`ends_at` must end the trial after 2026-12-12T08:53:55+00:00 and within ten years",
+        ),
+        ApiError(ErrorCode.CLOCK_REFUSED, "`to` must be within ten years from now"),
+        ApiError(
+            ErrorCode.INSUFFICIENT_CREDITS, "`credits` must be at least -80: the merchant has 80"
+        ),
+        ApiError(
+            ErrorCode.IDEMPOTENCY_KEY_REUSED, "the idempotency key was used with other parameters"
+        ),
+        ApiError(WebCode.UNAUTHORIZED, "the token has expired"),
+        nothing_here(),
+        not_ready("partition 3 is recovering"),
+        fault(),
+    )
 }

@@ -31,7 +31,6 @@ from billing_stream.web.envelope import (
     invalid,
     not_ready,
     outcome_unknown,
-    refusal_of,
     respond,
     respond_error,
     route_of,
@@ -324,13 +323,15 @@ async def parse_body(request: web.Request, kind: type[Body]) -> Body:
     raw = await read_body(request)
     declared = request.headers.get(hdrs.CONTENT_TYPE)
     if raw and declared is not None and _JSON.fullmatch(declared) is None:
-        raise ApiError(WebCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
+        why, code = "send the body as application/json", WebCode.UNSUPPORTED_MEDIA_TYPE
+        raise invalid(str(hdrs.CONTENT_TYPE), why, Rule.CHOICE, code)
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise refusal_of(invalid_field(str(error), kind)) from None
+        found = invalid_field(str(error), kind)
+        raise invalid(found.field, found.message, found.rule) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ApiError(WebCode.BAD_REQUEST, "the body is not JSON") from None
+        raise invalid("", "the body must be JSON", code=WebCode.BAD_REQUEST) from None
 
 
 def key_of(request: web.Request, in_body: str | None) -> str | None:

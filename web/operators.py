@@ -286,7 +286,13 @@ async def move_clock(call: Call[str], body: ClockBody) -> Answer[ClockMovedBody]
     """
     merchant_id = body.merchant_id.lower()
     command = AdvanceClock(merchant_id, await _moment(call, body, merchant_id), new_command_id())
-    moved, given = await carry_out_for(call, call.who, command, ClockMoved)
+    try:
+        moved, given = await carry_out_for(call, call.who, command, ClockMoved)
+    except ApiError as error:
+        if error.error_code is not ErrorCode.CLOCK_REFUSED or body.forward is None:
+            raise
+        why = "`forward` must lead to a time within ten years from now"
+        raise invalid("forward", why, Rule.RANGE, error.error_code) from None
     return Answer(ClockMovedBody(merchant_id, moved.now), given)
 
 
@@ -313,7 +319,7 @@ async def _moment(call: Call[str], body: ClockBody, merchant_id: str) -> datetim
     if body.to is not None:
         return body.to
     found = await call.context.owners.read(ReadMerchant(merchant_id), call.ids)
-    now = known(found.merchant).time(datetime.now(UTC))
+    now = known(found.merchant, f"merchant {merchant_id}").time(datetime.now(UTC))
     try:
         to: datetime = now + parse_duration(body.forward)
     except (OverflowError, ValueError):

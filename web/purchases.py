@@ -13,11 +13,11 @@ from billing_stream.domain.model import Platform
 from billing_stream.domain.outcomes import ErrorCode, PurchaseOpened
 from billing_stream.domain.policy import PACKS
 from billing_stream.records.examples import CHECKOUT_URL, EXPIRES_AT, PURCHASE_ID
-from billing_stream.records.invalid_fields import InvalidField, Rule
+from billing_stream.records.invalid_fields import Rule
 from billing_stream.web.auth import CLIENT, Client, merchant_of
 from billing_stream.web.billing import known
 from billing_stream.web.commands import CommandRequest, new_command_id
-from billing_stream.web.envelope import ApiError, WebCode, invalid, refusal_of
+from billing_stream.web.envelope import ApiError, WebCode, invalid
 from billing_stream.web.models import (
     PURCHASE_EXAMPLE,
     CheckoutBody,
@@ -163,8 +163,9 @@ async def list_purchases(call: Call[Client], page: Page) -> Answer[list[Purchase
 async def open_purchase(call: Call[Client], body: BuyBody, key: str | None) -> Answer[CheckoutBody]:
     """Open a purchase of a pack, and a checkout for it at the platform."""
     if body.platform not in call.context.platforms:
-        why = f"payment through {body.platform} is not set up here"
-        raise refusal_of(InvalidField("platform", Rule.CHOICE, why), WebCode.UNKNOWN_PLATFORM)
+        known = ", ".join(call.context.platforms)
+        why = f"`platform` must be one of {known}: the others are not set up here"
+        raise invalid("platform", why, Rule.CHOICE, WebCode.UNKNOWN_PLATFORM)
     require_url("return_url", body.return_url, body.platform)
     require_url("cancel_url", body.cancel_url, body.platform)
     merchant_id, command_id = await merchant_of(call), new_command_id()

@@ -63,6 +63,9 @@ def effective(
             source = Source.ENVIRONMENT
         elif found_in := names & inside.keys():
             source, file = Source.FILE, inside[min(found_in)]
+        if variable == "DATABASE_URL" and value is not None:
+            # Not where it is, only user and password are secret.
+            value = value.get_secret_value()
         text = MASK if isinstance(value, SecretStr) else mask_passwords(as_text(value))
         found.append(Effective(variable, None if value is None else text, source, file))
     return found

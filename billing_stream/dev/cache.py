@@ -1,5 +1,6 @@
 """What was fetched once is kept outside the work tree, for every clone on this machine."""
 
+import asyncio
 import fcntl
 import os
 import shutil
@@ -48,6 +49,9 @@ def step(what: str) -> Iterator[None]:
     try:
         yield
         result = "done"
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        result = "interrupted"
+        raise
     finally:
         over.set()
         thread.join()

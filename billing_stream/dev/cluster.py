@@ -134,7 +134,7 @@ class Cluster:
         Raises DevError when the servers belong to a process that will end them.
         """
         with self._exclusive():
-            self._refuse_owned()
+            self.refuse_owned()
             self._start(detached=True)
 
     def down(self, *, delete: bool = False) -> list[str]:
@@ -145,7 +145,7 @@ class Cluster:
         if not self.data_dir.exists():
             return []
         with self._exclusive():
-            self._refuse_owned()
+            self.refuse_owned()
             stopped = self.running()
             self._stop_all(stopped)
             dev_environment.remove(self.data_dir)
@@ -239,12 +239,13 @@ class Cluster:
                 "use another BILLING_DATA_DIR"
             )
 
-    def _refuse_owned(self) -> None:
+    def refuse_owned(self) -> None:
+        """Raises DevError when the servers belong to a process that still runs."""
         owner = _process(self._state["owner"])
         if owner is not None and self.running():
             raise DevError(
                 f"the servers of {self.data_dir} belong to process {owner.pid} and end with it: "
-                "wait for it, or use another BILLING_DATA_DIR"
+                "stop it (Ctrl-C in its terminal), or use another BILLING_DATA_DIR"
             )
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Finds Java, Kafka's jars and PostgreSQL on this machine, or fetches them, checked by hash."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -136,9 +137,12 @@ def run_command(command: list[str], cwd: Path | None = None, **env: str) -> None
         raise DevError(f"{Path(command[0]).name} could not be run: {error}") from error
     if done.returncode:
         words = (done.stdout + done.stderr).strip()[-2000:]
+        why = "Is the network reachable?"
+        if os.strerror(errno.ENOSPC) in words:
+            why = "There is no space left on the disk."
         raise DevError(
             f"this failed: {' '.join(command)}\n{words}\n"
-            "Is the network reachable? What was fetched before is kept; just try again."
+            f"{why} What was fetched before is kept; just try again."
         )
 
 

@@ -25,6 +25,7 @@ from billing_stream.dev.worker_process import COMMAND, WorkerProcess, run_comman
 DOMAIN = "anna.example"
 PORT = 8000
 MERCHANT_SECONDS_MAX = 30.0
+WATCH_SECONDS = 1.0
 
 
 @click.command(
@@ -54,10 +55,12 @@ def start(port: int) -> None:
     stays for the next start. Other commands in the same folder find the servers and the secrets
     by themselves, in any terminal.
     """
-    if not is_free(port):
-        raise click.UsageError(f"port {port} is in use: choose another with --port")
     cluster = Cluster(postgres=True)
     try:
+        # First: a port is also in use because this command runs here already.
+        cluster.refuse_owned()
+        if not is_free(port):
+            raise click.UsageError(f"port {port} is in use: choose another with --port")
         # Servers of `dev up` stay: this command did not start them.
         if cluster.running():
             cluster.up()
@@ -89,11 +92,13 @@ async def _run(cluster: Cluster, port: int) -> int:
     worker = WorkerProcess(env, folder, port)
     projector = WorkerProcess(env, folder, projector_port, (*COMMAND, "projector"))
     stopped = asyncio.create_task(stop.wait())
+    watched = asyncio.create_task(_say_which_end(cluster))
     try:
         begun = asyncio.create_task(_start(worker, projector, env))
         await asyncio.wait({begun, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
             begun.cancel()
+            await asyncio.wait({begun})
             return 0
         merchant = begun.result()
         await _say_where(worker, projector, merchant, env, cluster.data_dir)
@@ -108,6 +113,7 @@ async def _run(cluster: Cluster, port: int) -> int:
         return 1
     finally:
         stopped.cancel()
+        watched.cancel()
         with step("stopping worker and projector"):
             await asyncio.gather(*(_stop(one) for one in (worker, projector)))
 
@@ -123,6 +129,17 @@ async def _start(worker: WorkerProcess, projector: WorkerProcess, env: Mapping[s
         merchant = await run_command(env, "dev", "merchant", DOMAIN)
         await _wait_for_merchant(worker, env["CLIENT_JWT_SECRET"])
     return merchant
+
+
+async def _say_which_end(cluster: Cluster) -> None:
+    """Say of each server that ends by itself that it did, until cancelled."""
+    said: set[str] = set()
+    while True:
+        for name in set(cluster.missing()) - said:
+            said.add(name)
+            say(f"{name} ended; its log is in {cluster.data_dir / 'logs'}.", err=True)
+            say("Worker and projector wait for it. Ctrl-C, then start again.", err=True)
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _stop(one: WorkerProcess) -> None:

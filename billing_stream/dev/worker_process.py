@@ -29,7 +29,12 @@ async def run_command(env: Mapping[str, str], *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await process.communicate()
+    try:
+        out, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{(errors or out).decode().rstrip()}")
     return out.decode().strip()

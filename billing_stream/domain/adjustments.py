@@ -30,7 +30,7 @@ def adjust(draft: Draft, command: AdjustCredits) -> Reply:
         return _again(made, command)
     balance = draft.merchant.balance
     if command.credits < 0 and balance + command.credits < 0:
-        message = f"the merchant has {balance} credits, {-command.credits} cannot be taken away"
+        message = f"`credits` must be at least {-balance}: the merchant has {balance}"
         return Rejected(ErrorCode.INSUFFICIENT_CREDITS, message)
     made = draft.adjust(adjustment_id, command.credits, command.reason)
     note = command.merchant_note

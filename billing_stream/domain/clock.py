@@ -29,5 +29,5 @@ def _refusal(draft: Draft, command: AdvanceClock) -> Rejected | None:
         message = "clocks are moved in development and test only"
         return Rejected(ErrorCode.CLOCK_REFUSED, message)
     if command.to - draft.asked_at > AHEAD_MAX:
-        return Rejected(ErrorCode.CLOCK_REFUSED, "a clock goes ten years ahead at most")
+        return Rejected(ErrorCode.CLOCK_REFUSED, "`to` must be within ten years from now")
     return draft.unknown()

@@ -58,10 +58,11 @@ def reserve(draft: Draft, command: ReservePurchase) -> Reply:
     currency = command.currency or draft.policy.currency
     if pack is None:
         known = ", ".join(islice(packs, PACKS_NAMED))
-        return Rejected(ErrorCode.INVALID_PACK, f"no pack {command.pack!r}; there are: {known}")
+        return Rejected(ErrorCode.INVALID_PACK, f"`pack` must be one of {known}")
     amount = pack.prices.get(currency)
     if amount is None:
-        message = f"pack {command.pack!r} has no price in {currency}"
+        known = ", ".join(sorted(pack.prices))
+        message = f"`currency` must be one of {known} for pack {command.pack!r}"
         return Rejected(ErrorCode.INVALID_PACK, message)
     if draft.open_count() >= draft.policy.open_purchases_max:
         message = f"the merchant has {draft.policy.open_purchases_max} unpaid purchases open"

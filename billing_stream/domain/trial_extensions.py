@@ -34,14 +34,17 @@ def extend(draft: Draft, command: ExtendTrial) -> Reply:
     made = made_by(merchant, command)
     if made is not None:
         return _again(made, command)
-    if merchant.trial_available or len(merchant.trial_extensions) >= EXTENSIONS_MAX:
-        message = "the trial was not started, or was extended a hundred times"
+    if merchant.trial_available:
+        return Rejected(ErrorCode.TRIAL_NOT_EXTENDABLE, "the trial was not started yet")
+    if len(merchant.trial_extensions) >= EXTENSIONS_MAX:
+        message = f"the trial was extended {EXTENSIONS_MAX} times: no more are possible"
         return Rejected(ErrorCode.TRIAL_NOT_EXTENDABLE, message)
     runs = merchant.trial_ends_at if merchant.on_trial else None
     least = runs or draft.now
     ends_at = command.ends_at or least + timedelta(days=command.days or 0)
     if not least < ends_at <= draft.now + timedelta(days=TRIAL_DAYS_MAX):
-        message = f"the end must be after {least.isoformat()}, and within ten years"
+        field = "ends_at" if command.days is None else "days"
+        message = f"`{field}` must end the trial after {least.isoformat()} and within ten years"
         return Rejected(ErrorCode.INVALID_TRIAL_END, message)
     return _answer(_extended(draft, command, ends_at.astimezone(UTC), new_period=runs is None))
 

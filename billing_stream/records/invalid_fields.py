@@ -25,9 +25,9 @@ class Rule(StrEnum):
 
 
 class InvalidField(Struct, frozen=True):
-    """A field or parameter that breaks a rule; `message` is for people.
+    """A field, parameter or header that breaks a rule; `message` is for people.
 
-    `field` is its path, as in `packs.small`, and empty for the body as a whole.
+    `field` is its name or path, as in `packs.small`, and empty for the body as a whole.
     """
 
     field: str

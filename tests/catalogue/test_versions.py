@@ -102,7 +102,7 @@ async def test_a_retired_pack_cannot_be_opened_and_is_honoured(tmp_path: Path) -
         refused = await on.open(2, "large")
         assert isinstance(refused, Rejected)
         assert refused.code is ErrorCode.INVALID_PACK
-        assert refused.message == "no pack 'large'; there are: small"
+        assert refused.message == "`pack` must be one of small"
         paid = await on.pay(2, opened)
         assert (paid["credits"], paid["amount"], paid["catalogue_version"]) == (1000, "69.99", None)
 

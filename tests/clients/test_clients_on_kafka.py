@@ -94,7 +94,7 @@ def buy(client: ModuleType, url: str) -> dict[str, Any]:
         again = calls["open_purchase"](
             client=api, body=body, idempotency_key="order-1", **shop_headers
         )
-        body.pack = ""
+        body.pack = "none"
         refused = calls["open_purchase"](client=api, body=body, **shop_headers)
         checkout = opened.parsed.data
         httpx.post(checkout.checkout_url, data={"action": "pay"}).raise_for_status()
@@ -109,9 +109,10 @@ def buy(client: ModuleType, url: str) -> dict[str, Any]:
     assert opened.headers["Location"] == f"/api/billing/purchases/{checkout.purchase_id}"
     assert again.parsed.data == checkout
     assert again.headers["Idempotent-Replayed"] == "true"
-    assert (refused.status_code, refused.parsed.error.code) == (422, models.Code.VALIDATION_ERROR)
+    assert (refused.status_code, refused.parsed.error.code) == (422, models.Code.INVALID_PACK)
     (wrong,) = refused.parsed.error.details
-    assert (wrong.field, wrong.rule) == ("pack", models.Rule.LENGTH)
+    assert (wrong.field, wrong.rule) == ("pack", models.Rule.CHOICE)
+    assert packs[0].pack in wrong.message
     assert (started.credits_granted, billing.credits_purchased) == (500, packs[0].credits_)
     assert (listed.pagination.total, listed.data[0].id) == (1, checkout.purchase_id)
     return {"credits": packs[0].credits_, "amount": packs[0].amount}

@@ -208,3 +208,15 @@ def test_a_wrong_value_of_any_setting_is_told_in_words_of_our_own(
     assert sum(name in str(error) for name in names) > 20
     for words in ("Input should", "unable to", "pydantic", "regex", "pattern '", "type="):
         assert words not in str(error), str(error)
+
+
+def test_where_the_database_is_is_shown_and_its_password_is_not(
+    with_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:not-to-be-seen@db.example:5433/billing")
+
+    done = config("--json")
+
+    value = json.loads(done.stdout)["DATABASE_URL"]["value"]
+    assert value == "postgresql://********@db.example:5433/billing"
+    assert "not-to-be-seen" not in done.stdout

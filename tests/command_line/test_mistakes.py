@@ -204,3 +204,13 @@ async def test_postgresql_that_is_away_or_refuses(
             assert "PostgreSQL cannot be" in output
             assert "DATABASE_URL" in output
             assert PASSWORD not in output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("wrker", "Did you mean worker?"), ("dlq lst", "Did you mean list?"), ("xyzzy", "xyzzy'.")],
+)
+async def test_a_misspelt_command_is_answered_with_the_near_ones(wrong: str, meant: str) -> None:
+    output = await told({}, *wrong.split())
+
+    assert output.strip().endswith(meant)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from billing_stream.ops.describe import FOLDER, describe, documents, encoded, write
+from billing_stream.cli import cli
+from billing_stream.ops.describe import FOLDER, documents, encoded, write
 
 ROOT = Path(__file__).parents[2]
 REMEDY = "run `billing-stream describe`, and delete what it does not write"
@@ -23,7 +24,7 @@ def test_the_files_in_the_repository_are_of_this_code() -> None:
 
 
 def test_the_command_writes_every_document(tmp_path: Path) -> None:
-    done = CliRunner().invoke(describe, ["--to", str(tmp_path / "new" / "folder")])
+    done = CliRunner().invoke(cli, ["describe", "--to", str(tmp_path / "new" / "folder")])
 
     assert done.exit_code == 0, done.output
     written = {path.relative_to(tmp_path / "new" / "folder") for path in tmp_path.rglob("*.json")}

@@ -1,7 +1,9 @@
 """Set-up says what it needs before it begins."""
 
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,12 @@ def test_a_missing_or_old_python_is_named(machine: Path, python: str | None, sai
     assert code != 0
     assert output.startswith("Python 3.11 or newer is needed")
     assert said in output
+
+
+def test_the_small_set_up_has_each_package_that_the_program_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements/demo.txt").read_text(), re.M)
+    needed = [re.split(r"[^A-Za-z0-9-]", one)[0] for one in project["dependencies"]]
+
+    assert "click" in needed
+    assert [name for name in needed if name not in pinned] == []

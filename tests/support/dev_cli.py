@@ -23,7 +23,7 @@ def environment(folder: Path) -> dict[str, str]:
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Start `billing-stream dev ...` in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "billing_stream.dev.dev_cli", *arguments],
+        [sys.executable, "-m", "billing_stream", "dev", *arguments],
         env=environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -238,7 +238,7 @@ async def test_what_is_no_json_object_is_refused(
         headers = client_headers(SHOP, Content_Type="application/json")
         reply = await get(shop.nodes[0].url, path, headers, method="POST", data=raw)
         assert (reply.status, reply.code) == refusal
-        assert (reply.body["error"]["details"] is None) == (refusal[0] == 400)
+        assert len(reply.body["error"]["details"]) == 1
     assert (await shop.nodes[0].get(TRIALS, SHOP)).data["available"] is True
 
 
