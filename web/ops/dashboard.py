@@ -27,10 +27,12 @@ from billing_stream.ops.dead_letters import (
     redrive,
 )
 from billing_stream.records.catalogue_records import SetVersion
+from billing_stream.records.endpoint_changes import EndpointEvent
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, Ids, not_ready
 from billing_stream.web.ops.business import Business, put_together
 from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
+from billing_stream.web.ops.endpoint_states import EndpointStates
 from billing_stream.web.ops.exports import ExportLimit
 from billing_stream.web.ops.figures import Figures
 from billing_stream.web.ops.letters import DeadLetterSummaries, Letters
@@ -55,6 +57,7 @@ ROWS_SECONDS = 30.0
 ASK_ROWS_SECONDS = 8.0
 LETTERS_SECONDS = 2.0
 CATALOGUE_SECONDS = 1.0
+ENDPOINTS_SECONDS = 2.0
 PROJECTION_SECONDS = 2.0
 REVENUE_SECONDS = 60.0
 # A page is for seeing what is wrong: it does not wait for what does not answer.
@@ -80,6 +83,13 @@ class DeadLettersResult(Struct, frozen=True):
     """The newest dead letters; or why they cannot be read."""
 
     seen: DeadLetterSummaries | None
+    why: str | None
+
+
+class EndpointsResult(Struct, frozen=True):
+    """Endpoints of outgoing webhooks, disabled ones first; or why they cannot be read."""
+
+    known: list[EndpointEvent] | None
     why: str | None
 
 
@@ -120,6 +130,7 @@ class Dashboard:
         self._own = Shared(self._rows.count, ROWS_SECONDS)
         self._business = Shared(self._sum, BUSINESS_SECONDS)
         self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
+        self._endpoints = Shared(EndpointStates(self.letter_cluster).look, ENDPOINTS_SECONDS)
         self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
         self.projected_topics = Topics(settings.app_id, settings.topic_prefix).projected()
         state = partial(ask_state, self._projection, self.projected_topics)
@@ -174,6 +185,16 @@ class Dashboard:
             return DeadLettersResult(None, "Kafka has not answered yet.")
         except (DeadLettersError, KafkaError) as error:
             return DeadLettersResult(None, why_not(error))
+
+    async def endpoints(self) -> EndpointsResult:
+        """Endpoints of outgoing webhooks."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return EndpointsResult(await self._endpoints.get(), None)
+        except TimeoutError:
+            return EndpointsResult(None, "Kafka has not answered yet.")
+        except (BillingError, KafkaError) as error:
+            return EndpointsResult(None, why_not(error))
 
     async def versions(self) -> list[SetVersion]:
         """The versions of the catalogue, as they were set. Raises ApiError (NOT_READY)."""
@@ -236,6 +257,7 @@ class Dashboard:
             self._own,
             self._business,
             self._letters,
+            self._endpoints,
             self._versions,
             self._projection_state,
             *self._revenue.values(),
