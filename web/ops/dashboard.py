@@ -26,6 +26,7 @@ from billing_stream.ops.dead_letters import (
     discard,
     redrive,
 )
+from billing_stream.ops.dead_letters.letter_follower import LetterFollower
 from billing_stream.records.catalogue_records import SetVersion
 from billing_stream.records.endpoint_changes import EndpointEvent
 from billing_stream.records.topics import Topics
@@ -107,6 +108,7 @@ class Dashboard:
         peers: Peers,
         metrics: WorkerMetrics,
         ask_lags: Callable[[], Lags],
+        letters: LetterFollower | None,
     ) -> None:
         self.environment: Environment = new_environment()
         self.currency = settings.currency
@@ -129,7 +131,10 @@ class Dashboard:
         self._seen = Shared(lambda: self._cluster.look(self._ids), CLUSTER_SECONDS)
         self._own = Shared(self._rows.count, ROWS_SECONDS)
         self._business = Shared(self._sum, BUSINESS_SECONDS)
-        self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
+        self._newest = Letters(self.letter_cluster)
+        self._follower = letters or LetterFollower(self.letter_cluster)
+        self._follower.views.append(self._newest)
+        self._letters = Shared(self._newest_letters, LETTERS_SECONDS)
         self._endpoints = Shared(EndpointStates(self.letter_cluster).look, ENDPOINTS_SECONDS)
         self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
         self.projected_topics = Topics(settings.app_id, settings.topic_prefix).projected()
@@ -265,6 +270,10 @@ class Dashboard:
         for shared in several:
             await shared.close()
         self._projection.close()
+
+    async def _newest_letters(self) -> DeadLetterSummaries:
+        await self._follower.look()
+        return self._newest.summaries()
 
     async def _finish(self, work: Awaitable[Done]) -> Done:
         """An action that was begun is done, even when no request waits for it any more."""
