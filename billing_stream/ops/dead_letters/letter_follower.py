@@ -23,7 +23,7 @@ ASK_SECONDS = 120.0
 
 
 class LetterView(Protocol):
-    """What is known of dead letters, for one purpose."""
+    """Dead letters as one purpose needs them: added, acted on, looked at to the end."""
 
     def add(self, letters: Sequence[DeadLetterEntry]) -> None:
         """Letters of one partition, in their order."""
