@@ -60,9 +60,9 @@ class EventType(click.ParamType):
         environment={
             "DATABASE_URL": "PostgreSQL: endpoints and queues",
             "BILLING_DELIVER_PORT": "metrics and readiness (9109)",
-            "BILLING_DELIVER_RETRY_FOR": "then it is disabled, or an event given up (3d)",
+            "BILLING_DELIVER_RETRY_FOR": "of failures, then it is disabled (3d)",
             "BILLING_DELIVER_RETENTION": "how long events are kept (30d)",
-            "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true: also http://, and private addresses",
+            "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true: http://, private addresses",
             **SETTINGS,
         },
     ),

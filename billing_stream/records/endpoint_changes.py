@@ -30,6 +30,7 @@ class EndpointChanged(Struct, frozen=True, kw_only=True):
 
     `reason`: why it is disabled. `last_error`: of the last request that failed, if none succeeded
     since. `queued` events waited for it then. `url` has neither path nor query: they may be secret.
+    The event may be written twice, with one `event_id`.
     """
 
     endpoint_id: Text
