@@ -11,7 +11,10 @@ import asyncpg
 import pytest
 from aiohttp import web
 
+from billing_stream.deliver.delivery import SCHEMA_SUFFIX, VERSIONS, migrate_webhooks
 from billing_stream.deliver.endpoint_events import EndpointEvents
+from billing_stream.projector.database import Database
+from billing_stream.projector.migrate import migrate
 from billing_stream.records.endpoint_changes import EndpointEvent, decode_endpoint_event
 from billing_stream.records.topics import ENDPOINT_CHANGED, Topics
 from tests.support.audit import read_committed
@@ -22,7 +25,7 @@ from tests.support.delivery import (
     delivering,
     event,
 )
-from tests.support.projection import committed_log, create_topics, fetch, until
+from tests.support.projection import committed_log, create_topics, execute, fetch, until
 from tests.support.receiver import Received, receiving
 from tests.support.worker import run
 
@@ -160,3 +163,25 @@ async def test_without_kafka_changes_wait_and_deliveries_do_not(postgres_url: st
 async def troubled(changes: EndpointEvents) -> bool:
     """Whether changes wait for Kafka."""
     return bool(changes.trouble)
+
+
+async def test_endpoints_from_before_are_published_after_an_upgrade(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    database = Database(postgres_url, "public").beside(SCHEMA_SUFFIX)
+    name = "v0001_webhooks.py"
+    (tmp_path / name).write_text((VERSIONS / name).read_text())
+    await migrate(database.url, database.schema, versions=tmp_path)
+    await execute(
+        postgres_url,
+        "INSERT INTO public_webhooks.webhook_endpoints "
+        "(id, url, begins_at, secret, disabled_at, disabled_because) VALUES "
+        "('on', 'https://a.example', now(), 's', NULL, NULL), "
+        "('off', 'https://b.example', now(), 's', now(), 'by an operator')",
+    )
+
+    await migrate_webhooks(database)
+
+    query = f"SELECT endpoint_id, state, reason FROM {CHANGES} ORDER BY number"
+    found = [tuple(row.values()) for row in await fetch(postgres_url, query)]
+    assert found == [("off", "disabled", "by an operator"), ("on", "enabled", None)]
