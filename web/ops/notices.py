@@ -102,7 +102,8 @@ def of_endpoints(endpoints: Sequence[EndpointEvent] | None) -> Iterator[Notice]:
         one.data.endpoint_id for one in endpoints if one.data.state is EndpointState.DISABLED
     ]
     if disabled:
-        names = ", ".join(disabled[:NAMES_MAX]) + ", ..." * (len(disabled) > NAMES_MAX)
+        more = len(disabled) - NAMES_MAX
+        names = ", ".join(disabled[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
         count = counted(len(disabled), "endpoint")
         yield Notice(Level.AMBER, f"{count} of outgoing webhooks disabled: {names}.", path)
 

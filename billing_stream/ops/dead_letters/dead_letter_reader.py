@@ -26,7 +26,8 @@ async def read(
     """All records of a topic, partition by partition in batches, up to its end at this moment.
 
     `since` are offsets by partition before which nothing is read. What a transaction that is open
-    now writes is left out, or with `whole` waited for. Raises DeadLettersError when the topic does not exist or sends nothing any more.
+    now writes is left out, or with `whole` waited for. Raises DeadLettersError when the topic does
+    not exist or sends nothing any more.
     """
     async with CommittedLog(cluster.options) as log:
         tps = _partitions(log, cluster, topic, partitions)
