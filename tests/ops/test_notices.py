@@ -10,8 +10,6 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.engine.input_rows import StoppedInput
-from billing_stream.records.topics import COMMANDS
-from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.records.endpoint_changes import (
     EndpointChanged,
     EndpointEvent,
@@ -19,6 +17,8 @@ from billing_stream.records.endpoint_changes import (
     decode_endpoint_event,
     endpoint_event,
 )
+from billing_stream.records.topics import COMMANDS
+from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot, PartitionSnapshot
 from billing_stream.web.ops.figures import PartitionFigures
 from billing_stream.web.ops.notices import (
