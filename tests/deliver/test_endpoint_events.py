@@ -125,6 +125,32 @@ async def test_a_kill_repeats_an_event_and_skips_none(
     assert len({one.event_id for one in found}) == 4
 
 
+async def test_a_process_that_hung_publishes_nothing_behind_its_successor(
+    kafka: str, prefix: str, folder: Path, postgres_url: str
+) -> None:
+    await create_topics(kafka, prefix)
+    env = deliver_environment(kafka, prefix, postgres_url)
+    await add_endpoint(env, "e", "http://127.0.0.1:9/e")
+    await changed(env, "disable")
+    first = partial(published, kafka, prefix, lambda found: len(found) == 1)
+    rest = partial(published, kafka, prefix, lambda found: len(found) == 3)
+    last = partial(published, kafka, prefix, lambda found: found[-1].data.state == "removed")
+    async with delivering(env, folder) as hung, delivering(env, folder) as other:
+        async with undeletable(postgres_url):
+            await until(first, SECONDS_MAX, "the first of two")
+            leads = await hung.metrics()
+            paused = hung if leads["billing_deliver_active"] else other
+            paused.pause()
+        await until(rest, SECONDS_MAX, "both, by its successor")
+        paused.resume()
+        await changed(env, "remove")
+        await until(last, SECONDS_MAX, "the removal")
+        await paused.logged("on standby")
+
+    states = [one.data.state for one in await events(kafka, prefix)]
+    assert states == ["enabled", "enabled", "disabled", "removed"]
+
+
 @asynccontextmanager
 async def undeletable(database_url: str) -> AsyncIterator[None]:
     """No change can be deleted during this, nor by who waits for it at the end."""
