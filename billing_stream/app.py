@@ -35,6 +35,7 @@ from billing_stream.observability.tracing.spans import Tracing
 from billing_stream.observability.tracing.traced_stage import TracedStage
 from billing_stream.observability.tracing.tracing_factory import new_tracing
 from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.letter_follower import LetterFollower
 from billing_stream.ops.dead_letters.open_letters import OpenDeadLetters
 from billing_stream.processor import BillingLanes, BillingProcessor
 from billing_stream.reconcile.reconciler import Reconciler
@@ -125,8 +126,9 @@ def _register(
     _register_timers(app, lanes)
     watch = ClusterWatch(settings)
     letters = OpenDeadLetters(Cluster.of(settings))
+    follower = LetterFollower(Cluster.of(settings), letters)
     app.task(watch.watch)
-    app.task(letters.watch)
+    app.task(follower.watch)
     not_ready_after = settings.stuck_not_ready_after.total_seconds()
     absence = _absence(app)
     notices = ClusterNotices(
@@ -163,6 +165,7 @@ def _register(
         metrics=metrics,
         tracing=tracing,
         ask_lags=ask_lags,
+        letters=follower,
     )
     if settings.reconcile:
         reconciler = Reconciler(

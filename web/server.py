@@ -21,6 +21,7 @@ from billing_stream.observability.metrics.platform_calls import InstrumentedPlat
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
 from billing_stream.observability.tracing.spans import Tracing
+from billing_stream.ops.dead_letters.letter_follower import LetterFollower
 from billing_stream.platforms import base
 from billing_stream.platforms.local import Local
 from billing_stream.platforms.platform_factory import new_platforms
@@ -87,11 +88,12 @@ def register(
     ingress: Ingress | None = None,
     tracing: Tracing | None = None,
     ask_lags: Callable[[], Lags] = not_sampled,
+    letters: LetterFollower | None = None,
 ) -> Context:
     """Serve every operation; whatever goes wrong, the answer has one shape.
 
-    `platforms` and `ingress` are those of the settings, unless others are given. `ask_lags`
-    gives the latest sample of how many records wait in Kafka.
+    `platforms`, `ingress` and `letters` are those of the settings, unless others are given.
+    `ask_lags` gives the latest sample of how many records wait in Kafka.
     """
     if platforms is None:
         headers = partial(shop_token_headers, settings.internal_jwt_secrets[0])
@@ -117,7 +119,7 @@ def register(
         ingress=ingress,
         webhook_dead_letters=WebhookDeadLetters(ingress, metrics),
         projection=Projection.of(settings),
-        dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags),
+        dashboard=Dashboard(settings, watchdog, peers, metrics, ask_lags, letters),
         ended_sessions=EndedSessions(ingress, settings.partitions),
         cookies=CookiePolicy(settings.is_real, settings.ops_url or settings.public_url),
         rate_limit=RateLimit(settings.requests_per_minute),

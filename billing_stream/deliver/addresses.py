@@ -71,7 +71,8 @@ def checked_url(text: str, *, allow_private: bool) -> str:
         raise EndpointError("the address is not a URL") from None
     schemes = ("https", "http") if allow_private else ("https",)
     if url.scheme not in schemes or not url.host:
-        raise EndpointError(f"the address is not {' or '.join(schemes)}://host/...")
+        hint = "" if allow_private else " (http:// with BILLING_WEBHOOKS_ALLOW_PRIVATE=true)"
+        raise EndpointError(f"the address is not {' or '.join(schemes)}://host/...{hint}")
     if url.user is not None or url.password is not None or url.fragment:
         raise EndpointError("the address may not have a user, a password or a fragment")
     if len(str(url)) > URL_CHARACTERS_MAX:

@@ -13,7 +13,7 @@ import click
 
 from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.config.settings import Settings
-from billing_stream.console.help import help_epilog
+from billing_stream.console.help import SETTINGS, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Duration, Moment, json_option, whoami
 from billing_stream.console.output import say, say_json_lines
 from billing_stream.console.tables import table_lines
@@ -57,6 +57,14 @@ class EventType(click.ParamType):
         "DATABASE_URL=postgresql://billing@db/billing billing-stream deliver",
         "billing-stream deliver endpoints add crm https://crm.example.com/billing",
         "billing-stream deliver redeliver crm --from 2h",
+        environment={
+            "DATABASE_URL": "PostgreSQL: endpoints and queues",
+            "BILLING_DELIVER_PORT": "metrics and readiness (9109)",
+            "BILLING_DELIVER_RETRY_FOR": "of failures, then it is disabled (3d)",
+            "BILLING_DELIVER_RETENTION": "how long events are kept (30d)",
+            "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true: http://, private addresses",
+            **SETTINGS,
+        },
     ),
 )
 @click.pass_context
@@ -64,8 +72,8 @@ def deliver(context: click.Context) -> None:
     """Deliver billing's events to HTTPS endpoints, as signed webhooks.
 
     Without a subcommand it runs until SIGTERM or SIGINT. Each merchant's events arrive in order,
-    at least once. Of several processes one delivers, the others are on standby. Endpoints and
-    positions are in PostgreSQL (DATABASE_URL). Metrics: BILLING_DELIVER_PORT/metrics.
+    at least once. Of several processes one delivers, the others are on standby. An endpoint that
+    fails too long is disabled: the log, the dashboard and evt.billing.endpoint.changed.v1 show it.
     """
     if context.invoked_subcommand is not None:
         return
@@ -82,7 +90,7 @@ def deliver(context: click.Context) -> None:
     ),
 )
 def endpoints_group() -> None:
-    """Add, list, disable, enable and remove endpoints; rotate their secrets.
+    """Manage endpoints and their secrets.
 
     A running `billing-stream deliver` follows within a second.
     """
@@ -98,16 +106,24 @@ def endpoints_group() -> None:
 )
 @click.argument("endpoint_id", metavar="ID")
 @click.argument("url")
-@click.option("--event", "types", type=EventType(), multiple=True, help="Only this type; repeat.")
-@click.option("--since", type=Moment(), help="Events from then on, if kept; without, from now.")
+@click.option(
+    "--event",
+    "types",
+    type=EventType(),
+    multiple=True,
+    help="Only this type of event; again for more.",
+)
+@click.option(
+    "--since", type=Moment(), help="Events from then (7d ago, 2026-11-28), if kept; else from now."
+)
 @by_option
 def add_endpoint(
     endpoint_id: str, url: str, types: tuple[str, ...], since: datetime | None, by: str
 ) -> None:
-    """Add an endpoint, and print the secret that signs its webhooks.
+    """Add an endpoint, and print its secret.
 
-    ID is a name of 1 to 64 letters, digits, `.`, `_`, `-`; URL begins with https://. The secret is
-    not shown again: rotate-secret makes another one.
+    The secret signs its webhooks, and is not shown again: rotate-secret makes another one. ID is
+    1 to 64 letters, digits, `.`, `_`, `-`; URL begins with https://.
     """
     if not _ID.fullmatch(endpoint_id):
         raise click.UsageError("ID is 1 to 64 letters, digits, dots, underscores and hyphens")
@@ -140,7 +156,10 @@ def add_endpoint(
 )
 @json_option("A JSON object on each line")
 def list_endpoints(json_to: Path | None) -> None:
-    """List all endpoints: state, queued events, the last error. Secrets are not shown."""
+    """List endpoints: state, queue, last error.
+
+    Secrets are not shown.
+    """
 
     async def work() -> tuple[list[endpoints.Endpoint], dict[str, delivery_rounds.Pending]]:
         async with _connected(settings) as connection:
@@ -159,7 +178,7 @@ def list_endpoints(json_to: Path | None) -> None:
             f"{pending[one.id].deliveries:,}",
             "all" if one.event_types is None else f"{len(one.event_types)} types",
             one.url,
-            one.disabled_because or one.last_error or "",
+            _why(one),
         )
         for one in found
     ]
@@ -174,7 +193,10 @@ def list_endpoints(json_to: Path | None) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @by_option
 def disable_endpoint(endpoint_id: str, by: str) -> None:
-    """Send an endpoint nothing more; its events are kept for BILLING_DELIVER_RETENTION."""
+    """Send an endpoint nothing more.
+
+    Its events are kept for BILLING_DELIVER_RETENTION.
+    """
     _act("disable_endpoint", endpoint_id, by, endpoints.disable)
     say(f"endpoint {endpoint_id} is disabled")
 
@@ -185,9 +207,10 @@ def disable_endpoint(endpoint_id: str, by: str) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @by_option
 def enable_endpoint(endpoint_id: str, by: str) -> None:
-    """Enable an endpoint: queued events are delivered, failed ones at once.
+    """Enable an endpoint: send what was kept.
 
-    Also of an endpoint that is enabled: its next tries are not waited for.
+    Queued events are delivered in order, failed ones at once. Also of an endpoint that is enabled:
+    its next tries are not waited for.
     """
     _act("enable_endpoint", endpoint_id, by, endpoints.enable)
     say(f"endpoint {endpoint_id} is enabled")
@@ -199,11 +222,18 @@ def enable_endpoint(endpoint_id: str, by: str) -> None:
 )
 @click.argument("endpoint_id", metavar="ID")
 @click.option(
-    "--keep", type=Duration(), default="24h", show_default=True, help="The old secret, for."
+    "--keep",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="For how long the old one is valid.",
 )
 @by_option
 def rotate_secret(endpoint_id: str, keep: timedelta, by: str) -> None:
-    """Print a new secret; requests have a signature of the old one too, for --keep."""
+    """Print a new secret; keep the old one a while.
+
+    Requests have a signature of each of them for --keep.
+    """
     secret = _act("rotate_endpoint_secret", endpoint_id, by, endpoints.rotate_secret, keep)
     say(f"endpoint {endpoint_id} has a new secret, which is not shown again:")
     say(secret)
@@ -215,7 +245,7 @@ def rotate_secret(endpoint_id: str, keep: timedelta, by: str) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @by_option
 def remove_endpoint(endpoint_id: str, by: str) -> None:
-    """Remove an endpoint, its secrets and its queue."""
+    """Remove an endpoint with its queue."""
     _act("remove_endpoint", endpoint_id, by, endpoints.remove)
     say(f"endpoint {endpoint_id} is removed")
 
@@ -224,12 +254,15 @@ def remove_endpoint(endpoint_id: str, by: str) -> None:
     epilog=help_epilog(
         {0: "queued", 1: "an event is not kept (any more)", 2: EXIT_WRONG},
         "billing-stream deliver redeliver crm 5f0c7b2e-8d0a-5b57-a1f0-0d8f3cf3f0c1",
-        "billing-stream deliver redeliver crm --from 2026-11-28T10:00 --until 2h",
+        "billing-stream deliver redeliver crm --from 2h",
+        "billing-stream deliver redeliver crm --from 2026-11-28 --until 2026-11-29",
     )
 )
 @click.argument("endpoint_id", metavar="ID")
 @click.argument("event_ids", nargs=-1, metavar="[EVENT_ID]...")
-@click.option("--from", "begin", type=Moment(), help="Events from then on.")
+@click.option(
+    "--from", "begin", type=Moment(), help="Events from then on: 2h (ago), 2026-11-28T10:00."
+)
 @click.option("--until", "end", type=Moment(), help="And before then; without, all.")
 @by_option
 def redeliver(
@@ -239,30 +272,36 @@ def redeliver(
     end: datetime | None,
     by: str,
 ) -> None:
-    """Deliver events again, by their ids or by when they happened, in order per merchant.
+    """Deliver events again, by id or by time.
 
-    The endpoint gets them with the same webhook-id. Events are kept for
+    In order per merchant. The endpoint gets them with the same webhook-id. Events are kept for
     BILLING_DELIVER_RETENTION.
     """
     if bool(event_ids) == (begin is not None):
         raise click.UsageError("name event ids, or give --from")
+    if begin is not None and end is not None and end <= begin:
+        raise click.UsageError("--until is not later than --from")
     settings = BackgroundSettings.from_env()
 
-    async def work() -> tuple[int, list[str]]:
+    async def work() -> tuple[endpoints.Endpoint, int, list[str]]:
         async with _connected(settings) as connection, written(connection):
-            known = {one.id for one in await endpoints.endpoints(connection)}
+            known = {one.id: one for one in await endpoints.endpoints(connection)}
             if endpoint_id not in known:
                 raise EndpointError(f"there is no endpoint {endpoint_id}")
+            one = known[endpoint_id]
             if begin is not None:
                 until = end or datetime.max.replace(tzinfo=UTC)
-                return await event_store.queue_times(connection, endpoint_id, begin, until), []
+                queued = await event_store.queue_times(connection, endpoint_id, begin, until)
+                return one, queued, []
             queued = await event_store.queue_ids(connection, endpoint_id, event_ids)
-            return queued, await event_store.unknown_ids(connection, event_ids)
+            return one, queued, await event_store.unknown_ids(connection, event_ids)
 
     with audited_command(settings, "redeliver_webhooks", by, endpoint=endpoint_id) as said:
-        queued, unknown = run_on_database(work())
+        endpoint, queued, unknown = run_on_database(work())
         said["queued"] = queued
-    say(f"{queued} events are queued for {endpoint_id}")
+    verb = "event is" if queued == 1 else "events are"
+    waits = ", which is disabled: nothing is sent" if endpoint.state == "disabled" else ""
+    say(f"{queued} {verb} queued for {endpoint_id}{waits}")
     for event_id in unknown:
         say(f"event {event_id} is not kept", err=True)
     if unknown:
@@ -279,10 +318,10 @@ def redeliver(
 @click.argument("merchant_id")
 @by_option
 def skip_missing(merchant_id: str, by: str) -> None:
-    """Deliver a merchant's events that wait for an earlier one, which Kafka does not have.
+    """Skip an event of a merchant that is lost.
 
-    /ready and billing_deliver_missing_events report such merchants. First make sure that the event
-    is lost: it would not be delivered any more.
+    Later ones wait for it; they are delivered. /ready and billing_deliver_missing_events report
+    such merchants. First make sure that the event is lost: it would not be delivered any more.
     """
     settings = BackgroundSettings.from_env()
 
@@ -317,6 +356,12 @@ def _act(action: str, endpoint_id: str, by: str, what: Any, *arguments: Any) -> 
 
     with audited_command(settings, action, by, endpoint=endpoint_id):
         return run_on_database(work())
+
+
+def _why(one: endpoints.Endpoint) -> str:
+    """Why it is disabled, or what it last answered."""
+    causes = dict.fromkeys((one.disabled_because, one.last_error))
+    return "; ".join(cause for cause in causes if cause)
 
 
 def _as_json(

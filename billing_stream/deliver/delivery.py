@@ -9,6 +9,7 @@ from typing import Any
 from billing_stream.config.settings import Settings
 from billing_stream.deliver.deliver_metrics import Metrics
 from billing_stream.deliver.dispatcher import Dispatcher
+from billing_stream.deliver.endpoint_events import EndpointEvents
 from billing_stream.deliver.event_reader import EventReader
 from billing_stream.deliver.locks import leads
 from billing_stream.deliver.sending import Sender
@@ -50,12 +51,18 @@ class Delivery:
     """Delivers while its connection holds the lock; on standby while another one does."""
 
     def __init__(
-        self, settings: Settings, reader: EventReader, sender: Sender, metrics: Metrics
+        self,
+        settings: Settings,
+        reader: EventReader,
+        sender: Sender,
+        changes: EndpointEvents,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._database = database_of(settings)
         self._reader = reader
         self._sender = sender
+        self._changes = changes
         self._metrics = metrics
         self._outage = NOT_YET
         self._connected_before = False
@@ -72,6 +79,7 @@ class Delivery:
         found = ["another process delivers: this one is on standby"] if self._standby else []
         if self._dispatcher is None:
             return found
+        found += [self._changes.trouble] if self._changes.trouble else []
         found += [
             f"endpoint {one.id} is disabled: {one.disabled_because}"
             for one in self._dispatcher.disabled()
@@ -138,15 +146,17 @@ class Delivery:
         reading = asyncio.create_task(self._reader.run(connection, lock, dispatcher.queued))
         watching = asyncio.create_task(self._reader.watch_lag())
         sending = asyncio.create_task(dispatcher.run(stopping))
+        publishing = asyncio.create_task(self._changes.run(connection, lock))
+        working = (reading, sending, publishing)
         try:
-            await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reading, sending):
+            await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            for task in working:
                 if task.done():
                     task.result()
         finally:
-            for task in (reading, watching, sending):
+            for task in (watching, *working):
                 task.cancel()
-            await asyncio.gather(reading, watching, sending, return_exceptions=True)
+            await asyncio.gather(watching, *working, return_exceptions=True)
             self._dispatcher = None
 
     def _note_up(self) -> None:

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from billing_stream.deliver.endpoint_events import note_change
+from billing_stream.records.endpoint_changes import EndpointState
+
 # As many of one merchant are sent, one after the other, before they are noted.
 EVENTS_PER_TURN = 10
 ERROR_CHARACTERS_MAX = 200
@@ -147,6 +150,8 @@ async def note(connection: Any, results: Sequence[Sent], retry_for: timedelta) -
     ]
     if given_up:
         await _delivered(connection, given_up)
+    if disabled:
+        await note_change(connection, disabled, EndpointState.DISABLED)
     return Noted(disabled, given_up)
 
 

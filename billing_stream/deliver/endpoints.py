@@ -10,7 +10,9 @@ import asyncpg
 from msgspec import Struct
 
 from billing_stream.deliver.addresses import EndpointError
+from billing_stream.deliver.endpoint_events import note_change
 from billing_stream.deliver.locks import written
+from billing_stream.records.endpoint_changes import EndpointState
 
 ENDPOINTS_MAX = 64
 SECRET_BYTES = 32
@@ -30,6 +32,7 @@ _DISABLE = """
 UPDATE webhook_endpoints SET disabled_at = now(), disabled_because = $2
 WHERE id = $1 AND disabled_at IS NULL
 """
+_DISABLED_AT = "SELECT disabled_at FROM webhook_endpoints WHERE id = $1"
 _ENABLE = """
 UPDATE webhook_endpoints SET disabled_at = NULL, disabled_because = NULL, failing_since = NULL,
     last_error = NULL
@@ -105,6 +108,7 @@ async def add(
             await connection.execute(_ADD, endpoint_id, url, event_types, begins_at, secret)
         except asyncpg.UniqueViolationError:
             raise EndpointError(f"there is an endpoint {endpoint_id} already") from None
+        await note_change(connection, [endpoint_id], EndpointState.ENABLED)
     return secret
 
 
@@ -112,12 +116,16 @@ async def disable(connection: Any, endpoint_id: str, because: str = DISABLED_BY_
     """Send nothing more to it; its events are kept. Raises EndpointError."""
     async with written(connection):
         await _one(connection, endpoint_id, _DISABLE, because, unless="is disabled already")
+        await note_change(connection, [endpoint_id], EndpointState.DISABLED)
 
 
 async def enable(connection: Any, endpoint_id: str) -> None:
     """Deliver its queue at once, and retry from the beginning. Raises EndpointError."""
     async with written(connection):
+        disabled_at = await connection.fetchval(_DISABLED_AT, endpoint_id)
         await _one(connection, endpoint_id, _ENABLE)
+        if disabled_at is not None:
+            await note_change(connection, [endpoint_id], EndpointState.ENABLED)
         await connection.execute(_DUE_NOW, endpoint_id)
 
 
@@ -132,6 +140,7 @@ async def rotate_secret(connection: Any, endpoint_id: str, keep: timedelta) -> s
 async def remove(connection: Any, endpoint_id: str) -> None:
     """Remove an endpoint and its queue. Raises EndpointError."""
     async with written(connection):
+        await note_change(connection, [endpoint_id], EndpointState.REMOVED)
         await _one(connection, endpoint_id, _REMOVE)
 
 

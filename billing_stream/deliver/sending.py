@@ -69,6 +69,9 @@ class Sender:
                 )
         except TimeoutError:
             return _failed(queue, event, "no complete response in time")
+        except aiohttp.ClientResponseError:
+            # The text of the error has the whole URL, which may be secret.
+            return _failed(queue, event, "its response is not HTTP")
         except (aiohttp.ClientError, OSError, ValueError, BillingError) as error:
             return _failed(queue, event, str(error) or type(error).__name__)
 

@@ -11,6 +11,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.deliver.deliver_metrics import Metrics
 from billing_stream.deliver.delivery import Delivery, database_of
 from billing_stream.deliver.dispatcher import STOP_SECONDS_MAX
+from billing_stream.deliver.endpoint_events import EndpointEvents
 from billing_stream.deliver.endpoints import ENDPOINTS_MAX
 from billing_stream.deliver.event_reader import EventReader
 from billing_stream.deliver.sending import Sender
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 STOPPING = "this process is stopping"
 # From the signal to the end: requests in flight, what became of them, and to disconnect.
-END_SECONDS_MAX = STOP_SECONDS_MAX + 10.0
+END_SECONDS_MAX = STOP_SECONDS_MAX + 15.0
 
 
 async def run(settings: Settings) -> None:
@@ -39,14 +40,16 @@ async def run(settings: Settings) -> None:
     database_of(settings)
     topics = Topics(settings.app_id, settings.topic_prefix)
     wanted = [topic for topic in topics.all() if topic.role is Role.EVENT]
-    await require_topics(settings, wanted, StartDeadline.of(settings))
+    about_endpoints = [topic for topic in topics.all() if topic.role is Role.ENDPOINTS]
+    await require_topics(settings, [*wanted, *about_endpoints], StartDeadline.of(settings))
     tps = [TopicPartition(one.name, n) for one in wanted for n in range(settings.partitions)]
     metrics, reader = Metrics(), Reader.of_all(client_options(settings), tps)
     sender = Sender(settings.deliver_timeout, allow_private=settings.webhooks_allow_private)
     stopping = stopped_by_signals(END_SECONDS_MAX)
     # Names are resolved in threads: a slow one of one endpoint has no other one wait.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(ENDPOINTS_MAX))
-    delivery = Delivery(settings, EventReader(reader, Records(topics), metrics), sender, metrics)
+    events = EventReader(reader, Records(topics), metrics)
+    delivery = Delivery(settings, events, sender, EndpointEvents(settings, topics), metrics)
     await reader.start()
     try:
         async with serving(

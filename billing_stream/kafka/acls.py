@@ -10,6 +10,7 @@ from billing_stream.records import topics as names
 from billing_stream.records.topics import Role, Topics
 
 DEAD_LETTER_OPERATOR = "dead-letters"
+ENDPOINT_EVENTS = "endpoint-events"
 
 
 class Process(StrEnum):
@@ -76,7 +77,7 @@ def _worker(topics: Topics) -> list[Acl]:
     # What one worker ends, all know.
     read |= {topics.name(names.ENDED_SESSIONS)}
     written |= {topics.name(names.ENDED_SESSIONS)}
-    read |= {topics.name(names.CATALOGUE)}
+    read |= {topics.name(names.CATALOGUE), topics.name(names.ENDPOINT_CHANGED)}
     written |= {topics.name(names.CATALOGUE)}
     every = [topic.name for topic in topics.all()]
     return [
@@ -98,7 +99,12 @@ def _projector(topics: Topics, group: str | None) -> list[Acl]:
 
 def _deliver(topics: Topics) -> list[Acl]:
     read = [topic.name for topic in topics.all() if topic.role is Role.EVENT]
-    return _on_topics(read, set(read), set())
+    written = topics.name(names.ENDPOINT_CHANGED)
+    own = f"{topics.prefix}{topics.app_id}-{ENDPOINT_EVENTS}"
+    return [
+        *_on_topics([*read, written], set(read), {written}),
+        Acl(Resource.TRANSACTIONAL_ID, own, ("Describe", "Write")),
+    ]
 
 
 def _operator(topics: Topics) -> list[Acl]:

@@ -53,6 +53,7 @@ _KEYS: dict[str, Schema] = {
     "what it is": {"type": "string", "const": OLD_ROWS_KEY},
     "merchant_id, or none": {"description": "the merchant id of an entry; an order has no key"},
     "session": {"type": "string", "description": "the id of the session"},
+    "endpoint": {"type": "string", "description": "the id of the endpoint"},
     "dead letter": {
         "type": "string",
         "description": "where the dead letter is, `topic[partition]@offset`",

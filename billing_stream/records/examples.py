@@ -16,6 +16,11 @@ from billing_stream.records import dead_letters, schemas, topics
 from billing_stream.records.catalogue_records import CurrencyOfOldRows, SetVersion
 from billing_stream.records.charge_records import ChargeRegistered, UnroutedWebhook
 from billing_stream.records.ended_sessions import EndedSession
+from billing_stream.records.endpoint_changes import (
+    EndpointChanged,
+    EndpointState,
+    endpoint_event,
+)
 from billing_stream.records.http_dead_letters import HttpDelivery, dead_letter_of_webhook
 from billing_stream.records.json_schemas import EVENTS
 from billing_stream.records.operator_commands import (
@@ -304,7 +309,25 @@ def _others() -> dict[str, list[Example]]:
             Example("ended", _json(EndedSession("S5nB0pYk3uQ4lVh2aT8wZw", EXPIRES_AT))),
         ],
         topics.CATALOGUE: _catalogue(),
+        topics.ENDPOINT_CHANGED: _endpoints(),
     }
+
+
+def _endpoints() -> list[Example]:
+    enabled = EndpointChanged(
+        endpoint_id="crm", state=EndpointState.ENABLED, url="https://crm.example.com"
+    )
+    disabled = msgspec.structs.replace(
+        enabled,
+        state=EndpointState.DISABLED,
+        reason="without a success since 2026-02-26T12:00:00Z",
+        last_error="it answered 503",
+        queued=12,
+    )
+    return [
+        Example(one.state.value, msgspec.json.decode(endpoint_event(one, NOW)))
+        for one in (enabled, disabled)
+    ]
 
 
 def _json(record: Struct) -> Any:

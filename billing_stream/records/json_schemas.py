@@ -21,6 +21,7 @@ from billing_stream.records.catalogue_records import CatalogueRecord
 from billing_stream.records.charge_records import ChargeRecord
 from billing_stream.records.commands_in import CommandIn
 from billing_stream.records.ended_sessions import EndedSession
+from billing_stream.records.endpoint_changes import EndpointChanged
 from billing_stream.records.operator_commands import OperatorCommand
 from billing_stream.records.payloads import (
     MerchantCreated,
@@ -130,6 +131,9 @@ def outputs() -> list[Record]:
         )
         for kind, data in EVENTS.items()
     ]  # fmt: skip
+    changed = event_envelope(EndpointChanged, topics.ENDPOINT_CHANGED)
+    about = doc(EndpointChanged)
+    found.append(Record(topics.ENDPOINT_CHANGED, EndpointChanged.__name__, about, (changed,)))
     journal = records.JournalEntry, TransactionOrder
     about = "\n\n".join(map(doc, journal))
     found.append(Record(topics.JOURNAL, records.JournalEntry.__name__, about, journal))

@@ -17,6 +17,7 @@ DEAD_LETTERS = "dlq.billing.v1"
 DEAD_LETTER_ACTIONS = "billing.dead-letter-actions.v1"
 ENDED_SESSIONS = "billing.ended-sessions.v1"
 CATALOGUE = "billing.catalogue.v1"
+ENDPOINT_CHANGED = "evt.billing.endpoint.changed.v1"
 CHARGES = "billing.charges.v1"
 
 # What the platforms report of a charge.
@@ -84,8 +85,8 @@ _COMPACTED = {
     "min.cleanable.dirty.ratio": "0.2",
     **_ORDINARY,
 }
-# An input, too: of records with one key all but the last go, once every lane has read them.
-_COMPACTED_INPUT = {"cleanup.policy": "compact", "min.compaction.lag.ms": "604800000", **_ORDINARY}
+# Read on, too: of records with one key all but the last go, once every reader has seen them.
+_COMPACTED_LATER = {"cleanup.policy": "compact", "min.compaction.lag.ms": "604800000", **_ORDINARY}
 # Longer than a session lives. Kafka deletes whole segments only.
 _A_DAY = {
     "cleanup.policy": "compact,delete",
@@ -112,6 +113,7 @@ class Role(StrEnum):
     CHANGELOG = "changelog"
     SESSIONS = "ended sessions"
     CATALOGUE = "catalogue"
+    ENDPOINTS = "event of endpoints"
 
 
 class Topic(Struct, frozen=True):
@@ -209,13 +211,16 @@ class Topics(Struct, frozen=True):
             Topic(self.name(n), Role.INPUT, k, r, w, {**_FOREVER, **_ORDINARY, **_BROKER_TIME})
             for n, k, r, w in inputs
         ]
-        name, config = self.name(CHARGES), {**_COMPACTED_INPUT, **_BROKER_TIME}
+        name, config = self.name(CHARGES), {**_COMPACTED_LATER, **_BROKER_TIME}
         key, writer = "platform:charge_id", "the lane of the merchant; webhooks of no merchant"
         found.append(Topic(name, Role.INPUT, key, "ChargeRecord", writer, config))
         events = {**_FOREVER, **_ORDINARY, **_OUR_TIME}
         for kind in EVENT_TYPES:
             name = self.name(event_type(kind))
             found.append(Topic(name, Role.EVENT, "merchant_id", kind, lane, events))
+        name, config = self.name(ENDPOINT_CHANGED), {**_COMPACTED_LATER, **_OUR_TIME}
+        writer = "billing-stream deliver"
+        found.append(Topic(name, Role.ENDPOINTS, "endpoint", "EndpointChanged", writer, config))
         journal = self.name(JOURNAL)
         key = "merchant_id, or none"
         found.append(Topic(journal, Role.JOURNAL, key, "JournalEntry, or an order", lane, events))

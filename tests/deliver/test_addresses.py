@@ -96,7 +96,8 @@ async def test_a_private_address_is_connected_where_that_is_allowed(
         assert await error_of(url, allow_private=True) is None
         # Allowed when it was added, and not any more.
         refused = await error_of(url, allow_private=False)
-    assert refused == "the address is not https://host/..."
+    hint = "(http:// with BILLING_WEBHOOKS_ALLOW_PRIVATE=true)"
+    assert refused == f"the address is not https://host/... {hint}"
 
 
 async def error_of(url: str, *, allow_private: bool) -> str | None:

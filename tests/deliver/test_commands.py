@@ -96,6 +96,8 @@ async def test_what_is_wrong_is_refused_and_changes_nothing(env: dict[str, str])
         assert "there is no endpoint x" in await refused(env, "endpoints", command, "x")
     assert "there is no endpoint x" in await refused(env, "redeliver", "x", "--from", "2h")
     assert "name event ids, or give --from" in await refused(env, "redeliver", "crm")
+    turned = ("--from", "1h", "--until", "2h")
+    assert "--until is not later than --from" in await refused(env, "redeliver", "crm", *turned)
     assert await listed(env) == before
 
 
@@ -117,6 +119,9 @@ async def test_a_running_process_follows_commands(env: dict[str, str], postgres_
         private = {**env, "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true"}
         await add_endpoint(private, "late", f"{receiver.url}/late", "--since", "1h")
         await receiver.until(lambda: len(receiver.requests) == 11, SECONDS_MAX, "those before")
+        await done(env, "endpoints", "disable", "e")
+        waits = "1 event is queued for e, which is disabled: nothing is sent"
+        assert await done(env, "redeliver", "e", ids[0]) == waits
     assert receiver.sequences("/e") == [1, 2, 3, 1, 3, 1, 2, 3]
     assert receiver.sequences("/late") == [1, 2, 3]
 

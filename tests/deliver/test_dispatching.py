@@ -206,6 +206,21 @@ async def test_redirects_are_failures_and_are_not_followed(postgres_url: str) ->
     assert {one.path for one in receiver.requests} == {"/e"}
 
 
+async def test_what_is_not_http_is_a_failure_that_names_no_address(postgres_url: str) -> None:
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"SSH-2.0-server\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(other, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, delivered(postgres_url) as running:
+        await running.add("e", f"http://127.0.0.1:{port}/e?key=sesame")
+        await running.store([event(1)])
+        error = "its response is not HTTP"
+        await until(partial(has_error, running, error), SECONDS_MAX, "it failed")
+
+
 async def test_a_request_without_an_answer_fails_after_the_timeout(postgres_url: str) -> None:
     never = asyncio.Event()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from billing_stream.records import topics
+from billing_stream.records.endpoint_changes import EndpointChanged
 from billing_stream.records.json_schemas import EVENTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
@@ -22,7 +23,7 @@ def test_every_event_is_listed_with_its_fields() -> None:
     assert listed == {
         topics.event_type(kind): [field.name for field in msgspec.structs.fields(data)]
         for kind, data in EVENTS.items()
-    }
+    } | {topics.ENDPOINT_CHANGED: [field.name for field in msgspec.structs.fields(EndpointChanged)]}
 
 
 def test_every_topic_is_listed() -> None:

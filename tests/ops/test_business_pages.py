@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from playwright.async_api import expect
 
 from billing_stream.ops.dead_letters import Filters, find
 from billing_stream.records import topics as names
 from tests.ops.board import DOMAIN, Board, board, until
-from tests.support.browser import PHONE, sideways
+from tests.support.browser import PHONE, findings, screenshot, sideways
+from tests.support.delivery import add_endpoint, delivering
 from tests.support.projection import fetch
+from tests.support.receiver import Received, receiving
+from tests.support.worker import run
 from tests.support.world import M1
 
 pytestmark = [
@@ -163,3 +167,44 @@ async def test_a_dead_letter_is_discarded_with_a_reason(at: Board) -> None:
 
     (act,) = [one for one in await at.stage.ledger() if one["action"] == "discarded"]
     assert (act["by"], act["reason"]) == ("olga", "a test of the gateway")
+
+
+async def gone(_: Received) -> web.Response:
+    """What an endpoint answers that is to be disabled."""
+    return web.Response(status=410)
+
+
+async def test_a_disabled_endpoint_is_on_the_overview_until_it_is_enabled(
+    at: Board, tmp_path: Path
+) -> None:
+    env = {**at.stage.env, "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true"}
+    async with receiving() as receiver, delivering(env, tmp_path), at.logged_in() as page:
+        card = page.get_by_role("region", name="Outgoing webhooks")
+        await expect(card).to_have_count(0)
+        receiver.answers["/crm"] = gone
+        await add_endpoint(env, "crm", f"{receiver.url}/crm?key=sesame", "--since", "2020-01-01")
+        await add_endpoint(env, "books", f"{receiver.url}/books")
+        await expect(page.locator("#banner")).to_contain_text(
+            "1 endpoint of outgoing webhooks disabled: crm.", timeout=WAIT_MS
+        )
+        first = card.locator("tbody tr").first
+        await expect(first).to_contain_text("it answered 410 Gone")
+        await expect(first.locator(".badge")).to_have_text("disabled")
+        await expect(first).to_contain_text(receiver.url)
+        await expect(card).to_contain_text("billing-stream deliver endpoints enable crm")
+        await expect(card.locator("tbody tr", has_text="books")).to_contain_text("enabled")
+        assert "sesame" not in await page.content()
+        await page.get_by_role("link", name="1 endpoint of outgoing webhooks disabled").click()
+        assert page.url.endswith("#endpoints-title")
+        assert await findings(page) == []
+        await screenshot(page, "endpoints")
+        async with at.logged_in(viewport=PHONE) as phone:
+            await expect(phone.locator("#endpoints-title")).to_be_visible()
+            assert await sideways(phone) <= 0
+            await screenshot(phone, "endpoints-phone")
+
+        receiver.answers.clear()
+        code, output = await run(env, "deliver", "endpoints", "enable", "crm")
+        assert code == 0, output
+        await expect(page.locator("#banner")).not_to_contain_text("crm", timeout=WAIT_MS)
+        await expect(card.locator("tbody tr", has_text="crm")).to_contain_text("enabled")

@@ -1,5 +1,6 @@
 """The newest dead letters on a real broker: read on, forgotten, and what became of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,13 +12,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
 from billing_stream.ops.dead_letters import Cluster, State, discard, find_one
+from billing_stream.ops.dead_letters.letter_follower import LetterFollower
+from billing_stream.ops.dead_letters.open_letters import OpenDeadLetters
+from billing_stream.processor import NOT_UNDERSTOOD
 from billing_stream.records import schemas
 from billing_stream.records import topics as names
 from billing_stream.records.dead_letters import DeadLetter
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, WebCode
 from billing_stream.web.ops import letter_actions
-from billing_stream.web.ops.letters import Letters
+from billing_stream.web.ops.letters import DeadLetterSummaries, Letters
 from tests.support.worker import create_topics, environment
 from tests.support.world import M1
 
@@ -57,13 +61,20 @@ async def lane(kafka: str, prefix: str) -> AsyncIterator[Writer]:
         yield Writer(cluster, producer)
 
 
+async def looked(follower: LetterFollower, letters: Letters) -> DeadLetterSummaries:
+    """The newest, after a look."""
+    await follower.look()
+    return letters.summaries()
+
+
 async def test_each_look_reads_on_and_knows_what_became_of_each(lane: Writer) -> None:
     letters = Letters(lane.cluster)
-    assert (await letters.look()).letters == []
+    follower = LetterFollower(lane.cluster, letters)
+    assert (await looked(follower, letters)).letters == []
 
     await lane.write(2, partition=1, reason="MERCHANT_NOT_FOUND: no billing record of merchant 1")
     await lane.write(1, partition=3, reason="JSON is malformed: invalid character (byte 7)")
-    seen = await letters.look()
+    seen = await looked(follower, letters)
     assert [letter.name for letter in seen.letters] == ["3@0", "1@1", "1@0"]
     assert seen.by_reason() == [
         ("billing.commands.v1", "MERCHANT_NOT_FOUND", 2),
@@ -75,7 +86,7 @@ async def test_each_look_reads_on_and_knows_what_became_of_each(lane: Writer) ->
     found = await find_one(lane.cluster, "1@0")
     await discard(lane.cluster, [found.letter], by="anna", reason="a test")
     await lane.write(1, partition=0)
-    seen = await letters.look()
+    seen = await looked(follower, letters)
 
     states = {letter.name: letter.state for letter in seen.letters}
     assert states == {
@@ -89,17 +100,18 @@ async def test_each_look_reads_on_and_knows_what_became_of_each(lane: Writer) ->
 
 async def test_of_each_partition_only_the_newest_are_kept(lane: Writer) -> None:
     letters = Letters(lane.cluster, newest=3)
+    follower = LetterFollower(lane.cluster, letters)
     await lane.write(5, partition=2)
     await lane.write(1, partition=0)
 
-    first = await letters.look()
+    first = await looked(follower, letters)
     assert {letter.name for letter in first.letters} == {"2@2", "2@3", "2@4", "0@0"}
     assert first.older
 
     found = [await find_one(lane.cluster, name) for name in ("2@0", "2@4")]
     await discard(lane.cluster, [one.letter for one in found], by="anna", reason="a test")
     await lane.write(2, partition=2)
-    second = await letters.look()
+    second = await looked(follower, letters)
 
     states = {letter.name: letter.state for letter in second.letters if letter.partition == 2}
     assert states == {
@@ -107,6 +119,21 @@ async def test_of_each_partition_only_the_newest_are_kept(lane: Writer) -> None:
         "2@5": State.OPEN,
         "2@6": State.OPEN,
     }
+
+
+async def test_pages_and_metrics_have_each_letter_once_from_one_reading(lane: Writer) -> None:
+    letters, counted = Letters(lane.cluster), OpenDeadLetters(lane.cluster)
+    follower = LetterFollower(lane.cluster, letters, counted)
+    await lane.write(3, partition=1)
+    # The page and the gauge look when they want to.
+    await asyncio.gather(follower.look(), follower.look())
+    found = await find_one(lane.cluster, "1@1")
+    await discard(lane.cluster, [found.letter], by="anna", reason="a test")
+    await asyncio.gather(follower.look(), follower.look())
+
+    states = {one.name: one.state for one in letters.summaries().letters}
+    assert states == {"1@0": State.OPEN, "1@1": State.DISCARDED, "1@2": State.OPEN}
+    assert counted.counts == {("billing.commands.v1", NOT_UNDERSTOOD): 2}
 
 
 async def test_page_without_kafka_reports_that_and_no_invalid_letter(

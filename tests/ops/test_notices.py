@@ -10,6 +10,13 @@ import pytest
 import pytest_asyncio
 
 from billing_stream.engine.input_rows import StoppedInput
+from billing_stream.records.endpoint_changes import (
+    EndpointChanged,
+    EndpointEvent,
+    EndpointState,
+    decode_endpoint_event,
+    endpoint_event,
+)
 from billing_stream.records.topics import COMMANDS
 from billing_stream.tables.early_webhooks import EarlyWebhooks
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot, PartitionSnapshot
@@ -18,6 +25,7 @@ from billing_stream.web.ops.notices import (
     Level,
     level_of,
     of_early,
+    of_endpoints,
     of_letters,
     of_projection,
 )
@@ -87,6 +95,23 @@ async def test_dead_letters_that_cannot_be_read_are_no_green_banner(two: Cluster
     state, text = await banner(two, "/ops")
 
     assert (state, "Dead letters cannot be read." in text) == ("warn", True)
+    assert "Endpoints of outgoing webhooks cannot be read." in text
+
+
+def test_disabled_endpoints_are_amber_and_named_as_far_as_there_is_room() -> None:
+    def endpoint(number: int, state: EndpointState) -> EndpointEvent:
+        change = EndpointChanged(endpoint_id=f"e{number}", state=state, url="https://a.example")
+        return decode_endpoint_event(endpoint_event(change, NOW))
+
+    enabled = endpoint(0, EndpointState.ENABLED)
+    disabled = [endpoint(number, EndpointState.DISABLED) for number in range(1, 8)]
+
+    assert list(of_endpoints([enabled])) == []
+    (one,) = of_endpoints([disabled[0], enabled])
+    text = "1 endpoint of outgoing webhooks disabled: e1."
+    assert (one.level, one.text) == (Level.AMBER, text)
+    (many,) = of_endpoints(disabled)
+    assert many.text == "7 endpoints of outgoing webhooks disabled: e1, e2, e3, e4, e5 and 2 more."
 
 
 def test_open_dead_letters_are_amber_and_none_are_green() -> None:

@@ -7,11 +7,12 @@ import pytest
 from standardwebhooks import Webhook
 
 from billing_stream.kafka.acls import Process
-from billing_stream.records.topics import Topics
-from tests.support.audit import Audit
+from billing_stream.records.endpoint_changes import decode_endpoint_event
+from billing_stream.records.topics import ENDPOINT_CHANGED, Topics
+from tests.support.audit import Audit, read_committed
 from tests.support.delivery import add_endpoint, delivering
 from tests.support.nodes import get
-from tests.support.projection import projector
+from tests.support.projection import fetch, projector, until
 from tests.support.receiver import receiving
 from tests.support.secured import PASSWORD, SecuredKafka
 from tests.support.shop import create_merchants, shop
@@ -89,15 +90,23 @@ async def test_projector_and_tools_run_with_just_their_rights(
                 code, output = await run(env_of("operator"), *command)
             assert code == 0, (command, output)
     await delivered_to_a_receiver(env_of("deliver"), folder)
+    (record,) = await read_committed(secured.plain, [f"{prefix}{ENDPOINT_CHANGED}"])
+    assert decode_endpoint_event(record.value).data.endpoint_id == "e"
 
 
 async def delivered_to_a_receiver(env: dict[str, str], folder: Path) -> None:
-    """Its events come to an endpoint, signed and in order."""
+    """Its events come to an endpoint, signed and in order; its addition is published."""
     env = {**env, "BILLING_WEBHOOKS_ALLOW_PRIVATE": "true"}
     async with receiving() as receiver:
         secret = await add_endpoint(env, "e", f"{receiver.url}/e", "--since", "1h")
         async with delivering(env, folder) as delivery:
             await receiver.until(lambda: len(receiver.requests) >= 1, COMMAND_SECONDS_MAX, "events")
+
+            async def published() -> bool:
+                query = "SELECT 1 FROM public_webhooks.webhook_endpoint_changes"
+                return await fetch(env["DATABASE_URL"], query) == []
+
+            await until(published, COMMAND_SECONDS_MAX, "its event")
             assert await delivery.stop() == 0
     sequences = receiver.sequences("/e", MERCHANT)
     assert sequences == list(range(1, len(sequences) + 1))
@@ -117,5 +126,10 @@ async def test_dead_letters_are_on_the_dashboard_with_just_its_rights(
         while b"Kafka has not answered yet" in page.raw:
             await asyncio.sleep(0.2)
             page = await get(running.url, "/ops/dead-letters", operator_headers())
+        overview = await get(running.url, "/ops", operator_headers())
+        while b"cannot be read" in overview.raw and b"Kafka has not answered yet" in overview.raw:
+            await asyncio.sleep(0.2)
+            overview = await get(running.url, "/ops", operator_headers())
 
     assert b"None is open." in page.raw
+    assert b"cannot be read" not in overview.raw

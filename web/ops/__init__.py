@@ -13,6 +13,7 @@ lists.py       merchants and purchases from PostgreSQL; revenue.py, projection_s
 exports.py     lists as CSV; charge_links.py: where a charge is seen at its platform
 notices.py     the lines of the banner; reconciliation.py: the results of look-ups, for one of them
 letters.py     the newest dead letters
+endpoint_states.py  endpoints of outgoing webhooks, from the events about them
 shared.py      one answer for all who look at the same time
 page_text.py   numbers, times and lines as people read them
 """

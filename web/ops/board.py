@@ -18,6 +18,7 @@ from billing_stream.web.ops.notices import (
     level_of,
     of_cluster,
     of_early,
+    of_endpoints,
     of_letters,
     of_projection,
 )
@@ -60,10 +61,11 @@ class PurchaseTotal(Struct, frozen=True):
 async def overview(call: Call[Session]) -> web.Response:
     """How all of it is, on one page."""
     dashboard = call.context.dashboard
-    cluster, business, letters, state, revenue = await asyncio.gather(
+    cluster, business, letters, endpoints, state, revenue = await asyncio.gather(
         dashboard.cluster(),
         dashboard.business(),
         dashboard.letters(),
+        dashboard.endpoints(),
         dashboard.projection_state(),
         dashboard.revenue(DAYS[0]),
     )
@@ -72,6 +74,7 @@ async def overview(call: Call[Session]) -> web.Response:
         *of_cluster(cluster),
         *of_early(cluster, moment),
         *of_letters(*(letters.seen.open, letters.seen.older) if letters.seen else (None, False)),
+        *of_endpoints(endpoints.known),
         *of_projection(state, moment),
     ]
     return page(
@@ -93,6 +96,7 @@ async def overview(call: Call[Session]) -> web.Response:
         statuses=list(PurchaseStatus),
         platforms=[one for one in Platform if any(p == one for _, p in table)],
         letters=letters,
+        endpoints=endpoints,
     )
 
 

@@ -26,11 +26,14 @@ from billing_stream.ops.dead_letters import (
     discard,
     redrive,
 )
+from billing_stream.ops.dead_letters.letter_follower import LetterFollower
 from billing_stream.records.catalogue_records import SetVersion
+from billing_stream.records.endpoint_changes import EndpointEvent
 from billing_stream.records.topics import Topics
 from billing_stream.web.envelope import ApiError, Ids, not_ready
 from billing_stream.web.ops.business import Business, put_together
 from billing_stream.web.ops.cluster_snapshot import ClusterFigures, ClusterSnapshot
+from billing_stream.web.ops.endpoint_states import EndpointStates
 from billing_stream.web.ops.exports import ExportLimit
 from billing_stream.web.ops.figures import Figures
 from billing_stream.web.ops.letters import DeadLetterSummaries, Letters
@@ -55,6 +58,7 @@ ROWS_SECONDS = 30.0
 ASK_ROWS_SECONDS = 8.0
 LETTERS_SECONDS = 2.0
 CATALOGUE_SECONDS = 1.0
+ENDPOINTS_SECONDS = 2.0
 PROJECTION_SECONDS = 2.0
 REVENUE_SECONDS = 60.0
 # A page is for seeing what is wrong: it does not wait for what does not answer.
@@ -83,6 +87,13 @@ class DeadLettersResult(Struct, frozen=True):
     why: str | None
 
 
+class EndpointsResult(Struct, frozen=True):
+    """Endpoints of outgoing webhooks, disabled ones first; or why they cannot be read."""
+
+    known: list[EndpointEvent] | None
+    why: str | None
+
+
 class ActionPending(Exception):
     """An action was begun, is not done yet, and continues."""
 
@@ -97,6 +108,7 @@ class Dashboard:
         peers: Peers,
         metrics: WorkerMetrics,
         ask_lags: Callable[[], Lags],
+        letters: LetterFollower | None,
     ) -> None:
         self.environment: Environment = new_environment()
         self.currency = settings.currency
@@ -119,7 +131,11 @@ class Dashboard:
         self._seen = Shared(lambda: self._cluster.look(self._ids), CLUSTER_SECONDS)
         self._own = Shared(self._rows.count, ROWS_SECONDS)
         self._business = Shared(self._sum, BUSINESS_SECONDS)
-        self._letters = Shared(Letters(self.letter_cluster).look, LETTERS_SECONDS)
+        self._newest = Letters(self.letter_cluster)
+        self._follower = letters or LetterFollower(self.letter_cluster)
+        self._follower.views.append(self._newest)
+        self._letters = Shared(self._newest_letters, LETTERS_SECONDS)
+        self._endpoints = Shared(EndpointStates(self.letter_cluster).look, ENDPOINTS_SECONDS)
         self._versions = Shared(lambda: self.catalogue_log.versions(), CATALOGUE_SECONDS)
         self.projected_topics = Topics(settings.app_id, settings.topic_prefix).projected()
         state = partial(ask_state, self._projection, self.projected_topics)
@@ -174,6 +190,16 @@ class Dashboard:
             return DeadLettersResult(None, "Kafka has not answered yet.")
         except (DeadLettersError, KafkaError) as error:
             return DeadLettersResult(None, why_not(error))
+
+    async def endpoints(self) -> EndpointsResult:
+        """Endpoints of outgoing webhooks."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return EndpointsResult(await self._endpoints.get(), None)
+        except TimeoutError:
+            return EndpointsResult(None, "Kafka has not answered yet.")
+        except (BillingError, KafkaError) as error:
+            return EndpointsResult(None, why_not(error))
 
     async def versions(self) -> list[SetVersion]:
         """The versions of the catalogue, as they were set. Raises ApiError (NOT_READY)."""
@@ -236,6 +262,7 @@ class Dashboard:
             self._own,
             self._business,
             self._letters,
+            self._endpoints,
             self._versions,
             self._projection_state,
             *self._revenue.values(),
@@ -243,6 +270,10 @@ class Dashboard:
         for shared in several:
             await shared.close()
         self._projection.close()
+
+    async def _newest_letters(self) -> DeadLetterSummaries:
+        await self._follower.look()
+        return self._newest.summaries()
 
     async def _finish(self, work: Awaitable[Done]) -> Done:
         """An action that was begun is done, even when no request waits for it any more."""

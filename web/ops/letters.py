@@ -1,22 +1,19 @@
-"""The newest dead letters, with what became of them: read on from where the last look ended.
+"""The newest dead letters, with what became of them.
 
-Memory and work are bounded: the newest few of each partition are kept, and of the ledger
-only lines about them. Nothing is read while no page is open.
+Memory is bounded: the newest few of each partition are kept, and of the ledger only lines about
+them.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from billing_stream.domain.model import Instant
 from billing_stream.ops.dead_letters import Cluster, DeadLetterEntry, State
-from billing_stream.ops.dead_letters.dead_letter_reader import read
-from billing_stream.ops.dead_letters.entries import kind_of, letter_of
-from billing_stream.records.dead_letters import decode_action
+from billing_stream.ops.dead_letters.entries import kind_of
 from billing_stream.records.invalid_fields import readable
-from billing_stream.records.record_ref import RecordRef
 
 # Of each partition, in offsets: those of markers count.
 NEWEST = 1_000
@@ -60,53 +57,38 @@ class DeadLetterSummaries(Struct, frozen=True):
 
 
 class Letters:
-    """Reads them. Not to be used twice at once."""
+    """The newest letters, as `LetterView`; none is added while they are read."""
 
     def __init__(self, cluster: Cluster, newest: int = NEWEST) -> None:
         self._cluster = cluster
         self._newest = newest
         self._letters: dict[int, dict[int, DeadLetterSummary]] = {}
-        self._acts: dict[int, dict[int, str]] = {}
-        self._read_to: dict[str, dict[int, int]] = {cluster.letters: {}, cluster.ledger: {}}
+        self._acts: dict[int, dict[int, State]] = {}
 
-    async def look(self) -> DeadLetterSummaries:
-        """The newest of all partitions. Raises DeadLettersError, KafkaError."""
-        cluster = self._cluster
-        since = self._read_to[cluster.letters]
-        async for records in read(cluster, cluster.letters, since=since, newest=self._newest):
-            for record in records:
-                since[record.partition] = record.offset + 1
-                seen = _seen(letter_of(record), cluster)
-                self._letters.setdefault(record.partition, {})[record.offset] = seen
-        self._forget_older()
-        since = self._read_to[cluster.ledger]
-        async for records in read(cluster, cluster.ledger, since=since):
-            for record in records:
-                since[record.partition] = record.offset + 1
-                self._note(record.value)
-        return self._all()
+    def add(self, letters: Sequence[DeadLetterEntry]) -> None:
+        """As `LetterView`."""
+        partition = letters[0].partition
+        kept = self._letters.setdefault(partition, {})
+        # What would be forgotten at once is not summed up.
+        kept.update((one.offset, _seen(one, self._cluster)) for one in letters[-self._newest :])
+        oldest = max(kept) - self._newest + 1
+        for offset in [offset for offset in kept if offset < oldest]:
+            del kept[offset]
+        acts = self._acts.get(partition, {})
+        for offset in [offset for offset in acts if offset < oldest]:
+            del acts[offset]
 
-    def _forget_older(self) -> None:
-        for partition, letters in self._letters.items():
-            oldest = max(letters) - self._newest + 1
-            for offset in [offset for offset in letters if offset < oldest]:
-                del letters[offset]
-            acts = self._acts.get(partition, {})
-            for offset in [offset for offset in acts if offset < oldest]:
-                del acts[offset]
-
-    def _note(self, value: bytes | None) -> None:
-        try:
-            action = decode_action(value or b"")
-            _, partition, offset = RecordRef.parse(action.letter)
-        except (msgspec.DecodeError, ValueError):
-            # `billing-stream dlq` says so in its log.
-            return
+    def act(self, partition: int, offset: int, action: State) -> None:
+        """As `LetterView`."""
         # Also of a letter that came after we read the letters, and not of those long forgotten.
         if offset > max(self._letters.get(partition, (0,))) - self._newest:
-            self._acts.setdefault(partition, {})[offset] = action.action
+            self._acts.setdefault(partition, {})[offset] = action
 
-    def _all(self) -> DeadLetterSummaries:
+    def looked(self) -> None:
+        """As `LetterView`."""
+
+    def summaries(self) -> DeadLetterSummaries:
+        """The newest of all partitions, with what became of them."""
         found = [
             _with_state(letter, self._acts.get(partition, {}))
             for partition, letters in self._letters.items()
@@ -132,6 +114,6 @@ def _seen(letter: DeadLetterEntry, cluster: Cluster) -> DeadLetterSummary:
     )
 
 
-def _with_state(letter: DeadLetterSummary, acts: Mapping[int, str]) -> DeadLetterSummary:
+def _with_state(letter: DeadLetterSummary, acts: Mapping[int, State]) -> DeadLetterSummary:
     act = acts.get(letter.offset)
-    return letter if act is None else msgspec.structs.replace(letter, state=State(act))
+    return letter if act is None else msgspec.structs.replace(letter, state=act)

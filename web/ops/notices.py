@@ -1,11 +1,12 @@
 """What the banner says: red where money waits, amber where somebody should look, else green."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
 
 from msgspec import Struct
 
+from billing_stream.records.endpoint_changes import EndpointEvent, EndpointState
 from billing_stream.web.ops.cluster_snapshot import ClusterSnapshot, WorkerSnapshot
 from billing_stream.web.ops.page_text import counted, moment
 from billing_stream.web.ops.projection_state import ProjectionState
@@ -13,6 +14,7 @@ from billing_stream.web.ops.projection_state import ProjectionState
 # A webhook that is only a little early has its charge after some seconds.
 EARLY = timedelta(minutes=10)
 WORKERS_PATH = "/ops/workers"
+NAMES_MAX = 5
 
 
 class Level(IntEnum):
@@ -88,6 +90,22 @@ def of_letters(open_letters: int | None, older: bool) -> Iterator[Notice]:
         least = "At least " if older else ""
         text = f"{least}{counted(open_letters, 'open dead letter')}: a payment may be among them."
         yield Notice(Level.AMBER, text, path)
+
+
+def of_endpoints(endpoints: Sequence[EndpointEvent] | None) -> Iterator[Notice]:
+    """Endpoints of outgoing webhooks that get nothing; None: they cannot be read."""
+    path = "/ops#endpoints-title"
+    if endpoints is None:
+        yield Notice(Level.AMBER, "Endpoints of outgoing webhooks cannot be read.", path)
+        return
+    disabled = [
+        one.data.endpoint_id for one in endpoints if one.data.state is EndpointState.DISABLED
+    ]
+    if disabled:
+        more = len(disabled) - NAMES_MAX
+        names = ", ".join(disabled[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+        count = counted(len(disabled), "endpoint")
+        yield Notice(Level.AMBER, f"{count} of outgoing webhooks disabled: {names}.", path)
 
 
 def of_projection(state: ProjectionState, now: datetime) -> Iterator[Notice]:

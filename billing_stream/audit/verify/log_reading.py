@@ -87,7 +87,7 @@ class Reader:
     def stages(topics: Topics) -> tuple[list[str], list[str]]:
         """The topics to be read first, and those to be read when their ends are known."""
         first = [topics.changelog(names.BILLING_RECORDS)]
-        apart = {*first, topics.name(names.ENDED_SESSIONS)}
+        apart = {*first, topics.name(names.ENDED_SESSIONS), topics.name(names.ENDPOINT_CHANGED)}
         return first, [topic.name for topic in topics.all() if topic.name not in apart]
 
     def take(self, record: Record) -> None:

@@ -21,25 +21,19 @@ async def read(
     partitions: Iterable[int] | None = None,
     whole: bool = False,
     since: Mapping[int, int] = NOWHERE,
-    newest: int | None = None,
     progress: Progress | None = None,
 ) -> AsyncIterator[list[Any]]:
     """All records of a topic, partition by partition in batches, up to its end at this moment.
 
-    `since` are offsets by partition before which nothing is read; `newest` is of how many
-    offsets before the end, at most. What a transaction that is open now writes is left out, or
-    with `whole` waited for. Raises
-    DeadLettersError when the topic does not exist or sends nothing any more.
+    `since` are offsets by partition before which nothing is read. What a transaction that is open
+    now writes is left out, or with `whole` waited for. Raises DeadLettersError when the topic does
+    not exist or sends nothing any more.
     """
     async with CommittedLog(cluster.options) as log:
         tps = _partitions(log, cluster, topic, partitions)
         begins, ends = await log.begins(tps), await log.ends(tps, with_open=whole)
         starts = {
-            tp: max(
-                begin,
-                min(since.get(tp.partition, begin), ends[tp]),
-                begin if newest is None else ends[tp] - newest,
-            )
+            tp: max(begin, min(since.get(tp.partition, begin), ends[tp]))
             for tp, begin in begins.items()
         }
         try:

@@ -1,29 +1,18 @@
 """How many dead letters are open, by topic and reason, as the log has it."""
 
-import asyncio
-import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import msgspec
-from aiokafka.errors import KafkaError
-
-from billing_stream.errors import BillingError
-from billing_stream.ops.dead_letters.dead_letter_reader import read
+from billing_stream.ops.dead_letters.action_log import State
 from billing_stream.ops.dead_letters.desk_connection import Cluster
-from billing_stream.ops.dead_letters.entries import letter_of
+from billing_stream.ops.dead_letters.entries import DeadLetterEntry
 from billing_stream.processor import NOT_UNDERSTOOD
 from billing_stream.records import topics as names
-from billing_stream.records.dead_letters import NO_ROOM, DeadLetter, decode_action
+from billing_stream.records.dead_letters import NO_ROOM, DeadLetter
 from billing_stream.records.http_dead_letters import PLACE
-from billing_stream.records.record_ref import RecordRef
 from billing_stream.tables.charges import UNCLAIMED
 
-logger = logging.getLogger(__name__)
-
-LOOK_SECONDS = 10.0
-ASK_SECONDS = 120.0
 # Codes of reasons are few; whoever else writes to the topic may choose others.
 KINDS_MAX = 200
 OTHER = "other"
@@ -34,58 +23,38 @@ _CODE = re.compile(r"([A-Z][A-Z_]{2,39}): ")
 class OpenDeadLetters:
     """The open dead letters of an app: a letter is open until it is redriven or discarded.
 
-    `look` reads on from where the last look ended. Memory grows with the open letters alone.
-    `counts` stays None until a first look has read both topics to their ends.
+    Memory grows with the open letters alone. `counts` are those by input topic (without its
+    prefix) and reason, None until a first look has read both topics to their ends.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._read_to: dict[str, dict[int, int]] = {cluster.letters: {}, cluster.ledger: {}}
+        self._read_to: dict[int, int] = {}
         self._open: dict[tuple[int, int], tuple[str, str]] = {}
-        # Letters that were closed before this reader came to them.
+        # Letters that were closed before they were added.
         self._closed: set[tuple[int, int]] = set()
         # A kind that has no open letters any more counts 0, so that its gauge says so.
         self._kinds: set[tuple[str, str]] = set()
         self.counts: Mapping[tuple[str, str], int] | None = None
 
-    async def watch(self) -> None:
-        """Look from time to time, until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    await self.look()
-            except (KafkaError, BillingError, OSError) as error:
-                # Also TimeoutError. The figures stay; the watchdog reports Kafka.
-                logger.debug("dead letters were not counted: %r", error)
-            except Exception:
-                # A gauge is no reason to end a worker.
-                logger.exception("dead letters were not counted")
-            await asyncio.sleep(LOOK_SECONDS)
+    def add(self, letters: Sequence[DeadLetterEntry]) -> None:
+        """As `LetterView`."""
+        for letter in letters:
+            self._read_to[letter.partition] = letter.offset + 1
+            self._add(letter)
 
-    async def look(self) -> Mapping[tuple[str, str], int]:
-        """Open letters by input topic (without its prefix) and reason, at this moment.
+    def act(self, partition: int, offset: int, action: State) -> None:
+        """As `LetterView`."""
+        at = partition, offset
+        if self._open.pop(at, None) is None and offset >= self._read_to.get(partition, 0):
+            self._closed.add(at)
 
-        Raises DeadLettersError, KafkaError.
-        """
-        cluster = self._cluster
-        since = self._read_to[cluster.letters]
-        async for records in read(cluster, cluster.letters, since=since):
-            for record in records:
-                since[record.partition] = record.offset + 1
-                self._add(record)
-            await asyncio.sleep(0)
-        since = self._read_to[cluster.ledger]
-        async for records in read(cluster, cluster.ledger, since=since):
-            for record in records:
-                since[record.partition] = record.offset + 1
-                self._close(record.value)
-            await asyncio.sleep(0)
+    def looked(self) -> None:
+        """As `LetterView`."""
         found = Counter(self._open.values())
         self.counts = {kind: found[kind] for kind in self._kinds}
-        return self.counts
 
-    def _add(self, record: object) -> None:
-        letter = letter_of(record)
+    def _add(self, letter: DeadLetterEntry) -> None:
         at = letter.partition, letter.offset
         if at in self._closed:
             self._closed.discard(at)
@@ -95,17 +64,6 @@ class OpenDeadLetters:
             kind = OTHER, OTHER
         self._kinds.add(kind)
         self._open[at] = kind
-
-    def _close(self, value: bytes | None) -> None:
-        try:
-            _, partition, offset = RecordRef.parse(decode_action(value or b"").letter)
-        except (msgspec.DecodeError, ValueError):
-            # `billing-stream dlq` reports it.
-            return
-        at = partition, offset
-        read_to = self._read_to[self._cluster.letters].get(partition, 0)
-        if self._open.pop(at, None) is None and offset >= read_to:
-            self._closed.add(at)
 
 
 def topic_of(letter: DeadLetter, cluster: Cluster) -> str:

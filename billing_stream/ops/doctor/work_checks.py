@@ -17,6 +17,7 @@ from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.kafka.consumers import administering
 from billing_stream.kafka.group_members import describe_group
 from billing_stream.ops.dead_letters.desk_connection import Cluster
+from billing_stream.ops.dead_letters.letter_follower import LetterFollower
 from billing_stream.ops.dead_letters.open_letters import OpenDeadLetters
 from billing_stream.ops.doctor.finding import Finding, ok, warn
 from billing_stream.plain_text import shown
@@ -99,13 +100,16 @@ def waiting_records(
 
 async def check_letters(settings: Settings) -> AsyncIterator[Finding]:
     """How many dead letters are open, by reason."""
+    cluster = Cluster.of(settings)
+    letters = OpenDeadLetters(cluster)
     try:
         async with asyncio.timeout(READ_SECONDS_MAX):
-            found = Counter(await OpenDeadLetters(Cluster.of(settings)).look())
+            await LetterFollower(cluster, letters).look()
     except TimeoutError:
         message = f"there are more than can be read in {READ_SECONDS_MAX:g} s"
         yield warn("dead letters", message, "billing-stream dlq list")
         return
+    found = Counter(letters.counts)
     total = found.total()
     if not total:
         yield ok("dead letters", "none is open")
