@@ -1,4 +1,4 @@
-"""Fetch sessions (KIP-227): a broker remembers what is fetched, and fetches name the changes.
+"""Fetch sessions (KIP-227): a broker keeps what a client fetches, and fetches name the changes.
 
 Without one, each fetch and its answer name every partition that is read, also those in which
 nothing happens: at low load most of what both sides do. aiokafka has none.
