@@ -161,11 +161,13 @@ class _Task:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Begin; the service is up later."""
         self._task = asyncio.create_task(self._service._serve(), name="consumer-client")
         # Marks its error as retrieved: the start of the service raises it, or its crash tells it.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def is_alive(self) -> bool:
+        """Whether it began, and has not ended."""
         return self._task is not None and not self._task.done()
 
     def stop(self) -> None:
