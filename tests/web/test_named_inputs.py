@@ -166,7 +166,7 @@ async def test_every_code_about_an_input_names_it_and_its_rule(asked: Cluster, c
             assert wrong_with(path, method, reply) == []
 
 
-@pytest.mark.parametrize("code", [*ABOUT_AN_INPUT, *OTHERS])
+@pytest.mark.parametrize("code", [*ABOUT_AN_INPUT, *sorted(OTHERS)])
 def test_every_example_has_details_as_the_answers_have(code: str) -> None:
     shown = [
         example["value"]["error"]
