@@ -183,7 +183,7 @@ async def adjust_credits(
 ) -> Answer[AdjustedBody]:
     """Give a merchant credits, or take some away: once per idempotency key, permanently.
 
-    The balance never goes below nothing by it. A refusal leaves the key free.
+    The balance cannot become negative by it. A refusal leaves the key free.
     """
     if body.credits == 0:
         raise invalid("credits", "`credits` must not be 0", Rule.RANGE)
