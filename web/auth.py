@@ -224,7 +224,8 @@ CLIENT = Access(
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": "HS256, signed with CLIENT_JWT_SECRET; `sub` is the domain of the shop, "
-        f"`scope` has `{SCOPE}`, `exp` is needed.",
+        f"`scope` has `{SCOPE}`, `exp` is needed. In development: "
+        "`billing-stream dev token DOMAIN`.",
     },
     headers={
         PLATFORM: ("The platform of the shop, in any letter case", "shopify"),
@@ -248,7 +249,8 @@ OPERATOR = Access(
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": "HS256, signed with INTERNAL_JWT_SECRET; `sub` is who asks, `aud` is "
-        f"`{OPERATOR_AUDIENCE}`, `scope` has `{OPERATOR_SCOPE}`, `exp` is needed.",
+        f"`{OPERATOR_AUDIENCE}`, `scope` has `{OPERATOR_SCOPE}`, `exp` is needed. In development: "
+        "`billing-stream dev operator-token NAME`.",
     },
 )
 

@@ -35,7 +35,7 @@ from billing_stream.tables.catalogue_versions import (
 from billing_stream.web.auth import OPERATOR
 from billing_stream.web.envelope import ApiError, Given, invalid, outcome_unknown
 from billing_stream.web.operation import INTERNAL, About, Answer, Call, operation
-from billing_stream.web.operators import Reason, without_key
+from billing_stream.web.operators import InternalReason, without_key
 from billing_stream.web.pagination import Page, cursor_after
 
 CATALOGUE_PATH = "/internal/catalogue"
@@ -55,7 +55,7 @@ class CatalogueBody(Struct, frozen=True, forbid_unknown_fields=True):
         dict[str, PackAsked],
         Meta(min_length=1, description="all that are sold from then on; others are retired"),
     ]
-    reason: Reason
+    reason: InternalReason
     effective_at: Annotated[
         Instant | None, Meta(description="from when on; without it, at once")
     ] = None

@@ -34,7 +34,6 @@ PAGE = _OURS / "docs.html"
 # By name in the package `swagger_ui`; no other file of it is served.
 SWAGGER_FILES = (
     "swagger-ui-bundle.js",
-    "swagger-ui-standalone-preset.js",
     "swagger-ui.css",
     "favicon-32x32.png",
 )

@@ -17,8 +17,8 @@ HEALTH_PATH = "/health"
 READY_PATH = "/ready"
 MOVING = "partitions are being assigned or restored"
 LEASE_LOST = (
-    "the consumer group has not answered for longer than BILLING_SESSION_TIMEOUT, so another "
-    "worker may own these partitions"
+    "the broker that coordinates the consumer group has not answered for longer than "
+    "BILLING_SESSION_TIMEOUT, so another worker may own these partitions"
 )
 # Whoever sends requests to a listener asks that listener whether it may.
 _EVERYWHERE = frozenset(Listener)

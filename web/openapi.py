@@ -83,7 +83,7 @@ repetition.
 `error.code` states what went wrong; `error.message` is for people. Where a field, a parameter or
 a header is wrong, `error.details` is a list that names it and the rule it breaks.
 
-| code | status |
+| status | codes |
 |---|---|
 """
 _TAGS = {
@@ -115,6 +115,13 @@ _HEADERS: dict[str, Schema] = {
 }
 
 
+def _codes_by_status() -> str:
+    return "".join(
+        f"| {status.value} | {', '.join(code for code in STATUS if STATUS[code] is status)} |\n"
+        for status in sorted(set(STATUS.values()))
+    )
+
+
 def document() -> dict[str, Any]:
     """The whole description."""
     return {
@@ -123,8 +130,7 @@ def document() -> dict[str, Any]:
             "title": "billing-stream",
             "version": __version__,
             "summary": "Billing for merchants of an app store",
-            "description": _ABOUT
-            + "".join(f"| {code} | {status.value} |\n" for code, status in STATUS.items()),
+            "description": _ABOUT + _codes_by_status(),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],

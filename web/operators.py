@@ -51,14 +51,25 @@ EXTENSIONS_PATH = "/internal/trial-extensions"
 SHOPS_PATH = "/internal/shops"
 CLOCK_PATH = "/internal/clock"
 
-Reason = Annotated[
+
+def _reason(description: str) -> Meta:
+    return Meta(
+        min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+\Z", description=description
+    )
+
+
+PublishedReason = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[^\x00-\x1f\x7f]+\Z",
-        description="why, for operators and other services; it is published and kept, so it "
-        "names no person. Merchants never see it",
+    _reason(
+        "why, for operators and other services; it is published and kept, so it names no person. "
+        "Merchants never see it"
+    ),
+]
+InternalReason = Annotated[
+    str,
+    _reason(
+        "why, for operators; it is kept and is in no event, so it names no person. Merchants "
+        "never see it"
     ),
 ]
 NameOfPlatform = Annotated[
@@ -84,7 +95,7 @@ class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     merchant_id: Uuid
     credits: Adjusted
-    reason: Reason
+    reason: PublishedReason
     idempotency_key: Key | None = None
     merchant_note: Note | None = None
 
@@ -105,7 +116,7 @@ class ExtendBody(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     merchant_id: Uuid
-    reason: Reason
+    reason: InternalReason
     ends_at: Instant | None = None
     days: Days | None = None
     idempotency_key: Key | None = None
@@ -124,7 +135,7 @@ class ShopBody(Struct, frozen=True, forbid_unknown_fields=True):
     merchant_id: Uuid
     platform: NameOfPlatform
     domain: NameOfHost
-    reason: Reason
+    reason: InternalReason
     idempotency_key: Key | None = None
 
 
@@ -172,7 +183,7 @@ async def adjust_credits(
 ) -> Answer[AdjustedBody]:
     """Give a merchant credits, or take some away: once per idempotency key, permanently.
 
-    The balance never goes below nothing by it. A refusal leaves the key free.
+    The balance cannot become negative by it. A refusal leaves the key free.
     """
     if body.credits == 0:
         raise invalid("credits", "`credits` must not be 0", Rule.RANGE)

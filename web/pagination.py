@@ -76,14 +76,14 @@ def cursor_after(list_name: str, key: object) -> str:
 
 def wrong_cursor() -> ApiError:
     """The refusal of a cursor that this list has not given."""
-    return invalid("cursor", "cursor must be a next_cursor from an answer of this list")
+    return invalid("cursor", "`cursor` must be a `next_cursor` from an answer of this list")
 
 
 def parse_page(query: Mapping[str, str]) -> Page:
     """The page asked for. Raises ApiError (VALIDATION_ERROR), naming the parameter."""
     cursor = query.get("cursor")
     if cursor is not None and "page" in query:
-        raise invalid("cursor", "cursor and page exclude each other", Rule.CONFLICT)
+        raise invalid("cursor", "`cursor` and `page` exclude each other", Rule.CONFLICT)
     if cursor is not None and _CURSOR.fullmatch(cursor) is None:
         raise wrong_cursor()
     return Page(
@@ -98,5 +98,5 @@ def _number(query: Mapping[str, str], name: str, default: int, largest: int) -> 
     if text is None:
         return default
     if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= largest:
-        raise invalid(name, f"{name} must be a whole number from 1 to {largest}", Rule.RANGE)
+        raise invalid(name, f"`{name}` must be a whole number from 1 to {largest}", Rule.RANGE)
     return int(text)

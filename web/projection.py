@@ -106,11 +106,13 @@ class Projection:
             raise ProjectionUnreadable("there is no projection yet: no projector has run") from None
         except asyncpg.UndefinedColumnError:
             raise ProjectionUnreadable(
-                "its tables are of another release: run the projector of this one"
+                "the projection is of another release: run the projector of this one"
             ) from None
         except asyncpg.QueryCanceledError:
             # It answers: others need not be refused for one question that is too large.
-            raise ProjectionUnreadable(f"it does not answer within {seconds:g} s") from None
+            raise ProjectionUnreadable(
+                f"the projection does not answer within {seconds:g} s"
+            ) from None
         except (*_AWAY, ValueError):
             # No more of the error: its text may have the address, and so the password, in it.
             self._away_until = time.monotonic() + AWAY_SECONDS

@@ -214,7 +214,7 @@ def require_url(field: str, url: str | None, platform: Platform) -> None:
     """Raise ApiError (VALIDATION_ERROR), naming the field, unless a browser can be sent there."""
     why = None if url is None else _wrong(url, platform)
     if why is not None:
-        raise invalid(field, f"{field} {why}")
+        raise invalid(field, f"`{field}` {why}")
 
 
 def _wrong(url: str, platform: Platform) -> str | None:

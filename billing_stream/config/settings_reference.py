@@ -31,6 +31,15 @@ ENV_HEADER = """\
 
 """
 
+# Passwords that docker-compose.yml reads; the program does not.
+COMPOSE_FOOTER = """
+# for docker-compose.yml only, letters and digits
+# POSTGRES_PASSWORD=
+
+# for docker-compose.yml only, of the user admin
+# GRAFANA_PASSWORD=
+"""
+
 
 def fields() -> dict[str, FieldInfo]:
     """All settings by attribute, as they are read: those of the service, then logs and security."""
@@ -55,7 +64,7 @@ def env_example() -> str:
         value = "" if required else as_text(field.default)
         comment = f"# {field.description}{'; required' if required else ''}"
         blocks.append(f"{comment}\n{'' if required else '# '}{field.validation_alias}={value}\n")
-    return ENV_HEADER + "\n".join(blocks)
+    return ENV_HEADER + "\n".join(blocks) + COMPOSE_FOOTER
 
 
 def as_text(value: Any) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from billing_stream.deliver.delivery_rounds import Pending
 from billing_stream.deliver.endpoints import Endpoint
+from billing_stream.observability.metrics.registry import new_registry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -15,7 +16,7 @@ class Metrics:
     """The metrics of one process."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = new_registry()
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         self.active = gauge("billing_deliver_active", "1 while this process delivers, 0 on standby")

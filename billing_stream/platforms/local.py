@@ -54,7 +54,7 @@ class Local:
     """Opens checkouts at `base_url`/dev/checkout/<token>, signed with `secret`.
 
     `webhooks` reads webhooks by the rules of the platform it stands for; without it, all of
-    them are forged.
+    them are forged. `charges` is how the ids of its charges begin.
     """
 
     def __init__(
@@ -63,11 +63,13 @@ class Local:
         secret: str,
         webhooks: WebhookReader | None = None,
         *,
+        charges: str = "local_",
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._secret = secret
         self._webhooks = webhooks
+        self._charges = charges
         self._now = now
 
     async def create_checkout(self, purchase: CheckoutRequest) -> Checkout:
@@ -75,7 +77,7 @@ class Local:
 
         Raises CheckoutRefused when the page would have an address of over 2048 characters.
         """
-        charge_id = f"gid://shopify/AppPurchaseOneTime/{secrets.randbelow(9 * 10**15) + 10**15}"
+        charge_id = f"{self._charges}{secrets.randbelow(9 * 10**15) + 10**15}"
         checkout = LocalCheckout(
             merchant_id=purchase.merchant_id,
             purchase_id=purchase.purchase_id,

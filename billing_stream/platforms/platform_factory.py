@@ -44,7 +44,7 @@ def _shopify(settings: Settings, token_headers: TokenHeaders) -> Platform:
         def read(headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookContent:
             return shopify_webhooks.read_webhook(headers, body, secrets)
 
-        return _local(settings, read)
+        return _local(settings, read, charges="gid://shopify/AppPurchaseOneTime/")
     return shopify.Shopify(
         tokens or EnvironmentTokens("{}"),
         api_url=settings.shopify_api_url,
@@ -107,10 +107,10 @@ def _custom(settings: Settings) -> Platform | None:
     return _local(settings, read)
 
 
-def _local(settings: Settings, read: WebhookReader) -> Local:
+def _local(settings: Settings, read: WebhookReader, *, charges: str = "local_") -> Local:
     """The stand-in; without a secret, `read` takes every webhook for forged."""
     base_url = settings.public_url or f"http://{settings.api_host}:{settings.api_external_port}"
-    return Local(base_url, settings.internal_jwt_secret.get_secret_value(), read)
+    return Local(base_url, settings.internal_jwt_secret.get_secret_value(), read, charges=charges)
 
 
 def _texts(*values: SecretStr | None) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from aiokafka import TopicPartition
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
+from billing_stream.observability.metrics.registry import new_registry
 from billing_stream.projector.gaps import REPLACED, TRIMMED, Gap
 from billing_stream.projector.upsert_batch import Batch
 
@@ -18,7 +19,7 @@ class Metrics:
     """The metrics of one projector."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = new_registry()
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         self.lag = gauge(

@@ -30,7 +30,9 @@ FORWARDED = "ForwardedRecord"
 _ABOUT = """\
 What billing reads and writes on Kafka. Values are JSON in UTF-8, keys are text; what has the
 same key is read in the order in which it was written. Fields that a producer adds are ignored.
-Every event is published once: the same event has the same `event_id`.
+Every event is published once: the same event has the same `event_id`. Read with
+`isolation.level=read_committed`: many clients have `read_uncommitted` by default, and would also
+read what was taken back.
 
 Where several systems share a cluster, BILLING_TOPIC_PREFIX stands before every name.
 """

@@ -161,11 +161,11 @@ async def test_letters_that_are_not_ours_are_listed_and_can_be_given_up(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["redrive", *WHY], "name letters, say which by options, or say --all"),
+        (["redrive", *WHY], "name dead letters, say which by options, or say --all"),
         (["redrive", "0@1", "--all", *WHY], "not both"),
         (["redrive", "--all"], "--because"),
         (["discard", "--all", "--because", "x" * 256, "--yes"], "1 to 255 characters"),
-        (["redrive", "--all", "--edit", "-", *WHY], "--edit corrects one letter"),
+        (["redrive", "--all", "--edit", "-", *WHY], "--edit corrects one dead letter"),
         (["list", "--reason", "("], "not a regular expression"),
         (["list", "--since", "yesterday"], "neither a time"),
         (["list", "--partition", "99"], "has 4 partitions"),

@@ -23,7 +23,8 @@ from tests.deploy.files import (
 )
 
 # Read by compose alone: they become other variables, or parts of the image's name.
-OF_COMPOSE = {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "IMAGE_TAG", "REVISION"}
+PASSWORDS = {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
+OF_COMPOSE = {*PASSWORDS, "IMAGE_TAG", "REVISION"}
 WORKERS = ("worker-1", "worker-2")
 STRICT = ("read_only", "cap_drop", "security_opt", "restart", "stop_grace_period", "healthcheck")
 
@@ -102,6 +103,8 @@ def test_every_variable_is_a_setting() -> None:
         assert set(service["environment"]) <= known_settings()
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     assert asked - known_settings() == OF_COMPOSE
+    example = (ROOT / ".env.example").read_text()
+    assert {name for name in asked if f"{name}=" in example} >= PASSWORDS
 
 
 def test_no_secret_has_a_default() -> None:

@@ -13,6 +13,7 @@ from billing_stream.records import asyncapi
 from billing_stream.records.topics import Topics
 from billing_stream.web import openapi
 from billing_stream.web.described import PAGE, SWAGGER_FILES, files
+from tests.support.browser import browser
 from tests.support.nodes import Node, cluster, get
 
 TYPES = {
@@ -51,6 +52,20 @@ async def test_the_page_is_served(node: Node, path: str) -> None:
     assert reply.headers["Content-Type"].startswith("text/html")
     assert reply.headers["Content-Security-Policy"] == POLICY
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_browser_shows_the_operations_of_this_service_only(node: Node) -> None:
+    async with browser() as started:
+        page = await started.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await page.goto(f"{node.url}/docs")
+        await page.locator("#operations-purchases-openPurchase").wait_for()
+
+        # It would show any description that somebody names.
+        assert await page.get_by_role("button", name="Explore").count() == 0
+        assert complaints == []
 
 
 async def test_all_that_the_page_asks_for_is_served_from_here(node: Node) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import enable_created_metrics
 
 from tests.metrics.registries import families, sample_names
 from tests.support.promtool import promtool
@@ -56,6 +57,14 @@ async def test_the_reference_has_every_metric_of_ours_with_its_help() -> None:
             ending = "_total" if family.type == "counter" else ""
             assert f"`{family.name}{ending}` | {family.type} |" in text
             assert family.documentation in text
+
+
+@pytest.mark.usefixtures("environ")
+async def test_no_series_states_when_another_began() -> None:
+    enable_created_metrics()  # type: ignore[no-untyped-call]
+    names = {sample.name for family in families() for sample in family.samples}
+    assert "billing_transaction_duration_seconds_count" in names
+    assert [name for name in names if name.endswith("_created")] == []
 
 
 def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:

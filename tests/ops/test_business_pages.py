@@ -149,7 +149,7 @@ async def test_a_dead_letter_is_corrected_and_redriven_once(at: Board) -> None:
         await expect(page.get_by_role("status")).to_contain_text("was redriven")
         await expect(page.get_by_text("with another value")).to_be_visible()
         await page.goto(f"{at.url}/ops/dead-letters/{name}/edit")
-        await expect(page.get_by_text("the letter is redriven already")).to_be_visible()
+        await expect(page.get_by_text("the dead letter is redriven already")).to_be_visible()
 
     rows = await at.projected(f"SELECT domain FROM billing_records WHERE merchant_id = '{created}'")
     assert [row["domain"] for row in rows] == ["corrected.example"]

@@ -130,7 +130,11 @@ def test_open_dead_letters_are_amber_and_none_are_green() -> None:
     [
         (ProjectionState(False, "DATABASE_URL is not set"), Level.GREEN, ""),
         (ProjectionState(True, None, FRESH, FRESH), Level.GREEN, ""),
-        (ProjectionState(True, "it does not answer"), Level.AMBER, "cannot be read"),
+        (
+            ProjectionState(True, "the projection does not answer"),
+            Level.AMBER,
+            "The projection does not answer.",
+        ),
         (ProjectionState(True, None, OLD, FRESH), Level.AMBER, "is catching up"),
         (ProjectionState(True, None, None, FRESH), Level.AMBER, "is catching up"),
         (ProjectionState(True, None, OLD, OLD), Level.AMBER, "since 2026-01-01 11:55:00 UTC"),

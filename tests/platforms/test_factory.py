@@ -79,6 +79,17 @@ async def test_without_accounts_every_platform_is_local(new: New, app_env: str) 
             platform.read_webhook({}, b"{}", NOW)
 
 
+async def test_local_charges_have_ids_of_shopify_for_shopify_only(new: New) -> None:
+    charges = {
+        name: (await platform.create_checkout(request_for())).charge_id
+        for name, platform in new("development").items()
+    }
+
+    gid = "gid://shopify/AppPurchaseOneTime/"
+    assert charges.pop(PlatformName.SHOPIFY).startswith(gid)
+    assert all(charge.startswith("local_") for charge in charges.values())
+
+
 async def test_the_local_page_is_where_browsers_reach_us(new: New) -> None:
     public = new("test", BILLING_PUBLIC_URL="https://billing.example/x/")
 

@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from billing_stream.engine.input_rows import StoppedInput
 from billing_stream.engine.lane import Lane
+from billing_stream.engine.lanes import Lanes
 from billing_stream.records import topics as names
 from tests.support.nodes import TOPICS, Cluster, get
 from tests.web.conftest import M1
@@ -39,6 +42,18 @@ async def test_a_worker_that_recovers_lives_and_is_not_ready(two: Cluster) -> No
     assert int(ready.headers["Retry-After"]) > 0
     assert "being assigned or restored" in ready.body["error"]["message"]
     assert ready.body["error"]["details"]["ready"] is False
+
+
+async def test_worker_that_its_group_does_not_answer_names_the_broker(
+    two: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lanes, "lease_held", False)
+
+    ready = await get(two.nodes[0].url, "/ready")
+
+    assert (ready.status, ready.code) == (503, "NOT_READY")
+    why = "the broker that coordinates the consumer group has not answered for longer than"
+    assert ready.body["error"]["message"].startswith(why)
 
 
 def stop(lane: Lane[Any], *topics: str) -> None:

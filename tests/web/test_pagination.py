@@ -129,7 +129,7 @@ async def test_a_bad_page_is_422_and_names_the_parameter(two: Cluster) -> None:
         reply = await node.get("/api/billing/purchases?page=2&limit=-5", "one.example")
 
         assert (reply.status, reply.code) == (422, "VALIDATION_ERROR")
-        message = "limit must be a whole number from 1 to 100"
+        message = "`limit` must be a whole number from 1 to 100"
         assert reply.body["error"]["message"] == message
         assert reply.body["error"]["details"] == [
             {"field": "limit", "rule": "range", "message": message}

@@ -171,7 +171,7 @@ class Dashboard:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._projection_state.get()
         except TimeoutError:
-            return ProjectionState(True, "it does not answer")
+            return ProjectionState(True, "the projection does not answer")
 
     async def revenue(self, days: int) -> Revenue | None:
         """Revenue of the last `days`, one of DAYS; None where it cannot be read now."""

@@ -119,7 +119,7 @@ async def _carry_out(
             if outcome.refused is not None:
                 said["outcome"] = "refused"
     except ActionPending:
-        error = "Kafka has not confirmed it yet. Look at the letter again in a moment."
+        error = "Kafka has not confirmed it yet. Look at the dead letter again in a moment."
         return await show(HTTPStatus.GATEWAY_TIMEOUT, error)
     except (DeadLettersError, KafkaError) as failed:
         return await show(HTTPStatus.SERVICE_UNAVAILABLE, why_not(failed))

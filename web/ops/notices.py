@@ -113,7 +113,7 @@ def of_projection(state: ProjectionState, now: datetime) -> Iterator[Notice]:
     if not state.configured:
         return
     if state.why is not None:
-        yield Notice(Level.AMBER, f"The projection cannot be read: {state.why}.")
+        yield Notice(Level.AMBER, f"{state.why[0].upper()}{state.why[1:]}.")
         return
     if state.gaps:
         gaps = counted(state.gaps, "open gap")

@@ -5,6 +5,6 @@ window.ui = SwaggerUIBundle({
   deepLinking: true,
   // Nothing is sent elsewhere: no badge of an online validator.
   validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
-  layout: "StandaloneLayout",
+  presets: [SwaggerUIBundle.presets.apis],
+  layout: "BaseLayout",
 });

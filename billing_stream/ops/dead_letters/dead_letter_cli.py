@@ -41,7 +41,7 @@ SHOWN_MAX = 50
 
 @click.group(
     epilog=help_epilog(
-        {0: "good", 1: "some letters were left alone", 2: EXIT_WRONG},
+        {0: "good", 1: "some dead letters were left alone", 2: EXIT_WRONG},
         "billing-stream dlq list --since 2h",
         "billing-stream dlq show 3@17",
         'billing-stream dlq redrive 3@17 --because "the shop is known now"',
@@ -50,8 +50,8 @@ SHOWN_MAX = 50
 def dlq() -> None:
     """Dead letters: invalid records, rejected commands, unmatched webhooks.
 
-    A letter is named by its reference, dlq.billing.v1[3]@17, or in short 3@17. A redriven one is
-    processed once; who sent what, and why, is kept in a ledger.
+    A dead letter is named by its reference, dlq.billing.v1[3]@17, or in short 3@17. A redriven one
+    is processed once; who sent what, and why, is kept in the action log.
     """
     # What it says of errors comes to people as one message of ours.
     for name in ("aiokafka", "asyncio"):
@@ -101,7 +101,7 @@ def list_letters(state: str, limit: int, json_to: Path | None, **given: Any) -> 
         "billing-stream dlq show 3@17 --value-to letter.json",
     )
 )
-@click.argument("letter")
+@click.argument("letter", metavar="REFERENCE")
 @json_option("A JSON object")
 @click.option(
     "--value-to",
@@ -139,13 +139,13 @@ def show(letter: str, json_to: Path | None, value_to: Path | None) -> None:
         'billing-stream dlq redrive 3@17 --edit it.json --because "amount corrected"',
     )
 )
-@click.argument("letters", nargs=-1)
+@click.argument("letters", metavar="[REFERENCE]...", nargs=-1)
 @filtering
 @acting_options
 @click.option(
     "--edit",
     type=click.File("rb"),
-    help="A file with the corrected value, for one letter; - is standard input.",
+    help="A file with the corrected value, for one dead letter; -: standard input.",
 )
 @click.option("--again", is_flag=True, help="Also what was redriven or discarded before.")
 @click.option("--force", is_flag=True, help="Also what would be a dead letter again.")
@@ -155,12 +155,12 @@ def redrive(
     """Send dead letters again, those named or all that match.
 
     Each is processed once, with the time at which it is redriven as its time. Copies go to
-    billing.commands.v1. A letter that was redriven already is skipped; with --again another
-    copy is sent, and carried out only if no other copy was.
+    billing.commands.v1. What was redriven already is skipped; with --again another copy is
+    sent, and carried out only if no other copy was.
     """
     value = edit.read() if edit is not None else None
     if value is not None and len(letters) != 1:
-        raise click.UsageError("--edit corrects one letter: name it")
+        raise click.UsageError("--edit corrects one dead letter: name it")
     chosen = _choose(letters, given, None if again else State.OPEN)
     if not _agreed(chosen, given, "redrive"):
         return
@@ -189,7 +189,7 @@ def redrive(
         'billing-stream dlq discard 3@17 --because "a test of the producer"',
     )
 )
-@click.argument("letters", nargs=-1)
+@click.argument("letters", metavar="[REFERENCE]...", nargs=-1)
 @filtering
 @acting_options
 def discard(letters: tuple[str, ...], because: str, **given: Any) -> None:
@@ -217,9 +217,9 @@ def _choose(
 ) -> list[DeadLetterHistory]:
     filtered = any(given[name] is not None for name in FILTERS)
     if names and (filtered or given["every"]):
-        raise click.UsageError("name letters, or say which by options: not both")
+        raise click.UsageError("name dead letters, or say which by options: not both")
     if not names and not filtered and not given["every"]:
-        raise click.UsageError("name letters, say which by options, or say --all")
+        raise click.UsageError("name dead letters, say which by options, or say --all")
 
     async def by_name() -> list[DeadLetterHistory]:
         return [await find_one(_cluster(), name) for name in names]

@@ -117,7 +117,7 @@ async def _copy_of_unrouted(
     """The record that a webhook would have been, had a purchase had its charge in time."""
     kept = letter.record.value or b""
     if letter.record.reason.startswith("CHARGE_TAKEN"):
-        raise NotRedrivable("another purchase has the charge, and keeps it: discard the letter")
+        raise NotRedrivable("another purchase has the charge: discard the dead letter")
     try:
         base, body = await unrouted_record_of(cluster, kept, kept if value is None else value)
     except InvalidRecord as error:
@@ -211,8 +211,8 @@ async def _mended(cluster: Cluster, record: DeadLetter) -> DeadLetter:
     if source is None:
         ref = str(RecordRef.of(record))
         raise NotRedrivable(
-            f"an older letter that does not say whether it was a payment or a refund, nor of how "
-            f"much, and its record {ref} is gone: give the right value with --edit"
+            f"an older dead letter that does not say whether it was a payment or a refund, nor of "
+            f"how much, and its record {ref} is gone: give the right value with --edit"
         )
     return msgspec.structs.replace(
         record, key=source.key, value=source.value, headers=list(source.headers)
@@ -230,12 +230,13 @@ async def whole_record(cluster: Cluster, record: DeadLetter) -> DeadLetter:
     try:
         source = await read_one(cluster, record.topic, record.partition, record.offset)
     except DeadLettersError as error:
-        raise NotRedrivable(f"the letter holds a part of its record: {error}") from None
+        raise NotRedrivable(f"the dead letter holds a part of its record: {error}") from None
     if source is None:
-        raise NotRedrivable(f"the letter holds a part of its record, and {ref} is gone")
+        raise NotRedrivable(f"the dead letter holds a part of its record, and {ref} is gone")
     if record_sha256(source) != record.truncated.record_sha256:
         raise NotRedrivable(
-            f"the letter holds a part of its record, and the record at {ref} has another SHA-256"
+            f"the dead letter holds a part of its record, and the record at {ref} has another "
+            "SHA-256"
         )
     return msgspec.structs.replace(
         record,

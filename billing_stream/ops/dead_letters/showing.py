@@ -91,9 +91,9 @@ def record_lines(record: DeadLetter) -> Iterator[str]:
     value, truncated = record.value, record.truncated
     if truncated is not UNSET:
         yield (
-            f"the letter holds {len(value or b''):,} bytes of the value and {len(record.headers)} "
-            f"headers; the record has {truncated.record_bytes:,} bytes and is at "
-            f"{RecordRef.of(record)}"
+            f"the dead letter holds {len(value or b''):,} bytes of the value and "
+            f"{len(record.headers)} headers; the record has {truncated.record_bytes:,} bytes and "
+            f"is at {RecordRef.of(record)}"
         )
         yield f"SHA-256 of the value: {truncated.value_sha256}"
     yield from value_lines(value)
