@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from billing_stream.kafka.fetch_sessions import EPOCH_MAX, FetchSession
 from billing_stream.kafka.log_requests import FetchRequest, Place, SessionFetch
 from billing_stream.kafka.named_fetches import NamedFetches
-from billing_stream.kafka.topic_logs import look_at_logs
+from billing_stream.kafka.topic_logs import LogName, look_at_logs
 
 INVALID_FETCH_SESSION_EPOCH = 71
 SESSION_ID_NOT_FOUND = 70
@@ -120,10 +120,14 @@ async def test_kafka_sends_the_records_of_fetches_that_name_no_partition(
         consumer._client.send = noted
         fetches = NamedFetches(consumer._client)
         consumer.assign(logs)
-        _, names = await look_at_logs(consumer, dict.fromkeys(logs))
         for log in logs:
-            fetches.names[log] = names.logs[log]
             consumer.seek(log, 0)
+        known: dict[TopicPartition, LogName] = {}
+        while len(known) < PARTITIONS:
+            # A new partition has no leader at first.
+            _, names = await look_at_logs(consumer, dict.fromkeys(logs))
+            known |= names.logs
+        fetches.names |= known
         producer = AIOKafkaProducer(bootstrap_servers=kafka)
         await producer.start()
         try:

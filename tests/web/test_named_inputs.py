@@ -97,7 +97,7 @@ ABOUT_AN_INPUT: dict[str, list[tuple[str, dict[str, Any], str, str, str]]] = {
         ),
         (
             PURCHASES,
-            {"headers": client_headers(SHOP, token=client_token(SHOP, platform="stripe"))},
+            {"claims": {"platform": "stripe"}},
             *("X-Shop-Platform", "conflict", "the token is for"),
         ),
     ],
@@ -137,7 +137,9 @@ async def asked(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 
 async def ask(url: str, path: str, options: dict[str, Any]) -> Reply:
-    usual = client_headers(SHOP) if path.startswith("/api/") else operator_headers()
+    token = client_token(SHOP, **options.get("claims", {}))
+    usual = client_headers(SHOP, token=token) if path.startswith("/api/") else operator_headers()
+    options = {name: value for name, value in options.items() if name != "claims"}
     headers = {**usual, **options.get("headers", {})}
     method = "POST" if {"json", "data"} & set(options) else "GET"
     return await get(url, path, method=method, **{**options, "headers": headers})
