@@ -111,7 +111,7 @@ def _time_stages() -> None:
         (Sender, "_do_add_partitions_to_txn", SEND),
         (Sender, "_do_txn_offset_commit", SEND),
         (Sender, "_do_txn_commit", SEND),
-        (EngineConsumer, "_wait_next_records", FETCH),
+        (EngineConsumer, "_fetched_records", FETCH),
     ):
         setattr(owner, name, steps(stage, getattr(owner, name)))
 

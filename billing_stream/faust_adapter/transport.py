@@ -93,8 +93,9 @@ class EngineConsumer(driver.Consumer):
                     await self.callback(message)
                 # What is there already is fetched without a wait.
                 await asyncio.sleep(0)
-        except ConsumerStoppedError:
-            if not self.app.should_stop:
+        except (asyncio.CancelledError, ConsumerStoppedError):
+            # Of a fetcher that is cancelled beside a rebalance, Faust would make a crash.
+            if not (self.app.should_stop or fetcher.should_stop):
                 raise
 
     async def _fetch(self) -> list[ConsumerMessage]:

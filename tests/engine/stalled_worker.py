@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 from billing_stream.config.settings import Settings
@@ -14,18 +13,17 @@ FETCHES = 4
 
 def stall(after: int) -> None:
     """Have every consumer hang for ever at its fetch number `after`."""
-    fetch = transport.EngineConsumer.getmany
+    fetch = transport.EngineConsumer._fetched_records
     left = after
 
-    async def getmany(self: Any, timeout: float) -> AsyncIterator[Any]:
+    async def fetched_records(self: Any) -> Any:
         nonlocal left
         left -= 1
         if left < 0:
             await asyncio.sleep(3600)
-        async for found in fetch(self, timeout):
-            yield found
+        return await fetch(self)
 
-    transport.EngineConsumer.getmany = getmany  # type: ignore[method-assign]
+    transport.EngineConsumer._fetched_records = fetched_records  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -129,3 +129,21 @@ async def test_an_agent_gives_each_lane_its_batches_and_drops_the_rest(
     await agent.fun(SimpleNamespace(noack=lambda: SimpleNamespace(events=events)))
 
     assert {n: lane.batches for n, lane in lanes.items()} == {0: [batches[2]], 1: [batches[0]]}
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+async def test_a_fetcher_that_is_cancelled_at_its_stop_ends_without_an_error(
+    stopping: bool,
+) -> None:
+    # Otherwise Faust takes a stop beside a rebalance for a crash.
+    one = consumer(Lanes(), {})
+    one.app = SimpleNamespace(should_stop=False)
+    fetcher = SimpleNamespace(should_stop=False)
+    draining = asyncio.create_task(one._drain_messages(fetcher))
+    await asyncio.sleep(0)
+    fetcher.should_stop = stopping
+
+    draining.cancel()
+    (ended,) = await asyncio.gather(draining, return_exceptions=True)
+
+    assert (ended is None) == stopping

@@ -68,7 +68,7 @@ async def test_coordinators_that_never_come_end_the_start_with_2(
         assert "Kafka answers, but the coordinator of" in text
         assert "is not available after 8 s" in text
     assert code == 1
-    found = {one["check"]: one for one in json.loads(output)}
+    found = {one["check"]: one for one in json.loads(output) if one["verdict"] != "SKIP"}
     for check in ("rights", "workers"):
         assert found[check]["said"].startswith("coordinator not available yet: the coordinator of")
         assert "__consumer_offsets" in found[check]["todo"]
