@@ -72,10 +72,10 @@ class NamedFetches:
         )
         try:
             answer = await self._send(node_id, named, **options)
-        except NotImplementedError:
-            return await self._send(node_id, request, **options)
-        except BaseException:
+        except BaseException as error:
             session.failed()
+            if isinstance(error, NotImplementedError):
+                return await self._send(node_id, request, **options)
             raise
         session.answered(answer)
         if answer.error_code:

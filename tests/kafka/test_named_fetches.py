@@ -79,3 +79,16 @@ async def test_broker_without_topic_ids_is_asked_by_name() -> None:
     client = Client(old=True)
 
     assert await fetched(client) == {}
+
+
+async def test_all_is_named_to_a_broker_that_was_upgraded_meanwhile() -> None:
+    client = Client(old=True)
+    fetches = NamedFetches(client)
+    fetches.names[TopicPartition("t", 0)] = NAME
+    await client.send(1, AS_ASKED)
+    client.old = False
+
+    await client.send(1, AS_ASKED)
+
+    (sent,) = client.sent
+    assert [topic_id for topic_id, *_ in sent.topics] == [ID]
