@@ -81,8 +81,8 @@ def test_every_code_is_described_with_its_status() -> None:
     document = described()
     assert document["components"]["schemas"]["Code"]["enum"] == sorted(STATUS)
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", document["info"]["description"], re.MULTILINE)
-    told = {code: int(status) for status, codes in rows for code in codes.split(", ")}
-    assert told == {code: status.value for code, status in STATUS.items()}
+    documented = {code: int(status) for status, codes in rows for code in codes.split(", ")}
+    assert documented == {code: status.value for code, status in STATUS.items()}
 
 
 def test_every_code_of_a_response_has_its_status() -> None:

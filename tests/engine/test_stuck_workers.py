@@ -37,7 +37,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest_asyncio.fixture
 async def env(own: Cluster, prefix: str) -> AsyncIterator[dict[str, str]]:
     assert own.kafka is not None
-    # Whoever hurt it last did not wait for it.
+    # The test before may have frozen it.
     await asyncio.to_thread(own.kafka.wait_ready)
     found = environment(own.bootstrap_servers, prefix, **SOON)
     await create_topics(found)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from billing_stream.config.settings import Settings
 from billing_stream.engine.watchdog import Watchdog
-from billing_stream.errors import BillingError, DeadLettersError
+from billing_stream.errors import BillingError
 from billing_stream.kafka.error_classes import REFUSALS
 from billing_stream.observability.metrics.worker_metrics import WorkerMetrics
 from billing_stream.observability.metrics.worker_state import Lags
@@ -67,6 +67,7 @@ ACT_SECONDS = 8.0
 
 _rows = msgspec.json.Decoder(Business | None)
 Done = TypeVar("Done")
+Content = TypeVar("Content")
 
 
 class TotalsWithSource(Struct, frozen=True):
@@ -183,23 +184,11 @@ class Dashboard:
 
     async def letters(self) -> DeadLettersResult:
         """The newest dead letters."""
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                return DeadLettersResult(await self._letters.get(), None)
-        except TimeoutError:
-            return DeadLettersResult(None, "Kafka has not answered yet.")
-        except (DeadLettersError, KafkaError) as error:
-            return DeadLettersResult(None, why_not(error))
+        return DeadLettersResult(*await _read(self._letters))
 
     async def endpoints(self) -> EndpointsResult:
         """Endpoints of outgoing webhooks."""
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                return EndpointsResult(await self._endpoints.get(), None)
-        except TimeoutError:
-            return EndpointsResult(None, "Kafka has not answered yet.")
-        except (BillingError, KafkaError) as error:
-            return EndpointsResult(None, why_not(error))
+        return EndpointsResult(*await _read(self._endpoints))
 
     async def versions(self) -> list[SetVersion]:
         """The versions of the catalogue, as they were set. Raises ApiError (NOT_READY)."""
@@ -314,6 +303,17 @@ class Dashboard:
             return found
         except (ApiError, msgspec.DecodeError):
             return None
+
+
+async def _read(shared: Shared[Content]) -> tuple[Content | None, str | None]:
+    """What was read of a topic, or why it cannot be read now."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await shared.get(), None
+    except TimeoutError:
+        return None, "Kafka has not answered yet."
+    except (BillingError, KafkaError) as error:
+        return None, why_not(error)
 
 
 def why_not(error: Exception) -> str:

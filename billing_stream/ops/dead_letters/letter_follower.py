@@ -54,7 +54,7 @@ class LetterFollower:
                 # Also TimeoutError. The figures stay; the watchdog reports Kafka.
                 logger.debug("dead letters were not counted: %r", error)
             except Exception:
-                # A gauge is no reason to end a worker.
+                # A worker does not end because a gauge is missing.
                 logger.exception("dead letters were not counted")
             await asyncio.sleep(LOOK_SECONDS)
 
