@@ -172,6 +172,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def no_silenced_logs() -> Iterator[None]:
+    """Logs that a command silences for its process are heard again in the next test."""
+    before = dict(_levels())
+    yield
+    for name, level in _levels():
+        if level == logging.CRITICAL:
+            logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+
+
+def _levels() -> list[tuple[str, int]]:
+    loggers = logging.root.manager.loggerDict.items()
+    return [(name, each.level) for name, each in loggers if isinstance(each, logging.Logger)]
+
+
+@pytest.fixture(autouse=True)
 def no_unexpected_errors(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:

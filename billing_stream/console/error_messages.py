@@ -1,11 +1,11 @@
 """What a command says when it ends with an error: one clear message, not a traceback."""
 
 import asyncio
-import logging
 
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from billing_stream.config.background_settings import BackgroundSettings
+from billing_stream.console.quiet import quiet_logs
 from billing_stream.errors import BillingError, SettingsError
 from billing_stream.kafka.connection_diagnostics import diagnose_connections, is_connection_failure
 from billing_stream.kafka.error_classes import ErrorClass, authorization_error, class_of
@@ -38,6 +38,6 @@ def _trouble() -> list[str]:
     except SettingsError:
         return []
     # The client says the same, in its own words.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    quiet_logs("aiokafka")
     trouble = asyncio.run(diagnose_connections(settings))
     return [*trouble, _WHERE] if trouble else ["now it answers: try again"]

@@ -1,7 +1,6 @@
 """`billing-stream demo`."""
 
 import asyncio
-import logging
 import shutil
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from billing_stream.console.help import help_epilog
+from billing_stream.console.quiet import quiet_logs
 from billing_stream.demo.story import tell
 from billing_stream.dev.cache import DevError
 from billing_stream.dev.cluster import Cluster
@@ -37,7 +37,7 @@ def demo(keep: bool) -> None:
     early webhook, a duplicate and a bad record. Ends with a check: exit code 0 when all
     of it came out right, 1 when not. Takes about half a minute after set-up.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    quiet_logs("aiokafka")
     folder = Path(tempfile.mkdtemp(prefix="billing-stream-demo-"))
     try:
         with Cluster(folder, kafka=True) as cluster:

@@ -1,7 +1,6 @@
 """`billing-stream catalogue`."""
 
 import asyncio
-import logging
 import sys
 import uuid
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from billing_stream.console.options import (
 )
 from billing_stream.console.output import say, say_json, say_json_lines
 from billing_stream.console.progress import waiting
+from billing_stream.console.quiet import quiet_logs
 from billing_stream.console.tables import table_lines
 from billing_stream.kafka.start_deadline import StartDeadline
 from billing_stream.kafka.topic_admin import check_before_start
@@ -57,8 +57,7 @@ def catalogue() -> None:
     Until the first version is in force, the packs of the settings are on sale.
     """
     # What it says of errors comes to people as one message of ours.
-    for name in ("aiokafka", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet_logs("aiokafka", "asyncio")
 
 
 @catalogue.command(

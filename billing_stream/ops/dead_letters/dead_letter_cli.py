@@ -1,7 +1,6 @@
 """`billing-stream dlq`."""
 
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from billing_stream.config.background_settings import BackgroundSettings
 from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, NewFile, json_option
 from billing_stream.console.output import say, say_json_lines
+from billing_stream.console.quiet import quiet_logs
 from billing_stream.engine.crash_points import CrashHook, crash_at, no_crash
 from billing_stream.errors import DeadLettersError
 from billing_stream.observability.audit_log import audited_command
@@ -54,8 +54,7 @@ def dlq() -> None:
     is processed once; who sent what, and why, is kept in the action log.
     """
     # What it says of errors comes to people as one message of ours.
-    for name in ("aiokafka", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet_logs("aiokafka", "asyncio")
 
 
 @dlq.command(

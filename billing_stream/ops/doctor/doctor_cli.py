@@ -1,7 +1,6 @@
 """`billing-stream doctor`."""
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from billing_stream.config.settings import Settings
 from billing_stream.console.help import help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, json_option
 from billing_stream.console.output import say, say_json
+from billing_stream.console.quiet import quiet_logs
 from billing_stream.ops.doctor.examine import examine
 from billing_stream.ops.doctor.finding import Finding, Verdict
 
@@ -54,8 +54,7 @@ def doctor(seconds: float, json_to: Path | None) -> None:
     clock. One cause is one line; SKIP lists the checks left out because of it. Nothing is
     changed.
     """
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet_logs(*QUIET)
     sys.exit(asyncio.run(_run(Settings.from_env(), seconds, json_to)))
 
 

@@ -1,7 +1,6 @@
 """`billing-stream inputs`."""
 
 import asyncio
-import logging
 import shlex
 import sys
 import time
@@ -18,6 +17,7 @@ from billing_stream.console.help import EXIT_WRONG, help_epilog
 from billing_stream.console.options import STANDARD_OUTPUT, Duration, json_option, whoami
 from billing_stream.console.output import say, say_json_lines
 from billing_stream.console.progress import waiting
+from billing_stream.console.quiet import quiet_logs
 from billing_stream.console.record_argument import Reference
 from billing_stream.console.tables import table_lines
 from billing_stream.engine.input_commands import NEXT_UNKNOWN
@@ -83,8 +83,7 @@ def inputs() -> None:
     billing.operator-commands.v1, and the worker that owns the partition carries them out.
     """
     # What it says of errors comes to people as one message of ours.
-    for name in ("aiokafka", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet_logs("aiokafka", "asyncio")
 
 
 @inputs.command(
