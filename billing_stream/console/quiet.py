@@ -1,4 +1,4 @@
-"""Silences what libraries log of errors that a command tells people in its own words."""
+"""Silences logs of libraries: what they log of an error, a command reports in its own words."""
 
 import logging
 
