@@ -72,9 +72,9 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
     text = (ROOT / "docs/runbooks.md").read_text()
     assert re.findall(r"^## (\w+)", text, re.MULTILINE) == names
     for part in text.split("\n## ")[1:]:
-        assert "**Means**" in part
-        assert "**See**:" in part
-        assert "**Do**:" in part
+        assert "**Impact**:" in part
+        assert "**Diagnose**:" in part
+        assert "**Fix**:" in part
     for rule in RULES:
         assert rule["labels"]["severity"] in ("critical", "warning")
 
