@@ -19,6 +19,8 @@ RECORDS_MAX = 2_000
 # So a busy worker begins one so often at most, unless this many records wait.
 COMMIT_INTERVAL_SECONDS = 0.01
 RECORDS_AT_ONCE = 1_000
+# So long before a transaction may begin, its last records are fetched.
+FETCH_SECONDS = 0.003
 # One is staged while the other is written, when more records wait than one takes.
 TRANSACTIONS_AT_ONCE = 2
 
@@ -101,6 +103,16 @@ class CommitScheduler:
             yield turn
         finally:
             turn.end()
+
+    def seconds_to_fetch(self, waiting: bool) -> float:
+        """How long records need not be fetched, since no transaction could take them before.
+
+        `waiting`: the next transaction has records already, so these are for the one after it.
+        """
+        seconds = self._began + self._interval - FETCH_SECONDS - asyncio.get_running_loop().time()
+        if seconds <= 0 and waiting:
+            seconds += self._interval
+        return max(0.0, seconds)
 
     def _look(self) -> None:
         """Begin a transaction, if it is time."""

@@ -131,6 +131,11 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         number = lane_of(partition, self.partitions)
         return self.get(number), input_name(topic, partition, number)
 
+    def seconds_to_fetch(self) -> float:
+        """How long records need not be fetched, since no transaction could take them before."""
+        waiting = any(lane.records_waiting for lane in self.values())
+        return self._scheduler.seconds_to_fetch(waiting)
+
     @property
     def recovered(self) -> bool:
         """Whether recovery is over and the lanes commit."""

@@ -70,18 +70,20 @@ class LeasedConsumer(KafkaConsumer):
         lease: Lease,
         on_lost: OnLost | None = None,
         silent: SilentBrokers | None = None,
+        seconds_to_use: Callable[[], float] = lambda: 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if silent is not None:
             silent.avoided_by(self._client)
-        self._fetches = NamedFetches(self._client)
+        self._fetches = NamedFetches(self._client, seconds_to_use)
         self._lease = lease
         self._on_lost = on_lost or partial(die, LOST)
 
     async def start(self) -> None:
         """Connect; from then on, observe heartbeats and joins."""
         await super().start()
+        self._fetches.followed_by(self._fetcher)
         watch_membership(self, self._on_lost)
         coordinator, lease = self._coordinator, self._lease
         beat, rejoin = coordinator._do_heartbeat, coordinator._do_rejoin_group
@@ -271,6 +273,7 @@ class ConsumerClient(driver.AIOKafkaConsumerThread):
             **options,
             lease=consumer.lease,
             silent=consumer.silent,
+            seconds_to_use=consumer.lanes.seconds_to_fetch,
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,

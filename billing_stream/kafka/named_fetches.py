@@ -9,6 +9,7 @@ the log was looked at; a change of either comes to the reader as OffsetOutOfRang
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,8 @@ UNKNOWN_TOPIC_ID = 100
 INCONSISTENT_TOPIC_ID = 103
 # To be looked at again.
 _OTHER_LOG = frozenset({FENCED_LEADER_EPOCH, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID})
+# An answer with so much shows that more is there than one transaction takes.
+MANY_BYTES = 1 << 16
 # The layout that the fetcher expects.
 _LAYOUT = 11
 
@@ -37,15 +40,28 @@ class NamedFetches:
     """Gives names to the fetches of one client.
 
     Of a partition without a name nothing is fetched. A broker older than Kafka 3.1 does not know
-    such fetches, and is asked without names.
+    such fetches, and is asked without names. A fetch that follows one with few records waits for
+    `seconds_to_use`: for so long nothing could be done with its records, and one fetch later
+    brings them all.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, seconds_to_use: Callable[[], float] = lambda: 0.0) -> None:
         self.names: dict[TopicPartition, LogName] = {}
+        self._seconds_to_use = seconds_to_use
+        # By node, whether its last answer had many records.
+        self._many: defaultdict[int, bool] = defaultdict(bool)
         # By node; the fetcher has one fetch at a time to each.
         self._sessions: defaultdict[int, FetchSession] = defaultdict(FetchSession)
         self._send = client.send
         client.send = self._named
+
+    def followed_by(self, fetcher: Any) -> None:
+        """Have a consumer's fetcher look at no partitions but those that it may fetch.
+
+        It would wait for each of the others, changelogs among them, again with each fetch.
+        """
+        actions = fetcher._get_actions_per_node
+        fetcher._get_actions_per_node = lambda assignment: actions(_Fetched(assignment, self.names))
 
     async def _named(self, node_id: int, request: Any, **options: Any) -> Any:
         if not isinstance(request, FetchByName):
@@ -62,6 +78,9 @@ class NamedFetches:
         if not places:
             await asyncio.sleep(asked.max_wait_time / 1000)
             return _answer([])
+        seconds = 0.0 if self._many[node_id] else self._seconds_to_use()
+        if seconds > 0:
+            await asyncio.sleep(seconds)
         session = self._sessions[node_id]
         named = fetch_from(
             session.next(places),
@@ -82,13 +101,25 @@ class NamedFetches:
             # Most likely the broker has started again, and knows no session.
             logger.debug("fetch from node %s: error %s", node_id, answer.error_code)
             await asyncio.sleep(asked.max_wait_time / 1000)
-        return _answer(
-            [
-                (topics[topic_id], [_as_expected(one) for one in partitions])
-                for topic_id, partitions, *_ in answer.topics
-                if topic_id in topics
-            ]
-        )
+        found = [
+            (topics[topic_id], [_as_expected(one) for one in partitions])
+            for topic_id, partitions, *_ in answer.topics
+            if topic_id in topics
+        ]
+        size = sum(len(one[-1]) for _, partitions in found for one in partitions)
+        self._many[node_id] = size >= MANY_BYTES
+        return _answer(found)
+
+
+class _Fetched:
+    """What the fetcher asks of an assignment, of those partitions that may be fetched."""
+
+    def __init__(self, assignment: Any, names: Iterable[TopicPartition]) -> None:
+        self.state_value = assignment.state_value
+        states = [(tp, assignment.state_value(tp)) for tp in names]
+        self.tps = [
+            tp for tp, state in states if state and state.has_valid_position and not state.paused
+        ]
 
 
 def _answer(topics: list[Any]) -> Any:

@@ -8,6 +8,7 @@ import pytest
 
 from billing_stream.engine.commit_scheduler import (
     COMMIT_INTERVAL_SECONDS,
+    FETCH_SECONDS,
     RECORDS_AT_ONCE,
     RECORDS_MAX,
     TRANSACTIONS_AT_ONCE,
@@ -507,3 +508,34 @@ async def test_the_interval_is_not_awaited_where_many_records_wait(
 
     assert steps(few, many) == ["writes", "writes"]
     assert clock.timers == [], "the timer of the first is stopped"
+
+
+async def test_records_are_fetched_shortly_before_a_transaction_can_take_them(
+    clock: Clock, held: Held
+) -> None:
+    scheduler = CommitScheduler()
+    await scheduler.use(held)
+    assert scheduler.seconds_to_fetch(waiting=False) == 0, "of an idle worker at once"
+
+    Lane(scheduler, 0).go()
+    await settle()
+
+    soon = COMMIT_INTERVAL_SECONDS - FETCH_SECONDS
+    assert scheduler.seconds_to_fetch(waiting=False) == pytest.approx(soon)
+    # The last fetch came early, and one more brings what the next transaction can take.
+    assert scheduler.seconds_to_fetch(waiting=True) == pytest.approx(soon)
+    await clock.passes(soon)
+    assert scheduler.seconds_to_fetch(waiting=False) == pytest.approx(0)
+    later = scheduler.seconds_to_fetch(waiting=True)
+    assert later == pytest.approx(COMMIT_INTERVAL_SECONDS), "the one after the next"
+
+
+async def test_a_long_transaction_holds_back_no_fetch(clock: Clock, held: Held) -> None:
+    scheduler = CommitScheduler()
+    await scheduler.use(held)
+    Lane(scheduler, 0).go()
+    await settle()
+
+    await clock.passes(2 * COMMIT_INTERVAL_SECONDS)
+
+    assert scheduler.seconds_to_fetch(waiting=True) == 0

@@ -1,5 +1,6 @@
 """A fetch names its log; a broker's refusal of it reaches the reader as an offset out of range."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
 
 from billing_stream.kafka import log_requests, named_fetches
-from billing_stream.kafka.named_fetches import NamedFetches
+from billing_stream.kafka.named_fetches import MANY_BYTES, NamedFetches
 from billing_stream.kafka.topic_logs import LogName
 
 ID = bytes(range(16))
@@ -22,8 +23,9 @@ AS_ASKED = FetchRequest(50, 1, 100, 1, [("t", [(0, 12, 99)]), ("u", [(3, 4, 99)]
 class Client:
     """Answers one fetch of partition 0 with this error, and keeps what was sent."""
 
-    def __init__(self, error: int = 0, *, old: bool = False) -> None:
+    def __init__(self, error: int = 0, *, old: bool = False, raw: bytes = b"raw") -> None:
         self.error = error
+        self.raw = raw
         self.old = old
         self.sent: list[Any] = []
 
@@ -35,7 +37,7 @@ class Client:
             return SimpleNamespace(API_VERSION=11, topics=[])
         encoded = request.prepare({1: (4, 17)})
         self.sent.append(FETCH.decode(encoded.encode()))
-        one: Any = (0, self.error, 20, 19, 2, [(5, 12, {})], -1, b"raw", {})
+        one: Any = (0, self.error, 20, 19, 2, [(5, 12, {})], -1, self.raw, {})
         return FETCHED.decode(FETCHED(0, 0, 0, [(ID, [one], {})], {}).encode())
 
 
@@ -92,3 +94,52 @@ async def test_all_is_named_to_a_broker_that_was_upgraded_meanwhile() -> None:
 
     (sent,) = client.sent
     assert [topic_id for topic_id, *_ in sent.topics] == [ID]
+
+
+@pytest.mark.parametrize(
+    ("size", "waits"), [(0, True), (MANY_BYTES - 1, True), (MANY_BYTES, False)]
+)
+async def test_a_fetch_waits_for_its_use_unless_the_last_brought_much(
+    size: int, waits: bool
+) -> None:
+    asked = 0
+
+    def seconds_to_use() -> float:
+        nonlocal asked
+        asked += 1
+        return 0.01
+
+    client = Client(raw=bytes(size))
+    fetches = NamedFetches(client, seconds_to_use)
+    fetches.names[TopicPartition("t", 0)] = NAME
+    await client.send(1, AS_ASKED)
+    loop, before = asyncio.get_running_loop(), asked
+    began = loop.time()
+
+    await client.send(1, AS_ASKED)
+
+    assert asked - before == waits
+    assert (loop.time() - began >= 0.01) or not waits
+    assert len(client.sent) == 2
+
+
+async def test_the_fetcher_looks_at_named_partitions_with_a_place_only() -> None:
+    def state(*, placed: bool = True, paused: bool = False) -> Any:
+        return SimpleNamespace(has_valid_position=placed, paused=paused)
+
+    names = ("fetched", "paused", "without a place", "changelog", "gone")
+    tps = {name: TopicPartition(name, 0) for name in names}
+    states = {
+        tps["fetched"]: state(),
+        tps["paused"]: state(paused=True),
+        tps["without a place"]: state(placed=False),
+        tps["changelog"]: state(),
+    }
+    assignment = SimpleNamespace(tps=frozenset(states), state_value=states.get)
+    fetcher = SimpleNamespace(_get_actions_per_node=lambda seen: list(seen.tps))
+    fetches = NamedFetches(Client())
+    fetches.names |= {tp: NAME for name, tp in tps.items() if name != "changelog"}
+
+    fetches.followed_by(fetcher)
+
+    assert fetcher._get_actions_per_node(assignment) == [tps["fetched"]]
