@@ -105,7 +105,7 @@ class CommitScheduler:
             turn.end()
 
     def seconds_to_fetch(self, waiting: bool) -> float:
-        """How long records need not be fetched, since no transaction could take them before.
+        """How long records need not be fetched, since no transaction can have them before.
 
         `waiting`: the next transaction has records already, so these are for the one after it.
         """

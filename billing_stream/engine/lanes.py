@@ -132,7 +132,7 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         return self.get(number), input_name(topic, partition, number)
 
     def seconds_to_fetch(self) -> float:
-        """How long records need not be fetched, since no transaction could take them before."""
+        """How long records need not be fetched, since no transaction can have them before."""
         waiting = any(lane.records_waiting for lane in self.values())
         return self._scheduler.seconds_to_fetch(waiting)
 

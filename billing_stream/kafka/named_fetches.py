@@ -41,8 +41,7 @@ class NamedFetches:
 
     Of a partition without a name nothing is fetched. A broker older than Kafka 3.1 does not know
     such fetches, and is asked without names. A fetch that follows one with few records waits for
-    `seconds_to_use`: for so long nothing could be done with its records, and one fetch later
-    brings them all.
+    `seconds_to_use`: its records could not be used before, and one fetch later brings them all.
     """
 
     def __init__(self, client: Any, seconds_to_use: Callable[[], float] = lambda: 0.0) -> None:
