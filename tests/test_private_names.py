@@ -65,6 +65,8 @@ NAMES: dict[Any, str] = {
     Request: "_CLASSES",
     # Records that its parser refuses, and batches that it unpacks whatever their size.
     fetcher: "MemoryRecords PartitionRecords",
+    # Partitions that are assigned and not read.
+    fetcher.Fetcher: "_get_actions_per_node",
     # Brokers that do not answer.
     AIOKafkaClient: "_bootstrap_servers _conns _get_conn _metadata_update bootstrap "
     "get_random_node send",

@@ -19,8 +19,6 @@ RECORDS_MAX = 2_000
 # So a busy worker begins one so often at most, unless this many records wait.
 COMMIT_INTERVAL_SECONDS = 0.01
 RECORDS_AT_ONCE = 1_000
-# So long before a transaction may begin, its last records are fetched.
-FETCH_SECONDS = 0.003
 # One is staged while the other is written, when more records wait than one takes.
 TRANSACTIONS_AT_ONCE = 2
 
@@ -79,8 +77,7 @@ class CommitScheduler:
 
     def __init__(self, interval: float = COMMIT_INTERVAL_SECONDS) -> None:
         self.writer: Writer | None = None
-        self.transactions = 0
-        self._interval = interval
+        self.interval = interval
         self._waiting: deque[tuple[asyncio.Future[_Combined], int]] = deque()
         self._open: list[_Combined] = []
         self._began = float("-inf")
@@ -104,25 +101,22 @@ class CommitScheduler:
         finally:
             turn.end()
 
-    def seconds_to_fetch(self, waiting: bool) -> float:
-        """How long records need not be fetched, since no transaction can have them before.
-
-        `waiting`: the next transaction has records already, so these are for the one after it.
-        """
-        seconds = self._began + self._interval - FETCH_SECONDS - asyncio.get_running_loop().time()
-        if seconds <= 0 and waiting:
-            seconds += self._interval
-        return max(0.0, seconds)
+    @property
+    def next_begin(self) -> float:
+        """When the next transaction may begin, as the time of the loop."""
+        return self._began + self.interval
 
     def _look(self) -> None:
         """Begin a transaction, if it is time."""
         if not self._waiting or any(not one.staged for one in self._open):
             return
-        if self._open and not (self._is_full() and len(self._open) < TRANSACTIONS_AT_ONCE):
+        if self._open and not (
+            self._records() >= RECORDS_MAX and len(self._open) < TRANSACTIONS_AT_ONCE
+        ):
             # Its lanes may have more to do: together with those that wait it costs less.
             return
         loop = asyncio.get_running_loop()
-        wait = self._began + self._interval - loop.time()
+        wait = self.next_begin - loop.time()
         if wait > 0 and self._records() < RECORDS_AT_ONCE:
             if self._timer is None:
                 self._timer = loop.call_later(wait, self._wake)
@@ -131,9 +125,6 @@ class CommitScheduler:
 
     def _records(self) -> int:
         return sum(records for _, records in self._waiting)
-
-    def _is_full(self) -> bool:
-        return self._records() >= RECORDS_MAX
 
     def _wake(self) -> None:
         self._timer = None
@@ -163,7 +154,6 @@ class CommitScheduler:
         if not combined.parts:
             combined.written.set_result(None)
             return
-        self.transactions += 1
         # Not kept here: a lane that rests has its last turn, and with it the records of all lanes.
         parts, combined.parts = combined.parts, []
         task = asyncio.get_running_loop().create_task(self._write(parts, combined.written))

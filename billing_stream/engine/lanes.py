@@ -106,10 +106,10 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         self._new_inputs = partial(
             Inputs, limits=poison, stoppable=stoppable, commands=commands, lanes=partitions
         )
-        self._scheduler = CommitScheduler(commit_interval)
+        self.scheduler = CommitScheduler(commit_interval)
         self._new_lane = partial(
             Lane[P],
-            scheduler=self._scheduler,
+            scheduler=self.scheduler,
             positions_topic=positions_topic,
             die=on_failure,
             lose=self._lose,
@@ -130,11 +130,6 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
         """The lane that reads a partition of an input, if it is here, and its name there."""
         number = lane_of(partition, self.partitions)
         return self.get(number), input_name(topic, partition, number)
-
-    def seconds_to_fetch(self) -> float:
-        """How long records need not be fetched, since no transaction can have them before."""
-        waiting = any(lane.records_waiting for lane in self.values())
-        return self._scheduler.seconds_to_fetch(waiting)
 
     @property
     def recovered(self) -> bool:
@@ -248,12 +243,12 @@ class Lanes(dict[int, Lane[P]], Generic[P]):
 
     async def close(self) -> None:
         """Close the connections; there are no lanes any more."""
-        await self._scheduler.use(None)
+        await self.scheduler.use(None)
 
     async def _join_and_restore(self, wanted: list[int], member: Member) -> dict[int, Lane[P]]:
         self.activity += 1
-        await self._scheduler.use(None)
-        await self._scheduler.use(await self._log.join(member, {*self, *wanted}))
+        await self.scheduler.use(None)
+        await self.scheduler.use(await self._log.join(member, {*self, *wanted}))
         self._crash_hook(CrashPoint.FENCED)
         self.unreadable = {}
         while True:

@@ -23,6 +23,7 @@ from mode.utils.futures import maybe_async
 
 from billing_stream.engine.fatal import die
 from billing_stream.engine.lease import Lease
+from billing_stream.faust_adapter.fetch_times import seconds_to_fetch
 from billing_stream.faust_adapter.unfinished import finish
 from billing_stream.kafka.consumers import KafkaConsumer
 from billing_stream.kafka.group_membership import OnLost, watch_membership
@@ -273,7 +274,7 @@ class ConsumerClient(driver.AIOKafkaConsumerThread):
             **options,
             lease=consumer.lease,
             silent=consumer.silent,
-            seconds_to_use=consumer.lanes.seconds_to_fetch,
+            seconds_to_use=partial(seconds_to_fetch, consumer.lanes),
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,

@@ -130,6 +130,11 @@ class CommittedLog:
             )
             # A broker that goes away while it reads is not asked all the time.
             SilentBrokers(self.options).avoided_by(found._client)
-            await found.start()
+            try:
+                await found.start()
+            except BaseException:
+                # Also cancelled, as at the stop of a worker.
+                await found.stop()
+                raise
             self._consumers[level] = found
         return found

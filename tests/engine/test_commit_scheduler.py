@@ -8,7 +8,6 @@ import pytest
 
 from billing_stream.engine.commit_scheduler import (
     COMMIT_INTERVAL_SECONDS,
-    FETCH_SECONDS,
     RECORDS_AT_ONCE,
     RECORDS_MAX,
     TRANSACTIONS_AT_ONCE,
@@ -135,7 +134,6 @@ async def test_lanes_that_wait_together_have_one_transaction(
     held.end(1)
     await settle()
     assert steps(*others) == ["done"] * 4
-    assert scheduler.transactions == 2
 
 
 async def test_transaction_is_written_when_the_last_of_its_lanes_has_staged(
@@ -369,7 +367,6 @@ async def test_lanes_that_write_nothing_have_no_transaction(
     await settle()
 
     assert held.commits == []
-    assert scheduler.transactions == 0
     assert steps(one, other) == ["done", "done"]
 
 
@@ -406,7 +403,7 @@ async def test_what_comes_before_a_restore_fails_and_holds_up_nothing() -> None:
 @pytest.mark.parametrize("how", ["paused", "stopped"])
 async def test_a_lane_that_comes_to_rest_while_it_waits_holds_nobody_up(how: str) -> None:
     partition = await Partition().restart()
-    scheduler, lane = partition.lanes._scheduler, partition.lane
+    scheduler, lane = partition.lanes.scheduler, partition.lane
     blocker = Lane(scheduler, 9)
     blocker.writes = False
     await settle()
@@ -508,34 +505,3 @@ async def test_the_interval_is_not_awaited_where_many_records_wait(
 
     assert steps(few, many) == ["writes", "writes"]
     assert clock.timers == [], "the timer of the first is stopped"
-
-
-async def test_records_are_fetched_shortly_before_a_transaction_can_take_them(
-    clock: Clock, held: Held
-) -> None:
-    scheduler = CommitScheduler()
-    await scheduler.use(held)
-    assert scheduler.seconds_to_fetch(waiting=False) == 0, "of an idle worker at once"
-
-    Lane(scheduler, 0).go()
-    await settle()
-
-    soon = COMMIT_INTERVAL_SECONDS - FETCH_SECONDS
-    assert scheduler.seconds_to_fetch(waiting=False) == pytest.approx(soon)
-    # The last fetch came early, and one more brings what the next transaction can take.
-    assert scheduler.seconds_to_fetch(waiting=True) == pytest.approx(soon)
-    await clock.passes(soon)
-    assert scheduler.seconds_to_fetch(waiting=False) == pytest.approx(0)
-    later = scheduler.seconds_to_fetch(waiting=True)
-    assert later == pytest.approx(COMMIT_INTERVAL_SECONDS), "the one after the next"
-
-
-async def test_a_long_transaction_holds_back_no_fetch(clock: Clock, held: Held) -> None:
-    scheduler = CommitScheduler()
-    await scheduler.use(held)
-    Lane(scheduler, 0).go()
-    await settle()
-
-    await clock.passes(2 * COMMIT_INTERVAL_SECONDS)
-
-    assert scheduler.seconds_to_fetch(waiting=True) == 0

@@ -78,7 +78,7 @@ class Watch:
 
 async def feed_a_hanging_lane(partition: Partition) -> tuple[Hang, "asyncio.Future[Any]"]:
     hang = Hang()
-    await partition.lanes._scheduler.use(hang)
+    await partition.lanes.scheduler.use(hang)
     feed = asyncio.ensure_future(partition.feed(record(names.MERCHANT_CREATED, 0, CREATED)))
     await asyncio.sleep(0.01)
     return hang, feed

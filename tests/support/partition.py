@@ -105,7 +105,7 @@ class Partition:
     @property
     def writer(self) -> MemoryWriter:
         """What the current owner writes with."""
-        found = self.lanes._scheduler.writer
+        found = self.lanes.scheduler.writer
         assert isinstance(found, MemoryWriter)
         return found
 

@@ -1,6 +1,6 @@
 """Topics read to their ends, without a group, committed records only."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +22,7 @@ async def read(
     whole: bool = False,
     since: Mapping[int, int] = NOWHERE,
     progress: Progress | None = None,
-) -> AsyncIterator[list[Any]]:
+) -> AsyncGenerator[list[Any], None]:
     """All records of a topic, partition by partition in batches, up to its end at this moment.
 
     `since` are offsets by partition before which nothing is read. What a transaction that is open

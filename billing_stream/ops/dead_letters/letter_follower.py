@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import msgspec
@@ -62,18 +63,21 @@ class LetterFollower:
         """Read both topics to their ends at this moment. Raises DeadLettersError, KafkaError."""
         cluster = self._cluster
         async with self._looking:
+            # Closed also when this is cancelled: they hold a consumer.
             since = self._read_to[cluster.letters]
-            async for records in read(cluster, cluster.letters, since=since):
-                if records:
-                    self._add(records)
-                    since[records[-1].partition] = records[-1].offset + 1
-                await asyncio.sleep(0)
+            async with aclosing(read(cluster, cluster.letters, since=since)) as letters:
+                async for records in letters:
+                    if records:
+                        self._add(records)
+                        since[records[-1].partition] = records[-1].offset + 1
+                    await asyncio.sleep(0)
             since = self._read_to[cluster.ledger]
-            async for records in read(cluster, cluster.ledger, since=since):
-                for record in records:
-                    self._act(record.value)
-                    since[record.partition] = record.offset + 1
-                await asyncio.sleep(0)
+            async with aclosing(read(cluster, cluster.ledger, since=since)) as actions:
+                async for records in actions:
+                    for record in records:
+                        self._act(record.value)
+                        since[record.partition] = record.offset + 1
+                    await asyncio.sleep(0)
             for view in self.views:
                 view.looked()
 
