@@ -69,7 +69,7 @@ class Mutant:
 
 PART = "Part(self.partition, records, inputs.position(self._first_input))"
 WRITE = f"if records:\n        await turn.commit({PART})"
-JOIN = "await self._scheduler.use(await self._log.join(member, {*self, *wanted}))"
+JOIN = "await self.scheduler.use(await self._log.join(member, {*self, *wanted}))"
 MUST_WAIT = "self._waiting[name] = [batch]\n            "
 EXPIRY = 'draft.publish(f"{merchant_id}/{period}".strip("/"), TrialExpired'
 ANSWER = "entry.answer.set_result(reply)"
