@@ -179,7 +179,7 @@ OURS = Peer(
     "ours",
     "billing-stream",
     None,
-    "one worker as it is deployed: a transaction per partition of up to 2,000 records, "
+    "one worker as it is deployed: one transaction for all partitions, of up to 2,000 records, "
     "exactly once, changelogs, events with headers",
     load=Load,
     prepared=caught_up,
