@@ -4,14 +4,14 @@ Every command that reads topics to their end reads them here; nothing is written
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from aiokafka import TopicPartition
 
 from billing_stream.kafka.answering_broker import answering
-from billing_stream.kafka.consumers import KafkaConsumer, asking
+from billing_stream.kafka.consumers import KafkaConsumer, asking, consuming
 from billing_stream.kafka.open_transactions import Stalls
-from billing_stream.kafka.silent_brokers import SilentBrokers
 
 RECORDS_PER_READ = 10_000
 FETCH_BYTES = 4 << 20
@@ -34,6 +34,7 @@ class CommittedLog:
         self.options = dict(options)
         self._known: Any = None
         self._consumers: dict[str, KafkaConsumer] = {}
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self.options = await answering(self.options)
@@ -43,8 +44,7 @@ class CommittedLog:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for consumer in self._consumers.values():
-            await consumer.stop()
+        await self._open.aclose()
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """The partitions of a topic, in order; none when it is not there."""
@@ -119,22 +119,13 @@ class CommittedLog:
 
     async def _consumer(self, level: str) -> KafkaConsumer:
         """One consumer of each level, started when it is needed."""
-        found = self._consumers.get(level)
-        if found is None:
-            found = KafkaConsumer(
-                **self.options,
-                enable_auto_commit=False,
-                isolation_level=level,
-                fetch_max_wait_ms=50,
-                max_partition_fetch_bytes=FETCH_BYTES,
+        if level not in self._consumers:
+            self._consumers[level] = await self._open.enter_async_context(
+                consuming(
+                    self.options,
+                    committed=level == "read_committed",
+                    fetch_max_wait_ms=50,
+                    max_partition_fetch_bytes=FETCH_BYTES,
+                )
             )
-            # A broker that goes away while it reads is not asked all the time.
-            SilentBrokers(self.options).avoided_by(found._client)
-            try:
-                await found.start()
-            except BaseException:
-                # Also cancelled, as at the stop of a worker.
-                await found.stop()
-                raise
-            self._consumers[level] = found
-        return found
+        return self._consumers[level]

@@ -13,7 +13,7 @@ SOON = COMMIT_INTERVAL_SECONDS - FETCH_SECONDS
 
 
 class Worker:
-    """Two lanes, and a loop whose time passes when it is told to."""
+    """Two lanes, and a loop whose time a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from billing_stream.kafka import committed_log
+from billing_stream.kafka import consumers
 from billing_stream.kafka.committed_log import CommittedLog
 from billing_stream.kafka.consumers import KafkaConsumer
 
@@ -24,7 +24,7 @@ async def test_a_client_that_is_cancelled_at_its_start_is_closed(
             starting.set()
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(committed_log, "KafkaConsumer", Slow)
+    monkeypatch.setattr(consumers, "KafkaConsumer", Slow)
     async with CommittedLog({"bootstrap_servers": kafka}) as log:
         asked = asyncio.create_task(log.begins([TopicPartition(prefix + "t", 0)]))
         await starting.wait()
